@@ -1,0 +1,64 @@
+"""LightGlue: match local features between images.
+
+Names are resolved when first used, so that `import lightglue` does not import torch (PEP 562).
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public name -> the module that owns it. A closed table: tests/test_public_surface.py holds it.
+_OWNERS = {
+    "ALIKED": "lightglue.extractors.aliked",
+    "DISK": "lightglue.extractors.disk",
+    "ImageError": "lightglue.errors",
+    "InputError": "lightglue.errors",
+    "LightGlue": "lightglue.matching.lightglue",
+    "LightGlueError": "lightglue.errors",
+    "WeightsError": "lightglue.errors",
+    "batch_to_device": "lightglue.containers",
+    "load_image": "lightglue.images",
+    "match_pair": "lightglue.pairs",
+    "match_pairs": "lightglue.pairs",
+    "rbd": "lightglue.containers",
+}
+
+if TYPE_CHECKING:
+    from lightglue.containers import batch_to_device, rbd
+    from lightglue.errors import ImageError, InputError, LightGlueError, WeightsError
+    from lightglue.extractors.aliked import ALIKED
+    from lightglue.extractors.disk import DISK
+    from lightglue.images import load_image
+    from lightglue.matching.lightglue import LightGlue
+    from lightglue.pairs import match_pair, match_pairs
+
+__all__ = [
+    "ALIKED",
+    "DISK",
+    "ImageError",
+    "InputError",
+    "LightGlue",
+    "LightGlueError",
+    "WeightsError",
+    "__version__",
+    "batch_to_device",
+    "load_image",
+    "match_pair",
+    "match_pairs",
+    "rbd",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OWNERS:
+        raise AttributeError(f"module 'lightglue' has no attribute {name!r}")
+    value = getattr(import_module(_OWNERS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

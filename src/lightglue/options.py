@@ -1,0 +1,55 @@
+"""Keyword options: published names in, a frozen dataclass out, with a hint where a name is misspelt.
+
+Published code accepts any keyword and ignores the ones it does not know, so a typing error passes in silence.
+Here an unknown keyword gives a warning with the nearest valid name, and the call goes on as published code would.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import warnings
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+__all__ = ["KNOWN_CALLER_KEYWORDS", "build_config", "nearest_name", "warn_unknown"]
+
+Config = TypeVar("Config")
+
+# Keywords that known callers add to every model's options, for their own use.
+# hloc passes `name` and `compile`; glue-factory the rest (gluefactory/models/base_model.py).
+KNOWN_CALLER_KEYWORDS = frozenset(
+    {"name", "compile", "trainable", "timeit", "freeze_batch_normalization", "force_num_keypoints"}
+)
+
+
+def nearest_name(name: str, valid: Iterable[str]) -> str | None:
+    """The valid name that is spelt most like `name`, or None where none is close."""
+    close = difflib.get_close_matches(name, list(valid), n=1, cutoff=0.5)
+    return close[0] if close else None
+
+
+def warn_unknown(owner: str, unknown: Iterable[str], valid: Iterable[str], stacklevel: int = 3) -> None:
+    """Warn (UserWarning) about each keyword in `unknown`, naming the nearest valid one.
+
+    Keywords that known callers pass to every model (`KNOWN_CALLER_KEYWORDS`) are let through in silence.
+    """
+    valid = sorted(valid)
+    for name in unknown:
+        if name in KNOWN_CALLER_KEYWORDS:
+            continue
+        nearest = nearest_name(name, valid)
+        hint = f"did you mean {nearest!r}?" if nearest else f"valid names: {', '.join(valid)}."
+        warnings.warn(f"{owner} ignores the unknown option {name!r}; {hint}", stacklevel=stacklevel)
+
+
+def build_config(owner: str, config: Config, overrides: Mapping[str, Any], stacklevel: int = 4) -> Config:
+    """A copy of the frozen dataclass instance `config` with the known ones of `overrides` put in.
+
+    `owner` is the name that the user wrote, for the warning: `LightGlue`, `ALIKED.extract`.
+    The dataclass checks its own values in `__post_init__` and raises `InputError`.
+    """
+    valid = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
+    warn_unknown(owner, [k for k in overrides if k not in valid], valid, stacklevel)
+    known = {k: v for k, v in overrides.items() if k in valid}
+    return dataclasses.replace(config, **known)  # type: ignore[type-var]

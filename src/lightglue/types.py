@@ -1,0 +1,64 @@
+"""The data that flows through the package, and the contract of its two kinds of model.
+
+Pixel convention: the centre of the top-left pixel is (0, 0); x grows to the right, y downwards. A keypoint at
+(x, y) in an image of width w and height h lies between (-0.5, -0.5) and (w - 0.5, h - 0.5).
+
+Features and matches are plain dictionaries, because that is what the published package hands out and what its
+users index. The classes below name their keys, shapes and dtypes. B is the number of images (or pairs), N and M
+numbers of keypoints, D the descriptor's length, K a number of matches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Extractor", "Features", "Matcher", "Matches"]
+
+
+class _RequiredFeatures(TypedDict):
+    keypoints: Tensor  # (B, N, 2) float32, x y, px of the original image
+    descriptors: Tensor  # (B, N, D) float32, L2-normalised
+
+
+class Features(_RequiredFeatures, total=False):
+    """Local features of B images with N keypoints each."""
+
+    keypoint_scores: Tensor  # (B, N) float32, higher is better; the range is the extractor's own
+    image_size: Tensor  # (B, 2) float32, width height, px of the original image
+    scales: Tensor  # (B, N) float32, px (SIFT-like features only)
+    oris: Tensor  # (B, N) float32, radians (SIFT-like features only)
+    image: Tensor  # (B, C, H, W), read for its size where image_size is missing
+
+
+class Matches(TypedDict):
+    """Matches of B pairs with M and N keypoints; the published output dictionary."""
+
+    matches0: Tensor  # (B, M) int64, index into image 1 or -1
+    matches1: Tensor  # (B, N) int64, index into image 0 or -1
+    matching_scores0: Tensor  # (B, M) float32 in [0, 1], 0 where no mutual match
+    matching_scores1: Tensor  # (B, N) float32
+    matches: list[Tensor]  # B times (K, 2) int64, index in image 0, index in image 1
+    scores: list[Tensor]  # B times (K,) float32
+    stop: int | Tensor  # number of layers run: int for one pair, (B,) int64 for more
+    prune0: Tensor  # (B, M) number of layers that each keypoint went through
+    prune1: Tensor  # (B, N)
+
+
+class Extractor(Protocol):
+    """Anything that turns an image into `Features`."""
+
+    def extract(self, img: Tensor | Sequence[Tensor], **preprocess: Any) -> Any:
+        """Features of one image, of a batch, or of a list of images (then a list of `Features`)."""
+        ...
+
+
+class Matcher(Protocol):
+    """Anything that turns two images' `Features` into `Matches`."""
+
+    def __call__(self, data: dict[str, Any]) -> Matches:
+        """Match `data["image0"]` with `data["image1"]`, each a `Features`."""
+        ...
