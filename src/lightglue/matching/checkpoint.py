@@ -1,0 +1,154 @@
+"""Checkpoints of LightGlue: the published layouts, and our own self-describing safetensors file."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from lightglue.errors import WeightsError
+from lightglue.matching.config import LightGlueConfig
+
+__all__ = ["Description", "adapt", "infer_architecture", "load_strictly", "read_description", "save"]
+
+FORMAT = "lightglue-1"  # value of the metadata key "format"
+
+# Entries of published files that the network has no use for: a leftover of training in disk_lightglue.pth.
+UNUSED = re.compile(r"log_assignment\.\d+\.r$")
+LAYER = re.compile(r"(transformers|log_assignment|token_confidence)\.(\d+)\.")
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a self-describing file says of itself."""
+
+    config: dict[str, Any]  # options of LightGlueConfig, without the weights
+    features: str | None  # feature type
+    licence: str | None  # SPDX name
+
+
+def adapt(state: Mapping[str, Tensor], n_layers: int) -> dict[str, Tensor]:
+    """A published state dict under today's names, cut to the first `n_layers` layers.
+
+    Older files (disk_lightglue.pth) keep the blocks apart, `self_attn.3.*` for `transformers.3.self_attn.*`;
+    glue-factory prefixes the matcher's entries with `matcher.`. Entries known to be unused are dropped.
+    """
+    if any(key.startswith("matcher.") for key in state):
+        state = {k.removeprefix("matcher."): v for k, v in state.items() if k.startswith("matcher.")}
+    kept: dict[str, Tensor] = {}
+    for key, value in state.items():
+        name = re.sub(r"^(self_attn|cross_attn)\.(\d+)\.", r"transformers.\2.\1.", key)
+        layer = LAYER.match(name)
+        last = n_layers - 1 if layer and layer[1] == "token_confidence" else n_layers
+        if UNUSED.match(name) or (layer and int(layer[2]) >= last):
+            continue
+        if name == "confidence_thresholds" and len(value) != n_layers:
+            continue  # follows from the number of layers
+        kept[name] = value
+    return kept
+
+
+def infer_architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The options that a state dict (after `adapt`) was made with, as far as its shapes tell."""
+    found: dict[str, Any] = {}
+    if "posenc.Wr.weight" in state and "transformers.0.self_attn.out_proj.weight" in state:
+        d = state["transformers.0.self_attn.out_proj.weight"].shape[0]
+        frequencies, position_dim = state["posenc.Wr.weight"].shape
+        projection = state.get("input_proj.weight")
+        found = {
+            "input_dim": d if projection is None else projection.shape[1],
+            "descriptor_dim": d,
+            "num_heads": d // (2 * frequencies),
+            "add_scale_ori": position_dim == 4,
+            "n_layers": 1 + max(int(m[2]) for k in state if (m := LAYER.match(k)) and m[1] == "transformers"),
+        }
+    return found
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+    """Copy `state` (after `adapt`) into the network. Anything missing, left over or misshapen is a WeightsError."""
+    expected = network.state_dict()
+    derived = {"confidence_thresholds"}
+    missing = sorted(expected.keys() - state.keys() - derived)
+    unexpected = sorted(state.keys() - expected.keys())
+    misshapen = [
+        f"{key} is {tuple(state[key].shape)}, not {tuple(expected[key].shape)}"
+        for key in expected
+        if key in state and state[key].shape != expected[key].shape
+    ]
+    problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
+    if any(problems.values()):
+        told = "; ".join(
+            f"{len(v)} {k} ({', '.join(v[:3])}{', ...' if len(v) > 3 else ''})"
+            for k, v in problems.items()
+            if v
+        )
+        inferred = infer_architecture(state)
+        hint = f" The file was made with {inferred}." if inferred else ""
+        raise WeightsError(f"{source} does not fit this LightGlue: {told}.{hint}")
+    bad = [key for key, value in state.items() if not value.isfinite().all()]
+    if bad:
+        raise WeightsError(f"{source} holds NaN or infinity in {bad[0]}; fetch it again")
+    network.load_state_dict({**{k: expected[k] for k in derived}, **state}, strict=True)
+
+
+def save(
+    path: Path, network: nn.Module, config: LightGlueConfig, features: str | None, licence: str | None
+) -> None:
+    """Write weights and description in one safetensors file, whole or not at all. Raises WeightsError."""
+    options = asdict(config)
+    del options["weights"]
+    metadata = {"format": FORMAT, "config": json.dumps(options)}
+    metadata |= {k: v for k, v in {"features": features, "licence": licence}.items() if v is not None}
+    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    try:
+        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+        os.close(handle)
+        try:
+            save_file(tensors, partial, metadata)
+            os.chmod(partial, 0o666 & ~_umask())
+            os.replace(partial, path)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"could not write {path}: {error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def read_description(path: Path) -> Description | None:
+    """The description in a safetensors file of ours; None where the file is of another kind."""
+    if path.suffix != ".safetensors" or not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        if metadata.get("format") != FORMAT:
+            return None
+        config = json.loads(metadata["config"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        raise WeightsError(f"{path} is not a readable LightGlue file: {error}") from error
+    if not isinstance(config, dict):
+        raise WeightsError(f"{path} is not a readable LightGlue file: its configuration is {config!r}")
+    return Description(config, metadata.get("features"), metadata.get("licence"))
+
+
+def check_tensors(state: Any, source: str) -> dict[str, Tensor]:
+    """A state dict given by the user: a mapping of names to tensors, or a WeightsError."""
+    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
+        raise WeightsError(f"{source} must map parameter names to tensors")
+    return {str(k): v for k, v in state.items()}

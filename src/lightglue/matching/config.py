@@ -1,0 +1,69 @@
+"""The matcher's options, and one preset for each feature type that it was trained on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from lightglue.errors import InputError
+
+__all__ = ["PRESETS", "LightGlueConfig", "Preset"]
+
+
+@dataclass(frozen=True)
+class LightGlueConfig:
+    """Options of `LightGlue` under the names of the published package (cvg/LightGlue, `default_conf`)."""
+
+    input_dim: int = 256  # length of the extractor's descriptors
+    descriptor_dim: int = 256  # width of the transformer
+    add_scale_ori: bool = False  # also encode each keypoint's scale and orientation
+    n_layers: int = 9
+    num_heads: int = 4
+    flash: bool = True  # on CUDA: attention in half precision, through FlashAttention
+    mp: bool = False  # products in reduced precision: float16 on CUDA, bfloat16 elsewhere
+    depth_confidence: float = 0.95  # stop early once this share of the keypoints is confident; -1: never
+    width_confidence: float = 0.99  # drop keypoints this surely unmatchable; -1: never
+    filter_threshold: float = 0.1  # smallest score of a match
+    weights: Any = None  # a name, a path or a state dict; None: the feature type's published file
+
+    def __post_init__(self) -> None:
+        for name in ("input_dim", "descriptor_dim", "n_layers", "num_heads"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise InputError(f"LightGlue: {name} must be a positive integer, not {value!r}")
+        for name in ("depth_confidence", "width_confidence", "filter_threshold"):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or not math.isfinite(value):
+                raise InputError(f"LightGlue: {name} must be a finite number, not {value!r}")
+        if self.descriptor_dim % (2 * self.num_heads):
+            raise InputError(
+                f"LightGlue: descriptor_dim={self.descriptor_dim} does not divide into num_heads={self.num_heads} "
+                "heads of an even width, which the rotary encoding needs"
+            )
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What a feature type fixes: the file with its trained weights and the shape of its input."""
+
+    weights: str  # name in the table of `lightglue.weights`
+    input_dim: int
+    add_scale_ori: bool = False
+
+    def as_options(self) -> dict[str, Any]:
+        """The options that this preset sets, as keywords of `LightGlueConfig`."""
+        return {"weights": self.weights, "input_dim": self.input_dim, "add_scale_ori": self.add_scale_ori}
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "superpoint": Preset("superpoint_lightglue", 256),
+        "disk": Preset("disk_lightglue", 128),
+        "aliked": Preset("aliked_lightglue", 128),
+        "sift": Preset("sift_lightglue", 128, add_scale_ori=True),
+        "doghardnet": Preset("doghardnet_lightglue", 128, add_scale_ori=True),
+    }
+)

@@ -1,0 +1,220 @@
+"""The adaptive pass over packed pairs: layer by layer, pairs finish and keypoints drop out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lightglue.matching import adaptive
+from lightglue.matching.assignment import Assignment, mutual_matches
+from lightglue.matching.network import LightGlueNetwork
+from lightglue.matching.packing import MIN_ROWS, PackedPairs, run_layer
+
+__all__ = ["EngineOptions", "ImageTokens", "PairResult", "match_packed"]
+
+
+@dataclass(frozen=True)
+class ImageTokens:
+    """The keypoints of one image as the network takes them."""
+
+    positions: Tensor  # (N, 2 or 4) float32, normalised; then log-free scale and orientation where used
+    descriptors: Tensor  # (N, input_dim) float32
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """What may change from call to call."""
+
+    depth_confidence: float  # <= 0: no early stop
+    width_confidence: float  # <= 0: no pruning
+    filter_threshold: float
+    pruning_min_keypoints: int  # an image with this many keypoints or fewer is not pruned
+    half_attention: bool = False
+
+
+@dataclass(frozen=True)
+class PairResult:
+    """Matches of one pair, with indices into the keypoints that were given."""
+
+    assignment: Assignment
+    stop: int  # layers run
+    prune0: Tensor  # (M,) layers that each keypoint went through: int64 where pruning is on, else float32
+    prune1: Tensor  # (N,)
+
+
+def pack(network: LightGlueNetwork, pairs: Sequence[tuple[ImageTokens, ImageTokens]]) -> PackedPairs:
+    """All pairs as one batch of packed tokens, descriptors projected and positions encoded."""
+    images = [image for pair in pairs for image in pair]
+    counts = tuple(len(image.positions) for image in images)
+    spare = max(0, MIN_ROWS - sum(counts))
+
+    def rows(tensors: list[Tensor]) -> Tensor:
+        return torch.cat([*tensors, tensors[0].new_zeros(spare, tensors[0].shape[1])])
+
+    descriptors = rows([image.descriptors for image in images])
+    return PackedPairs(
+        tokens=network.input_proj(descriptors).float(),
+        rotation=network.posenc(rows([image.positions for image in images])),
+        slots=torch.arange(len(descriptors), device=descriptors.device),
+        counts=counts,
+        pairs=tuple(range(len(pairs))),
+    )
+
+
+class Ledger:
+    """The results so far: one entry a pair, and a count of layers for every keypoint of the call."""
+
+    def __init__(self, packed: PackedPairs, n_layers: int, options: EngineOptions) -> None:
+        self.options = options
+        self.places = packed.slices()  # where each image's keypoints lie in `layers_run`
+        self.results: list[PairResult | None] = [None] * len(packed.pairs)
+        device = packed.tokens.device
+        if options.width_confidence > 0:
+            self.layers_run = torch.ones(len(packed.slots), dtype=torch.int64, device=device)
+        else:
+            self.layers_run = torch.full((len(packed.slots),), float(n_layers), device=device)
+
+    def finish(self, pair: int, stop: int, found: Assignment, slots0: Tensor, slots1: Tensor) -> None:
+        """Record a pair. `found` indexes the rows that are left; slots0 and slots1 say which keypoints they are."""
+        place0, place1 = self.places[2 * pair], self.places[2 * pair + 1]
+        index0, index1 = slots0 - place0.start, slots1 - place1.start
+        full = unmatched(place0.stop - place0.start, place1.stop - place1.start, found.scores0)
+        full.matches0[index0] = torch.where(found.matches0 < 0, -1, index1[found.matches0])
+        full.matches1[index1] = torch.where(found.matches1 < 0, -1, index0[found.matches1])
+        full.scores0[index0] = found.scores0
+        full.scores1[index1] = found.scores1
+        self._record(pair, stop, full)
+
+    def finish_empty(self, pair: int, stop: int) -> None:
+        """Record a pair of which an image has no keypoints left."""
+        place0, place1 = self.places[2 * pair], self.places[2 * pair + 1]
+        like = torch.empty(0, device=self.layers_run.device)
+        self._record(pair, stop, unmatched(place0.stop - place0.start, place1.stop - place1.start, like))
+
+    def _record(self, pair: int, stop: int, assignment: Assignment) -> None:
+        prune0, prune1 = (self.layers_run[self.places[2 * pair + side]].clone() for side in (0, 1))
+        self.results[pair] = PairResult(assignment, stop, prune0, prune1)
+
+
+def unmatched(m: int, n: int, like: Tensor) -> Assignment:
+    """No match for any of m and n keypoints; scores in the dtype and on the device of `like`."""
+    nowhere0, nowhere1 = (torch.full((size,), -1, device=like.device) for size in (m, n))
+    return Assignment(nowhere0, nowhere1, like.new_zeros(m), like.new_zeros(n))
+
+
+def match_packed(
+    network: LightGlueNetwork,
+    pairs: Sequence[tuple[ImageTokens, ImageTokens]],
+    options: EngineOptions,
+    reduced_precision: Callable[[], torch.autocast],
+) -> list[PairResult]:
+    """Match all pairs, each as if it were alone: it stops when it is sure, and is pruned image by image.
+
+    reduced_precision: makes the context that the transformer layers run in; decisions are made outside of it.
+    """
+    packed = pack(network, pairs)
+    n_layers = len(network.transformers)
+    ledger = Ledger(packed, n_layers, options)
+    for i, layer in enumerate(network.transformers):
+        packed = _drop_empty(packed, ledger, stop=i + 1)
+        if not packed.pairs:
+            break
+        with reduced_precision():
+            packed = run_layer(layer, packed, options.half_attention)
+        if i < n_layers - 1:
+            packed = _adapt(network, packed, ledger, i)
+    _finish_pairs(network, packed, ledger, range(len(packed.pairs)), n_layers - 1)
+    return [result for result in ledger.results if result is not None]
+
+
+def _drop_empty(packed: PackedPairs, ledger: Ledger, stop: int) -> PackedPairs:
+    """Finish the pairs of which an image has no keypoints (left); the rest goes on."""
+    alive = [min(packed.counts[2 * k : 2 * k + 2]) > 0 for k in range(len(packed.pairs))]
+    for pair, going_on in zip(packed.pairs, alive, strict=True):
+        if not going_on:
+            ledger.finish_empty(pair, stop)
+    return packed if all(alive) else _keep_pairs(packed, alive, None)
+
+
+def _adapt(network: LightGlueNetwork, packed: PackedPairs, ledger: Ledger, layer: int) -> PackedPairs:
+    """After a layer: finish the pairs that are sure, prune the images of the others."""
+    options = ledger.options
+    threshold = network.confidence_thresholds[layer]
+    may_stop, may_prune = options.depth_confidence > 0, options.width_confidence > 0
+    prunable = [may_prune and count > options.pruning_min_keypoints for count in packed.counts]
+    if not may_stop and not any(prunable):
+        return packed
+
+    confidence = network.token_confidence[layer](packed.tokens) if may_stop else None
+    unsure = (
+        torch.zeros_like(packed.slots, dtype=torch.bool) if confidence is None else confidence < threshold
+    )
+    keep = torch.ones_like(unsure)
+    if any(prunable):
+        matchability = network.log_assignment[layer].matchability(packed.tokens).sigmoid()
+        keep = adaptive.keep_mask(matchability, confidence, threshold, options.width_confidence)
+    # One transfer a layer: what the decisions need, as Python numbers.
+    n_unsure, n_kept = packed.per_image_sums(torch.stack((unsure, keep))).tolist()
+
+    stopping = []
+    for k, pair in enumerate(packed.pairs):
+        n_keypoints = sum(
+            ledger.places[2 * pair + side].stop - ledger.places[2 * pair + side].start for side in (0, 1)
+        )
+        unsure_pair = n_unsure[2 * k] + n_unsure[2 * k + 1]
+        stopping.append(may_stop and adaptive.should_stop(unsure_pair, n_keypoints, options.depth_confidence))
+    _finish_pairs(network, packed, ledger, [k for k, stop in enumerate(stopping) if stop], layer)
+    return _prune(packed, ledger, [not stop for stop in stopping], prunable, keep, n_kept)
+
+
+def _prune(
+    packed: PackedPairs,
+    ledger: Ledger,
+    alive: list[bool],  # a flag a pair
+    prunable: list[bool],  # a flag an image
+    keep: Tensor,  # (R,) bool
+    n_kept: list[int],  # a number an image
+) -> PackedPairs:
+    """Drop the pairs that are done, and the unmatchable keypoints of those images that may be pruned."""
+    images = [alive[i // 2] and prunable[i] for i in range(len(packed.counts))]
+    rows: dict[int, Tensor] = {}
+    for i, (place, prune) in enumerate(zip(packed.slices(), images, strict=True)):
+        if not prune:
+            continue
+        if n_kept[i] == packed.counts[i]:
+            ledger.layers_run[packed.slots[place]] += 1
+            continue
+        rows[i] = keep[place].nonzero().squeeze(1) + place.start
+        ledger.layers_run[packed.slots[rows[i]]] += 1
+    if all(alive) and not rows:
+        return packed
+    return _keep_pairs(packed, alive, rows)
+
+
+def _keep_pairs(packed: PackedPairs, alive: list[bool], rows: dict[int, Tensor] | None) -> PackedPairs:
+    """The pairs that are alive; of an image in `rows` only those rows, of any other all."""
+    rows = rows or {}
+    device = packed.tokens.device
+    kept = [
+        rows[i] if i in rows else torch.arange(place.start, place.stop, device=device)
+        for i, place in enumerate(packed.slices())
+        if alive[i // 2]
+    ]
+    pairs = [pair for pair, going_on in zip(packed.pairs, alive, strict=True) if going_on]
+    none = torch.empty(0, dtype=torch.int64, device=device)
+    return packed.select(torch.cat([none, *kept]), [len(k) for k in kept], pairs)
+
+
+def _finish_pairs(
+    network: LightGlueNetwork, packed: PackedPairs, ledger: Ledger, positions: Sequence[int], layer: int
+) -> None:
+    """Assign matches, with the head of `layer`, to the pairs at `positions` of the batch."""
+    places = packed.slices()
+    for k in positions:
+        place0, place1 = places[2 * k], places[2 * k + 1]
+        scores = network.log_assignment[layer](packed.tokens[place0], packed.tokens[place1])
+        found = mutual_matches(scores, ledger.options.filter_threshold)
+        ledger.finish(packed.pairs[k], layer + 1, found, packed.slots[place0], packed.slots[place1])

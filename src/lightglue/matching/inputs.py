@@ -1,0 +1,130 @@
+"""Read the published feature dictionaries: check every array, say what is wrong, normalise positions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightglue.errors import InputError
+from lightglue.matching.config import LightGlueConfig
+from lightglue.matching.engine import ImageTokens
+
+__all__ = ["normalize_keypoints", "read_features"]
+
+
+def normalize_keypoints(keypoints: Tensor, size: Tensor) -> Tensor:
+    """Pixels to about [-1, 1]: the image's centre is 0, half of its longer side is 1.
+
+    keypoints: (..., N, 2) x y in px; size: (..., 2) width height in px. One scale for both axes keeps the aspect
+    ratio (cvg/LightGlue, `normalize_keypoints`).
+    """
+    centre = size / 2
+    return (keypoints - centre[..., None, :]) / centre.amax(-1)[..., None, None]
+
+
+def read_features(data: Any, name: str, config: LightGlueConfig, like: Tensor) -> list[ImageTokens]:
+    """The B images of a published features dictionary, checked, in the dtype of `like` and on its device.
+
+    name: what the user calls this dictionary, for the errors. Raises InputError.
+    """
+    if not isinstance(data, Mapping):
+        raise InputError(
+            f"{name} must be a dictionary of features, as extract() returns, not {type(data).__name__}"
+        )
+    keypoints = _tensor(data, name, "keypoints", like)
+    descriptors = _tensor(data, name, "descriptors", like)
+    if keypoints.ndim != 3 or keypoints.shape[-1] != 2:
+        hint = "; add the batch dimension with keypoints[None]" if keypoints.ndim == 2 else ""
+        raise InputError(f"{name}: keypoints must have shape (B, N, 2), not {tuple(keypoints.shape)}{hint}")
+    _check_descriptors(descriptors, keypoints, name, config)
+    size = _image_size(data, name, keypoints)
+    positions = normalize_keypoints(keypoints, size)
+    if config.add_scale_ori:
+        extra = [_per_keypoint(data, name, key, keypoints, like) for key in ("scales", "oris")]
+        positions = torch.cat((positions, torch.stack(extra, -1)), -1)
+    _check_finite(name, keypoints=keypoints, descriptors=descriptors, positions=positions)
+    return [ImageTokens(p, d) for p, d in zip(positions, descriptors, strict=True)]
+
+
+def _tensor(data: Mapping[str, Any], name: str, key: str, like: Tensor) -> Tensor:
+    """A required array of the dictionary, as real numbers in the dtype of `like`."""
+    if key not in data:
+        raise InputError(f"{name} lacks {key!r}; it has {sorted(map(str, data))}")
+    value = data[key]
+    if not isinstance(value, Tensor):
+        raise InputError(
+            f"{name}: {key} must be a torch tensor, not {type(value).__name__}; use torch.as_tensor()"
+        )
+    if value.dtype == torch.bool or value.is_complex():
+        raise InputError(f"{name}: {key} must hold real numbers, not {value.dtype}")
+    if value.device != like.device:
+        raise InputError(
+            f"{name}: {key} is on {value.device} and the matcher on {like.device}; move the features with "
+            f"batch_to_device(features, {str(like.device)!r}) or the matcher with .to()"
+        )
+    return value.detach().to(like.dtype)
+
+
+def _per_keypoint(data: Mapping[str, Any], name: str, key: str, keypoints: Tensor, like: Tensor) -> Tensor:
+    value = _tensor(data, name, key, like)
+    if value.shape != keypoints.shape[:2]:
+        expected = tuple(keypoints.shape[:2])
+        raise InputError(f"{name}: {key} must have shape (B, N) = {expected}, not {tuple(value.shape)}")
+    return value
+
+
+def _check_descriptors(descriptors: Tensor, keypoints: Tensor, name: str, config: LightGlueConfig) -> None:
+    shape, expected = tuple(descriptors.shape), (*keypoints.shape[:2], config.input_dim)
+    if shape == expected:
+        return
+    if descriptors.ndim == 3 and shape[:2] == expected[:2]:
+        why = f"this matcher was made for descriptors of length {config.input_dim}; is `features` right for them?"
+    elif descriptors.ndim == 3 and shape == (expected[0], expected[2], expected[1]):
+        why = "they are transposed: use descriptors.transpose(-1, -2)"
+    else:
+        why = "there must be one descriptor a keypoint"
+    raise InputError(f"{name}: descriptors must have shape (B, N, D) = {expected}, not {shape}; {why}")
+
+
+def _image_size(data: Mapping[str, Any], name: str, keypoints: Tensor) -> Tensor:
+    """(B, 2) width and height: from image_size, else from the image, else from the keypoints' extent."""
+    batch = len(keypoints)
+    value = data.get("image_size")
+    if value is not None:
+        try:
+            size = torch.as_tensor(value).to(keypoints)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise InputError(f"{name}: image_size must be numbers (width, height), not {value!r}") from error
+        if size.shape not in {(2,), (1, 2), (batch, 2)}:
+            raise InputError(
+                f"{name}: image_size must have shape (B, 2) = ({batch}, 2), not {tuple(size.shape)}"
+            )
+        size = size.expand(batch, 2)
+    elif data.get("image") is not None:
+        shape = getattr(data["image"], "shape", ())
+        if len(shape) < 2:
+            raise InputError(
+                f"{name}: image must have shape (B, C, H, W), not {tuple(shape)}; or give image_size"
+            )
+        size = keypoints.new_tensor([shape[-1], shape[-2]]).expand(batch, 2)
+    elif keypoints.shape[1] == 0:
+        return keypoints.new_ones(batch, 2)
+    else:
+        # The published fallback: the extent of the keypoints stands for the image, from (0, 0).
+        return 1 + keypoints.amax(1) - keypoints.amin(1)
+    if not (size.isfinite() & (size > 0)).all():
+        raise InputError(f"{name}: image_size must be positive (width, height) in px, not {size.tolist()}")
+    return size
+
+
+def _check_finite(name: str, **tensors: Tensor) -> None:
+    for key, value in tensors.items():
+        finite = value.isfinite()
+        if not finite.all():
+            bad = int((~finite).flatten(2).any(-1).sum())
+            raise InputError(
+                f"{name}: {key} hold NaN or infinity for {bad} keypoints; drop these keypoints first"
+            )

@@ -1,0 +1,331 @@
+"""LightGlue as its users meet it: feature dictionaries in, match dictionaries out."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from types import MappingProxyType, SimpleNamespace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lightglue import weights as weight_files
+from lightglue.errors import InputError, WeightsError
+from lightglue.matching import checkpoint
+from lightglue.matching.compiled import CompiledLayers, compile_layers, match_padded
+from lightglue.matching.config import PRESETS, LightGlueConfig
+from lightglue.matching.engine import EngineOptions, ImageTokens, PairResult, match_packed
+from lightglue.matching.inputs import read_features
+from lightglue.matching.network import LightGlueNetwork
+from lightglue.options import build_config, nearest_name, warn_unknown
+from lightglue.types import Features, Matches
+
+__all__ = ["LightGlue"]
+
+# Rows of packed tokens that are matched at once: bounds the memory of a long list of pairs.
+# A pair's result does not depend on its batch-mates, so neither does it on where a list is cut.
+MAX_PACKED_ROWS = 65_536
+
+
+class LightGlue(LightGlueNetwork):
+    """Match the local features of two images.
+
+    Drop-in for the published `lightglue.LightGlue` (cvg/LightGlue): same options, parameter names and dictionaries.
+
+    >>> matcher = LightGlue(features="aliked").eval()
+    >>> matches = matcher({"image0": features0, "image1": features1})  # doctest: +SKIP
+
+    Args:
+        features: feature type, one of `LightGlue.features`; its published weights are fetched and verified. None: the
+            architecture is taken from the other options.
+        weights: instead of the published file: a name in `lightglue weights list`, a path, or a state dict.
+        commercial_only: refuse weights whose licence forbids commercial use.
+        conf: the fields of `LightGlueConfig`; an unknown one gives a warning.
+
+    `.conf` holds the options; changing a threshold there takes effect at the next call. No gradients are recorded.
+
+    Raises:
+        InputError: an option or a features dictionary is not valid.
+        WeightsError: the weights are missing, altered or do not fit. There is no fallback to random weights.
+    """
+
+    default_conf: ClassVar[Mapping[str, Any]] = MappingProxyType(
+        {"name": "lightglue", **{f.name: f.default for f in dataclasses.fields(LightGlueConfig)}}
+    )
+    features: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+        {name: MappingProxyType(preset.as_options()) for name, preset in PRESETS.items()}
+    )
+    # Pruning costs a gather, so an image of this many keypoints or fewer is not pruned. Published values.
+    pruning_keypoint_thresholds: Mapping[str, int] = MappingProxyType(
+        {"cpu": -1, "mps": -1, "cuda": 1024, "flash": 1536}
+    )
+
+    def __init__(
+        self, features: str | None = "superpoint", *, commercial_only: bool = False, **conf: Any
+    ) -> None:
+        if features is not None and features not in PRESETS:
+            nearest = nearest_name(str(features), PRESETS)
+            hint = f"did you mean {nearest!r}? " if nearest else ""
+            raise InputError(
+                f"LightGlue: unknown features {features!r}; {hint}valid names: {', '.join(PRESETS)}"
+            )
+        own_weights = conf.get("weights")
+        preset = PRESETS[features].as_options() if features is not None else {}
+        if own_weights is not None:
+            preset.pop("weights", None)
+        config = build_config("LightGlue", LightGlueConfig(), {**conf, **preset})
+        source = config.weights
+        state, licence = _read_weights(source, features, commercial_only)
+
+        if state is None:
+            super().__init__(config)  # features=None, weights=None: asked for an untrained network
+        else:
+            with torch.device("meta"):
+                super().__init__(config)
+            self.to_empty(device="cpu")
+            self.confidence_thresholds.copy_(_thresholds(config.n_layers))
+            origin = "the given state dict" if isinstance(source, Mapping) else str(source)
+            checkpoint.load_strictly(self, checkpoint.adapt(state, config.n_layers), origin)
+        self.feature_type = features
+        self.licence = licence
+        named = {} if isinstance(source, Mapping) else {"weights": source}
+        self.conf = SimpleNamespace(
+            **{**dict(self.default_conf), **dataclasses.asdict(_without_weights(config)), **named}
+        )
+        self.pruning_keypoint_thresholds = dict(self.pruning_keypoint_thresholds)
+        self._compiled: CompiledLayers | None = None
+
+    # -- matching ------------------------------------------------------------------------------------------------
+
+    def forward(self, data: Mapping[str, Any]) -> Matches:
+        """Match `data["image0"]` with `data["image1"]`.
+
+        Each is a dictionary of B images with `keypoints` (B, N, 2) in px, `descriptors` (B, N, D), `image_size`
+        (B, 2) = (w, h) or `image` (B, C, H, W), and for SIFT-like features `scales` and `oris` (B, N). Without a
+        size, the keypoints' extent stands for it.
+
+        Returns the published dictionary, see `lightglue.types.Matches`. Each of B pairs is matched as if it were
+        alone; `stop` is an int for one pair and a (B,) tensor for several.
+
+        Raises InputError.
+        """
+        if not isinstance(data, Mapping):
+            raise InputError(
+                f"LightGlue takes a dictionary with image0 and image1, not {type(data).__name__}"
+            )
+        for key in ("image0", "image1"):
+            if key not in data:
+                raise InputError(f"LightGlue needs {key!r} in its input; it has {sorted(map(str, data))}")
+        config = self._config()
+        images0, images1 = (
+            read_features(data[key], key, config, self.confidence_thresholds) for key in ("image0", "image1")
+        )
+        if len(images0) != len(images1) or not images0:
+            raise InputError(
+                f"image0 has a batch of {len(images0)} and image1 of {len(images1)}: they must be equal and at least 1"
+            )
+        return _collate(self._match(list(zip(images0, images1, strict=True)), config))
+
+    def match(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
+        """Match any number of pairs at once, each with its own numbers of keypoints.
+
+        pairs: two feature dictionaries each, with a batch dimension of 1 (as `extract` returns) or none.
+        Returns one published dictionary a pair, batch size 1, equal to what `forward` gives for that pair alone.
+
+        Raises InputError.
+        """
+        config = self._config()
+        tokens = []
+        for i, pair in enumerate(pairs):
+            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+                raise InputError(
+                    f"match() takes pairs (features0, features1); item {i} is {type(pair).__name__}"
+                )
+            images = [
+                self._single(features, f"pairs[{i}][{side}]", config) for side, features in enumerate(pair)
+            ]
+            tokens.append((images[0], images[1]))
+        return [_collate([result]) for result in self._match(tokens, config)]
+
+    def _single(self, features: Any, name: str, config: LightGlueConfig) -> ImageTokens:
+        """The one image of a features dictionary with or without a batch dimension."""
+        if isinstance(features, Mapping) and getattr(features.get("keypoints"), "ndim", 3) == 2:
+            batched = ("keypoints", "descriptors", "scales", "oris")
+            features = {
+                k: v[None] if k in batched and isinstance(v, Tensor) else v for k, v in features.items()
+            }
+        images = read_features(features, name, config, self.confidence_thresholds)
+        if len(images) != 1:
+            raise InputError(
+                f"{name} holds a batch of {len(images)} images; match() takes one image at a time"
+            )
+        return images[0]
+
+    @torch.no_grad()
+    def _match(
+        self, pairs: list[tuple[ImageTokens, ImageTokens]], config: LightGlueConfig
+    ) -> list[PairResult]:
+        device = self.confidence_thresholds.device
+        if self.confidence_thresholds.dtype not in (torch.float32, torch.float64):
+            raise InputError(
+                f"LightGlue's parameters are {self.confidence_thresholds.dtype}; keep them float32 and use mp=True"
+            )
+        options = EngineOptions(
+            config.depth_confidence,
+            config.width_confidence,
+            config.filter_threshold,
+            self.pruning_min_kpts(device),
+            half_attention=config.flash and device.type == "cuda",
+        )
+        precision = torch.float16 if device.type in ("cuda", "mps") else torch.bfloat16
+        context = partial(torch.autocast, device.type, precision, enabled=config.mp)
+        compiled = self._compiled
+        padded = [compiled is not None and compiled.length_for(pair) is not None for pair in pairs]
+        packed = iter(
+            result
+            for chunk in _chunks(
+                [pair for pair, is_padded in zip(pairs, padded, strict=True) if not is_padded]
+            )
+            for result in match_packed(self, chunk, options, context)
+        )
+        return [
+            match_padded(self, compiled, pair, options, context) if compiled and is_padded else next(packed)
+            for pair, is_padded in zip(pairs, padded, strict=True)
+        ]
+
+    # -- options -------------------------------------------------------------------------------------------------
+
+    def _config(self) -> LightGlueConfig:
+        """The options as they stand in `.conf` now, checked."""
+        names = [f.name for f in dataclasses.fields(LightGlueConfig)]
+        return LightGlueConfig(**{name: getattr(self.conf, name) for name in names})
+
+    def pruning_min_kpts(self, device: torch.device) -> int:
+        """The number of keypoints up to which an image is not pruned on `device`."""
+        thresholds = self.pruning_keypoint_thresholds
+        if device.type == "cuda" and self.conf.flash:
+            return thresholds["flash"]
+        return thresholds.get(device.type, thresholds["cuda"])
+
+    def compile(  # type: ignore[override]  # the published name and signature
+        self, mode: str = "reduce-overhead", static_lengths: Sequence[int] = (256, 512, 768, 1024, 1280, 1536)
+    ) -> None:
+        """Run the layers through torch.compile, with images padded to the next of `static_lengths`.
+
+        As in the published code, pairs that fit are stopped early but not pruned; longer ones take the ordinary path.
+        Raises InputError.
+        """
+        lengths = list(static_lengths)
+        if not lengths or not all(isinstance(n, int) and n > 0 for n in lengths):
+            raise InputError(f"compile: static_lengths must be positive integers, not {static_lengths!r}")
+        self._compiled = compile_layers(self, mode, lengths)
+
+    @property
+    def static_lengths(self) -> list[int] | None:
+        """The lengths that `compile` was called with; None before."""
+        return None if self._compiled is None else list(self._compiled.static_lengths)
+
+    # -- files ---------------------------------------------------------------------------------------------------
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write one safetensors file with the weights, the options, the feature type and the licence.
+
+        `LightGlue.load(path)` builds the same matcher from it. Raises WeightsError; an existing file is replaced
+        only once the new one is whole.
+        """
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            raise WeightsError(f"{path}: the file's name must end in .safetensors")
+        checkpoint.save(path, self, _without_weights(self._config()), self.feature_type, self.licence)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], **conf: Any) -> LightGlue:
+        """The matcher that `save` wrote to `path`, with the options in `conf` changed. Raises WeightsError."""
+        path = Path(path)
+        description = checkpoint.read_description(path)
+        if description is None:
+            raise WeightsError(
+                f"{path} is not a file that LightGlue.save() wrote; for a bare state dict use LightGlue(weights=...)"
+            )
+        valid = {f.name for f in dataclasses.fields(LightGlueConfig)}
+        options = {k: v for k, v in description.config.items() if k in valid}
+        warn_unknown(str(path), description.config.keys() - valid, valid)
+        return cls(features=description.features, **{**options, **conf, "weights": path})
+
+
+def _read_weights(
+    source: Any, features: str | None, commercial_only: bool
+) -> tuple[dict[str, Tensor] | None, str | None]:
+    """The state dict that `weights` names (None for none) and its licence, as far as it is known."""
+    if source is None:
+        return None, None
+    if isinstance(source, Mapping):
+        return checkpoint.check_tensors(source, "the given state dict"), None
+    if not isinstance(source, (str, os.PathLike)):
+        raise InputError(
+            f"LightGlue: weights must be a name, a path or a state dict, not {type(source).__name__}"
+        )
+    state = weight_files.load_state_dict(source, commercial_only=commercial_only)
+    file = weight_files.FILES.get(str(source))
+    if file is not None:
+        return state, file.licence
+    description = checkpoint.read_description(Path(source))
+    if description is None:
+        return state, None
+    if features is not None and description.features not in (None, features):
+        raise WeightsError(
+            f"{source} was trained for features={description.features!r}, not {features!r}; use LightGlue.load() or "
+            f"LightGlue(features={description.features!r}, weights=...)"
+        )
+    return state, description.licence
+
+
+def _thresholds(n_layers: int) -> Tensor:
+    from lightglue.matching.adaptive import confidence_threshold
+
+    return torch.tensor([confidence_threshold(i, n_layers) for i in range(n_layers)], dtype=torch.float32)
+
+
+def _without_weights(config: LightGlueConfig) -> LightGlueConfig:
+    return dataclasses.replace(config, weights=None)
+
+
+def _chunks(pairs: Sequence[tuple[ImageTokens, ImageTokens]]) -> list[list[tuple[ImageTokens, ImageTokens]]]:
+    """Cut a list of pairs into runs of at most MAX_PACKED_ROWS keypoints (a longer pair stands alone)."""
+    chunks: list[list[tuple[ImageTokens, ImageTokens]]] = []
+    rows = MAX_PACKED_ROWS
+    for pair in pairs:
+        size = sum(len(image.positions) for image in pair)
+        if not chunks or rows + size > MAX_PACKED_ROWS:
+            chunks.append([])
+            rows = 0
+        chunks[-1].append(pair)
+        rows += size
+    return chunks
+
+
+def _collate(results: Sequence[PairResult]) -> Matches:
+    """The published dictionary of one or several pairs with equal numbers of keypoints."""
+    assignments = [result.assignment for result in results]
+    matches, scores = [], []
+    for found in assignments:
+        rows = (found.matches0 >= 0).nonzero().squeeze(1)
+        matches.append(torch.stack((rows, found.matches0[rows]), -1))
+        scores.append(found.scores0[rows])
+    stops = [result.stop for result in results]
+    device = assignments[0].matches0.device
+    return {
+        "matches0": torch.stack([found.matches0 for found in assignments]),
+        "matches1": torch.stack([found.matches1 for found in assignments]),
+        "matching_scores0": torch.stack([found.scores0 for found in assignments]),
+        "matching_scores1": torch.stack([found.scores1 for found in assignments]),
+        "stop": stops[0] if len(stops) == 1 else torch.tensor(stops, device=device),
+        "matches": matches,
+        "scores": scores,
+        "prune0": torch.stack([result.prune0 for result in results]),
+        "prune1": torch.stack([result.prune1 for result in results]),
+    }
