@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Extractor", "Features", "Matcher", "Matches"]
+__all__ = ["Extractor", "Features", "Matcher", "Matches", "PairMatcher"]
 
 
 class _RequiredFeatures(TypedDict):
@@ -61,4 +61,12 @@ class Matcher(Protocol):
 
     def __call__(self, data: dict[str, Any]) -> Matches:
         """Match `data["image0"]` with `data["image1"]`, each a `Features`."""
+        ...
+
+
+class PairMatcher(Protocol):
+    """A matcher that takes any number of pairs at once."""
+
+    def match(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
+        """Match each pair as if it were alone."""
         ...

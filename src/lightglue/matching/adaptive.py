@@ -11,7 +11,7 @@ __all__ = ["confidence_threshold", "keep_mask", "should_stop"]
 
 
 def confidence_threshold(layer: int, n_layers: int) -> float:
-    """The confidence that a token must have after this layer (0-based) to count as sure (paper, equation 12)."""
+    """The confidence that a token must have after this layer (0-based) to count as sure."""
     return min(max(0.8 + 0.1 * math.exp(-4.0 * layer / n_layers), 0.0), 1.0)
 
 

@@ -21,7 +21,7 @@ class Assignment(NamedTuple):
 
 
 def log_assignment(similarity: Tensor, z0: Tensor, z1: Tensor) -> Tensor:
-    """Log of the soft assignment: both softmaxes and both matchabilities, multiplied (paper, equation 8).
+    """Log of the soft assignment: both softmaxes and both matchabilities, multiplied.
 
     similarity: (..., M, N); z0: (..., M) and z1: (..., N) matchability logits. Returns (..., M, N).
     The published code also appends a row and a column of unmatchability, which nothing reads.

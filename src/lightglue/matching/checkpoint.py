@@ -89,9 +89,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
     problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
     if any(problems.values()):
         told = "; ".join(
-            f"{len(v)} {k} ({', '.join(v[:3])}{', ...' if len(v) > 3 else ''})"
-            for k, v in problems.items()
-            if v
+            f"{len(v)} {k} ({', '.join(v[:3])}{', ...' if len(v) > 3 else ''})" for k, v in problems.items() if v
         )
         inferred = infer_architecture(state)
         hint = f" The file was made with {inferred}." if inferred else ""
@@ -102,9 +100,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
     network.load_state_dict({**{k: expected[k] for k in derived}, **state}, strict=True)
 
 
-def save(
-    path: Path, network: nn.Module, config: LightGlueConfig, features: str | None, licence: str | None
-) -> None:
+def save(path: Path, network: nn.Module, config: LightGlueConfig, features: str | None, licence: str | None) -> None:
     """Write weights and description in one safetensors file, whole or not at all. Raises WeightsError."""
     options = asdict(config)
     del options["weights"]

@@ -118,12 +118,12 @@ def match_packed(
     packed = pack(network, pairs)
     n_layers = len(network.transformers)
     ledger = Ledger(packed, n_layers, options)
-    for i, layer in enumerate(network.transformers):
+    for i in range(n_layers):
         packed = _drop_empty(packed, ledger, stop=i + 1)
         if not packed.pairs:
             break
         with reduced_precision():
-            packed = run_layer(layer, packed, options.half_attention)
+            packed = run_layer(network.layer(i), packed, options.half_attention)
         if i < n_layers - 1:
             packed = _adapt(network, packed, ledger, i)
     _finish_pairs(network, packed, ledger, range(len(packed.pairs)), n_layers - 1)
@@ -149,21 +149,17 @@ def _adapt(network: LightGlueNetwork, packed: PackedPairs, ledger: Ledger, layer
         return packed
 
     confidence = network.token_confidence[layer](packed.tokens) if may_stop else None
-    unsure = (
-        torch.zeros_like(packed.slots, dtype=torch.bool) if confidence is None else confidence < threshold
-    )
+    unsure = torch.zeros_like(packed.slots, dtype=torch.bool) if confidence is None else confidence < threshold
     keep = torch.ones_like(unsure)
     if any(prunable):
-        matchability = network.log_assignment[layer].matchability(packed.tokens).sigmoid()
+        matchability = network.assignment(layer).matchability(packed.tokens).sigmoid()
         keep = adaptive.keep_mask(matchability, confidence, threshold, options.width_confidence)
     # One transfer a layer: what the decisions need, as Python numbers.
     n_unsure, n_kept = packed.per_image_sums(torch.stack((unsure, keep))).tolist()
 
     stopping = []
     for k, pair in enumerate(packed.pairs):
-        n_keypoints = sum(
-            ledger.places[2 * pair + side].stop - ledger.places[2 * pair + side].start for side in (0, 1)
-        )
+        n_keypoints = sum(ledger.places[2 * pair + side].stop - ledger.places[2 * pair + side].start for side in (0, 1))
         unsure_pair = n_unsure[2 * k] + n_unsure[2 * k + 1]
         stopping.append(may_stop and adaptive.should_stop(unsure_pair, n_keypoints, options.depth_confidence))
     _finish_pairs(network, packed, ledger, [k for k, stop in enumerate(stopping) if stop], layer)
@@ -215,6 +211,6 @@ def _finish_pairs(
     places = packed.slices()
     for k in positions:
         place0, place1 = places[2 * k], places[2 * k + 1]
-        scores = network.log_assignment[layer](packed.tokens[place0], packed.tokens[place1])
+        scores = network.assignment(layer)(packed.tokens[place0], packed.tokens[place1])
         found = mutual_matches(scores, ledger.options.filter_threshold)
         ledger.finish(packed.pairs[k], layer + 1, found, packed.slots[place0], packed.slots[place1])

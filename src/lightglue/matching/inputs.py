@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -31,9 +31,7 @@ def read_features(data: Any, name: str, config: LightGlueConfig, like: Tensor) -
     name: what the user calls this dictionary, for the errors. Raises InputError.
     """
     if not isinstance(data, Mapping):
-        raise InputError(
-            f"{name} must be a dictionary of features, as extract() returns, not {type(data).__name__}"
-        )
+        raise InputError(f"{name} must be a dictionary of features, as extract() returns, not {type(data).__name__}")
     keypoints = _tensor(data, name, "keypoints", like)
     descriptors = _tensor(data, name, "descriptors", like)
     if keypoints.ndim != 3 or keypoints.shape[-1] != 2:
@@ -55,9 +53,7 @@ def _tensor(data: Mapping[str, Any], name: str, key: str, like: Tensor) -> Tenso
         raise InputError(f"{name} lacks {key!r}; it has {sorted(map(str, data))}")
     value = data[key]
     if not isinstance(value, Tensor):
-        raise InputError(
-            f"{name}: {key} must be a torch tensor, not {type(value).__name__}; use torch.as_tensor()"
-        )
+        raise InputError(f"{name}: {key} must be a torch tensor, not {type(value).__name__}; use torch.as_tensor()")
     if value.dtype == torch.bool or value.is_complex():
         raise InputError(f"{name}: {key} must hold real numbers, not {value.dtype}")
     if value.device != like.device:
@@ -99,16 +95,12 @@ def _image_size(data: Mapping[str, Any], name: str, keypoints: Tensor) -> Tensor
         except (TypeError, ValueError, RuntimeError) as error:
             raise InputError(f"{name}: image_size must be numbers (width, height), not {value!r}") from error
         if size.shape not in {(2,), (1, 2), (batch, 2)}:
-            raise InputError(
-                f"{name}: image_size must have shape (B, 2) = ({batch}, 2), not {tuple(size.shape)}"
-            )
+            raise InputError(f"{name}: image_size must have shape (B, 2) = ({batch}, 2), not {tuple(size.shape)}")
         size = size.expand(batch, 2)
     elif data.get("image") is not None:
-        shape = getattr(data["image"], "shape", ())
+        shape: Sequence[int] = tuple(getattr(data["image"], "shape", ()))
         if len(shape) < 2:
-            raise InputError(
-                f"{name}: image must have shape (B, C, H, W), not {tuple(shape)}; or give image_size"
-            )
+            raise InputError(f"{name}: image must have shape (B, C, H, W), not {shape}; or give image_size")
         size = keypoints.new_tensor([shape[-1], shape[-2]]).expand(batch, 2)
     elif keypoints.shape[1] == 0:
         return keypoints.new_ones(batch, 2)
@@ -125,6 +117,4 @@ def _check_finite(name: str, **tensors: Tensor) -> None:
         finite = value.isfinite()
         if not finite.all():
             bad = int((~finite).flatten(2).any(-1).sum())
-            raise InputError(
-                f"{name}: {key} hold NaN or infinity for {bad} keypoints; drop these keypoints first"
-            )
+            raise InputError(f"{name}: {key} hold NaN or infinity for {bad} keypoints; drop these keypoints first")

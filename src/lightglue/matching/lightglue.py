@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lightglue import weights as weight_files
 from lightglue.errors import InputError, WeightsError
-from lightglue.matching import checkpoint
+from lightglue.matching import adaptive, checkpoint
 from lightglue.matching.compiled import CompiledLayers, compile_layers, match_padded
 from lightglue.matching.config import PRESETS, LightGlueConfig
 from lightglue.matching.engine import EngineOptions, ImageTokens, PairResult, match_packed
@@ -64,15 +64,11 @@ class LightGlue(LightGlueNetwork):
         {"cpu": -1, "mps": -1, "cuda": 1024, "flash": 1536}
     )
 
-    def __init__(
-        self, features: str | None = "superpoint", *, commercial_only: bool = False, **conf: Any
-    ) -> None:
+    def __init__(self, features: str | None = "superpoint", *, commercial_only: bool = False, **conf: Any) -> None:
         if features is not None and features not in PRESETS:
             nearest = nearest_name(str(features), PRESETS)
             hint = f"did you mean {nearest!r}? " if nearest else ""
-            raise InputError(
-                f"LightGlue: unknown features {features!r}; {hint}valid names: {', '.join(PRESETS)}"
-            )
+            raise InputError(f"LightGlue: unknown features {features!r}; {hint}valid names: {', '.join(PRESETS)}")
         own_weights = conf.get("weights")
         preset = PRESETS[features].as_options() if features is not None else {}
         if own_weights is not None:
@@ -114,9 +110,7 @@ class LightGlue(LightGlueNetwork):
         Raises InputError.
         """
         if not isinstance(data, Mapping):
-            raise InputError(
-                f"LightGlue takes a dictionary with image0 and image1, not {type(data).__name__}"
-            )
+            raise InputError(f"LightGlue takes a dictionary with image0 and image1, not {type(data).__name__}")
         for key in ("image0", "image1"):
             if key not in data:
                 raise InputError(f"LightGlue needs {key!r} in its input; it has {sorted(map(str, data))}")
@@ -142,12 +136,8 @@ class LightGlue(LightGlueNetwork):
         tokens = []
         for i, pair in enumerate(pairs):
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                raise InputError(
-                    f"match() takes pairs (features0, features1); item {i} is {type(pair).__name__}"
-                )
-            images = [
-                self._single(features, f"pairs[{i}][{side}]", config) for side, features in enumerate(pair)
-            ]
+                raise InputError(f"match() takes pairs (features0, features1); item {i} is {type(pair).__name__}")
+            images = [self._single(features, f"pairs[{i}][{side}]", config) for side, features in enumerate(pair)]
             tokens.append((images[0], images[1]))
         return [_collate([result]) for result in self._match(tokens, config)]
 
@@ -155,20 +145,14 @@ class LightGlue(LightGlueNetwork):
         """The one image of a features dictionary with or without a batch dimension."""
         if isinstance(features, Mapping) and getattr(features.get("keypoints"), "ndim", 3) == 2:
             batched = ("keypoints", "descriptors", "scales", "oris")
-            features = {
-                k: v[None] if k in batched and isinstance(v, Tensor) else v for k, v in features.items()
-            }
+            features = {k: v[None] if k in batched and isinstance(v, Tensor) else v for k, v in features.items()}
         images = read_features(features, name, config, self.confidence_thresholds)
         if len(images) != 1:
-            raise InputError(
-                f"{name} holds a batch of {len(images)} images; match() takes one image at a time"
-            )
+            raise InputError(f"{name} holds a batch of {len(images)} images; match() takes one image at a time")
         return images[0]
 
     @torch.no_grad()
-    def _match(
-        self, pairs: list[tuple[ImageTokens, ImageTokens]], config: LightGlueConfig
-    ) -> list[PairResult]:
+    def _match(self, pairs: list[tuple[ImageTokens, ImageTokens]], config: LightGlueConfig) -> list[PairResult]:
         device = self.confidence_thresholds.device
         if self.confidence_thresholds.dtype not in (torch.float32, torch.float64):
             raise InputError(
@@ -187,9 +171,7 @@ class LightGlue(LightGlueNetwork):
         padded = [compiled is not None and compiled.length_for(pair) is not None for pair in pairs]
         packed = iter(
             result
-            for chunk in _chunks(
-                [pair for pair, is_padded in zip(pairs, padded, strict=True) if not is_padded]
-            )
+            for chunk in _chunks([pair for pair, is_padded in zip(pairs, padded, strict=True) if not is_padded])
             for result in match_packed(self, chunk, options, context)
         )
         return [
@@ -211,7 +193,7 @@ class LightGlue(LightGlueNetwork):
             return thresholds["flash"]
         return thresholds.get(device.type, thresholds["cuda"])
 
-    def compile(  # type: ignore[override]  # the published name and signature
+    def compile(
         self, mode: str = "reduce-overhead", static_lengths: Sequence[int] = (256, 512, 768, 1024, 1280, 1536)
     ) -> None:
         """Run the layers through torch.compile, with images padded to the next of `static_lengths`.
@@ -266,9 +248,7 @@ def _read_weights(
     if isinstance(source, Mapping):
         return checkpoint.check_tensors(source, "the given state dict"), None
     if not isinstance(source, (str, os.PathLike)):
-        raise InputError(
-            f"LightGlue: weights must be a name, a path or a state dict, not {type(source).__name__}"
-        )
+        raise InputError(f"LightGlue: weights must be a name, a path or a state dict, not {type(source).__name__}")
     state = weight_files.load_state_dict(source, commercial_only=commercial_only)
     file = weight_files.FILES.get(str(source))
     if file is not None:
@@ -285,9 +265,7 @@ def _read_weights(
 
 
 def _thresholds(n_layers: int) -> Tensor:
-    from lightglue.matching.adaptive import confidence_threshold
-
-    return torch.tensor([confidence_threshold(i, n_layers) for i in range(n_layers)], dtype=torch.float32)
+    return torch.tensor([adaptive.confidence_threshold(i, n_layers) for i in range(n_layers)], dtype=torch.float32)
 
 
 def _without_weights(config: LightGlueConfig) -> LightGlueConfig:

@@ -33,13 +33,14 @@ def plain_attention(q: Tensor, k: Tensor, v: Tensor, key_mask: Tensor | None = N
     similarity = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
     if key_mask is not None:
         similarity = similarity.masked_fill(~key_mask[..., None, None, :], float("-inf"))
-    return similarity.softmax(-1) @ v
+    context: Tensor = similarity.softmax(-1) @ v
+    return context
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
     """Turn each pair of neighbouring channels by its angle. x: (..., T, h, e), rotation: (2, ..., T, e / 2)."""
     cos, sin = rotation.unsqueeze(-2)
-    a, b = x.unflatten(-1, (-1, 2)).unbind(-1)
+    a, b = x[..., 0::2], x[..., 1::2]
     return torch.stack((a * cos - b * sin, b * cos + a * sin), -1).flatten(-2)
 
 
@@ -74,13 +75,15 @@ class SelfAttention(nn.Module):
     def project(self, x: Tensor, rotation: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(..., T, d) -> rotated queries and keys, values; (..., T, h, e) each."""
         # The checkpoint interleaves the three: output channel (head, channel, q|k|v).
-        q, k, v = self.Wqkv(x).unflatten(-1, (self.heads, -1, 3)).unbind(-1)
+        qkv: Tensor = self.Wqkv(x)
+        q, k, v = qkv.view(*x.shape[:-1], self.heads, -1, 3).unbind(-1)
         return rotate(q, rotation), rotate(k, rotation), v
 
     def update(self, x: Tensor, context: Tensor) -> Tensor:
         """Residual update of (..., T, d) tokens by their attended (..., T, h, e) values."""
         message = self.out_proj(context.flatten(-2))
-        return x + self.ffn(torch.cat((x, message), -1))
+        updated: Tensor = x + self.ffn(torch.cat((x, message), -1))
+        return updated
 
 
 class CrossAttention(nn.Module):
@@ -96,13 +99,14 @@ class CrossAttention(nn.Module):
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """(..., T, d) -> queries that serve as keys too, values; (..., T, h, e) each."""
-        shape = (self.heads, -1)
-        return self.to_qk(x).unflatten(-1, shape), self.to_v(x).unflatten(-1, shape)
+        shape = (*x.shape[:-1], self.heads, -1)
+        return self.to_qk(x).view(shape), self.to_v(x).view(shape)
 
     def update(self, x: Tensor, context: Tensor) -> Tensor:
         """Residual update of (..., T, d) tokens by their attended (..., T, h, e) values."""
         message = self.to_out(context.flatten(-2))
-        return x + self.ffn(torch.cat((x, message), -1))
+        updated: Tensor = x + self.ffn(torch.cat((x, message), -1))
+        return updated
 
 
 class TransformerLayer(nn.Module):
@@ -197,6 +201,18 @@ class LightGlueNetwork(nn.Module):
         self.token_confidence = nn.ModuleList(TokenConfidence(d) for _ in range(n - 1))
         thresholds = [adaptive.confidence_threshold(i, n) for i in range(n)]
         self.register_buffer("confidence_thresholds", torch.tensor(thresholds, dtype=torch.float32))
+
+    def layer(self, index: int) -> TransformerLayer:
+        """The transformer layer at `index`."""
+        layer = self.transformers[index]
+        assert isinstance(layer, TransformerLayer)
+        return layer
+
+    def assignment(self, index: int) -> MatchAssignment:
+        """The head that assigns matches after the layer at `index`."""
+        head = self.log_assignment[index]
+        assert isinstance(head, MatchAssignment)
+        return head
 
     def reference(
         self,

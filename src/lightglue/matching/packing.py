@@ -60,18 +60,16 @@ class PackedPairs:
         )
 
 
-def attend(
-    q: Tensor, k: Tensor, v: Tensor, queries: Sequence[slice], keys: Sequence[slice], half: bool
-) -> Tensor:
+def attend(q: Tensor, k: Tensor, v: Tensor, queries: Sequence[slice], keys: Sequence[slice], half: bool) -> Tensor:
     """Fused attention from each slice of query rows to its slice of key rows. (R, h, e) three times -> (R, h, e).
 
     half: run in float16 (FlashAttention on CUDA takes no float32).
     """
     out = torch.zeros_like(v, memory_format=torch.contiguous_format)
     for rows, others in zip(queries, keys, strict=True):
-        qkv = (q[rows], k[others], v[others])
-        per_head = (t.transpose(0, 1)[None] for t in ((t.half() for t in qkv) if half else qkv))
-        out[rows] = F.scaled_dot_product_attention(*per_head)[0].transpose(0, 1).to(v.dtype)
+        image = (t.transpose(0, 1)[None] for t in (q[rows], k[others], v[others]))  # (1, h, rows, e)
+        query, key, value = (t.half() for t in image) if half else image
+        out[rows] = F.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1).to(v.dtype)
     return out
 
 
