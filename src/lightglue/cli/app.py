@@ -1,0 +1,34 @@
+"""The command's tree: one line registers one command."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lightglue import __version__
+from lightglue.cli import weights
+
+app = typer.Typer(
+    help="Match local features between images.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(weights.app, name="weights")
+# Commands of their own module stand here: app.command()(match)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lightglue {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Options of the command as a whole."""

@@ -1,0 +1,118 @@
+"""`lightglue weights`: see, fetch, find and check the published weight files."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from lightglue.errors import WeightsError
+from lightglue.weights import FILES, WeightFile, find_altered, find_cached, lookup, resolve
+
+app = typer.Typer(help="See, fetch, find and check the published weight files.", no_args_is_help=True)
+
+CommercialOnly = Annotated[
+    bool, typer.Option("--commercial-only", help="Only files whose licence allows commercial use.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+@app.command("list")
+def list_files(as_json: AsJson = False, commercial_only: CommercialOnly = False) -> None:
+    """List the published files: name, size, licence, state in the cache folder, sources."""
+    files = [file for file in FILES.values() if file.commercial or not commercial_only]
+    if as_json:
+        typer.echo(json.dumps([_record(file) for file in files], indent=2))
+        return
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("name", "size", "licence", "commercial", "cache", "sources", box=SIMPLE_HEAD, show_edge=False)
+    for file in files:
+        size = "?" if file.size is None else f"{file.size / 1e6:.1f} MB"
+        table.add_row(file.name, size, file.licence, _yes_no(file.commercial), _state(file), _sources(file))
+    # Piped output is for grep and awk: wide enough that no row is folded.
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+@app.command()
+def pull(
+    names: Annotated[list[str] | None, typer.Argument(help="Names as `list` shows them.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Every published file.")] = False,
+    commercial_only: CommercialOnly = False,
+) -> None:
+    """Fetch files into the cache folder and print where they are."""
+    if not names and not everything:
+        raise typer.BadParameter("name a file to fetch, or give --all.")
+    files = [lookup(name) for name in names or ()]  # all names first: a typing error must not cost a download
+    if everything:
+        files = [file for file in FILES.values() if file.commercial or not commercial_only]
+    failures = []
+    for file in files:
+        try:
+            typer.echo(resolve(file.name, commercial_only=commercial_only))
+        except WeightsError as error:  # one dead source must not keep the others away
+            failures.append(str(error))
+    if failures:
+        raise WeightsError(" ".join(failures))
+
+
+@app.command()
+def path(
+    name: Annotated[str, typer.Argument(help="A name as `list` shows it.")],
+    commercial_only: CommercialOnly = False,
+) -> None:
+    """Print the path of a file, after fetching it if need be."""
+    typer.echo(resolve(lookup(name).name, commercial_only=commercial_only))
+
+
+@app.command()
+def verify(
+    names: Annotated[list[str] | None, typer.Argument(help="Default: every file in the cache.")] = None,
+) -> None:
+    """Check cached files against their published sha256; exit with 1 if one is altered or a named one is missing."""
+    files = [lookup(name) for name in names] if names else list(FILES.values())
+    bad = False
+    for file in files:
+        if (found := find_cached(file)) is not None:
+            typer.echo(f"{file.name}: ok, {found}")
+        elif altered := find_altered(file):
+            bad = True
+            typer.echo(f"{file.name}: ALTERED, {altered[0]} does not have the sha256 {file.sha256}")
+        elif names:
+            bad = True
+            typer.echo(f"{file.name}: missing")
+    raise typer.Exit(int(bad))
+
+
+def _record(file: WeightFile) -> dict[str, object]:
+    found = find_cached(file)
+    return {
+        "name": file.name,
+        "filename": file.filename,
+        "sha256": file.sha256,
+        "size": file.size,
+        "licence": file.licence,
+        "commercial": file.commercial,
+        "urls": list(file.urls),
+        "wheel": file.wheel.requirement if file.wheel else None,
+        "cached": None if found is None else str(found),
+    }
+
+
+def _state(file: WeightFile) -> str:
+    if find_cached(file) is not None:
+        return "yes"
+    return "altered" if find_altered(file) else "no"
+
+
+def _sources(file: WeightFile) -> str:
+    kinds = ["release", "mirror" if len(file.urls) > 1 else "", "wheel" if file.wheel else ""]
+    return ", ".join(filter(None, kinds))
+
+
+def _yes_no(value: bool) -> str:
+    return "yes" if value else "no"
