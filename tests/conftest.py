@@ -50,3 +50,15 @@ def image_path() -> Callable[[str, int], Path]:
         return _first_existing(ASSETS / str(name), SHARED / "images" / str(name))
 
     return find
+
+
+@pytest.fixture(scope="session")
+def random_weights() -> Callable[[str], dict[str, Any]]:
+    """`random_weights("lightglue_sift_like")`: a published architecture with seeded weights, inputs and outputs."""
+
+    def load(name: str) -> dict[str, Any]:
+        path = _first_existing(INSIDE / f"{name}.npz", SHARED / "reference" / "random_weights" / f"{name}.npz")
+        with np.load(path) as arrays:
+            return dict(arrays)
+
+    return load

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -78,7 +79,11 @@ class LightGlue(LightGlueNetwork):
         state, licence = _read_weights(source, features, commercial_only)
 
         if state is None:
-            super().__init__(config)  # features=None, weights=None: asked for an untrained network
+            super().__init__(config)
+            warnings.warn(
+                "LightGlue(features=None) without weights is untrained; load a state dict before matching",
+                stacklevel=2,
+            )
         else:
             with torch.device("meta"):
                 super().__init__(config)
