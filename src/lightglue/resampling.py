@@ -156,10 +156,11 @@ def _resample_banded(
     vertical = _bands(_Axis(height, size[0], bool(align_corners), blur), planes.device, dtype)
     horizontal = _bands(_Axis(width, size[1], bool(align_corners), blur), planes.device, dtype)
     planes = planes[:, 0]
-    # Rows first: what is left for the second product is short.
-    rows = [band.expand(len(planes), -1, -1) @ planes[:, a:b].to(dtype) for a, b, band in vertical]
-    lines = torch.cat(rows, 1).reshape(-1, width)
-    columns = [lines[:, a:b] @ band.T for a, b, band in horizontal]
+    with torch.autocast(planes.device.type, enabled=False):
+        # Rows first: what is left for the second product is short.
+        rows = [band.expand(len(planes), -1, -1) @ planes[:, a:b].to(dtype) for a, b, band in vertical]
+        lines = torch.cat(rows, 1).reshape(-1, width)
+        columns = [lines[:, a:b] @ band.T for a, b, band in horizontal]
     return torch.cat(columns, 1).reshape(-1, 1, *size).to(original)
 
 
