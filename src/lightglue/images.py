@@ -59,7 +59,7 @@ def load_image(
     is read.
 
     Args:
-        path: a JPEG, PNG, TIFF, WebP, BMP, GIF, PNM, JPEG 2000 or AVIF file.
+        path: a JPEG, PNG, TIFF, WebP, BMP, GIF, PNM or JPEG 2000 file.
         resize: px of the edge that `fn` names, the other following the aspect ratio; or (height, width) in px.
         fn: "max" for the long edge, "min" for the short one.
         interp: "area", "linear", "cubic" or "nearest", as OpenCV does them.
@@ -178,7 +178,7 @@ def _decode(path: ImagePath, grayscale: bool, depth_flag: int, max_pixels: int |
     data, kind = _read_bytes(path)
     size = stored_size(kind, data)
     if size is None:
-        raise ImageError(f"{path}: the header of this {kind} file is damaged or cut off; fetch the file again.")
+        raise ImageError(f"{path}: this {kind} file is damaged or cut off; fetch it again.")
     pixels = size[0] * size[1]
     if max_pixels is not None and pixels > max_pixels:
         raise ImageError(
@@ -226,7 +226,9 @@ def _read_bytes(path: ImagePath) -> tuple[bytes, str]:
     except PermissionError as error:
         raise ImageError(f"{path} may not be read; change its permissions.") from error
     except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL byte in the path
-        raise ImageError(f"{path!r} cannot be read: {error}; check the path and the disk.") from error
+        raise ImageError(
+            f"{path!r} cannot be read: {getattr(error, 'strerror', None) or error}; check the path and the disk."
+        ) from error
     if not stat.S_ISREG(mode):
         what = "a folder; name an image in it" if stat.S_ISDIR(mode) else "not a regular file; name an image file"
         raise ImageError(f"{path} is {what}.")
