@@ -56,7 +56,7 @@ def pack(network: LightGlueNetwork, pairs: Sequence[tuple[ImageTokens, ImageToke
 
     descriptors = rows([image.descriptors for image in images])
     return PackedPairs(
-        tokens=network.input_proj(descriptors).float(),
+        tokens=network.input_proj(descriptors),
         rotation=network.posenc(rows([image.positions for image in images])),
         slots=torch.arange(len(descriptors), device=descriptors.device),
         counts=counts,
