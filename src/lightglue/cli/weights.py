@@ -28,9 +28,11 @@ def list_files(as_json: AsJson = False, commercial_only: CommercialOnly = False)
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
-    table = Table("name", "size", "licence", "commercial", "cache", "sources", box=SIMPLE_HEAD, show_edge=False)
+    name = Column("name", no_wrap=True)  # to be typed again, so never cut; a narrow terminal folds the others
+    columns = (name, "size", "licence", "commercial", "cache", "sources")
+    table = Table(*columns, box=SIMPLE_HEAD, show_edge=False, padding=0)
     for file in files:
         size = "?" if file.size is None else f"{file.size / 1e6:.1f} MB"
         table.add_row(file.name, size, file.licence, _yes_no(file.commercial), _state(file), _sources(file))
