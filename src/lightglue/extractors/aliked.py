@@ -1,0 +1,185 @@
+"""ALIKED keypoints and descriptors: the public extractor over the network of `aliked_network`.
+
+Options, their defaults and the order of the keypoints are those of the published package (github.com/cvg/LightGlue).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from lightglue.errors import InputError
+from lightglue.extractors.aliked_network import ARCHITECTURES, AlikedNetwork
+from lightglue.extractors.base import (
+    Extractor,
+    Weights,
+    check_choice,
+    check_int,
+    check_real,
+    load_strictly,
+    read_weights,
+    stack_features,
+)
+from lightglue.extractors.detection import clear_border, refine, sample_bilinear, simple_nms, strongest, xy_of
+from lightglue.types import Features
+
+__all__ = ["ALIKED", "AlikedConfig"]
+
+MOST_KEYPOINTS = 20_000  # in threshold mode where `max_num_keypoints` sets no limit
+
+
+@dataclass(frozen=True)
+class AlikedConfig:
+    """Options of ALIKED.
+
+    With a positive `detection_threshold`, all keypoints that score above it, in raster order; where there are more
+    than `max_num_keypoints`, the best of these, best first; where there is none, those above the image's mean score.
+    With any other threshold the `max_num_keypoints` best, best first, and without such a number all above the mean.
+    """
+
+    model_name: str = "aliked-n16"
+    max_num_keypoints: int | None = -1  # not positive, or None: no limit (20,000 where there is a threshold)
+    detection_threshold: float = 0.2  # of the score in [0, 1]
+    nms_radius: int = 2  # px; also the radius of the window for sub-pixel positions and the width of the border
+
+    def __post_init__(self) -> None:
+        check_choice("model_name", self.model_name, ARCHITECTURES)
+        if self.max_num_keypoints is not None:
+            check_int("max_num_keypoints", self.max_num_keypoints, -(2**63), "an integer, -1 for no limit")
+        check_real(
+            "detection_threshold", self.detection_threshold, "a number, not positive for the best keypoints only"
+        )
+        check_int("nms_radius", self.nms_radius, 0, "a radius in px, an integer of at least 0")
+
+
+class ALIKED(Extractor):
+    """ALIKED (arXiv:2304.03608): `ALIKED(max_num_keypoints=2048, detection_threshold=0.2).eval()`.
+
+    Args:
+        weights: a file, a published name or a state dict to load instead of the published weights of `model_name`.
+        commercial_only: refuse weights whose licence forbids commercial use.
+        conf: the options of `AlikedConfig`.
+
+    Raises:
+        InputError: for an option's value.
+        WeightsError: where the weights cannot be had or do not fit.
+    """
+
+    config_type = AlikedConfig
+    default_conf: ClassVar[dict[str, Any]] = asdict(AlikedConfig())
+    preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
+
+    def __init__(self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Any) -> None:
+        super().__init__(**conf)
+        name = self.conf.model_name
+        self.network = AlikedNetwork(ARCHITECTURES[name])
+        state = read_weights(name if weights is None else weights, commercial_only=commercial_only)
+        load_strictly(self.network, state, name)
+        self._register_state_dict_hook(_publish_keys)  # type: ignore[no-untyped-call]
+        self._register_load_state_dict_pre_hook(_accept_published_keys, with_module=True)  # type: ignore[no-untyped-call]
+        self.eval()  # batch statistics in place of the learned ones would silently spoil the result
+
+    def extract_dense_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        """Features (B, D, H, W), L2-normalised, and scores (B, 1, H, W) of an image (B, 3, H, W) in [0, 1]."""
+        return self.network(image)  # type: ignore[no-any-return]
+
+    def forward(self, data: Mapping[str, Any]) -> Features:
+        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
+
+        Args:
+            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
+                "image_size" (B, 2), the width and height in px without: no keypoint then lies in the padding.
+
+        Returns:
+            keypoints (B, N, 2), keypoint_scores (B, N), descriptors (B, N, D), all float32.
+
+        Raises:
+            InputError: also where the images yield unequal numbers of keypoints.
+        """
+        options = self.options()
+        image, image_size = self.images_in(data)
+        encoded = self.network.encode(image)
+        scores = self.network.scores(encoded)
+        features: list[Features] = []
+        for i, indices in enumerate(_detect(scores.detach(), image_size, options)):
+            pixels = xy_of(indices, scores.shape[-1])
+            keypoints = refine(scores[i, 0], pixels, options.nms_radius)
+            keypoint_scores = sample_bilinear(scores[i], keypoints)[:, 0]
+            descriptors = self.network.describe(encoded, i, keypoints)
+            features.append({"keypoints": keypoints, "keypoint_scores": keypoint_scores, "descriptors": descriptors})
+        return stack_features(features)
+
+    def describe(self, keypoints: Tensor, img: Tensor, **preprocess: Any) -> Tensor:
+        """Descriptors at keypoints that another detector found.
+
+        Args:
+            keypoints: (B, N, 2), or (N, 2) for one image, x y in px of `img`.
+            img: (C, H, W) or (B, C, H, W) as for `extract`.
+            preprocess: as for `extract`.
+
+        Returns:
+            (B, N, D) float32, L2-normalised.
+        """
+        image = self.check_image(img)
+        keypoints = _check_keypoints(keypoints, image)
+        resized, scales = self.resize(image, preprocess)
+        encoded = self.network.encode(resized.expand(-1, 3, -1, -1))
+        keypoints = (keypoints.to(image) + 0.5) * scales - 0.5
+        return torch.stack([self.network.describe(encoded, i, xy) for i, xy in enumerate(keypoints)])
+
+
+def _detect(scores: Tensor, image_size: Tensor | None, options: AlikedConfig) -> list[Tensor]:
+    """For each score map of (B, 1, H, W) the flat indices (N,) of its keypoints, in the published order."""
+    radius = options.nms_radius
+    kept = clear_border(simple_nms(scores, radius), radius, radius, image_size)
+    sizes = [None] * len(scores) if image_size is None else image_size.long().tolist()
+    result = []
+    for score, nms, size in zip(scores[:, 0], kept[:, 0], sizes, strict=True):
+        own = score if size is None else score[: size[1], : size[0]]
+        result.append(_select(nms.flatten(), own.mean(), options))
+    return result
+
+
+def _select(kept: Tensor, mean: Tensor, options: AlikedConfig) -> Tensor:
+    """Flat indices of the keypoints among the maxima `kept` (H * W,), 0 elsewhere; `mean` is the image's."""
+    limit = options.max_num_keypoints if (options.max_num_keypoints or 0) > 0 else None
+    if options.detection_threshold <= 0 and limit is not None:
+        maxima = kept.nonzero()[:, 0]
+        return maxima[strongest(kept[maxima], limit)]
+    above = (kept > options.detection_threshold).nonzero()[:, 0] if options.detection_threshold > 0 else kept[:0]
+    if len(above) == 0:
+        above = (kept > mean).nonzero()[:, 0]
+    limit = limit or MOST_KEYPOINTS
+    return above[strongest(kept[above], limit)] if len(above) > limit else above
+
+
+def _check_keypoints(keypoints: Any, image: Tensor) -> Tensor:
+    if not isinstance(keypoints, Tensor) or keypoints.ndim not in (2, 3) or keypoints.shape[-1] != 2:
+        shape = getattr(keypoints, "shape", type(keypoints).__name__)
+        raise InputError(f"keypoints is {shape}; give a tensor (B, N, 2) of x y in px.")
+    keypoints = keypoints if keypoints.ndim == 3 else keypoints[None]
+    if len(keypoints) != len(image):
+        raise InputError(f"There are keypoints for {len(keypoints)} images but {len(image)} images; give as many.")
+    h, w = image.shape[-2:]
+    limits = torch.tensor([w, h], device=keypoints.device) - 0.5
+    outside = ~((keypoints >= -0.5) & (keypoints <= limits)).all(dim=-1)
+    if outside.any():
+        first = keypoints[outside][0].tolist()
+        raise InputError(f"Keypoint {first} does not lie in the image of {w} x {h} px; give x y in its pixels.")
+    return cast(Tensor, keypoints)
+
+
+# The published state dict has the network's keys without a prefix; saved and loaded files keep them.
+def _publish_keys(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
+    for key in [key for key in state if key.startswith(f"{prefix}network.")]:
+        state[prefix + key.removeprefix(f"{prefix}network.")] = state.pop(key)
+
+
+def _accept_published_keys(module: ALIKED, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    for key in module.network.state_dict():
+        if prefix + key in state:
+            state[f"{prefix}network.{key}"] = state.pop(prefix + key)

@@ -1,0 +1,208 @@
+"""What all extractors share: checking images, resizing them, and undoing the resize.
+
+An extractor is a module whose `forward` takes `{"image": (B, C, H, W)}` and returns `Features` in the pixels of that
+tensor; `extract` does the rest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from types import SimpleNamespace
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+
+from lightglue import weights
+from lightglue.errors import InputError, WeightsError
+from lightglue.images import ImagePreprocessor
+from lightglue.options import warn_unknown
+from lightglue.types import Features
+
+__all__ = ["Extractor", "Weights", "check_int", "check_real", "load_strictly", "read_weights", "stack_features"]
+
+Weights = str | PathLike[str] | Mapping[str, Tensor]
+
+# How far outside [0, 1] values may lie (a resampled image overshoots a little). 8-bit values lie far outside.
+_TOLERANCE = 0.5
+
+
+class Extractor(nn.Module):
+    """Base of the extractors.
+
+    A subclass sets `default_conf` and `preprocess_conf`, and `config_type`, the frozen dataclass that checks the
+    options; it implements `forward`. `conf` may be changed at any time; it is checked again at each call.
+    """
+
+    config_type: ClassVar[type[Any] | None] = None
+    default_conf: ClassVar[dict[str, Any]] = {}
+    preprocess_conf: ClassVar[dict[str, Any]] = {"resize": None}
+    required_data_keys: ClassVar[list[str]] = ["image"]
+
+    def __init__(self, **conf: Any) -> None:
+        super().__init__()
+        name = type(self).__name__
+        warn_unknown(name, [key for key in conf if key not in self.default_conf], self.default_conf, stacklevel=4)
+        self.conf = SimpleNamespace(**{**self.default_conf, **conf})
+        self.options()
+
+    def options(self) -> Any:
+        """`conf` as a checked, frozen `config_type`. Raises InputError for a value that makes no sense."""
+        if self.config_type is None:
+            return self.conf
+        names = {field.name for field in dataclasses.fields(self.config_type)}
+        return self.config_type(**{key: value for key, value in vars(self.conf).items() if key in names})
+
+    def forward(self, data: Mapping[str, Any]) -> Features:
+        """Features of `data["image"]`, (B, C, H, W), in the pixels of that tensor."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def extract(self, img: Tensor | Sequence[Tensor], **preprocess: Any) -> Features | list[Features]:
+        """Features of one image, of a batch of equally large images, or of a list of images.
+
+        Args:
+            img: (C, H, W) or (B, C, H, W) with C = 1 or 3, values in [0, 1]; or a list or tuple of such tensors, of any
+                sizes. Moved to the model's device and cast to its dtype.
+            preprocess: `resize` (px of the edge that `side` names, a pair (height, width), or None), `side` ("long",
+                "short", "vert", "horz"), `interpolation`, `align_corners`, `antialias`; by default `preprocess_conf`.
+
+        Returns:
+            A dictionary (for a list, a list of dictionaries, B = 1 where an image has three dimensions) with
+
+            - keypoints (B, N, 2) float32, x y in pixels of the original image, (0, 0) being the centre of its first;
+            - keypoint_scores (B, N) float32;
+            - descriptors (B, N, D) float32, L2-normalised;
+            - image_size (B, 2) float32, width height of the original image, px.
+
+        Raises:
+            InputError: for an image or an option that this cannot work with, and for a batch whose images yield
+                unequal numbers of keypoints; give these as a list.
+        """
+        if isinstance(img, (list, tuple)):
+            return [cast(Features, self.extract(image, **preprocess)) for image in img]
+        image = self.check_image(img)
+        resized, scales = self.resize(image, preprocess)
+        features = self.forward({"image": resized})
+        features["keypoints"] = (features["keypoints"] + 0.5) / scales - 0.5
+        h, w = image.shape[-2:]
+        features["image_size"] = scales.new_tensor([[w, h]]).repeat(len(image), 1)
+        return features
+
+    def resize(self, image: Tensor, preprocess: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """`image` (B, C, H, W) resized with `preprocess` over `preprocess_conf`, and its scales (2,) float32."""
+        valid = ImagePreprocessor.default_conf
+        options = {**self.preprocess_conf, **preprocess}
+        if not options.get("grayscale"):
+            options.pop("grayscale", None)  # in the published `preprocess_conf`, where nothing reads it
+        warn_unknown(
+            f"{type(self).__name__}.extract", [key for key in options if key not in valid], valid, stacklevel=5
+        )
+        return ImagePreprocessor(**{key: value for key, value in options.items() if key in valid})(image)
+
+    def check_image(self, image: Any) -> Tensor:
+        """`image` as (B, C, H, W) on the model's device and of its dtype; InputError where it is no such thing."""
+        if not isinstance(image, Tensor):
+            remedy = "load_image reads a file, numpy_image_to_torch converts an array"
+            raise InputError(f"The image is a {type(image).__name__}, not a torch.Tensor: {remedy}.")
+        shape = tuple(image.shape)
+        if image.ndim not in (3, 4) or image.numel() == 0:
+            raise InputError(f"The image has shape {shape}; give (C, H, W) or (B, C, H, W), not empty.")
+        if image.shape[-3] not in (1, 3):
+            hint = "; permute (H, W, C) to (C, H, W)" if image.shape[-1] in (1, 3, 4) else ""
+            raise InputError(f"The image has shape {shape}, {image.shape[-3]} channels; give 1 or 3{hint}.")
+        if not (image.is_floating_point() or image.dtype == torch.bool):
+            raise InputError(f"The image has dtype {image.dtype}; give floating point in [0, 1]: image.float() / 255.")
+        reference = next(self.parameters(), torch.empty(0))
+        image = image.to(reference)
+        lowest, highest = (value.item() for value in torch.aminmax(image))
+        if not (math.isfinite(lowest) and math.isfinite(highest)):
+            raise InputError("The image holds NaN or infinite values; give finite ones in [0, 1].")
+        if lowest < -_TOLERANCE or highest > 1 + _TOLERANCE:
+            remedy = "divide 8-bit values by 255, as load_image does"
+            raise InputError(f"The image's values lie from {lowest:.4g} to {highest:.4g}, not in [0, 1]: {remedy}.")
+        return cast(Tensor, image if image.ndim == 4 else image[None])
+
+    def images_in(self, data: Any) -> tuple[Tensor, Tensor | None]:
+        """What `forward` works on: `data["image"]` as (B, 3, H, W), and `data["image_size"]` (B, 2) or None."""
+        if not isinstance(data, Mapping) or "image" not in data:
+            name = type(self).__name__
+            raise InputError(f'{name} takes {{"image": tensor}}; for features of an image use {name}.extract(image).')
+        if not isinstance(data["image"], Tensor) or data["image"].ndim != 4:
+            shape = getattr(data["image"], "shape", type(data["image"]).__name__)
+            raise InputError(f'data["image"] is {shape}; give a tensor (B, C, H, W): image[None] for one image.')
+        image = self.check_image(data["image"])
+        size = data.get("image_size")
+        if size is not None and (
+            not isinstance(size, Tensor) or size.shape != (len(image), 2) or not (size >= 1).all()
+        ):
+            raise InputError(f'data["image_size"] is {size!r}; give {len(image)} rows of width height, px, (B, 2).')
+        return image.expand(-1, 3, -1, -1), size
+
+
+def stack_features(features: Sequence[Features]) -> Features:
+    """One dictionary with a batch dimension of the features of several images, all of N keypoints."""
+    counts = [len(f["keypoints"]) for f in features]
+    if len(set(counts)) > 1:
+        shown = ", ".join(map(str, counts[:8])) + (", ..." if len(counts) > 8 else "")
+        raise InputError(
+            f"The images of this batch yield unequal numbers of keypoints ({shown}), which one tensor cannot hold: "
+            "give a list of images, extract([image, ...]), and get a list of features."
+        )
+    return cast(Features, {key: torch.stack([f[key] for f in features]) for key in features[0]})  # type: ignore[literal-required]
+
+
+def read_weights(source: Weights, *, commercial_only: bool = False) -> dict[str, Tensor]:
+    """The state dict that `source` is, or that lies in the file or under the published name that it says."""
+    if isinstance(source, (str, PathLike)):
+        return weights.load_state_dict(source, commercial_only=commercial_only)
+    state = source.get("extractor", source)  # DISK's files hold it under this name
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise WeightsError("weights is a mapping, but not one of parameter names to tensors.")
+    return dict(state)
+
+
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
+    """Load `state` into `network`, every key there, none more, each of its shape, all values finite.
+
+    Raises:
+        WeightsError: lists what is wrong; the network is then as it was.
+    """
+    expected = network.state_dict()
+    problems = [f"missing: {key}" for key in expected if key not in state]
+    problems += [f"unexpected: {key}" for key in state if key not in expected]
+    for key in expected.keys() & state.keys():
+        here, there = tuple(expected[key].shape), tuple(state[key].shape)
+        if here != there:
+            problems.append(f"wrong shape: {key} is {there}, not {here}")
+        elif not state[key].isfinite().all():
+            problems.append(f"not finite: {key}")
+    if problems:
+        raise WeightsError(f"These weights do not fit {name}:\n  " + "\n  ".join(problems))
+    network.load_state_dict(dict(state))
+
+
+def check_int(name: str, value: Any, lowest: int, meaning: str) -> None:
+    """InputError unless `value` is an integer of at least `lowest`; `meaning` says what to give."""
+    try:
+        valid = not isinstance(value, bool) and operator.index(value) >= lowest
+    except TypeError:
+        valid = False
+    if not valid:
+        raise InputError(f"{name} is {value!r}; give {meaning}.")
+
+
+def check_real(name: str, value: Any, meaning: str) -> None:
+    """InputError unless `value` is a finite number."""
+    if isinstance(value, (bool, str)) or not hasattr(value, "__float__") or not math.isfinite(value):
+        raise InputError(f"{name} is {value!r}; give {meaning}.")
+
+
+def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
+    """InputError unless `value` is one of `choices`."""
+    if value not in (valid := list(choices)):
+        raise InputError(f"{name} is {value!r}; choose one of {', '.join(valid)}.")

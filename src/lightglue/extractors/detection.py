@@ -1,0 +1,150 @@
+"""From a score map to keypoints: suppression, borders, selection, sub-pixel positions, sampling.
+
+Small pure functions that the extractors share. Maps are (B, 1, H, W) or (C, H, W); positions are x y in pixels, the
+centre of the top-left pixel being (0, 0); a flat index is y * W + x, so its order is the raster order.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+__all__ = ["clear_border", "refine", "sample_bilinear", "simple_nms", "strict_maxima", "strongest", "xy_of"]
+
+# The soft-argmax temperature that ALIKED's detector was trained with (Zhao et al. 2023; github.com/Shiaoming/ALIKED).
+TEMPERATURE = 0.1
+
+
+def simple_nms(scores: Tensor, radius: int) -> Tensor:
+    """Non-maximum suppression in square windows, as SuperPoint and ALIKED publish it.
+
+    A window's maximum suppresses its neighbours; then, twice over, a point that is the largest of those not suppressed
+    so far is taken up too. Tied maxima all stay.
+
+    Args:
+        scores: (B, 1, H, W), not negative.
+        radius: half the window's side in px; the side is 2 * radius + 1.
+
+    Returns:
+        (B, 1, H, W), `scores` at the maxima and 0 elsewhere.
+    """
+
+    def window_max(values: Tensor) -> Tensor:
+        return _window_max(F.pad(values, (radius,) * 4, value=-1), 2 * radius + 1, 2 * radius + 1)
+
+    maxima = scores == window_max(scores)
+    for _ in range(2):
+        suppressed = window_max(maxima.to(scores.dtype)) > 0
+        rest = scores.masked_fill(suppressed, 0)
+        maxima |= (rest == window_max(rest)) & ~suppressed
+    return scores.masked_fill(~maxima, 0)
+
+
+def strict_maxima(scores: Tensor, window: int) -> Tensor:
+    """Where a score is greater than every other one in its window, and the window lies inside the map.
+
+    This is the rule of kornia 0.9 (kornia.geometry.subpix.nms2d), with which the published DISK detects: tied maxima
+    and the strip along the border are never keypoints. The window of an even side reaches one pixel further down and
+    right than up and left.
+
+    Args:
+        scores: (B, 1, H, W).
+        window: side of the square window, px.
+
+    Returns:
+        (B, 1, H, W) bool.
+    """
+    before, after = (window - 1) // 2, window // 2
+    h, w = scores.shape[-2:]
+    maxima = torch.zeros_like(scores, dtype=torch.bool)
+    rows, cols = h - window + 1, w - window + 1
+    if rows < 1 or cols < 1:
+        return maxima
+    centre = scores[..., before : before + rows, before : before + cols]
+    strict = torch.ones_like(centre, dtype=torch.bool)
+    # The window without its centre in four rectangles (top, left, height, width): above, below, left, right.
+    for top, left, height, width in (
+        (0, 0, before, window),
+        (before + 1, 0, after, window),
+        (before, 0, 1, before),
+        (before, before + 1, 1, after),
+    ):
+        if height > 0 and width > 0:
+            region = scores[..., top : top + height - 1 + rows, left : left + width - 1 + cols]
+            strict &= centre > _window_max(region, height, width)
+    maxima[..., before : before + rows, before : before + cols] = strict
+    return maxima
+
+
+def _window_max(values: Tensor, height: int, width: int) -> Tensor:
+    """Maximum in every whole window; along rows, then columns, as that takes `height + width` steps a pixel."""
+    return F.max_pool2d(F.max_pool2d(values, (1, width), stride=1), (height, 1), stride=1)
+
+
+def clear_border(scores: Tensor, before: int, after: int, image_size: Tensor | None = None) -> Tensor:
+    """Set to zero what lies in the border, and outside the image where the map is that of a padded image.
+
+    Args:
+        scores: (B, 1, H, W), numbers or bool.
+        before: width of the border at the top and left, px.
+        after: width of the border at the bottom and right, px.
+        image_size: (B, 2) width height of each image in the map's top-left corner, px; None: the whole map.
+    """
+    h, w = scores.shape[-2:]
+    if image_size is None:
+        image_size = torch.tensor([[w, h]], device=scores.device)
+    x, y = (torch.arange(n, device=scores.device)[None] for n in (w, h))
+    size = image_size.to(scores.device).long()
+    in_x = (x >= before) & (x < size[:, :1] - after)  # (B, W)
+    in_y = (y >= before) & (y < size[:, 1:] - after)  # (B, H)
+    return scores.masked_fill(~(in_y[:, None, :, None] & in_x[:, None, None, :]), 0)
+
+
+def strongest(scores: Tensor, count: int) -> Tensor:
+    """Indices of the `count` largest of `scores` (N,), largest first, ties by position; all where N is less."""
+    return scores.sort(descending=True, stable=True).indices[:count]
+
+
+def xy_of(indices: Tensor, width: int) -> Tensor:
+    """(N, 2) int64 x y of flat indices (N,) into a map of this width."""
+    return torch.stack((indices % width, indices.div(width, rounding_mode="floor")), dim=-1)
+
+
+def refine(scores: Tensor, xy: Tensor, radius: int) -> Tensor:
+    """Sub-pixel positions: the soft-argmax of the scores in the window around each maximum.
+
+    Differentiable in `scores`. The windows are gathered at the maxima only; what lies outside the map counts as 0.
+
+    Args:
+        scores: (H, W).
+        xy: (N, 2) int64, the maxima.
+        radius: half the window's side in px.
+
+    Returns:
+        (N, 2) x y in px, of the dtype of `scores`.
+    """
+    h, w = scores.shape
+    steps = torch.arange(-radius, radius + 1, device=scores.device)
+    dy, dx = torch.meshgrid(steps, steps, indexing="ij")
+    offsets = torch.stack((dx.flatten(), dy.flatten()), dim=-1)  # (K, 2), raster order
+    x, y = (xy[:, None] + offsets).unbind(dim=-1)  # (N, K) each
+    inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
+    window = scores[y.clamp(0, h - 1), x.clamp(0, w - 1)].masked_fill(~inside, 0)  # (N, K)
+    weights = (window / TEMPERATURE).softmax(dim=-1)
+    return xy + weights @ offsets.to(scores.dtype)
+
+
+def sample_bilinear(maps: Tensor, xy: Tensor, outside: str = "zeros") -> Tensor:
+    """Values of `maps` (C, H, W) at positions `xy` (N, 2) in px: (N, C).
+
+    `outside` says what lies around the map: "zeros", or "border" for its outermost pixels continued.
+    """
+    c, h, w = maps.shape
+    if len(xy) == 0:
+        return maps.new_zeros(0, c)
+    size = torch.tensor([w, h], dtype=xy.dtype, device=xy.device)
+    # -1 and 1 are the outer edges of the map, not its outermost pixel centres: also right for a side of one pixel.
+    grid = ((2 * xy + 1) / size - 1).to(maps.dtype)
+    values = F.grid_sample(maps[None], grid[None, None], padding_mode=outside, align_corners=False)
+    return values[0, :, 0].T

@@ -1,0 +1,124 @@
+"""DISK keypoints and descriptors: the public extractor over the network of `disk_network`.
+
+Options and their defaults are those of the published package (github.com/cvg/LightGlue), which detects with kornia 0.9
+(kornia.feature.DISK): strict maxima of the heatmap, in raster order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from os import PathLike
+from typing import Any, ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightglue.errors import InputError
+from lightglue.extractors.base import (
+    Extractor,
+    Weights,
+    check_int,
+    check_real,
+    load_strictly,
+    read_weights,
+    stack_features,
+)
+from lightglue.extractors.detection import clear_border, strict_maxima, strongest, xy_of
+from lightglue.extractors.disk_network import STRIDE, DiskNetwork
+from lightglue.types import Features
+
+__all__ = ["DISK", "DiskConfig"]
+
+
+@dataclass(frozen=True)
+class DiskConfig:
+    """Options of DISK."""
+
+    weights: Weights = "depth"  # "depth", "epipolar", a file, or a state dict
+    max_num_keypoints: int | None = None  # None: no limit
+    desc_dim: int = 128  # other than 128 only with weights of your own
+    nms_window_size: int = 5  # px, side of the window that a keypoint must be the maximum of
+    detection_threshold: float = 0.0  # keypoints score above it
+    pad_if_not_divisible: bool = True  # add zeros at the right and bottom where a side is no multiple of 16
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.weights, (str, PathLike, Mapping)):
+            raise InputError(f'weights is {self.weights!r}; give "depth", "epipolar", a path or a state dict.')
+        if self.max_num_keypoints is not None:
+            check_int("max_num_keypoints", self.max_num_keypoints, 0, "an integer of at least 0, None for no limit")
+        check_int("desc_dim", self.desc_dim, 1, "a positive integer")
+        check_int("nms_window_size", self.nms_window_size, 1, "a window's side in px, a positive integer")
+        check_real("detection_threshold", self.detection_threshold, "a number")
+
+
+class DISK(Extractor):
+    """DISK (arXiv:2006.13566): `DISK(max_num_keypoints=2048).eval()`.
+
+    Args:
+        commercial_only: refuse weights whose licence forbids commercial use.
+        conf: the options of `DiskConfig`.
+
+    Raises:
+        InputError: for an option's value.
+        WeightsError: where the weights cannot be had or do not fit.
+    """
+
+    config_type = DiskConfig
+    default_conf: ClassVar[dict[str, Any]] = asdict(DiskConfig())
+    preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024, "grayscale": False}
+
+    def __init__(self, *, commercial_only: bool = False, **conf: Any) -> None:
+        super().__init__(**conf)
+        options = self.options()
+        source = f"disk-{options.weights}" if options.weights in ("depth", "epipolar") else options.weights
+        self.model = DiskNetwork(options.desc_dim)
+        load_strictly(self.model, read_weights(source, commercial_only=commercial_only), "DISK")
+        self.eval()
+
+    def forward(self, data: Mapping[str, Any]) -> Features:
+        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
+
+        Args:
+            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
+                "image_size" (B, 2), the width and height in px without: no keypoint then lies in the padding.
+
+        Returns:
+            keypoints (B, N, 2), keypoint_scores (B, N), not bounded, and descriptors (B, N, D), all float32.
+
+        Raises:
+            InputError: also where the images yield unequal numbers of keypoints.
+        """
+        options = self.options()
+        image, image_size = self.images_in(data)
+        h, w = image.shape[-2:]
+        if not options.pad_if_not_divisible and (h % STRIDE or w % STRIDE):
+            remedy = "resize it or leave pad_if_not_divisible=True"
+            raise InputError(f"The image of {w} x {h} px has a side that is no multiple of {STRIDE}; {remedy}.")
+        encoded = self.model.encode(F.pad(image, (0, -w % STRIDE, 0, -h % STRIDE)))
+        heatmap = self.model.heatmap(encoded)[..., :h, :w]
+        features: list[Features] = []
+        for i, indices in enumerate(_detect(heatmap.detach(), image_size, options)):
+            pixels = xy_of(indices, w)
+            descriptors = F.normalize(self.model.describe(encoded, i, pixels), dim=-1)
+            scores = heatmap[i, 0, pixels[:, 1], pixels[:, 0]]
+            features.append({"keypoints": pixels.to(scores), "keypoint_scores": scores, "descriptors": descriptors})
+        return stack_features(features)
+
+
+def _detect(heatmap: Tensor, image_size: Tensor | None, options: DiskConfig) -> list[Tensor]:
+    """For each heatmap of (B, 1, H, W) the flat indices (N,) of its keypoints in raster order.
+
+    Where there are more than the limit, the best; of those that tie at the cut, the first.
+    """
+    window = options.nms_window_size
+    maxima = strict_maxima(heatmap, window) & (heatmap > options.detection_threshold)
+    if image_size is not None:
+        maxima = clear_border(maxima, (window - 1) // 2, window // 2, image_size)
+    result = []
+    for heat, found in zip(heatmap.flatten(1), maxima.flatten(1), strict=True):
+        indices = found.nonzero()[:, 0]
+        if options.max_num_keypoints is not None and len(indices) > options.max_num_keypoints:
+            indices = indices[strongest(heat[indices], options.max_num_keypoints)].sort().values
+        result.append(indices)
+    return result

@@ -1,0 +1,72 @@
+"""ALIKED and DISK give the features that the published implementations gave, in the published order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import pytest
+import torch
+from conftest import PAIRS
+from torch import Tensor
+
+from lightglue import ALIKED, DISK, load_image
+from lightglue.extractors.base import Extractor
+
+# The tolerances of the reference's README.
+PIXELS, SHARE, DESCRIPTORS, SCORES = 0.01, 0.995, 1e-3, 1e-3
+
+BEST_512 = {"max_num_keypoints": 512, "detection_threshold": -1}
+EXTRACTORS = {
+    "aliked-t16": lambda: ALIKED(model_name="aliked-t16", **BEST_512),
+    "aliked-n16": lambda: ALIKED(model_name="aliked-n16", **BEST_512),
+    "aliked-n16rot": lambda: ALIKED(model_name="aliked-n16rot", **BEST_512),
+    "aliked-n32": lambda: ALIKED(model_name="aliked-n32", **BEST_512),
+    "aliked-n16-default": lambda: ALIKED(max_num_keypoints=512),
+    "disk": lambda: DISK(max_num_keypoints=512),
+}
+
+
+@cache
+def extractor(name: str) -> Extractor:
+    return EXTRACTORS[name]()
+
+
+def nearest(found: Tensor, published: Tensor) -> tuple[Tensor, Tensor]:
+    """For each published keypoint (N, 2) the index of the nearest one found, and whether it is the same point."""
+    distance, index = torch.cdist(published.double(), found.double()).min(dim=1)
+    return index, distance < PIXELS
+
+
+@pytest.fixture(scope="module", params=[(name, pair, i) for name in EXTRACTORS for pair in PAIRS for i in (0, 1)])
+def features(
+    request: pytest.FixtureRequest, reference: Callable[..., Any], image_path: Callable[..., Any]
+) -> tuple[str, dict[str, Tensor], dict[str, Tensor]]:
+    """Name, features found, features published: of each extractor on each image."""
+    name, pair, i = request.param
+    published = {key: torch.from_numpy(array) for key, array in reference(f"{name}_{pair}_{i}").items()}
+    found = extractor(name).extract(load_image(image_path(pair, i)), resize=PAIRS[pair][2])
+    return name, found, published
+
+
+def test_features_equal_the_published_ones(
+    features: tuple[str, dict[str, Tensor], dict[str, Tensor]],
+) -> None:
+    name, found, published = features
+    assert found.keys() == published.keys()
+    assert {key: (value.shape, value.dtype) for key, value in found.items()} == {
+        key: (value.shape, value.dtype) for key, value in published.items()
+    }
+    assert torch.equal(found["image_size"], published["image_size"])
+
+    index, same = nearest(found["keypoints"][0], published["keypoints"][0])
+    assert same.float().mean() >= SHARE
+    for key, tolerance in (("keypoint_scores", SCORES), ("descriptors", DESCRIPTORS)):
+        difference = (found[key][0][index] - published[key][0])[same].abs().max()
+        assert difference <= tolerance, key
+
+    # In the published order: only neighbours whose scores tie within rounding may have changed places.
+    places = torch.arange(len(index))
+    assert (index == places).float().mean() >= 0.98
+    assert (index - places)[same].abs().max() <= 3
