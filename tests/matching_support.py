@@ -16,10 +16,11 @@ SMALL: dict[str, Any] = {"input_dim": 16, "descriptor_dim": 32, "num_heads": 2, 
 
 
 def small_state(seed: int = 0, **options: Any) -> dict[str, torch.Tensor]:
-    """A state dict of a small network with seeded random weights."""
+    """A state dict of a small network with seeded random weights, decided enough to stop and to prune."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return LightGlueNetwork(LightGlueConfig(**{**SMALL, **options})).state_dict()
+        state = LightGlueNetwork(LightGlueConfig(**{**SMALL, **options})).state_dict()
+    return {k: v * 12 if "token_confidence" in k or "matchability" in k else v for k, v in state.items()}
 
 
 def small_matcher(seed: int = 0, **options: Any) -> LightGlue:

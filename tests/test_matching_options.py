@@ -1,0 +1,169 @@
+"""Options of the matcher: published names, defaults and behaviour; compile."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+
+import pytest
+import torch
+
+from lightglue.errors import InputError
+from lightglue.matching.lightglue import LightGlue
+from matching_support import SMALL, random_features, small_matcher, small_state
+
+PAIR = {"image0": random_features(20, seed=1), "image1": random_features(25, seed=2)}
+
+
+def test_defaults_are_the_published_ones():
+    assert dict(LightGlue.default_conf) == {
+        "name": "lightglue",
+        "input_dim": 256,
+        "descriptor_dim": 256,
+        "add_scale_ori": False,
+        "n_layers": 9,
+        "num_heads": 4,
+        "flash": True,
+        "mp": False,
+        "depth_confidence": 0.95,
+        "width_confidence": 0.99,
+        "filter_threshold": 0.1,
+        "weights": None,
+    }
+    assert LightGlue.__init__.__defaults__ == ("superpoint",)
+
+
+def test_feature_types_are_the_published_ones():
+    sift_like = {"input_dim": 128, "add_scale_ori": True}
+    assert {name: dict(preset) for name, preset in LightGlue.features.items()} == {
+        "superpoint": {"weights": "superpoint_lightglue", "input_dim": 256, "add_scale_ori": False},
+        "disk": {"weights": "disk_lightglue", "input_dim": 128, "add_scale_ori": False},
+        "aliked": {"weights": "aliked_lightglue", "input_dim": 128, "add_scale_ori": False},
+        "sift": {"weights": "sift_lightglue", **sift_like},
+        "doghardnet": {"weights": "doghardnet_lightglue", **sift_like},
+    }
+
+
+def test_the_feature_type_sets_the_input_as_published():
+    """glue-factory passes every default along with `features`, input_dim=256 among them."""
+    matcher = LightGlue(**{"features": "aliked", **LightGlue.default_conf, "n_layers": 1})
+    assert (matcher.conf.input_dim, matcher.conf.weights) == (128, "aliked_lightglue")
+
+
+@pytest.mark.parametrize(("wrong", "hint"), [("alikid", "'aliked'"), ("SuperPoint", "'superpoint'"), ("", "valid")])
+def test_an_unknown_feature_type_names_the_nearest(wrong, hint):
+    with pytest.raises(InputError, match=hint):
+        LightGlue(features=wrong)
+
+
+def test_an_unknown_option_warns_and_names_the_nearest():
+    with pytest.warns(UserWarning, match=r"'filter_treshold'; did you mean 'filter_threshold'\?") as caught:
+        matcher = small_matcher(filter_treshold=0.5)
+    assert matcher.conf.filter_threshold == 0.1
+    assert len(caught) == 1
+
+
+def test_the_warning_points_at_the_callers_line():
+    with pytest.warns(UserWarning, match="treshold") as caught:
+        LightGlue(features=None, weights=small_state(), **SMALL, treshold=1)
+    assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("keyword", ["name", "compile", "trainable", "timeit", "freeze_batch_normalization"])
+def test_what_known_callers_pass_is_let_through(keyword):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        small_matcher(**{keyword: False})
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"n_layers": 0}, {"n_layers": 2.0}, {"n_layers": True}, {"num_heads": 3}, {"num_heads": -4},
+        {"input_dim": "many"},        {"descriptor_dim": None}, {"filter_threshold": float("nan")}, {"depth_confidence": "high"},
+        {"width_confidence": float("inf")}, {"width_confidence": None},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_impossible_option_is_refused_by_name(option):
+    (name,) = option
+    with pytest.raises(InputError, match=name):
+        LightGlue(features=None, weights=small_state(), **{**SMALL, **option})
+
+
+def test_a_threshold_changed_in_conf_counts_at_the_next_call():
+    matcher = small_matcher(filter_threshold=0.0)
+    assert len(matcher(PAIR)["scores"][0]) > 0
+    matcher.conf.filter_threshold = 1.0
+    assert len(matcher(PAIR)["scores"][0]) == 0
+    matcher.conf.filter_threshold = "high"
+    with pytest.raises(InputError, match="filter_threshold"):
+        matcher(PAIR)
+
+
+def test_depth_confidence_minus_one_runs_every_layer():
+    assert small_matcher(depth_confidence=-1)(PAIR)["stop"] == 3
+    assert small_matcher(depth_confidence=1e-6)(PAIR)["stop"] < 3
+
+
+def test_pruning_starts_above_the_number_of_keypoints_for_the_device():
+    assert dict(LightGlue.pruning_keypoint_thresholds) == {"cpu": -1, "mps": -1, "cuda": 1024, "flash": 1536}
+    matcher = small_matcher(depth_confidence=-1, width_confidence=0.97)
+    assert matcher(PAIR)["prune0"].min() < matcher(PAIR)["prune0"].max()
+    matcher.pruning_keypoint_thresholds["cpu"] = 20
+    assert (matcher(PAIR)["prune0"] == 1).all()
+    assert matcher(PAIR)["prune1"].max() > 1
+    assert LightGlue.pruning_keypoint_thresholds["cpu"] == -1, "one matcher's setting is its own"
+
+
+@pytest.mark.parametrize(("flash", "limit"), [(True, 1536), (False, 1024)])
+def test_on_cuda_the_threshold_depends_on_flash(flash, limit):
+    assert small_matcher(flash=flash).pruning_min_kpts(torch.device("cuda")) == limit
+
+
+def test_mixed_precision_on_a_cpu_gives_float32_results_close_to_the_exact_ones(reference):
+    images = {
+        f"image{i}": {k: torch.from_numpy(v) for k, v in reference(f"aliked-n16_montmartre_{i}").items()}
+        for i in (0, 1)
+    }
+    exact, reduced = (LightGlue(features="aliked", mp=mp).eval()(images) for mp in (False, True))
+    assert reduced["matching_scores0"].dtype == torch.float32
+    assert not torch.equal(reduced["matching_scores0"], exact["matching_scores0"])
+    assert (reduced["matches0"] == exact["matches0"]).float().mean() > 0.97
+
+
+def test_the_matcher_is_as_independent_of_training_mode_as_the_published_one():
+    matcher = small_matcher(filter_threshold=0.0)
+    evaluated = matcher(PAIR)
+    assert torch.equal(matcher.train()(PAIR)["matching_scores0"], evaluated["matching_scores0"])
+
+
+@pytest.mark.parametrize("lengths", [[], [0], [-256], [256.0], ["256"]])
+def test_compile_refuses_lengths_that_are_none(lengths):
+    with pytest.raises(InputError, match="static_lengths"):
+        small_matcher().compile(static_lengths=lengths)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised inside torch's compiler
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_layers_give_the_uncompiled_result_without_pruning():
+    options = {"n_layers": 2, "filter_threshold": 0.0, "depth_confidence": 0.4}
+    matcher, plain = small_matcher(**options), small_matcher(**options, width_confidence=-1)
+    matcher.compile(mode="default", static_lengths=[48, 32])
+    assert matcher.static_lengths == [32, 48]
+    for m, n in [(20, 25), (32, 1)]:
+        pair = {"image0": random_features(m, seed=m), "image1": random_features(n, seed=n + 1)}
+        found, expected = matcher(pair), plain(pair)
+        assert found["stop"] == expected["stop"]
+        assert torch.equal(found["matches0"], expected["matches0"])
+        torch.testing.assert_close(found["matching_scores0"], expected["matching_scores0"], atol=1e-5, rtol=0)
+        assert torch.equal(found["prune0"], expected["prune0"])
+
+
+def test_compiled_matchers_take_the_ordinary_path_where_no_length_fits():
+    matcher, plain = small_matcher(filter_threshold=0.0), small_matcher(filter_threshold=0.0)
+    matcher.compile(static_lengths=[8])
+    pairs = [(PAIR["image0"], PAIR["image1"]), (random_features(0), PAIR["image1"])]
+    for found, expected in zip(matcher.match(pairs), plain.match(pairs), strict=True):
+        assert torch.equal(found["matches0"], expected["matches0"])
+        assert torch.equal(found["prune0"], expected["prune0"])
