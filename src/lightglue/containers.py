@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightglue.errors import InputError
+
 __all__ = ["batch_to_device", "map_tensor", "rbd"]
 
 
@@ -38,11 +40,16 @@ def rbd(data: Mapping[str, Any]) -> dict[str, Any]:
     """Remove the batch dimension: the first element of every tensor, array and list in `data`.
 
     Values without a batch dimension (numbers, strings, 0-dimensional tensors) stay as they are.
+
+    Raises:
+        InputError: the batch dimension of a value has length 0.
     """
 
-    def first(value: Any) -> Any:
-        if isinstance(value, (Tensor, np.ndarray)):
-            return value[0] if value.ndim > 0 else value
-        return value[0] if isinstance(value, list) else value
+    def first(key: str, value: Any) -> Any:
+        if not isinstance(value, (Tensor, np.ndarray, list)) or (not isinstance(value, list) and value.ndim == 0):
+            return value
+        if len(value) == 0:
+            raise InputError(f"{key!r} holds a batch of nothing: there is no first element to keep.")
+        return value[0]
 
-    return {key: first(value) for key, value in data.items()}
+    return {key: first(key, value) for key, value in data.items()}
