@@ -63,6 +63,12 @@ def test_an_unknown_option_warns_and_names_the_nearest():
     assert len(caught) == 1
 
 
+def test_a_misspelt_feature_type_keyword_is_noticed():
+    """Code in the wild says feature="disk" and gets SuperPoint."""
+    with pytest.warns(UserWarning, match="did you mean 'features'"):
+        LightGlue(None, feature="disk", weights=small_state(), **SMALL)
+
+
 def test_the_warning_points_at_the_callers_line():
     with pytest.warns(UserWarning, match="treshold") as caught:
         LightGlue(features=None, weights=small_state(), **SMALL, treshold=1)
@@ -79,12 +85,12 @@ def test_what_known_callers_pass_is_let_through(keyword):
 @pytest.mark.parametrize(
     "option",
     [
-        {"n_layers": 0}, {"n_layers": 2.0}, {"n_layers": True}, {"num_heads": 3}, {"num_heads": -4},
-        {"input_dim": "many"},        {"descriptor_dim": None}, {"filter_threshold": float("nan")}, {"depth_confidence": "high"},
-        {"width_confidence": float("inf")}, {"width_confidence": None},
+        *[{"n_layers": 0}, {"n_layers": 2.0}, {"n_layers": True}, {"num_heads": 3}, {"num_heads": -4}],
+        *[{"input_dim": "many"}, {"descriptor_dim": None}, {"depth_confidence": "high"}],
+        *[{"filter_threshold": float("nan")}, {"width_confidence": float("inf")}, {"width_confidence": None}],
     ],
     ids=str,
-)  # fmt: skip
+)
 def test_an_impossible_option_is_refused_by_name(option):
     (name,) = option
     with pytest.raises(InputError, match=name):
@@ -114,6 +120,13 @@ def test_pruning_starts_above_the_number_of_keypoints_for_the_device():
     assert (matcher(PAIR)["prune0"] == 1).all()
     assert matcher(PAIR)["prune1"].max() > 1
     assert LightGlue.pruning_keypoint_thresholds["cpu"] == -1, "one matcher's setting is its own"
+
+
+def test_the_class_wide_pruning_threshold_can_be_tuned_as_published(monkeypatch):
+    """The published README: update `LightGlue.pruning_keypoint_thresholds['cuda']`."""
+    matcher = small_matcher()
+    monkeypatch.setitem(LightGlue.pruning_keypoint_thresholds, "cpu", 512)
+    assert matcher.pruning_min_kpts(torch.device("cpu")) == 512
 
 
 @pytest.mark.parametrize(("flash", "limit"), [(True, 1536), (False, 1024)])

@@ -43,13 +43,16 @@ def warn_unknown(owner: str, unknown: Iterable[str], valid: Iterable[str], stack
         warnings.warn(f"{owner} ignores the unknown option {name!r}; {hint}", stacklevel=stacklevel)
 
 
-def build_config(owner: str, config: Config, overrides: Mapping[str, Any], stacklevel: int = 4) -> Config:
+def build_config(
+    owner: str, config: Config, overrides: Mapping[str, Any], stacklevel: int = 4, also_valid: Iterable[str] = ()
+) -> Config:
     """A copy of the frozen dataclass instance `config` with the known ones of `overrides` put in.
 
     `owner` is the name that the user wrote, for the warning: `LightGlue`, `ALIKED.extract`.
+    `also_valid` are names that the owner takes besides the configuration, for the hint.
     The dataclass checks its own values in `__post_init__` and raises `InputError`.
     """
     valid = {field.name for field in dataclasses.fields(config)}  # type: ignore[arg-type]
-    warn_unknown(owner, [k for k in overrides if k not in valid], valid, stacklevel)
+    warn_unknown(owner, [k for k in overrides if k not in valid], {*valid, *also_valid}, stacklevel)
     known = {k: v for k, v in overrides.items() if k in valid}
     return dataclasses.replace(config, **known)  # type: ignore[type-var]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Mapping, MutableMapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
@@ -54,16 +55,13 @@ class LightGlue(LightGlueNetwork):
         WeightsError: the weights are missing, altered or do not fit. There is no fallback to random weights.
     """
 
-    default_conf: ClassVar[Mapping[str, Any]] = MappingProxyType(
-        {"name": "lightglue", **{f.name: f.default for f in dataclasses.fields(LightGlueConfig)}}
-    )
+    default_conf: ClassVar[dict[str, Any]] = {"name": "lightglue", **dataclasses.asdict(LightGlueConfig())}
     features: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         {name: MappingProxyType(preset.as_options()) for name, preset in PRESETS.items()}
     )
-    # Pruning costs a gather, so an image of this many keypoints or fewer is not pruned. Published values.
-    pruning_keypoint_thresholds: Mapping[str, int] = MappingProxyType(
-        {"cpu": -1, "mps": -1, "cuda": 1024, "flash": 1536}
-    )
+    # Pruning costs a gather, so an image of this many keypoints or fewer is not pruned. Published values, which
+    # users are told to tune here for their hardware; what is set on an instance counts for that one alone.
+    pruning_keypoint_thresholds: MutableMapping[str, int] = {"cpu": -1, "mps": -1, "cuda": 1024, "flash": 1536}  # noqa: RUF012
 
     def __init__(self, features: str | None = "superpoint", *, commercial_only: bool = False, **conf: Any) -> None:
         if features is not None and features not in PRESETS:
@@ -74,7 +72,9 @@ class LightGlue(LightGlueNetwork):
         preset = PRESETS[features].as_options() if features is not None else {}
         if own_weights is not None:
             preset.pop("weights", None)
-        config = build_config("LightGlue", LightGlueConfig(), {**conf, **preset})
+        config = build_config(
+            "LightGlue", LightGlueConfig(), {**conf, **preset}, also_valid=("features", "commercial_only")
+        )
         source = config.weights
         state, licence = _read_weights(source, features, commercial_only)
 
@@ -97,7 +97,7 @@ class LightGlue(LightGlueNetwork):
         self.conf = SimpleNamespace(
             **{**dict(self.default_conf), **dataclasses.asdict(_without_weights(config)), **named}
         )
-        self.pruning_keypoint_thresholds = dict(self.pruning_keypoint_thresholds)
+        self.pruning_keypoint_thresholds = ChainMap({}, type(self).pruning_keypoint_thresholds)
         self._compiled: CompiledLayers | None = None
 
     # -- matching ------------------------------------------------------------------------------------------------

@@ -1,0 +1,96 @@
+"""What users may import, and what importing does not do."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lightglue
+
+ROOT = Path(__file__).parents[1]
+
+PUBLIC = [
+    "ALIKED", "DISK", "ImageError", "InputError", "LightGlue", "LightGlueError", "WeightsError", "__version__",
+    "batch_to_device", "load_image", "match_pair", "match_pairs", "rbd",
+]  # fmt: skip
+UTILS = [
+    "Extractor", "ImagePreprocessor", "batch_to_device", "load_image", "map_tensor", "match_pair",
+    "numpy_image_to_torch", "rbd", "read_image", "resize_image",
+]  # fmt: skip
+VIZ2D = [
+    "add_text", "cm_BlRdGn", "cm_RdGn", "cm_grad2d", "cm_prune", "plot_images", "plot_keypoints", "plot_matches",
+    "save_plot",
+]  # fmt: skip
+
+
+def test_the_package_offers_these_names_and_no_others():
+    assert sorted(lightglue.__all__) == PUBLIC
+    assert dir(lightglue) == PUBLIC
+    for name in PUBLIC:
+        assert getattr(lightglue, name) is not None
+    assert set(lightglue._OWNERS) | {"__version__"} == set(PUBLIC)
+
+
+@pytest.mark.parametrize(("module", "names"), [("utils", UTILS), ("viz2d", VIZ2D)])
+def test_the_published_helpers_are_where_they_were(module, names):
+    loaded = importlib.import_module(f"lightglue.{module}")
+    assert set(names) <= set(loaded.__all__)
+    assert all(getattr(loaded, name) is not None for name in loaded.__all__)
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="SuperGlue"):
+        lightglue.SuperGlue  # noqa: B018
+
+
+def test_the_version_is_the_packages():
+    assert f'version = "{lightglue.__version__}"' in (ROOT / "pyproject.toml").read_text()
+
+
+def modules_after(code: str) -> set[str]:
+    """The modules that a fresh interpreter holds after running `code`."""
+    script = f"{code}\nimport sys; print('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    return set(done.stdout.split())
+
+
+def test_importing_the_package_imports_neither_torch_nor_matplotlib():
+    loaded = modules_after("import lightglue; lightglue.__version__; dir(lightglue)")
+    assert not loaded & {"torch", "numpy", "cv2", "matplotlib"}
+
+
+def test_the_test_above_would_notice():
+    assert "torch" in modules_after("import lightglue; lightglue.LightGlue")
+
+
+def test_matching_does_not_import_matplotlib_or_anything_optional():
+    loaded = modules_after(
+        "from lightglue import LightGlue, ALIKED, DISK, match_pair, load_image; import lightglue.utils"
+    )
+    assert not loaded & {"matplotlib", "kornia", "torchvision", "typer"}
+
+
+def test_importing_changes_nothing_global():
+    code = """
+import torch, logging, warnings, cv2
+def state():
+    cudnn, cuda = torch.backends.cudnn, torch.backends.cuda
+    return (cudnn.deterministic, cudnn.benchmark, cudnn.allow_tf32, cuda.flash_sdp_enabled(),
+            torch.get_float32_matmul_precision(), torch.get_num_threads(), cv2.getNumThreads(), torch.is_grad_enabled(),
+            torch.get_default_dtype(), list(logging.root.handlers), logging.root.level, list(warnings.filters))
+before = state()
+from lightglue import LightGlue, ALIKED, DISK, match_pair, load_image
+import lightglue.utils, lightglue.viz2d, lightglue.cli
+from lightglue.matching.config import LightGlueConfig
+from lightglue.matching.network import LightGlueNetwork
+weights = LightGlueNetwork(LightGlueConfig(n_layers=1)).state_dict()
+matcher = LightGlue(features=None, weights=weights, n_layers=1)
+matcher({f'image{i}': {'keypoints': torch.rand(1, 9, 2), 'descriptors': torch.rand(1, 9, 256)} for i in (0, 1)})
+after = state()
+assert before == after, [pair for pair in zip(before, after) if pair[0] != pair[1]]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
