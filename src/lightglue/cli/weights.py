@@ -52,14 +52,14 @@ def pull(
     files = [lookup(name) for name in names or ()]  # all names first: a typing error must not cost a download
     if everything:
         files = [file for file in FILES.values() if file.commercial or not commercial_only]
-    failures = []
+    failed = False
     for file in files:
         try:
             typer.echo(resolve(file.name, commercial_only=commercial_only))
         except WeightsError as error:  # one dead source must not keep the others away
-            failures.append(str(error))
-    if failures:
-        raise WeightsError(" ".join(failures))
+            failed = True
+            typer.echo(f"error: {error}", err=True)
+    raise typer.Exit(int(failed))
 
 
 @app.command()
