@@ -1,0 +1,152 @@
+"""The files that `lightglue match` writes: checked before any work, encoded in memory, written whole or not at all."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightglue.errors import LightGlueError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+__all__ = ["ENDINGS", "MatchedPair", "fault_of", "write_all"]
+
+
+@dataclass(frozen=True)
+class MatchedPair:
+    """Two images and what was found in them. N and M are numbers of keypoints, K the number of matches."""
+
+    image0: Tensor  # (3, H, W) float32 in [0, 1]
+    image1: Tensor
+    keypoints0: NDArray[np.float32]  # (N, 2) x y, px of the image file
+    keypoints1: NDArray[np.float32]  # (M, 2)
+    matches: NDArray[np.int64]  # (K, 2) index into keypoints0, index into keypoints1
+    scores: NDArray[np.float32]  # (K,) in [0, 1]
+    stop: int  # layers run
+    caption: str  # of a picture
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """The content of the .npz and .json files."""
+        import numpy as np
+
+        sizes = (np.array([image.shape[-1], image.shape[-2]]) for image in (self.image0, self.image1))
+        return {
+            "keypoints0": self.keypoints0,
+            "keypoints1": self.keypoints1,
+            "matches": self.matches,
+            "scores": self.scores,
+            **dict(zip(("image_size0", "image_size1"), sizes, strict=True)),  # (2,) width height, px
+            "stop": np.array(self.stop),
+        }
+
+    def record(self) -> dict[str, Any]:
+        """`arrays` as lists and numbers, for JSON."""
+        return {name: array.tolist() for name, array in self.arrays().items()}
+
+
+def _npz(pair: MatchedPair, _: str) -> bytes:
+    import numpy as np
+
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **pair.arrays())  # type: ignore[arg-type]  # its allow_pickle stands in the way
+    return buffer.getvalue()
+
+
+def _json(pair: MatchedPair, _: str) -> bytes:
+    return json.dumps(pair.record()).encode() + b"\n"
+
+
+def _csv(pair: MatchedPair, _: str) -> bytes:
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n")
+    table.writerow(("x0", "y0", "x1", "y1", "score"))
+    points0, points1 = pair.keypoints0[pair.matches[:, 0]], pair.keypoints1[pair.matches[:, 1]]
+    for row in zip(*points0.T, *points1.T, pair.scores, strict=True):
+        table.writerow([f"{value:.9g}" for value in row])  # nine digits give every float32 back
+    return buffer.getvalue().encode()
+
+
+def _picture(pair: MatchedPair, ending: str) -> bytes:
+    from lightglue.viz2d import plot_match_summary
+
+    figure = plot_match_summary(
+        pair.image0, pair.image1, pair.keypoints0, pair.keypoints1, pair.matches, pair.scores, title=pair.caption
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=ending.removeprefix("."))
+    return buffer.getvalue()
+
+
+_ENCODERS: Mapping[str, Callable[[MatchedPair, str], bytes]] = {
+    ".png": _picture,
+    ".jpg": _picture,
+    ".jpeg": _picture,
+    ".pdf": _picture,
+    ".svg": _picture,
+    ".npz": _npz,
+    ".json": _json,
+    ".csv": _csv,
+}
+ENDINGS = tuple(_ENCODERS)
+
+
+def fault_of(path: Path, inputs: Sequence[Path], others: Sequence[Path]) -> str | None:
+    """Why `path` cannot be written beside the input images and the other outputs; None where it can."""
+    if path.suffix.lower() not in _ENCODERS:
+        return f"{path} has none of the known endings: {', '.join(ENDINGS)}."
+    folder = path.resolve().parent
+    if not folder.is_dir():
+        return f"there is no folder {folder} for {path.name}; make it first."
+    if path.is_dir():
+        return f"{path} is a folder; name a file in it."
+    if any(_is_same(path, image) for image in inputs):
+        return f"{path} is one of the input images, which are never overwritten."
+    if any(_is_same(path, other) for other in others):
+        return f"{path} is named twice."
+    if not os.access(path if path.exists() else folder, os.W_OK) or not os.access(folder, os.W_OK):
+        return f"{path} may not be written; change its permissions or its folder's."
+    return None
+
+
+def _is_same(path: Path, other: Path) -> bool:
+    try:
+        return path.resolve() == other.resolve() or path.samefile(other)
+    except OSError:  # one of them does not exist
+        return False
+
+
+def write_all(pair: MatchedPair, paths: Sequence[Path]) -> None:
+    """Write `pair` to every path in the format of its ending.
+
+    All files are written beside their places first and then moved there, so that none is ever half written.
+    Raises LightGlueError.
+    """
+    contents = [_ENCODERS[path.suffix.lower()](pair, path.suffix.lower()) for path in paths]
+    places = [path.resolve() for path in paths]  # a link stays and its target is replaced
+    parts = [place.with_name(f".lightglue-{secrets.token_hex(8)}.part") for place in places]
+    try:
+        for part, content in zip(parts, contents, strict=True):
+            with part.open("xb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())  # a full disk may say so only here
+        for part, place in zip(parts, places, strict=True):
+            part.replace(place)
+    except OSError as error:
+        raise LightGlueError(
+            f"{', '.join(map(str, paths))} could not be written ({error.strerror or error}); nothing is left half "
+            "written. Make room there or choose another folder."
+        ) from error
+    finally:
+        for part in parts:
+            part.unlink(missing_ok=True)
