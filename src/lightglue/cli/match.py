@@ -33,7 +33,8 @@ EXTRACTORS: dict[str, tuple[str, dict[str, Any]]] = {
     "aliked": ("ALIKED", {"detection_threshold": -1}),
     "disk": ("DISK", {}),
 }
-LARGEST_RESIZE = 20_000  # px; memory grows with its square
+LARGEST_EDGE = 20_000  # px; memory grows with its square
+MOST_KEYPOINTS = 1_000_000
 
 
 def _known(value: str, names: Iterable[str]) -> str:
@@ -53,14 +54,24 @@ def _device_name(value: str) -> str:
     return value if re.fullmatch(r"cuda:[0-9]{1,3}", value) else _known(value, ("auto", "cpu", "cuda", "mps"))
 
 
+def _integer(value: object, largest: int) -> int:
+    """An integer from 1 to `largest`, of a default as it stands or of a user's text; 0 for anything else."""
+    number = int(value) if re.fullmatch("[0-9]{1,9}", value := str(value)) else 0
+    return number if number <= largest else 0
+
+
+def _count(value: object) -> int:
+    if number := _integer(value, MOST_KEYPOINTS):
+        return number
+    raise typer.BadParameter(f"'{value}' is not a number of keypoints from 1 to {MOST_KEYPOINTS}.")
+
+
 def _edge(value: object) -> int:
     """The px of `--resize`; 0 stands for the original size."""
-    text = str(value)  # a default comes as it is, a user's value as text
-    if text == "none":
-        return 0
-    if re.fullmatch("[0-9]{1,9}", text) and 1 <= int(text) <= LARGEST_RESIZE:
-        return int(text)
-    raise typer.BadParameter(f"{text!r} is neither a number of px from 1 to {LARGEST_RESIZE} nor 'none'.")
+    number = _integer(value, LARGEST_EDGE)
+    if number or value == "none":
+        return number
+    raise typer.BadParameter(f"'{value}' is neither a number of px from 1 to {LARGEST_EDGE} nor 'none'.")
 
 
 def _share(value: object) -> float:
@@ -89,7 +100,7 @@ def match(
         str, typer.Option(parser=_feature_type, metavar="|".join(EXTRACTORS), help="Kind of keypoints.")
     ] = "aliked",
     max_keypoints: Annotated[
-        int, typer.Option(min=1, max=1_000_000, metavar="N", help="The N best keypoints of each image.")
+        int, typer.Option(parser=_count, metavar="N", help="The N best keypoints of each image.")
     ] = 2048,
     resize: Annotated[
         int, typer.Option(parser=_edge, metavar="N|none", help="px of the longer side when keypoints are extracted.")
@@ -200,7 +211,8 @@ def _match(path0: Path, path1: Path, models: _Models, resize: int | None) -> tup
         matches=found["matches"].numpy(),
         scores=found["scores"].numpy(),
         stop=stop,
-        caption=f"{models.features}: {count} matches, {stop} of {layers} layers, {extraction + matching:.2f} s",
+        names=(path0.name, path1.name),
+        texts=(f"{stop} of {layers} layers", f"{extraction + matching:.1f} s", f"{models.features} + lightglue"),
     )
     return pair, summary | {"stop": stop}
 

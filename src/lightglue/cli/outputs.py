@@ -33,7 +33,8 @@ class MatchedPair:
     matches: NDArray[np.int64]  # (K, 2) index into keypoints0, index into keypoints1
     scores: NDArray[np.float32]  # (K,) in [0, 1]
     stop: int  # layers run
-    caption: str  # of a picture
+    names: tuple[str, str]  # above the photographs of a picture
+    texts: tuple[str, ...]  # below them
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The content of the .npz and .json files."""
@@ -80,7 +81,14 @@ def _picture(pair: MatchedPair, ending: str) -> bytes:
     from lightglue.viz2d import plot_match_summary
 
     figure = plot_match_summary(
-        pair.image0, pair.image1, pair.keypoints0, pair.keypoints1, pair.matches, pair.scores, title=pair.caption
+        pair.image0,
+        pair.image1,
+        pair.keypoints0,
+        pair.keypoints1,
+        pair.matches,
+        pair.scores,
+        names=pair.names,
+        texts=pair.texts,
     )
     buffer = io.BytesIO()
     figure.savefig(buffer, format=ending.removeprefix("."))

@@ -1,0 +1,422 @@
+"""`lightglue match`: what it prints, what it writes, and how it refuses."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from pathlib import Path
+from unittest import mock
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from lightglue import ALIKED, LightGlue, load_image, match_pair
+from lightglue.cli import main
+
+ASSETS = Path(__file__).parents[1] / "assets"
+A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
+SMALL = ("--max-keypoints", "150", "--resize", "320", "--device", "cpu")
+PICTURES = {".png": b"\x89PNG", ".jpg": b"\xff\xd8\xff", ".jpeg": b"\xff\xd8\xff", ".pdf": b"%PDF", ".svg": b"<?xml"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished command."""
+
+    code: int
+    out: str
+    err: str
+
+
+def run(*arguments: object) -> Run:
+    """`lightglue match ARGUMENTS` in this process."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["lightglue", "match", *map(str, arguments)]),
+        mock.patch.object(warnings, "formatwarning"),
+        redirect_stdout(out),
+        redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    return Run(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def told(message: str) -> str:
+    """A message without the box around it and the line breaks in it."""
+    return " ".join(re.sub("[│╭╮╰╯─]", " ", message).split())
+
+
+@dataclass(frozen=True)
+class Written:
+    """One run that wrote every kind of file and printed the table."""
+
+    run: Run
+    folder: Path
+
+    def path(self, ending: str) -> Path:
+        return self.folder / f"result{ending}"
+
+    def json(self) -> dict[str, list[float]]:
+        content: dict[str, list[float]] = json.loads(self.path(".json").read_text())
+        return content
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    folder = tmp_path_factory.mktemp("outputs")
+    options = [f"--output={folder / f'result{ending}'}" for ending in (*PICTURES, ".npz", ".json", ".csv")]
+    return Written(run(A, B, *SMALL, *options), folder)
+
+
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("blank") / "blank.png"
+    cv2.imwrite(str(path), np.full((90, 120, 3), 128, np.uint8))
+    return path
+
+
+@pytest.fixture
+def no_models() -> Iterator[None]:
+    """Fail the test if the command goes on to load a model."""
+    with mock.patch("lightglue.weights.resolve", side_effect=AssertionError("a model was loaded")):
+        yield
+
+
+# -- what it prints ----------------------------------------------------------------------------------------------------
+
+
+def test_the_table_tells_counts_layers_pruning_and_seconds(written: Written) -> None:
+    assert written.run.code == 0
+    assert written.run.err == ""
+    rows = {line[:10].strip(): line[10:].strip() for line in written.run.out.splitlines() if line[:10].strip()}
+    matches = len(written.json()["matches"])
+    assert rows["keypoints"] == "150 + 150"
+    assert rows["matches"] == str(matches)
+    assert rows["stop layer"[:10]] == f"{written.json()['stop']} of 9"
+    assert re.fullmatch(r"\d+% \+ \d+%", rows["pruned"])
+    for name in ("load", "extraction", "matching"):
+        assert re.fullmatch(r"\d+\.\d\d s", rows[name])
+
+
+def test_json_prints_one_object_and_nothing_else(written: Written) -> None:
+    result = run(A, B, *SMALL, "--json")
+    assert (result.code, result.err) == (0, "")
+    found = json.loads(result.out)
+    assert result.out.count("\n") == 1
+    for name, value in written.json().items():
+        assert found[name] == value
+    assert found["files"] == [str(A), str(B)]
+    assert found["num_keypoints"] == [150, 150]
+    assert found["num_matches"] == len(found["matches"])
+    assert found["layers"] == 9
+    assert all(0 <= share <= 1 for share in found["pruned"])
+    assert set(found["seconds"]) == {"load", "extraction", "matching"}
+    assert (found["features"], found["device"], found["outputs"]) == ("aliked", "cpu", [])
+
+
+def test_help_tells_every_option_without_loading_torch() -> None:
+    script = (
+        "import sys; from lightglue.cli import main\n"
+        "sys.argv = ['lightglue', 'match', '--help']\n"
+        "try: main()\n"
+        "finally: print('loaded:', {'torch', 'numpy', 'cv2', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("loaded: set()")
+    for option in ("--features", "--max-keypoints", "--resize", "--device", "--mp", "--output", "--json"):
+        assert option in done.stdout
+
+
+# -- what it writes ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("ending", "start"), PICTURES.items())
+def test_a_picture_is_of_the_kind_that_its_ending_says(written: Written, ending: str, start: bytes) -> None:
+    content = written.path(ending).read_bytes()
+    assert content.startswith(start)
+    if ending in (".png", ".jpg", ".jpeg"):
+        picture = cv2.imread(str(written.path(ending)))
+        assert picture is not None
+        assert picture.shape[1] > picture.shape[0] > 300
+        assert picture.std() > 20  # photographs, not an empty canvas
+
+
+def test_npz_and_json_hold_the_same_arrays(written: Written) -> None:
+    with np.load(written.path(".npz")) as arrays:
+        found = dict(arrays)
+    names = {"keypoints0", "keypoints1", "matches", "scores", "image_size0", "image_size1", "stop"}
+    assert set(found) == set(written.json()) == names
+    for name, values in written.json().items():
+        np.testing.assert_array_equal(found[name], values)
+    assert found["keypoints0"].shape == (150, 2)
+    assert found["keypoints0"].dtype == np.float32
+    assert found["matches"].shape == (len(found["scores"]), 2)
+    assert found["matches"].dtype == np.int64
+
+
+def test_sizes_and_positions_are_those_of_the_image_files(written: Written) -> None:
+    for name, path in (("0", A), ("1", B)):
+        height, width = cv2.imread(str(path)).shape[:2]
+        assert written.json()[f"image_size{name}"] == [width, height]
+        keypoints = np.array(written.json()[f"keypoints{name}"])
+        assert (keypoints.max(0) > 0.6 * np.array([width, height])).all()  # not px of the resized image
+        assert (keypoints < [width, height]).all()
+
+
+def test_csv_holds_a_match_a_line(written: Written) -> None:
+    with written.path(".csv").open() as file:
+        header, *rows = csv.reader(file)
+    found = {name: np.array(value) for name, value in written.json().items()}
+    assert header == ["x0", "y0", "x1", "y1", "score"]
+    expected = np.column_stack(
+        [found["keypoints0"][found["matches"][:, 0]], found["keypoints1"][found["matches"][:, 1]], found["scores"]]
+    )
+    assert len(rows) > 20
+    np.testing.assert_array_equal(np.array(rows, np.float32), expected.astype(np.float32))
+
+
+def test_the_result_is_that_of_match_pair(written: Written) -> None:
+    extractor = ALIKED(max_num_keypoints=150, detection_threshold=-1)
+    matcher = LightGlue(features="aliked").eval()
+    features0, _, matches = match_pair(extractor, matcher, load_image(A), load_image(B), resize=320)
+    assert written.json()["keypoints0"] == features0["keypoints"].tolist()
+    assert written.json()["matches"] == matches["matches"].tolist()
+    assert written.json()["stop"] == matches["stop"]
+
+
+# -- images and options ------------------------------------------------------------------------------------------------
+
+
+def test_disk_matches_too() -> None:
+    result = run(A, B, *SMALL, "--features", "disk", "--json")
+    assert result.code == 0
+    assert json.loads(result.out)["num_matches"] > 10
+
+
+def test_an_image_matches_itself_point_by_point() -> None:
+    found = json.loads(run(A, A, *SMALL, "--json").out)
+    matches = np.array(found["matches"])
+    assert len(matches) > 140
+    assert (matches[:, 0] == matches[:, 1]).all()
+
+
+def test_options_reach_the_models() -> None:
+    loose = json.loads(run(A, B, *SMALL, "--json", "--filter-threshold", "0").out)
+    strict = json.loads(run(A, B, *SMALL, "--json", "--filter-threshold", "0.9").out)
+    assert len(loose["scores"]) > len(strict["scores"]) > 0
+    assert min(strict["scores"]) > 0.9
+    whole = json.loads(run(A, B, *SMALL, "--json", "--depth-confidence", "-1", "--width-confidence", "-1").out)
+    assert (whole["stop"], whole["pruned"]) == (9, [0, 0])
+    reduced = run(A, B, *SMALL, "--json", "--mp")
+    assert reduced.code == 0
+    assert json.loads(reduced.out)["num_matches"] > 20
+
+
+def test_resize_none_extracts_at_the_size_of_the_file(tmp_path: Path) -> None:
+    small = tmp_path / "small.png"
+    cv2.imwrite(str(small), cv2.resize(cv2.imread(str(A)), (320, 219), interpolation=cv2.INTER_AREA))
+    options = ("--max-keypoints", "150", "--json")
+    as_it_is, same = run(small, small, *options, "--resize", "none"), run(small, small, *options, "--resize", "320")
+    assert json.loads(as_it_is.out)["keypoints0"] == json.loads(same.out)["keypoints0"]
+
+
+def test_no_keypoints_give_an_honest_result_and_picture(blank: Path, tmp_path: Path) -> None:
+    result = run(blank, A, *SMALL, *(f"-o{tmp_path / name}" for name in ("r.png", "r.json", "r.csv", "r.npz")))
+    assert result.code == 0
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert (found["matches"], found["scores"]) == ([], [])
+    assert (tmp_path / "r.csv").read_text() == "x0,y0,x1,y1,score\n"
+    with np.load(tmp_path / "r.npz") as arrays:
+        assert arrays["matches"].shape == (0, 2)
+        assert arrays["keypoints1"].shape == (150, 2)
+    assert cv2.imread(str(tmp_path / "r.png")) is not None
+
+
+def test_gray_images_and_names_with_markup_are_fine(tmp_path: Path) -> None:
+    gray = tmp_path / "[red] $x$ été.png"
+    cv2.imencode(".png", cv2.imread(str(A), cv2.IMREAD_GRAYSCALE))[1].tofile(gray)
+    result = run(gray, B, *SMALL, "-o", tmp_path / "r.png")
+    assert result.code == 0
+    assert "[red] $x$ été.png" in told(result.out)
+
+
+# -- refusals ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["--features", "diks"], "Did you mean 'disk'?"),
+        (["--features", "superpoint"], "Valid: aliked, disk"),
+        (["--device", "cudda"], "Did you mean 'cuda'?"),
+        (["--max-keypoints", "0"], "'0' is not a number of keypoints from 1 to 1000000"),
+        (["--max-keypoints", "-1"], "'-1' is not a number of keypoints"),
+        (["--max-keypoints", "nan"], "'nan' is not a number of keypoints"),
+        (["--resize", "0"], "'0' is neither a number of px from 1 to 20000 nor 'none'"),
+        (["--resize", "-5"], "'-5' is neither"),
+        (["--resize", "1e99"], "'1e99' is neither"),
+        (["--filter-threshold", "nan"], "'nan' is not a number from 0 to 1"),
+        (["--filter-threshold", "-1"], "'-1' is not a number from 0 to 1"),
+        (["--depth-confidence", "2"], "'2' is neither a number from 0 to 1 nor -1 for off"),
+        (["--width-confidence", "inf"], "'inf' is neither"),
+        (["--fetures", "disk"], "--features"),
+        (["--output", "picture.gif"], "known endings: .png, .jpg, .jpeg, .pdf, .svg, .npz, .json, .csv"),
+        (["--output", "picture"], "known endings"),
+        (["--output", "missing/folder/r.png"], "there is no folder"),
+        (["--output", "r.csv", "-o", "./r.csv"], "named twice"),
+        (["--output", str(A)], "one of the input images, which are never overwritten"),
+    ],
+)
+def test_a_wrong_command_line_ends_with_code_2_before_any_work(
+    arguments: list[str], wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run(A, B, *arguments)
+    assert (result.code, result.out) == (2, "")
+    assert wanted in told(result.err)
+    assert "Traceback" not in result.err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_models")
+def test_an_input_is_recognised_under_another_name(tmp_path: Path) -> None:
+    photograph, link = tmp_path / "photograph.jpg", tmp_path / "link.jpg"
+    photograph.write_bytes(A.read_bytes())
+    link.symlink_to(photograph)
+    result = run(photograph, B, "--output", link)
+    assert result.code == 2
+    assert "never overwritten" in told(result.err)
+    assert photograph.read_bytes() == A.read_bytes()
+
+
+@pytest.mark.usefixtures("no_models")
+def test_a_folder_is_no_output(tmp_path: Path) -> None:
+    (tmp_path / "r.png").mkdir()
+    assert "is a folder" in told(run(A, B, "--output", tmp_path / "r.png").err)
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    result = run(A, B, "--output", tmp_path / "r.png")
+    assert result.code == 2
+    assert "may not be written" in told(result.err)
+
+
+def missing(folder: Path) -> Path:
+    return folder / "missing.jpg"
+
+
+def text(folder: Path) -> Path:
+    path = folder / "text.jpg"
+    path.write_text("not an image")
+    return path
+
+
+def cut_off(folder: Path) -> Path:
+    path = folder / "cut_off.jpg"
+    path.write_bytes(A.read_bytes()[:20_000])
+    return path
+
+
+def bomb(folder: Path) -> Path:
+    """A PNG header that claims 100,000 x 100,000 px."""
+    path = folder / "bomb.png"
+    content = bytearray(cv2.imencode(".png", np.zeros((1, 1), np.uint8))[1].tobytes())
+    content[16:24] = (100_000).to_bytes(4, "big") * 2
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize("make", [missing, text, cut_off, bomb])
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_faulty_image_is_one_line_and_code_1_before_any_model_is_loaded(
+    make: Callable[[Path], Path], as_json: bool, tmp_path: Path
+) -> None:
+    path = make(tmp_path)
+    result = run(A, path, "-o", tmp_path / "r.json", *["--json"] * as_json)
+    assert (result.code, result.out) == (1, "")
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert str(path) in result.err
+    assert not (tmp_path / "r.json").exists()
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize(
+    ("name", "count", "wanted"),
+    [("cuda", 0, "finds 0 CUDA devices"), ("cuda:3", 1, "finds 1 CUDA devices"), ("mps", 0, "finds no Apple GPU")],
+)
+def test_a_device_that_is_not_there_is_named(name: str, count: int, wanted: str) -> None:
+    with (
+        mock.patch("torch.cuda.device_count", return_value=count),
+        mock.patch("torch.backends.mps.is_available", return_value=False),
+    ):
+        result = run(A, B, "--device", name)
+    assert result.code == 1
+    assert wanted in result.err
+    assert "--device cpu" in result.err
+
+
+def test_auto_takes_a_gpu_where_there_is_one() -> None:
+    from lightglue.cli.match import _find_device
+
+    for count, mps, expected in ((2, False, "cuda"), (0, True, "mps"), (0, False, "cpu")):
+        with (
+            mock.patch("torch.cuda.device_count", return_value=count),
+            mock.patch("torch.backends.mps.is_available", return_value=mps),
+        ):
+            assert _find_device("auto") == torch.device(expected)
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] can't allocate memory: you tried")])
+def test_too_little_memory_names_the_remedy(error: Exception) -> None:
+    with mock.patch("lightglue.images.load_image", side_effect=error):
+        result = run(A, B)
+    assert result.code == 1
+    assert result.err == "error: there is not enough memory; use a smaller --resize or --max-keypoints.\n"
+
+
+def test_a_full_disk_leaves_every_file_as_it_was(written: Written, tmp_path: Path) -> None:
+    before = tmp_path / "r.json"
+    before.write_text("precious")
+    with mock.patch("os.fsync", side_effect=OSError(errno.ENOSPC, "No space left on device")):
+        result = run(A, B, *SMALL, "-o", tmp_path / "r.csv", "-o", before)
+    assert (result.code, result.out) == (1, "")
+    assert "could not be written (No space left on device)" in result.err
+    assert before.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [before]
+
+
+def test_an_existing_output_is_replaced_and_a_link_kept(tmp_path: Path) -> None:
+    target, link = tmp_path / "target.csv", tmp_path / "link.csv"
+    target.write_text("old")
+    link.symlink_to(target)
+    assert run(A, B, *SMALL, "-o", link).code == 0
+    assert link.is_symlink()
+    assert target.read_text().startswith("x0,y0")
+
+
+def test_ctrl_c_ends_with_code_130_and_no_stack_trace(tmp_path: Path) -> None:
+    with mock.patch("lightglue.images.load_image", side_effect=KeyboardInterrupt):
+        result = run(A, B, "-o", tmp_path / "r.png")
+    assert result.code == 130
+    assert "Traceback" not in result.err
+    assert list(tmp_path.iterdir()) == []
