@@ -542,3 +542,21 @@ def test_a_file_without_read_permission_is_refused_by_the_system_itself(write: C
     with pytest.raises(ImageError, match="may not be read"):
         load_image(path)
     path.chmod(stat.S_IRUSR)
+
+
+def test_convention_arrays_are_indexed_y_x_from_the_top_left(write: Callable[[bytes], Path]) -> None:
+    image = Image.new("RGB", (7, 5))
+    image.putpixel((6, 1), (255, 128, 0))  # x = 6, y = 1
+    tensor = load_image(write(encode(image, "PNG")))
+    assert tensor.shape == (3, 5, 7)
+    assert torch.equal(tensor[:, 1, 6], torch.tensor([255.0, 128.0, 0.0]) / 255)
+    assert tensor.sum() == tensor[:, 1, 6].sum()
+
+
+@pytest.mark.parametrize("interp", ["area", "linear"])
+def test_convention_loading_smaller_maps_pixel_centres(interp: str) -> None:
+    """A pixel x lies at (x + 0.5) * scale - 0.5 of the resized image: shown on a ramp, whose value is x."""
+    ramp = np.broadcast_to(np.arange(400, dtype=np.float32), (300, 400))
+    resized, (scale, _) = resize_image(ramp, 100, interp=interp)
+    assert scale == 0.25
+    assert np.allclose((resized[0] + 0.5) * scale - 0.5, np.arange(100))
