@@ -193,6 +193,18 @@ def test_resize_image_returns_the_scales_of_width_and_height() -> None:
     assert scales == (30 / 40, 10 / 21)
 
 
+@pytest.mark.parametrize("image", [np.zeros((8, 8), np.float16), np.zeros((8, 8), bool), np.zeros(8), [[1]], None])
+def test_what_opencv_cannot_resize_is_refused(image: object) -> None:
+    with pytest.raises(InputError, match=r"(cannot resize|Not an image)"):
+        resize_image(image, 4)  # type: ignore[arg-type]
+
+
+def test_sizes_may_be_numpys_integers() -> None:
+    image = picture(40, 20)
+    assert resize_image(image, np.int64(20))[0].shape == (10, 20, 3)
+    assert resize_image(image, (np.int32(7), np.uint8(9)))[0].shape == (7, 9, 3)
+
+
 def test_a_thin_image_keeps_one_pixel() -> None:
     resized, _ = resize_image(np.zeros((2, 3000), np.uint8), 100)
     assert resized.shape == (1, 100)

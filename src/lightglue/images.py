@@ -151,7 +151,7 @@ def resize_image(
         raise InputError(f"Not an image: {np.shape(image)}; give an array (H, W) or (H, W, C), not empty.")
     height, width = image.shape[:2]
     if isinstance(size, Sequence):
-        new_height, new_width = size
+        new_height, new_width = (int(edge) for edge in size)
     else:
         scale = size / _EDGES[fn](height, width)
         new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
