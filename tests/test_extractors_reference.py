@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import PAIRS
 from torch import Tensor
 
+from conftest import PAIRS
 from lightglue import ALIKED, DISK, load_image
 from lightglue.extractors.base import Extractor
 
@@ -18,7 +18,7 @@ from lightglue.extractors.base import Extractor
 PIXELS, SHARE, DESCRIPTORS, SCORES = 0.01, 0.995, 1e-3, 1e-3
 
 BEST_512 = {"max_num_keypoints": 512, "detection_threshold": -1}
-EXTRACTORS = {
+EXTRACTORS: dict[str, Callable[[], Extractor]] = {
     "aliked-t16": lambda: ALIKED(model_name="aliked-t16", **BEST_512),
     "aliked-n16": lambda: ALIKED(model_name="aliked-n16", **BEST_512),
     "aliked-n16rot": lambda: ALIKED(model_name="aliked-n16rot", **BEST_512),
@@ -39,22 +39,15 @@ def nearest(found: Tensor, published: Tensor) -> tuple[Tensor, Tensor]:
     return index, distance < PIXELS
 
 
-@pytest.fixture(scope="module", params=[(name, pair, i) for name in EXTRACTORS for pair in PAIRS for i in (0, 1)])
-def features(
-    request: pytest.FixtureRequest, reference: Callable[..., Any], image_path: Callable[..., Any]
-) -> tuple[str, dict[str, Tensor], dict[str, Tensor]]:
-    """Name, features found, features published: of each extractor on each image."""
-    name, pair, i = request.param
+@pytest.mark.parametrize("i", [0, 1])
+@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize("name", EXTRACTORS)
+def test_features_equal_the_published_ones(
+    name: str, pair: str, i: int, reference: Callable[..., Any], image_path: Callable[..., Any]
+) -> None:
     published = {key: torch.from_numpy(array) for key, array in reference(f"{name}_{pair}_{i}").items()}
     found = extractor(name).extract(load_image(image_path(pair, i)), resize=PAIRS[pair][2])
-    return name, found, published
 
-
-def test_features_equal_the_published_ones(
-    features: tuple[str, dict[str, Tensor], dict[str, Tensor]],
-) -> None:
-    name, found, published = features
-    assert found.keys() == published.keys()
     assert {key: (value.shape, value.dtype) for key, value in found.items()} == {
         key: (value.shape, value.dtype) for key, value in published.items()
     }
@@ -66,7 +59,7 @@ def test_features_equal_the_published_ones(
         difference = (found[key][0][index] - published[key][0])[same].abs().max()
         assert difference <= tolerance, key
 
-    # In the published order: only neighbours whose scores tie within rounding may have changed places.
+    # The order is the published one; only neighbours whose scores tie within rounding may have changed places.
     places = torch.arange(len(index))
     assert (index == places).float().mean() >= 0.98
     assert (index - places)[same].abs().max() <= 3

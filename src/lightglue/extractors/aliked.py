@@ -103,7 +103,7 @@ class ALIKED(Extractor):
         options = self.options()
         image, image_size = self.images_in(data)
         encoded = self.network.encode(image)
-        scores = self.network.scores(encoded)
+        scores = self.network.scores(encoded).float()
         features: list[Features] = []
         for i, indices in enumerate(_detect(scores.detach(), image_size, options)):
             pixels = xy_of(indices, scores.shape[-1])

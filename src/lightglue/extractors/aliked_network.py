@@ -17,7 +17,7 @@ from torch import Tensor, nn
 __all__ = ["ARCHITECTURES", "AlikedNetwork", "Architecture", "DeformableConv2d", "deform_conv2d"]
 
 STRIDE = 32  # of the coarsest feature map, relative to the image
-ROWS = 256  # of a full-resolution map that are worked on at once, to bound the memory
+ROWS = 128  # of a full-resolution map that are worked on at once: less memory, and faster on a CPU
 KEYPOINTS = 1024  # that are described at once, likewise
 
 FeaturesAt = Callable[[Tensor], Tensor]  # int64 pixels (P, 2) x y inside a map to its features (P, D)
@@ -71,6 +71,18 @@ def deform_conv2d(image: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
     return out.view(b, -1, h, w)
 
 
+def in_strips(function: Callable[[Tensor], Tensor], x: Tensor, reach: int) -> Tensor:
+    """`function(x)`, (B, C, H, W) to (B, O, H, W), computed a few rows at a time.
+
+    `reach` is the number of rows above and below that a row of the result depends on.
+    """
+    height, strips = x.shape[2], []
+    for start in range(0, height, ROWS):
+        stop, first = min(start + ROWS, height), max(start - reach, 0)
+        strips.append(function(x[:, :, first : stop + reach])[:, :, start - first : stop - first])
+    return torch.cat(strips, dim=2)
+
+
 class DeformableConv2d(nn.Module):
     """3x3 convolution whose sample positions another 3x3 convolution predicts."""
 
@@ -98,8 +110,10 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, O, H, W)."""
-        x = F.selu(self.bn1(self.conv1(x)), inplace=True)
-        return F.selu(self.bn2(self.conv2(x)), inplace=True)
+        x = self.conv1(x)  # one step a line, so that no line holds more than its input and its output
+        x = F.selu(self.bn1(x), inplace=True)
+        x = self.conv2(x)
+        return F.selu(self.bn2(x), inplace=True)
 
 
 class ResBlock(nn.Module):
@@ -115,8 +129,11 @@ class ResBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, O, H, W)."""
-        out = F.selu(self.bn1(self.conv1(x)), inplace=True)
-        out = self.bn2(self.conv2(out)) + self.downsample(x)
+        out = self.conv1(x)
+        out = F.selu(self.bn1(out), inplace=True)
+        out = self.conv2(out)
+        out = self.bn2(out)
+        out += self.downsample(x)
         return F.selu(out, inplace=True)
 
 
@@ -186,7 +203,8 @@ def interpolate_features(features_at: FeaturesAt, size: tuple[int, int], xy: Ten
         x, y = pixel.long().unbind(dim=-1)
         weight = weight.masked_fill((x < 0) | (x >= w) | (y < 0) | (y >= h), 0)
         inside = torch.stack((x.clamp(0, w - 1), y.clamp(0, h - 1)), dim=-1)
-        values = values + weight[:, None] * features_at(inside)
+        features = features_at(inside)
+        values = values + weight[:, None].to(features.dtype) * features
     return values  # type: ignore[return-value]
 
 
@@ -245,7 +263,8 @@ class AlikedNetwork(nn.Module):
         h, w = image.shape[-2:]
         top, left = (-h % STRIDE) // 2, (-w % STRIDE) // 2
         padded = F.pad(image, (left, -w % STRIDE - left, top, -h % STRIDE - top), mode="replicate")
-        fine = self.block1(padded)
+        # Statistics of a whole batch, as in training, need the map as a whole.
+        fine = self.block1(padded) if self.training else in_strips(self.block1, padded, reach=2)
         x2 = self.block2(F.avg_pool2d(fine, 2))
         x3 = self.block3(F.avg_pool2d(x2, 4))
         x4 = self.block4(F.avg_pool2d(x3, 4))
@@ -259,11 +278,11 @@ class AlikedNetwork(nn.Module):
         before the enlargement: 8 channels at full resolution instead of D.
         """
         first = torch.chunk(cast(nn.Conv2d, self.score_head[0]).weight, 4, dim=1)
-        strips = torch.split(encoded.fine, ROWS, dim=2)
-        logits = torch.cat([F.conv2d(F.selu(self.conv1(strip)), first[0]) for strip in strips], dim=2)
+        logits = in_strips(lambda fine: F.conv2d(F.selu(self.conv1(fine)), first[0]), encoded.fine, reach=0)
         for level, weight in zip(encoded.coarse, first[1:], strict=True):
             logits += _enlarge(F.conv2d(level, weight), logits)
-        return _crop(self.score_head[1:](logits).sigmoid(), encoded)
+        scores = in_strips(self.score_head[1:], logits, reach=3).sigmoid()
+        return _crop(scores, encoded)
 
     def describe(self, encoded: Encoded, index: int, keypoints: Tensor) -> Tensor:
         """Descriptors (N, D) of image number `index` at `keypoints` (N, 2) x y, px."""

@@ -137,10 +137,10 @@ class Extractor(nn.Module):
             raise InputError(f'data["image"] is {shape}; give a tensor (B, C, H, W): image[None] for one image.')
         image = self.check_image(data["image"])
         size = data.get("image_size")
-        if size is not None and (
-            not isinstance(size, Tensor) or size.shape != (len(image), 2) or not (size >= 1).all()
-        ):
-            raise InputError(f'data["image_size"] is {size!r}; give {len(image)} rows of width height, px, (B, 2).')
+        if size is not None:
+            fits = isinstance(size, Tensor) and size.shape == (len(image), 2)
+            if not fits or not ((size >= 1) & size.isfinite()).all():
+                raise InputError(f'data["image_size"] is {size!r}; give {len(image)} rows of width height, px.')
         return image.expand(-1, 3, -1, -1), size
 
 
@@ -153,7 +153,7 @@ def stack_features(features: Sequence[Features]) -> Features:
             f"The images of this batch yield unequal numbers of keypoints ({shown}), which one tensor cannot hold: "
             "give a list of images, extract([image, ...]), and get a list of features."
         )
-    return cast(Features, {key: torch.stack([f[key] for f in features]) for key in features[0]})  # type: ignore[literal-required]
+    return cast(Features, {key: torch.stack([f[key] for f in features]).float() for key in features[0]})  # type: ignore[literal-required]
 
 
 def read_weights(source: Weights, *, commercial_only: bool = False) -> dict[str, Tensor]:

@@ -31,7 +31,7 @@ def simple_nms(scores: Tensor, radius: int) -> Tensor:
     """
 
     def window_max(values: Tensor) -> Tensor:
-        return _window_max(F.pad(values, (radius,) * 4, value=-1), 2 * radius + 1, 2 * radius + 1)
+        return _window_max(values, 2 * radius + 1, 2 * radius + 1, padding=radius)
 
     maxima = scores == window_max(scores)
     for _ in range(2):
@@ -77,9 +77,10 @@ def strict_maxima(scores: Tensor, window: int) -> Tensor:
     return maxima
 
 
-def _window_max(values: Tensor, height: int, width: int) -> Tensor:
-    """Maximum in every whole window; along rows, then columns, as that takes `height + width` steps a pixel."""
-    return F.max_pool2d(F.max_pool2d(values, (1, width), stride=1), (height, 1), stride=1)
+def _window_max(values: Tensor, height: int, width: int, padding: int = 0) -> Tensor:
+    """Maximum in every window; along rows, then columns, as that takes `height + width` steps a pixel."""
+    rows = F.max_pool2d(values, (1, width), stride=1, padding=(0, padding))
+    return F.max_pool2d(rows, (height, 1), stride=1, padding=(padding, 0))
 
 
 def clear_border(scores: Tensor, before: int, after: int, image_size: Tensor | None = None) -> Tensor:
@@ -140,9 +141,7 @@ def sample_bilinear(maps: Tensor, xy: Tensor, outside: str = "zeros") -> Tensor:
 
     `outside` says what lies around the map: "zeros", or "border" for its outermost pixels continued.
     """
-    c, h, w = maps.shape
-    if len(xy) == 0:
-        return maps.new_zeros(0, c)
+    h, w = maps.shape[-2:]
     size = torch.tensor([w, h], dtype=xy.dtype, device=xy.device)
     # -1 and 1 are the outer edges of the map, not its outermost pixel centres: also right for a side of one pixel.
     grid = ((2 * xy + 1) / size - 1).to(maps.dtype)

@@ -96,7 +96,7 @@ class DISK(Extractor):
             remedy = "resize it or leave pad_if_not_divisible=True"
             raise InputError(f"The image of {w} x {h} px has a side that is no multiple of {STRIDE}; {remedy}.")
         encoded = self.model.encode(F.pad(image, (0, -w % STRIDE, 0, -h % STRIDE)))
-        heatmap = self.model.heatmap(encoded)[..., :h, :w]
+        heatmap = self.model.heatmap(encoded)[..., :h, :w].float()
         features: list[Features] = []
         for i, indices in enumerate(_detect(heatmap.detach(), image_size, options)):
             pixels = xy_of(indices, w)

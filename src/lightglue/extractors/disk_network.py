@@ -7,8 +7,7 @@ github.com/cvlab-epfl/disk). Module names are those of the published checkpoints
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -26,6 +25,13 @@ ROWS = 64  # of a full-resolution map that are worked on at once, to bound the m
 KEYPOINTS = 1024  # that are described at once, likewise
 
 
+class Statistics(NamedTuple):
+    """What instance normalisation subtracts and divides by, (B, C, 1, 1) each."""
+
+    mean: Tensor
+    variance: Tensor
+
+
 class ConvBlock(nn.Sequential):
     """Instance norm, PReLU, 5x5 convolution; the network's first block is the convolution alone."""
 
@@ -40,28 +46,61 @@ class ConvBlock(nn.Sequential):
         """The convolution."""
         return cast(nn.Conv2d, self[3])
 
-    def activate(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        """The convolution's input: `x` (B, C, ...) normalised with the image's statistics (B, C, 1...), gated."""
-        return self[1]((x - mean) * (variance + EPSILON).rsqrt())  # type: ignore[no-any-return]
+    def weights(self, outputs: slice) -> tuple[Tensor, Tensor]:
+        """Weight (O, C, 5, 5) and bias (O,) of the convolution's output channels `outputs`."""
+        return self.conv.weight[outputs], cast(Tensor, self.conv.bias)[outputs]
+
+    def activate(self, x: Tensor, statistics: Statistics) -> Tensor:
+        """The convolution's input: `x` (B, C, H, W) normalised with each image's statistics, then gated."""
+        x = (x - statistics.mean) * (statistics.variance + EPSILON).rsqrt()
+        return cast(Tensor, self[1](x))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, O, H, W)."""
         if not self.first:
             variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
-            x = self.activate(x, mean, variance)
+            x = self.activate(x, Statistics(mean, variance))
         return cast(Tensor, self.conv(x))
 
 
 class UpBlock(nn.Module):
-    """Doubles the resolution and joins the map of the way down."""
+    """Doubles the resolution of the map from below and joins the one of the way down.
+
+    `forward` is the readable definition; `statistics` and `convolve` give the same strip by strip, since the joined map
+    is larger than all else in the network.
+    """
 
     def __init__(self, channels_below: int, channels_beside: int, channels_out: int) -> None:
         super().__init__()
         self.conv = ConvBlock(channels_below + channels_beside, channels_out)
 
     def forward(self, below: Tensor, beside: Tensor) -> Tensor:
-        """(B, C, H, W) and (B, C', 2H, 2W) to (B, O, 2H, 2W)."""
-        return self.conv(torch.cat((_enlarge(below), beside), dim=1))  # type: ignore[no-any-return]
+        """(B, C1, H / 2, W / 2) and (B, C2, H, W) to (B, O, H, W)."""
+        return cast(Tensor, self.conv(torch.cat((_enlarge(below), beside), dim=1)))
+
+    def statistics(self, below: Tensor, beside: Tensor) -> Statistics:
+        """Mean and variance of both maps joined: those of the strips, combined (Chan et al. 1979)."""
+        height = beside.shape[2]
+        parts, shares = [], []
+        for start, stop in _strips(height):
+            parts.append(torch.var_mean(_rows(below, beside, start, stop), dim=(2, 3), correction=0, keepdim=True))
+            shares.append((stop - start) / height)
+        variances, means = (torch.stack(values) for values in zip(*parts, strict=True))
+        share = beside.new_tensor(shares)[:, None, None, None, None]
+        mean = (share * means).sum(dim=0)
+        return Statistics(mean, (share * (variances + (means - mean) ** 2)).sum(dim=0))
+
+    def convolve(self, below: Tensor, beside: Tensor, statistics: Statistics, outputs: slice) -> Tensor:
+        """The output channels `outputs`, (B, O, H, W)."""
+        height = beside.shape[2]
+        weight, bias = self.conv.weights(outputs)
+        strips = []
+        for start, stop in _strips(height):
+            above, under = min(REACH, start), min(REACH, height - stop)
+            rows = _rows(below, beside, start - above, stop + under)
+            out = F.conv2d(self.conv.activate(rows, statistics), weight, bias, padding=REACH)
+            strips.append(out[:, :, above : above + stop - start])
+        return torch.cat(strips, dim=2)
 
 
 class UNet(nn.Module):
@@ -78,14 +117,12 @@ class UNet(nn.Module):
         self.path_up = nn.ModuleList(UpBlock(up[i], down[4 - i], up[i + 1]) for i in range(4))
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """What goes into the last block: its two maps, and the statistics (B, C, 1, 1) of both joined."""
+class Encoded(NamedTuple):
+    """What goes into the last block."""
 
     below: Tensor  # (B, C1, H / 2, W / 2)
     beside: Tensor  # (B, C2, H, W)
-    mean: Tensor
-    variance: Tensor
+    statistics: Statistics
 
 
 class DiskNetwork(nn.Module):
@@ -99,61 +136,49 @@ class DiskNetwork(nn.Module):
         super().__init__()
         self.unet = UNet(descriptor_dim + 1)
 
-    @property
-    def last(self) -> ConvBlock:
-        """The block that gives the descriptors and, as its last channel, the heatmap."""
-        return cast(UpBlock, self.unet.path_up[-1]).conv
-
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Heatmap (B, 1, H, W) and descriptors (B, D, H, W), not normalised.
 
         `image` is (B, 3, H, W) in [0, 1], its sides multiples of 16.
         """
-        below, beside = self._halves(image)
-        maps = self.unet.path_up[-1](below, beside)
-        return maps[:, -1:], maps[:, :-1]
-
-    def _halves(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        maps = [image]
-        for block in self.unet.path_down:
-            maps.append(block(maps[-1]))
-        below = maps.pop()
-        for block in self.unet.path_up[:-1]:
-            below = block(below, maps.pop())
-        return below, maps.pop()
+        maps = self._way_down(image)
+        x = maps.pop()
+        for block in self.unet.path_up:
+            x = block(x, maps.pop())
+        return x[:, -1:], x[:, :-1]
 
     def encode(self, image: Tensor) -> Encoded:
-        """All but the last convolution, for images (B, 3, H, W) in [0, 1] whose sides are multiples of 16."""
-        below, beside = self._halves(image)
-        shares, variances, means = [], [], []
-        for start, stop in _strips(beside.shape[2]):
-            variance, mean = torch.var_mean(_rows(below, beside, start, stop), dim=(2, 3), correction=0, keepdim=True)
-            shares.append((stop - start) / beside.shape[2])
-            variances.append(variance)
-            means.append(mean)
-        share = beside.new_tensor(shares)[:, None, None, None, None]
-        mean = (share * torch.stack(means)).sum(dim=0)
-        spread = torch.stack(variances) + (torch.stack(means) - mean) ** 2
-        return Encoded(below, beside, mean, (share * spread).sum(dim=0))
+        """All but the last block, for images (B, 3, H, W) in [0, 1] whose sides are multiples of 16."""
+        maps = self._way_down(image)
+        x = maps.pop()
+        *blocks, last = cast(list[UpBlock], list(self.unet.path_up))
+        for block in blocks:
+            beside = maps.pop()
+            x = block.convolve(x, beside, block.statistics(x, beside), slice(None))
+        beside = maps.pop()
+        return Encoded(x, beside, last.statistics(x, beside))
+
+    def _way_down(self, image: Tensor) -> list[Tensor]:
+        maps: list[Tensor] = []
+        for block in self.unet.path_down:
+            maps.append(block(maps[-1] if maps else image))
+        return maps
+
+    @property
+    def last(self) -> UpBlock:
+        """The block that gives the descriptors and, as its last channel, the heatmap."""
+        return cast(UpBlock, self.unet.path_up[-1])
 
     def heatmap(self, encoded: Encoded) -> Tensor:
-        """The heatmap (B, 1, H, W), in strips."""
-        conv, height = self.last.conv, encoded.beside.shape[2]
-        strips = []
-        for start, stop in _strips(height):
-            above, below = min(REACH, start), min(REACH, height - stop)
-            rows = _rows(encoded.below, encoded.beside, start - above, stop + below)
-            x = self.last.activate(rows, encoded.mean, encoded.variance)
-            heat = F.conv2d(x, conv.weight[-1:], conv.bias[-1:], padding=REACH)  # type: ignore[index]
-            strips.append(heat[:, :, above : above + stop - start])
-        return torch.cat(strips, dim=2)
+        """The heatmap (B, 1, H, W)."""
+        return self.last.convolve(*encoded, slice(-1, None))
 
     def describe(self, encoded: Encoded, index: int, pixels: Tensor) -> Tensor:
         """Descriptors (N, D), not normalised, of image number `index` at `pixels` (N, 2) int64 x y."""
         return torch.cat([self._describe(encoded, index, part) for part in torch.split(pixels, KEYPOINTS)])
 
     def _describe(self, encoded: Encoded, index: int, pixels: Tensor) -> Tensor:
-        beside, conv = encoded.beside[index], self.last.conv
+        below, beside = encoded.below[index], encoded.beside[index]
         h, w = beside.shape[-2:]
         steps = torch.arange(-REACH, REACH + 1, device=pixels.device)
         dy, dx = torch.meshgrid(steps, steps, indexing="ij")
@@ -162,11 +187,12 @@ class DiskNetwork(nn.Module):
         inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
         x, y = x.clamp(0, w - 1), y.clamp(0, h - 1)
         halved = torch.stack((x, y), dim=-1).to(beside.dtype) / 2 - 0.25
-        values = torch.cat((sample_bilinear(encoded.below[index], halved, "border"), beside[:, y, x].T), dim=1)
-        values = self.last.activate(values, encoded.mean[index, :, 0, 0], encoded.variance[index, :, 0, 0])
+        values = torch.cat((sample_bilinear(below, halved, "border"), beside[:, y, x].T), dim=1)  # (N * 25, C)
+        values = self.last.conv.activate(values, Statistics(*(s[index, :, 0, 0] for s in encoded.statistics)))
         values = values.masked_fill(~inside[:, None], 0)  # the convolution's zeros around the map
-        weight = conv.weight[:-1].permute(2, 3, 1, 0).flatten(0, 2)  # (25 * C, D)
-        return values.view(len(pixels), -1) @ weight + conv.bias[:-1]  # type: ignore[index]
+        weight, bias = self.last.conv.weights(slice(0, -1))
+        weight = weight.permute(2, 3, 1, 0).flatten(0, 2)  # (25 * C, D)
+        return values.view(len(pixels), len(weight)) @ weight + bias
 
 
 def _enlarge(below: Tensor) -> Tensor:
