@@ -10,6 +10,7 @@ import torch
 
 from lightglue.errors import InputError
 from lightglue.matching.lightglue import LightGlue
+from lightglue.matching.precision import cpu_has_fast_bfloat16
 from matching_support import SMALL, random_features, small_matcher, small_state
 
 PAIR = {"image0": random_features(20, seed=1), "image1": random_features(25, seed=2)}
@@ -134,6 +135,7 @@ def test_on_cuda_the_threshold_depends_on_flash(flash, limit):
     assert small_matcher(flash=flash).pruning_min_kpts(torch.device("cuda")) == limit
 
 
+@pytest.mark.skipif(not cpu_has_fast_bfloat16(), reason="this CPU has no bfloat16 instructions; mp changes nothing")
 def test_mixed_precision_on_a_cpu_gives_float32_results_close_to_the_exact_ones(reference):
     images = {
         f"image{i}": {k: torch.from_numpy(v) for k, v in reference(f"aliked-n16_montmartre_{i}").items()}

@@ -42,7 +42,7 @@ def match_padded(
     compiled: CompiledLayers,
     pair: tuple[ImageTokens, ImageTokens],
     options: EngineOptions,
-    reduced_precision: Callable[[], torch.autocast],
+    products: torch.dtype,
 ) -> PairResult:
     """Match one pair with early stopping and, as in the published code, without pruning."""
     length = compiled.length_for(pair)
@@ -53,12 +53,12 @@ def match_padded(
     ledger = Ledger(packed, len(network.transformers), replace(options, width_confidence=-1))
 
     x0, x1 = (_padded(packed.tokens[place], length) for place in places)
-    rotation0, rotation1 = (_padded(packed.rotation[:, place], length) for place in places)
+    rotation0, rotation1 = (_padded(packed.rotation[:, place, 0], length) for place in places)
     mask0, mask1 = (torch.arange(length, device=x0.device)[None] < count for count in packed.counts)
     m, n = packed.counts
     last = len(network.transformers) - 1
     for i, layer in enumerate(compiled.layers):
-        with reduced_precision():
+        with torch.autocast(x0.device.type, products, enabled=products != x0.dtype):
             x0, x1 = layer(x0, x1, rotation0, rotation1, mask0, mask1, fused_attention)
         if i < last and options.depth_confidence > 0:
             sure = network.token_confidence[i](torch.cat((x0[0, :m], x1[0, :n])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightglue.matching import adaptive
 from lightglue.matching.assignment import Assignment, mutual_matches
+from lightglue.matching.folding import FoldedLayer
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.matching.packing import MIN_ROWS, PackedPairs, run_layer
 
@@ -32,7 +33,7 @@ class EngineOptions:
     width_confidence: float  # <= 0: no pruning
     filter_threshold: float
     pruning_min_keypoints: int  # an image with this many keypoints or fewer is not pruned
-    half_attention: bool = False
+    attention_dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def pack(network: LightGlueNetwork, pairs: Sequence[tuple[ImageTokens, ImageToke
     descriptors = rows([image.descriptors for image in images])
     return PackedPairs(
         tokens=network.input_proj(descriptors),
-        rotation=network.posenc(rows([image.positions for image in images])),
+        rotation=network.posenc(rows([image.positions for image in images])).unsqueeze(2),
         slots=torch.arange(len(descriptors), device=descriptors.device),
         counts=counts,
         pairs=tuple(range(len(pairs))),
@@ -107,23 +108,22 @@ def unmatched(m: int, n: int, like: Tensor) -> Assignment:
 
 def match_packed(
     network: LightGlueNetwork,
+    layers: Sequence[FoldedLayer],
     pairs: Sequence[tuple[ImageTokens, ImageTokens]],
     options: EngineOptions,
-    reduced_precision: Callable[[], torch.autocast],
 ) -> list[PairResult]:
     """Match all pairs, each as if it were alone: it stops when it is sure, and is pruned image by image.
 
-    reduced_precision: makes the context that the transformer layers run in; decisions are made outside of it.
+    layers: the network's, folded, in the precision that their products are to have; decisions keep the network's.
     """
     packed = pack(network, pairs)
-    n_layers = len(network.transformers)
+    n_layers = len(layers)
     ledger = Ledger(packed, n_layers, options)
-    for i in range(n_layers):
+    for i, layer in enumerate(layers):
         packed = _drop_empty(packed, ledger, stop=i + 1)
         if not packed.pairs:
             break
-        with reduced_precision():
-            packed = run_layer(network.layer(i), packed, options.half_attention)
+        packed = run_layer(layer, packed, options.attention_dtype)
         if i < n_layers - 1:
             packed = _adapt(network, packed, ledger, i)
     _finish_pairs(network, packed, ledger, range(len(packed.pairs)), n_layers - 1)

@@ -7,7 +7,6 @@ import os
 import warnings
 from collections import ChainMap
 from collections.abc import Mapping, MutableMapping, Sequence
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType, SimpleNamespace
 from typing import Any, ClassVar
@@ -21,8 +20,10 @@ from lightglue.matching import adaptive, checkpoint
 from lightglue.matching.compiled import CompiledLayers, compile_layers, match_padded
 from lightglue.matching.config import PRESETS, LightGlueConfig
 from lightglue.matching.engine import EngineOptions, ImageTokens, PairResult, match_packed
+from lightglue.matching.folding import FoldedLayer, fold_layer
 from lightglue.matching.inputs import read_features
 from lightglue.matching.network import LightGlueNetwork
+from lightglue.matching.precision import product_dtype
 from lightglue.options import build_config, nearest_name, warn_unknown
 from lightglue.types import Features, Matches
 
@@ -99,6 +100,7 @@ class LightGlue(LightGlueNetwork):
         )
         self.pruning_keypoint_thresholds = ChainMap({}, type(self).pruning_keypoint_thresholds)
         self._compiled: CompiledLayers | None = None
+        self._folded: tuple[tuple[torch.dtype, Any], list[FoldedLayer]] | None = None
 
     # -- matching ------------------------------------------------------------------------------------------------
 
@@ -163,26 +165,33 @@ class LightGlue(LightGlueNetwork):
             raise InputError(
                 f"LightGlue's parameters are {self.confidence_thresholds.dtype}; keep them float32 and use mp=True"
             )
+        products = product_dtype(device, config.mp) or self.confidence_thresholds.dtype
+        half = config.flash and device.type == "cuda"  # FlashAttention takes no float32
         options = EngineOptions(
             config.depth_confidence,
             config.width_confidence,
             config.filter_threshold,
             self.pruning_min_kpts(device),
-            half_attention=config.flash and device.type == "cuda",
+            torch.float16 if half else products,
         )
-        precision = torch.float16 if device.type in ("cuda", "mps") else torch.bfloat16
-        context = partial(torch.autocast, device.type, precision, enabled=config.mp)
         compiled = self._compiled
         padded = [compiled is not None and compiled.length_for(pair) is not None for pair in pairs]
         packed = iter(
             result
             for chunk in _chunks([pair for pair, is_padded in zip(pairs, padded, strict=True) if not is_padded])
-            for result in match_packed(self, chunk, options, context)
+            for result in match_packed(self, self._folded_layers(products), chunk, options)
         )
         return [
-            match_padded(self, compiled, pair, options, context) if compiled and is_padded else next(packed)
+            match_padded(self, compiled, pair, options, products) if compiled and is_padded else next(packed)
             for pair, is_padded in zip(pairs, padded, strict=True)
         ]
+
+    def _folded_layers(self, dtype: torch.dtype) -> list[FoldedLayer]:
+        """The layers folded for the packed pass; done anew when a parameter has changed."""
+        version = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.transformers.parameters())
+        if self._folded is None or self._folded[0] != (dtype, version):
+            self._folded = ((dtype, version), [fold_layer(layer, dtype) for layer in self.layers()])
+        return self._folded[1]
 
     # -- options -------------------------------------------------------------------------------------------------
 

@@ -202,11 +202,9 @@ class LightGlueNetwork(nn.Module):
         thresholds = [adaptive.confidence_threshold(i, n) for i in range(n)]
         self.register_buffer("confidence_thresholds", torch.tensor(thresholds, dtype=torch.float32))
 
-    def layer(self, index: int) -> TransformerLayer:
-        """The transformer layer at `index`."""
-        layer = self.transformers[index]
-        assert isinstance(layer, TransformerLayer)
-        return layer
+    def layers(self) -> list[TransformerLayer]:
+        """The transformer layers."""
+        return [layer for layer in self.transformers if isinstance(layer, TransformerLayer)]
 
     def assignment(self, index: int) -> MatchAssignment:
         """The head that assigns matches after the layer at `index`."""

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightglue.matching.network import TransformerLayer
+from lightglue.matching.folding import FoldedLayer, rotate_halves
 
 __all__ = ["MIN_ROWS", "PackedPairs", "run_layer"]
 
@@ -29,7 +29,7 @@ class PackedPairs:
     """Tokens of P pairs in R >= MIN_ROWS rows, of which the first sum(counts) belong to images."""
 
     tokens: Tensor  # (R, d) float32, the residual stream
-    rotation: Tensor  # (2, R, e / 2)
+    rotation: Tensor  # (2, R, 1, e / 2)
     slots: Tensor  # (R,) int64, each row's place among all keypoints of the call; the spare rows share one
     counts: tuple[int, ...]  # 2 P numbers of rows: image 0 and image 1 of each pair
     pairs: tuple[int, ...]  # P indices of the pairs in the call
@@ -60,26 +60,32 @@ class PackedPairs:
         )
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, queries: Sequence[slice], keys: Sequence[slice], half: bool) -> Tensor:
-    """Fused attention from each slice of query rows to its slice of key rows. (R, h, e) three times -> (R, h, e).
-
-    half: run in float16 (FlashAttention on CUDA takes no float32).
-    """
+def attend(q: Tensor, k: Tensor, v: Tensor, queries: Sequence[slice], keys: Sequence[slice]) -> Tensor:
+    """Fused attention from each slice of query rows to its slice of key rows. (R, h, e) three times -> (R, d)."""
     out = torch.zeros_like(v, memory_format=torch.contiguous_format)
     for rows, others in zip(queries, keys, strict=True):
-        image = (t.transpose(0, 1)[None] for t in (q[rows], k[others], v[others]))  # (1, h, rows, e)
-        query, key, value = (t.half() for t in image) if half else image
-        out[rows] = F.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1).to(v.dtype)
-    return out
+        query, key, value = (t.transpose(0, 1)[None] for t in (q[rows], k[others], v[others]))  # (1, h, rows, e)
+        out[rows] = F.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1)
+    return out.flatten(1)
 
 
-def run_layer(layer: TransformerLayer, packed: PackedPairs, half_attention: bool = False) -> PackedPairs:
-    """One transformer layer over all pairs: the packed twin of `TransformerLayer.forward`."""
+def run_layer(layer: FoldedLayer, packed: PackedPairs, attention_dtype: torch.dtype) -> PackedPairs:
+    """One transformer layer over all pairs: the packed, folded twin of `TransformerLayer.forward`.
+
+    The residual stream keeps its precision; products run in that of the layer's matrices, attention in
+    `attention_dtype`.
+    """
+    dtype = layer.self_attn.project.dtype
     own = packed.slices()
     other = [own[i ^ 1] for i in range(len(own))]
     x = packed.tokens
-    q, k, v = layer.self_attn.project(x, packed.rotation)
-    x = layer.self_attn.update(x, attend(q, k, v, own, own, half_attention))
-    qk, v = layer.cross_attn.project(x)
-    x = layer.cross_attn.update(x, attend(qk, qk, v, own, other, half_attention))
+    x_in = x.to(dtype)
+    q, k, v = layer.self_attn.projections(x_in)
+    q, k = (rotate_halves(t, packed.rotation).to(attention_dtype) for t in (q, k))
+    context = attend(q, k, v.to(attention_dtype), own, own)
+    x = layer.self_attn.update(x, x_in, context.to(dtype))
+    x_in = x.to(dtype)
+    qk, v = (t.to(attention_dtype) for t in layer.cross_attn.projections(x_in))
+    context = attend(qk, qk, v, own, other)
+    x = layer.cross_attn.update(x, x_in, context.to(dtype))
     return replace(packed, tokens=x)
