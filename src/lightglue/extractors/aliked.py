@@ -6,7 +6,7 @@ Options, their defaults and the order of the keypoints are those of the publishe
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, cast
 
 import torch
@@ -104,10 +104,12 @@ class ALIKED(Extractor):
         image, image_size = self.images_in(data)
         encoded = self.network.encode(image)
         scores = self.network.scores(encoded).float()
+        radius = min(options.nms_radius, max(scores.shape[-2:]))  # a larger window holds no more
+        options = replace(options, nms_radius=radius)
         features: list[Features] = []
         for i, indices in enumerate(_detect(scores.detach(), image_size, options)):
             pixels = xy_of(indices, scores.shape[-1])
-            keypoints = refine(scores[i, 0], pixels, options.nms_radius)
+            keypoints = refine(scores[i, 0], pixels, radius)
             keypoint_scores = sample_bilinear(scores[i], keypoints)[:, 0]
             descriptors = self.network.describe(encoded, i, keypoints)
             features.append({"keypoints": keypoints, "keypoint_scores": keypoint_scores, "descriptors": descriptors})
@@ -146,14 +148,14 @@ def _detect(scores: Tensor, image_size: Tensor | None, options: AlikedConfig) ->
 
 def _select(kept: Tensor, mean: Tensor, options: AlikedConfig) -> Tensor:
     """Flat indices of the keypoints among the maxima `kept` (H * W,), 0 elsewhere; `mean` is the image's."""
-    limit = options.max_num_keypoints if (options.max_num_keypoints or 0) > 0 else None
-    if options.detection_threshold <= 0 and limit is not None:
+    limit, threshold = options.max_num_keypoints or 0, float(options.detection_threshold)
+    if threshold <= 0 < limit:
         maxima = kept.nonzero()[:, 0]
         return maxima[strongest(kept[maxima], limit)]
-    above = (kept > options.detection_threshold).nonzero()[:, 0] if options.detection_threshold > 0 else kept[:0]
+    above = (kept > (threshold if threshold > 0 else mean)).nonzero()[:, 0]
     if len(above) == 0:
         above = (kept > mean).nonzero()[:, 0]
-    limit = limit or MOST_KEYPOINTS
+    limit = limit if limit > 0 else MOST_KEYPOINTS
     return above[strongest(kept[above], limit)] if len(above) > limit else above
 
 

@@ -198,7 +198,11 @@ def check_int(name: str, value: Any, lowest: int, meaning: str) -> None:
 
 def check_real(name: str, value: Any, meaning: str) -> None:
     """InputError unless `value` is a finite number."""
-    if isinstance(value, (bool, str)) or not hasattr(value, "__float__") or not math.isfinite(value):
+    try:
+        valid = not isinstance(value, (bool, str)) and math.isfinite(value)
+    except (TypeError, ValueError, OverflowError):
+        valid = False
+    if not valid:
         raise InputError(f"{name} is {value!r}; give {meaning}.")
 
 

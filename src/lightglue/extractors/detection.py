@@ -104,7 +104,7 @@ def clear_border(scores: Tensor, before: int, after: int, image_size: Tensor | N
 
 def strongest(scores: Tensor, count: int) -> Tensor:
     """Indices of the `count` largest of `scores` (N,), largest first, ties by position; all where N is less."""
-    return scores.sort(descending=True, stable=True).indices[:count]
+    return scores.sort(descending=True, stable=True).indices[: min(count, len(scores))]
 
 
 def xy_of(indices: Tensor, width: int) -> Tensor:

@@ -50,6 +50,8 @@ class DiskConfig:
         check_int("desc_dim", self.desc_dim, 1, "a positive integer")
         check_int("nms_window_size", self.nms_window_size, 1, "a window's side in px, a positive integer")
         check_real("detection_threshold", self.detection_threshold, "a number")
+        if not isinstance(self.pad_if_not_divisible, bool):
+            raise InputError(f"pad_if_not_divisible is {self.pad_if_not_divisible!r}; give True or False.")
 
 
 class DISK(Extractor):
@@ -111,8 +113,8 @@ def _detect(heatmap: Tensor, image_size: Tensor | None, options: DiskConfig) -> 
 
     Where there are more than the limit, the best; of those that tie at the cut, the first.
     """
-    window = options.nms_window_size
-    maxima = strict_maxima(heatmap, window) & (heatmap > options.detection_threshold)
+    window = min(options.nms_window_size, max(heatmap.shape[-2:]) + 1)  # one that does not fit gives nothing
+    maxima = strict_maxima(heatmap, window) & (heatmap > float(options.detection_threshold))
     if image_size is not None:
         maxima = clear_border(maxima, (window - 1) // 2, window // 2, image_size)
     result = []
