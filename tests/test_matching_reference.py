@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from matching_support import load_features
 
 from lightglue.containers import batch_to_device
 from lightglue.matching.lightglue import LightGlue
+from matching_support import load_features
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "full": {"depth_confidence": -1, "width_confidence": -1},
