@@ -1,0 +1,204 @@
+"""Difference-of-Gaussians keypoints from OpenCV or pycolmap: what SIFT and DoGHardNet share.
+
+Lowe, "Distinctive Image Features from Scale-Invariant Keypoints", IJCV 2004. Options, their defaults and the order of
+the keypoints are those of the published package (github.com/cvg/LightGlue).
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightglue.errors import InputError
+from lightglue.extractors.base import check_choice, check_int, check_real
+from lightglue.types import Features
+
+__all__ = ["Detections", "DogConfig", "check_backend", "detect", "root_sift", "suppress_neighbours"]
+
+BACKENDS = {"opencv": "", "pycolmap": "auto", "pycolmap_cpu": "cpu", "pycolmap_cuda": "cuda"}  # to pycolmap's device
+MOST = 2**31 - 1  # both back ends count in 32 bits
+ROOT_SIFT_EPSILON = 1e-6
+
+
+@dataclass(frozen=True)
+class DogConfig:
+    """Options of SIFT and DoGHardNet."""
+
+    rootsift: bool = True  # SIFT only. False: descriptors as the back end gives them, not of unit length
+    nms_radius: int | None = 0  # px; 0: one keypoint a pixel; None: also several with different orientations
+    max_num_keypoints: int | None = 4096  # the best, which are the largest where there are no scores; None: no limit
+    backend: str = "opencv"  # "opencv"; "pycolmap", on a GPU if it can; "pycolmap_cpu"; "pycolmap_cuda"
+    detection_threshold: float = 0.0066667  # contrast in [0, 1]
+    edge_threshold: float = 10.0  # ratio of the principal curvatures
+    first_octave: int = -1  # pycolmap only; -1 doubles the image first, as OpenCV always does
+    num_octaves: int = 4  # for OpenCV the layers of an octave: its octaves follow from the image's size
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.rootsift, (bool, np.bool_)):
+            raise InputError(f"rootsift is {self.rootsift!r}; give True or False.")
+        if self.nms_radius is not None:
+            check_int("nms_radius", self.nms_radius, 0, "a radius in px, an integer of at least 0, None for no filter")
+        if self.max_num_keypoints is not None:
+            check_int("max_num_keypoints", self.max_num_keypoints, 0, "an integer of at least 0, None for no limit")
+        check_choice("backend", self.backend, BACKENDS)
+        check_int("first_octave", self.first_octave, -1, "an integer of at least -1")
+        check_int("num_octaves", self.num_octaves, 1, "a positive integer")
+        for name in ("detection_threshold", "edge_threshold"):
+            value = getattr(self, name)
+            check_real(name, value, "a number")
+            if self.backend != "opencv" and value <= 0:
+                raise InputError(f"{name} is {value!r}; pycolmap takes positive numbers only.")
+
+
+class Detections(NamedTuple):
+    """The keypoints of one image."""
+
+    keypoints: NDArray[np.float32]  # (N, 2) x y, px, (0, 0) being the centre of the first pixel
+    scales: NDArray[np.float32]  # (N,) px: OpenCV's diameters, COLMAP's standard deviations (half as large)
+    oris: NDArray[np.float32]  # (N,) radians, from x towards y: OpenCV's in [0, 2 pi), COLMAP's in (-pi, pi]
+    scores: NDArray[np.float32] | None  # (N,) contrast; COLMAP gives none
+    descriptors: NDArray[np.float32] | None  # (N, 128) not negative
+
+    def select(self, indices: NDArray[Any]) -> Detections:
+        """These ones only, in this order."""
+        scores = None if self.scores is None else self.scores[indices]
+        descriptors = None if self.descriptors is None else self.descriptors[indices]
+        return Detections(self.keypoints[indices], self.scales[indices], self.oris[indices], scores, descriptors)
+
+    def as_features(self, device: torch.device) -> Features:
+        """The arrays that there are, under their published names, without a batch dimension."""
+        named = zip(("keypoints", "scales", "oris", "keypoint_scores", "descriptors"), self, strict=True)
+        return {name: torch.from_numpy(values).to(device) for name, values in named if values is not None}  # type: ignore[return-value]
+
+
+def detect(image: Tensor, image_size: Tensor | None, options: DogConfig, describe: bool = True) -> list[Detections]:
+    """The keypoints of each gray image of (B, 1, H, W) in [0, 1].
+
+    image_size: (B, 2) width height of each image in its top-left corner, px; None: the whole.
+    describe: whether OpenCV computes SIFT descriptors too; COLMAP always does.
+    """
+    sizes = [None] * len(image) if image_size is None else image_size.long().tolist()
+    found = []
+    for gray, size in zip(image[:, 0].detach().float().cpu(), sizes, strict=True):
+        own = np.ascontiguousarray((gray if size is None else gray[: size[1], : size[0]]).numpy())
+        run = _run_opencv if options.backend == "opencv" else _run_pycolmap
+        found.append(_best(run(own, options, describe), own.shape, options))
+    return found
+
+
+def _best(found: Detections, shape: tuple[int, ...], options: DogConfig) -> Detections:
+    """Those inside the image of `shape` (H, W), without neighbours, no more than `max_num_keypoints`."""
+    limits = np.array(shape[::-1]) - 0.5
+    inside = np.all((found.keypoints >= -0.5) & (found.keypoints < limits), axis=1)
+    found = found.select(np.flatnonzero(inside))
+    strength = found.scales if found.scores is None else found.scores
+    if options.nms_radius is not None:
+        kept = suppress_neighbours(found.keypoints, strength, found.oris, shape, options.nms_radius)
+        found, strength = found.select(kept), strength[kept]
+    if options.max_num_keypoints is not None and len(strength) > options.max_num_keypoints:
+        found = found.select(np.argsort(-strength, kind="stable")[: options.max_num_keypoints])
+    return found
+
+
+def suppress_neighbours(
+    keypoints: NDArray[np.float32],
+    strength: NDArray[np.float32],
+    oris: NDArray[np.float32],
+    shape: tuple[int, ...],
+    radius: int,
+) -> NDArray[np.int64]:
+    """Indices, ascending, of the keypoints (N, 2) that are the strongest of their pixel and of the window around it.
+
+    Of equally strong ones in a pixel that with the smallest absolute orientation stays. A keypoint at x in [0, 1)
+    counts to the first pixel, as in the published package. `radius` is half the window's side in px.
+    """
+    h, w = shape
+    column, row = np.rint(keypoints - 0.5).astype(np.int64).clip(0, (w - 1, h - 1)).T
+    pixel = row * w + column
+    order = np.lexsort((np.abs(oris), -strength, pixel))
+    _, first = np.unique(pixel[order], return_index=True)
+    kept = np.sort(order[first])
+    if radius > 0 and len(kept):
+        strongest = torch.zeros(h * w)
+        strongest[pixel[kept]] = torch.from_numpy(strength[kept])
+        window = F.max_pool2d(strongest.view(1, h, w), 2 * radius + 1, stride=1, padding=radius).flatten()
+        kept = kept[(window == strongest)[pixel[kept]].numpy()]
+    return kept
+
+
+def root_sift(descriptors: Tensor) -> Tensor:
+    """RootSIFT (Arandjelovic and Zisserman, CVPR 2012): unit vectors of the roots of `descriptors` (..., D)."""
+    shares = F.normalize(descriptors, p=1, dim=-1, eps=ROOT_SIFT_EPSILON).clamp(min=ROOT_SIFT_EPSILON)
+    return F.normalize(shares.sqrt(), dim=-1, eps=ROOT_SIFT_EPSILON)
+
+
+def check_backend(options: DogConfig) -> None:
+    """InputError where the back end is not installed or cannot run here."""
+    if options.backend == "opencv":
+        return
+    try:
+        pycolmap: Any = importlib.import_module("pycolmap")
+    except ImportError as error:
+        remedy = "pip install 'lightglue[sift]', or choose backend='opencv'"
+        raise InputError(f"backend={options.backend!r} needs pycolmap: {remedy}.") from error
+    if not hasattr(pycolmap, "FeatureExtractor"):
+        version = getattr(pycolmap, "__version__", "of an unknown version")
+        raise InputError(
+            f"pycolmap {version} is too old: pip install --upgrade 'pycolmap>=4', or use backend='opencv'."
+        )
+    if options.backend == "pycolmap_cuda" and not pycolmap.has_cuda:
+        raise InputError("This pycolmap was built without CUDA: pip install pycolmap-cuda12, or use 'pycolmap_cpu'.")
+
+
+def _run_opencv(gray: NDArray[np.float32], options: DogConfig, describe: bool) -> Detections:
+    sift = cv2.SIFT.create(
+        nfeatures=min(options.max_num_keypoints or 0, MOST),
+        nOctaveLayers=options.num_octaves,
+        contrastThreshold=options.detection_threshold,
+        edgeThreshold=options.edge_threshold,
+    )
+    image = (gray * np.float32(255)).clip(0, 255).astype(np.uint8)  # cut off, not rounded, as in the published package
+    keypoints, found = sift.detectAndCompute(image, None) if describe else (sift.detect(image), None)
+    columns = np.array([(*k.pt, k.size, k.angle, k.response) for k in keypoints], np.float32).reshape(-1, 5)
+    x, y, scales, degrees, scores = columns.T.copy()
+    descriptors = None
+    if describe:  # without keypoints OpenCV gives None
+        descriptors = np.zeros((0, 128), np.float32) if found is None else found.astype(np.float32, copy=False)
+    return Detections(np.stack((x, y), axis=1), scales, np.deg2rad(degrees), scores, descriptors)
+
+
+def _run_pycolmap(gray: NDArray[np.float32], options: DogConfig, describe: bool) -> Detections:
+    extractor = _pycolmap_extractor(options, threading.get_ident())
+    found, descriptors = extractor.extract_from_float32_array(gray.clip(0, 1))
+    rows = [(k.x, k.y, k.compute_scale(), k.compute_orientation()) for k in found]
+    x, y, scales, oris = np.array(rows, np.float32).reshape(-1, 4).T.copy()
+    # COLMAP's first pixel has its centre at (0.5, 0.5). Its descriptors are in units of 1 / 512.
+    keypoints = np.stack((x, y), axis=1) - np.float32(0.5)
+    return Detections(keypoints, scales, oris, None, np.asarray(descriptors.data, np.float32) / np.float32(512))
+
+
+@lru_cache(maxsize=4)
+def _pycolmap_extractor(options: DogConfig, thread: int) -> Any:
+    """COLMAP's extractor. Kept, as it takes a while to make on a GPU; one a thread, as it has state."""
+    check_backend(options)
+    pycolmap: Any = importlib.import_module("pycolmap")
+    settings = pycolmap.FeatureExtractionOptions()
+    settings.sift.peak_threshold = options.detection_threshold
+    settings.sift.edge_threshold = options.edge_threshold
+    settings.sift.first_octave = options.first_octave
+    settings.sift.num_octaves = options.num_octaves
+    settings.sift.max_num_features = MOST if options.max_num_keypoints is None else max(options.max_num_keypoints, 1)
+    settings.sift.normalization = pycolmap.Normalization.L2  # the square root is taken once, by `root_sift`
+    device = BACKENDS[options.backend]
+    settings.use_gpu = device != "cpu" and pycolmap.has_cuda
+    return pycolmap.FeatureExtractor.create(settings, getattr(pycolmap.Device, device))
