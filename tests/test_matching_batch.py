@@ -9,6 +9,7 @@ import torch
 
 from lightglue.containers import batch_to_device
 from lightglue.matching import lightglue as lightglue_module
+from lightglue.matching import network
 from lightglue.matching.inputs import normalize_keypoints
 from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.packing import MIN_ROWS, PackedPairs
@@ -125,3 +126,12 @@ def test_batches_on_cuda_match_as_each_alone_but_for_rounding(options, reference
         assert batched["stop"] == alone["stop"]
         if a["keypoints"].shape[1]:
             assert (batched["matches0"] == alone["matches0"]).float().mean() > 0.99
+
+
+def test_many_keypoints_are_assigned_in_blocks_with_the_same_matches(monkeypatch):
+    matcher = small_matcher(filter_threshold=0.0)
+    pair = {"image0": random_features(80, seed=1), "image1": random_features(70, seed=2)}
+    dense = matcher(pair)
+    monkeypatch.setattr(network, "DENSE_LIMIT", 0)
+    monkeypatch.setattr(network, "log_assignment", None)  # the matrix is not even made
+    assert_same(matcher(pair), dense)

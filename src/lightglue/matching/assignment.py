@@ -1,4 +1,8 @@
-"""From similarities to matches: double softmax, mutual check, threshold (paper, section 3.2)."""
+"""From similarities to matches: double softmax, mutual check, threshold (paper, section 3.2).
+
+`log_assignment` and `mutual_matches` are the definition. `streamed_matches` gives the same matches without ever
+holding the (M, N) matrix, which at 20,000 x 20,000 keypoints would take 1.6 GB, and several times that on the way.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Assignment", "log_assignment", "mutual_matches"]
+__all__ = ["Assignment", "log_assignment", "mutual_matches", "streamed_matches"]
+
+BLOCK = 1 << 22  # elements of the assignment matrix that `streamed_matches` holds at once
 
 
 class Assignment(NamedTuple):
@@ -36,9 +42,47 @@ def mutual_matches(scores: Tensor, threshold: float) -> Assignment:
     scores: (M, N) log assignment, M and N at least 1. Of equal scores the first position wins.
     """
     best0, partner0 = scores.max(1)
-    partner1 = scores.max(0).indices
-    rows = torch.arange(len(partner0), device=scores.device)
-    columns = torch.arange(len(partner1), device=scores.device)
+    return _keep_mutual(best0, partner0, scores.max(0).indices, threshold)
+
+
+def streamed_matches(
+    a: Tensor,  # (M, d) descriptors of image 0 whose products with b are the similarities
+    b: Tensor,  # (N, d)
+    z0: Tensor,  # (M,) matchability logits
+    z1: Tensor,  # (N,)
+    threshold: float,
+) -> Assignment:
+    """`mutual_matches(log_assignment(a @ b.T, z0, z1), threshold)`, some rows at a time.
+
+    The rows are gone through twice, since a score depends on its whole row and its whole column: first for both
+    softmaxes' denominators, then for the maxima. M and N are at least 1.
+    """
+    step = max(1, BLOCK // len(b))
+    rows = range(0, len(a), step)
+    row_sum = torch.empty_like(z0)
+    column_sum = torch.full_like(z1, -torch.inf)
+    for i in rows:
+        similarity = a[i : i + step] @ b.T
+        row_sum[i : i + step] = similarity.logsumexp(1)
+        column_sum = torch.logaddexp(column_sum, similarity.logsumexp(0))
+
+    best0, partner0 = torch.empty_like(z0), torch.empty_like(z0, dtype=torch.int64)
+    best1, partner1 = torch.full_like(z1, -torch.inf), torch.zeros_like(z1, dtype=torch.int64)
+    row_term, column_term = F.logsigmoid(z0) - row_sum, F.logsigmoid(z1) - column_sum
+    for i in rows:
+        scores = (a[i : i + step] @ b.T).mul_(2).add_(row_term[i : i + step, None]).add_(column_term)
+        best0[i : i + step], partner0[i : i + step] = scores.max(1)
+        best, place = scores.max(0)
+        better = best > best1  # of equal scores the first position wins
+        best1 = torch.where(better, best, best1)
+        partner1 = torch.where(better, place + i, partner1)
+    return _keep_mutual(best0, partner0, partner1, threshold)
+
+
+def _keep_mutual(best0: Tensor, partner0: Tensor, partner1: Tensor, threshold: float) -> Assignment:
+    """Matches from each keypoint's best partner, and the log score of image 0's."""
+    rows = torch.arange(len(partner0), device=best0.device)
+    columns = torch.arange(len(partner1), device=best0.device)
     mutual0 = partner1[partner0] == rows
     mutual1 = partner0[partner1] == columns
     scores0 = best0.exp() * mutual0

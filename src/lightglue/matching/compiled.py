@@ -11,7 +11,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightglue.matching import adaptive
-from lightglue.matching.assignment import mutual_matches
 from lightglue.matching.engine import EngineOptions, ImageTokens, Ledger, PairResult, pack
 from lightglue.matching.network import LightGlueNetwork, fused_attention
 
@@ -65,7 +64,7 @@ def match_padded(
             n_unsure = int((sure < network.confidence_thresholds[i]).sum())
             if adaptive.should_stop(n_unsure, n_keypoints, options.depth_confidence):
                 break
-    found = mutual_matches(network.log_assignment[i](x0[0, :m], x1[0, :n]), options.filter_threshold)
+    found = network.assignment(i).matches(x0[0, :m], x1[0, :n], options.filter_threshold)
     ledger.finish(0, i + 1, found, packed.slots[places[0]], packed.slots[places[1]])
     (result,) = ledger.results
     assert result is not None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightglue.matching import adaptive
-from lightglue.matching.assignment import Assignment, mutual_matches
+from lightglue.matching.assignment import Assignment
 from lightglue.matching.folding import FoldedLayer
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.matching.packing import MIN_ROWS, PackedPairs, run_layer
@@ -211,6 +211,6 @@ def _finish_pairs(
     places = packed.slices()
     for k in positions:
         place0, place1 = places[2 * k], places[2 * k + 1]
-        scores = network.assignment(layer)(packed.tokens[place0], packed.tokens[place1])
-        found = mutual_matches(scores, ledger.options.filter_threshold)
+        x0, x1 = packed.tokens[place0], packed.tokens[place1]
+        found = network.assignment(layer).matches(x0, x1, ledger.options.filter_threshold)
         ledger.finish(packed.pairs[k], layer + 1, found, packed.slots[place0], packed.slots[place1])

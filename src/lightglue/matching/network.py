@@ -19,10 +19,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightglue.matching import adaptive
-from lightglue.matching.assignment import log_assignment
+from lightglue.matching.assignment import Assignment, log_assignment, mutual_matches, streamed_matches
 from lightglue.matching.config import LightGlueConfig
 
 __all__ = ["Attend", "LightGlueNetwork", "TransformerLayer", "plain_attention"]
+
+# Elements of an assignment matrix that is made as a whole; larger ones are gone through in blocks.
+DENSE_LIMIT = 1 << 24
 
 # (..., h, M, e) queries, (..., h, N, e) keys and values, (..., N) mask of real keys -> (..., h, M, e)
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -164,11 +167,22 @@ class MatchAssignment(nn.Module):
         self.matchability = RowScore(d)
         self.final_proj = nn.Linear(d, d)
 
+    def compared(self, x: Tensor) -> Tensor:
+        """(..., d) tokens -> (..., d) descriptors whose products are the similarities."""
+        projected: Tensor = self.final_proj(x) * x.shape[-1] ** -0.25
+        return projected
+
     def forward(self, x0: Tensor, x1: Tensor) -> Tensor:
         """(..., M, d), (..., N, d) -> (..., M, N) log assignment scores."""
-        scale = x0.shape[-1] ** -0.25
-        similarity = (self.final_proj(x0) * scale) @ (self.final_proj(x1) * scale).transpose(-1, -2)
+        similarity = self.compared(x0) @ self.compared(x1).transpose(-1, -2)
         return log_assignment(similarity, self.matchability(x0), self.matchability(x1))
+
+    def matches(self, x0: Tensor, x1: Tensor, threshold: float) -> Assignment:
+        """The matches of (M, d) and (N, d) tokens, by the dense matrix where that is small."""
+        if len(x0) * len(x1) <= DENSE_LIMIT:
+            return mutual_matches(self(x0, x1), threshold)
+        z0, z1 = self.matchability(x0), self.matchability(x1)
+        return streamed_matches(self.compared(x0), self.compared(x1), z0, z1, threshold)
 
 
 class TokenConfidence(nn.Module):
