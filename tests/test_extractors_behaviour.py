@@ -221,10 +221,12 @@ def test_other_dtypes_are_cast_to_the_models(extractor: Extractor, image: Tensor
     assert_same(features, extractor.extract(other.float(), resize=None))
 
 
-def test_memory_layout_does_not_matter(extractor: Extractor, image: Tensor) -> None:
+@pytest.mark.parametrize("resize", [None, 200])
+def test_memory_layout_does_not_matter(extractor: Extractor, image: Tensor, resize: int | None) -> None:
     strided = image.permute(1, 2, 0).contiguous().permute(2, 0, 1)
     assert not strided.is_contiguous()
-    assert_same(extractor.extract(strided, resize=200), extractor.extract(image, resize=200))
+    other = copy.deepcopy(extractor).to(memory_format=torch.channels_last)
+    assert_same(other.extract(strided, resize=resize), extractor.extract(image, resize=resize))
 
 
 def test_a_batch_gives_what_each_image_gives_alone(extractor: Extractor, image: Tensor) -> None:

@@ -55,7 +55,7 @@ def deform_conv2d(image: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
     Returns:
         (B, O, H, W).
     """
-    (b, _, h, w), kernel = image.shape, weight.shape[-1]
+    (b, _, h, w), kernel = image.shape, int(weight.shape[-1])
     y = torch.arange(h, dtype=image.dtype, device=image.device)[:, None]
     x = torch.arange(w, dtype=image.dtype, device=image.device)
     shifts = offsets.view(b, kernel * kernel, 2, h, w)
@@ -125,7 +125,7 @@ class ResBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels_out)
         self.conv2 = _conv3x3(channels_out, channels_out, deformable)
         self.bn2 = nn.BatchNorm2d(channels_out)
-        self.downsample = nn.Conv2d(channels_in, channels_out, 1)  # of the channels' meaning, not of the size
+        self.downsample = nn.Conv2d(channels_in, channels_out, 1)  # published name; the size stays
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) to (B, O, H, W)."""
@@ -155,7 +155,7 @@ class DescriptorHead(nn.Module):
             nn.Conv2d(dim, 2 * positions, 3), nn.SELU(), nn.Conv2d(2 * positions, 2 * positions, 1)
         )
         self.sf_conv = nn.Conv2d(dim, dim, 1, bias=False)
-        self.agg_weights = nn.Parameter(torch.empty(positions, dim, dim))
+        self.agg_weights = nn.Parameter(torch.rand(positions, dim, dim))
 
     def forward(self, features_at: FeaturesAt, size: tuple[int, int], keypoints: Tensor) -> Tensor:
         """Descriptors (N, D), L2-normalised.
@@ -169,9 +169,7 @@ class DescriptorHead(nn.Module):
         around = patch_pixels(keypoints, size)  # (N, 3, 3, 2)
         patches = features_at(around.flatten(0, 2)).view(n, 3, 3, self.sf_conv.in_channels).permute(0, 3, 1, 2)
         offsets = self.offset_conv(patches).clamp(-limit, limit)
-        offsets = offsets.view(n, 2, len(self.agg_weights)).transpose(
-            1, 2
-        )  # (N, M, 2); the channels hold all x, then all y
+        offsets = offsets.view(n, 2, len(self.agg_weights)).transpose(1, 2)  # (N, M, 2): first all x, then all y
         samples = interpolate_features(features_at, size, (keypoints[:, None] + offsets).flatten(0, 1))
         samples = F.selu(F.linear(samples, self.sf_conv.weight[:, :, 0, 0]))
         descriptors = samples.view(n, self.agg_weights[:, 0].numel()) @ self.agg_weights.flatten(0, 1)
@@ -181,8 +179,9 @@ class DescriptorHead(nn.Module):
 def patch_pixels(keypoints: Tensor, size: tuple[int, int]) -> Tensor:
     """The pixels (N, 3, 3, 2) x y of the 3x3 patch around each keypoint (N, 2), all inside the map.
 
-    The published patch never reaches the last row and column: its corner stops at `size - 4`. The offsets were
-    learned on such patches, so this is kept; a map of less than four pixels gives its outermost ones repeatedly.
+    The published patch never reaches the last row and column, since its corner stops at `size - 4`; without that,
+    descriptors near these sides would not be the published ones. A map of less than four pixels, for which the
+    published corner is negative, gives its outermost pixels repeatedly.
     """
     steps = torch.arange(3, device=keypoints.device)
     h, w = size

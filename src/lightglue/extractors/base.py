@@ -12,7 +12,7 @@ import operator
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from types import SimpleNamespace
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,16 @@ from lightglue.images import ImagePreprocessor
 from lightglue.options import warn_unknown
 from lightglue.types import Features
 
-__all__ = ["Extractor", "Weights", "check_int", "check_real", "load_strictly", "read_weights", "stack_features"]
+__all__ = [
+    "Extractor",
+    "Weights",
+    "check_choice",
+    "check_int",
+    "check_real",
+    "load_strictly",
+    "read_weights",
+    "stack_features",
+]
 
 Weights = str | PathLike[str] | Mapping[str, Tensor]
 
@@ -61,6 +70,12 @@ class Extractor(nn.Module):
         """Features of `data["image"]`, (B, C, H, W), in the pixels of that tensor."""
         raise NotImplementedError
 
+    @overload
+    def extract(self, img: Tensor, **preprocess: Any) -> Features: ...
+
+    @overload
+    def extract(self, img: Sequence[Tensor], **preprocess: Any) -> list[Features]: ...
+
     @torch.no_grad()
     def extract(self, img: Tensor | Sequence[Tensor], **preprocess: Any) -> Features | list[Features]:
         """Features of one image, of a batch of equally large images, or of a list of images.
@@ -84,7 +99,7 @@ class Extractor(nn.Module):
                 unequal numbers of keypoints; give these as a list.
         """
         if isinstance(img, (list, tuple)):
-            return [cast(Features, self.extract(image, **preprocess)) for image in img]
+            return [self.extract(image, **preprocess) for image in img]
         image = self.check_image(img)
         resized, scales = self.resize(image, preprocess)
         features = self.forward({"image": resized})
@@ -99,9 +114,8 @@ class Extractor(nn.Module):
         options = {**self.preprocess_conf, **preprocess}
         if not options.get("grayscale"):
             options.pop("grayscale", None)  # in the published `preprocess_conf`, where nothing reads it
-        warn_unknown(
-            f"{type(self).__name__}.extract", [key for key in options if key not in valid], valid, stacklevel=5
-        )
+        unknown = [key for key in options if key not in valid]
+        warn_unknown(f"{type(self).__name__}.extract", unknown, valid, stacklevel=5)
         return ImagePreprocessor(**{key: value for key, value in options.items() if key in valid})(image)
 
     def check_image(self, image: Any) -> Tensor:
