@@ -14,10 +14,13 @@ __version__ = "0.1.0"
 _OWNERS = {
     "ALIKED": "lightglue.extractors.aliked",
     "DISK": "lightglue.extractors.disk",
+    "DoGHardNet": "lightglue.extractors.dog_hardnet",
     "ImageError": "lightglue.errors",
     "InputError": "lightglue.errors",
     "LightGlue": "lightglue.matching.lightglue",
     "LightGlueError": "lightglue.errors",
+    "SIFT": "lightglue.extractors.sift",
+    "SuperPoint": "lightglue.extractors.superpoint",
     "WeightsError": "lightglue.errors",
     "batch_to_device": "lightglue.containers",
     "load_image": "lightglue.images",
@@ -31,6 +34,9 @@ if TYPE_CHECKING:
     from lightglue.errors import ImageError, InputError, LightGlueError, WeightsError
     from lightglue.extractors.aliked import ALIKED
     from lightglue.extractors.disk import DISK
+    from lightglue.extractors.dog_hardnet import DoGHardNet
+    from lightglue.extractors.sift import SIFT
+    from lightglue.extractors.superpoint import SuperPoint
     from lightglue.images import load_image
     from lightglue.matching.lightglue import LightGlue
     from lightglue.pairs import match_pair, match_pairs
@@ -38,10 +44,13 @@ if TYPE_CHECKING:
 __all__ = [
     "ALIKED",
     "DISK",
+    "SIFT",
+    "DoGHardNet",
     "ImageError",
     "InputError",
     "LightGlue",
     "LightGlueError",
+    "SuperPoint",
     "WeightsError",
     "__version__",
     "batch_to_device",

@@ -134,7 +134,8 @@ def _detect(scores: Tensor, image_size: Tensor, options: SuperPointConfig) -> li
     h, w = scores.shape[-2:]
     size = torch.minimum(image_size.to(scores.device), torch.tensor([w, h], device=scores.device))
     border = options.remove_borders or 0
-    kept = clear_border(simple_nms(scores, options.nms_radius), border, border, size)
+    inside = clear_border(scores, 0, 0, size)  # first, so that nothing outside suppresses what is inside
+    kept = clear_border(simple_nms(inside, options.nms_radius), border, border, size)
     result = []
     for maxima in kept.flatten(1):
         indices = (maxima > max(options.detection_threshold, 0)).nonzero()[:, 0]

@@ -1,0 +1,58 @@
+"""HardNet descriptors at difference-of-Gaussians keypoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lightglue.extractors.base import Extractor, Weights, load_strictly, read_weights, stack_features
+from lightglue.extractors.dog import check_backend, detect
+from lightglue.extractors.grayscale import gray_images_in
+from lightglue.extractors.hardnet_network import HardNetNetwork
+from lightglue.extractors.sift import SIFT
+from lightglue.extractors.state_dicts import add_counters, publish_keys
+from lightglue.types import Features
+
+__all__ = ["DoGHardNet"]
+
+PATCH_RADIUS = 6.0  # half of a patch's side, in units of a keypoint's scale (cvg/LightGlue, dog_hardnet.py)
+
+
+class DoGHardNet(SIFT):
+    """SIFT's keypoints with HardNet's descriptors (arXiv:1705.10872): `DoGHardNet(max_num_keypoints=2048).eval()`.
+
+    Args:
+        weights: a file, a published name or a state dict to load instead of the published weights, which were trained
+            on the dataset Liberty with augmentation.
+        commercial_only: refuse weights whose licence forbids commercial use.
+        conf: the options of `DogConfig`.
+
+    Raises:
+        InputError: for an option's value, or a back end that is not installed.
+        WeightsError: where the weights cannot be had or do not fit.
+    """
+
+    check_image = Extractor.check_image  # on the device of the weights, which SIFT has none of
+
+    def __init__(self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Any) -> None:
+        Extractor.__init__(self, **conf)
+        check_backend(self.options())
+        self.network = HardNetNetwork()
+        state = read_weights("hardnet" if weights is None else weights, commercial_only=commercial_only)
+        load_strictly(self.network, add_counters(self.network, state), "HardNet")
+        publish_keys(self)
+        self.eval()  # batch statistics in place of the learned ones would silently spoil the result
+
+    def forward(self, data: Mapping[str, Any]) -> Features:
+        """Features of a batch of images as from `SIFT.forward`, but for the descriptors (B, N, 128), of unit length."""
+        image, image_size = gray_images_in(self, data)
+        sizes = [None] * len(image) if image_size is None else image_size.long().tolist()
+        found = detect(image, image_size, self.options(), describe=False)
+        features = []
+        for gray, size, detections in zip(image, sizes, found, strict=True):
+            own = gray if size is None else gray[:, : size[1], : size[0]]
+            one = detections.as_features(image.device)
+            # The published package takes the angle for one against the clock, and its matcher was trained so.
+            one["descriptors"] = self.network.describe(own, one["keypoints"], PATCH_RADIUS * one["scales"], one["oris"])
+            features.append(one)
+        return stack_features(features)
