@@ -46,7 +46,8 @@ class HardNetNetwork(nn.Module):
         """Descriptors (N, 128) of the patches that `extract_patches` cuts out of one image."""
         found = [image.new_zeros(0, 128)]
         pyramid = _pyramid(image)
-        for part in torch.split(torch.arange(len(keypoints), device=image.device), PATCHES):
+        for start in range(0, len(keypoints), PATCHES):
+            part = slice(start, start + PATCHES)
             found.append(self(_cut(pyramid, keypoints[part], radii[part], angles[part])))
         return torch.cat(found)
 
