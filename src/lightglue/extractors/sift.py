@@ -47,7 +47,8 @@ class SIFT(Extractor):
         options = {"interpolation": "bilinear", "antialias": True, **self.preprocess_conf, **preprocess}
         as_published = options["interpolation"] == "bilinear" and options["antialias"]
         if as_published and not options.get("align_corners") and (scales < 1).any():
-            resized = shrink_exactly(image, (resized.shape[-2], resized.shape[-1]))
+            size = (resized.shape[-2], resized.shape[-1])
+            resized = shrink_exactly(image.float().cpu(), size).to(resized)  # a GPU may convolve with fewer bits
         return resized, scales
 
     def forward(self, data: Mapping[str, Any]) -> Features:
