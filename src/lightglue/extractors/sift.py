@@ -61,7 +61,7 @@ class SIFT(Extractor):
         Returns:
             keypoints (B, N, 2), scales (B, N), oris (B, N) in radians, descriptors (B, N, 128), and but for COLMAP
             keypoint_scores (B, N), all float32. `extract` leaves the scales in pixels of the resized image, as the
-            published package does: its matcher was trained with images of about 1,024 px.
+            published package does: its matcher was trained so, with images of 1,024 px.
 
         Raises:
             InputError: also where the images yield unequal numbers of keypoints.
