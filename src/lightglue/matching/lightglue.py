@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lightglue import weights as weight_files
 from lightglue.errors import InputError, WeightsError
-from lightglue.matching import adaptive, checkpoint
+from lightglue.matching import checkpoint
 from lightglue.matching.compiled import CompiledLayers, compile_layers, match_padded
 from lightglue.matching.config import PRESETS, LightGlueConfig
 from lightglue.matching.engine import EngineOptions, ImageTokens, PairResult, match_packed
@@ -79,17 +79,13 @@ class LightGlue(LightGlueNetwork):
         source = config.weights
         state, licence = _read_weights(source, features, commercial_only)
 
+        super().__init__(config)
         if state is None:
-            super().__init__(config)
             warnings.warn(
                 "LightGlue(features=None) without weights is untrained; load a state dict before matching",
                 stacklevel=2,
             )
         else:
-            with torch.device("meta"):
-                super().__init__(config)
-            self.to_empty(device="cpu")
-            self.confidence_thresholds.copy_(_thresholds(config.n_layers))
             origin = "the given state dict" if isinstance(source, Mapping) else str(source)
             checkpoint.load_strictly(self, checkpoint.adapt(state, config.n_layers), origin)
         self.feature_type = features
@@ -276,10 +272,6 @@ def _read_weights(
             f"LightGlue(features={description.features!r}, weights=...)"
         )
     return state, description.licence
-
-
-def _thresholds(n_layers: int) -> Tensor:
-    return torch.tensor([adaptive.confidence_threshold(i, n_layers) for i in range(n_layers)], dtype=torch.float32)
 
 
 def _without_weights(config: LightGlueConfig) -> LightGlueConfig:
