@@ -41,6 +41,15 @@ def test_sixteen_pairs_of_0_to_2048_keypoints_match_as_each_alone(reference):
     assert len({result["stop"] for result in results}) > 2, "the pairs should stop at different layers"
 
 
+@pytest.fixture(params=[1, 2], ids="{} threads".format)
+def _threads(request):
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("_threads")
 @pytest.mark.parametrize("options", [{}, {"mp": True}, {"depth_confidence": -1}, {"width_confidence": -1}], ids=str)
 def test_small_pairs_match_as_each_alone_with_every_adaptation(options):
     matcher = small_matcher(filter_threshold=0.0, **{"depth_confidence": 0.3, "width_confidence": 0.5, **options})
