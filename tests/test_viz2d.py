@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import pytest
 import torch
 from matplotlib import pyplot as plt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import ConnectionPatch
 
@@ -28,7 +27,6 @@ from lightglue.viz2d import (
     cm_RdGn,
     plot_images,
     plot_keypoints,
-    plot_match_summary,
     plot_matches,
     save_plot,
 )
@@ -144,6 +142,13 @@ def test_an_extreme_shape_gives_a_figure_that_fits_into_memory() -> None:
 def test_what_is_no_image_is_refused(image: Any) -> None:
     with pytest.raises(InputError, match="An image has shape"):
         plot_images([image])
+
+
+@pytest.mark.parametrize("options", [{"titles": ["one"]}, {"cmaps": ["gray"]}, {"cmaps": []}])
+def test_each_image_needs_a_title_and_a_colour_map_or_none_does(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"There are [01] (titles|cmaps) for 2 images; give one for each"):
+        plot_images(two_images(), **options)
+    assert plt.get_fignums() == []
 
 
 def test_no_image_is_refused() -> None:
@@ -350,126 +355,3 @@ def test_importing_selects_no_backend_and_opens_no_figure() -> None:
         "assert not mpl.pyplot.get_fignums()\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, env={"PATH": ""}, timeout=120)
-
-
-# --- the finished picture -----------------------------------------------------------------------------------------
-
-
-def summary(count: int = 5, **options: Any) -> Figure:
-    matches = np.stack([np.arange(count), np.arange(count)[::-1]], axis=1)
-    scores = np.linspace(0.1, 1, count)
-    return plot_match_summary(*two_images(), points(9), points(8, 1), matches, scores, **options)
-
-
-def all_text(figure: Figure) -> list[str]:
-    return [text.get_text() for ax in figure.axes for text in ax.texts] + [text.get_text() for text in figure.texts]
-
-
-def test_the_summary_tells_the_facts() -> None:
-    text = all_text(summary(names=("a.jpg", "b.jpg"), texts=("6 of 9 layers", "1.2 s")))
-    assert "5 matches   ·   6 of 9 layers   ·   1.2 s" in text
-    assert {"a.jpg", "b.jpg", "score  0", "1"} <= set(text)
-
-
-@pytest.mark.parametrize(("count", "words"), [(0, "0 matches"), (1, "1 match"), (2, "2 matches")])
-def test_the_summary_counts(count: int, words: str) -> None:
-    figure = summary(count)
-    assert words in all_text(figure)
-    rendered(figure)
-
-
-def test_the_summary_leaves_pyplot_alone(tmp_path: Path) -> None:
-    summary().savefig(tmp_path / "summary.png")
-    assert plt.get_fignums() == []
-
-
-@pytest.mark.parametrize("name", ["summary.png", "summary.jpg", "summary.pdf", "summary.svg"])
-def test_the_summary_is_saved_in_every_format(name: str, tmp_path: Path) -> None:
-    summary().savefig(tmp_path / name)
-    assert (tmp_path / name).stat().st_size > 1000
-
-
-def test_the_summary_shows_a_real_pair(
-    reference: Callable[[str], dict[str, Any]], image_path: Callable[[str, int], Path]
-) -> None:
-    photos = [load_image(image_path("montmartre", i)) for i in (0, 1)]
-    features = [reference(f"aliked-n16_montmartre_{i}")["keypoints"][0] for i in (0, 1)]
-    match = reference("match_aliked_adaptive_montmartre")
-    picture = rendered(plot_match_summary(*photos, *features, match["matches"], match["scores"], dpi=100))
-    without = rendered(plot_match_summary(*photos, *features, np.zeros((0, 2)), np.zeros(0), dpi=100))
-    assert picture.shape[1] == 1200
-    changed = (np.abs(picture - without).max(axis=-1) > 100).mean()
-    assert 0.001 < changed < 0.1  # the matches are seen, and so are the photographs
-
-
-def test_convention_a_keypoint_is_drawn_on_the_centre_of_its_pixel() -> None:
-    image = np.zeros((2, 3), np.uint8)
-    figure = plot_match_summary(image, image, [[1, 1]], [[1, 1]], [[0, 0]], [0.5])
-    ax = figure.axes[0]
-    left, right, bottom, top = ax.images[0].get_extent()
-    drawn = [c.get_offsets() for c in ax.collections if isinstance(c, PathCollection) and len(c.get_offsets())]
-    x, y = drawn[0][0]
-    assert (x - left) / (right - left) == pytest.approx(1.5 / 3)  # pixel 1 of 3 spans 1 to 2
-    assert (y - top) / (bottom - top) == pytest.approx(1.5 / 2)
-
-
-@pytest.mark.parametrize(
-    "sizes", [((1, 1), (400, 300)), ((2, 900), (900, 2)), ((1, 5000), (1, 5000)), ((5000, 1), (5000, 1))]
-)
-def test_the_summary_takes_images_of_any_shape(sizes: tuple[tuple[int, int], tuple[int, int]]) -> None:
-    images = [np.zeros(size, np.uint8) for size in sizes]
-    figure = plot_match_summary(*images, [[0, 0]], [[0, 0]], [[0, 0]], [1.0])
-    width, height = figure.get_size_inches()
-    assert 7 <= width <= 12.1
-    assert 1 <= height <= 10
-    rendered(figure)
-
-
-def test_more_matches_are_drawn_fainter() -> None:
-    def opacity(count: int) -> float:
-        keypoints = points(count)
-        matches = np.repeat(np.arange(count)[:, None], 2, axis=1)
-        figure = plot_match_summary(*two_images(), keypoints, keypoints, matches, np.ones(count))
-        lines = [c for c in figure.axes[0].collections if not isinstance(c, PathCollection)]
-        return float(lines[0].get_color()[0][3])
-
-    assert opacity(10) > 2 * opacity(500) > 2 * opacity(5000) > 0
-
-
-@pytest.mark.parametrize("name", ["图像.jpg", "$x^2$ $", "a\nb\t c", "x" * 500, "\\alpha_{", ""])
-def test_any_file_name_can_be_written(name: str) -> None:
-    figure = summary(names=(name, name), texts=(name,))
-    rendered(figure)
-    assert all(len(text) < 700 and "\n" not in text for text in all_text(figure))
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"matches": np.zeros((3, 3), int)}, r"shape \(3, 3\)"),
-        ({"scores": np.ones(2)}, "2 scores"),
-        ({"matches": np.array([[0, 8]])}, "keypoints are 9 and 8"),
-        ({"matches": np.array([[-1, 0]])}, "Matches reach from"),
-        ({"keypoints0": np.zeros((1, 9, 2))}, r"shape \(1, 9, 2\)"),
-        ({"image1": np.zeros((4, 4), np.int64)}, "dtype int64"),
-    ],
-)
-def test_a_summary_of_what_does_not_fit_is_refused(changes: dict[str, Any], message: str) -> None:
-    arguments = {
-        "image0": two_images()[0],
-        "image1": two_images()[1],
-        "keypoints0": points(9),
-        "keypoints1": points(8),
-        "matches": np.zeros((1, 2), int),
-        "scores": np.ones(1),
-    }
-    with pytest.raises(InputError, match=message):
-        plot_match_summary(**{**arguments, **changes})
-
-
-def test_the_summary_takes_tensors() -> None:
-    images = [torch.rand(3, 20, 30, requires_grad=True), torch.rand(1, 30, 20)]
-    keypoints = torch.rand(4, 2, requires_grad=True) * 15
-    figure = plot_match_summary(*images, keypoints, keypoints, torch.tensor([[0, 1]]), torch.tensor([0.7]))
-    rendered(figure)
-    assert "1 match" in all_text(figure)

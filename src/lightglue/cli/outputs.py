@@ -78,7 +78,8 @@ def _csv(pair: MatchedPair, _: str) -> bytes:
 
 
 def _picture(pair: MatchedPair, ending: str) -> bytes:
-    from lightglue.viz2d import plot_match_summary
+    os.environ.pop("MPLBACKEND", None)  # no window is opened, and Matplotlib cannot be imported with an unknown one
+    from lightglue.match_picture import plot_match_summary
 
     figure = plot_match_summary(
         pair.image0,
