@@ -88,6 +88,7 @@ WRONG = {
     "another width": (lambda s: small_state(descriptor_dim=64), "'descriptor_dim': 64"),
     "no entries": (lambda s: {}, "missing"),
     "NaN": (lambda s: s | {"input_proj.bias": torch.full((32,), float("nan"))}, "NaN"),
+    "no values": (lambda s: {k: v.to("meta") for k, v in s.items()}, "meta device"),
     "not tensors": (lambda s: {"epoch": 3}, "names to tensors"),
 }
 
@@ -172,6 +173,27 @@ def test_a_file_trained_for_other_features_is_refused(tmp_path):
     matcher.save(tmp_path / "disk.safetensors")
     with pytest.raises(WeightsError, match="features='disk', not 'aliked'"):
         LightGlue(features="aliked", n_layers=1, weights=tmp_path / "disk.safetensors")
+
+
+def test_thresholds_follow_from_the_layers_whatever_the_file_says():
+    """Published state dicts carry them only where a matcher was saved again."""
+    for thresholds in (torch.tensor(1.0), torch.full((3,), 5.0), torch.zeros(9)):
+        matcher = build({**small_state(), "confidence_thresholds": thresholds})
+        assert torch.equal(matcher.confidence_thresholds, small_matcher().confidence_thresholds)
+
+
+def test_load_takes_neither_features_nor_weights(tmp_path):
+    small_matcher().save(tmp_path / "mine.safetensors")
+    with pytest.raises(InputError, match="features cannot be given"):
+        LightGlue.load(tmp_path / "mine.safetensors", features="aliked")
+
+
+@pytest.mark.parametrize("path", [None, 3])
+def test_a_path_is_a_string_or_a_path(path):
+    with pytest.raises(InputError, match="string or a Path"):
+        LightGlue.load(path)
+    with pytest.raises(InputError, match="string or a Path"):
+        small_matcher().save(path)
 
 
 def test_saving_asks_for_the_right_ending(tmp_path):

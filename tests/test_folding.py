@@ -5,8 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from lightglue.errors import InputError
 from lightglue.matching import precision
+from lightglue.matching.attention import blocked_attention, choose_attention, fused_rows
 from lightglue.matching.folding import fold_layer
+from lightglue.matching.network import plain_attention
 from lightglue.matching.packing import PackedPairs, run_layer
 from matching_support import random_features, small_matcher
 
@@ -46,6 +49,26 @@ def test_half_precision_attention_alone_is_close():
     assert not torch.equal(half, exact)
 
 
+@pytest.mark.parametrize("attention", [fused_rows, blocked_attention])
+@pytest.mark.parametrize(("m", "n"), [(1, 1), (1, 300), (300, 1), (257, 300), (512, 40)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_every_attention_equals_the_plain_one(dtype, m, n, attention):
+    g = torch.Generator().manual_seed(m + n)
+    q, k, v = (torch.randn(size, 3, 2, 16, generator=g).to(dtype)[:, 1] for size in (m, n, n))  # views, as in a batch
+    expected = plain_attention(*(t.float().transpose(0, 1) for t in (q, k, v))).transpose(0, 1)
+    atol = 1e-5 if dtype == torch.float32 else 0.03
+    torch.testing.assert_close(attention(q, k, v).float(), expected, atol=atol, rtol=0)
+
+
+@pytest.mark.parametrize("amx", [True, False])
+def test_the_kernel_is_chosen_by_what_the_cpu_has(amx, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    cpu, bfloat16 = torch.device("cpu"), torch.bfloat16
+    assert choose_attention(cpu, bfloat16) is (fused_rows if amx else blocked_attention)
+    assert choose_attention(cpu, torch.float32) is fused_rows
+    assert choose_attention(torch.device("cuda"), bfloat16) is fused_rows
+
+
 def test_folding_does_not_touch_the_parameters():
     matcher = small_matcher()
     before = {k: v.clone() for k, v in matcher.state_dict().items()}
@@ -65,6 +88,38 @@ def test_a_changed_parameter_counts_at_the_next_call():
     with torch.no_grad():
         matcher.transformers[0].self_attn.Wqkv.bias += 0.5
     assert not torch.equal(matcher(pair)["matching_scores0"], other(pair)["matching_scores0"])
+
+
+def test_a_parameter_changed_behind_torchs_back_counts_too():
+    """`.data` and inference tensors leave no trace in the version counter."""
+    matcher = small_matcher(filter_threshold=0.0)
+    pair = {"image0": random_features(20), "image1": random_features(25, seed=1)}
+    first = matcher(pair)["matching_scores0"]
+    for layer in matcher.transformers:
+        layer.self_attn.Wqkv.weight.data.mul_(0.5)
+    assert not torch.equal(matcher(pair)["matching_scores0"], first)
+    with torch.inference_mode():
+        inferred, other = small_matcher(filter_threshold=0.0), small_matcher(seed=7, filter_threshold=0.0)
+        assert torch.equal(inferred(pair)["matching_scores0"], first)
+        inferred.load_state_dict(other.state_dict())
+        assert torch.equal(inferred(pair)["matching_scores0"], other(pair)["matching_scores0"])
+
+
+def test_a_hook_or_another_module_is_refused_rather_than_left_out():
+    pair = {"image0": random_features(20), "image1": random_features(25, seed=1)}
+    matcher = small_matcher()
+    handle = matcher.transformers[1].register_forward_hook(lambda *_: None)
+    with pytest.raises(InputError, match=r"transformers\[1\] has a forward hook"):
+        matcher(pair)
+    handle.remove()
+    assert matcher(pair)["matches0"].shape == (1, 20)
+
+    class Adapted(torch.nn.Linear):
+        pass
+
+    matcher.transformers[0].self_attn.Wqkv = Adapted(32, 96)
+    with pytest.raises(InputError, match=r"transformers\[0\].self_attn.Wqkv has become a Adapted"):
+        matcher(pair)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,8 @@ REFUSED = {
         changed(keypoints=torch.full((1, 20, 2), 1e300, dtype=torch.float64)),
         "infinity",
     ),
+    "sparse descriptors": (changed(descriptors=GOOD["descriptors"].to_sparse()), "to_dense"),
+    "descriptors whose products overflow": (changed(descriptors=GOOD["descriptors"] * 1e30), "overflow"),
     "text for the size": (changed(image_size="large"), "must be numbers"),
     "three numbers for the size": (changed(image_size=[640, 480, 3]), r"shape \(B, 2\)"),
     "two sizes for one image": (changed(image_size=[[640, 480], [640, 480]]), r"shape \(B, 2\)"),
@@ -73,6 +75,12 @@ def test_the_other_image_is_named_in_the_error(matcher):
 def test_input_without_two_images_is_refused(data, matcher):
     with pytest.raises(InputError, match=r"image0|image1"):
         matcher(data)
+
+
+def test_match_takes_any_iterable_but_nothing_else(matcher):
+    assert len(matcher.match(zip([GOOD], [GOOD], strict=True))) == 1
+    with pytest.raises(InputError, match="list of pairs"):
+        matcher.match(None)
 
 
 @pytest.mark.parametrize("pairs", [[GOOD], [(GOOD,)], [(GOOD, GOOD, GOOD)], [GOOD["keypoints"]]])

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import shutil
 import warnings
+from typing import ClassVar
 
+import numpy as np
 import pytest
 import torch
 
@@ -42,6 +46,7 @@ def test_feature_types_are_the_published_ones():
         "aliked": {"weights": "aliked_lightglue", "input_dim": 128, "add_scale_ori": False},
         "sift": {"weights": "sift_lightglue", **sift_like},
         "doghardnet": {"weights": "doghardnet_lightglue", **sift_like},
+        "raco-aliked": {"weights": "raco_aliked_lightglue", "input_dim": 128, "add_scale_ori": False},
     }
 
 
@@ -51,7 +56,9 @@ def test_the_feature_type_sets_the_input_as_published():
     assert (matcher.conf.input_dim, matcher.conf.weights) == (128, "aliked_lightglue")
 
 
-@pytest.mark.parametrize(("wrong", "hint"), [("alikid", "'aliked'"), ("SuperPoint", "'superpoint'"), ("", "valid")])
+@pytest.mark.parametrize(
+    ("wrong", "hint"), [("alikid", "'aliked'"), ("SuperPoint", "'superpoint'"), ("", "valid"), (["aliked"], "valid")]
+)
 def test_an_unknown_feature_type_names_the_nearest(wrong, hint):
     with pytest.raises(InputError, match=hint):
         LightGlue(features=wrong)
@@ -151,6 +158,73 @@ def test_the_matcher_is_as_independent_of_training_mode_as_the_published_one():
     matcher = small_matcher(filter_threshold=0.0)
     evaluated = matcher(PAIR)
     assert torch.equal(matcher.train()(PAIR)["matching_scores0"], evaluated["matching_scores0"])
+
+
+def test_a_subclass_may_change_defaults_and_add_feature_types():
+    class Mine(LightGlue):
+        default_conf: ClassVar = {**LightGlue.default_conf, **SMALL, "filter_threshold": 0.9}
+        features: ClassVar = {**LightGlue.features, "mine": {"input_dim": 16}}
+
+    matcher = Mine("mine", weights=small_state())
+    assert (matcher.conf.filter_threshold, matcher.conf.descriptor_dim, matcher.feature_type) == (0.9, 32, "mine")
+
+
+def test_numbers_may_come_from_numpy():
+    matcher = small_matcher(filter_threshold=np.float32(0.25), depth_confidence=np.int64(-1))
+    assert matcher(PAIR)["stop"] == 3
+
+
+@pytest.mark.parametrize("name", ["n_layers", "num_heads", "input_dim", "descriptor_dim"])
+def test_the_architecture_cannot_be_changed_afterwards(name):
+    matcher = small_matcher()
+    setattr(matcher.conf, name, 1 if name == "num_heads" else 8)
+    with pytest.raises(InputError, match=f"conf.{name}"):
+        matcher(PAIR)
+
+
+def test_keywords_of_known_callers_stay_readable():
+    assert small_matcher(trainable=False).conf.trainable is False
+
+
+@pytest.mark.parametrize("limits", [{"cpu": 100}, {"cpu": 100, "cuda": 0}])
+def test_pruning_thresholds_may_be_replaced_by_fewer(limits):
+    matcher = small_matcher()
+    matcher.pruning_keypoint_thresholds = limits
+    assert (matcher(PAIR)["prune0"] == 1).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_outer_autocast_changes_nothing(dtype):
+    matcher = small_matcher(filter_threshold=0.0)
+    with torch.autocast("cpu", dtype):
+        found = matcher(PAIR)
+    assert torch.equal(found["matching_scores0"], matcher(PAIR)["matching_scores0"])
+
+
+def test_another_default_dtype_changes_nothing():
+    matcher = small_matcher(filter_threshold=0.0)
+    expected, state = matcher(PAIR), small_state()
+    torch.set_default_dtype(torch.float64)
+    try:
+        double = LightGlue(features=None, weights=state, **SMALL, filter_threshold=0.0)
+        found = double(PAIR)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(found["matches0"], expected["matches0"])
+
+
+@pytest.mark.parametrize("copy", [copy.deepcopy, lambda m: pickle.loads(pickle.dumps(m))], ids=["deepcopy", "pickle"])
+def test_copies_match_alike_and_do_not_carry_derived_matrices(copy):
+    matcher = small_matcher(filter_threshold=0.0)
+    size = len(pickle.dumps(matcher))
+    expected = matcher(PAIR)["matching_scores0"]
+    assert abs(len(pickle.dumps(matcher)) - size) < size / 10
+    assert torch.equal(copy(matcher)(PAIR)["matching_scores0"], expected)
+
+
+def test_building_on_the_meta_device_is_refused():
+    with pytest.raises(InputError, match="meta"), torch.device("meta"):
+        LightGlue(features=None, weights=small_state(), **SMALL)
 
 
 @pytest.mark.parametrize("lengths", [[], [0], [-256], [256.0], ["256"]])

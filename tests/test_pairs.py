@@ -61,6 +61,15 @@ def test_many_pairs_give_what_each_gives_alone_and_read_an_image_once():
         assert torch.equal(found["points1"], alone["points1"])
 
 
+def test_pairs_may_come_from_an_iterator():
+    assert len(match_pairs(CountingExtractor(), small_matcher(), zip([image(1.0)], [image(2.0)], strict=True))) == 1
+
+
+def test_a_matcher_of_the_users_own_may_return_what_it_likes():
+    _, _, found = match_pair(CountingExtractor(), lambda data: {"inliers": 3}, image(1.0), image(2.0))
+    assert found == {"inliers": 3}
+
+
 def test_no_pairs_give_no_results():
     assert match_pairs(CountingExtractor(), small_matcher(), []) == []
 

@@ -42,6 +42,21 @@ def test_the_published_helpers_are_where_they_were(module, names):
     assert all(getattr(loaded, name) is not None for name in loaded.__all__)
 
 
+@pytest.mark.parametrize(
+    ("module", "name"),
+    [
+        ("lightglue", "LightGlue"),
+        ("superpoint", "SuperPoint"),
+        ("disk", "DISK"),
+        ("aliked", "ALIKED"),
+        ("sift", "SIFT"),
+        ("dog_hardnet", "DoGHardNet"),
+    ],
+)
+def test_the_published_modules_hold_their_classes(module, name):
+    assert getattr(importlib.import_module(f"lightglue.{module}"), name) is getattr(lightglue, name)
+
+
 def test_an_unknown_name_is_an_attribute_error():
     with pytest.raises(AttributeError, match="SuperGlue"):
         lightglue.SuperGlue  # noqa: B018

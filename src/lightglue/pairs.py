@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -42,14 +42,16 @@ def match_pair(
 def match_pairs(
     extractor: Extractor,
     matcher: PairMatcher,
-    pairs: Sequence[tuple[Tensor, Tensor]],
+    pairs: Iterable[tuple[Tensor, Tensor]],
     device: str | torch.device = "cpu",
     **preprocess: Any,
 ) -> list[Result]:
     """Match many pairs of images in one call of the matcher; each result equals that of `match_pair`.
 
-    An image (the same tensor object) that is in several pairs is extracted once. Raises InputError.
+    An image (the same tensor object) that is in several pairs is extracted once, and its features are the same
+    tensors in each of their results. Raises InputError.
     """
+    pairs = list(pairs)  # it is gone through more than once
     for i, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(f"match_pairs takes pairs (image0, image1); item {i} is {type(pair).__name__}")
@@ -65,6 +67,7 @@ def _unbatched(
 ) -> Result:
     """Drop the batch dimension of all three, add the matched points, move to `device`."""
     data0, data1, found = (batch_to_device(rbd(data), device) for data in (features0, features1, matches))
-    found["points0"] = data0["keypoints"][found["matches"][..., 0]]
-    found["points1"] = data1["keypoints"][found["matches"][..., 1]]
+    if "matches" in found:  # a matcher of the user's own may do without
+        found["points0"] = data0["keypoints"][found["matches"][..., 0]]
+        found["points1"] = data1["keypoints"][found["matches"][..., 1]]
     return data0, data1, found

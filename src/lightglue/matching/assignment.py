@@ -80,13 +80,17 @@ def streamed_matches(
 
 
 def _keep_mutual(best0: Tensor, partner0: Tensor, partner1: Tensor, threshold: float) -> Assignment:
-    """Matches from each keypoint's best partner, and the log score of image 0's."""
-    rows = torch.arange(len(partner0), device=best0.device)
-    columns = torch.arange(len(partner1), device=best0.device)
-    mutual0 = partner1[partner0] == rows
-    mutual1 = partner0[partner1] == columns
-    scores0 = best0.exp() * mutual0
-    scores1 = scores0[partner1] * mutual1
-    valid0 = mutual0 & (scores0 > threshold)
-    valid1 = mutual1 & valid0[partner1]
-    return Assignment(torch.where(valid0, partner0, -1), torch.where(valid1, partner1, -1), scores0, scores1)
+    """The pairs of keypoints that are each other's partners.
+
+    best0: (M,) log score of each keypoint of image 0 with its partner; partner0: (M,) and partner1: (N,) int64.
+    """
+    rows = torch.arange(len(partner0), device=partner0.device)
+    i = rows[partner1[partner0] == rows]
+    j = partner0[i]
+    score = best0[i].exp()
+    chosen = score > threshold
+    matches0, matches1 = torch.full_like(partner0, -1), torch.full_like(partner1, -1)
+    matches0[i[chosen]], matches1[j[chosen]] = j[chosen], i[chosen]
+    scores0, scores1 = best0.new_zeros(len(partner0)), best0.new_zeros(len(partner1))
+    scores0[i] = scores1[j] = score
+    return Assignment(matches0, matches1, scores0, scores1)

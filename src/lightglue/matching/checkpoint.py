@@ -52,8 +52,8 @@ def adapt(state: Mapping[str, Tensor], n_layers: int) -> dict[str, Tensor]:
         last = n_layers - 1 if layer and layer[1] == "token_confidence" else n_layers
         if UNUSED.match(name) or (layer and int(layer[2]) >= last):
             continue
-        if name == "confidence_thresholds" and len(value) != n_layers:
-            continue  # follows from the number of layers
+        if name == "confidence_thresholds":
+            continue  # follow from the number of layers
         kept[name] = value
     return kept
 
@@ -94,6 +94,8 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
         inferred = infer_architecture(state)
         hint = f" The file was made with {inferred}." if inferred else ""
         raise WeightsError(f"{source} does not fit this LightGlue: {told}.{hint}")
+    if any(value.is_meta for value in state.values()):
+        raise WeightsError(f"{source} holds no values (its tensors are on the meta device); load it on the CPU")
     bad = [key for key, value in state.items() if not value.isfinite().all()]
     if bad:
         raise WeightsError(f"{source} holds NaN or infinity in {bad[0]}; fetch it again")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any
 
@@ -23,7 +24,7 @@ class LightGlueConfig:
     n_layers: int = 9
     num_heads: int = 4
     flash: bool = True  # on CUDA: attention in half precision, through FlashAttention
-    mp: bool = False  # products in reduced precision: float16 on CUDA, bfloat16 elsewhere
+    mp: bool = False  # products in reduced precision: float16 on a GPU, bfloat16 on a CPU that has instructions for it
     depth_confidence: float = 0.95  # stop early once this share of the keypoints is confident; -1: never
     width_confidence: float = 0.99  # drop keypoints this surely unmatchable; -1: never
     filter_threshold: float = 0.1  # smallest score of a match
@@ -32,11 +33,11 @@ class LightGlueConfig:
     def __post_init__(self) -> None:
         for name in ("input_dim", "descriptor_dim", "n_layers", "num_heads"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
                 raise InputError(f"LightGlue: {name} must be a positive integer, not {value!r}")
         for name in ("depth_confidence", "width_confidence", "filter_threshold"):
             value = getattr(self, name)
-            if not isinstance(value, (int, float)) or not math.isfinite(value):
+            if not isinstance(value, Real) or not math.isfinite(value):
                 raise InputError(f"LightGlue: {name} must be a finite number, not {value!r}")
         if self.descriptor_dim % (2 * self.num_heads):
             raise InputError(
@@ -65,5 +66,6 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "aliked": Preset("aliked_lightglue", 128),
         "sift": Preset("sift_lightglue", 128, add_scale_ori=True),
         "doghardnet": Preset("doghardnet_lightglue", 128, add_scale_ori=True),
+        "raco-aliked": Preset("raco_aliked_lightglue", 128),
     }
 )

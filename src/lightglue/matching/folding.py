@@ -14,15 +14,26 @@ Shapes: d width of the transformer, e width of a head, R rows.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import type_before_parametrizations
 
+from lightglue.errors import InputError
 from lightglue.matching.network import CrossAttention, SelfAttention, TransformerLayer
 
-__all__ = ["FoldedBlock", "FoldedLayer", "fold_layer", "rotate_halves"]
+__all__ = ["FoldCache", "FoldedBlock", "FoldedLayer", "fold_layer", "rotate_halves"]
+
+# Every so many elements of a parameter are compared to notice a change that torch does not count (`.data`, inference
+# tensors): few enough to cost nothing, close enough to meet each row of a matrix.
+SAMPLE_STRIDE = 61
+
+# Modules whose parameters say all that they do.
+PLAIN_MODULES = (TransformerLayer, SelfAttention, CrossAttention, nn.Linear, nn.LayerNorm, nn.GELU, nn.Sequential)
 
 
 @dataclass(frozen=True)
@@ -124,3 +135,40 @@ def _fold(
         out=cast(last.weight),
         out_bias=cast(last.bias),
     )
+
+
+class FoldCache:
+    """The folded layers of a network, made anew when one of its parameters has changed."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] = ()
+        self._sample = torch.empty(0)
+        self._layers: list[FoldedLayer] = []
+
+    def layers(self, layers: Sequence[TransformerLayer], dtype: torch.dtype) -> list[FoldedLayer]:
+        """The layers folded in `dtype`. Raises InputError where a module was replaced or given a hook."""
+        for index, layer in enumerate(layers):
+            _check_plain(layer, f"transformers[{index}]")
+        parameters = [parameter.detach() for layer in layers for parameter in layer.parameters()]
+        versions = (0 if p.is_inference() else p._version for p in parameters)
+        key = (dtype, parameters[0].dtype, parameters[0].device, *versions)
+        sample = torch.cat([p.flatten()[::SAMPLE_STRIDE] for p in parameters])
+        if key != self._key or not torch.equal(sample, self._sample):
+            self._layers = [fold_layer(layer, dtype) for layer in layers]
+            self._key, self._sample = key, sample
+        return self._layers
+
+
+def _check_plain(layer: TransformerLayer, name: str) -> None:
+    """Refuse what the folded layers would silently leave out."""
+    for path, module in layer.named_modules(prefix=name):
+        if type_before_parametrizations(module) not in PLAIN_MODULES:
+            raise InputError(
+                f"LightGlue: {path} has become a {type(module).__name__}; matching reads the parameters of the "
+                "original modules, so merge the change into their weights"
+            )
+        if module._forward_hooks or module._forward_pre_hooks:
+            raise InputError(
+                f"LightGlue: {path} has a forward hook, which matching would not call; remove it, or run the layers "
+                "one by one with matcher.reference() or matcher.transformers[i](...)"
+            )

@@ -54,8 +54,10 @@ def _tensor(data: Mapping[str, Any], name: str, key: str, like: Tensor) -> Tenso
     value = data[key]
     if not isinstance(value, Tensor):
         raise InputError(f"{name}: {key} must be a torch tensor, not {type(value).__name__}; use torch.as_tensor()")
-    if value.dtype == torch.bool or value.is_complex():
+    if value.dtype == torch.bool or value.is_complex() or value.is_quantized:
         raise InputError(f"{name}: {key} must hold real numbers, not {value.dtype}")
+    if value.layout != torch.strided:
+        raise InputError(f"{name}: {key} must be a dense tensor, not {value.layout}; use .to_dense()")
     if value.device != like.device:
         raise InputError(
             f"{name}: {key} is on {value.device} and the matcher on {like.device}; move the features with "

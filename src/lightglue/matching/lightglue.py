@@ -6,9 +6,9 @@ import dataclasses
 import os
 import warnings
 from collections import ChainMap
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
-from types import MappingProxyType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import torch
@@ -20,7 +20,7 @@ from lightglue.matching import checkpoint
 from lightglue.matching.compiled import CompiledLayers, compile_layers, match_padded
 from lightglue.matching.config import PRESETS, LightGlueConfig
 from lightglue.matching.engine import EngineOptions, ImageTokens, PairResult, match_packed
-from lightglue.matching.folding import FoldedLayer, fold_layer
+from lightglue.matching.folding import FoldCache
 from lightglue.matching.inputs import read_features
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.matching.precision import product_dtype
@@ -57,29 +57,26 @@ class LightGlue(LightGlueNetwork):
     """
 
     default_conf: ClassVar[dict[str, Any]] = {"name": "lightglue", **dataclasses.asdict(LightGlueConfig())}
-    features: ClassVar[Mapping[str, Mapping[str, Any]]] = MappingProxyType(
-        {name: MappingProxyType(preset.as_options()) for name, preset in PRESETS.items()}
-    )
+    features: ClassVar[dict[str, dict[str, Any]]] = {name: preset.as_options() for name, preset in PRESETS.items()}
+    required_data_keys: ClassVar[list[str]] = ["image0", "image1"]
+    version: ClassVar[str] = "v0.1_arxiv"
     # Pruning costs a gather, so an image of this many keypoints or fewer is not pruned. Published values, which
     # users are told to tune here for their hardware; what is set on an instance counts for that one alone.
     pruning_keypoint_thresholds: MutableMapping[str, int] = {"cpu": -1, "mps": -1, "cuda": 1024, "flash": 1536}  # noqa: RUF012
 
     def __init__(self, features: str | None = "superpoint", *, commercial_only: bool = False, **conf: Any) -> None:
-        if features is not None and features not in PRESETS:
-            nearest = nearest_name(str(features), PRESETS)
-            hint = f"did you mean {nearest!r}? " if nearest else ""
-            raise InputError(f"LightGlue: unknown features {features!r}; {hint}valid names: {', '.join(PRESETS)}")
-        own_weights = conf.get("weights")
-        preset = PRESETS[features].as_options() if features is not None else {}
-        if own_weights is not None:
+        preset = self._preset(features)
+        if conf.get("weights") is not None:
             preset.pop("weights", None)
-        config = build_config(
-            "LightGlue", LightGlueConfig(), {**conf, **preset}, also_valid=("features", "commercial_only")
-        )
+        options = {**type(self).default_conf, **conf, **preset}
+        own_keywords = ("features", "commercial_only")
+        config = build_config("LightGlue", LightGlueConfig(), options, also_valid=own_keywords)
         source = config.weights
         state, licence = _read_weights(source, features, commercial_only)
 
         super().__init__(config)
+        if self._like.is_meta:
+            raise InputError("LightGlue: build it outside of torch.device('meta'), which leaves it without weights")
         if state is None:
             warnings.warn(
                 "LightGlue(features=None) without weights is untrained; load a state dict before matching",
@@ -90,13 +87,33 @@ class LightGlue(LightGlueNetwork):
             checkpoint.load_strictly(self, checkpoint.adapt(state, config.n_layers), origin)
         self.feature_type = features
         self.licence = licence
-        named = {} if isinstance(source, Mapping) else {"weights": source}
-        self.conf = SimpleNamespace(
-            **{**dict(self.default_conf), **dataclasses.asdict(_without_weights(config)), **named}
-        )
+        self._built = _without_weights(config)
+        # Callers' own keywords stay readable, as in the published `conf`.
+        named = {"weights": None if isinstance(source, Mapping) else source}
+        self.conf = SimpleNamespace(**{**options, **dataclasses.asdict(self._built), **named})
         self.pruning_keypoint_thresholds = ChainMap({}, type(self).pruning_keypoint_thresholds)
         self._compiled: CompiledLayers | None = None
-        self._folded: tuple[tuple[torch.dtype, Any], list[FoldedLayer]] | None = None
+        self._folded = FoldCache()
+
+    def __getstate__(self) -> dict[str, Any]:
+        # For copies and torch.save: what is derived from the parameters is derived again there.
+        return {**self.__dict__, "_compiled": None, "_folded": FoldCache()}
+
+    @classmethod
+    def _preset(cls, features: Any) -> dict[str, Any]:
+        """The options that a feature type sets; none for None."""
+        if features is None:
+            return {}
+        if not isinstance(features, str) or features not in cls.features:
+            nearest = nearest_name(str(features), cls.features)
+            hint = f"did you mean {nearest!r}? " if nearest else ""
+            raise InputError(f"LightGlue: unknown features {features!r}; {hint}valid names: {', '.join(cls.features)}")
+        return dict(cls.features[features])
+
+    @property
+    def _like(self) -> Tensor:
+        """A parameter, for the device and the dtype of all."""
+        return self.posenc.Wr.weight
 
     # -- matching ------------------------------------------------------------------------------------------------
 
@@ -118,16 +135,14 @@ class LightGlue(LightGlueNetwork):
             if key not in data:
                 raise InputError(f"LightGlue needs {key!r} in its input; it has {sorted(map(str, data))}")
         config = self._config()
-        images0, images1 = (
-            read_features(data[key], key, config, self.confidence_thresholds) for key in ("image0", "image1")
-        )
+        images0, images1 = (read_features(data[key], key, config, self._like) for key in ("image0", "image1"))
         if len(images0) != len(images1) or not images0:
             raise InputError(
                 f"image0 has a batch of {len(images0)} and image1 of {len(images1)}: they must be equal and at least 1"
             )
         return _collate(self._match(list(zip(images0, images1, strict=True)), config))
 
-    def match(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
+    def match(self, pairs: Iterable[tuple[Features, Features]]) -> list[Matches]:
         """Match any number of pairs at once, each with its own numbers of keypoints.
 
         pairs: two feature dictionaries each, with a batch dimension of 1 (as `extract` returns) or none.
@@ -135,6 +150,8 @@ class LightGlue(LightGlueNetwork):
 
         Raises InputError.
         """
+        if not isinstance(pairs, Iterable):
+            raise InputError(f"match() takes a list of pairs (features0, features1), not {type(pairs).__name__}")
         config = self._config()
         tokens = []
         for i, pair in enumerate(pairs):
@@ -149,19 +166,17 @@ class LightGlue(LightGlueNetwork):
         if isinstance(features, Mapping) and getattr(features.get("keypoints"), "ndim", 3) == 2:
             batched = ("keypoints", "descriptors", "scales", "oris")
             features = {k: v[None] if k in batched and isinstance(v, Tensor) else v for k, v in features.items()}
-        images = read_features(features, name, config, self.confidence_thresholds)
+        images = read_features(features, name, config, self._like)
         if len(images) != 1:
             raise InputError(f"{name} holds a batch of {len(images)} images; match() takes one image at a time")
         return images[0]
 
     @torch.no_grad()
     def _match(self, pairs: list[tuple[ImageTokens, ImageTokens]], config: LightGlueConfig) -> list[PairResult]:
-        device = self.confidence_thresholds.device
-        if self.confidence_thresholds.dtype not in (torch.float32, torch.float64):
-            raise InputError(
-                f"LightGlue's parameters are {self.confidence_thresholds.dtype}; keep them float32 and use mp=True"
-            )
-        products = product_dtype(device, config.mp) or self.confidence_thresholds.dtype
+        device, own = self._like.device, self._like.dtype
+        if own not in (torch.float32, torch.float64):
+            raise InputError(f"LightGlue's parameters are {own}; keep them float32 and use mp=True")
+        products = product_dtype(device, config.mp) or own
         half = config.flash and device.type == "cuda"  # FlashAttention takes no float32
         options = EngineOptions(
             config.depth_confidence,
@@ -170,38 +185,44 @@ class LightGlue(LightGlueNetwork):
             self.pruning_min_kpts(device),
             torch.float16 if half else products,
         )
+        # `mp` alone decides the precision, whatever autocast the caller is in.
+        with torch.autocast(device.type, enabled=False):
+            return self._match_all(pairs, products, options)
+
+    def _match_all(
+        self, pairs: list[tuple[ImageTokens, ImageTokens]], products: torch.dtype, options: EngineOptions
+    ) -> list[PairResult]:
+        """The pairs that fit a compiled length one by one, all others packed, in their order."""
         compiled = self._compiled
         padded = [compiled is not None and compiled.length_for(pair) is not None for pair in pairs]
-        packed = iter(
-            result
-            for chunk in _chunks([pair for pair, is_padded in zip(pairs, padded, strict=True) if not is_padded])
-            for result in match_packed(self, self._folded_layers(products), chunk, options)
-        )
+        rest = [pair for pair, is_padded in zip(pairs, padded, strict=True) if not is_padded]
+        layers = self._folded.layers(self.layers(), products) if rest else []
+        packed = iter([result for chunk in _chunks(rest) for result in match_packed(self, layers, chunk, options)])
         return [
             match_padded(self, compiled, pair, options, products) if compiled and is_padded else next(packed)
             for pair, is_padded in zip(pairs, padded, strict=True)
         ]
 
-    def _folded_layers(self, dtype: torch.dtype) -> list[FoldedLayer]:
-        """The layers folded for the packed pass; done anew when a parameter has changed."""
-        version = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.transformers.parameters())
-        if self._folded is None or self._folded[0] != (dtype, version):
-            self._folded = ((dtype, version), [fold_layer(layer, dtype) for layer in self.layers()])
-        return self._folded[1]
-
     # -- options -------------------------------------------------------------------------------------------------
 
     def _config(self) -> LightGlueConfig:
-        """The options as they stand in `.conf` now, checked."""
+        """The options as they stand in `.conf` now, checked; the architecture is as it was built."""
         names = [f.name for f in dataclasses.fields(LightGlueConfig)]
-        return LightGlueConfig(**{name: getattr(self.conf, name) for name in names})
+        config = LightGlueConfig(**{name: getattr(self.conf, name) for name in names})
+        for name in ("input_dim", "descriptor_dim", "add_scale_ori", "n_layers", "num_heads"):
+            if (asked := getattr(config, name)) != (built := getattr(self._built, name)):
+                raise InputError(
+                    f"LightGlue: conf.{name} is {asked!r}, but the network was built with {built!r}; "
+                    f"build another with LightGlue(..., {name}={asked!r})"
+                )
+        return config
 
     def pruning_min_kpts(self, device: torch.device) -> int:
         """The number of keypoints up to which an image is not pruned on `device`."""
         thresholds = self.pruning_keypoint_thresholds
         if device.type == "cuda" and self.conf.flash:
             return thresholds["flash"]
-        return thresholds.get(device.type, thresholds["cuda"])
+        return thresholds[device.type if device.type in thresholds else "cuda"]
 
     def compile(
         self, mode: str = "reduce-overhead", static_lengths: Sequence[int] = (256, 512, 768, 1024, 1280, 1536)
@@ -229,7 +250,7 @@ class LightGlue(LightGlueNetwork):
         `LightGlue.load(path)` builds the same matcher from it. Raises WeightsError; an existing file is replaced
         only once the new one is whole.
         """
-        path = Path(path)
+        path = _as_path(path)
         if path.suffix != ".safetensors":
             raise WeightsError(f"{path}: the file's name must end in .safetensors")
         checkpoint.save(path, self, _without_weights(self._config()), self.feature_type, self.licence)
@@ -237,7 +258,9 @@ class LightGlue(LightGlueNetwork):
     @classmethod
     def load(cls, path: str | os.PathLike[str], **conf: Any) -> LightGlue:
         """The matcher that `save` wrote to `path`, with the options in `conf` changed. Raises WeightsError."""
-        path = Path(path)
+        path = _as_path(path)
+        if fixed := {"features", "weights"} & conf.keys():
+            raise InputError(f"LightGlue.load: {' and '.join(sorted(fixed))} cannot be given; the file says what it is")
         description = checkpoint.read_description(path)
         if description is None:
             raise WeightsError(
@@ -274,6 +297,12 @@ def _read_weights(
     return state, description.licence
 
 
+def _as_path(path: Any) -> Path:
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"LightGlue: the path of a file must be a string or a Path, not {type(path).__name__}")
+    return Path(path)
+
+
 def _without_weights(config: LightGlueConfig) -> LightGlueConfig:
     return dataclasses.replace(config, weights=None)
 
@@ -295,6 +324,8 @@ def _chunks(pairs: Sequence[tuple[ImageTokens, ImageTokens]]) -> list[list[tuple
 def _collate(results: Sequence[PairResult]) -> Matches:
     """The published dictionary of one or several pairs with equal numbers of keypoints."""
     assignments = [result.assignment for result in results]
+    if not all(found.scores0.isfinite().all() for found in assignments):
+        raise InputError("the descriptors are so large that their products overflow; give L2-normalised ones")
     matches, scores = [], []
     for found in assignments:
         rows = (found.matches0 >= 0).nonzero().squeeze(1)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightglue.matching.attention import choose_attention
 from lightglue.matching.folding import FoldedLayer, rotate_halves
 
 __all__ = ["MIN_ROWS", "PackedPairs", "run_layer"]
@@ -61,11 +62,11 @@ class PackedPairs:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, queries: Sequence[slice], keys: Sequence[slice]) -> Tensor:
-    """Fused attention from each slice of query rows to its slice of key rows. (R, h, e) three times -> (R, d)."""
+    """Attention from each slice of query rows to its slice of key rows. (R, h, e) three times -> (R, d)."""
+    attention = choose_attention(v.device, v.dtype)
     out = torch.zeros_like(v, memory_format=torch.contiguous_format)
     for rows, others in zip(queries, keys, strict=True):
-        query, key, value = (t.transpose(0, 1)[None] for t in (q[rows], k[others], v[others]))  # (1, h, rows, e)
-        out[rows] = F.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1)
+        out[rows] = attention(q[rows], k[others], v[others])
     return out.flatten(1)
 
 

@@ -1,0 +1,5 @@
+"""Where the published package keeps `DISK`."""
+
+from lightglue.extractors.disk import DISK
+
+__all__ = ["DISK"]
