@@ -151,6 +151,51 @@ def test_closed_pipe_is_silent() -> None:
 # weights list
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_behind_stdout_is_one_line() -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", "from lightglue.cli import main; main()", "weights", "list"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (1, "error: No space left on device\n")
+
+
+def test_what_the_terminal_cannot_show_is_escaped() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from lightglue.cli import main; main()", "match", "照片.jpg", "照片.jpg"],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: There is no image at \\u7167")
+
+
+def test_termination_leaves_as_an_exception() -> None:
+    """So that half files are removed: jobs are stopped with SIGTERM."""
+    code = (
+        "import os, signal, sys\n"
+        "from lightglue import cli\n"
+        "def stopped():\n"
+        "    try:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        signal.pause()\n"
+        "    finally:\n"
+        "        print('cleaned up', flush=True)\n"
+        "cli._run = stopped\n"
+        "cli.main()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (143, "cleaned up\n", "")
+
+
 def test_list_shows_each_published_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIGHTGLUE_CACHE", str(tmp_path))
     code, out, err = run("weights", "list")

