@@ -1,5 +1,6 @@
 # make setup: a virtual environment in .venv; make demo: match the bundled photographs; make test: all that CI runs.
 PYTHON ?= python3
+PIP_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
@@ -9,7 +10,7 @@ setup: $(STAMP)
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[dev]'
 	touch $@
 
 demo: setup

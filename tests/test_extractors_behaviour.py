@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from conftest import ASSETS
-from lightglue import ALIKED, DISK, InputError, WeightsError, load_image, rbd, weights
+from lightglue import ALIKED, DISK, SIFT, InputError, WeightsError, load_image, rbd, weights
 from lightglue.extractors.base import Extractor
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
@@ -107,6 +107,19 @@ def test_an_unknown_preprocessing_option_warns(aliked: ALIKED, image: Tensor) ->
     with pytest.warns(UserWarning, match=r"ALIKED.extract ignores.*'rezise'; did you mean 'resize'") as record:
         aliked.extract(image[:, :64, :64], rezise=64)
     assert record[0].filename == __file__
+
+
+def test_the_warning_points_at_the_callers_line_by_every_way(aliked: ALIKED, image: Tensor) -> None:
+    small = image[:, :64, :64]
+    calls = [
+        lambda: aliked.extract([small], rezise=64),
+        lambda: aliked.describe(torch.rand(3, 2), small, rezise=64),
+        lambda: SIFT().extract(small, rezise=64),
+    ]
+    for call in calls:
+        with pytest.warns(UserWarning, match="'rezise'") as record:
+            call()
+        assert (record[0].filename, record[0].lineno) == (__file__, call.__code__.co_firstlineno)
 
 
 def test_extraction_never_needs_gradients_and_forward_keeps_them(extractor: Extractor, image: Tensor) -> None:

@@ -448,6 +448,18 @@ def test_the_limit_is_configurable(write: Callable[[bytes], Path]) -> None:
     with pytest.raises(ImageError, match="max_pixels=4,999"):
         load_image(path, max_pixels=4999)
     assert load_image(path, max_pixels=5000).shape == load_image(path, max_pixels=None).shape == (3, 50, 100)
+    assert load_image(path, max_pixels=1e9).shape == (3, 50, 100)
+    for limit in ("1", True, 0, -1, float("nan"), [5]):
+        with pytest.raises(InputError, match="max_pixels is .*; give a positive number, or None"):
+            load_image(path, max_pixels=limit)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("resize", "fn"), [(2_000_000, "max"), (10**400, "max"), ((8, 65_537), "max"), (40_000, "min")]
+)
+def test_a_size_beyond_all_memory_is_refused(resize: int | tuple[int, int], fn: str) -> None:
+    with pytest.raises(InputError, match=r"resize is .*longer than 65,536 px; give a smaller one"):
+        resize_image(np.zeros((8, 80, 3), np.uint8), resize, fn)
 
 
 def test_opencvs_own_limit_is_explained(write: Callable[[bytes], Path], capfd: pytest.CaptureFixture[str]) -> None:

@@ -218,6 +218,20 @@ def test_a_size_without_meaning_is_refused(size: object) -> None:
 
 
 @pytest.mark.parametrize(
+    ("size", "side"), [(2_000_000, "long"), (10**400, "long"), ((8, 65_537), "long"), (10_000, "short")]
+)
+def test_a_size_beyond_all_memory_is_refused(size: int | tuple[int, int], side: str) -> None:
+    message = r"resize is .*makes an edge of this image, 80 x 8 px, longer than 65,536 px; give a smaller one"
+    with pytest.raises(InputError, match=message):
+        resize_tensor(torch.rand(3, 8, 80), size, side=side)
+
+
+def test_the_largest_size() -> None:
+    assert resize_tensor(torch.rand(1, 1, 80), 65_536)[0].shape == (1, 819, 65_536)
+    assert target_size(8, 8, (65_536, 65_536)) == (65_536, 65_536)
+
+
+@pytest.mark.parametrize(
     ("image", "message"),
     [
         (np.zeros((3, 8, 8), np.float32), "ndarray"),

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from conftest import ASSETS, PAIRS
 from lightglue import SIFT, InputError, LightGlue, load_image
+from lightglue.extractors import base, sift
 from lightglue.extractors.dog import DogConfig, root_sift, suppress_neighbours
 from lightglue.extractors.exact_resize import shrink_exactly
 from lightglue.extractors.grayscale import gray_images_in
@@ -348,8 +349,26 @@ def test_unknown_options_warn_with_the_nearest_name(image):
     with pytest.warns(UserWarning, match="SIFT ignores.*'max_keypoints'; did you mean 'max_num_keypoints'") as record:
         SIFT(max_keypoints=3)
     assert record[0].filename == __file__
-    with pytest.warns(UserWarning, match=r"SIFT.extract ignores.*'rezise'; did you mean 'resize'"):
+    with pytest.warns(UserWarning, match=r"SIFT.extract ignores.*'rezise'; did you mean 'resize'") as record:
         SIFT().extract(image, rezise=64)
+    assert record[0].filename == __file__
+
+
+def test_an_image_is_resized_once(image, monkeypatch):
+    calls = []
+    for module, name in ((base, "resize_tensor"), (sift, "shrink_exactly")):
+        real = getattr(module, name)
+
+        def counted(*args, name=name, real=real, **kwargs):
+            calls.append(name)
+            return real(*args, **kwargs)
+
+        monkeypatch.setattr(module, name, counted)
+    size = max(image.shape)
+    for resize in (size // 2, size, 2 * size, None):
+        SIFT().extract(image, resize=resize)
+    SIFT().extract(image, resize=size // 2, antialias=False)
+    assert calls == ["shrink_exactly"] + 4 * ["resize_tensor"]
 
 
 @pytest.mark.parametrize(

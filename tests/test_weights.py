@@ -542,6 +542,7 @@ def test_unreadable_cached_file_is_an_error_that_names_it(
     cache: Path, publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publish(published())
+    cache.mkdir()
     (cache / "tiny.pth").write_bytes(BYTES)
 
     def refused(path: Path) -> str:

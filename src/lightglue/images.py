@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lightglue.errors import ImageError, ImageNotFoundError, InputError
 from lightglue.image_headers import FORMATS, format_of, stored_size
-from lightglue.resampling import ImagePreprocessor, resize_tensor
+from lightglue.resampling import MAX_EDGE, ImagePreprocessor, resize_tensor
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -153,8 +153,11 @@ def resize_image(
     if isinstance(size, Sequence):
         new_height, new_width = (int(edge) for edge in size)
     else:
-        scale = size / _EDGES[fn](height, width)
+        scale = min(size, MAX_EDGE + 1) / _EDGES[fn](height, width)
         new_height, new_width = max(1, round(height * scale)), max(1, round(width * scale))
+    if max(new_height, new_width) > MAX_EDGE:
+        made = f"makes an edge of this image, {width} x {height} px, longer than {MAX_EDGE:,} px"
+        raise InputError(f"resize is {size!r}, which {made}; give a smaller one.")
     try:
         resized = cv2.resize(image, (new_width, new_height), interpolation=_INTERPOLATIONS[interp])
     except cv2.error as error:
@@ -175,6 +178,10 @@ def _check_resize(size: Any, fn: str, interp: str) -> None:
 
 def _decode(path: ImagePath, grayscale: bool, depth_flag: int, max_pixels: int | None) -> NDArray[Any]:
     """The pixels of a file: (H, W, 3) RGB or (H, W) gray, uint8; uint16 too where `depth_flag` says so."""
+    if max_pixels is not None and not _is_positive(max_pixels):
+        raise InputError(
+            f"max_pixels is {max_pixels!r}; give a positive number, or None for no limit but OpenCV's own."
+        )
     data, kind = _read_bytes(path)
     size = stored_size(kind, data)
     if size is None:
@@ -195,6 +202,10 @@ def _decode(path: ImagePath, grayscale: bool, depth_flag: int, max_pixels: int |
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"{path}: this {kind} holds {image.dtype} samples; convert it to 8 or 16 bits a channel.")
     return image if grayscale else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and value is not True and bool(value > 0)
 
 
 def _undecodable(path: ImagePath, kind: str, size: tuple[int, int]) -> str:

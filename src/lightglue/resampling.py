@@ -19,13 +19,15 @@ from torch import Tensor
 from lightglue.errors import InputError
 from lightglue.options import warn_unknown
 
-__all__ = ["ImagePreprocessor", "resize_tensor", "target_size"]
+__all__ = ["MAX_EDGE", "ImagePreprocessor", "blur_kernel", "resize_tensor", "target_size"]
 
 _SIDES = ("long", "short", "vert", "horz")
 _INTERPOLATIONS = ("bilinear", "bicubic", "nearest", "nearest-exact", "area")
 
 # Rows of the banded matrix that are multiplied at once: few, so that the band stays narrow; enough for BLAS.
 _BLOCK = 16
+
+MAX_EDGE = 65_536  # px; a size beyond is a slip, and would only fail for want of memory
 
 
 def resize_tensor(
@@ -105,7 +107,7 @@ def target_size(height: int, width: int, size: int | tuple[int, int], side: str 
     """Edges (height, width) in px of a `height` x `width` image after `resize_tensor` with this `size`.
 
     The free edge is rounded down, from the aspect ratio in double precision, as in kornia's `resize`. An edge
-    that would vanish keeps one pixel.
+    that would vanish keeps one pixel. Raises InputError also for an edge of more than 65,536 px.
     """
     if side not in _SIDES:
         raise InputError(f"side is {side!r}; choose one of {', '.join(_SIDES)}.")
@@ -113,9 +115,16 @@ def target_size(height: int, width: int, size: int | tuple[int, int], side: str 
     is_pair = isinstance(size, (tuple, list))
     if len(edges) != 1 + is_pair or not all(_is_length(edge) for edge in edges):
         raise InputError(f"resize is {size!r}; give a positive integer in px, or a pair (height, width) of them.")
-    if is_pair:
-        return int(edges[0]), int(edges[1])
-    edge = int(edges[0])
+    given = [min(int(edge), MAX_EDGE + 1) for edge in edges]
+    target = (given[0], given[1]) if is_pair else _in_proportion(height, width, given[0], side)
+    if max(target) > MAX_EDGE:
+        made = f"makes an edge of this image, {width} x {height} px, longer than {MAX_EDGE:,} px"
+        raise InputError(f"resize is {size!r}, which {made}; give a smaller one.")
+    return target
+
+
+def _in_proportion(height: int, width: int, edge: int, side: str) -> tuple[int, int]:
+    """Edges (height, width) where the one that `side` names is `edge` px."""
     aspect = width / height
     height_is_given = {"vert": True, "horz": False, "long": aspect < 1, "short": aspect >= 1}[side]
     return (edge, max(1, int(edge * aspect))) if height_is_given else (max(1, int(edge / aspect)), edge)
@@ -195,24 +204,25 @@ def _taps(axis: _Axis, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     left = position.long()
     right = (left + 1).clamp_max(n_in - 1)
     fraction = (position - left)[:, None]
-    offset, kernel = _gaussian(n_in, n_out if axis.blur else n_in)
+    offset, kernel = blur_kernel(n_in, n_out if axis.blur else n_in)
     kernel = kernel.to(dtype)
     index = torch.cat([left[:, None] + offset, right[:, None] + offset], 1)
     return _reflect(index, n_in), torch.cat([(1 - fraction) * kernel, fraction * kernel], 1)
 
 
-def _gaussian(n_in: int, n_out: int) -> tuple[Tensor, Tensor]:
-    """Offsets (T,) int64 and weights (T,) float64 of the blur before an axis shrinks from `n_in` to `n_out`.
+def blur_kernel(n_in: int, n_out: int, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor]:
+    """Offsets (T,) int64 and weights (T,) of the blur before an axis shrinks from `n_in` to `n_out`.
 
     sigma = (n_in / n_out - 1) / 2 px and about 4 sigma taps, an odd number, at least 3: what kornia's `resize`
-    chooses (kornia/geometry/transform/affwarp.py). An axis that does not shrink is not blurred.
+    chooses (kornia/geometry/transform/affwarp.py). An axis that does not shrink is not blurred. The weights are
+    computed in `dtype`, which shows in their last bits.
     """
     if n_in <= n_out:
-        return torch.zeros(1, dtype=torch.long), torch.ones(1, dtype=torch.float64)
+        return torch.zeros(1, dtype=torch.long), torch.ones(1, dtype=dtype)
     sigma = max((n_in / n_out - 1) / 2, 0.001)
     radius = int(max(4 * sigma, 3)) // 2
     offset = torch.arange(-radius, radius + 1)
-    weight = torch.exp(-(offset.to(torch.float64) ** 2) / (2 * sigma**2))
+    weight = torch.exp(-(offset.to(dtype) ** 2) / (2 * torch.tensor(sigma, dtype=dtype) ** 2))
     return offset, weight / weight.sum()
 
 
@@ -229,7 +239,7 @@ def _resample_reference(
     """Blur, then interpolate, step by step: for the other modes, and what the banded form is tested against."""
     for dim, n_out in ((-1, size[1]), (-2, size[0])) if blur else ():
         n_in = planes.shape[dim]
-        offsets, weights = _gaussian(n_in, n_out)
+        offsets, weights = blur_kernel(n_in, n_out)
         blurred = torch.zeros_like(planes)
         for offset, weight in zip(offsets.tolist(), weights.tolist(), strict=True):
             source = _reflect(torch.arange(n_in, device=planes.device) + offset, n_in)

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightglue.errors import InputError
 from lightglue.extractors.aliked_network import ARCHITECTURES, AlikedNetwork
@@ -20,11 +20,13 @@ from lightglue.extractors.base import (
     check_choice,
     check_int,
     check_real,
+    full_precision,
     load_strictly,
     read_weights,
     stack_features,
 )
 from lightglue.extractors.detection import clear_border, refine, sample_bilinear, simple_nms, strongest, xy_of
+from lightglue.extractors.state_dicts import publish_keys
 from lightglue.types import Features
 
 __all__ = ["ALIKED", "AlikedConfig"]
@@ -79,14 +81,20 @@ class ALIKED(Extractor):
         self.network = AlikedNetwork(ARCHITECTURES[name])
         state = read_weights(name if weights is None else weights, commercial_only=commercial_only)
         load_strictly(self.network, state, name)
-        self._register_state_dict_hook(_publish_keys)  # type: ignore[no-untyped-call]
-        self._register_load_state_dict_pre_hook(_accept_published_keys, with_module=True)  # type: ignore[no-untyped-call]
+        publish_keys(self)
         self.eval()  # batch statistics in place of the learned ones would silently spoil the result
 
+    @property
+    def reference(self) -> Tensor:
+        """A weight, whose device and dtype images get."""
+        return self.network.conv1.weight
+
+    @full_precision
     def extract_dense_map(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Features (B, D, H, W), L2-normalised, and scores (B, 1, H, W) of an image (B, 3, H, W) in [0, 1]."""
         return self.network(image)  # type: ignore[no-any-return]
 
+    @full_precision
     def forward(self, data: Mapping[str, Any]) -> Features:
         """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
 
@@ -115,6 +123,7 @@ class ALIKED(Extractor):
             features.append({"keypoints": keypoints, "keypoint_scores": keypoint_scores, "descriptors": descriptors})
         return stack_features(features)
 
+    @full_precision
     def describe(self, keypoints: Tensor, img: Tensor, **preprocess: Any) -> Tensor:
         """Descriptors at keypoints that another detector found.
 
@@ -173,15 +182,3 @@ def _check_keypoints(keypoints: Any, image: Tensor) -> Tensor:
         first = keypoints[outside][0].tolist()
         raise InputError(f"Keypoint {first} does not lie in the image of {w} x {h} px; give x y in its pixels.")
     return cast(Tensor, keypoints)
-
-
-# The published state dict has the network's keys without a prefix; saved and loaded files keep them.
-def _publish_keys(module: nn.Module, state: dict[str, Any], prefix: str, _: Any) -> None:
-    for key in [key for key in state if key.startswith(f"{prefix}network.")]:
-        state[prefix + key.removeprefix(f"{prefix}network.")] = state.pop(key)
-
-
-def _accept_published_keys(module: ALIKED, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    for key in module.network.state_dict():
-        if prefix + key in state:
-            state[f"{prefix}network.{key}"] = state.pop(prefix + key)

@@ -7,19 +7,21 @@ tensor; `extract` does the rest.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from types import SimpleNamespace
-from typing import Any, ClassVar, cast, overload
+from typing import Any, ClassVar, TypeVar, cast, overload
 
 import torch
 from torch import Tensor, nn
 
 from lightglue import weights
 from lightglue.errors import InputError, WeightsError
-from lightglue.images import ImagePreprocessor
+from lightglue.images import ImagePreprocessor, resize_tensor
 from lightglue.options import warn_unknown
 from lightglue.types import Features
 
@@ -29,15 +31,32 @@ __all__ = [
     "check_choice",
     "check_int",
     "check_real",
+    "full_precision",
     "load_strictly",
     "read_weights",
     "stack_features",
 ]
 
 Weights = str | PathLike[str] | Mapping[str, Tensor]
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 
 # How far outside [0, 1] values may lie (a resampled image overshoots a little). 8-bit values lie far outside.
 _TOLERANCE = 0.5
+
+
+def full_precision(method: _Method) -> _Method:
+    """An extractor's `method` in the dtype of its weights, also under `torch.autocast`.
+
+    Autocast would compute scores with the 8 bits of bfloat16: few keypoints stay where they are.
+    """
+
+    @functools.wraps(method)
+    def run(self: Extractor, *args: Any, **kwargs: Any) -> Any:
+        # Some steps run on the CPU whatever the device is.
+        with torch.autocast("cpu", enabled=False), torch.autocast(self.reference.device.type, enabled=False):
+            return method(self, *args, **kwargs)
+
+    return cast(_Method, run)
 
 
 class Extractor(nn.Module):
@@ -59,6 +78,14 @@ class Extractor(nn.Module):
         self.conf = SimpleNamespace(**{**self.default_conf, **conf})
         self.options()
 
+    @property
+    def reference(self) -> Tensor:
+        """A tensor of the device and dtype that images are moved to: a weight, or float32 on the CPU without weights.
+
+        Asked of a named weight, since `parameters` is empty in the copies that `nn.DataParallel` makes.
+        """
+        return next(self.parameters(), torch.empty(0))
+
     def options(self) -> Any:
         """`conf` as a checked, frozen `config_type`. Raises InputError for a value that makes no sense."""
         if self.config_type is None:
@@ -77,6 +104,7 @@ class Extractor(nn.Module):
     def extract(self, img: Sequence[Tensor], **preprocess: Any) -> list[Features]: ...
 
     @torch.no_grad()
+    @full_precision
     def extract(self, img: Tensor | Sequence[Tensor], **preprocess: Any) -> Features | list[Features]:
         """Features of one image, of a batch of equally large images, or of a list of images.
 
@@ -85,6 +113,8 @@ class Extractor(nn.Module):
                 sizes. Moved to the model's device and cast to its dtype.
             preprocess: `resize` (px of the edge that `side` names, a pair (height, width), or None), `side` ("long",
                 "short", "vert", "horz"), `interpolation`, `align_corners`, `antialias`; by default `preprocess_conf`.
+
+        Computed in the dtype of the weights, also under `torch.autocast`.
 
         Returns:
             A dictionary (for a list, a list of dictionaries, B = 1 where an image has three dimensions) with
@@ -115,8 +145,12 @@ class Extractor(nn.Module):
         if not options.get("grayscale"):
             options.pop("grayscale", None)  # in the published `preprocess_conf`, where nothing reads it
         unknown = [key for key in options if key not in valid]
-        warn_unknown(f"{type(self).__name__}.extract", unknown, valid, stacklevel=5)
-        return ImagePreprocessor(**{key: value for key, value in options.items() if key in valid})(image)
+        warn_unknown(f"{type(self).__name__}.extract", unknown, valid, stacklevel=_callers_level())
+        return self.resample(image, **{key: options.get(key, default) for key, default in valid.items()})
+
+    def resample(self, image: Tensor, resize: int | tuple[int, int] | None, **options: Any) -> tuple[Tensor, Tensor]:
+        """`image` (B, C, H, W) resized with every option of `resize_tensor`, and its scales (2,) float32."""
+        return resize_tensor(image, resize, **options)
 
     def check_image(self, image: Any) -> Tensor:
         """`image` as (B, C, H, W) on the model's device and of its dtype; InputError where it is no such thing."""
@@ -131,8 +165,7 @@ class Extractor(nn.Module):
             raise InputError(f"The image has shape {shape}, {image.shape[-3]} channels; give 1 or 3{hint}.")
         if not (image.is_floating_point() or image.dtype == torch.bool):
             raise InputError(f"The image has dtype {image.dtype}; give floating point in [0, 1]: image.float() / 255.")
-        reference = next(self.parameters(), torch.empty(0))
-        image = image.to(reference)
+        image = image.to(self.reference)
         lowest, highest = (value.item() for value in torch.aminmax(image))
         if not (math.isfinite(lowest) and math.isfinite(highest)):
             raise InputError("The image holds NaN or infinite values; give finite ones in [0, 1].")
@@ -156,6 +189,14 @@ class Extractor(nn.Module):
             if not fits or not ((size >= 1) & size.isfinite()).all():
                 raise InputError(f'data["image_size"] is {size!r}; give {len(image)} rows of width height, px.')
         return image.expand(-1, 3, -1, -1), size
+
+
+def _callers_level() -> int:
+    """The `stacklevel` for `warn_unknown`, called beside this, that points at the line outside of the package."""
+    frame, level = sys._getframe(1), 2
+    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in ("lightglue", "torch"):
+        frame, level = frame.f_back, level + 1
+    return level
 
 
 def stack_features(features: Sequence[Features]) -> Features:

@@ -20,6 +20,7 @@ from lightglue.extractors.base import (
     Weights,
     check_int,
     check_real,
+    full_precision,
     load_strictly,
     read_weights,
     stack_features,
@@ -78,6 +79,12 @@ class DISK(Extractor):
         load_strictly(self.model, read_weights(source, commercial_only=commercial_only), "DISK")
         self.eval()
 
+    @property
+    def reference(self) -> Tensor:
+        """A weight, whose device and dtype images get."""
+        return self.model.unet.first.conv.weight
+
+    @full_precision
     def forward(self, data: Mapping[str, Any]) -> Features:
         """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
 

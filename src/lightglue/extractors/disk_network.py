@@ -116,6 +116,11 @@ class UNet(nn.Module):
         )
         self.path_up = nn.ModuleList(UpBlock(up[i], down[4 - i], up[i + 1]) for i in range(4))
 
+    @property
+    def first(self) -> ConvBlock:
+        """The block that sees the image."""
+        return cast(ConvBlock, cast(nn.Sequential, self.path_down[0])[1])
+
 
 class Encoded(NamedTuple):
     """What goes into the last block."""

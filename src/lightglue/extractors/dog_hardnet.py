@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
-from lightglue.extractors.base import Extractor, Weights, load_strictly, read_weights, stack_features
+from torch import Tensor
+
+from lightglue.extractors.base import Extractor, Weights, full_precision, load_strictly, read_weights, stack_features
 from lightglue.extractors.dog import check_backend, detect
 from lightglue.extractors.grayscale import gray_images_in
 from lightglue.extractors.hardnet_network import HardNetNetwork
@@ -43,6 +45,12 @@ class DoGHardNet(SIFT):
         publish_keys(self)
         self.eval()  # batch statistics in place of the learned ones would silently spoil the result
 
+    @property
+    def reference(self) -> Tensor:
+        """A weight, whose device and dtype images get."""
+        return cast(Tensor, self.network.features[0].weight)
+
+    @full_precision
     def forward(self, data: Mapping[str, Any]) -> Features:
         """Features of a batch of images as from `SIFT.forward`, but for the descriptors (B, N, 128), of unit length."""
         image, image_size = gray_images_in(self, data)

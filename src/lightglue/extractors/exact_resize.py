@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightglue.resampling import blur_kernel
+
 __all__ = ["shrink_exactly"]
 
 
@@ -19,7 +21,8 @@ def shrink_exactly(image: Tensor, size: tuple[int, int]) -> Tensor:
     These are those of `kornia.geometry.transform.resize(..., antialias=True)`: the blur along x, then along y, its
     kernels computed in the image's dtype, then bilinear interpolation.
     """
-    along_y, along_x = (_gaussian(n, m, image) for n, m in zip(image.shape[-2:], size, strict=True))
+    kernels = [blur_kernel(n, m, image.dtype)[1].to(image) for n, m in zip(image.shape[-2:], size, strict=True)]
+    along_y, along_x = kernels
     pad_x, pad_y = len(along_x) // 2, len(along_y) // 2
     shrunk = []
     for own in image:  # image by image, since how many there are decides how torch rounds
@@ -29,14 +32,3 @@ def shrink_exactly(image: Tensor, size: tuple[int, int]) -> Tensor:
         four = F.pad(planes, (0, 0, 0, 0, 0, 4 - len(own))).contiguous(memory_format=torch.channels_last)
         shrunk.append(F.interpolate(four, size=size, mode="bilinear")[:, : len(own)])
     return torch.cat(shrunk).contiguous()
-
-
-def _gaussian(before: int, after: int, like: Tensor) -> Tensor:
-    """The kernel (T,) for an axis of `before` px that becomes one of `after` px; without effect if that is more."""
-    if before == 1:  # has nothing to be blurred with
-        return like.new_ones(1)
-    sigma = max((before / after - 1) / 2, 0.001)
-    radius = int(max(4 * sigma, 3)) // 2
-    offsets = torch.arange(-radius, radius + 1).to(like)
-    weights = torch.exp(-(offsets**2) / (2 * like.new_tensor(sigma) ** 2))
-    return weights / weights.sum()

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
-from lightglue.extractors.base import Extractor, stack_features
+from lightglue.extractors.base import Extractor, full_precision, stack_features
 from lightglue.extractors.dog import DogConfig, check_backend, detect, root_sift
 from lightglue.extractors.exact_resize import shrink_exactly
 from lightglue.extractors.grayscale import gray_images_in
+from lightglue.resampling import target_size
 from lightglue.types import Features
 
 __all__ = ["SIFT"]
@@ -41,16 +43,20 @@ class SIFT(Extractor):
         """`image` as (B, C, H, W) float32; InputError where it is no such thing."""
         return super().check_image(image).to(image.device)  # the base would leave it on the device of the weights
 
-    def resize(self, image: Tensor, preprocess: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """`image` (B, C, H, W) resized with `preprocess` over `preprocess_conf`, and its scales (2,) float32."""
-        resized, scales = super().resize(image, preprocess)
-        options = {"interpolation": "bilinear", "antialias": True, **self.preprocess_conf, **preprocess}
-        as_published = options["interpolation"] == "bilinear" and options["antialias"]
-        if as_published and not options.get("align_corners") and (scales < 1).any():
-            size = (resized.shape[-2], resized.shape[-1])
-            resized = shrink_exactly(image.float().cpu(), size).to(resized)  # a GPU may convolve with fewer bits
-        return resized, scales
+    def resample(self, image: Tensor, resize: int | tuple[int, int] | None, **options: Any) -> tuple[Tensor, Tensor]:
+        """`image` (B, C, H, W) resized with every option of `resize_tensor`, and its scales (2,) float32.
 
+        What the published package shrinks is shrunk to its last bit.
+        """
+        h, w = image.shape[-2:]
+        new_h, new_w = (h, w) if resize is None else target_size(h, w, resize, options["side"])
+        as_published = options["interpolation"] == "bilinear" and options["antialias"] and not options["align_corners"]
+        if not as_published or not (new_h < h or new_w < w):
+            return super().resample(image, resize, **options)
+        shrunk = shrink_exactly(image.float().cpu(), (new_h, new_w))  # a GPU may convolve with fewer bits
+        return shrunk.to(image), torch.tensor([new_w / w, new_h / h], device=image.device)
+
+    @full_precision
     def forward(self, data: Mapping[str, Any]) -> Features:
         """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
 

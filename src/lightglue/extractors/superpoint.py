@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,6 +19,7 @@ from lightglue.extractors.base import (
     Weights,
     check_int,
     check_real,
+    full_precision,
     load_strictly,
     read_weights,
     stack_features,
@@ -93,6 +94,12 @@ class SuperPoint(Extractor):
         publish_keys(self)
         self.eval()  # batch statistics in place of the learned ones would silently spoil the result
 
+    @property
+    def reference(self) -> Tensor:
+        """A weight, whose device and dtype images get."""
+        return cast(Tensor, self.network.get_submodule("conv1a").weight)
+
+    @full_precision
     def forward(self, data: Mapping[str, Any]) -> Features:
         """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
 
