@@ -17,7 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
 from lightglue._plotting import Array, to_array, to_pixels, to_points
 from lightglue.errors import InputError
@@ -87,7 +87,7 @@ def plot_match_summary(
     for i, (photo, place) in enumerate(zip(photos, places, strict=True)):
         _draw_photo(ax, photo, place)
         name = _printable(names[i], longest=int(place.width * unit / _letter_width(8)))
-        ax.text(place.x, place.y, name, fontsize=8, color=_GRAY, va="bottom", parse_math=False)
+        ax.text(place.x, place.y, name, fontsize=8, family=_families(), color=_GRAY, va="bottom", parse_math=False)
         placed = place.put(keypoints[i])
         unmatched = np.ones(len(placed), bool)
         unmatched[pairs[:, i]] = False
@@ -174,12 +174,32 @@ def _write_strip(figure: Figure, texts: Sequence[str]) -> None:
     y = 0.21 / height
     facts = "   ·   ".join(map(_printable, texts))
     size = np.clip(11 * (width - 2.2) / (len(facts) * _letter_width(11)), 5, 11)
-    figure.text(0.12 / width, y, facts, va="center", fontsize=size, color=_BLACK, parse_math=False)
+    figure.text(0.12 / width, y, facts, va="center", fontsize=size, family=_families(), color=_BLACK, parse_math=False)
     bar = figure.add_axes((1 - 1.5 / width, y - 0.05 / height, 1.1 / width, 0.1 / height))
     bar.imshow(np.linspace(0, 1, 256)[None], cmap=_SCORES, aspect="auto")
     bar.set_axis_off()
     for x, text, side in ((-0.05, "score  0", "right"), (1.05, "1", "left")):
         bar.text(x, 0.45, text, transform=bar.transAxes, ha=side, va="center", fontsize=9, color=_GRAY)
+
+
+# Families with Chinese, Japanese and Korean letters on the usual systems, for the names of files.
+_EASTERN = (
+    "Noto Sans CJK SC",
+    "Noto Sans SC",
+    "Source Han Sans SC",
+    "WenQuanYi Micro Hei",
+    "WenQuanYi Zen Hei",
+    "Microsoft YaHei",
+    "PingFang SC",
+    "Hiragino Sans GB",
+    "Arial Unicode MS",
+)
+
+
+def _families() -> list[str]:
+    """Font families to take letters from, in this order: Matplotlib's own, then an Eastern one where there is one."""
+    installed = set(fontManager.get_font_names())
+    return [FontProperties().get_name(), *[family for family in _EASTERN if family in installed][:1]]
 
 
 def _letter_width(fontsize: float) -> float:
@@ -188,10 +208,10 @@ def _letter_width(fontsize: float) -> float:
 
 
 def _printable(text: str, longest: int = 100) -> str:
-    """`text` on one line, not too long, with a square for each letter that the font does not have."""
+    """`text` on one line, not too long, with a square for each letter that no font has."""
     text = " ".join(str(text).split())
     if len(text) > longest:
         half = max(longest // 2, 2)
         text = f"{text[:half]}…{text[-half + 1 :]}"
-    font = get_font(findfont(FontProperties()))
-    return "".join(letter if font.get_char_index(ord(letter)) else "□" for letter in text)
+    fonts = [get_font(findfont(FontProperties(family=family))) for family in _families()]
+    return "".join(letter if any(f.get_char_index(ord(letter)) for f in fonts) else "□" for letter in text)
