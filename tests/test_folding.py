@@ -117,6 +117,10 @@ def test_a_hook_or_another_module_is_refused_rather_than_left_out():
     class Adapted(torch.nn.Linear):
         pass
 
+    matcher.transformers[2] = torch.nn.Identity()
+    with pytest.raises(InputError, match=r"transformers\[2\] has become a Identity"):
+        matcher(pair)
+    matcher = small_matcher()
     matcher.transformers[0].self_attn.Wqkv = Adapted(32, 96)
     with pytest.raises(InputError, match=r"transformers\[0\].self_attn.Wqkv has become a Adapted"):
         matcher(pair)

@@ -87,7 +87,7 @@ def test_the_warning_points_at_the_callers_line():
 def test_what_known_callers_pass_is_let_through(keyword):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        small_matcher(**{keyword: False})
+        assert getattr(small_matcher(**{keyword: False}).conf, keyword) is False
 
 
 @pytest.mark.parametrize(

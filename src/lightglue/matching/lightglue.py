@@ -286,7 +286,7 @@ def _read_weights(
     file = weight_files.FILES.get(str(source))
     if file is not None:
         return state, file.licence
-    description = checkpoint.read_description(Path(source))
+    description = checkpoint.read_description(Path(source).expanduser())
     if description is None:
         return state, None
     if features is not None and description.features not in (None, features):
@@ -300,7 +300,7 @@ def _read_weights(
 def _as_path(path: Any) -> Path:
     if not isinstance(path, (str, os.PathLike)):
         raise InputError(f"LightGlue: the path of a file must be a string or a Path, not {type(path).__name__}")
-    return Path(path)
+    return Path(path).expanduser()
 
 
 def _without_weights(config: LightGlueConfig) -> LightGlueConfig:

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightglue.errors import InputError
 from lightglue.matching import adaptive
 from lightglue.matching.assignment import Assignment, log_assignment, mutual_matches, streamed_matches
 from lightglue.matching.config import LightGlueConfig
@@ -217,8 +218,13 @@ class LightGlueNetwork(nn.Module):
         self.register_buffer("confidence_thresholds", torch.tensor(thresholds, dtype=torch.float32))
 
     def layers(self) -> list[TransformerLayer]:
-        """The transformer layers."""
-        return [layer for layer in self.transformers if isinstance(layer, TransformerLayer)]
+        """The transformer layers. Raises InputError where one has been replaced by something else."""
+        layers: list[TransformerLayer] = []
+        for index, layer in enumerate(self.transformers):
+            if not isinstance(layer, TransformerLayer):
+                raise InputError(f"LightGlue: transformers[{index}] has become a {type(layer).__name__}; put it back")
+            layers.append(layer)
+        return layers
 
     def assignment(self, index: int) -> MatchAssignment:
         """The head that assigns matches after the layer at `index`."""
