@@ -17,7 +17,7 @@ import typer
 
 from lightglue.cli.outputs import ENDINGS, MatchedPair, fault_of, write_all
 from lightglue.cli.weights import CommercialOnly
-from lightglue.errors import InputError, LightGlueError
+from lightglue.errors import ImageNotFoundError, InputError, LightGlueError
 from lightglue.options import nearest_name
 
 if TYPE_CHECKING:
@@ -134,6 +134,9 @@ def match(
     for i, path in enumerate(outputs):
         if fault := fault_of(path, (image0, image1), outputs[:i]):
             raise typer.BadParameter(fault, param_hint="--output")
+    for path in (image0, image1):
+        if not path.exists():  # before torch is loaded, which takes seconds
+            raise ImageNotFoundError(f"There is no image at {path}; check the path.")
     thresholds = {
         "filter_threshold": filter_threshold,
         "depth_confidence": depth_confidence,
