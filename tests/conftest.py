@@ -29,14 +29,18 @@ def _first_existing(*candidates: Path) -> Path:
     pytest.skip(f"{candidates[-1].name} is not in the project and the folder beside it is missing")
 
 
+def _arrays(path: Path) -> dict[str, Any]:
+    with np.load(path) as arrays:
+        return dict(arrays)
+
+
 @pytest.fixture(scope="session")
 def reference() -> Callable[[str], dict[str, Any]]:
     """`reference("aliked-n16_montmartre_0")`: the arrays that the published code gave."""
 
     def load(name: str) -> dict[str, Any]:
         path = _first_existing(INSIDE / f"{name}.npz", SHARED / "reference" / "outputs" / f"{name}.npz")
-        with np.load(path) as arrays:
-            return dict(arrays)
+        return _arrays(path)
 
     return load
 
@@ -58,7 +62,6 @@ def random_weights() -> Callable[[str], dict[str, Any]]:
 
     def load(name: str) -> dict[str, Any]:
         path = _first_existing(INSIDE / f"{name}.npz", SHARED / "reference" / "random_weights" / f"{name}.npz")
-        with np.load(path) as arrays:
-            return dict(arrays)
+        return _arrays(path)
 
     return load

@@ -462,8 +462,12 @@ def test_without_the_file_there_are_no_random_weights(tmp_path: Path, monkeypatc
 
 
 def test_the_readmes_import_line():
-    from lightglue import ALIKED, DISK, SIFT, DoGHardNet, LightGlue, SuperPoint  # noqa: F401
-    from lightglue.utils import load_image, rbd  # noqa: F401
+    from lightglue import ALIKED, DISK, SIFT, DoGHardNet, LightGlue, SuperPoint
+    from lightglue.utils import load_image, rbd
+
+    assert all(issubclass(c, torch.nn.Module) for c in (ALIKED, DISK, SIFT, DoGHardNet, LightGlue, SuperPoint))
+    assert callable(load_image)
+    assert rbd({"keypoints": [1]}) == {"keypoints": 1}
 
 
 def test_features_go_through_lightglue(image):

@@ -32,5 +32,7 @@ def keep_mask(
     width_confidence: float,
 ) -> Tensor:
     """(T,) bool: the tokens that stay. One is dropped only where it is both sure and unmatchable."""
-    keep = matchability > 1 - width_confidence
-    return keep if confidence is None else keep | (confidence <= threshold)
+    dropped = matchability <= 1 - width_confidence
+    if confidence is not None:
+        dropped &= confidence > threshold
+    return ~dropped
