@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from lightglue.errors import InputError
-from lightglue.matching import precision
 from lightglue.matching.attention import blocked_attention, choose_attention, fused_rows
 from lightglue.matching.folding import fold_layer
 from lightglue.matching.network import plain_attention
@@ -124,19 +123,3 @@ def test_a_hook_or_another_module_is_refused_rather_than_left_out():
     matcher.transformers[0].self_attn.Wqkv = Adapted(32, 96)
     with pytest.raises(InputError, match=r"transformers\[0\].self_attn.Wqkv has become a Adapted"):
         matcher(pair)
-
-
-@pytest.mark.parametrize(
-    ("device", "mp", "fast", "expected"),
-    [
-        ("cpu", False, True, None),
-        ("cpu", True, True, torch.bfloat16),
-        ("cpu", True, False, None),
-        ("cuda", True, False, torch.float16),
-        ("cuda", False, True, None),
-        ("mps", True, False, torch.float16),
-    ],
-)
-def test_reduced_precision_is_chosen_by_what_the_device_can_do(device, mp, fast, expected, monkeypatch):
-    monkeypatch.setattr(precision, "cpu_has_fast_bfloat16", lambda: fast)
-    assert precision.product_dtype(torch.device(device), mp) == expected
