@@ -23,8 +23,8 @@ from lightglue.matching.engine import EngineOptions, ImageTokens, PairResult, ma
 from lightglue.matching.folding import FoldCache
 from lightglue.matching.inputs import read_features
 from lightglue.matching.network import LightGlueNetwork
-from lightglue.precision import product_dtype
 from lightglue.options import build_config, nearest_name, warn_unknown
+from lightglue.precision import product_dtype
 from lightglue.types import Features, Matches
 
 __all__ = ["LightGlue"]
