@@ -1,10 +1,9 @@
-"""Options of the matcher: published names, defaults and behaviour; compile."""
+"""Options of the matcher: published names, defaults and behaviour."""
 
 from __future__ import annotations
 
 import copy
 import pickle
-import shutil
 import warnings
 from typing import ClassVar
 
@@ -225,34 +224,3 @@ def test_copies_match_alike_and_do_not_carry_derived_matrices(copy):
 def test_building_on_the_meta_device_is_refused():
     with pytest.raises(InputError, match="meta"), torch.device("meta"):
         LightGlue(features=None, weights=small_state(), **SMALL)
-
-
-@pytest.mark.parametrize("lengths", [[], [0], [-256], [256.0], ["256"]])
-def test_compile_refuses_lengths_that_are_none(lengths):
-    with pytest.raises(InputError, match="static_lengths"):
-        small_matcher().compile(static_lengths=lengths)
-
-
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # raised inside torch's compiler
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_layers_give_the_uncompiled_result_without_pruning():
-    options = {"n_layers": 2, "filter_threshold": 0.0, "depth_confidence": 0.4}
-    matcher, plain = small_matcher(**options), small_matcher(**options, width_confidence=-1)
-    matcher.compile(mode="default", static_lengths=[48, 32])
-    assert matcher.static_lengths == [32, 48]
-    for m, n in [(20, 25), (32, 1)]:
-        pair = {"image0": random_features(m, seed=m), "image1": random_features(n, seed=n + 1)}
-        found, expected = matcher(pair), plain(pair)
-        assert found["stop"] == expected["stop"]
-        assert torch.equal(found["matches0"], expected["matches0"])
-        torch.testing.assert_close(found["matching_scores0"], expected["matching_scores0"], atol=1e-5, rtol=0)
-        assert torch.equal(found["prune0"], expected["prune0"])
-
-
-def test_compiled_matchers_take_the_ordinary_path_where_no_length_fits():
-    matcher, plain = small_matcher(filter_threshold=0.0), small_matcher(filter_threshold=0.0)
-    matcher.compile(static_lengths=[8])
-    pairs = [(PAIR["image0"], PAIR["image1"]), (random_features(0), PAIR["image1"])]
-    for found, expected in zip(matcher.match(pairs), plain.match(pairs), strict=True):
-        assert torch.equal(found["matches0"], expected["matches0"])
-        assert torch.equal(found["prune0"], expected["prune0"])

@@ -187,10 +187,10 @@ class LightGlue(LightGlueNetwork):
         compiled = self._compiled
         padded = [compiled is not None and compiled.length_for(pair) is not None for pair in pairs]
         rest = [pair for pair, is_padded in zip(pairs, padded, strict=True) if not is_padded]
-        layers = self._folded.layers(self.layers(), products) if rest else []
+        layers = self._folded.layers(self.layers(), products)
         packed = iter([result for chunk in _chunks(rest) for result in match_packed(self, layers, chunk, options)])
         return [
-            match_padded(self, compiled, pair, options, products) if compiled and is_padded else next(packed)
+            match_padded(self, compiled, layers, pair, options) if compiled and is_padded else next(packed)
             for pair, is_padded in zip(pairs, padded, strict=True)
         ]
 
@@ -218,15 +218,21 @@ class LightGlue(LightGlueNetwork):
     def compile(
         self, mode: str = "reduce-overhead", static_lengths: Sequence[int] = (256, 512, 768, 1024, 1280, 1536)
     ) -> None:
-        """Run the layers through torch.compile, with images padded to the next of `static_lengths`.
+        """Run the layers through torch.compile, for pairs whose images both fit the longest of `static_lengths`.
 
-        As in the published code, pairs that fit are stopped early but not pruned; longer ones take the ordinary path.
-        Raises InputError.
+        On CUDA the images of a pair are padded to the next of these lengths, elsewhere the shorter to the longer one.
+        As in the published code, such pairs are stopped early but not pruned; others take the ordinary path.
+        mode: "default", "reduce-overhead" (CUDA graphs), "max-autotune" or "max-autotune-no-cudagraphs".
+
+        Code is built when it is first needed, in some 10 s, for two cases: images of equal and of unequal numbers of
+        keypoints. On a CPU there is nothing to gain (docs/performance.md). Copies of the matcher are not compiled.
+
+        Raises InputError; LightGlueError, here or at a match, where torch cannot compile.
         """
         lengths = list(static_lengths)
         if not lengths or not all(isinstance(n, int) and n > 0 for n in lengths):
             raise InputError(f"compile: static_lengths must be positive integers, not {static_lengths!r}")
-        self._compiled = compile_layers(self, mode, lengths)
+        self._compiled = compile_layers(mode, lengths)
 
     @property
     def static_lengths(self) -> list[int] | None:
