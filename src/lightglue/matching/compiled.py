@@ -112,7 +112,8 @@ def match_padded(
     m, n = packed.counts
     ledger = Ledger(packed, len(layers), replace(options, width_confidence=-1))
     x, rotation, mask = _pad(packed, length)
-    torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # what earlier pairs left in the CUDA graphs' memory may go
+    # CUDA graphs may overwrite what earlier pairs left in their memory; no result lies there.
+    torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
     for i, layer in enumerate(layers):
         x = _run(compiled.layer, layer, x, rotation, mask, options.attention_dtype)
         if i < len(layers) - 1 and options.depth_confidence > 0:

@@ -224,8 +224,8 @@ class LightGlue(LightGlueNetwork):
         As in the published code, such pairs are stopped early but not pruned; others take the ordinary path.
         mode: "default", "reduce-overhead" (CUDA graphs), "max-autotune" or "max-autotune-no-cudagraphs".
 
-        Code is built when it is first needed, in some 10 s, for two cases: images of equal and of unequal numbers of
-        keypoints. On a CPU there is nothing to gain (docs/performance.md). Copies of the matcher are not compiled.
+        Code is built when it is first needed, in some 10 s, for two cases: pairs with and without padding. On a CPU it
+        saves at most a tenth, less than pruning does. Copies of the matcher are not compiled.
 
         Raises InputError; LightGlueError, here or at a match, where torch cannot compile.
         """
