@@ -78,7 +78,7 @@ def test_a_long_list_is_cut_into_bounded_batches_without_a_trace(monkeypatch):
     matcher = small_matcher(filter_threshold=0.0)
     pairs = [(random_features(10 + i, seed=i), random_features(30 - i, seed=50 + i)) for i in range(8)]
     whole = matcher.match(pairs)
-    monkeypatch.setattr(lightglue_module, "MAX_PACKED_ROWS", 90)
+    monkeypatch.setattr(lightglue_module, "PACKED_ROWS_CPU", 90)
     for cut, uncut in zip(matcher.match(pairs), whole, strict=True):
         assert_same(cut, uncut)
 
@@ -115,7 +115,7 @@ def test_the_packed_pass_equals_the_readable_network(m, n):
 
 
 def test_packing_keeps_enough_rows_for_even_rounding():
-    packed = PackedPairs(torch.rand(40, 4), torch.rand(2, 40, 1), torch.arange(40), (20, 20), (0,))
+    packed = PackedPairs(torch.rand(40, 4), torch.rand(40, 2, dtype=torch.complex64), torch.arange(40), (20, 20), (0,))
     few = packed.select(torch.tensor([3, 25]), [1, 1], [0])
     assert len(few.tokens) == MIN_ROWS
     assert torch.equal(few.tokens[:2], packed.tokens[[3, 25]])

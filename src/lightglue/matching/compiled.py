@@ -25,7 +25,7 @@ class CompiledLayers(NamedTuple):
 
     def length_for(self, pair: tuple[ImageTokens, ImageTokens]) -> int | None:
         """The shortest length that both images fit into; None where there is none or an image has no keypoints."""
-        sizes = [len(image.positions) for image in pair]
+        sizes = [len(image.tokens) for image in pair]
         fitting = [length for length in self.static_lengths if length >= max(sizes)]
         return fitting[0] if fitting and min(sizes) > 0 else None
 
@@ -46,13 +46,14 @@ def match_padded(
     """Match one pair with early stopping and, as in the published code, without pruning."""
     length = compiled.length_for(pair)
     assert length is not None, "the caller asks length_for first"
-    packed = pack(network, [pair])
+    packed = pack([pair])
     places = packed.slices()
     n_keypoints = sum(packed.counts)
     ledger = Ledger(packed, len(network.transformers), replace(options, width_confidence=-1))
 
     x0, x1 = (_padded(packed.tokens[place], length) for place in places)
-    rotation0, rotation1 = (_padded(packed.rotation[:, place, 0], length) for place in places)
+    rotation = torch.stack((packed.rotation.real, packed.rotation.imag))
+    rotation0, rotation1 = (_padded(rotation[:, place], length) for place in places)
     mask0, mask1 = (torch.arange(length, device=x0.device)[None] < count for count in packed.counts)
     m, n = packed.counts
     last = len(network.transformers) - 1

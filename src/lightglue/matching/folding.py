@@ -5,11 +5,10 @@ Three things are folded (none changes the checkpoint's format):
 - The projection after attention is linear and so is the first layer of the MLP that follows; their product is taken
   once, in float64, and the MLP reads the attended values directly.
 - The outputs of the projection before attention are reordered: queries, keys and values each in one piece, head by
-  head, and within a head the first of each rotated pair of channels before the second. A permutation that queries
-  and keys share leaves their products as they are.
+  head. A rotated pair of channels stays side by side, as the real and the imaginary part of a number.
 - In cross-attention, both projections become one.
 
-Shapes: d width of the transformer, e width of a head, R rows.
+Shapes: d width of the transformer, h heads of width e, R rows.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from lightglue.errors import InputError
 from lightglue.matching.network import CrossAttention, SelfAttention, TransformerLayer
 
-__all__ = ["FoldCache", "FoldedBlock", "FoldedLayer", "fold_layer", "rotate_halves"]
+__all__ = ["FoldCache", "FoldedBlock", "FoldedLayer", "fold_layer"]
 
 # Every so many elements of a parameter are compared to notice a change that torch does not count (`.data`, inference
 # tensors): few enough to cost nothing, close enough to meet each row of a matrix.
@@ -43,45 +42,39 @@ class FoldedBlock:
     heads: int
     project: Tensor  # (k d, d): queries, keys and values, or shared queries and values
     project_bias: Tensor  # (k d,)
-    from_token: Tensor  # (2 d, d) first MLP layer, from the token
-    from_context: Tensor  # (2 d, d) first MLP layer, from the attended values
-    hidden_bias: Tensor  # (2 d,)
+    first: Tensor  # (2 d, 2 d) first MLP layer, from the token and the attended values
+    first_bias: Tensor  # (2 d,)
     norm_weight: Tensor  # (2 d,)
     norm_bias: Tensor  # (2 d,)
     norm_eps: float
-    out: Tensor  # (d, 2 d) last MLP layer
-    out_bias: Tensor  # (d,)
+    last: Tensor  # (d, 2 d) last MLP layer
+    last_bias: Tensor  # (d,)
 
-    def projections(self, x: Tensor) -> list[Tensor]:
-        """(R, d) in the products' dtype -> k tensors (R, h, e), views of one."""
+    def projections(self, x: Tensor) -> Tensor:
+        """(R, d) in the products' dtype -> (R, k, h, e)."""
         rows = F.linear(x, self.project, self.project_bias)
-        parts = rows.view(len(x), -1, x.shape[1]).unbind(1)
-        return [part.unflatten(-1, (self.heads, -1)) for part in parts]  # type: ignore[no-untyped-call]
+        return rows.view(len(x), -1, self.heads, x.shape[1] // self.heads)
 
-    def update(self, x: Tensor, x_in: Tensor, context: Tensor) -> Tensor:
-        """(R, d) residual stream, the same in the products' dtype, attended values -> (R, d) updated stream."""
-        hidden = F.linear(x_in, self.from_token, self.hidden_bias)
-        hidden.addmm_(context, self.from_context.T)
+    def update(self, x: Tensor, joined: Tensor) -> None:
+        """Add the MLP's output to the residual stream `x` (R, d), in place.
+
+        joined: (R, 2 d) token and attended values, in the products' dtype.
+        """
+        hidden = F.linear(joined, self.first, self.first_bias)
         hidden = F.layer_norm(hidden, self.norm_weight.shape, self.norm_weight, self.norm_bias, self.norm_eps)
-        return x + F.linear(F.gelu(hidden), self.out, self.out_bias)
+        torch.ops.aten.gelu_(hidden)
+        if x.dtype == hidden.dtype:
+            x.add_(self.last_bias).addmm_(hidden, self.last.T)
+        else:
+            x.add_(F.linear(hidden, self.last, self.last_bias))
 
 
 @dataclass(frozen=True)
 class FoldedLayer:
-    """Self-attention, then cross-attention."""
+    """Self-attention in each image, then cross-attention between the two of a pair."""
 
     self_attn: FoldedBlock
     cross_attn: FoldedBlock
-
-
-def rotate_halves(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn pairs of channels by their angles. x: (R, h, e), the pairs' first channels before their second.
-
-    rotation: (2, R, 1, e / 2) cosines and sines.
-    """
-    cos, sin = rotation
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
 
 
 def fold_layer(layer: TransformerLayer, dtype: torch.dtype) -> FoldedLayer:
@@ -102,10 +95,8 @@ def fold_layer(layer: TransformerLayer, dtype: torch.dtype) -> FoldedLayer:
 
 def _split_order(d: int, heads: int) -> Tensor:
     """(3 d,) where each output of the folded projection stands in the checkpoint's Wqkv."""
-    # The checkpoint's order is (head, pair, first|second, q|k|v).
-    places = torch.arange(3 * d).view(heads, -1, 2, 3)
-    queries, keys = (places[..., i].transpose(1, 2).flatten() for i in (0, 1))  # (head, first|second, pair)
-    return torch.cat((queries, keys, places[..., 2].flatten()))
+    places = torch.arange(3 * d).view(heads, -1, 3)  # the checkpoint's order is (head, channel, q|k|v)
+    return places.permute(2, 0, 1).flatten()
 
 
 def _fold(
@@ -117,7 +108,7 @@ def _fold(
     assert isinstance(norm, nn.LayerNorm)
     from_token, from_message = first.weight.double().tensor_split(2, 1)
     from_context = from_message @ out_proj.weight.double()
-    hidden_bias = first.bias.double() + from_message @ out_proj.bias.double()
+    first_bias = first.bias.double() + from_message @ out_proj.bias.double()
 
     def cast(parameter: Tensor) -> Tensor:
         return parameter.detach().to(dtype).contiguous()
@@ -126,14 +117,13 @@ def _fold(
         heads=block.heads,
         project=cast(project),
         project_bias=cast(bias),
-        from_token=cast(from_token),
-        from_context=cast(from_context),
-        hidden_bias=cast(hidden_bias),
+        first=cast(torch.cat((from_token, from_context), 1)),
+        first_bias=cast(first_bias),
         norm_weight=cast(norm.weight),
         norm_bias=cast(norm.bias),
         norm_eps=norm.eps,
-        out=cast(last.weight),
-        out_bias=cast(last.bias),
+        last=cast(last.weight),
+        last_bias=cast(last.bias),
     )
 
 

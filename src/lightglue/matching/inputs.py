@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightglue.errors import InputError
 from lightglue.matching.config import LightGlueConfig
-from lightglue.matching.engine import ImageTokens
+from lightglue.matching.engine import ImageKeypoints
 
 __all__ = ["normalize_keypoints", "read_features"]
 
@@ -25,7 +25,7 @@ def normalize_keypoints(keypoints: Tensor, size: Tensor) -> Tensor:
     return (keypoints - centre[..., None, :]) / centre.amax(-1)[..., None, None]
 
 
-def read_features(data: Any, name: str, config: LightGlueConfig, like: Tensor) -> list[ImageTokens]:
+def read_features(data: Any, name: str, config: LightGlueConfig, like: Tensor) -> list[ImageKeypoints]:
     """The B images of a published features dictionary, checked, in the dtype of `like` and on its device.
 
     name: what the user calls this dictionary, for the errors. Raises InputError.
@@ -44,7 +44,7 @@ def read_features(data: Any, name: str, config: LightGlueConfig, like: Tensor) -
         extra = [_per_keypoint(data, name, key, keypoints, like) for key in ("scales", "oris")]
         positions = torch.cat((positions, torch.stack(extra, -1)), -1)
     _check_finite(name, keypoints=keypoints, descriptors=descriptors, positions=positions)
-    return [ImageTokens(p, d) for p, d in zip(positions, descriptors, strict=True)]
+    return [ImageKeypoints(p, d) for p, d in zip(positions, descriptors, strict=True)]
 
 
 def _tensor(data: Mapping[str, Any], name: str, key: str, like: Tensor) -> Tensor:
