@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightglue.containers import batch_to_device
+from lightglue.matching import assignment
 from lightglue.matching import lightglue as lightglue_module
-from lightglue.matching import network
 from lightglue.matching.inputs import normalize_keypoints
 from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.packing import MIN_ROWS, PackedPairs
@@ -137,10 +138,26 @@ def test_batches_on_cuda_match_as_each_alone_but_for_rounding(options, reference
             assert (batched["matches0"] == alone["matches0"]).float().mean() > 0.99
 
 
-def test_many_keypoints_are_assigned_in_blocks_with_the_same_matches(monkeypatch):
-    matcher = small_matcher(filter_threshold=0.0)
-    pair = {"image0": random_features(80, seed=1), "image1": random_features(70, seed=2)}
-    dense = matcher(pair)
-    monkeypatch.setattr(network, "DENSE_LIMIT", 0)
-    monkeypatch.setattr(network, "log_assignment", None)  # the matrix is not even made
-    assert_same(matcher(pair), dense)
+class LargestTensor(TorchDispatchMode):
+    """Notes the most elements that any operation's result has."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+def test_the_matrix_of_many_keypoints_is_never_held(monkeypatch):
+    matcher = small_matcher(filter_threshold=0.0, n_layers=1)
+    pair = {"image0": random_features(800, seed=1), "image1": random_features(700, seed=2)}
+    with LargestTensor() as dense:
+        expected = matcher(pair)
+    monkeypatch.setattr(assignment, "KEEP_LIMIT", 0)
+    monkeypatch.setattr(assignment, "CPU_BLOCK", 0)
+    with LargestTensor() as blocked:
+        assert_same(matcher(pair), expected)
+    assert dense.elements == 800 * 700
+    assert blocked.elements == max(128 * 700, 1500 * 96)  # a block of similarities; queries, keys and values

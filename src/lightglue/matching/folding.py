@@ -28,8 +28,8 @@ from lightglue.matching.network import CrossAttention, SelfAttention, Transforme
 __all__ = ["FoldCache", "FoldedBlock", "FoldedLayer", "fold_layer"]
 
 # Every so many elements of a parameter are compared to notice a change that torch does not count (`.data`, inference
-# tensors): few enough to cost nothing, close enough to meet each row of a matrix.
-SAMPLE_STRIDE = 61
+# tensors): few enough to cost nothing, as each is read from memory that is not in the cache.
+SAMPLE_STRIDE = 997
 
 # Modules whose parameters say all that they do.
 PLAIN_MODULES = (TransformerLayer, SelfAttention, CrossAttention, nn.Linear, nn.LayerNorm, nn.GELU, nn.Sequential)
@@ -132,33 +132,37 @@ class FoldCache:
 
     def __init__(self) -> None:
         self._key: tuple[Any, ...] = ()
-        self._sample = torch.empty(0)
+        self._samples: list[Tensor] = []  # views of the parameters
+        self._values = torch.empty(0)  # what they held
         self._layers: list[FoldedLayer] = []
 
     def layers(self, layers: Sequence[TransformerLayer], dtype: torch.dtype) -> list[FoldedLayer]:
         """The layers folded in `dtype`. Raises InputError where a module was replaced or given a hook."""
         for index, layer in enumerate(layers):
             _check_plain(layer, f"transformers[{index}]")
-        parameters = [parameter.detach() for layer in layers for parameter in layer.parameters()]
-        versions = (0 if p.is_inference() else p._version for p in parameters)
-        key = (dtype, parameters[0].dtype, parameters[0].device, *versions)
-        sample = torch.cat([p.flatten()[::SAMPLE_STRIDE] for p in parameters])
-        if key != self._key or not torch.equal(sample, self._sample):
+        parameters = [parameter for layer in layers for parameter in layer.parameters()]
+        states = ((p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters)
+        key = (dtype, parameters[0].dtype, parameters[0].device, *states)
+        if key != self._key or not torch.equal(torch.cat(self._samples), self._values):
             self._layers = [fold_layer(layer, dtype) for layer in layers]
-            self._key, self._sample = key, sample
+            self._samples = [p.detach().flatten()[::SAMPLE_STRIDE] for p in parameters]
+            self._key, self._values = key, torch.cat(self._samples)
         return self._layers
 
 
 def _check_plain(layer: TransformerLayer, name: str) -> None:
     """Refuse what the folded layers would silently leave out."""
-    for path, module in layer.named_modules(prefix=name):
-        if type_before_parametrizations(module) not in PLAIN_MODULES:
+    for module in layer.modules():
+        plain = type_before_parametrizations(module) in PLAIN_MODULES
+        if plain and not module._forward_hooks and not module._forward_pre_hooks:
+            continue
+        path = next(path for path, other in layer.named_modules(prefix=name) if other is module)
+        if not plain:
             raise InputError(
                 f"LightGlue: {path} has become a {type(module).__name__}; matching reads the parameters of the "
                 "original modules, so merge the change into their weights"
             )
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise InputError(
-                f"LightGlue: {path} has a forward hook, which matching would not call; remove it, or run the layers "
-                "one by one with matcher.reference() or matcher.transformers[i](...)"
-            )
+        raise InputError(
+            f"LightGlue: {path} has a forward hook, which matching would not call; remove it, or run the layers "
+            "one by one with matcher.reference() or matcher.transformers[i](...)"
+        )
