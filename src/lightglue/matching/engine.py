@@ -13,7 +13,7 @@ from lightglue.matching import adaptive
 from lightglue.matching.assignment import Assignment
 from lightglue.matching.folding import FoldedLayer
 from lightglue.matching.network import LightGlueNetwork
-from lightglue.matching.packing import MIN_ROWS, PackedPairs, kept_rows, run_layer
+from lightglue.matching.packing import MIN_ROWS, PackedPairs, Workspace, kept_rows, run_layer
 
 __all__ = ["EngineOptions", "ImageKeypoints", "ImageTokens", "PairResult", "embed", "match_packed", "pack"]
 
@@ -137,11 +137,12 @@ def match_packed(
     packed = pack(pairs)
     n_layers = len(layers)
     ledger = Ledger(packed, n_layers, options)
+    workspace = Workspace(packed, layers[0].self_attn.project.dtype)
     for i, layer in enumerate(layers):
         packed = _drop_empty(packed, ledger, stop=i + 1)
         if not packed.pairs:
             break
-        run_layer(layer, packed, options.attention_dtype)
+        run_layer(layer, packed, workspace, options.attention_dtype)
         if i < n_layers - 1:
             packed = _adapt(network, packed, ledger, i)
     _finish_pairs(network, packed, ledger, range(len(packed.pairs)), n_layers - 1)

@@ -50,23 +50,23 @@ class FoldedBlock:
     last: Tensor  # (d, 2 d) last MLP layer
     last_bias: Tensor  # (d,)
 
-    def projections(self, x: Tensor) -> Tensor:
-        """(R, d) in the products' dtype -> (R, k, h, e)."""
-        rows = F.linear(x, self.project, self.project_bias)
-        return rows.view(len(x), -1, self.heads, x.shape[1] // self.heads)
+    def projections(self, x: Tensor, out: Tensor) -> Tensor:
+        """(R, d) in the products' dtype -> (R, k, h, e), which is a view of `out`, (R, k d)."""
+        torch.addmm(self.project_bias, x, self.project.T, out=out)
+        return out.view(len(x), -1, self.heads, x.shape[1] // self.heads)
 
-    def update(self, x: Tensor, joined: Tensor) -> None:
+    def update(self, x: Tensor, joined: Tensor, hidden: Tensor) -> None:
         """Add the MLP's output to the residual stream `x` (R, d), in place.
 
-        joined: (R, 2 d) token and attended values, in the products' dtype.
+        joined: (R, 2 d) token and attended values, in the products' dtype; hidden: memory of the same shape.
         """
-        hidden = F.linear(joined, self.first, self.first_bias)
-        hidden = F.layer_norm(hidden, self.norm_weight.shape, self.norm_weight, self.norm_bias, self.norm_eps)
-        torch.ops.aten.gelu_(hidden)
-        if x.dtype == hidden.dtype:
-            x.add_(self.last_bias).addmm_(hidden, self.last.T)
+        torch.addmm(self.first_bias, joined, self.first.T, out=hidden)
+        normed = F.layer_norm(hidden, self.norm_weight.shape, self.norm_weight, self.norm_bias, self.norm_eps)
+        torch.ops.aten.gelu_(normed)
+        if x.dtype == normed.dtype:
+            x.add_(self.last_bias).addmm_(normed, self.last.T)
         else:
-            x.add_(F.linear(hidden, self.last, self.last_bias))
+            x.add_(F.linear(normed, self.last, self.last_bias))
 
 
 @dataclass(frozen=True)
