@@ -9,7 +9,7 @@ import torch
 
 from lightglue.matching import assignment
 from lightglue.matching.adaptive import confidence_threshold, keep_mask, should_stop
-from lightglue.matching.assignment import log_assignment, mutual_matches, streamed_matches
+from lightglue.matching.assignment import blocked_matches, log_assignment, mutual_matches
 
 
 def test_early_layers_must_be_surer():
@@ -64,23 +64,30 @@ def test_equal_scores_match_by_position():
     assert mutual_matches(torch.zeros(2, 2), 0.1).matches0.tolist() == [0, -1]
 
 
-@pytest.mark.parametrize("block", [1, 7, 50, 10_000])
+def cut_into_rows(monkeypatch, rows):
+    monkeypatch.setattr(assignment, "CPU_ROWS", rows)
+    monkeypatch.setattr(assignment, "CPU_BLOCK", 0)
+
+
+@pytest.mark.parametrize("keep_limit", [0, 10_000])
+@pytest.mark.parametrize("rows", [1, 2, 7, 10_000])
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (1, 40), (40, 1), (33, 57)])
-def test_streaming_gives_the_dense_matches(m, n, block, monkeypatch):
+def test_blocks_give_the_dense_matches(m, n, rows, keep_limit, monkeypatch):
     g = torch.Generator().manual_seed(m * n)
     a, b = torch.randn(m, 8, generator=g), torch.randn(n, 8, generator=g)
     z0, z1 = torch.randn(m, generator=g), torch.randn(n, generator=g)
     dense = mutual_matches(log_assignment(a @ b.T, z0, z1), 0.01)
-    monkeypatch.setattr(assignment, "BLOCK", block)
-    streamed = streamed_matches(a, b, z0, z1, 0.01)
-    assert torch.equal(streamed.matches0, dense.matches0)
-    assert torch.equal(streamed.matches1, dense.matches1)
-    torch.testing.assert_close(streamed.scores0, dense.scores0, atol=1e-6, rtol=1e-5)
-    torch.testing.assert_close(streamed.scores1, dense.scores1, atol=1e-6, rtol=1e-5)
+    cut_into_rows(monkeypatch, rows)
+    monkeypatch.setattr(assignment, "KEEP_LIMIT", keep_limit)
+    blocked = blocked_matches(a, b, z0, z1, 0.01)
+    assert torch.equal(blocked.matches0, dense.matches0)
+    assert torch.equal(blocked.matches1, dense.matches1)
+    torch.testing.assert_close(blocked.scores0, dense.scores0, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(blocked.scores1, dense.scores1, atol=1e-6, rtol=1e-5)
 
 
-def test_streaming_too_takes_the_first_of_equal_scores(monkeypatch):
-    monkeypatch.setattr(assignment, "BLOCK", 2)
-    found = streamed_matches(torch.ones(4, 3), torch.ones(2, 3), torch.zeros(4), torch.zeros(2), 0.0)
+def test_blocks_too_take_the_first_of_equal_scores(monkeypatch):
+    cut_into_rows(monkeypatch, 1)
+    found = blocked_matches(torch.ones(4, 3), torch.ones(2, 3), torch.zeros(4), torch.zeros(2), 0.0)
     assert found.matches0.tolist() == [0, -1, -1, -1]
     assert found.matches1.tolist() == [0, -1]

@@ -19,7 +19,7 @@ from lightglue.errors import InputError, LightGlueError
 from lightglue.matching.compiled import MODES, padded_layer, padded_length
 from lightglue.matching.folding import fold_layer
 from lightglue.matching.lightglue import LightGlue
-from lightglue.matching.packing import PackedPairs, run_layer
+from lightglue.matching.packing import PackedPairs, Workspace, run_layer
 from matching_support import random_features, small_matcher, small_state
 
 # Raised inside torch's compiler.
@@ -84,18 +84,19 @@ def test_the_padded_layer_equals_the_packed_layer(counts, dtype):
     matcher = small_matcher()
     folded = fold_layer(matcher.layers()[0], dtype)
     x = torch.full((2, 30, 32), 1e3)  # what stands in the padding does not matter
-    rotation = torch.ones(2, 2, 30, 1, 8)
+    rotation = torch.ones(2, 2, 30, 8)
     mask = torch.arange(30) < torch.tensor(counts)[:, None]
     with torch.no_grad():
-        packed = PackedPairs(tokens, matcher.posenc(positions).unsqueeze(2), torch.arange(m + n), counts, (0,))
+        angles = matcher.posenc(positions)
+        packed = PackedPairs(tokens.clone(), torch.complex(*angles), torch.arange(m + n), counts, (0,))
         for i, place in enumerate(packed.slices()):
-            x[i, : counts[i]], rotation[:, i, : counts[i]] = tokens[place], packed.rotation[:, place]
-        expected = run_layer(folded, packed, dtype).tokens
+            x[i, : counts[i]], rotation[:, i, : counts[i]] = tokens[place], angles[:, place]
+        run_layer(folded, packed, Workspace(packed, dtype), dtype)
         found = padded_layer(folded, x, rotation, None if m == n else mask, dtype)
     assert found.dtype == torch.float32, "the residual stream keeps its precision"
     atol = 2e-6 if dtype == torch.float32 else 0.05
-    torch.testing.assert_close(found[mask], expected, atol=atol, rtol=0)
-    assert (expected - tokens).abs().max() > 10 * atol, "the layer should have done something"
+    torch.testing.assert_close(found[mask], packed.tokens, atol=atol, rtol=0)
+    assert (packed.tokens - tokens).abs().max() > 10 * atol, "the layer should have done something"
 
 
 @pytest.mark.parametrize("depth_confidence", [-1, 0.4, 0.95])

@@ -9,7 +9,7 @@ from lightglue.errors import InputError
 from lightglue.matching.attention import blocked_attention, choose_attention, fused_rows
 from lightglue.matching.folding import fold_layer
 from lightglue.matching.network import plain_attention
-from lightglue.matching.packing import PackedPairs, run_layer
+from lightglue.matching.packing import PackedPairs, Workspace, run_layer
 from matching_support import random_features, small_matcher
 
 POSITIONS = torch.rand(50, 2, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -21,7 +21,7 @@ def packed() -> tuple[torch.Tensor, PackedPairs]:
     matcher = small_matcher()
     with torch.no_grad():
         rotation = matcher.posenc(POSITIONS)
-    return rotation, PackedPairs(TOKENS, rotation.unsqueeze(2), torch.arange(50), (20, 30), (0,))
+    return rotation, PackedPairs(TOKENS.clone(), torch.complex(*rotation), torch.arange(50), (20, 30), (0,))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -30,7 +30,8 @@ def test_a_folded_layer_equals_the_layer(dtype):
     rotation, pair = packed()
     with torch.no_grad():
         expected = torch.cat(layer(TOKENS[:20], TOKENS[20:], rotation[:, :20], rotation[:, 20:]))
-        found = run_layer(fold_layer(layer, dtype), pair, dtype).tokens
+        run_layer(fold_layer(layer, dtype), pair, Workspace(pair, dtype), dtype)
+    found = pair.tokens
     assert found.dtype == torch.float32, "the residual stream keeps its precision"
     atol = 2e-6 if dtype == torch.float32 else 0.05
     torch.testing.assert_close(found, expected, atol=atol, rtol=0)
@@ -40,10 +41,11 @@ def test_a_folded_layer_equals_the_layer(dtype):
 def test_half_precision_attention_alone_is_close():
     """As on CUDA with flash=True: float16 attention inside a float32 network."""
     layer = small_matcher().layers()[0]
-    _, pair = packed()
+    (_, one), (_, other) = packed(), packed()
     with torch.no_grad():
-        exact = run_layer(fold_layer(layer, torch.float32), pair, torch.float32).tokens
-        half = run_layer(fold_layer(layer, torch.float32), pair, torch.float16).tokens
+        run_layer(fold_layer(layer, torch.float32), one, Workspace(one, torch.float32), torch.float32)
+        run_layer(fold_layer(layer, torch.float32), other, Workspace(other, torch.float32), torch.float16)
+    exact, half = one.tokens, other.tokens
     torch.testing.assert_close(half, exact, atol=2e-3, rtol=0)
     assert not torch.equal(half, exact)
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightglue.containers import batch_to_device
+from lightglue.matching import assignment
 from lightglue.matching import lightglue as lightglue_module
-from lightglue.matching import network
 from lightglue.matching.inputs import normalize_keypoints
 from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.packing import MIN_ROWS, PackedPairs
@@ -78,7 +79,7 @@ def test_a_long_list_is_cut_into_bounded_batches_without_a_trace(monkeypatch):
     matcher = small_matcher(filter_threshold=0.0)
     pairs = [(random_features(10 + i, seed=i), random_features(30 - i, seed=50 + i)) for i in range(8)]
     whole = matcher.match(pairs)
-    monkeypatch.setattr(lightglue_module, "MAX_PACKED_ROWS", 90)
+    monkeypatch.setattr(lightglue_module, "PACKED_ROWS_CPU", 90)
     for cut, uncut in zip(matcher.match(pairs), whole, strict=True):
         assert_same(cut, uncut)
 
@@ -115,7 +116,7 @@ def test_the_packed_pass_equals_the_readable_network(m, n):
 
 
 def test_packing_keeps_enough_rows_for_even_rounding():
-    packed = PackedPairs(torch.rand(40, 4), torch.rand(2, 40, 1), torch.arange(40), (20, 20), (0,))
+    packed = PackedPairs(torch.rand(40, 4), torch.rand(40, 2, dtype=torch.complex64), torch.arange(40), (20, 20), (0,))
     few = packed.select(torch.tensor([3, 25]), [1, 1], [0])
     assert len(few.tokens) == MIN_ROWS
     assert torch.equal(few.tokens[:2], packed.tokens[[3, 25]])
@@ -137,10 +138,26 @@ def test_batches_on_cuda_match_as_each_alone_but_for_rounding(options, reference
             assert (batched["matches0"] == alone["matches0"]).float().mean() > 0.99
 
 
-def test_many_keypoints_are_assigned_in_blocks_with_the_same_matches(monkeypatch):
-    matcher = small_matcher(filter_threshold=0.0)
-    pair = {"image0": random_features(80, seed=1), "image1": random_features(70, seed=2)}
-    dense = matcher(pair)
-    monkeypatch.setattr(network, "DENSE_LIMIT", 0)
-    monkeypatch.setattr(network, "log_assignment", None)  # the matrix is not even made
-    assert_same(matcher(pair), dense)
+class LargestTensor(TorchDispatchMode):
+    """Notes the most elements that any operation's result has."""
+
+    elements = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.elements = max(self.elements, result.numel())
+        return result
+
+
+def test_the_matrix_of_many_keypoints_is_never_held(monkeypatch):
+    matcher = small_matcher(filter_threshold=0.0, n_layers=1)
+    pair = {"image0": random_features(800, seed=1), "image1": random_features(700, seed=2)}
+    with LargestTensor() as dense:
+        expected = matcher(pair)
+    monkeypatch.setattr(assignment, "KEEP_LIMIT", 0)
+    monkeypatch.setattr(assignment, "CPU_BLOCK", 0)
+    with LargestTensor() as blocked:
+        assert_same(matcher(pair), expected)
+    assert dense.elements == 800 * 700
+    assert blocked.elements == max(128 * 700, 1500 * 96)  # a block of similarities; queries, keys and values

@@ -1,22 +1,95 @@
-"""Attention of one image's rows to another's, through the fastest kernel of the device.
+"""Attention of packed images, each to itself or to its partner, through the fastest kernel of the device.
 
-All take queries (M, h, e), keys and values (N, h, e), as views of packed rows, and give (M, h, e). The definition is
+Queries, keys and values are (R, h, e): R packed rows (`packing.py`), h heads of width e. The definition is
 `plain_attention` in `network.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import accumulate
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["RowAttention", "blocked_attention", "choose_attention", "fused_rows"]
+varlen_attn: Callable[..., Any] | None
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # torch before 2.10
+    varlen_attn = None
 
+__all__ = ["RowAttention", "Segments", "attend", "blocked_attention", "choose_attention", "fused_rows"]
+
+# queries (M, h, e), keys and values (N, h, e), as views of packed rows -> (M, h, e)
 RowAttention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 BLOCK = 256  # query rows whose similarities are held at once: they should stay in the cache
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Which packed rows are which image: image 0 and image 1 of the first pair, then of the second, and so on."""
+
+    counts: tuple[int, ...]  # 2 P numbers of rows
+
+    @cached_property
+    def slices(self) -> list[slice]:
+        """The rows of each image."""
+        ends = list(accumulate(self.counts))
+        return [slice(end - count, end) for count, end in zip(self.counts, ends, strict=True)]
+
+    def bounds(self, device: torch.device) -> Tensor:
+        """(2 P + 1,) int32: where each image begins, and the end of the last."""
+        return torch.tensor([0, *accumulate(self.counts)], dtype=torch.int32, device=device)
+
+    def partners(self) -> Segments:
+        """The images of each pair in the other order."""
+        return Segments(tuple(self.counts[i ^ 1] for i in range(len(self.counts))))
+
+    def partner_rows(self, device: torch.device) -> Tensor:
+        """(sum of counts,) int64: the rows in the order of `partners`."""
+        rows = [torch.arange(own.start, own.stop) for own in self.slices]
+        return torch.cat([rows[i ^ 1] for i in range(len(rows))]).to(device)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, segments: Segments, cross: bool, out: Tensor) -> None:
+    """Each image's attended values into its rows of `out`, (R, d): of itself, or with `cross` of its partner."""
+    if _has_varlen_kernel(q):
+        _attend_at_once(q, k, v, segments, cross, out)
+        return
+    attention = choose_attention(v.device, v.dtype)
+    for i, own in enumerate(segments.slices):
+        others = segments.slices[i ^ cross]
+        out[own] = attention(q[own], k[others], v[others]).flatten(1)
+
+
+def _has_varlen_kernel(q: Tensor) -> bool:
+    return varlen_attn is not None and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
+
+
+def _attend_at_once(q: Tensor, k: Tensor, v: Tensor, segments: Segments, cross: bool, out: Tensor) -> None:
+    """All images in one launch of the kernel for segments of unequal lengths (FlashAttention)."""
+    others = segments
+    if cross:  # the kernel pairs the segments by position, so keys and values go into their partners' order
+        others = segments.partners()
+        rows = segments.partner_rows(k.device)
+        k, v = k[rows], v[rows]
+    assert varlen_attn is not None
+    count = sum(segments.counts)
+    attended: Tensor = varlen_attn(
+        q[:count],
+        k[:count],
+        v[:count],
+        segments.bounds(q.device),
+        others.bounds(q.device),
+        max(segments.counts),
+        max(others.counts),
+    )
+    out[:count] = attended.flatten(1)
 
 
 def fused_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ from torch import Tensor
 from lightglue.errors import InputError, LightGlueError
 from lightglue.matching import adaptive
 from lightglue.matching.engine import EngineOptions, ImageTokens, Ledger, PairResult, pack
-from lightglue.matching.folding import FoldedLayer, rotate_halves
-from lightglue.matching.network import LightGlueNetwork
+from lightglue.matching.folding import FoldedBlock, FoldedLayer
+from lightglue.matching.network import LightGlueNetwork, rotate
 from lightglue.matching.packing import PackedPairs
 
 __all__ = ["MODES", "CompiledLayers", "compile_layers", "match_padded", "padded_layer", "padded_length"]
@@ -38,8 +38,8 @@ class CompiledLayers(NamedTuple):
 
     def length_for(self, pair: tuple[ImageTokens, ImageTokens]) -> int | None:
         """The length to pad both images of this pair to; see `padded_length`."""
-        sizes = [len(image.positions) for image in pair]
-        return padded_length(sizes, self.static_lengths, pair[0].positions.device)
+        sizes = [len(image.tokens) for image in pair]
+        return padded_length(sizes, self.static_lengths, pair[0].tokens.device)
 
 
 def padded_length(sizes: Sequence[int], static_lengths: Sequence[int], device: torch.device) -> int | None:
@@ -72,7 +72,7 @@ def compile_layers(mode: str, static_lengths: Sequence[int]) -> CompiledLayers:
 def padded_layer(
     layer: FoldedLayer,
     tokens: Tensor,  # (2, L, d) the residual stream of both images
-    rotation: Tensor,  # (2, 2, L, 1, e / 2) cosines and sines, of both images
+    rotation: Tensor,  # (2, 2, L, e / 2) cosines and sines, of both images
     mask: Tensor | None,  # (2, L) bool, True where the row is a keypoint; None where all are
     attention_dtype: torch.dtype,
 ) -> Tensor:
@@ -89,13 +89,26 @@ def padded_layer(
         return context.transpose(1, 2).flatten(2).flatten(0, 1).to(dtype)
 
     x_in = x.to(dtype)
-    q, k, v = layer.self_attn.projections(x_in)
-    q, k = rotate_halves(q, angles), rotate_halves(k, angles)
-    x = layer.self_attn.update(x, x_in, attend(split(q), split(k), split(v), mask))
+    q, k, v = _projections(layer.self_attn, x_in)
+    q, k = rotate(q, angles), rotate(k, angles)
+    x = _update(layer.self_attn, x, x_in, attend(split(q), split(k), split(v), mask))
     x_in = x.to(dtype)
-    qk, v = (split(t) for t in layer.cross_attn.projections(x_in))
+    qk, v = (split(t) for t in _projections(layer.cross_attn, x_in))
     context = attend(qk, qk.flip(0), v.flip(0), None if mask is None else mask.flip(0))
-    return layer.cross_attn.update(x, x_in, context).view_as(tokens)
+    return _update(layer.cross_attn, x, x_in, context).view_as(tokens)
+
+
+def _projections(block: FoldedBlock, x: Tensor) -> tuple[Tensor, ...]:
+    """`FoldedBlock.projections` into new memory, which torch.compile plans itself: k tensors (R, h, e)."""
+    rows = F.linear(x, block.project, block.project_bias)
+    return rows.view(len(x), -1, block.heads, x.shape[1] // block.heads).unbind(1)
+
+
+def _update(block: FoldedBlock, x: Tensor, x_in: Tensor, context: Tensor) -> Tensor:
+    """`FoldedBlock.update` into new memory: (R, d) stream, the same as `x_in`, attended values -> (R, d)."""
+    hidden = F.linear(torch.cat((x_in, context), -1), block.first, block.first_bias)
+    hidden = F.layer_norm(hidden, block.norm_weight.shape, block.norm_weight, block.norm_bias, block.norm_eps)
+    return x + F.linear(F.gelu(hidden), block.last, block.last_bias)
 
 
 def match_padded(
@@ -108,7 +121,7 @@ def match_padded(
     """Match one pair with early stopping and, as in the published code, without pruning."""
     length = compiled.length_for(pair)
     assert length is not None, "the caller asks length_for first"
-    packed = pack(network, [pair])
+    packed = pack([pair])
     m, n = packed.counts
     ledger = Ledger(packed, len(layers), replace(options, width_confidence=-1))
     x, rotation, mask = _pad(packed, length)
@@ -132,16 +145,16 @@ def match_padded(
 def _pad(packed: PackedPairs, length: int) -> tuple[Tensor, Tensor, Tensor | None]:
     """Tokens, rotation and mask of one pair as `padded_layer` takes them."""
     places = packed.slices()
-    missing = [length - count for count in packed.counts]
-    tokens = [F.pad(packed.tokens[place], (0, 0, 0, rest)) for place, rest in zip(places, missing, strict=True)]
-    angles = [
-        F.pad(packed.rotation[:, place], (0, 0, 0, 0, 0, rest)) for place, rest in zip(places, missing, strict=True)
-    ]
+    angles = torch.stack((packed.rotation.real, packed.rotation.imag))
+    tokens, rotation = (
+        torch.stack([F.pad(rows[..., place, :], (0, 0, 0, length - place.stop + place.start)) for place in places], -3)
+        for rows in (packed.tokens, angles)
+    )
     mask = None
-    if any(missing):
-        rows = torch.arange(length, device=packed.tokens.device)
-        mask = rows < torch.tensor(packed.counts, device=rows.device)[:, None]
-    return torch.stack(tokens), torch.stack(angles, 1), mask
+    if any(count < length for count in packed.counts):
+        counts = torch.tensor(packed.counts, device=tokens.device)
+        mask = torch.arange(length, device=tokens.device) < counts[:, None]
+    return tokens, rotation, mask
 
 
 def _run(

@@ -6,23 +6,32 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lightglue.matching import adaptive
 from lightglue.matching.assignment import Assignment
 from lightglue.matching.folding import FoldedLayer
 from lightglue.matching.network import LightGlueNetwork
-from lightglue.matching.packing import MIN_ROWS, PackedPairs, run_layer
+from lightglue.matching.packing import MIN_ROWS, PackedPairs, Workspace, kept_rows, run_layer
 
-__all__ = ["EngineOptions", "ImageTokens", "PairResult", "match_packed"]
+__all__ = ["EngineOptions", "ImageKeypoints", "ImageTokens", "PairResult", "embed", "match_packed", "pack"]
+
+
+@dataclass(frozen=True, eq=False)
+class ImageKeypoints:
+    """The keypoints of one image as the user gave them."""
+
+    positions: Tensor  # (N, 2 or 4) float32, normalised; then log-free scale and orientation where used
+    descriptors: Tensor  # (N, input_dim) float32
 
 
 @dataclass(frozen=True)
 class ImageTokens:
-    """The keypoints of one image as the network takes them."""
+    """The keypoints of one image as the first layer takes them."""
 
-    positions: Tensor  # (N, 2 or 4) float32, normalised; then log-free scale and orientation where used
-    descriptors: Tensor  # (N, input_dim) float32
+    tokens: Tensor  # (N, d) float32
+    rotation: Tensor  # (N, e / 2) complex64
 
 
 @dataclass(frozen=True)
@@ -46,20 +55,29 @@ class PairResult:
     prune1: Tensor  # (N,)
 
 
-def pack(network: LightGlueNetwork, pairs: Sequence[tuple[ImageTokens, ImageTokens]]) -> PackedPairs:
-    """All pairs as one batch of packed tokens, descriptors projected and positions encoded."""
+def embed(network: LightGlueNetwork, image: ImageKeypoints) -> ImageTokens:
+    """Project the descriptors and encode the positions: what is the same in all pairs of the image."""
+    n = len(image.positions)
+    spare = (0, 0, 0, max(0, MIN_ROWS - n))
+    tokens = network.input_proj(F.pad(image.descriptors, spare))[:n]
+    cos, sin = network.posenc(F.pad(image.positions, spare))[:, :n]
+    return ImageTokens(tokens, torch.complex(cos, sin))
+
+
+def pack(pairs: Sequence[tuple[ImageTokens, ImageTokens]]) -> PackedPairs:
+    """All pairs as one batch of packed tokens."""
     images = [image for pair in pairs for image in pair]
-    counts = tuple(len(image.positions) for image in images)
+    counts = tuple(len(image.tokens) for image in images)
     spare = max(0, MIN_ROWS - sum(counts))
 
     def rows(tensors: list[Tensor]) -> Tensor:
         return torch.cat([*tensors, tensors[0].new_zeros(spare, tensors[0].shape[1])])
 
-    descriptors = rows([image.descriptors for image in images])
+    tokens = rows([image.tokens for image in images])
     return PackedPairs(
-        tokens=network.input_proj(descriptors),
-        rotation=network.posenc(rows([image.positions for image in images])).unsqueeze(2),
-        slots=torch.arange(len(descriptors), device=descriptors.device),
+        tokens=tokens,
+        rotation=rows([image.rotation for image in images]),
+        slots=torch.arange(len(tokens), device=tokens.device),
         counts=counts,
         pairs=tuple(range(len(pairs))),
     )
@@ -116,14 +134,15 @@ def match_packed(
 
     layers: the network's, folded, in the precision that their products are to have; decisions keep the network's.
     """
-    packed = pack(network, pairs)
+    packed = pack(pairs)
     n_layers = len(layers)
     ledger = Ledger(packed, n_layers, options)
+    workspace = Workspace(packed, layers[0].self_attn.project.dtype)
     for i, layer in enumerate(layers):
         packed = _drop_empty(packed, ledger, stop=i + 1)
         if not packed.pairs:
             break
-        packed = run_layer(layer, packed, options.attention_dtype)
+        run_layer(layer, packed, workspace, options.attention_dtype)
         if i < n_layers - 1:
             packed = _adapt(network, packed, ledger, i)
     _finish_pairs(network, packed, ledger, range(len(packed.pairs)), n_layers - 1)
@@ -136,7 +155,7 @@ def _drop_empty(packed: PackedPairs, ledger: Ledger, stop: int) -> PackedPairs:
     for pair, going_on in zip(packed.pairs, alive, strict=True):
         if not going_on:
             ledger.finish_empty(pair, stop)
-    return packed if all(alive) else _keep_pairs(packed, alive, None)
+    return _keep(packed, alive, torch.ones_like(packed.slots, dtype=torch.bool), packed.counts)
 
 
 def _adapt(network: LightGlueNetwork, packed: PackedPairs, ledger: Ledger, layer: int) -> PackedPairs:
@@ -175,33 +194,24 @@ def _prune(
     n_kept: list[int],  # a number an image
 ) -> PackedPairs:
     """Drop the pairs that are done, and the unmatchable keypoints of those images that may be pruned."""
-    images = [alive[i // 2] and prunable[i] for i in range(len(packed.counts))]
-    rows: dict[int, Tensor] = {}
-    for i, (place, prune) in enumerate(zip(packed.slices(), images, strict=True)):
-        if not prune:
-            continue
-        if n_kept[i] == packed.counts[i]:
-            ledger.layers_run[packed.slots[place]] += 1
-            continue
-        rows[i] = keep[place].nonzero().squeeze(1) + place.start
-        ledger.layers_run[packed.slots[rows[i]]] += 1
-    if all(alive) and not rows:
+    if any(going_on and prunable[2 * k + side] for k, going_on in enumerate(alive) for side in (0, 1)):
+        pruned = packed.per_row([alive[i // 2] and prunable[i] for i in range(len(prunable))])
+        ledger.layers_run.index_add_(0, packed.slots, (keep & pruned).long())
+        keep = keep | ~pruned
+        counts = [n_kept[i] if prunable[i] else count for i, count in enumerate(packed.counts)]
+    else:
+        keep, counts = torch.ones_like(keep), list(packed.counts)
+    return _keep(packed, alive, keep, counts)
+
+
+def _keep(packed: PackedPairs, alive: list[bool], keep: Tensor, counts: Sequence[int]) -> PackedPairs:
+    """The rows of `keep` (R,) bool, as far as their pairs are alive. counts: how many it leaves of each image."""
+    counts = [count for i, count in enumerate(counts) if alive[i // 2]]
+    if all(alive) and sum(counts) == sum(packed.counts):
         return packed
-    return _keep_pairs(packed, alive, rows)
-
-
-def _keep_pairs(packed: PackedPairs, alive: list[bool], rows: dict[int, Tensor] | None) -> PackedPairs:
-    """The pairs that are alive; of an image in `rows` only those rows, of any other all."""
-    rows = rows or {}
-    device = packed.tokens.device
-    kept = [
-        rows[i] if i in rows else torch.arange(place.start, place.stop, device=device)
-        for i, place in enumerate(packed.slices())
-        if alive[i // 2]
-    ]
+    keep = keep & packed.per_row([alive[i // 2] for i in range(len(packed.counts))])
     pairs = [pair for pair, going_on in zip(packed.pairs, alive, strict=True) if going_on]
-    none = torch.empty(0, dtype=torch.int64, device=device)
-    return packed.select(torch.cat([none, *kept]), [len(k) for k in kept], pairs)
+    return packed.select(kept_rows(keep, sum(counts)), counts, pairs)
 
 
 def _finish_pairs(

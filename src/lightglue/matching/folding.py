@@ -5,11 +5,10 @@ Three things are folded (none changes the checkpoint's format):
 - The projection after attention is linear and so is the first layer of the MLP that follows; their product is taken
   once, in float64, and the MLP reads the attended values directly.
 - The outputs of the projection before attention are reordered: queries, keys and values each in one piece, head by
-  head, and within a head the first of each rotated pair of channels before the second. A permutation that queries
-  and keys share leaves their products as they are.
+  head. A rotated pair of channels stays side by side, as the real and the imaginary part of a number.
 - In cross-attention, both projections become one.
 
-Shapes: d width of the transformer, e width of a head, R rows.
+Shapes: d width of the transformer, h heads of width e, R rows.
 """
 
 from __future__ import annotations
@@ -26,11 +25,11 @@ from torch.nn.utils.parametrize import type_before_parametrizations
 from lightglue.errors import InputError
 from lightglue.matching.network import CrossAttention, SelfAttention, TransformerLayer
 
-__all__ = ["FoldCache", "FoldedBlock", "FoldedLayer", "fold_layer", "rotate_halves"]
+__all__ = ["FoldCache", "FoldedBlock", "FoldedLayer", "fold_layer"]
 
 # Every so many elements of a parameter are compared to notice a change that torch does not count (`.data`, inference
-# tensors): few enough to cost nothing, close enough to meet each row of a matrix.
-SAMPLE_STRIDE = 61
+# tensors): few enough to cost nothing, as each is read from memory that is not in the cache.
+SAMPLE_STRIDE = 997
 
 # Modules whose parameters say all that they do.
 PLAIN_MODULES = (TransformerLayer, SelfAttention, CrossAttention, nn.Linear, nn.LayerNorm, nn.GELU, nn.Sequential)
@@ -43,45 +42,39 @@ class FoldedBlock:
     heads: int
     project: Tensor  # (k d, d): queries, keys and values, or shared queries and values
     project_bias: Tensor  # (k d,)
-    from_token: Tensor  # (2 d, d) first MLP layer, from the token
-    from_context: Tensor  # (2 d, d) first MLP layer, from the attended values
-    hidden_bias: Tensor  # (2 d,)
+    first: Tensor  # (2 d, 2 d) first MLP layer, from the token and the attended values
+    first_bias: Tensor  # (2 d,)
     norm_weight: Tensor  # (2 d,)
     norm_bias: Tensor  # (2 d,)
     norm_eps: float
-    out: Tensor  # (d, 2 d) last MLP layer
-    out_bias: Tensor  # (d,)
+    last: Tensor  # (d, 2 d) last MLP layer
+    last_bias: Tensor  # (d,)
 
-    def projections(self, x: Tensor) -> list[Tensor]:
-        """(R, d) in the products' dtype -> k tensors (R, h, e), views of one."""
-        rows = F.linear(x, self.project, self.project_bias)
-        parts = rows.view(len(x), -1, x.shape[1]).unbind(1)
-        return [part.unflatten(-1, (self.heads, -1)) for part in parts]  # type: ignore[no-untyped-call]
+    def projections(self, x: Tensor, out: Tensor) -> Tensor:
+        """(R, d) in the products' dtype -> (R, k, h, e), which is a view of `out`, (R, k d)."""
+        torch.addmm(self.project_bias, x, self.project.T, out=out)
+        return out.view(len(x), -1, self.heads, x.shape[1] // self.heads)
 
-    def update(self, x: Tensor, x_in: Tensor, context: Tensor) -> Tensor:
-        """(R, d) residual stream, the same in the products' dtype, attended values -> (R, d) updated stream."""
-        hidden = F.linear(x_in, self.from_token, self.hidden_bias)
-        hidden.addmm_(context, self.from_context.T)
-        hidden = F.layer_norm(hidden, self.norm_weight.shape, self.norm_weight, self.norm_bias, self.norm_eps)
-        return x + F.linear(F.gelu(hidden), self.out, self.out_bias)
+    def update(self, x: Tensor, joined: Tensor, hidden: Tensor) -> None:
+        """Add the MLP's output to the residual stream `x` (R, d), in place.
+
+        joined: (R, 2 d) token and attended values, in the products' dtype; hidden: memory of the same shape.
+        """
+        torch.addmm(self.first_bias, joined, self.first.T, out=hidden)
+        normed = F.layer_norm(hidden, self.norm_weight.shape, self.norm_weight, self.norm_bias, self.norm_eps)
+        torch.ops.aten.gelu_(normed)
+        if x.dtype == normed.dtype:
+            x.add_(self.last_bias).addmm_(normed, self.last.T)
+        else:
+            x.add_(F.linear(normed, self.last, self.last_bias))
 
 
 @dataclass(frozen=True)
 class FoldedLayer:
-    """Self-attention, then cross-attention."""
+    """Self-attention in each image, then cross-attention between the two of a pair."""
 
     self_attn: FoldedBlock
     cross_attn: FoldedBlock
-
-
-def rotate_halves(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn pairs of channels by their angles. x: (R, h, e), the pairs' first channels before their second.
-
-    rotation: (2, R, 1, e / 2) cosines and sines.
-    """
-    cos, sin = rotation
-    a, b = x.chunk(2, -1)
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), -1)
 
 
 def fold_layer(layer: TransformerLayer, dtype: torch.dtype) -> FoldedLayer:
@@ -102,10 +95,8 @@ def fold_layer(layer: TransformerLayer, dtype: torch.dtype) -> FoldedLayer:
 
 def _split_order(d: int, heads: int) -> Tensor:
     """(3 d,) where each output of the folded projection stands in the checkpoint's Wqkv."""
-    # The checkpoint's order is (head, pair, first|second, q|k|v).
-    places = torch.arange(3 * d).view(heads, -1, 2, 3)
-    queries, keys = (places[..., i].transpose(1, 2).flatten() for i in (0, 1))  # (head, first|second, pair)
-    return torch.cat((queries, keys, places[..., 2].flatten()))
+    places = torch.arange(3 * d).view(heads, -1, 3)  # the checkpoint's order is (head, channel, q|k|v)
+    return places.permute(2, 0, 1).flatten()
 
 
 def _fold(
@@ -117,7 +108,7 @@ def _fold(
     assert isinstance(norm, nn.LayerNorm)
     from_token, from_message = first.weight.double().tensor_split(2, 1)
     from_context = from_message @ out_proj.weight.double()
-    hidden_bias = first.bias.double() + from_message @ out_proj.bias.double()
+    first_bias = first.bias.double() + from_message @ out_proj.bias.double()
 
     def cast(parameter: Tensor) -> Tensor:
         return parameter.detach().to(dtype).contiguous()
@@ -126,14 +117,13 @@ def _fold(
         heads=block.heads,
         project=cast(project),
         project_bias=cast(bias),
-        from_token=cast(from_token),
-        from_context=cast(from_context),
-        hidden_bias=cast(hidden_bias),
+        first=cast(torch.cat((from_token, from_context), 1)),
+        first_bias=cast(first_bias),
         norm_weight=cast(norm.weight),
         norm_bias=cast(norm.bias),
         norm_eps=norm.eps,
-        out=cast(last.weight),
-        out_bias=cast(last.bias),
+        last=cast(last.weight),
+        last_bias=cast(last.bias),
     )
 
 
@@ -142,33 +132,37 @@ class FoldCache:
 
     def __init__(self) -> None:
         self._key: tuple[Any, ...] = ()
-        self._sample = torch.empty(0)
+        self._samples: list[Tensor] = []  # views of the parameters
+        self._values = torch.empty(0)  # what they held
         self._layers: list[FoldedLayer] = []
 
     def layers(self, layers: Sequence[TransformerLayer], dtype: torch.dtype) -> list[FoldedLayer]:
         """The layers folded in `dtype`. Raises InputError where a module was replaced or given a hook."""
         for index, layer in enumerate(layers):
             _check_plain(layer, f"transformers[{index}]")
-        parameters = [parameter.detach() for layer in layers for parameter in layer.parameters()]
-        versions = (0 if p.is_inference() else p._version for p in parameters)
-        key = (dtype, parameters[0].dtype, parameters[0].device, *versions)
-        sample = torch.cat([p.flatten()[::SAMPLE_STRIDE] for p in parameters])
-        if key != self._key or not torch.equal(sample, self._sample):
+        parameters = [parameter for layer in layers for parameter in layer.parameters()]
+        states = ((p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters)
+        key = (dtype, parameters[0].dtype, parameters[0].device, *states)
+        if key != self._key or not torch.equal(torch.cat(self._samples), self._values):
             self._layers = [fold_layer(layer, dtype) for layer in layers]
-            self._key, self._sample = key, sample
+            self._samples = [p.detach().flatten()[::SAMPLE_STRIDE] for p in parameters]
+            self._key, self._values = key, torch.cat(self._samples)
         return self._layers
 
 
 def _check_plain(layer: TransformerLayer, name: str) -> None:
     """Refuse what the folded layers would silently leave out."""
-    for path, module in layer.named_modules(prefix=name):
-        if type_before_parametrizations(module) not in PLAIN_MODULES:
+    for module in layer.modules():
+        plain = type_before_parametrizations(module) in PLAIN_MODULES
+        if plain and not module._forward_hooks and not module._forward_pre_hooks:
+            continue
+        path = next(path for path, other in layer.named_modules(prefix=name) if other is module)
+        if not plain:
             raise InputError(
                 f"LightGlue: {path} has become a {type(module).__name__}; matching reads the parameters of the "
                 "original modules, so merge the change into their weights"
             )
-        if module._forward_hooks or module._forward_pre_hooks:
-            raise InputError(
-                f"LightGlue: {path} has a forward hook, which matching would not call; remove it, or run the layers "
-                "one by one with matcher.reference() or matcher.transformers[i](...)"
-            )
+        raise InputError(
+            f"LightGlue: {path} has a forward hook, which matching would not call; remove it, or run the layers "
+            "one by one with matcher.reference() or matcher.transformers[i](...)"
+        )

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightglue.errors import InputError
 from lightglue.matching.config import LightGlueConfig
-from lightglue.matching.engine import ImageTokens
+from lightglue.matching.engine import ImageKeypoints
 
 __all__ = ["normalize_keypoints", "read_features", "read_pairs"]
 
@@ -27,7 +27,7 @@ def normalize_keypoints(keypoints: Tensor, size: Tensor) -> Tensor:
 
 def read_pairs(
     data: Any, owner: str, config: LightGlueConfig, like: Tensor, also: Sequence[str] = ()
-) -> list[tuple[ImageTokens, ImageTokens]]:
+) -> list[tuple[ImageKeypoints, ImageKeypoints]]:
     """The B pairs of a matcher's input, {"image0": features, "image1": features}; see `read_features`.
 
     owner: the matcher's name, for the errors. Raises InputError.
@@ -47,7 +47,7 @@ def read_pairs(
 
 def read_features(
     data: Any, name: str, config: LightGlueConfig, like: Tensor, also: Sequence[str] = ()
-) -> list[ImageTokens]:
+) -> list[ImageKeypoints]:
     """The B images of a published features dictionary, checked, in the dtype of `like` and on its device.
 
     name: what the user calls this dictionary, for the errors; also: further entries (B, N), put beside the positions.
@@ -67,7 +67,7 @@ def read_features(
         extra = [_per_keypoint(data, name, key, keypoints, like) for key in keys]
         positions = torch.cat((positions, torch.stack(extra, -1)), -1)
     _check_finite(name, keypoints=keypoints, descriptors=descriptors, positions=positions)
-    return [ImageTokens(p, d) for p, d in zip(positions, descriptors, strict=True)]
+    return [ImageKeypoints(p, d) for p, d in zip(positions, descriptors, strict=True)]
 
 
 def _tensor(data: Mapping[str, Any], name: str, key: str, like: Tensor) -> Tensor:

@@ -20,8 +20,8 @@ from lightglue.matching import checkpoint
 from lightglue.matching.assignment import collate
 from lightglue.matching.compiled import CompiledLayers, compile_layers, match_padded
 from lightglue.matching.config import PRESETS, LightGlueConfig
-from lightglue.matching.engine import EngineOptions, ImageTokens, PairResult, match_packed
-from lightglue.matching.folding import FoldCache
+from lightglue.matching.engine import EngineOptions, ImageKeypoints, ImageTokens, PairResult, embed, match_packed
+from lightglue.matching.folding import FoldCache, FoldedLayer
 from lightglue.matching.inputs import read_features, read_pairs
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.options import build_config, nearest_name, warn_unknown
@@ -32,7 +32,8 @@ __all__ = ["LightGlue"]
 
 # Rows of packed tokens that are matched at once: bounds the memory of a long list of pairs.
 # A pair's result does not depend on its batch-mates, so neither does it on where a list is cut.
-MAX_PACKED_ROWS = 65_536
+PACKED_ROWS = 65_536
+PACKED_ROWS_CPU = 4_096  # so that a layer's rows stay in the cache
 
 
 class LightGlue(LightGlueNetwork):
@@ -144,15 +145,21 @@ class LightGlue(LightGlueNetwork):
         if not isinstance(pairs, Iterable):
             raise InputError(f"match() takes a list of pairs (features0, features1), not {type(pairs).__name__}")
         config = self._config()
-        tokens = []
+        known: dict[tuple[int, ...], tuple[Any, ImageKeypoints]] = {}  # features are held, so that ids stay theirs
+        images = []
         for i, pair in enumerate(pairs):
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise InputError(f"match() takes pairs (features0, features1); item {i} is {type(pair).__name__}")
-            images = [self._single(features, f"pairs[{i}][{side}]", config) for side, features in enumerate(pair)]
-            tokens.append((images[0], images[1]))
-        return [_collate([result]) for result in self._match(tokens, config)]
+            for side, features in enumerate(pair):
+                key = _identity(features)
+                if key not in known:
+                    image = self._single(features, f"pairs[{i}][{side}]", config)
+                    known[key] = dict(features), image
+                images.append(known[key][1])
+        chosen = list(zip(images[::2], images[1::2], strict=True))
+        return [_collate([result]) for result in self._match(chosen, config)]
 
-    def _single(self, features: Any, name: str, config: LightGlueConfig) -> ImageTokens:
+    def _single(self, features: Any, name: str, config: LightGlueConfig) -> ImageKeypoints:
         """The one image of a features dictionary with or without a batch dimension."""
         if isinstance(features, Mapping) and getattr(features.get("keypoints"), "ndim", 3) == 2:
             batched = ("keypoints", "descriptors", "scales", "oris")
@@ -163,7 +170,7 @@ class LightGlue(LightGlueNetwork):
         return images[0]
 
     @torch.no_grad()
-    def _match(self, pairs: list[tuple[ImageTokens, ImageTokens]], config: LightGlueConfig) -> list[PairResult]:
+    def _match(self, pairs: list[tuple[ImageKeypoints, ImageKeypoints]], config: LightGlueConfig) -> list[PairResult]:
         device, own = self._like.device, self._like.dtype
         if own not in (torch.float32, torch.float64):
             raise InputError(f"LightGlue's parameters are {own}; keep them float32 and use mp=True")
@@ -181,14 +188,31 @@ class LightGlue(LightGlueNetwork):
             return self._match_all(pairs, products, options)
 
     def _match_all(
-        self, pairs: list[tuple[ImageTokens, ImageTokens]], products: torch.dtype, options: EngineOptions
+        self, pairs: list[tuple[ImageKeypoints, ImageKeypoints]], products: torch.dtype, options: EngineOptions
     ) -> list[PairResult]:
-        """The pairs that fit a compiled length one by one, all others packed, in their order."""
+        """Chunk by chunk, in order; in each, the pairs that fit a compiled length one by one, all others packed."""
+        layers = self._folded.layers(self.layers(), products) if pairs else []
+        known: dict[int, ImageTokens] = {}
+        results = []
+        for chunk in _chunks(pairs, self._like.device):
+            # An image that is in several pairs is embedded once, and kept while it goes on being used.
+            images = {id(image): image for pair in chunk for image in pair}
+            known = {key: known.get(key) or embed(self, image) for key, image in images.items()}
+            embedded = [(known[id(image0)], known[id(image1)]) for image0, image1 in chunk]
+            results += self._match_chunk(embedded, layers, products, options)
+        return results
+
+    def _match_chunk(
+        self,
+        pairs: list[tuple[ImageTokens, ImageTokens]],
+        layers: list[FoldedLayer],
+        products: torch.dtype,
+        options: EngineOptions,
+    ) -> list[PairResult]:
         compiled = self._compiled
         padded = [compiled is not None and compiled.length_for(pair) is not None for pair in pairs]
         rest = [pair for pair, is_padded in zip(pairs, padded, strict=True) if not is_padded]
-        layers = self._folded.layers(self.layers(), products)
-        packed = iter([result for chunk in _chunks(rest) for result in match_packed(self, layers, chunk, options)])
+        packed = iter(match_packed(self, layers, rest, options) if rest else [])
         return [
             match_padded(self, compiled, layers, pair, options) if compiled and is_padded else next(packed)
             for pair, is_padded in zip(pairs, padded, strict=True)
@@ -294,6 +318,15 @@ def _read_weights(
     return state, description.licence
 
 
+def _identity(features: Any) -> tuple[int, ...]:
+    """Equal for two features dictionaries of the very same tensors."""
+    if not isinstance(features, Mapping):
+        return (id(features),)
+    return tuple(
+        id(features.get(name)) for name in ("keypoints", "descriptors", "image_size", "image", "scales", "oris")
+    )
+
+
 def _as_path(path: Any) -> Path:
     if not isinstance(path, (str, os.PathLike)):
         raise InputError(f"LightGlue: the path of a file must be a string or a Path, not {type(path).__name__}")
@@ -304,13 +337,16 @@ def _without_weights(config: LightGlueConfig) -> LightGlueConfig:
     return dataclasses.replace(config, weights=None)
 
 
-def _chunks(pairs: Sequence[tuple[ImageTokens, ImageTokens]]) -> list[list[tuple[ImageTokens, ImageTokens]]]:
-    """Cut a list of pairs into runs of at most MAX_PACKED_ROWS keypoints (a longer pair stands alone)."""
-    chunks: list[list[tuple[ImageTokens, ImageTokens]]] = []
-    rows = MAX_PACKED_ROWS
+def _chunks(
+    pairs: Sequence[tuple[ImageKeypoints, ImageKeypoints]], device: torch.device
+) -> list[list[tuple[ImageKeypoints, ImageKeypoints]]]:
+    """Cut a list of pairs into runs of a bounded number of keypoints (a longer pair stands alone)."""
+    limit = PACKED_ROWS_CPU if device.type == "cpu" else PACKED_ROWS
+    chunks: list[list[tuple[ImageKeypoints, ImageKeypoints]]] = []
+    rows = limit
     for pair in pairs:
         size = sum(len(image.positions) for image in pair)
-        if not chunks or rows + size > MAX_PACKED_ROWS:
+        if not chunks or rows + size > limit:
             chunks.append([])
             rows = 0
         chunks[-1].append(pair)

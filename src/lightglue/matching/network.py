@@ -20,13 +20,10 @@ from torch import Tensor, nn
 
 from lightglue.errors import InputError
 from lightglue.matching import adaptive
-from lightglue.matching.assignment import Assignment, log_assignment, mutual_matches, streamed_matches
+from lightglue.matching.assignment import Assignment, blocked_matches, log_assignment
 from lightglue.matching.config import LightGlueConfig
 
 __all__ = ["Attend", "LightGlueNetwork", "TransformerLayer", "plain_attention"]
-
-# Elements of an assignment matrix that is made as a whole; larger ones are gone through in blocks.
-DENSE_LIMIT = 1 << 24
 
 # (..., h, M, e) queries, (..., h, N, e) keys and values, (..., N) mask of real keys -> (..., h, M, e)
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
@@ -179,11 +176,9 @@ class MatchAssignment(nn.Module):
         return log_assignment(similarity, self.matchability(x0), self.matchability(x1))
 
     def matches(self, x0: Tensor, x1: Tensor, threshold: float) -> Assignment:
-        """The matches of (M, d) and (N, d) tokens, by the dense matrix where that is small."""
-        if len(x0) * len(x1) <= DENSE_LIMIT:
-            return mutual_matches(self(x0, x1), threshold)
+        """The matches of (M, d) and (N, d) tokens, M and N at least 1."""
         z0, z1 = self.matchability(x0), self.matchability(x1)
-        return streamed_matches(self.compared(x0), self.compared(x1), z0, z1, threshold)
+        return blocked_matches(self.compared(x0), self.compared(x1), z0, z1, threshold)
 
 
 class TokenConfidence(nn.Module):

@@ -18,7 +18,7 @@ from lightglue.errors import InputError, WeightsError
 from lightglue.matching import checkpoint
 from lightglue.matching.assignment import Assignment, collate, mutual_matches
 from lightglue.matching.config import LightGlueConfig
-from lightglue.matching.engine import ImageTokens, unmatched
+from lightglue.matching.engine import ImageKeypoints, unmatched
 from lightglue.matching.inputs import read_pairs
 from lightglue.matching.superglue_network import HEADS, SuperGlueNetwork, adapt
 from lightglue.options import build_config
@@ -110,7 +110,7 @@ class SuperGlue(SuperGlueNetwork):
         pairs = read_pairs(data, "SuperGlue", self._shape, self.bin_score, also=("keypoint_scores",))
         return collate([self._assignment(*pair) for pair in pairs])
 
-    def _assignment(self, image0: ImageTokens, image1: ImageTokens) -> Assignment:
+    def _assignment(self, image0: ImageKeypoints, image1: ImageKeypoints) -> Assignment:
         """The matches of one pair; positions are normalised as LightGlue's, with the score beside them."""
         m, n = len(image0.positions), len(image1.positions)
         if min(m, n) == 0:
