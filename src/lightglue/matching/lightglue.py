@@ -249,7 +249,7 @@ class LightGlue(LightGlueNetwork):
         mode: "default", "reduce-overhead" (CUDA graphs), "max-autotune" or "max-autotune-no-cudagraphs".
 
         Code is built when it is first needed, in some 10 s, for two cases: pairs with and without padding. On a CPU it
-        saves at most a tenth, less than pruning does. Copies of the matcher are not compiled.
+        saves no time and loses what pruning saves. Copies of the matcher are not compiled.
 
         Raises InputError; LightGlueError, here or at a match, where torch cannot compile.
         """
