@@ -6,10 +6,17 @@ import pytest
 import torch
 
 from lightglue.errors import InputError
-from lightglue.matching.attention import blocked_attention, choose_attention, fused_rows
+from lightglue.matching.attention import (
+    Segments,
+    _attend_at_once,
+    attend,
+    blocked_attention,
+    choose_attention,
+    fused_rows,
+)
 from lightglue.matching.folding import fold_layer
 from lightglue.matching.network import plain_attention
-from lightglue.matching.packing import PackedPairs, Workspace, run_layer
+from lightglue.matching.packing import PackedPairs, Workspace, kept_rows, run_layer, sorted_rows
 from matching_support import random_features, small_matcher
 
 POSITIONS = torch.rand(50, 2, generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -125,3 +132,36 @@ def test_a_hook_or_another_module_is_refused_rather_than_left_out():
     matcher.transformers[0].self_attn.Wqkv = Adapted(32, 96)
     with pytest.raises(InputError, match=r"transformers\[0\].self_attn.Wqkv has become a Adapted"):
         matcher(pair)
+
+
+def loop_kernel(q, k, v, cu_seq_q, cu_seq_k, max_q, max_k):
+    """What torch.nn.attention.varlen.varlen_attn is documented to do, segment by segment."""
+    assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
+    assert (cu_seq_q.diff().max(), cu_seq_k.diff().max()) == (max_q, max_k)
+    assert len(q) == cu_seq_q[-1]
+    assert len(k) == len(v) == cu_seq_k[-1]
+    out = torch.full_like(q, torch.nan)
+    for i in range(len(cu_seq_q) - 1):
+        rows = slice(cu_seq_q[i], cu_seq_q[i + 1])
+        others = slice(cu_seq_k[i], cu_seq_k[i + 1])
+        out[rows] = plain_attention(*(t.transpose(0, 1) for t in (q[rows], k[others], v[others]))).transpose(0, 1)
+    return out
+
+
+@pytest.mark.parametrize("cross", [False, True])
+@pytest.mark.parametrize("counts", [(3, 5), (4, 4, 1, 9), (2, 30, 7, 7, 1, 1)])
+def test_all_segments_at_once_equal_one_after_another(counts, cross):
+    """The arguments for the varlen kernel of a GPU, which is imitated here."""
+    rows = sum(counts) + 2  # two spare ones
+    q, k, v = torch.randn(rows, 3, 2, 16, generator=torch.Generator().manual_seed(5)).unbind(1)
+    expected, found = torch.zeros(rows, 32), torch.zeros(rows, 32)
+    attend(q, k, v, Segments(counts), cross, expected)
+    _attend_at_once(loop_kernel, q, k, v, Segments(counts), cross, found)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("keep", [[True, False, True, True, False], [False] * 5, [True] * 5])
+def test_kept_rows_are_found_without_asking_for_their_number(keep):
+    """On CUDA by a stable sort, since `nonzero` would make the host wait."""
+    mask = torch.tensor(keep)
+    assert torch.equal(sorted_rows(mask, sum(keep)), kept_rows(mask, sum(keep)))

@@ -6,6 +6,7 @@ Queries, keys and values are (R, h, e): R packed rows (`packing.py`), h heads of
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,12 +16,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-
-varlen_attn: Callable[..., Any] | None
-try:
-    from torch.nn.attention.varlen import varlen_attn
-except ImportError:  # torch before 2.10
-    varlen_attn = None
 
 __all__ = ["RowAttention", "Segments", "attend", "blocked_attention", "choose_attention", "fused_rows"]
 
@@ -58,8 +53,9 @@ class Segments:
 
 def attend(q: Tensor, k: Tensor, v: Tensor, segments: Segments, cross: bool, out: Tensor) -> None:
     """Each image's attended values into its rows of `out`, (R, d): of itself, or with `cross` of its partner."""
-    if _has_varlen_kernel(q):
-        _attend_at_once(q, k, v, segments, cross, out)
+    half = q.dtype in (torch.float16, torch.bfloat16)
+    if q.is_cuda and half and (kernel := _varlen_kernel()) is not None:
+        _attend_at_once(kernel, q, k, v, segments, cross, out)
         return
     attention = choose_attention(v.device, v.dtype)
     for i, own in enumerate(segments.slices):
@@ -67,28 +63,29 @@ def attend(q: Tensor, k: Tensor, v: Tensor, segments: Segments, cross: bool, out
         out[own] = attention(q[own], k[others], v[others]).flatten(1)
 
 
-def _has_varlen_kernel(q: Tensor) -> bool:
-    return varlen_attn is not None and q.is_cuda and q.dtype in (torch.float16, torch.bfloat16)
+@functools.cache
+def _varlen_kernel() -> Callable[..., Any] | None:
+    """torch's attention for segments of unequal lengths (FlashAttention); None before torch 2.10."""
+    try:
+        # Here, as it imports sympy, which adds a filter of warnings to the whole process.
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
 
 
-def _attend_at_once(q: Tensor, k: Tensor, v: Tensor, segments: Segments, cross: bool, out: Tensor) -> None:
-    """All images in one launch of the kernel for segments of unequal lengths (FlashAttention)."""
+def _attend_at_once(
+    kernel: Callable[..., Any], q: Tensor, k: Tensor, v: Tensor, segments: Segments, cross: bool, out: Tensor
+) -> None:
+    """`attend` in one launch of the kernel, which takes queries, keys, values, bounds of both and greatest lengths."""
     others = segments
     if cross:  # the kernel pairs the segments by position, so keys and values go into their partners' order
         others = segments.partners()
         rows = segments.partner_rows(k.device)
         k, v = k[rows], v[rows]
-    assert varlen_attn is not None
     count = sum(segments.counts)
-    attended: Tensor = varlen_attn(
-        q[:count],
-        k[:count],
-        v[:count],
-        segments.bounds(q.device),
-        others.bounds(q.device),
-        max(segments.counts),
-        max(others.counts),
-    )
+    bounds = segments.bounds(q.device), others.bounds(q.device)
+    attended = kernel(q[:count], k[:count], v[:count], *bounds, max(segments.counts), max(others.counts))
     out[:count] = attended.flatten(1)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from lightglue.matching.attention import Segments, attend
 from lightglue.matching.folding import FoldedLayer
 
-__all__ = ["MIN_ROWS", "PackedPairs", "Workspace", "kept_rows", "run_layer"]
+__all__ = ["MIN_ROWS", "PackedPairs", "Workspace", "kept_rows", "run_layer", "sorted_rows"]
 
 # Matrix products of very few rows take other kernels, which round differently; rows of zeros that belong to no
 # image keep a small batch on the same ones, so that a pair's result does not depend on its batch-mates.
@@ -73,9 +73,12 @@ class PackedPairs:
 
 def kept_rows(keep: Tensor, count: int) -> Tensor:
     """(count,) int64: the rows of `keep` (R,) bool that are set, of which there are `count`."""
-    if keep.is_cuda:  # where `nonzero` would wait for the device to tell the count
-        return (~keep).byte().sort(stable=True).indices[:count]
-    return keep.nonzero().squeeze(1)
+    return sorted_rows(keep, count) if keep.is_cuda else keep.nonzero().squeeze(1)
+
+
+def sorted_rows(keep: Tensor, count: int) -> Tensor:
+    """`kept_rows` where `nonzero` would wait for the device to tell the count."""
+    return (~keep).byte().sort(stable=True).indices[:count]
 
 
 class Workspace:
