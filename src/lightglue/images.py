@@ -20,6 +20,7 @@ from torch import Tensor
 from lightglue.errors import ImageError, ImageNotFoundError, InputError
 from lightglue.image_headers import FORMATS, format_of, stored_size
 from lightglue.resampling import MAX_EDGE, ImagePreprocessor, resize_tensor
+from lightglue.timing import span
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -76,10 +77,11 @@ def load_image(
     """
     if resize is not None:
         _check_resize(resize, fn, interp)
-    image = _decode(path, grayscale, cv2.IMREAD_ANYDEPTH, max_pixels)
-    if resize is not None:
-        image, _ = resize_image(image, resize, fn, interp)
-    return numpy_image_to_torch(image)
+    with span("load"):
+        image = _decode(path, grayscale, cv2.IMREAD_ANYDEPTH, max_pixels)
+        if resize is not None:
+            image, _ = resize_image(image, resize, fn, interp)
+        return numpy_image_to_torch(image)
 
 
 def read_image(

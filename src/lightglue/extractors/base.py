@@ -23,6 +23,7 @@ from lightglue import weights
 from lightglue.errors import InputError, WeightsError
 from lightglue.images import ImagePreprocessor, resize_tensor
 from lightglue.options import warn_unknown
+from lightglue.timing import span
 from lightglue.types import Features
 
 __all__ = [
@@ -130,9 +131,11 @@ class Extractor(nn.Module):
         """
         if isinstance(img, (list, tuple)):
             return [self.extract(image, **preprocess) for image in img]
-        image = self.check_image(img)
-        resized, scales = self.resize(image, preprocess)
-        features = self.forward({"image": resized})
+        with span("resize"):
+            image = self.check_image(img)
+            resized, scales = self.resize(image, preprocess)
+        with span("extract", width=resized.shape[-1], height=resized.shape[-2]):
+            features = self.forward({"image": resized})
         features["keypoints"] = (features["keypoints"] + 0.5) / scales - 0.5
         h, w = image.shape[-2:]
         features["image_size"] = scales.new_tensor([[w, h]]).repeat(len(image), 1)

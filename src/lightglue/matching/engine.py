@@ -14,6 +14,7 @@ from lightglue.matching.assignment import Assignment
 from lightglue.matching.folding import FoldedLayer
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.matching.packing import MIN_ROWS, PackedPairs, Workspace, kept_rows, run_layer
+from lightglue.timing import span
 
 __all__ = ["EngineOptions", "ImageKeypoints", "ImageTokens", "PairResult", "embed", "match_packed", "pack"]
 
@@ -142,9 +143,11 @@ def match_packed(
         packed = _drop_empty(packed, ledger, stop=i + 1)
         if not packed.pairs:
             break
-        run_layer(layer, packed, workspace, options.attention_dtype)
+        with span(f"layer {i + 1}", keypoints=sum(packed.counts)):
+            run_layer(layer, packed, workspace, options.attention_dtype)
         if i < n_layers - 1:
-            packed = _adapt(network, packed, ledger, i)
+            with span("decide"):
+                packed = _adapt(network, packed, ledger, i)
     _finish_pairs(network, packed, ledger, range(len(packed.pairs)), n_layers - 1)
     return [result for result in ledger.results if result is not None]
 
@@ -222,5 +225,6 @@ def _finish_pairs(
     for k in positions:
         place0, place1 = places[2 * k], places[2 * k + 1]
         x0, x1 = packed.tokens[place0], packed.tokens[place1]
-        found = network.assignment(layer).matches(x0, x1, ledger.options.filter_threshold)
+        with span("assign", keypoints=len(x0) + len(x1)):
+            found = network.assignment(layer).matches(x0, x1, ledger.options.filter_threshold)
         ledger.finish(packed.pairs[k], layer + 1, found, packed.slots[place0], packed.slots[place1])

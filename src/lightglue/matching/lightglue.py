@@ -19,13 +19,14 @@ from lightglue.errors import InputError, WeightsError
 from lightglue.matching import checkpoint
 from lightglue.matching.assignment import collate
 from lightglue.matching.compiled import CompiledLayers, compile_layers, match_padded
-from lightglue.matching.config import PRESETS, LightGlueConfig
+from lightglue.matching.config import PRESETS, PRUNING_THRESHOLDS, LightGlueConfig
 from lightglue.matching.engine import EngineOptions, ImageKeypoints, ImageTokens, PairResult, embed, match_packed
 from lightglue.matching.folding import FoldCache, FoldedLayer
 from lightglue.matching.inputs import read_features, read_pairs
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.options import build_config, nearest_name, warn_unknown
 from lightglue.precision import product_dtype
+from lightglue.timing import span
 from lightglue.types import Features, Matches
 
 __all__ = ["LightGlue"]
@@ -49,6 +50,8 @@ class LightGlue(LightGlueNetwork):
             architecture is taken from the other options.
         weights: instead of the published file: a name in `lightglue weights list`, a path, or a state dict.
         commercial_only: refuse weights whose licence forbids commercial use.
+        pruning: above how many keypoints an image is pruned: "published", that is `pruning_keypoint_thresholds` of
+            the class, or "tuned", as measured to be fastest.
         conf: the fields of `LightGlueConfig`; an unknown one gives a warning.
 
     `.conf` holds the options; changing a threshold there takes effect at the next call. No gradients are recorded.
@@ -64,14 +67,22 @@ class LightGlue(LightGlueNetwork):
     version: ClassVar[str] = "v0.1_arxiv"
     # Pruning costs a gather, so an image of this many keypoints or fewer is not pruned. Published values, which
     # users are told to tune here for their hardware; what is set on an instance counts for that one alone.
-    pruning_keypoint_thresholds: MutableMapping[str, int] = {"cpu": -1, "mps": -1, "cuda": 1024, "flash": 1536}  # noqa: RUF012
+    pruning_keypoint_thresholds: MutableMapping[str, int] = dict(PRUNING_THRESHOLDS["published"])  # noqa: RUF012
 
-    def __init__(self, features: str | None = "superpoint", *, commercial_only: bool = False, **conf: Any) -> None:
+    def __init__(
+        self,
+        features: str | None = "superpoint",
+        *,
+        commercial_only: bool = False,
+        pruning: str = "published",
+        **conf: Any,
+    ) -> None:
         preset = self._preset(features)
+        thresholds = _pruning_thresholds(pruning)
         if conf.get("weights") is not None:
             preset.pop("weights", None)
         options = {**type(self).default_conf, **conf, **preset}
-        own_keywords = ("features", "commercial_only")
+        own_keywords = ("features", "commercial_only", "pruning")
         config = build_config("LightGlue", LightGlueConfig(), options, also_valid=own_keywords)
         source = config.weights
         state, licence = _read_weights(source, features, commercial_only)
@@ -93,7 +104,7 @@ class LightGlue(LightGlueNetwork):
         # Callers' own keywords stay readable, as in the published `conf`.
         named = {"weights": None if isinstance(source, Mapping) else source}
         self.conf = SimpleNamespace(**{**options, **dataclasses.asdict(self._built), **named})
-        self.pruning_keypoint_thresholds = ChainMap({}, type(self).pruning_keypoint_thresholds)
+        self.pruning_keypoint_thresholds = ChainMap(thresholds, type(self).pruning_keypoint_thresholds)
         self._compiled: CompiledLayers | None = None
         self._folded = FoldCache()
 
@@ -132,7 +143,8 @@ class LightGlue(LightGlueNetwork):
         Raises InputError.
         """
         config = self._config()
-        return _collate(self._match(read_pairs(data, "LightGlue", config, self._like), config))
+        with span("match"):
+            return _collate(self._match(read_pairs(data, "LightGlue", config, self._like), config))
 
     def match(self, pairs: Iterable[tuple[Features, Features]]) -> list[Matches]:
         """Match any number of pairs at once, each with its own numbers of keypoints.
@@ -145,16 +157,16 @@ class LightGlue(LightGlueNetwork):
         if not isinstance(pairs, Iterable):
             raise InputError(f"match() takes a list of pairs (features0, features1), not {type(pairs).__name__}")
         config = self._config()
-        known: dict[tuple[int, ...], tuple[Any, ImageKeypoints]] = {}  # features are held, so that ids stay theirs
+        known: dict[tuple[int, ...], tuple[Any, ImageKeypoints]] = {}
         images = []
         for i, pair in enumerate(pairs):
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise InputError(f"match() takes pairs (features0, features1); item {i} is {type(pair).__name__}")
             for side, features in enumerate(pair):
-                key = _identity(features)
-                if key not in known:
-                    image = self._single(features, f"pairs[{i}][{side}]", config)
-                    known[key] = dict(features), image
+                arrays = _arrays(features)
+                key = tuple(id(array) for array in arrays)
+                if key not in known:  # the arrays are held, so that their ids stay theirs
+                    known[key] = arrays, self._single(features, f"pairs[{i}][{side}]", config)
                 images.append(known[key][1])
         chosen = list(zip(images[::2], images[1::2], strict=True))
         return [_collate([result]) for result in self._match(chosen, config)]
@@ -197,7 +209,8 @@ class LightGlue(LightGlueNetwork):
         for chunk in _chunks(pairs, self._like.device):
             # An image that is in several pairs is embedded once, and kept while it goes on being used.
             images = {id(image): image for pair in chunk for image in pair}
-            known = {key: known.get(key) or embed(self, image) for key, image in images.items()}
+            with span("embed", images=len(images)):
+                known = {key: known.get(key) or embed(self, image) for key, image in images.items()}
             embedded = [(known[id(image0)], known[id(image1)]) for image0, image1 in chunk]
             results += self._match_chunk(embedded, layers, products, options)
         return results
@@ -318,13 +331,19 @@ def _read_weights(
     return state, description.licence
 
 
-def _identity(features: Any) -> tuple[int, ...]:
-    """Equal for two features dictionaries of the very same tensors."""
+def _pruning_thresholds(name: str) -> dict[str, int]:
+    """What the preset called `name` sets on an instance; the published values stay those of the class."""
+    if name not in PRUNING_THRESHOLDS:
+        raise InputError(f"LightGlue: pruning is {name!r}; choose one of {', '.join(PRUNING_THRESHOLDS)}")
+    return {} if name == "published" else dict(PRUNING_THRESHOLDS[name])
+
+
+def _arrays(features: Any) -> tuple[Any, ...]:
+    """What the matcher reads of a features dictionary: the very same objects where an image is in several pairs."""
     if not isinstance(features, Mapping):
-        return (id(features),)
-    return tuple(
-        id(features.get(name)) for name in ("keypoints", "descriptors", "image_size", "image", "scales", "oris")
-    )
+        return (features,)
+    names = ("keypoints", "descriptors", "image_size", "image", "scales", "oris")
+    return tuple(features.get(name) for name in names)
 
 
 def _as_path(path: Any) -> Path:

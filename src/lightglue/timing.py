@@ -1,0 +1,83 @@
+"""Where the time of a call goes: named spans, which cost nothing while nobody records them.
+
+>>> with record() as timeline:
+...     with span("extract"), span("resize"):
+...         pass
+>>> [(s.name, s.depth) for s in timeline.spans]
+[('extract', 0), ('resize', 1)]
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from time import perf_counter
+from typing import Any
+
+__all__ = ["Span", "Timeline", "record", "span"]
+
+
+@dataclass
+class Span:
+    """A part of a call. Those within it follow it in a timeline and have a greater depth."""
+
+    name: str
+    depth: int
+    details: dict[str, Any]  # what was worked on, such as the number of keypoints
+    seconds: float = 0.0
+
+
+@dataclass
+class Timeline:
+    """What was recorded, in the order in which it began."""
+
+    spans: list[Span] = field(default_factory=list)
+    depth: int = 0
+
+
+_recording: ContextVar[Timeline | None] = ContextVar("lightglue_timeline", default=None)
+
+
+@contextmanager
+def record() -> Iterator[Timeline]:
+    """Record the spans of this thread (or task). A GPU is waited for at each end of a span, which costs time there."""
+    timeline = Timeline()
+    token = _recording.set(timeline)
+    try:
+        yield timeline
+    finally:
+        _recording.reset(token)
+
+
+class span:  # noqa: N801 (used as a function)
+    """`with span("layer 1", keypoints=4096): ...` names a part of a call and says what it worked on."""
+
+    def __init__(self, name: str, **details: Any) -> None:
+        self._name, self._details = name, details
+        self._timeline: Timeline | None = None
+
+    def __enter__(self) -> None:
+        self._timeline = timeline = _recording.get()
+        if timeline is None:
+            return
+        self._span = Span(self._name, timeline.depth, self._details)
+        timeline.spans.append(self._span)
+        timeline.depth += 1
+        _wait_for_gpu()
+        self._begin = perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        if self._timeline is None:
+            return
+        _wait_for_gpu()
+        self._span.seconds = perf_counter() - self._begin
+        self._timeline.depth -= 1
+
+
+def _wait_for_gpu() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
