@@ -8,6 +8,7 @@ import typer
 
 from lightglue import __version__
 from lightglue.cli import weights
+from lightglue.cli.benchmark import BenchmarkCommand, benchmark
 from lightglue.cli.match import match
 
 app = typer.Typer(
@@ -18,6 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(weights.app, name="weights")
 app.command()(match)
+app.command(cls=BenchmarkCommand)(benchmark)
 
 
 def _print_version(wanted: bool) -> None:
