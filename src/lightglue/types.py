@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypedDict
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Extractor", "Features", "Matcher", "Matches", "PairMatcher"]
+__all__ = ["Assigned", "Extractor", "Features", "Matcher", "Matches", "PairMatcher"]
 
 
 class _RequiredFeatures(TypedDict):
@@ -34,8 +34,8 @@ class Features(_RequiredFeatures, total=False):
     image: Tensor  # (B, C, H, W), read for its size where image_size is missing
 
 
-class Matches(TypedDict):
-    """Matches of B pairs with M and N keypoints; the published output dictionary."""
+class Assigned(TypedDict):
+    """Matches of B pairs with M and N keypoints: what any matcher gives."""
 
     matches0: Tensor  # (B, M) int64, index into image 1 or -1
     matches1: Tensor  # (B, N) int64, index into image 0 or -1
@@ -43,6 +43,11 @@ class Matches(TypedDict):
     matching_scores1: Tensor  # (B, N) float32
     matches: list[Tensor]  # B times (K, 2) int64, index in image 0, index in image 1
     scores: list[Tensor]  # B times (K,) float32
+
+
+class Matches(Assigned):
+    """The published output dictionary of LightGlue."""
+
     stop: int | Tensor  # number of layers run: int for one pair, (B,) int64 for more
     prune0: Tensor  # (B, M) number of layers that each keypoint went through
     prune1: Tensor  # (B, N)

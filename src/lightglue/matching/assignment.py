@@ -6,13 +6,17 @@ holding the (M, N) matrix, which at 20,000 x 20,000 keypoints would take 1.6 GB,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["Assignment", "log_assignment", "mutual_matches", "streamed_matches"]
+from lightglue.errors import InputError
+from lightglue.types import Assigned
+
+__all__ = ["Assignment", "collate", "log_assignment", "mutual_matches", "streamed_matches"]
 
 BLOCK = 1 << 22  # elements of the assignment matrix that `streamed_matches` holds at once
 
@@ -94,3 +98,22 @@ def _keep_mutual(best0: Tensor, partner0: Tensor, partner1: Tensor, threshold: f
     scores0, scores1 = best0.new_zeros(len(partner0)), best0.new_zeros(len(partner1))
     scores0[i] = scores1[j] = score
     return Assignment(matches0, matches1, scores0, scores1)
+
+
+def collate(assignments: Sequence[Assignment]) -> Assigned:
+    """The published entries for pairs with equal numbers of keypoints. Raises InputError where a score is NaN."""
+    if not all(found.scores0.isfinite().all() for found in assignments):
+        raise InputError("the descriptors are so large that their products overflow; give L2-normalised ones")
+    matches, scores = [], []
+    for found in assignments:
+        rows = (found.matches0 >= 0).nonzero().squeeze(1)
+        matches.append(torch.stack((rows, found.matches0[rows]), -1))
+        scores.append(found.scores0[rows])
+    return {
+        "matches0": torch.stack([found.matches0 for found in assignments]),
+        "matches1": torch.stack([found.matches1 for found in assignments]),
+        "matching_scores0": torch.stack([found.scores0 for found in assignments]),
+        "matching_scores1": torch.stack([found.scores1 for found in assignments]),
+        "matches": matches,
+        "scores": scores,
+    }

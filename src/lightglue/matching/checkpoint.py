@@ -75,10 +75,10 @@ def infer_architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return found
 
 
-def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) -> None:
+def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str, owner: str = "LightGlue") -> None:
     """Copy `state` (after `adapt`) into the network. Anything missing, left over or misshapen is a WeightsError."""
     expected = network.state_dict()
-    derived = {"confidence_thresholds"}
+    derived = {"confidence_thresholds"} & expected.keys()
     missing = sorted(expected.keys() - state.keys() - derived)
     unexpected = sorted(state.keys() - expected.keys())
     misshapen = [
@@ -93,7 +93,7 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str) 
         )
         inferred = infer_architecture(state)
         hint = f" The file was made with {inferred}." if inferred else ""
-        raise WeightsError(f"{source} does not fit this LightGlue: {told}.{hint}")
+        raise WeightsError(f"{source} does not fit this {owner}: {told}.{hint}")
     if any(value.is_meta for value in state.values()):
         raise WeightsError(f"{source} holds no values (its tensors are on the meta device); load it on the CPU")
     bad = [key for key, value in state.items() if not value.isfinite().all()]

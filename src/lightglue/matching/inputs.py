@@ -12,7 +12,7 @@ from lightglue.errors import InputError
 from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.engine import ImageTokens
 
-__all__ = ["normalize_keypoints", "read_features"]
+__all__ = ["normalize_keypoints", "read_features", "read_pairs"]
 
 
 def normalize_keypoints(keypoints: Tensor, size: Tensor) -> Tensor:
@@ -25,10 +25,33 @@ def normalize_keypoints(keypoints: Tensor, size: Tensor) -> Tensor:
     return (keypoints - centre[..., None, :]) / centre.amax(-1)[..., None, None]
 
 
-def read_features(data: Any, name: str, config: LightGlueConfig, like: Tensor) -> list[ImageTokens]:
+def read_pairs(
+    data: Any, owner: str, config: LightGlueConfig, like: Tensor, also: Sequence[str] = ()
+) -> list[tuple[ImageTokens, ImageTokens]]:
+    """The B pairs of a matcher's input, {"image0": features, "image1": features}; see `read_features`.
+
+    owner: the matcher's name, for the errors. Raises InputError.
+    """
+    if not isinstance(data, Mapping):
+        raise InputError(f"{owner} takes a dictionary with image0 and image1, not {type(data).__name__}")
+    for key in ("image0", "image1"):
+        if key not in data:
+            raise InputError(f"{owner} needs {key!r} in its input; it has {sorted(map(str, data))}")
+    images0, images1 = (read_features(data[key], key, config, like, also) for key in ("image0", "image1"))
+    if len(images0) != len(images1) or not images0:
+        raise InputError(
+            f"image0 has a batch of {len(images0)} and image1 of {len(images1)}: they must be equal and at least 1"
+        )
+    return list(zip(images0, images1, strict=True))
+
+
+def read_features(
+    data: Any, name: str, config: LightGlueConfig, like: Tensor, also: Sequence[str] = ()
+) -> list[ImageTokens]:
     """The B images of a published features dictionary, checked, in the dtype of `like` and on its device.
 
-    name: what the user calls this dictionary, for the errors. Raises InputError.
+    name: what the user calls this dictionary, for the errors; also: further entries (B, N), put beside the positions.
+    Raises InputError.
     """
     if not isinstance(data, Mapping):
         raise InputError(f"{name} must be a dictionary of features, as extract() returns, not {type(data).__name__}")
@@ -40,8 +63,8 @@ def read_features(data: Any, name: str, config: LightGlueConfig, like: Tensor) -
     _check_descriptors(descriptors, keypoints, name, config)
     size = _image_size(data, name, keypoints)
     positions = normalize_keypoints(keypoints, size)
-    if config.add_scale_ori:
-        extra = [_per_keypoint(data, name, key, keypoints, like) for key in ("scales", "oris")]
+    if keys := [*(("scales", "oris") if config.add_scale_ori else ()), *also]:
+        extra = [_per_keypoint(data, name, key, keypoints, like) for key in keys]
         positions = torch.cat((positions, torch.stack(extra, -1)), -1)
     _check_finite(name, keypoints=keypoints, descriptors=descriptors, positions=positions)
     return [ImageTokens(p, d) for p, d in zip(positions, descriptors, strict=True)]

@@ -17,11 +17,12 @@ from torch import Tensor
 from lightglue import weights as weight_files
 from lightglue.errors import InputError, WeightsError
 from lightglue.matching import checkpoint
+from lightglue.matching.assignment import collate
 from lightglue.matching.compiled import CompiledLayers, compile_layers, match_padded
 from lightglue.matching.config import PRESETS, LightGlueConfig
 from lightglue.matching.engine import EngineOptions, ImageTokens, PairResult, match_packed
 from lightglue.matching.folding import FoldCache
-from lightglue.matching.inputs import read_features
+from lightglue.matching.inputs import read_features, read_pairs
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.options import build_config, nearest_name, warn_unknown
 from lightglue.precision import product_dtype
@@ -129,18 +130,8 @@ class LightGlue(LightGlueNetwork):
 
         Raises InputError.
         """
-        if not isinstance(data, Mapping):
-            raise InputError(f"LightGlue takes a dictionary with image0 and image1, not {type(data).__name__}")
-        for key in ("image0", "image1"):
-            if key not in data:
-                raise InputError(f"LightGlue needs {key!r} in its input; it has {sorted(map(str, data))}")
         config = self._config()
-        images0, images1 = (read_features(data[key], key, config, self._like) for key in ("image0", "image1"))
-        if len(images0) != len(images1) or not images0:
-            raise InputError(
-                f"image0 has a batch of {len(images0)} and image1 of {len(images1)}: they must be equal and at least 1"
-            )
-        return _collate(self._match(list(zip(images0, images1, strict=True)), config))
+        return _collate(self._match(read_pairs(data, "LightGlue", config, self._like), config))
 
     def match(self, pairs: Iterable[tuple[Features, Features]]) -> list[Matches]:
         """Match any number of pairs at once, each with its own numbers of keypoints.
@@ -323,24 +314,10 @@ def _chunks(pairs: Sequence[tuple[ImageTokens, ImageTokens]]) -> list[list[tuple
 
 def _collate(results: Sequence[PairResult]) -> Matches:
     """The published dictionary of one or several pairs with equal numbers of keypoints."""
-    assignments = [result.assignment for result in results]
-    if not all(found.scores0.isfinite().all() for found in assignments):
-        raise InputError("the descriptors are so large that their products overflow; give L2-normalised ones")
-    matches, scores = [], []
-    for found in assignments:
-        rows = (found.matches0 >= 0).nonzero().squeeze(1)
-        matches.append(torch.stack((rows, found.matches0[rows]), -1))
-        scores.append(found.scores0[rows])
     stops = [result.stop for result in results]
-    device = assignments[0].matches0.device
     return {
-        "matches0": torch.stack([found.matches0 for found in assignments]),
-        "matches1": torch.stack([found.matches1 for found in assignments]),
-        "matching_scores0": torch.stack([found.scores0 for found in assignments]),
-        "matching_scores1": torch.stack([found.scores1 for found in assignments]),
-        "stop": stops[0] if len(stops) == 1 else torch.tensor(stops, device=device),
-        "matches": matches,
-        "scores": scores,
+        **collate([result.assignment for result in results]),
+        "stop": stops[0] if len(stops) == 1 else torch.tensor(stops, device=results[0].prune0.device),
         "prune0": torch.stack([result.prune0 for result in results]),
         "prune1": torch.stack([result.prune1 for result in results]),
     }
