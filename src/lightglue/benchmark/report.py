@@ -50,11 +50,16 @@ def to_tables(record: Mapping[str, Any], measure: str) -> list[Any]:
         head = [row["stage"], row["pair"], _keypoints(row), row["mode"]]
         for result in row["results"]:
             cells = _bytes_cells(result) if memory else [*_time_cells(row, result, measure), _ratios(result)]
-            table.add_row(*(Text(cell) for cell in (*head, result["label"], *cells, *_found(result))))
+            table.add_row(*(Text(cell) for cell in (*head, _who(result), *cells, *_found(result))))
             head = [""] * 4
         if len(row["results"]) > 1:
             table.add_section()
     return [table]
+
+
+def _who(result: Mapping[str, Any]) -> str:
+    """The label; with `mp` in it where that was the default."""
+    return f"{result['label']} mp" if result["mp"] and "mp" not in result["label"].split() else str(result["label"])
 
 
 _MEMORY = ("base MiB", "peak MiB", "over base", "GPU peak")
@@ -84,13 +89,20 @@ def _ratios(result: Mapping[str, Any]) -> str:
 
 
 def _bytes_cells(result: Mapping[str, Any]) -> list[str]:
-    gpu = "" if result["gpu_peak"] is None else f"{result['gpu_peak'] / MIB:.0f}"
-    return [*(f"{result[key] / MIB:.0f}" for key in ("base", "peak", "over_base")), gpu]
+    """MiB; for a process that died, what it had used when it was last seen."""
+    cells = ["" if (value := result[key]) is None else f"{value / MIB:.0f}" for key in _BYTES]
+    if result["failed"]:
+        cells[1] = f"died at {cells[1]}" if cells[1] else "died"
+    return cells
+
+
+_BYTES = ("base", "peak", "over_base", "gpu_peak")
 
 
 def _found(result: Mapping[str, Any]) -> tuple[str, str]:
     """The number of matches or keypoints, and the share that is equal to each base's."""
-    return str(result["count"]), "\n".join(f"{100 * share:.1f} %" for share in result["equal"].values())
+    count = "" if result["count"] is None else str(result["count"])
+    return count, "\n".join(f"{100 * share:.1f} %" for share in result["equal"].values())
 
 
 def _keypoints(row: Mapping[str, Any]) -> str:

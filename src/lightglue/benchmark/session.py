@@ -18,7 +18,7 @@ from lightglue.benchmark.figures import ratios, share_equal, spread
 from lightglue.benchmark.machine import checkout, commit_of, describe_machine
 from lightglue.benchmark.photographs import enlarge
 from lightglue.benchmark.plan import Contestant, Row, Settings, extractor_request, features_file, plan_rows
-from lightglue.benchmark.process import Side, Worker
+from lightglue.benchmark.process import Side, Worker, WorkerDiedError
 from lightglue.benchmark.turns import take_turns
 
 __all__ = ["SCHEMA", "run_benchmark"]
@@ -144,10 +144,10 @@ class _Run:
 
     def times(self, row: Row) -> list[dict[str, Any]]:
         """Every contestant's seconds of each round, and what follows from them."""
-        runners = []
+        runners, prepared = [], {}
         for each in row.contestants:
             worker = self.workers.running[each.side]
-            worker.ask("prepare", label=each.label, **each.request)
+            prepared[each.label] = worker.ask("prepare", label=each.label, **each.request)
             runners.append(_Runner(each.label, worker))
         seconds = take_turns(runners, repeat=self.settings.repeat, budget=self.settings.budget)
         found = {each.label: self.found(each, self.workers.running[each.side]) for each in row.contestants}
@@ -157,6 +157,7 @@ class _Run:
             {
                 "label": each.label,
                 "side": each.side,
+                **prepared[each.label],
                 "seconds": seconds[each.label],
                 **spread(seconds[each.label]),
                 "ratios": {base: spread(ratios(seconds[base], seconds[each.label])) for base in each.bases},
@@ -166,18 +167,24 @@ class _Run:
         ]
 
     def memory(self, row: Row) -> list[dict[str, Any]]:
-        """Every contestant's bytes, each in a process of its own."""
-        results, found = [], {}
+        """Every contestant's bytes, each in a process of its own. One that dies of it does not stop the others."""
+        results: dict[str, dict[str, Any]] = {}
+        found: dict[str, tuple[dict[str, Any], Any]] = {}
         for each in row.contestants:
             with self.workers.start(each.side) as worker:
-                worker.ask("prepare", label=each.label, **each.request)
-                answer = worker.ask("memory", label=each.label)
+                try:
+                    prepared = worker.ask("prepare", label=each.label, **each.request)
+                    answer = worker.ask("memory", watch=True, label=each.label)
+                except WorkerDiedError as error:
+                    self.tell(str(error))
+                    results[each.label] = {**_NOTHING, "peak": error.peak, "failed": str(error)}
+                    continue
                 found[each.label] = self.found(each, worker)
-            results.append(
-                {"label": each.label, "side": each.side, **answer, "over_base": answer["peak"] - answer["base"]}
-            )
+            over_base = answer["peak"] - answer["base"]
+            results[each.label] = {**prepared, **answer, "over_base": over_base, "failed": None}
         return [
-            {**result, **_compared(row, each, found)} for result, each in zip(results, row.contestants, strict=True)
+            {"label": each.label, "side": each.side, **results[each.label], **_compared(row, each, found)}
+            for each in row.contestants
         ]
 
     def found(self, contestant: Contestant, worker: Worker) -> tuple[dict[str, Any], Any]:
@@ -187,9 +194,17 @@ class _Run:
         return answer, np.load(path)
 
 
+# What is known of a contestant that died.
+_NOTHING = dict.fromkeys(("mp", "seconds", "base", "over_base", "gpu_base", "gpu_peak"))
+
+
 def _compared(row: Row, each: Contestant, found: Mapping[str, tuple[dict[str, Any], Any]]) -> dict[str, Any]:
+    """How much a contestant found, and how much of it its bases found, too."""
+    if each.label not in found:
+        return {"count": None, "stop": None, "equal": {}}
     answer, rows = found[each.label]
-    equal = {base: share_equal(rows, found[base][1], row.tolerance) for base in each.bases}
+    bases = [base for base in each.bases if base in found] if each.same_result else []
+    equal = {base: share_equal(rows, found[base][1], row.tolerance) for base in bases}
     return {"count": answer["count"], "stop": answer["stop"], "equal": equal}
 
 

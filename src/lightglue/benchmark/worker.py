@@ -74,6 +74,8 @@ class Session:
             self.device = importlib.import_module("lightglue.devices").find_device(request["device"])
         else:
             self.device = torch.device(request["device"])
+        # What a run needs beside torch, so that a gap in the environment shows now.
+        _ = self.package.LightGlue, self.package.ALIKED, importlib.import_module(f"{self.name}.utils")
         gpu = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
         return {
             "package": self.name,
@@ -92,7 +94,7 @@ class Session:
         self.tasks[request["label"]] = build[request["task"]](request)
         gc.collect()
         gc.freeze()  # so that the collection before each run is short
-        return {}
+        return {"mp": self.mp(request["matcher"]["mp"]) if "matcher" in request else False}
 
     def forget(self, _: Request) -> dict[str, Any]:
         """Drop all tasks and results; models stay."""
@@ -263,6 +265,8 @@ class Session:
 
     def mp(self, wanted: bool | None) -> bool:
         """Whether to match in reduced precision; None is what `lightglue match` does."""
+        if not self.is_ours:  # the published mp is autocast for CUDA
+            return bool(wanted) and self.device.type == "cuda"
         if wanted is None:
             return bool(importlib.import_module("lightglue.command_defaults").default_mp(self.device))
         return wanted
@@ -278,7 +282,7 @@ class Session:
         """The matcher with the options of a request, compiled where it says so."""
         import torch
 
-        options = {**request["matcher"], "mp": self.mp(request["matcher"].get("mp", False))}
+        options = {**request["matcher"], "mp": self.mp(request["matcher"]["mp"])}
         if request["compile"]:
             torch._dynamo.reset()  # it keeps few versions of a function, and there is one for each length
 
@@ -355,6 +359,14 @@ def start_new_peak() -> None:
         return
 
 
+def _offer_to_die_first() -> None:
+    """Where memory runs out, Linux is to end this process and none of the user's."""
+    try:
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    except OSError:
+        return
+
+
 def _linux_status(name: str) -> int | None:
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
@@ -368,6 +380,7 @@ def _linux_status(name: str) -> int | None:
 
 def main(side: str) -> None:
     """Answer requests until stdin ends."""
+    _offer_to_die_first()
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is not an answer
     session: Session | None = None
