@@ -19,7 +19,7 @@ from lightglue.benchmark.process import Side, Worker
 from lightglue.errors import LightGlueError
 from lightglue.weights import FILES, cache_folder
 
-__all__ = ["check_python", "environment_folder", "published_python"]
+__all__ = ["environment_folder", "published_python"]
 
 Tell = Callable[[str], None]
 
@@ -82,17 +82,8 @@ def published_python(pip_args: Sequence[str], tell: Tell) -> Path:
     return python
 
 
-def check_python(python: Path) -> None:
-    """Raises LightGlueError where `python` has no published package or lacks what both sides need."""
-    if fault := _fault_of(python):
-        needs = ", ".join((*REQUIREMENTS, WHEEL))
-        raise LightGlueError(f"--published-python {python} cannot be used: {fault}. It needs {needs}.")
-
-
 def _fault_of(python: Path) -> str | None:
     """Why not both sides can start in this environment."""
-    if not python.is_file():
-        return "there is no such file"
     for side in (Side("ours", python, ours=True), Side("published", python, ours=False)):
         try:
             with Worker(side.name, side.command(), side.environment(None), PROBE_S) as worker:

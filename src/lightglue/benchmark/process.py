@@ -65,6 +65,7 @@ class Worker:
     ) -> None:
         self.name, self.timeout = name, timeout
         self._peak: int | None = None
+        self._hangs = False
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed in close()
         self._answers: queue.SimpleQueue[str] = queue.SimpleQueue()
         try:
@@ -104,6 +105,7 @@ class Worker:
         try:
             line = self._wait(watch)
         except queue.Empty:
+            self._hangs = True
             raise LightGlueError(
                 f"the worker {self.name!r} gave no answer to {do!r} in {self.timeout:g} s; --timeout allows it "
                 f"more.{self._told()}"
@@ -124,7 +126,7 @@ class Worker:
             with suppress(OSError):
                 self._process.stdin.close()
         try:
-            self._process.wait(GRACE_S if wait else 0)
+            self._process.wait(GRACE_S if wait and not self._hangs else 0)
         except subprocess.TimeoutExpired:
             pass
         finally:

@@ -20,6 +20,7 @@ from lightglue.benchmark.photographs import enlarge
 from lightglue.benchmark.plan import Contestant, Row, Settings, extractor_request, features_file, plan_rows
 from lightglue.benchmark.process import Side, Worker, WorkerDiedError
 from lightglue.benchmark.turns import take_turns
+from lightglue.errors import LightGlueError
 
 __all__ = ["SCHEMA", "run_benchmark"]
 
@@ -70,8 +71,11 @@ class _Sides:
 
     def __enter__(self) -> _Sides:
         with ExitStack() as opening:  # if the second cannot start, the first must not stay
-            for name in self.sides:
-                self.running[name] = opening.enter_context(self.start(name))
+            for name, side in self.sides.items():
+                try:
+                    self.running[name] = opening.enter_context(self.start(name))
+                except LightGlueError as error:
+                    raise LightGlueError(f"{side.python} cannot run this benchmark: {error}") from error
             self._open = opening.pop_all()
         return self
 

