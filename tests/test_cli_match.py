@@ -375,14 +375,14 @@ def test_a_device_that_is_not_there_is_named(name: str, count: int, wanted: str)
 
 
 def test_auto_takes_a_gpu_where_there_is_one() -> None:
-    from lightglue.cli.match import _find_device
+    from lightglue.devices import find_device
 
     for count, mps, expected in ((2, False, "cuda"), (0, True, "mps"), (0, False, "cpu")):
         with (
             mock.patch("torch.cuda.device_count", return_value=count),
             mock.patch("torch.backends.mps.is_available", return_value=mps),
         ):
-            assert _find_device("auto") == torch.device(expected)
+            assert find_device("auto") == torch.device(expected)
 
 
 @pytest.mark.usefixtures("no_models")

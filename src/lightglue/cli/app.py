@@ -8,6 +8,8 @@ import typer
 
 from lightglue import __version__
 from lightglue.cli import weights
+from lightglue.cli.benchmark import BenchmarkCommand, benchmark
+from lightglue.cli.explain import explain
 from lightglue.cli.match import match
 
 app = typer.Typer(
@@ -18,6 +20,8 @@ app = typer.Typer(
 )
 app.add_typer(weights.app, name="weights")
 app.command()(match)
+app.command()(explain)
+app.command(cls=BenchmarkCommand)(benchmark)
 
 
 def _print_version(wanted: bool) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["ENDINGS", "MatchedPair", "fault_of", "write_all"]
+__all__ = ["ENDINGS", "MatchedPair", "fault_of", "write_all", "write_files"]
 
 
 @dataclass(frozen=True)
@@ -109,10 +109,12 @@ _ENCODERS: Mapping[str, Callable[[MatchedPair, str], bytes]] = {
 ENDINGS = tuple(_ENCODERS)
 
 
-def fault_of(path: Path, inputs: Sequence[Path], others: Sequence[Path]) -> str | None:
+def fault_of(
+    path: Path, inputs: Sequence[Path], others: Sequence[Path], endings: Sequence[str] = ENDINGS
+) -> str | None:
     """Why `path` cannot be written beside the input images and the other outputs; None where it can."""
-    if path.suffix.lower() not in _ENCODERS:
-        return f"{path} has none of the known endings: {', '.join(ENDINGS)}."
+    if path.suffix.lower() not in endings:
+        return f"{path} has none of the known endings: {', '.join(endings)}."
     folder = path.resolve().parent
     if not folder.is_dir():
         return f"there is no folder {folder} for {path.name}; make it first."
@@ -135,16 +137,20 @@ def _is_same(path: Path, other: Path) -> bool:
 
 
 def write_all(pair: MatchedPair, paths: Sequence[Path]) -> None:
-    """Write `pair` to every path in the format of its ending.
+    """Write `pair` to every path in the format of its ending, as `write_files` does."""
+    write_files({path: _ENCODERS[path.suffix.lower()](pair, path.suffix.lower()) for path in paths})
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write each content to its path.
 
     All files are written beside their places first and then moved there, so that none is ever half written.
     Raises LightGlueError.
     """
-    contents = [_ENCODERS[path.suffix.lower()](pair, path.suffix.lower()) for path in paths]
-    places = [path.resolve() for path in paths]  # a link stays and its target is replaced
+    places = [path.resolve() for path in contents]  # a link stays and its target is replaced
     parts = [place.with_name(f".lightglue-{secrets.token_hex(8)}.part") for place in places]
     try:
-        for part, content in zip(parts, contents, strict=True):
+        for part, content in zip(parts, contents.values(), strict=True):
             with part.open("xb") as file:
                 file.write(content)
                 file.flush()
@@ -153,7 +159,7 @@ def write_all(pair: MatchedPair, paths: Sequence[Path]) -> None:
             part.replace(place)
     except OSError as error:
         raise LightGlueError(
-            f"{', '.join(map(str, paths))} could not be written ({error.strerror or error}); nothing is left half "
+            f"{', '.join(map(str, contents))} could not be written ({error.strerror or error}); nothing is left half "
             "written. Make room there or choose another folder."
         ) from error
     finally:

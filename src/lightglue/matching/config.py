@@ -13,8 +13,8 @@ from lightglue.errors import InputError
 
 __all__ = ["PRESETS", "PRUNING_THRESHOLDS", "LightGlueConfig", "Preset"]
 
-# Device -> the number of keypoints up to which an image is not pruned, as dropping rows costs time, too; "flash" is CUDA
-# with flash=True. Of the tuned ones the CPU's was measured (docs/performance.md).
+# Device -> the number of keypoints up to which an image is not pruned, as dropping rows costs time, too; "flash" is
+# CUDA with flash=True. Of the tuned ones the CPU's was measured (docs/performance.md).
 PRUNING_THRESHOLDS: Mapping[str, Mapping[str, int]] = MappingProxyType(
     {
         "published": MappingProxyType({"cpu": -1, "mps": -1, "cuda": 1024, "flash": 1536}),

@@ -1,0 +1,72 @@
+"""The pairs of photographs that a benchmark runs on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lightglue.benchmark.machine import checkout
+from lightglue.errors import ImageError, ImageNotFoundError, InputError
+
+__all__ = ["enlarge", "find_pairs"]
+
+Pairs = Mapping[str, tuple[Path, Path]]
+
+# The published benchmark's pairs, from the assets of its repository.
+PUBLISHED = {
+    "easy": ("DSC_0411.JPG", "DSC_0410.JPG"),
+    "difficult": ("sacre_coeur1.jpg", "sacre_coeur2.jpg"),
+}
+PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+OURS = {"montmartre": ("montmartre_close.jpg", "montmartre_far.jpg")}
+
+
+def find_pairs(folder: Path | None) -> Pairs:
+    """Name -> the two files: the published pairs where they are, else our own one.
+
+    Looks in `folder`, which may instead hold just two images of the user's own; without one in the `assets` of the
+    working folder and of the checkout, and in `shared/images` beside it. Raises ImageNotFoundError, InputError.
+    """
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"--images {folder} is no folder.")
+    folders = _usual_folders() if folder is None else [folder]
+    for names in (PUBLISHED, OURS):
+        for each in folders:
+            if found := _pairs_in(each, names):
+                return found
+    if folder and len(own := sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTOGRAPHS)) == 2:
+        return {"own": (own[0], own[1])}
+    where = ", ".join(map(str, folders)) or "a checkout (this package is installed without its photographs)"
+    wanted = "; or ".join(" and ".join(names) for names in (*PUBLISHED.values(), *OURS.values()))
+    raise ImageNotFoundError(
+        f"There are no photographs in {where}; give --images a folder with {wanted}; or with two images of your own."
+    )
+
+
+def _usual_folders() -> list[Path]:
+    root = checkout()
+    places = [Path("assets").resolve()]
+    places += [root / "assets", root.parent / "shared" / "images"] if root else []
+    return [place for place in dict.fromkeys(places) if place.is_dir()]
+
+
+def _pairs_in(folder: Path, names: Mapping[str, tuple[str, str]]) -> dict[str, tuple[Path, Path]]:
+    pairs = {name: (folder / first, folder / second) for name, (first, second) in names.items()}
+    return {name: files for name, files in pairs.items() if all(path.is_file() for path in files)}
+
+
+def enlarge(paths: Sequence[Path], edge: int, folder: Path) -> list[Path]:
+    """Copies of the images in `folder`, stretched to `edge` x `edge` px. Raises ImageError."""
+    import cv2
+
+    copies = []
+    for path in paths:
+        image = cv2.imread(str(path))
+        if image is None:
+            raise ImageError(f"{path} could not be read as an image.")
+        copy = folder / f"{path.stem}-{edge}.png"
+        large = cv2.resize(image, (edge, edge), interpolation=cv2.INTER_CUBIC)
+        if not cv2.imwrite(str(copy), large, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+            raise ImageError(f"{copy} could not be written.")
+        copies.append(copy)
+    return copies

@@ -1,0 +1,31 @@
+"""What `lightglue match` takes where the user says nothing: one place for the command and for its benchmark."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["EXTRACTORS", "MAX_KEYPOINTS", "PRUNING", "RESIZE", "default_mp"]
+
+# Feature type -> its extractor, and the options that make it return the best keypoints up to their greatest number.
+# ALIKED's published threshold of 0.2 starves images of little texture: docs/decisions.
+EXTRACTORS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "aliked": ("ALIKED", MappingProxyType({"detection_threshold": -1})),
+        "disk": ("DISK", MappingProxyType({})),
+    }
+)
+MAX_KEYPOINTS = 2048  # of each image
+RESIZE = 1024  # px of the longer side
+PRUNING = "tuned"  # preset of the numbers of keypoints up to which an image is not pruned
+
+
+def default_mp(device: torch.device) -> bool:
+    """Whether to compute in reduced precision on `device`: where it is known to be fast at it."""
+    from lightglue.precision import product_dtype
+
+    return device.type in ("cpu", "cuda") and product_dtype(device, mp=True) is not None
