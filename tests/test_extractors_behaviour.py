@@ -83,6 +83,7 @@ def test_the_published_defaults() -> None:
         "nms_window_size": 5,
         "detection_threshold": 0.0,
         "pad_if_not_divisible": True,
+        "mp": False,  # not in the published package
     }
     assert DISK.preprocess_conf == {"resize": 1024, "grayscale": False}
 

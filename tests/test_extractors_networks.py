@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightglue import weights
-from lightglue.extractors import aliked_network, disk_network
+from lightglue.extractors import aliked_network
 from lightglue.extractors.aliked_network import (
     ARCHITECTURES,
     AlikedNetwork,
@@ -178,32 +177,9 @@ def test_disk_block_normalises_gates_and_convolves(image_seed: int) -> None:
     torch.testing.assert_close(block(x), F.conv2d(gated, block[3].weight, block[3].bias, padding=2), **CLOSE)
 
 
-@pytest.mark.parametrize(("h", "w"), [(16, 16), (48, 32), (16, 96)])
-@pytest.mark.parametrize("rows", [2, 6, 64])
-def test_disk_gives_in_strips_and_at_pixels_what_its_dense_maps_give(
-    disk: DiskNetwork, h: int, w: int, rows: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(disk_network, "ROWS", rows)
-    monkeypatch.setattr(disk_network, "KEYPOINTS", 50)
-    image = rand(2, 3, h, w)
-    heatmap, descriptors = disk(image)
-    encoded = disk.encode(image)
-
-    assert descriptors.shape == (2, 128, h, w)
-    torch.testing.assert_close(disk.heatmap(encoded), heatmap, atol=2e-4, rtol=1e-4)
-    pixels = torch.tensor([[x, y] for y in (0, 1, 2, 7, h - 2, h - 1) for x in range(w)])
-    for i in range(2):
-        dense = descriptors[i][:, pixels[:, 1], pixels[:, 0]].T
-        torch.testing.assert_close(disk.describe(encoded, i, pixels), dense, atol=2e-4, rtol=1e-4)
-    assert disk.describe(encoded, 0, pixels[:0]).shape == (0, 128)
-
-
-@pytest.mark.parametrize("network", ["aliked", "disk"])
-def test_descriptions_let_gradients_through(network: str, request: pytest.FixtureRequest) -> None:
-    model = request.getfixturevalue(network)
-    describe: Callable[..., Tensor] = model.describe
+def test_descriptions_let_gradients_through(aliked: AlikedNetwork) -> None:
     with torch.enable_grad():
         image = rand(1, 3, 32, 32).requires_grad_()
-        describe(model.encode(image), 0, torch.tensor([[10, 12]])).square().sum().backward()
+        aliked.describe(aliked.encode(image), 0, torch.tensor([[10, 12]])).square().sum().backward()
     assert image.grad is not None
     assert image.grad.isfinite().all()

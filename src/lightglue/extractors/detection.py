@@ -72,9 +72,20 @@ def strict_maxima(scores: Tensor, window: int) -> Tensor:
     ):
         if height > 0 and width > 0:
             region = scores[..., top : top + height - 1 + rows, left : left + width - 1 + cols]
-            strict &= centre > _window_max(region, height, width)
+            strict &= centre > _sliding_max(_sliding_max(region, width, -1), height, -2)
     maxima[..., before : before + rows, before : before + cols] = strict
     return maxima
+
+
+def _sliding_max(values: Tensor, window: int, dim: int) -> Tensor:
+    """Maximum of every `window` neighbours along `dim`, by doubling: on CPUs much faster than max pooling."""
+    length = 1
+    while length < window:
+        step = min(length, window - length)
+        kept = values.shape[dim] - step
+        values = torch.maximum(values.narrow(dim, 0, kept), values.narrow(dim, step, kept))
+        length += step
+    return values
 
 
 def _window_max(values: Tensor, height: int, width: int, padding: int = 0) -> Tensor:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from os import PathLike
 from typing import Any, ClassVar
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -26,7 +27,9 @@ from lightglue.extractors.base import (
     stack_features,
 )
 from lightglue.extractors.detection import clear_border, strict_maxima, strongest, xy_of
+from lightglue.extractors.disk_fast import describe, encode, heatmap
 from lightglue.extractors.disk_network import STRIDE, DiskNetwork
+from lightglue.precision import product_dtype
 from lightglue.types import Features
 
 __all__ = ["DISK", "DiskConfig"]
@@ -42,6 +45,7 @@ class DiskConfig:
     nms_window_size: int = 5  # px, side of the window that a keypoint must be the maximum of
     detection_threshold: float = 0.0  # keypoints score above it
     pad_if_not_divisible: bool = True  # add zeros at the right and bottom where a side is no multiple of 16
+    mp: bool = False  # convolve in reduced precision where the device is fast at it
 
     def __post_init__(self) -> None:
         if not isinstance(self.weights, (str, PathLike, Mapping)):
@@ -51,8 +55,9 @@ class DiskConfig:
         check_int("desc_dim", self.desc_dim, 1, "a positive integer")
         check_int("nms_window_size", self.nms_window_size, 1, "a window's side in px, a positive integer")
         check_real("detection_threshold", self.detection_threshold, "a number")
-        if not isinstance(self.pad_if_not_divisible, bool):
-            raise InputError(f"pad_if_not_divisible is {self.pad_if_not_divisible!r}; give True or False.")
+        for name in ("pad_if_not_divisible", "mp"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} is {getattr(self, name)!r}; give True or False.")
 
 
 class DISK(Extractor):
@@ -104,30 +109,32 @@ class DISK(Extractor):
         if not options.pad_if_not_divisible and (h % STRIDE or w % STRIDE):
             remedy = "resize it or leave pad_if_not_divisible=True"
             raise InputError(f"The image of {w} x {h} px has a side that is no multiple of {STRIDE}; {remedy}.")
-        encoded = self.model.encode(F.pad(image, (0, -w % STRIDE, 0, -h % STRIDE)))
-        heatmap = self.model.heatmap(encoded)[..., :h, :w].float()
-        features: list[Features] = []
-        for i, indices in enumerate(_detect(heatmap.detach(), image_size, options)):
-            pixels = xy_of(indices, w)
-            descriptors = F.normalize(self.model.describe(encoded, i, pixels), dim=-1)
-            scores = heatmap[i, 0, pixels[:, 1], pixels[:, 0]]
-            features.append({"keypoints": pixels.to(scores), "keypoint_scores": scores, "descriptors": descriptors})
-        return stack_features(features)
+        image = F.pad(image, (0, -w % STRIDE, 0, -h % STRIDE))
+        sizes = [None] * len(image) if image_size is None else [size[None] for size in image_size]
+        return stack_features([self._features(*args, h, w, options) for args in zip(image, sizes, strict=True)])
+
+    def _features(self, image: Tensor, image_size: Tensor | None, h: int, w: int, options: DiskConfig) -> Features:
+        """Features of an image (3, H, W) that was padded to multiples of 16 from `h` and `w`."""
+        if image.dtype in (torch.float16, torch.bfloat16):  # only the convolutions are in the model's dtype
+            image = image.float()
+        encoded = encode(self.model, image, product_dtype(image.device, options.mp))
+        heat = heatmap(self.model, encoded)[:h, :w].float()
+        pixels = xy_of(_detect(heat.detach(), image_size, options), w)
+        descriptors = F.normalize(describe(self.model, encoded, pixels), dim=-1)
+        scores = heat[pixels[:, 1], pixels[:, 0]]
+        return {"keypoints": pixels.to(scores), "keypoint_scores": scores, "descriptors": descriptors}
 
 
-def _detect(heatmap: Tensor, image_size: Tensor | None, options: DiskConfig) -> list[Tensor]:
-    """For each heatmap of (B, 1, H, W) the flat indices (N,) of its keypoints in raster order.
+def _detect(heat: Tensor, image_size: Tensor | None, options: DiskConfig) -> Tensor:
+    """The flat indices (N,) of the keypoints of a heatmap (H, W), in raster order.
 
     Where there are more than the limit, the best; of those that tie at the cut, the first.
     """
-    window = min(options.nms_window_size, max(heatmap.shape[-2:]) + 1)  # one that does not fit gives nothing
-    maxima = strict_maxima(heatmap, window) & (heatmap > float(options.detection_threshold))
+    window = min(options.nms_window_size, max(heat.shape) + 1)  # one that does not fit gives nothing
+    maxima = strict_maxima(heat[None, None], window) & (heat > float(options.detection_threshold))
     if image_size is not None:
         maxima = clear_border(maxima, (window - 1) // 2, window // 2, image_size)
-    result = []
-    for heat, found in zip(heatmap.flatten(1), maxima.flatten(1), strict=True):
-        indices = found.nonzero()[:, 0]
-        if options.max_num_keypoints is not None and len(indices) > options.max_num_keypoints:
-            indices = indices[strongest(heat[indices], options.max_num_keypoints)].sort().values
-        result.append(indices)
-    return result
+    indices = maxima.flatten().nonzero()[:, 0]
+    if options.max_num_keypoints is not None and len(indices) > options.max_num_keypoints:
+        indices = indices[strongest(heat.flatten()[indices], options.max_num_keypoints)].sort().values
+    return indices
