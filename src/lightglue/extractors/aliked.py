@@ -30,7 +30,7 @@ from lightglue.extractors.base import (
     stack_features,
 )
 from lightglue.extractors.derived import Derived
-from lightglue.extractors.detection import clear_border, refine, sample_bilinear, simple_nms, strongest, xy_of
+from lightglue.extractors.detection import clear_border, nms_maxima, refine, sample_bilinear, strongest, xy_of
 from lightglue.extractors.state_dicts import publish_keys
 from lightglue.types import Features
 
@@ -169,24 +169,26 @@ class ALIKED(Extractor):
 def _detect(scores: Tensor, image_size: Tensor | None, options: AlikedConfig) -> Tensor:
     """Flat indices (N,) of the keypoints in a score map (H, W), in the published order."""
     radius = options.nms_radius
-    kept = clear_border(simple_nms(scores[None, None], radius), radius, radius, image_size)
+    maxima = clear_border(nms_maxima(scores[None, None], radius), radius, radius, image_size)
+    indices = maxima.flatten().nonzero()[:, 0]
+    found = scores.flatten()[indices]
     if image_size is not None:
         width, height = image_size[0].long().tolist()
         scores = scores[:height, :width]
-    return _select(kept.flatten(), scores.mean(), options)
+    return indices[_select(found, scores.mean(), options)]
 
 
-def _select(kept: Tensor, mean: Tensor, options: AlikedConfig) -> Tensor:
-    """Flat indices of the keypoints among the maxima `kept` (H * W,), 0 elsewhere; `mean` is the image's."""
+def _select(scores: Tensor, mean: Tensor, options: AlikedConfig) -> Tensor:
+    """Which of the maxima with `scores` (N,) are keypoints; `mean` is that of the image's whole score map."""
     limit, threshold = options.max_num_keypoints or 0, float(options.detection_threshold)
     if threshold <= 0 < limit:
-        maxima = kept.nonzero()[:, 0]
-        return maxima[strongest(kept[maxima], limit)]
-    above = (kept > (threshold if threshold > 0 else mean)).nonzero()[:, 0]
+        positive = (scores > 0).nonzero()[:, 0]
+        return positive[strongest(scores[positive], limit)]
+    above = (scores > (threshold if threshold > 0 else mean)).nonzero()[:, 0]
     if len(above) == 0:
-        above = (kept > mean).nonzero()[:, 0]
+        above = (scores > mean).nonzero()[:, 0]
     limit = limit if limit > 0 else MOST_KEYPOINTS
-    return above[strongest(kept[above], limit)] if len(above) > limit else above
+    return above[strongest(scores[above], limit)] if len(above) > limit else above
 
 
 def _check_keypoints(keypoints: Any, image: Tensor) -> Tensor:
