@@ -11,10 +11,11 @@ from torch import Tensor, nn
 
 from conftest import ASSETS
 from lightglue import ALIKED, load_image, weights
-from lightglue.extractors import aliked, aliked_fast
-from lightglue.extractors.aliked_fast import describe, encode, score_map
+from lightglue.extractors import aliked, aliked_fast, aliked_sparse
+from lightglue.extractors.aliked_fast import encode, score_map
 from lightglue.extractors.aliked_folding import UNIT, activate, fold, is_foldable
 from lightglue.extractors.aliked_network import ARCHITECTURES, AlikedNetwork
+from lightglue.extractors.aliked_sparse import describe
 from lightglue.types import Features
 
 BEST = {"model_name": "aliked-t16", "max_num_keypoints": 50, "detection_threshold": -1}
@@ -68,7 +69,7 @@ def test_folded_maps_and_descriptors_equal_the_dense_ones(
     network: AlikedNetwork, h: int, w: int, strip: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(aliked_fast, "STRIP_CPU", strip)  # several strips and chunks also on a small image
-    monkeypatch.setattr(aliked_fast, "KEYPOINTS", 7)
+    monkeypatch.setattr(aliked_sparse, "KEYPOINTS", 7)
     monkeypatch.setattr(aliked_fast, "DEFORMED", 50)
     image, keypoints = rand(3, h, w), rand(20, 2, seed=1) * torch.tensor([w, h]) - 0.5
     features, scores = network(image[None])

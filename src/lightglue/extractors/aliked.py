@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from lightglue.errors import InputError
-from lightglue.extractors import aliked_fast
+from lightglue.extractors.aliked_fast import encode, score_map
 from lightglue.extractors.aliked_folding import fold, is_foldable
 from lightglue.extractors.aliked_network import ARCHITECTURES, AlikedNetwork
+from lightglue.extractors.aliked_sparse import describe
 from lightglue.extractors.base import (
     Extractor,
     Weights,
@@ -119,13 +120,13 @@ class ALIKED(Extractor):
         image, image_size = self.images_in(data)
         sizes = [None] * len(image) if image_size is None else torch.split(image_size, 1)
         features: list[Features] = []
-        for (score_map, describe), size in zip(self._read(image), sizes, strict=True):
-            scores = score_map().float()
+        for (scores_of, describe_at), size in zip(self._read(image), sizes, strict=True):
+            scores = scores_of().float()
             radius = min(options.nms_radius, max(scores.shape))  # a larger window holds no more
             indices = _detect(scores.detach(), size, replace(options, nms_radius=radius))
             keypoints = refine(scores, xy_of(indices, scores.shape[-1]), radius)
             keypoint_scores = sample_bilinear(scores[None], keypoints)[:, 0]
-            descriptors = describe(keypoints)
+            descriptors = describe_at(keypoints)
             features.append({"keypoints": keypoints, "keypoint_scores": keypoint_scores, "descriptors": descriptors})
         return stack_features(features)
 
@@ -146,7 +147,7 @@ class ALIKED(Extractor):
         resized, scales = self.resize(image, preprocess)
         keypoints = (keypoints.to(image) + 0.5) * scales - 0.5
         read = self._read(resized.expand(-1, 3, -1, -1))
-        return torch.stack([describe(xy) for (_, describe), xy in zip(read, keypoints, strict=True)])
+        return torch.stack([describe_at(xy) for (_, describe_at), xy in zip(read, keypoints, strict=True)])
 
     def _read(self, image: Tensor) -> Iterator[tuple[Callable[[], Tensor], Callable[[Tensor], Tensor]]]:
         """For each image of (B, 3, H, W) the functions that give its scores (H, W) and the descriptors (N, D) at
@@ -158,8 +159,8 @@ class ALIKED(Extractor):
             return
         folded = self._folded.of(self.network, self._tensors)
         for one in image:
-            encoded = aliked_fast.encode(folded, one)
-            yield partial(aliked_fast.score_map, folded, encoded), partial(aliked_fast.describe, folded, encoded)
+            encoded = encode(folded, one)
+            yield partial(score_map, folded, encoded), partial(describe, folded, encoded)
 
     def _wants_gradients(self, image: Tensor) -> bool:
         tensors = (attrgetter(name)(self.network) for name in self._tensors)

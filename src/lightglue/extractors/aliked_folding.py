@@ -69,11 +69,13 @@ class FoldedBlock:
 class FoldedDescriptorHead:
     """The layers of the descriptor head. All read features in any unit, since they are normalised."""
 
-    patch: Tensor  # (9 D, 2 M) from a patch's pixels in raster order
+    patch_fine: Tensor  # (9 d, 2 M) from a patch's pixels in raster order, their finest level
+    patch_coarse: Tensor  # (9 * 3 d, 2 M) likewise, their coarse levels
     patch_bias: Tensor  # (2 M,)
     offsets: Tensor  # (2 M, 2 M)
     offsets_bias: Tensor  # (2 M,)
-    sample: Tensor  # (D, D)
+    sample_fine: Tensor  # (d, D)
+    sample_coarse: Tensor  # (3 d, D)
     sample_bias: Tensor  # (D,)
     join: Tensor  # (M D, D)
 
@@ -84,8 +86,10 @@ class FoldedAliked:
 
     blocks: tuple[FoldedBlock, ...]  # four
     levels: tuple[tuple[Tensor, Tensor], ...]  # weight (c, d) and bias (d,) of the 1x1 convolution of each block
-    score_levels: tuple[Tensor, ...]  # (d, 8) for the three coarse levels: the score head's first layer
-    score_fine: tuple[Tensor, Tensor]  # the same for the finest: weight (2 d, 16), bias (16,), two columns in one
+    # The score head's first layer for each level. With two columns in one (2 d, 16), but for the last level (d, 8), whose
+    # number of columns may be odd.
+    score_levels: tuple[Tensor, ...]
+    score_fine: tuple[Tensor, Tensor]  # weight (2 d, 16) and bias (16,)
     score_head: tuple[FoldedConv, FoldedConv, FoldedConv]  # over 2, 4 and 4 columns in one
     descriptor_head: FoldedDescriptorHead
 
@@ -131,6 +135,9 @@ def fold(network: AlikedNetwork, option: None = None) -> FoldedAliked:
         """(O, C, 1, 1) that reads activated features, for an activation, as (C, O)."""
         return cast_to(weight[:, :, 0, 0].T * (LOG2E / UNIT))
 
+    def in_pairs(weight: Tensor) -> Tensor:
+        return torch.block_diag(linear(weight), linear(weight))  # type: ignore[no-untyped-call,no-any-return]
+
     return FoldedAliked(
         blocks=(
             _fold_block(network.block1, 1.0),
@@ -142,8 +149,8 @@ def fold(network: AlikedNetwork, option: None = None) -> FoldedAliked:
             (linear(_weight(conv)), _shift(conv.weight.shape[0], conv.weight))
             for conv in (network.conv1, network.conv2, network.conv3, network.conv4)
         ),
-        score_levels=tuple(linear(weight) for weight in others),
-        score_fine=(cast_to(torch.kron(torch.eye(2).to(first), linear(first).to(first))), _shift(16, first.to(dtype))),
+        score_levels=(in_pairs(others[0]), in_pairs(others[1]), linear(others[2])),
+        score_fine=(in_pairs(first), _shift(16, first.to(dtype))),
         score_head=(
             _grouped(head[0] * (LOG2E / UNIT), -C, SCORE_COLUMNS[0], dtype),
             _grouped(head[1] * (LOG2E / UNIT), -C, SCORE_COLUMNS[1], dtype),
@@ -206,12 +213,17 @@ def _fold_descriptor_head(network: AlikedNetwork, dtype: torch.dtype) -> FoldedD
     head = network.desc_head
     patch, last = cast(nn.Conv2d, head.offset_conv[0]), cast(nn.Conv2d, head.offset_conv[2])
     patch_bias = cast(Tensor, patch.bias).detach().double() * LOG2E - C
+    d = network.conv1.weight.shape[0]
+    positions = _weight(patch).permute(2, 3, 1, 0).flatten(0, 1) * LOG2E  # (9, D, 2 M)
+    sample = (_weight(head.sf_conv)[:, :, 0, 0].T * LOG2E).to(dtype)
     return FoldedDescriptorHead(
-        patch=(_weight(patch).permute(2, 3, 1, 0).flatten(0, 2) * LOG2E).to(dtype).contiguous(),
+        patch_fine=positions[:, :d].flatten(0, 1).to(dtype),
+        patch_coarse=positions[:, d:].flatten(0, 1).to(dtype),
         patch_bias=patch_bias.to(dtype),
         offsets=(_weight(last)[:, :, 0, 0].T / UNIT).to(dtype).contiguous(),
         offsets_bias=cast(Tensor, last.bias).detach(),
-        sample=(_weight(head.sf_conv)[:, :, 0, 0].T * LOG2E).to(dtype).contiguous(),
+        sample_fine=sample[:d].contiguous(),
+        sample_coarse=sample[d:].contiguous(),
         sample_bias=_shift(head.sf_conv.weight.shape[0], head.sf_conv.weight),
         join=head.agg_weights.detach().flatten(0, 1),  # the descriptor is normalised: any unit will do
     )
