@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightglue import weights
-from lightglue.extractors import aliked_network
 from lightglue.extractors.aliked_network import (
     ARCHITECTURES,
     AlikedNetwork,
@@ -33,13 +32,6 @@ def _no_grad() -> object:
 
 def rand(*shape: int, seed: int = 0) -> Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(seed))
-
-
-@pytest.fixture(scope="module")
-def aliked() -> AlikedNetwork:
-    network = AlikedNetwork(ARCHITECTURES["aliked-t16"]).eval()
-    network.load_state_dict(weights.load_state_dict("aliked-t16"))
-    return network
 
 
 @pytest.fixture(scope="module")
@@ -141,32 +133,6 @@ def test_disk_has_exactly_the_published_parameters() -> None:
     assert {k: v.shape for k, v in own.items()} == {k: v.shape for k, v in published.items()}
 
 
-@pytest.mark.parametrize(("h", "w"), [(1, 1), (32, 64), (70, 45), (17, 100)])
-def test_aliked_describes_sparsely_what_its_dense_map_gives(
-    aliked: AlikedNetwork, h: int, w: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(aliked_network, "ROWS", 16)  # several strips and chunks also on a small image
-    monkeypatch.setattr(aliked_network, "KEYPOINTS", 7)
-    image, keypoints = rand(2, 3, h, w), rand(20, 2, seed=1) * torch.tensor([w, h]) - 0.5
-    features, scores = aliked(image)
-    encoded = aliked.encode(image)
-
-    assert features.shape == (2, 64, h, w)
-    torch.testing.assert_close(features.norm(dim=1), torch.ones(2, h, w))
-    torch.testing.assert_close(aliked.scores(encoded), scores, **CLOSE)
-    for i in range(2):
-        dense = aliked.desc_head(lambda p, i=i: features[i][:, p[:, 1], p[:, 0]].T, (h, w), keypoints)
-        torch.testing.assert_close(aliked.describe(encoded, i, keypoints), dense, atol=1e-4, rtol=0)
-    assert aliked.describe(encoded, 0, keypoints[:0]).shape == (0, 64)
-
-
-def test_aliked_in_training_keeps_batch_statistics_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    network, image = AlikedNetwork(ARCHITECTURES["aliked-t16"]).train(), rand(1, 3, 64, 64)
-    whole = network.encode(image).fine
-    monkeypatch.setattr(aliked_network, "ROWS", 16)
-    torch.testing.assert_close(network.encode(image).fine, whole)
-
-
 @pytest.mark.parametrize("image_seed", [0, 1])
 def test_disk_block_normalises_gates_and_convolves(image_seed: int) -> None:
     torch.manual_seed(0)
@@ -175,11 +141,3 @@ def test_disk_block_normalises_gates_and_convolves(image_seed: int) -> None:
     normalised = (x - mean) / (variance + 1e-5).sqrt()
     gated = torch.where(normalised > 0, normalised, 0.25 * normalised)
     torch.testing.assert_close(block(x), F.conv2d(gated, block[3].weight, block[3].bias, padding=2), **CLOSE)
-
-
-def test_descriptions_let_gradients_through(aliked: AlikedNetwork) -> None:
-    with torch.enable_grad():
-        image = rand(1, 3, 32, 32).requires_grad_()
-        aliked.describe(aliked.encode(image), 0, torch.tensor([[10, 12]])).square().sum().backward()
-    assert image.grad is not None
-    assert image.grad.isfinite().all()

@@ -5,15 +5,20 @@ Options, their defaults and the order of the keypoints are those of the publishe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
+from operator import attrgetter
 from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
 
 from lightglue.errors import InputError
+from lightglue.extractors.aliked_fast import encode, score_map
+from lightglue.extractors.aliked_folding import fold, is_foldable
 from lightglue.extractors.aliked_network import ARCHITECTURES, AlikedNetwork
+from lightglue.extractors.aliked_sparse import describe
 from lightglue.extractors.base import (
     Extractor,
     Weights,
@@ -25,7 +30,8 @@ from lightglue.extractors.base import (
     read_weights,
     stack_features,
 )
-from lightglue.extractors.detection import clear_border, refine, sample_bilinear, simple_nms, strongest, xy_of
+from lightglue.extractors.derived import Derived
+from lightglue.extractors.detection import clear_border, nms_maxima, refine, sample_bilinear, strongest, xy_of
 from lightglue.extractors.state_dicts import publish_keys
 from lightglue.types import Features
 
@@ -81,6 +87,8 @@ class ALIKED(Extractor):
         self.network = AlikedNetwork(ARCHITECTURES[name])
         state = read_weights(name if weights is None else weights, commercial_only=commercial_only)
         load_strictly(self.network, state, name)
+        self._tensors = tuple(self.network.state_dict())
+        self._folded = Derived(fold)
         publish_keys(self)
         self.eval()  # batch statistics in place of the learned ones would silently spoil the result
 
@@ -110,16 +118,15 @@ class ALIKED(Extractor):
         """
         options = self.options()
         image, image_size = self.images_in(data)
-        encoded = self.network.encode(image)
-        scores = self.network.scores(encoded).float()
-        radius = min(options.nms_radius, max(scores.shape[-2:]))  # a larger window holds no more
-        options = replace(options, nms_radius=radius)
+        sizes = [None] * len(image) if image_size is None else torch.split(image_size, 1)
         features: list[Features] = []
-        for i, indices in enumerate(_detect(scores.detach(), image_size, options)):
-            pixels = xy_of(indices, scores.shape[-1])
-            keypoints = refine(scores[i, 0], pixels, radius)
-            keypoint_scores = sample_bilinear(scores[i], keypoints)[:, 0]
-            descriptors = self.network.describe(encoded, i, keypoints)
+        for (scores_of, describe_at), size in zip(self._read(image), sizes, strict=True):
+            scores = scores_of().float()
+            radius = min(options.nms_radius, max(scores.shape))  # a larger window holds no more
+            indices = _detect(scores.detach(), size, replace(options, nms_radius=radius))
+            keypoints = refine(scores, xy_of(indices, scores.shape[-1]), radius)
+            keypoint_scores = sample_bilinear(scores[None], keypoints)[:, 0]
+            descriptors = describe_at(keypoints)
             features.append({"keypoints": keypoints, "keypoint_scores": keypoint_scores, "descriptors": descriptors})
         return stack_features(features)
 
@@ -138,34 +145,51 @@ class ALIKED(Extractor):
         image = self.check_image(img)
         keypoints = _check_keypoints(keypoints, image)
         resized, scales = self.resize(image, preprocess)
-        encoded = self.network.encode(resized.expand(-1, 3, -1, -1))
         keypoints = (keypoints.to(image) + 0.5) * scales - 0.5
-        return torch.stack([self.network.describe(encoded, i, xy) for i, xy in enumerate(keypoints)])
+        read = self._read(resized.expand(-1, 3, -1, -1))
+        return torch.stack([describe_at(xy) for (_, describe_at), xy in zip(read, keypoints, strict=True)])
+
+    def _read(self, image: Tensor) -> Iterator[tuple[Callable[[], Tensor], Callable[[Tensor], Tensor]]]:
+        """For each image of (B, 3, H, W) the functions that give its scores (H, W) and the descriptors (N, D) at
+        keypoints (N, 2)."""
+        if self._wants_gradients(image) or not is_foldable(self.network):
+            features, scores = self.network(image)
+            for one, score in zip(features, scores[:, 0], strict=True):
+                yield partial(Tensor.clone, score), partial(self.network.describe, one)
+            return
+        folded = self._folded.of(self.network, self._tensors)
+        for one in image:
+            encoded = encode(folded, one)
+            yield partial(score_map, folded, encoded), partial(describe, folded, encoded)
+
+    def _wants_gradients(self, image: Tensor) -> bool:
+        tensors = (attrgetter(name)(self.network) for name in self._tensors)
+        return torch.is_grad_enabled() and (image.requires_grad or any(t.requires_grad for t in tensors))
 
 
-def _detect(scores: Tensor, image_size: Tensor | None, options: AlikedConfig) -> list[Tensor]:
-    """For each score map of (B, 1, H, W) the flat indices (N,) of its keypoints, in the published order."""
+def _detect(scores: Tensor, image_size: Tensor | None, options: AlikedConfig) -> Tensor:
+    """Flat indices (N,) of the keypoints in a score map (H, W), in the published order."""
     radius = options.nms_radius
-    kept = clear_border(simple_nms(scores, radius), radius, radius, image_size)
-    sizes = [None] * len(scores) if image_size is None else image_size.long().tolist()
-    result = []
-    for score, nms, size in zip(scores[:, 0], kept[:, 0], sizes, strict=True):
-        own = score if size is None else score[: size[1], : size[0]]
-        result.append(_select(nms.flatten(), own.mean(), options))
-    return result
+    maxima = clear_border(nms_maxima(scores[None, None], radius), radius, radius, image_size)
+    indices = maxima.flatten().nonzero()[:, 0]
+    found = scores.flatten()[indices]
+    if image_size is not None:
+        width, height = image_size[0].long().tolist()
+        scores = scores[:height, :width]
+    return indices[_select(found, scores.mean(), options)]
 
 
-def _select(kept: Tensor, mean: Tensor, options: AlikedConfig) -> Tensor:
-    """Flat indices of the keypoints among the maxima `kept` (H * W,), 0 elsewhere; `mean` is the image's."""
+def _select(scores: Tensor, mean: Tensor, options: AlikedConfig) -> Tensor:
+    """Which of the maxima with `scores` (N,) are keypoints; `mean` is that of the image's whole score map."""
     limit, threshold = options.max_num_keypoints or 0, float(options.detection_threshold)
     if threshold <= 0 < limit:
-        maxima = kept.nonzero()[:, 0]
-        return maxima[strongest(kept[maxima], limit)]
-    above = (kept > (threshold if threshold > 0 else mean)).nonzero()[:, 0]
+        positive = (scores > 0).nonzero()[:, 0]
+        return positive[strongest(scores[positive], limit)]
+    above = (scores > (threshold if threshold > 0 else mean)).nonzero()[:, 0]
     if len(above) == 0:
-        above = (kept > mean).nonzero()[:, 0]
+        above = (scores > mean).nonzero()[:, 0]
     limit = limit if limit > 0 else MOST_KEYPOINTS
-    return above[strongest(kept[above], limit)] if len(above) > limit else above
+    return above[strongest(scores[above], limit)] if len(above) > limit else above
 
 
 def _check_keypoints(keypoints: Any, image: Tensor) -> Tensor:

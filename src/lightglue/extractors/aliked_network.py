@@ -8,17 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["ARCHITECTURES", "AlikedNetwork", "Architecture", "DeformableConv2d", "deform_conv2d"]
+__all__ = [
+    "ARCHITECTURES",
+    "STRIDE",
+    "AlikedNetwork",
+    "Architecture",
+    "ConvBlock",
+    "DeformableConv2d",
+    "DescriptorHead",
+    "ResBlock",
+    "deform_conv2d",
+    "patch_pixels",
+]
 
 STRIDE = 32  # of the coarsest feature map, relative to the image
-ROWS = 128  # of a full-resolution map that are worked on at once: less memory, and faster on a CPU
-KEYPOINTS = 1024  # that are described at once, likewise
 
 FeaturesAt = Callable[[Tensor], Tensor]  # int64 pixels (P, 2) x y inside a map to its features (P, D)
 
@@ -69,18 +77,6 @@ def deform_conv2d(image: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
         sampled = F.grid_sample(image, grid, align_corners=False)  # (B, C, H, W)
         out = out + weight[:, :, row, col] @ sampled.flatten(2)
     return out.view(b, -1, h, w)
-
-
-def in_strips(function: Callable[[Tensor], Tensor], x: Tensor, reach: int) -> Tensor:
-    """`function(x)`, (B, C, H, W) to (B, O, H, W), computed a few rows at a time.
-
-    `reach` is the number of rows above and below that a row of the result depends on.
-    """
-    height, strips = x.shape[2], []
-    for start in range(0, height, ROWS):
-        stop, first = min(start + ROWS, height), max(start - reach, 0)
-        strips.append(function(x[:, :, first : stop + reach])[:, :, start - first : stop - first])
-    return torch.cat(strips, dim=2)
 
 
 class DeformableConv2d(nn.Module):
@@ -144,10 +140,7 @@ def _conv3x3(channels_in: int, channels_out: int, deformable: bool) -> nn.Module
 
 
 class DescriptorHead(nn.Module):
-    """The sparse deformable descriptor head: a descriptor from a few learned sample positions around a keypoint.
-
-    It reads the feature map through a function, so that the map need not exist as a whole.
-    """
+    """The sparse deformable descriptor head: a descriptor from a few learned sample positions around a keypoint."""
 
     def __init__(self, dim: int, positions: int) -> None:
         super().__init__()
@@ -207,23 +200,8 @@ def interpolate_features(features_at: FeaturesAt, size: tuple[int, int], xy: Ten
     return values  # type: ignore[return-value]
 
 
-@dataclass(frozen=True)
-class Encoded:
-    """What the network knows of a batch of images after its encoder, from which scores and descriptors come."""
-
-    fine: Tensor  # (B, c1, H', W'), H' and W' being multiples of 32
-    coarse: tuple[Tensor, Tensor, Tensor]  # (B, D / 4, H' / s, W' / s) for s in 2, 8, 32
-    left: int  # where the image begins in the padded maps, px
-    top: int
-    size: tuple[int, int]  # (H, W) of the image, px
-
-
 class AlikedNetwork(nn.Module):
-    """The pure network. `forward` is its readable definition with dense maps.
-
-    `encode`, `scores` and `describe` give the same without the full-resolution feature map, which takes 512 bytes a
-    pixel and of which a few thousand keypoints read but little.
-    """
+    """The pure network, with dense maps: the definition that `aliked_fast` is tested against, and for training."""
 
     def __init__(self, architecture: Architecture) -> None:
         super().__init__()
@@ -250,65 +228,28 @@ class AlikedNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Image (B, 3, H, W) in [0, 1] to features (B, D, H, W), L2-normalised, and scores (B, 1, H, W) in [0, 1]."""
-        encoded = self.encode(image)
-        maps = [F.selu(self.conv1(encoded.fine))]
-        maps += [_enlarge(level, encoded.fine) for level in encoded.coarse]
-        joined = torch.cat(maps, dim=1)
-        scores = self.score_head(joined).sigmoid()
-        return _crop(F.normalize(joined, dim=1), encoded), _crop(scores, encoded)
-
-    def encode(self, image: Tensor) -> Encoded:
-        """The feature pyramid of images (B, 3, H, W) in [0, 1]; sides are padded to multiples of 32."""
         h, w = image.shape[-2:]
         top, left = (-h % STRIDE) // 2, (-w % STRIDE) // 2
         padded = F.pad(image, (left, -w % STRIDE - left, top, -h % STRIDE - top), mode="replicate")
-        # Statistics of a whole batch, as in training, need the map as a whole.
-        fine = self.block1(padded) if self.training else in_strips(self.block1, padded, reach=2)
-        x2 = self.block2(F.avg_pool2d(fine, 2))
+        x1 = self.block1(padded)
+        x2 = self.block2(F.avg_pool2d(x1, 2))
         x3 = self.block3(F.avg_pool2d(x2, 4))
         x4 = self.block4(F.avg_pool2d(x3, 4))
-        coarse = (F.selu(self.conv2(x2)), F.selu(self.conv3(x3)), F.selu(self.conv4(x4)))
-        return Encoded(fine, coarse, left, top, (h, w))
+        levels = (F.selu(self.conv1(x1)), F.selu(self.conv2(x2)), F.selu(self.conv3(x3)), F.selu(self.conv4(x4)))
+        joined = torch.cat([_enlarge(level, padded) for level in levels], dim=1)
+        scores = self.score_head(joined).sigmoid()
+        inside = (..., slice(top, top + h), slice(left, left + w))
+        return F.normalize(joined[inside], dim=1), scores[inside]
 
-    def scores(self, encoded: Encoded) -> Tensor:
-        """The score map (B, 1, H, W).
-
-        The head's first layer is linear and has as many weights for each level, so it is applied level by level and
-        before the enlargement: 8 channels at full resolution instead of D.
-        """
-        first = torch.chunk(cast(nn.Conv2d, self.score_head[0]).weight, 4, dim=1)
-        logits = in_strips(lambda fine: F.conv2d(F.selu(self.conv1(fine)), first[0]), encoded.fine, reach=0)
-        for level, weight in zip(encoded.coarse, first[1:], strict=True):
-            logits += _enlarge(F.conv2d(level, weight), logits)
-        scores = in_strips(self.score_head[1:], logits, reach=3).sigmoid()
-        return _crop(scores, encoded)
-
-    def describe(self, encoded: Encoded, index: int, keypoints: Tensor) -> Tensor:
-        """Descriptors (N, D) of image number `index` at `keypoints` (N, 2) x y, px."""
+    def describe(self, features: Tensor, keypoints: Tensor) -> Tensor:
+        """Descriptors (N, D) at `keypoints` (N, 2) x y, px, of one image's features (D, H, W)."""
 
         def features_at(pixels: Tensor) -> Tensor:
-            return self._features_at(encoded, index, pixels)
+            return features[:, pixels[:, 1], pixels[:, 0]].T
 
-        chunks = [self.desc_head(features_at, encoded.size, part) for part in torch.split(keypoints, KEYPOINTS)]
-        return torch.cat(chunks)
-
-    def _features_at(self, encoded: Encoded, index: int, pixels: Tensor) -> Tensor:
-        """Columns (P, D) of the normalised feature map at `pixels` (P, 2) of the image."""
-        x, y = pixels[:, 0] + encoded.left, pixels[:, 1] + encoded.top
-        fine = encoded.fine[index][:, y, x].T
-        h, w = encoded.fine.shape[-2:]
-        # Enlarged with aligned corners, every level has the same coordinates from -1 to 1.
-        grid = torch.stack((2 * x / (w - 1) - 1, 2 * y / (h - 1) - 1), dim=-1)[None, None].to(fine.dtype)
-        levels = [F.selu(F.linear(fine, self.conv1.weight[:, :, 0, 0]))]
-        for level in encoded.coarse:
-            levels.append(F.grid_sample(level[index, None], grid, align_corners=True)[0, :, 0].T)
-        return F.normalize(torch.cat(levels, dim=-1), dim=-1)
+        descriptors: Tensor = self.desc_head(features_at, features.shape[-2:], keypoints)
+        return descriptors
 
 
 def _enlarge(level: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(level, size=like.shape[-2:], mode="bilinear", align_corners=True)
-
-
-def _crop(maps: Tensor, encoded: Encoded) -> Tensor:
-    h, w = encoded.size
-    return maps[..., encoded.top : encoded.top + h, encoded.left : encoded.left + w]

@@ -10,7 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["clear_border", "refine", "sample_bilinear", "simple_nms", "strict_maxima", "strongest", "xy_of"]
+__all__ = [
+    "clear_border",
+    "nms_maxima",
+    "refine",
+    "sample_bilinear",
+    "simple_nms",
+    "strict_maxima",
+    "strongest",
+    "xy_of",
+]
 
 # The soft-argmax temperature that ALIKED's detector was trained with (Zhao et al. 2023; github.com/Shiaoming/ALIKED).
 TEMPERATURE = 0.1
@@ -30,15 +39,21 @@ def simple_nms(scores: Tensor, radius: int) -> Tensor:
         (B, 1, H, W), `scores` at the maxima and 0 elsewhere.
     """
 
+    return scores * nms_maxima(scores, radius)
+
+
+def nms_maxima(scores: Tensor, radius: int) -> Tensor:
+    """Where `simple_nms` keeps the scores (B, 1, H, W): bool (B, 1, H, W)."""
+
     def window_max(values: Tensor) -> Tensor:
         return _window_max(values, 2 * radius + 1, 2 * radius + 1, padding=radius)
 
     maxima = scores == window_max(scores)
     for _ in range(2):
-        suppressed = window_max(maxima.to(scores.dtype)) > 0
-        rest = scores.masked_fill(suppressed, 0)
-        maxima |= (rest == window_max(rest)) & ~suppressed
-    return scores.masked_fill(~maxima, 0)
+        free = window_max(maxima.view(torch.uint8)) == 0
+        rest = scores * free
+        maxima |= (rest == window_max(rest)) & free
+    return maxima
 
 
 def strict_maxima(scores: Tensor, window: int) -> Tensor:
@@ -89,9 +104,20 @@ def _sliding_max(values: Tensor, window: int, dim: int) -> Tensor:
 
 
 def _window_max(values: Tensor, height: int, width: int, padding: int = 0) -> Tensor:
-    """Maximum in every window; along rows, then columns, as that takes `height + width` steps a pixel."""
-    rows = F.max_pool2d(values, (1, width), stride=1, padding=(0, padding))
-    return F.max_pool2d(rows, (height, 1), stride=1, padding=(padding, 0))
+    """Maximum in every window of (B, 1, H, W), none of which is negative where there is padding."""
+    padded = F.pad(values, (padding,) * 4) if padding else values
+    return _running_max(_running_max(padded, 3, width), 2, height)
+
+
+def _running_max(values: Tensor, dim: int, size: int) -> Tensor:
+    """Maxima of `size` neighbours each. Maxima of maxima: the number of passes is the logarithm of `size`."""
+    span = 1
+    while span < size:
+        step = min(span, size - span)
+        count = values.shape[dim] - step
+        values = torch.maximum(values.narrow(dim, 0, count), values.narrow(dim, step, count))
+        span += step
+    return values
 
 
 def clear_border(scores: Tensor, before: int, after: int, image_size: Tensor | None = None) -> Tensor:
@@ -110,12 +136,16 @@ def clear_border(scores: Tensor, before: int, after: int, image_size: Tensor | N
     size = image_size.to(scores.device).long()
     in_x = (x >= before) & (x < size[:, :1] - after)  # (B, W)
     in_y = (y >= before) & (y < size[:, 1:] - after)  # (B, H)
-    return scores.masked_fill(~(in_y[:, None, :, None] & in_x[:, None, None, :]), 0)
+    inside = in_y[:, None, :, None] & in_x[:, None, None, :]
+    return scores & inside if scores.dtype == torch.bool else scores.masked_fill(~inside, 0)
 
 
 def strongest(scores: Tensor, count: int) -> Tensor:
     """Indices of the `count` largest of `scores` (N,), largest first, ties by position; all where N is less."""
-    return scores.sort(descending=True, stable=True).indices[: min(count, len(scores))]
+    candidates = torch.arange(len(scores), device=scores.device)
+    if 0 < count < len(scores):  # sorting is slow: first drop what cannot be among them
+        candidates = candidates[scores >= scores.topk(count).values[-1]]
+    return candidates[scores[candidates].sort(descending=True, stable=True).indices[:count]]
 
 
 def xy_of(indices: Tensor, width: int) -> Tensor:

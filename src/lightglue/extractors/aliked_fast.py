@@ -1,0 +1,238 @@
+"""ALIKED's encoder and score map, on folded layers and without dense feature maps, one image at a time.
+
+It gives what `AlikedNetwork.forward` gives. The finest feature map takes 16 numbers a pixel and the score head reads
+32 more, so everything at full resolution is done a few rows at a time, through all layers while the rows are in the
+cache. Inference only: nothing here lets gradients through.
+
+Maps are (H, W, C) here, so that a 1x1 convolution is a matrix product and rows of a map are rows of a matrix.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightglue.extractors.aliked_folding import SCORE_COLUMNS, FoldedAliked, FoldedBlock, FoldedConv, activate
+from lightglue.extractors.aliked_network import STRIDE
+from lightglue.extractors.bilinear import Axis, axis, corners, mix_rows
+from lightglue.extractors.buffers import large_empty
+
+__all__ = ["Encoded", "encode", "score_map"]
+
+DEFORMED = 4096  # pixels that a deformable convolution works on at once
+# Pixels of a map that are worked on at once: 2 MiB of 16 channels, a few of which a cache holds. On a GPU, more at once
+# is faster.
+STRIP_CPU, STRIP_ELSEWHERE = 32 * 1024, 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the network knows of an image after its encoder, from which scores and descriptors come.
+
+    The finest map has the sides H' and W', multiples of 32. The coarse levels are a half, an eighth and a 32nd of that.
+    """
+
+    fine: Tensor  # (H', W', c1)
+    coarse: Tensor  # (n, d): the pixels of all coarse levels, level after level, row after row
+    rows: tuple[Axis, ...]  # from H' to each level's height
+    columns: tuple[Axis, ...]  # from W' to each level's width
+    score_parts: tuple[Tensor, ...]  # (h, W', 8): of each level, see `_score_part`
+    left: int  # where the image begins in the padded maps, px
+    top: int
+    size: tuple[int, int]  # (H, W) of the image, px
+
+
+def encode(folded: FoldedAliked, image: Tensor) -> Encoded:
+    """The feature pyramid of an image (3, H, W) in [0, 1]; sides are padded to multiples of 32."""
+    h, w = image.shape[-2:]
+    top, left = (-h % STRIDE) // 2, (-w % STRIDE) // 2
+    margins = (left, -w % STRIDE - left, top, -h % STRIDE - top)
+    padded = F.pad(image[None], margins, mode="replicate") if any(margins) else image[None]
+    fine, half = _full_resolution(folded, padded)
+    height, width = padded.shape[-2:]
+    sizes = [(height // side, width // side) for side in (2, 8, 32)]
+    counts = [rows * columns for rows, columns in sizes]
+    coarse = large_empty(fine, sum(counts), len(folded.levels[0][1]))
+    level2, level3, level4 = torch.split(coarse, counts)
+    part2, eighth = _half_resolution(folded, half, level2.view(*sizes[0], -1), width)
+    x3 = _deformable_block(folded.blocks[2], eighth)
+    x4 = _deformable_block(folded.blocks[3], _pool(x3, 4))
+    part3 = _level(folded, 1, x3, level3.view(*sizes[1], -1), width)
+    part4 = _level(folded, 2, x4, level4.view(*sizes[2], -1), width)
+    rows = tuple(axis(height, size[0], fine) for size in sizes)
+    columns = tuple(axis(width, size[1], fine) for size in sizes)
+    return Encoded(fine, coarse, rows, columns, (part2, part3, part4), left, top, (h, w))
+
+
+def _strip_rows(map_like: Tensor, width: int, multiple: int) -> int:
+    """How many rows of a map to work on at once."""
+    pixels = STRIP_CPU if map_like.device.type == "cpu" else STRIP_ELSEWHERE
+    return max(pixels // width // multiple, 1) * multiple
+
+
+def _rows(maps: Tensor, start: int, stop: int) -> Tensor:
+    """Rows `start` to `stop` of (H, W, C); zeros outside."""
+    height = maps.shape[0]
+    inside = maps[max(start, 0) : stop]
+    above, below = max(-start, 0), max(stop - height, 0)
+    return F.pad(inside, (0, 0, 0, 0, above, below)) if above or below else inside
+
+
+def _blank(rows: Tensor, start: int, height: int) -> Tensor:
+    """`rows` (R, W, C) of a map of this height, from `start` on, with zeros outside of the map; in place."""
+    rows[: max(-start, 0)] = 0
+    rows[max(height - start, 0) :] = 0
+    return rows
+
+
+def _conv(rows: Tensor, conv: FoldedConv) -> Tensor:
+    """3x3 convolution of (R, W, C) to (R - 2, W, O): zeros at the sides, no rows beyond the first and the last."""
+    out = F.conv2d(rows[None].permute(0, 3, 1, 2), conv.weight, conv.bias, padding=(0, 1))
+    return out.permute(0, 2, 3, 1).contiguous()[0]
+
+
+def _linear(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """1x1 convolution of (H, W, C) to (H, W, O)."""
+    out = torch.addmm(bias, maps.reshape(-1, maps.shape[-1]), weight)
+    return out.view(*maps.shape[:2], -1)
+
+
+def _pool(maps: Tensor, side: int) -> Tensor:
+    """Mean of squares of pixels: (H, W, C) to (H / side, W / side, C)."""
+    while side > 1:
+        rows = maps[0::2] + maps[1::2]
+        maps = (rows[:, 0::2] + rows[:, 1::2]).mul_(0.25)
+        side //= 2
+    return maps
+
+
+def _full_resolution(folded: FoldedAliked, image: Tensor) -> tuple[Tensor, Tensor]:
+    """The finest map (H', W', c1) of an image (1, 3, H', W'), and the mean of each 2x2 of its pixels."""
+    block, (height, width) = folded.blocks[0], image.shape[-2:]
+    channels = len(block.conv2.bias)
+    fine = large_empty(image, height, width, channels)
+    half = large_empty(image, height // 2, width // 2, channels)
+    pixels, step = image[0].permute(1, 2, 0), _strip_rows(image, width, 2)
+    for start in range(0, height, step):
+        stop = min(start + step, height)
+        rows = _rows(pixels, start - 2, stop + 2).contiguous()
+        rows = _blank(activate(_conv(rows, block.conv1)), start - 1, height)
+        rows = activate(_conv(rows, block.conv2), out=fine[start:stop])
+        half[start // 2 : stop // 2] = _pool(rows, 2)
+    return fine, half
+
+
+def _half_resolution(folded: FoldedAliked, half: Tensor, level: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """The level of half resolution, of pooled features (h, w, c1), into `level` (h, w, d).
+
+    Returns:
+        its part of the scores (h, W', 8), and the mean (h / 4, w / 4, c2) of 4x4 features.
+    """
+    block, height = folded.blocks[1], half.shape[0]
+    part = large_empty(half, height, width, 8)
+    eighth = half.new_empty(height // 4, half.shape[1] // 4, len(block.conv2.bias))
+    step = _strip_rows(half, half.shape[1], 4)
+    for start in range(0, height, step):
+        stop = min(start + step, height)
+        rows = _rows(half, start - 2, stop + 2)
+        rows = _blank(activate(_conv(rows, block.conv1)), start - 1, height)
+        rows = activate(_add_beside(_conv(rows, block.conv2), half[start:stop], block))
+        eighth[start // 4 : stop // 4] = _pool(rows, 4)
+        part[start:stop] = _level(folded, 0, rows, level[start:stop], width)
+    return part, eighth
+
+
+def _add_beside(out: Tensor, maps: Tensor, block: FoldedBlock) -> Tensor:
+    """Add the 1x1 convolution of a block's input (H, W, C) to `out` (H, W, O), in place."""
+    assert block.beside is not None
+    out.view(-1, out.shape[-1]).addmm_(maps.reshape(-1, maps.shape[-1]), block.beside)
+    return out
+
+
+def _level(folded: FoldedAliked, index: int, maps: Tensor, level: Tensor, width: int) -> Tensor:
+    """Of a block's output (h, w, c) the coarse level number `index`, into `level` (h, w, d), and its part of the score
+    head's first layer, enlarged along the rows: (h, W', 8)."""
+    activate(_linear(maps, *folded.levels[index + 1]), out=level)
+    weight = folded.score_levels[index]
+    part = (level.view(-1, len(weight)) @ weight).view(*level.shape[:2], -1)
+    size = (len(part), width)
+    wide = F.interpolate(part[None].permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=True)
+    return wide[0].permute(1, 2, 0).contiguous()
+
+
+def _deformable_block(block: FoldedBlock, maps: Tensor) -> Tensor:
+    """A block of two deformable convolutions, (H, W, C) to (H, W, O)."""
+    rows = activate(_deformable(maps, block.conv1))
+    return activate(_add_beside(_deformable(rows, block.conv2), maps, block))
+
+
+def _deformable(maps: Tensor, conv: FoldedConv) -> Tensor:
+    """3x3 deformable convolution of (H, W, C) to (H, W, O), an offset being a quarter of the longer side at most.
+
+    All nine samples of a pixel lie side by side, so that one product takes them in.
+    """
+    assert conv.offsets is not None
+    (h, w, channels), limit = maps.shape, max(maps.shape[:2]) / 4
+    offsets = _conv(_rows(maps, -1, h + 1), FoldedConv(*conv.offsets)).clamp_(-limit, limit)
+    table, shifts = maps.view(-1, channels), offsets.view(-1, 9, 2)
+    steps = torch.arange(-1, 2, device=maps.device)
+    dy, dx = steps.repeat_interleave(3), steps.repeat(3)
+    out = maps.new_empty(h * w, len(conv.bias))
+    for pixels in torch.split(torch.arange(h * w, device=maps.device), DEFORMED):
+        part = slice(int(pixels[0]), int(pixels[-1]) + 1)
+        y = shifts[part, :, 0] + (pixels.div(w, rounding_mode="floor")[:, None] + dy)
+        x = shifts[part, :, 1] + (pixels.remainder(w)[:, None] + dx)
+        index, weights = corners(x.flatten(), y.flatten(), (h, w))
+        samples = mix_rows(table, index, weights).view(len(pixels), -1)
+        torch.addmm(conv.bias, samples, conv.weight, out=out[part])
+    return out.view(h, w, -1)
+
+
+def score_map(folded: FoldedAliked, encoded: Encoded) -> Tensor:
+    """The scores (H, W) of the image, in [0, 1].
+
+    The head's first layer is linear and has as many weights for each level, so it is applied level by level and before
+    the enlargement: 8 channels at full resolution instead of D.
+    """
+    height, width = encoded.fine.shape[:2]
+    scores = large_empty(encoded.fine, height, width)
+    ready = encoded.fine.new_zeros(3, width // 2, 16)  # rows of the first layer, from three above the next scores on
+    done, step = 0, _strip_rows(encoded.fine, width, 8)
+    for start in range(0, height, step):
+        stop = min(start + step, height)
+        rows = torch.cat((ready, activate(_first_score_layer(folded, encoded, start, stop))))
+        if stop == height:
+            rows = _rows(rows, 0, len(rows) + 3)
+        ready, count = rows[-6:], len(rows) - 6
+        for reach, conv, columns in zip((2, 1, 0), folded.score_head, SCORE_COLUMNS, strict=True):
+            rows = _conv(rows.view(len(rows), width // columns, -1), conv)
+            if reach:
+                rows = _blank(activate(rows), done - reach, height)
+        torch.sigmoid(rows.view(-1, width), out=scores[done : done + count])
+        done += count
+    h, w = encoded.size
+    return scores[encoded.top : encoded.top + h, encoded.left : encoded.left + w]
+
+
+def _first_score_layer(folded: FoldedAliked, encoded: Encoded, start: int, stop: int) -> Tensor:
+    """Rows `start` to `stop` of the score head's first layer: (R, W' / 2, 16), two columns in one."""
+    width = encoded.fine.shape[1]
+    fine = activate(_linear(encoded.fine[start:stop], *folded.levels[0]))
+    out = _linear(fine.view(stop - start, width // 2, -1), *folded.score_fine)
+    flat = out.view(stop - start, -1)
+    for rows, part in zip(encoded.rows, encoded.score_parts, strict=True):
+        low, high = rows.low[start:stop], rows.high[start:stop]
+        first, last = int(low[0]), int(high[-1])
+        matrix = _enlarging(low - first, high - first, rows.fraction[start:stop], last - first + 1)
+        flat.addmm_(matrix, part[first : last + 1].view(last - first + 1, -1))
+    return out
+
+
+def _enlarging(low: Tensor, high: Tensor, fraction: Tensor, n: int) -> Tensor:
+    """The matrix (R, n) that interpolates R rows between n."""
+    matrix = fraction.new_zeros(len(low), n)
+    matrix.scatter_(1, low[:, None], (1 - fraction)[:, None])
+    return matrix.scatter_add_(1, high[:, None], fraction[:, None])
