@@ -136,7 +136,9 @@ def _image_rows(
             "extractor": extractor_request(settings, keypoints),
             "resize": settings.resize,
         }
-        contestants = _both(settings, stage, "adaptive", request, settings.mp)
+        # None leaves it to the command line's defaults, which the whole way from files to matches is measured with.
+        mp = settings.mp if stage == "pair" else settings.mp or False
+        contestants = _both(settings, stage, "adaptive", request, mp)
         yield Row(stage, pair, keypoints, "adaptive" if stage == "pair" else "", tuple(contestants))
 
 
@@ -195,9 +197,9 @@ def _contestant(
     bases: tuple[str, ...],
 ) -> Contestant:
     if stage == "extract":
-        return Contestant(label, side, {"task": stage, **request}, bases)
+        return Contestant(label, side, {"task": stage, "mp": mp, **request}, bases)
     matcher = {"features": settings.features, "flash": settings.flash, "mp": mp, **MODES[mode]}
-    options = {"matcher": matcher, "compile": compiled, "prune_thresholds": settings.prune_thresholds}
+    options = {"matcher": matcher, "compile": compiled, "prune_thresholds": settings.prune_thresholds, "mp": mp}
     return Contestant(label, side, {"task": stage, **request, **options}, bases)
 
 

@@ -156,7 +156,7 @@ class Session:
         """Write the features of two images to `request["file"]`; their numbers of keypoints."""
         import numpy as np
 
-        extractor = self.extractor(request["extractor"])
+        extractor = self.extractor({"mp": False, **request})
         arrays: dict[str, Any] = {}
         for i, image in enumerate(request["images"]):
             found = extractor.extract(self.image(image).to(self.device), resize=request["resize"])
@@ -200,14 +200,14 @@ class Session:
 
     def _extract(self, request: Request) -> Task:
         """An image in memory to features."""
-        extractor = self.extractor(request["extractor"])
+        extractor = self.extractor(request)
         image = self.image(request["images"][0]).to(self.device)
         call = lambda: extractor.extract(image, resize=request["resize"])  # noqa: E731
         return call, lambda result: (result["keypoints"][0].cpu(), None)
 
     def _pair(self, request: Request) -> Task:
         """Two image files to matches."""
-        extractor, matcher = self.extractor(request["extractor"]), self.matcher(request)
+        extractor, matcher = self.extractor(request), self.matcher(request)
         match_pair = self.package.match_pair
 
         def call() -> Any:
@@ -283,6 +283,8 @@ class Session:
         import torch
 
         options = {**request["matcher"], "mp": self.mp(request["matcher"]["mp"])}
+        if self.is_ours and request["task"] == "pair":  # as the command line does it
+            options["pruning"] = importlib.import_module("lightglue.command_defaults").PRUNING
         if request["compile"]:
             torch._dynamo.reset()  # it keeps few versions of a function, and there is one for each length
 
@@ -297,10 +299,12 @@ class Session:
 
         return self.cached(("matcher", options, request["prune_thresholds"], request["compile"]), make)
 
-    def extractor(self, named: tuple[str, Mapping[str, Any]]) -> Any:
-        """The extractor `(class, options)`."""
-        name, options = named
-        return self.cached(named, lambda: getattr(self.package, name)(**options).eval().to(self.device))
+    def extractor(self, request: Request) -> Any:
+        """The extractor `(class, options)` of a request; the published ones know no reduced precision."""
+        name, options = request["extractor"]
+        if self.is_ours:
+            options = {**options, "mp": self.mp(request["mp"])}
+        return self.cached((name, options), lambda: getattr(self.package, name)(**options).eval().to(self.device))
 
     def image(self, path: str) -> Any:
         """An image file as the package itself reads it."""
