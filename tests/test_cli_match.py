@@ -24,6 +24,7 @@ import torch
 
 from lightglue import ALIKED, LightGlue, load_image, match_pair
 from lightglue.cli import main
+from lightglue.command_defaults import default_mp
 
 ASSETS = Path(__file__).parents[1] / "assets"
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
@@ -189,8 +190,9 @@ def test_csv_holds_a_match_a_line(written: Written) -> None:
 
 
 def test_the_result_is_that_of_match_pair(written: Written) -> None:
-    extractor = ALIKED(max_num_keypoints=150, detection_threshold=-1)
-    matcher = LightGlue(features="aliked").eval()
+    mp = default_mp(torch.device("cpu"))
+    extractor = ALIKED(max_num_keypoints=150, detection_threshold=-1, mp=mp)
+    matcher = LightGlue(features="aliked", mp=mp, pruning="tuned").eval()
     features0, _, matches = match_pair(extractor, matcher, load_image(A), load_image(B), resize=320)
     assert written.json()["keypoints0"] == features0["keypoints"].tolist()
     assert written.json()["matches"] == matches["matches"].tolist()
