@@ -30,8 +30,8 @@ from lightglue.extractors.disk_network import EPSILON, KERNEL, REACH, ConvBlock,
 
 __all__ = ["Encoded", "describe", "encode", "heatmap"]
 
-CONVOLVED = 16384  # pixels of a strip that goes through a convolution
-PASSED = 4096  # pixels of a strip that only element-wise steps pass over
+CONVOLVED = 16384  # pixels for each core of a strip that goes through a convolution
+PASSED = 4096  # and of one that only element-wise steps and small products pass over
 KEYPOINTS = 1024  # that are described at once
 GPU_FACTOR = 64  # strips are larger by: it has no cache to fit, and each step takes a launch
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))
@@ -322,7 +322,8 @@ def _channels_first(x: Tensor) -> Tensor:
 
 
 def _strips(like: Tensor, pixels: int | None = None) -> Iterator[tuple[int, int]]:
-    """The rows [start, stop) of strips of a map (H, W, ...) of about so many pixels, of more on a GPU."""
+    """Strips of a map (H, W, ...) as rows [start, stop): about so many pixels for each core, more on a GPU."""
     height, width = like.shape[:2]
-    rows = max((pixels or PASSED) * (1 if like.device.type == "cpu" else GPU_FACTOR) // width, 1)
+    factor = torch.get_num_threads() if like.device.type == "cpu" else GPU_FACTOR
+    rows = max((pixels or PASSED) * factor // width, 1)
     return ((start, min(start + rows, height)) for start in range(0, height, rows))
