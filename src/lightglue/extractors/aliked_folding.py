@@ -86,8 +86,8 @@ class FoldedAliked:
 
     blocks: tuple[FoldedBlock, ...]  # four
     levels: tuple[tuple[Tensor, Tensor], ...]  # weight (c, d) and bias (d,) of the 1x1 convolution of each block
-    # The score head's first layer for each level. With two columns in one (2 d, 16), but for the last level (d, 8), whose
-    # number of columns may be odd.
+    # The score head's first layer for each level. With two columns in one (2 d, 16), but for the last level (d, 8),
+    # whose number of columns may be odd.
     score_levels: tuple[Tensor, ...]
     score_fine: tuple[Tensor, Tensor]  # weight (2 d, 16) and bias (16,)
     score_head: tuple[FoldedConv, FoldedConv, FoldedConv]  # over 2, 4 and 4 columns in one

@@ -7,6 +7,8 @@ interpolated: twelve rows of one table, whose indices and weights are sums and p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +20,7 @@ from lightglue.extractors.bilinear import Axis, corner_weights, mix_rows, neighb
 
 __all__ = ["describe"]
 
-KEYPOINTS = 512  # that are described at once
+KEYPOINTS = 256  # that are described at once
 
 
 def describe(folded: FoldedAliked, encoded: Encoded, keypoints: Tensor) -> Tensor:
@@ -58,11 +60,11 @@ class PixelReader:
         self._weight, self._bias = folded.levels[0]
         self._fine, self._coarse = encoded.fine.flatten(0, 1), encoded.coarse
         self._width = encoded.fine.shape[1]
-        widths = [int(columns.high[-1]) + 1 for columns in encoded.columns]
-        counts = [(int(rows.high[-1]) + 1) * w for rows, w in zip(encoded.rows, widths, strict=True)]
-        starts = (0, counts[0], counts[0] + counts[1])
+        levels = encoded.levels()
+        widths = [level.shape[1] for level in levels]
+        starts = [0, levels[0][..., 0].numel(), sum(level[..., 0].numel() for level in levels[:2])]
         self._rows = _corners(encoded.rows, widths, starts, repeat=True)
-        self._columns = _corners(encoded.columns, [1, 1, 1], (0, 0, 0), repeat=False)
+        self._columns = _corners(encoded.columns, [1, 1, 1], [0, 0, 0], repeat=False)
 
     def read(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features of the pixels (G, k, k) of G grids with the rows `y` (G, k) and columns `x` (G, k) of the image.
@@ -83,7 +85,7 @@ class PixelReader:
 
 
 def _corners(
-    axes: tuple[Axis, ...], strides: list[int], starts: tuple[int, ...], repeat: bool
+    axes: Sequence[Axis], strides: Sequence[int], starts: Sequence[int], repeat: bool
 ) -> tuple[Tensor, Tensor]:
     """For N rows or columns what they add to the indices (N, 12) and what they multiply the weights (N, 12) with.
 
