@@ -21,7 +21,7 @@ from lightglue.extractors.aliked_network import STRIDE
 from lightglue.extractors.bilinear import Axis, axis, corners, mix_rows
 from lightglue.extractors.buffers import large_empty
 
-__all__ = ["Encoded", "encode", "score_map"]
+__all__ = ["Encoded", "add_product", "encode", "product", "score_map"]
 
 DEFORMED = 4096  # pixels that a deformable convolution works on at once
 # Pixels of a map that are worked on at once: 2 MiB of 16 channels, a few of which a cache holds. On a GPU, more at once
@@ -104,14 +104,32 @@ def _blank(rows: Tensor, start: int, height: int) -> Tensor:
 
 def _conv(rows: Tensor, conv: FoldedConv) -> Tensor:
     """3x3 convolution of (R, W, C) to (R - 2, W, O): zeros at the sides, no rows beyond the first and the last."""
-    out = F.conv2d(rows[None].permute(0, 3, 1, 2), conv.weight, conv.bias, padding=(0, 1))
-    return out.permute(0, 2, 3, 1).contiguous()[0]
+    maps, reduced = rows[None].permute(0, 3, 1, 2), conv.weight.dtype != rows.dtype
+    out = F.conv2d(maps.to(conv.weight.dtype), conv.weight, None if reduced else conv.bias, padding=(0, 1))
+    out = out.permute(0, 2, 3, 1).contiguous()[0]
+    return out.to(rows.dtype).add_(conv.bias) if reduced else out
+
+
+def product(bias: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
+    """`bias + rows @ weight`, (P, O) of (P, C) and (C, O), multiplied in the dtype of `weight`.
+
+    Only the product is rounded to it: an activation turns on the bias, which is large beside small sums.
+    """
+    if weight.dtype == rows.dtype:
+        return torch.addmm(bias, rows, weight)
+    return (rows.to(weight.dtype) @ weight).to(rows.dtype).add_(bias)
+
+
+def add_product(out: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
+    """Add `rows @ weight` to `out` (P, O), in place."""
+    if weight.dtype == rows.dtype:
+        return out.addmm_(rows, weight)
+    return out.add_(rows.to(weight.dtype) @ weight)
 
 
 def _linear(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """1x1 convolution of (H, W, C) to (H, W, O)."""
-    out = torch.addmm(bias, maps.reshape(-1, maps.shape[-1]), weight)
-    return out.view(*maps.shape[:2], -1)
+    return product(bias, maps.reshape(-1, maps.shape[-1]), weight).view(*maps.shape[:2], -1)
 
 
 def _pool(maps: Tensor, side: int) -> Tensor:
@@ -158,8 +176,8 @@ def _half_resolution(folded: FoldedAliked, half: Tensor, level: Tensor) -> Tenso
 def _add_beside(out: Tensor, maps: Tensor, block: FoldedBlock) -> Tensor:
     """Add the 1x1 convolution of a block's input (H, W, C) to `out` (H, W, O), in place."""
     assert block.beside is not None
-    out.view(-1, out.shape[-1]).addmm_(maps.reshape(-1, maps.shape[-1]), block.beside)
-    return out
+    flat, rows = out.view(-1, out.shape[-1]), maps.reshape(-1, maps.shape[-1])
+    return add_product(flat, rows, block.beside).view_as(out)
 
 
 def _deformable_block(block: FoldedBlock, maps: Tensor) -> Tensor:
@@ -186,7 +204,7 @@ def _deformable(maps: Tensor, conv: FoldedConv) -> Tensor:
         x = shifts[part, :, 1] + (pixels.remainder(w)[:, None] + dx)
         index, weights = corners(x.flatten(), y.flatten(), (h, w))
         samples = mix_rows(table, index, weights).view(len(pixels), -1)
-        torch.addmm(conv.bias, samples, conv.weight, out=out[part])
+        out[part] = product(conv.bias, samples, conv.weight)
     return out.view(h, w, -1)
 
 

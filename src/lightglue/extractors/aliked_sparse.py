@@ -13,14 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightglue.extractors.aliked_fast import Encoded
+from lightglue.extractors.aliked_fast import Encoded, add_product, product
 from lightglue.extractors.aliked_folding import FoldedAliked, activate
 from lightglue.extractors.aliked_network import patch_pixels
 from lightglue.extractors.bilinear import Axis, corner_weights, mix_rows, neighbours
 
 __all__ = ["describe"]
 
-KEYPOINTS = 256  # that are described at once
+KEYPOINTS = 128  # that are described at once
 
 
 def describe(folded: FoldedAliked, encoded: Encoded, keypoints: Tensor) -> Tensor:
@@ -37,8 +37,8 @@ def _describe(folded: FoldedAliked, pixels: PixelReader, keypoints: Tensor) -> T
     limit = max(h, w) / 4
     patch = patch_pixels(keypoints, (h, w))
     fine, coarse, norms = pixels.read(patch[:, :, 0, 1], patch[:, 0, :, 0])
-    hidden = torch.addmm(head.patch_bias, fine.div_(norms[:, None]).view(n, -1), head.patch_fine)
-    hidden.addmm_(coarse.div_(norms[:, None]).view(n, -1), head.patch_coarse)
+    hidden = product(head.patch_bias, fine.div_(norms[:, None]).view(n, -1), head.patch_fine)
+    add_product(hidden, coarse.div_(norms[:, None]).view(n, -1), head.patch_coarse)
     offsets = torch.addmm(head.offsets_bias, activate(hidden), head.offsets).clamp_(-limit, limit)
     offsets = offsets.view(n, 2, -1)  # first all x, then all y
     x, y = (keypoints.T[:, :, None] + offsets.transpose(0, 1)).flatten(1)  # (N M,) each
@@ -47,9 +47,9 @@ def _describe(folded: FoldedAliked, pixels: PixelReader, keypoints: Tensor) -> T
     fine, coarse, norms = pixels.read(rows.T, columns.T)
     weights = corner_weights(down, across).div_(norms.view(-1, 4))
     order = torch.arange(len(norms), device=norms.device).view(-1, 4)
-    samples = torch.addmm(head.sample_bias, mix_rows(fine, order, weights), head.sample_fine)
-    samples = activate(samples.addmm_(mix_rows(coarse, order, weights), head.sample_coarse))
-    return F.normalize(samples.view(n, -1) @ head.join, dim=-1)
+    samples = product(head.sample_bias, mix_rows(fine, order, weights), head.sample_fine)
+    samples = activate(add_product(samples, mix_rows(coarse, order, weights), head.sample_coarse))
+    return F.normalize((samples.view(n, -1).to(head.join.dtype) @ head.join).to(samples.dtype), dim=-1)
 
 
 class PixelReader:
