@@ -68,12 +68,13 @@ def assert_same(a: dict[str, Tensor], b: dict[str, Tensor]) -> None:
 # Options
 
 
-def test_the_published_defaults() -> None:
+def test_the_published_defaults_and_those_of_own_options() -> None:
     assert ALIKED.default_conf == {
         "model_name": "aliked-n16",
         "max_num_keypoints": -1,
         "detection_threshold": 0.2,
         "nms_radius": 2,
+        "mp": False,
     }
     assert ALIKED.preprocess_conf == {"resize": 1024}
     assert DISK.default_conf == {

@@ -33,6 +33,7 @@ from lightglue.extractors.base import (
 from lightglue.extractors.derived import Derived
 from lightglue.extractors.detection import clear_border, nms_maxima, refine, sample_bilinear, strongest, xy_of
 from lightglue.extractors.state_dicts import publish_keys
+from lightglue.precision import product_dtype
 from lightglue.types import Features
 
 __all__ = ["ALIKED", "AlikedConfig"]
@@ -53,6 +54,7 @@ class AlikedConfig:
     max_num_keypoints: int | None = -1  # not positive, or None: no limit (20,000 where there is a threshold)
     detection_threshold: float = 0.2  # of the score in [0, 1]
     nms_radius: int = 2  # px; also the radius of the window for sub-pixel positions and the width of the border
+    mp: bool = False  # products in reduced precision: float16 on a GPU, bfloat16 on a CPU that has instructions for it
 
     def __post_init__(self) -> None:
         check_choice("model_name", self.model_name, ARCHITECTURES)
@@ -62,6 +64,8 @@ class AlikedConfig:
             "detection_threshold", self.detection_threshold, "a number, not positive for the best keypoints only"
         )
         check_int("nms_radius", self.nms_radius, 0, "a radius in px, an integer of at least 0")
+        if not isinstance(self.mp, bool):
+            raise InputError(f"mp is {self.mp!r}; give True or False.")
 
 
 class ALIKED(Extractor):
@@ -157,7 +161,8 @@ class ALIKED(Extractor):
             for one, score in zip(features, scores[:, 0], strict=True):
                 yield partial(Tensor.clone, score), partial(self.network.describe, one)
             return
-        folded = self._folded.of(self.network, self._tensors)
+        # Option `mp` has an effect without gradients only.
+        folded = self._folded.of(self.network, self._tensors, product_dtype(image.device, self.options().mp))
         for one in image:
             encoded = encode(folded, one)
             yield partial(score_map, folded, encoded), partial(describe, folded, encoded)

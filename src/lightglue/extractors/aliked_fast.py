@@ -9,6 +9,7 @@ Maps are (H, W, C) here, so that a 1x1 convolution is a matrix product and rows 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -20,7 +21,7 @@ from lightglue.extractors.aliked_network import STRIDE
 from lightglue.extractors.bilinear import Axis, axis, corners, mix_rows
 from lightglue.extractors.buffers import large_empty
 
-__all__ = ["Encoded", "encode", "score_map"]
+__all__ = ["Encoded", "add_product", "encode", "product", "score_map"]
 
 DEFORMED = 4096  # pixels that a deformable convolution works on at once
 # Pixels of a map that are worked on at once: 2 MiB of 16 channels, a few of which a cache holds. On a GPU, more at once
@@ -39,10 +40,18 @@ class Encoded:
     coarse: Tensor  # (n, d): the pixels of all coarse levels, level after level, row after row
     rows: tuple[Axis, ...]  # from H' to each level's height
     columns: tuple[Axis, ...]  # from W' to each level's width
-    score_parts: tuple[Tensor, ...]  # (h, W', 8): of each level, see `_score_part`
     left: int  # where the image begins in the padded maps, px
     top: int
     size: tuple[int, int]  # (H, W) of the image, px
+
+    def levels(self) -> list[Tensor]:
+        """The coarse levels (h, w, d)."""
+        height, width = self.fine.shape[:2]
+        return _levels(self.coarse, _level_sizes(height, width))
+
+
+def _level_sizes(height: int, width: int) -> list[tuple[int, int]]:
+    return [(height // side, width // side) for side in (2, 8, 32)]
 
 
 def encode(folded: FoldedAliked, image: Tensor) -> Encoded:
@@ -53,18 +62,23 @@ def encode(folded: FoldedAliked, image: Tensor) -> Encoded:
     padded = F.pad(image[None], margins, mode="replicate") if any(margins) else image[None]
     fine, half = _full_resolution(folded, padded)
     height, width = padded.shape[-2:]
-    sizes = [(height // side, width // side) for side in (2, 8, 32)]
-    counts = [rows * columns for rows, columns in sizes]
-    coarse = large_empty(fine, sum(counts), len(folded.levels[0][1]))
-    level2, level3, level4 = torch.split(coarse, counts)
-    part2, eighth = _half_resolution(folded, half, level2.view(*sizes[0], -1), width)
+    sizes = _level_sizes(height, width)
+    coarse = large_empty(fine, sum(rows * columns for rows, columns in sizes), len(folded.levels[0][1]))
+    level2, level3, level4 = _levels(coarse, sizes)
+    eighth = _half_resolution(folded, half, level2)
     x3 = _deformable_block(folded.blocks[2], eighth)
     x4 = _deformable_block(folded.blocks[3], _pool(x3, 4))
-    part3 = _level(folded, 1, x3, level3.view(*sizes[1], -1), width)
-    part4 = _level(folded, 2, x4, level4.view(*sizes[2], -1), width)
+    activate(_linear(x3, *folded.levels[2]), out=level3)
+    activate(_linear(x4, *folded.levels[3]), out=level4)
     rows = tuple(axis(height, size[0], fine) for size in sizes)
     columns = tuple(axis(width, size[1], fine) for size in sizes)
-    return Encoded(fine, coarse, rows, columns, (part2, part3, part4), left, top, (h, w))
+    return Encoded(fine, coarse, rows, columns, left, top, (h, w))
+
+
+def _levels(coarse: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
+    """The maps (h, w, d) in the table `coarse` of all their pixels."""
+    parts = torch.split(coarse, [rows * columns for rows, columns in sizes])
+    return [part.view(*size, -1) for part, size in zip(parts, sizes, strict=True)]
 
 
 def _strip_rows(map_like: Tensor, width: int, multiple: int) -> int:
@@ -90,14 +104,32 @@ def _blank(rows: Tensor, start: int, height: int) -> Tensor:
 
 def _conv(rows: Tensor, conv: FoldedConv) -> Tensor:
     """3x3 convolution of (R, W, C) to (R - 2, W, O): zeros at the sides, no rows beyond the first and the last."""
-    out = F.conv2d(rows[None].permute(0, 3, 1, 2), conv.weight, conv.bias, padding=(0, 1))
-    return out.permute(0, 2, 3, 1).contiguous()[0]
+    maps, reduced = rows[None].permute(0, 3, 1, 2), conv.weight.dtype != rows.dtype
+    out = F.conv2d(maps.to(conv.weight.dtype), conv.weight, None if reduced else conv.bias, padding=(0, 1))
+    out = out.permute(0, 2, 3, 1).contiguous()[0]
+    return out.to(rows.dtype).add_(conv.bias) if reduced else out
+
+
+def product(bias: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
+    """`bias + rows @ weight`, (P, O) of (P, C) and (C, O), multiplied in the dtype of `weight`.
+
+    Only the product is rounded to it: an activation turns on the bias, which is large beside small sums.
+    """
+    if weight.dtype == rows.dtype:
+        return torch.addmm(bias, rows, weight)
+    return (rows.to(weight.dtype) @ weight).to(rows.dtype).add_(bias)
+
+
+def add_product(out: Tensor, rows: Tensor, weight: Tensor) -> Tensor:
+    """Add `rows @ weight` to `out` (P, O), in place."""
+    if weight.dtype == rows.dtype:
+        return out.addmm_(rows, weight)
+    return out.add_(rows.to(weight.dtype) @ weight)
 
 
 def _linear(maps: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """1x1 convolution of (H, W, C) to (H, W, O)."""
-    out = torch.addmm(bias, maps.reshape(-1, maps.shape[-1]), weight)
-    return out.view(*maps.shape[:2], -1)
+    return product(bias, maps.reshape(-1, maps.shape[-1]), weight).view(*maps.shape[:2], -1)
 
 
 def _pool(maps: Tensor, side: int) -> Tensor:
@@ -125,14 +157,10 @@ def _full_resolution(folded: FoldedAliked, image: Tensor) -> tuple[Tensor, Tenso
     return fine, half
 
 
-def _half_resolution(folded: FoldedAliked, half: Tensor, level: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """The level of half resolution, of pooled features (h, w, c1), into `level` (h, w, d).
-
-    Returns:
-        its part of the scores (h, W', 8), and the mean (h / 4, w / 4, c2) of 4x4 features.
-    """
+def _half_resolution(folded: FoldedAliked, half: Tensor, level: Tensor) -> Tensor:
+    """The mean (h / 4, w / 4, c2) of 4x4 features at half resolution, of pooled features (h, w, c1); the level that
+    comes of the features goes into `level` (h, w, d)."""
     block, height = folded.blocks[1], half.shape[0]
-    part = large_empty(half, height, width, 8)
     eighth = half.new_empty(height // 4, half.shape[1] // 4, len(block.conv2.bias))
     step = _strip_rows(half, half.shape[1], 4)
     for start in range(0, height, step):
@@ -141,26 +169,15 @@ def _half_resolution(folded: FoldedAliked, half: Tensor, level: Tensor, width: i
         rows = _blank(activate(_conv(rows, block.conv1)), start - 1, height)
         rows = activate(_add_beside(_conv(rows, block.conv2), half[start:stop], block))
         eighth[start // 4 : stop // 4] = _pool(rows, 4)
-        part[start:stop] = _level(folded, 0, rows, level[start:stop], width)
-    return part, eighth
+        activate(_linear(rows, *folded.levels[1]), out=level[start:stop])
+    return eighth
 
 
 def _add_beside(out: Tensor, maps: Tensor, block: FoldedBlock) -> Tensor:
     """Add the 1x1 convolution of a block's input (H, W, C) to `out` (H, W, O), in place."""
     assert block.beside is not None
-    out.view(-1, out.shape[-1]).addmm_(maps.reshape(-1, maps.shape[-1]), block.beside)
-    return out
-
-
-def _level(folded: FoldedAliked, index: int, maps: Tensor, level: Tensor, width: int) -> Tensor:
-    """Of a block's output (h, w, c) the coarse level number `index`, into `level` (h, w, d), and its part of the score
-    head's first layer, enlarged along the rows: (h, W', 8)."""
-    activate(_linear(maps, *folded.levels[index + 1]), out=level)
-    weight = folded.score_levels[index]
-    part = (level.view(-1, len(weight)) @ weight).view(*level.shape[:2], -1)
-    size = (len(part), width)
-    wide = F.interpolate(part[None].permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=True)
-    return wide[0].permute(1, 2, 0).contiguous()
+    flat, rows = out.view(-1, out.shape[-1]), maps.reshape(-1, maps.shape[-1])
+    return add_product(flat, rows, block.beside).view_as(out)
 
 
 def _deformable_block(block: FoldedBlock, maps: Tensor) -> Tensor:
@@ -187,7 +204,7 @@ def _deformable(maps: Tensor, conv: FoldedConv) -> Tensor:
         x = shifts[part, :, 1] + (pixels.remainder(w)[:, None] + dx)
         index, weights = corners(x.flatten(), y.flatten(), (h, w))
         samples = mix_rows(table, index, weights).view(len(pixels), -1)
-        torch.addmm(conv.bias, samples, conv.weight, out=out[part])
+        out[part] = product(conv.bias, samples, conv.weight)
     return out.view(h, w, -1)
 
 
@@ -223,12 +240,20 @@ def _first_score_layer(folded: FoldedAliked, encoded: Encoded, start: int, stop:
     fine = activate(_linear(encoded.fine[start:stop], *folded.levels[0]))
     out = _linear(fine.view(stop - start, width // 2, -1), *folded.score_fine)
     flat = out.view(stop - start, -1)
-    for rows, part in zip(encoded.rows, encoded.score_parts, strict=True):
+    for level, weight, rows in zip(encoded.levels(), folded.score_levels, encoded.rows, strict=True):
         low, high = rows.low[start:stop], rows.high[start:stop]
         first, last = int(low[0]), int(high[-1])
-        matrix = _enlarging(low - first, high - first, rows.fraction[start:stop], last - first + 1)
-        flat.addmm_(matrix, part[first : last + 1].view(last - first + 1, -1))
+        part = _score_part(level[first : last + 1], weight, width)
+        flat.addmm_(_enlarging(low - first, high - first, rows.fraction[start:stop], len(part)), part.flatten(1))
     return out
+
+
+def _score_part(level: Tensor, weight: Tensor, width: int) -> Tensor:
+    """The score head's first layer on rows of a level (R, w, d), enlarged along the rows: (R, W', 8)."""
+    part = (level.reshape(-1, len(weight)) @ weight).view(1, *level.shape[:2], -1)
+    size = (len(level), width)
+    wide = F.interpolate(part.permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=True)
+    return wide.permute(0, 2, 3, 1).contiguous()[0]
 
 
 def _enlarging(low: Tensor, high: Tensor, fraction: Tensor, n: int) -> Tensor:

@@ -8,7 +8,8 @@
   neighbouring columns of C channels are one column of g C channels without moving a number; a 3x3 kernel over them
   holds the original one g times, and zeros.
 
-Everything is multiplied in float64 and then cast. Shapes: c1 to c4 the channels of the blocks, d = D / 4.
+Everything is multiplied in float64 and then cast; biases keep the network's dtype. Shapes: c1 to c4 the channels of the
+blocks, d = D / 4.
 """
 
 from __future__ import annotations
@@ -86,8 +87,8 @@ class FoldedAliked:
 
     blocks: tuple[FoldedBlock, ...]  # four
     levels: tuple[tuple[Tensor, Tensor], ...]  # weight (c, d) and bias (d,) of the 1x1 convolution of each block
-    # The score head's first layer for each level. With two columns in one (2 d, 16), but for the last (d, 8), whose
-    # number of columns may be odd.
+    # The score head's first layer for each level. With two columns in one (2 d, 16), but for the last level (d, 8),
+    # whose number of columns may be odd.
     score_levels: tuple[Tensor, ...]
     score_fine: tuple[Tensor, Tensor]  # weight (2 d, 16) and bias (16,)
     score_head: tuple[FoldedConv, FoldedConv, FoldedConv]  # over 2, 4 and 4 columns in one
@@ -122,9 +123,14 @@ def is_foldable(network: nn.Module) -> bool:
     )
 
 
-def fold(network: AlikedNetwork, option: None = None) -> FoldedAliked:
-    """The folded network, in the dtype and on the device of the parameters."""
+def fold(network: AlikedNetwork, products: torch.dtype | None = None) -> FoldedAliked:
+    """The folded network, in the dtype and on the device of the parameters.
+
+    With `products`, a reduced precision, the matrices of blocks 2 to 4 and of the descriptor head are in it. The first
+    block, the sample positions and the score head are not: they say where keypoints are.
+    """
     dtype = network.conv1.weight.dtype
+    products = products or dtype
     first, *others = torch.chunk(_weight(network.score_head[0]), 4, dim=1)  # (8, d, 1, 1) each
     head = [_weight(network.score_head[i]) for i in (2, 4, 6)]
 
@@ -140,10 +146,10 @@ def fold(network: AlikedNetwork, option: None = None) -> FoldedAliked:
 
     return FoldedAliked(
         blocks=(
-            _fold_block(network.block1, 1.0),
-            _fold_block(network.block2, UNIT),
-            _fold_block(network.block3, UNIT),
-            _fold_block(network.block4, UNIT),
+            _fold_block(network.block1, 1.0, dtype),
+            _fold_block(network.block2, UNIT, products),
+            _fold_block(network.block3, UNIT, products),
+            _fold_block(network.block4, UNIT, products),
         ),
         levels=tuple(
             (linear(_weight(conv)), _shift(conv.weight.shape[0], conv.weight))
@@ -156,7 +162,7 @@ def fold(network: AlikedNetwork, option: None = None) -> FoldedAliked:
             _grouped(head[1] * (LOG2E / UNIT), -C, SCORE_COLUMNS[1], dtype),
             _grouped(head[2] / UNIT, 0.0, SCORE_COLUMNS[2], dtype),
         ),
-        descriptor_head=_fold_descriptor_head(network, dtype),
+        descriptor_head=_fold_descriptor_head(network, dtype, products),
     )
 
 
@@ -169,31 +175,30 @@ def _shift(channels: int, like: Tensor) -> Tensor:
     return torch.full((channels,), -C, dtype=like.dtype, device=like.device)
 
 
-def _fold_block(block: ConvBlock | ResBlock, unit: float) -> FoldedBlock:
+def _fold_block(block: ConvBlock | ResBlock, unit: float, products: torch.dtype) -> FoldedBlock:
     """`unit` is that of the block's input."""
-    dtype = block.bn1.weight.dtype
-    conv1 = _fold_conv(block.conv1, block.bn1, unit)
-    conv2 = _fold_conv(block.conv2, block.bn2, UNIT)
+    conv1 = _fold_conv(block.conv1, block.bn1, unit, products)
+    conv2 = _fold_conv(block.conv2, block.bn2, UNIT, products)
     if isinstance(block, ConvBlock):
         return FoldedBlock(conv1, conv2, None)
-    beside = (_weight(block.downsample)[:, :, 0, 0].T * (LOG2E / unit)).to(dtype).contiguous()
+    beside = (_weight(block.downsample)[:, :, 0, 0].T * (LOG2E / unit)).to(products).contiguous()
     bias = conv2.bias.double() + LOG2E * cast(Tensor, block.downsample.bias).detach().double()
-    return FoldedBlock(conv1, FoldedConv(conv2.weight, bias.to(dtype), conv2.offsets), beside)
+    return FoldedBlock(conv1, FoldedConv(conv2.weight, bias.to(conv2.bias.dtype), conv2.offsets), beside)
 
 
-def _fold_conv(conv: nn.Module, norm: nn.BatchNorm2d, unit: float) -> FoldedConv:
+def _fold_conv(conv: nn.Module, norm: nn.BatchNorm2d, unit: float, products: torch.dtype) -> FoldedConv:
     dtype = norm.weight.dtype
     mean, variance = (cast(Tensor, t).double() for t in (norm.running_mean, norm.running_var))
     gain = norm.weight.detach().double() / (variance + norm.eps).sqrt()
     bias = ((norm.bias.detach().double() - mean * gain) * LOG2E - C).to(dtype)
     if not isinstance(conv, DeformableConv2d):
         weight = _weight(conv) * gain[:, None, None, None] * (LOG2E / unit)
-        return FoldedConv(weight.to(dtype).contiguous(memory_format=torch.channels_last), bias)
+        return FoldedConv(weight.to(products).contiguous(memory_format=torch.channels_last), bias)
     weight = _weight(conv.regular_conv) * gain[:, None, None, None] * (LOG2E / unit)
     positions = weight.permute(2, 3, 1, 0).flatten(0, 2)  # (3, 3, C, O) -> (9 C, O)
     offsets = (_weight(conv.offset_conv) / unit).to(dtype).contiguous(memory_format=torch.channels_last)
     offsets_bias = cast(Tensor, conv.offset_conv.bias).detach()
-    return FoldedConv(positions.to(dtype).contiguous(), bias, (offsets, offsets_bias))
+    return FoldedConv(positions.to(products).contiguous(), bias, (offsets, offsets_bias))
 
 
 def _grouped(weight: Tensor, bias: float, columns: int, dtype: torch.dtype) -> FoldedConv:
@@ -209,21 +214,21 @@ def _grouped(weight: Tensor, bias: float, columns: int, dtype: torch.dtype) -> F
     return FoldedConv(grouped.contiguous(memory_format=torch.channels_last), biases)
 
 
-def _fold_descriptor_head(network: AlikedNetwork, dtype: torch.dtype) -> FoldedDescriptorHead:
+def _fold_descriptor_head(network: AlikedNetwork, dtype: torch.dtype, products: torch.dtype) -> FoldedDescriptorHead:
     head = network.desc_head
     patch, last = cast(nn.Conv2d, head.offset_conv[0]), cast(nn.Conv2d, head.offset_conv[2])
     patch_bias = cast(Tensor, patch.bias).detach().double() * LOG2E - C
     d = network.conv1.weight.shape[0]
     positions = _weight(patch).permute(2, 3, 1, 0).flatten(0, 1) * LOG2E  # (9, D, 2 M)
-    sample = (_weight(head.sf_conv)[:, :, 0, 0].T * LOG2E).to(dtype)
+    sample = (_weight(head.sf_conv)[:, :, 0, 0].T * LOG2E).to(products)
     return FoldedDescriptorHead(
-        patch_fine=positions[:, :d].flatten(0, 1).to(dtype),
-        patch_coarse=positions[:, d:].flatten(0, 1).to(dtype),
+        patch_fine=positions[:, :d].flatten(0, 1).to(products),
+        patch_coarse=positions[:, d:].flatten(0, 1).to(products),
         patch_bias=patch_bias.to(dtype),
         offsets=(_weight(last)[:, :, 0, 0].T / UNIT).to(dtype).contiguous(),
         offsets_bias=cast(Tensor, last.bias).detach(),
         sample_fine=sample[:d].contiguous(),
         sample_coarse=sample[d:].contiguous(),
         sample_bias=_shift(head.sf_conv.weight.shape[0], head.sf_conv.weight),
-        join=head.agg_weights.detach().flatten(0, 1),  # the descriptor is normalised: any unit will do
+        join=head.agg_weights.detach().flatten(0, 1).to(products),  # the descriptor is normalised: any unit will do
     )

@@ -7,18 +7,20 @@ interpolated: twelve rows of one table, whose indices and weights are sums and p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightglue.extractors.aliked_fast import Encoded
+from lightglue.extractors.aliked_fast import Encoded, add_product, product
 from lightglue.extractors.aliked_folding import FoldedAliked, activate
 from lightglue.extractors.aliked_network import patch_pixels
 from lightglue.extractors.bilinear import Axis, corner_weights, mix_rows, neighbours
 
 __all__ = ["describe"]
 
-KEYPOINTS = 512  # that are described at once
+KEYPOINTS = 128  # that are described at once
 
 
 def describe(folded: FoldedAliked, encoded: Encoded, keypoints: Tensor) -> Tensor:
@@ -35,8 +37,8 @@ def _describe(folded: FoldedAliked, pixels: PixelReader, keypoints: Tensor) -> T
     limit = max(h, w) / 4
     patch = patch_pixels(keypoints, (h, w))
     fine, coarse, norms = pixels.read(patch[:, :, 0, 1], patch[:, 0, :, 0])
-    hidden = torch.addmm(head.patch_bias, fine.div_(norms[:, None]).view(n, -1), head.patch_fine)
-    hidden.addmm_(coarse.div_(norms[:, None]).view(n, -1), head.patch_coarse)
+    hidden = product(head.patch_bias, fine.div_(norms[:, None]).view(n, -1), head.patch_fine)
+    add_product(hidden, coarse.div_(norms[:, None]).view(n, -1), head.patch_coarse)
     offsets = torch.addmm(head.offsets_bias, activate(hidden), head.offsets).clamp_(-limit, limit)
     offsets = offsets.view(n, 2, -1)  # first all x, then all y
     x, y = (keypoints.T[:, :, None] + offsets.transpose(0, 1)).flatten(1)  # (N M,) each
@@ -45,9 +47,9 @@ def _describe(folded: FoldedAliked, pixels: PixelReader, keypoints: Tensor) -> T
     fine, coarse, norms = pixels.read(rows.T, columns.T)
     weights = corner_weights(down, across).div_(norms.view(-1, 4))
     order = torch.arange(len(norms), device=norms.device).view(-1, 4)
-    samples = torch.addmm(head.sample_bias, mix_rows(fine, order, weights), head.sample_fine)
-    samples = activate(samples.addmm_(mix_rows(coarse, order, weights), head.sample_coarse))
-    return F.normalize(samples.view(n, -1) @ head.join, dim=-1)
+    samples = product(head.sample_bias, mix_rows(fine, order, weights), head.sample_fine)
+    samples = activate(add_product(samples, mix_rows(coarse, order, weights), head.sample_coarse))
+    return F.normalize((samples.view(n, -1).to(head.join.dtype) @ head.join).to(samples.dtype), dim=-1)
 
 
 class PixelReader:
@@ -58,11 +60,11 @@ class PixelReader:
         self._weight, self._bias = folded.levels[0]
         self._fine, self._coarse = encoded.fine.flatten(0, 1), encoded.coarse
         self._width = encoded.fine.shape[1]
-        widths = [int(columns.high[-1]) + 1 for columns in encoded.columns]
-        counts = [(int(rows.high[-1]) + 1) * w for rows, w in zip(encoded.rows, widths, strict=True)]
-        starts = (0, counts[0], counts[0] + counts[1])
+        levels = encoded.levels()
+        widths = [level.shape[1] for level in levels]
+        starts = [0, levels[0][..., 0].numel(), sum(level[..., 0].numel() for level in levels[:2])]
         self._rows = _corners(encoded.rows, widths, starts, repeat=True)
-        self._columns = _corners(encoded.columns, [1, 1, 1], (0, 0, 0), repeat=False)
+        self._columns = _corners(encoded.columns, [1, 1, 1], [0, 0, 0], repeat=False)
 
     def read(self, y: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features of the pixels (G, k, k) of G grids with the rows `y` (G, k) and columns `x` (G, k) of the image.
@@ -83,7 +85,7 @@ class PixelReader:
 
 
 def _corners(
-    axes: tuple[Axis, ...], strides: list[int], starts: tuple[int, ...], repeat: bool
+    axes: Sequence[Axis], strides: Sequence[int], starts: Sequence[int], repeat: bool
 ) -> tuple[Tensor, Tensor]:
     """For N rows or columns what they add to the indices (N, 12) and what they multiply the weights (N, 12) with.
 
