@@ -116,7 +116,7 @@ def test_the_python_of_the_readme_runs_as_written(folder: Path, capsys: pytest.C
 
 def test_the_commands_of_the_readme_run_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = [line for block in blocks(README, "bash") for line in block.splitlines() if line.startswith("lightglue")]
-    assert len(commands) == 4
+    assert len(commands) == 5
     for command in commands:
         with (
             mock.patch.object(sys, "argv", shlex.split(command)),
@@ -134,7 +134,7 @@ def test_the_commands_of_the_readme_run_as_written(folder: Path, capsys: pytest.
 
 
 def test_the_options_of_lightglue_are_all_there_with_their_defaults() -> None:
-    conf = {**LightGlue.default_conf, "commercial_only": False, "weights": "the published file"}
+    conf = {**LightGlue.default_conf, "commercial_only": False, "pruning": "published", "weights": "the published file"}
     del conf["name"]
     assert table("option") == {name: str(value) for name, value in conf.items()}
 
