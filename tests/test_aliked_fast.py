@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from conftest import ASSETS
 from lightglue import ALIKED, InputError, load_image, precision, weights
-from lightglue.extractors import aliked, aliked_fast, aliked_sparse, detection
+from lightglue.extractors import aliked, aliked_fast, aliked_sparse, buffers, detection
 from lightglue.extractors.aliked_fast import encode, score_map
 from lightglue.extractors.aliked_folding import UNIT, activate, fold, is_foldable
 from lightglue.extractors.aliked_network import ARCHITECTURES, AlikedNetwork
@@ -227,10 +227,10 @@ class Recorder(TorchDispatchMode):
 
 def test_nothing_large_is_made_and_nothing_slow_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """What makes it fast, in operations and elements instead of time."""
-    buffers: list[int] = []
+    elements: list[int] = []
 
     def counting_empty(like: Tensor, *shape: int) -> Tensor:
-        buffers.append(math.prod(shape))
+        elements.append(math.prod(shape))
         return like.new_empty(shape)
 
     monkeypatch.setattr(aliked_fast, "STRIP_CPU", 8 * 256)
@@ -243,11 +243,10 @@ def test_nothing_large_is_made_and_nothing_slow_runs(monkeypatch: pytest.MonkeyP
     slow = {"elu", "elu_", "native_batch_norm", "grid_sampler_2d", "max_pool2d", "max_pool2d_with_indices"}
     slow |= {"avg_pool2d", "masked_fill"}
     assert not {name for name in slow & set(recorder.counts) if recorder.largest[name] > pixels // 16}
-    # The network has 8 channels at full resolution, 16 at half, 16 for each level of the dense map, 8 in the score
-    # head.
+    # The network has 8 channels at full resolution, 16 at half, 16 for each level of the map, 8 in the score head.
     # Only these exist as a whole: the finest map, its mean of 2x2, the coarse levels and the scores.
-    assert sum(buffers) <= (8 + 8 / 4 + 16 * (1 / 4 + 1 / 64 + 1 / 1024) + 1) * pixels
-    assert max(size for name, size in recorder.largest.items() if name != "new_empty") <= 1.1 * pixels
+    assert sum(elements) <= (8 + 8 / 4 + 16 * (1 / 4 + 1 / 64 + 1 / 1024) + 1) * pixels
+    assert max(size for name, size in recorder.largest.items() if "empty" not in name) <= 1.1 * pixels
     # An exponential for each channel of each activation, and a few for rows that two strips share.
     assert recorder.total["exp2"] <= 1.3 * (8 + 8 + 3 * 16 / 4 + 16 + 8 + 4 + 4) * pixels
 
@@ -293,3 +292,22 @@ def test_reduced_precision_moves_few_keypoints_and_descriptors_little(monkeypatc
 def test_mp_is_true_or_false() -> None:
     with pytest.raises(InputError, match="mp is 'yes'; give True or False"):
         ALIKED(**BEST, mp="yes")
+
+
+def test_large_memory_is_like_any_other() -> None:
+    like = torch.zeros(1, dtype=torch.float64)
+    for shape in ((3,), (1024, 513)):
+        made = buffers.large_empty(like, *shape)
+        assert (made.shape, made.dtype, made.is_contiguous()) == (shape, torch.float64, True)
+        twin = made.fill_(2).clone()
+        part = made[1:].add_(1)
+        del made
+        assert torch.equal(part, twin[1:] + 1)
+
+
+def test_large_memory_does_without_what_the_system_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError("no")
+
+    monkeypatch.setattr(buffers.mmap, "mmap", refuse)
+    assert buffers.large_empty(torch.zeros(1), 2**20).shape == (2**20,)

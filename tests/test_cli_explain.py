@@ -68,6 +68,12 @@ def test_a_missing_image_is_an_error_before_anything_is_loaded(tmp_path: Path) -
     assert "none.jpg" in err
 
 
+def test_no_runs_are_refused_by_name() -> None:
+    code, _, err = run("explain", A, B, "--repeat", "0")
+    assert code == 2
+    assert "--repeat" in err
+
+
 @pytest.mark.parametrize("command", ["match", "explain"])
 @pytest.mark.parametrize(
     ("flags", "fast", "told"), [((), True, "bfloat16"), ((), False, "float32"), (("--no-mp",), True, "float32")]

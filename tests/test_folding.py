@@ -113,6 +113,20 @@ def test_a_parameter_changed_behind_torchs_back_counts_too():
         assert torch.equal(inferred(pair)["matching_scores0"], other(pair)["matching_scores0"])
 
 
+@pytest.mark.parametrize("name", ["self_attn.Wqkv.weight", "self_attn.Wqkv.bias", "self_attn.ffn.3.weight"])
+@pytest.mark.parametrize("row", [0, 7, 31])
+def test_a_single_row_changed_behind_torchs_back_counts_too(name, row):
+    matcher = small_matcher(filter_threshold=0.0)
+    pair = {"image0": random_features(20), "image1": random_features(25, seed=1)}
+    first = matcher(pair)["matching_scores0"]
+    matcher.transformers[1].get_parameter(name).data[row] += 1.0
+    changed = matcher(pair)["matching_scores0"]
+    assert not torch.equal(changed, first)
+    fresh = small_matcher(filter_threshold=0.0)
+    fresh.load_state_dict(matcher.state_dict())
+    assert torch.equal(changed, fresh(pair)["matching_scores0"])
+
+
 def test_a_hook_or_another_module_is_refused_rather_than_left_out():
     pair = {"image0": random_features(20), "image1": random_features(25, seed=1)}
     matcher = small_matcher()

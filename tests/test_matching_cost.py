@@ -86,6 +86,22 @@ def test_an_image_of_many_pairs_is_projected_once():
         assert torch.equal(batched["matches0"], single["matches0"])
 
 
+def test_a_generator_may_write_one_pair_over_the_last():
+    matcher = small_matcher(filter_threshold=0.0)
+    pairs = [(random_features(30, seed=i), random_features(30, seed=50 + i)) for i in range(3)]
+    buffers = random_features(30), random_features(30)
+
+    def rewritten():
+        for pair in pairs:
+            for buffer, features in zip(buffers, pair, strict=True):
+                for key in ("keypoints", "descriptors"):
+                    buffer[key].copy_(features[key])
+            yield buffers
+
+    for one, other in zip(matcher.match(rewritten()), matcher.match(pairs), strict=True):
+        assert torch.equal(one["matches0"], other["matches0"])
+
+
 def test_arrays_that_a_mapping_makes_anew_at_each_access_are_never_taken_for_one_another():
     class Lazy(dict):  # as of a file that is read when asked
         def __getitem__(self, key):
@@ -98,7 +114,7 @@ def test_arrays_that_a_mapping_makes_anew_at_each_access_are_never_taken_for_one
     matcher = small_matcher(filter_threshold=0.0)
     features = [random_features(30, seed=i) for i in range(6)]
     expected = matcher.match(list(zip(features[::2], features[1::2], strict=True)))
-    found = matcher.match((Lazy(a), Lazy(b)) for a, b in zip(features[::2], features[1::2], strict=True))
+    found = matcher.match([(Lazy(a), Lazy(b)) for a, b in zip(features[::2], features[1::2], strict=True)])
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one["matches0"], other["matches0"])
 

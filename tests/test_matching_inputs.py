@@ -236,3 +236,9 @@ def test_generated_features_give_a_valid_result_or_a_clear_error(matcher, kp_sha
     assert found["matches0"].shape == (1, n)
     assert found["matching_scores0"].isfinite().all()
     assert ((found["matches0"] >= -1) & (found["matches0"] < 4)).all()
+
+
+def test_scores_have_the_matchers_precision_also_where_an_image_is_empty():
+    matcher = small_matcher().double()
+    pair = {"image0": random_features(0), "image1": random_features(5, seed=1)}
+    assert matcher(pair)["matching_scores1"].dtype == torch.float64

@@ -79,5 +79,9 @@ class span:  # noqa: N801 (used as a function)
 
 def _wait_for_gpu() -> None:
     torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
+    if torch is None:
+        return
+    if torch.cuda.is_initialized():
         torch.cuda.synchronize()
+    if torch.backends.mps.is_available():
+        torch.mps.synchronize()

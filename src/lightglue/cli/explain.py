@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lightglue.cli import parsing
 from lightglue.cli.models import (
     CommercialOnly,
     DepthConfidence,
@@ -42,9 +41,7 @@ def explain(
     mp: ReducedPrecision = None,
     depth_confidence: DepthConfidence = 0.95,
     width_confidence: WidthConfidence = 0.99,
-    repeat: Annotated[
-        int, typer.Option(parser=parsing.count, metavar="N", help="Runs, after one that is not counted.")
-    ] = 3,
+    repeat: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Runs, after one that is not counted.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
     commercial_only: CommercialOnly = False,
 ) -> None:

@@ -129,7 +129,7 @@ def _pruned_share(prune: torch.Tensor, stop: int, matcher: LightGlue) -> float:
     """The share of keypoints that were dropped: those that went through fewer layers than the others."""
     if not len(prune):
         return 0.0
-    # A GPU stops to prune an image, and to count its layers, at a certain number of keypoints.
+    # Pruning an image, and counting its layers, may end at a certain number of keypoints.
     always = matcher.pruning_min_kpts(matcher.confidence_thresholds.device) < 0
     return (prune < (stop if always else prune.max())).float().mean().item()
 

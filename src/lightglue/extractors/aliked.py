@@ -124,7 +124,9 @@ class ALIKED(Extractor):
         image, image_size = self.images_in(data)
         sizes = [None] * len(image) if image_size is None else torch.split(image_size, 1)
         features: list[Features] = []
-        for (scores_of, describe_at), size in zip(self._read(image), sizes, strict=True):
+        read = self._read(image)
+        for size in sizes:
+            scores_of, describe_at = next(read)
             scores = scores_of().float()
             radius = min(options.nms_radius, max(scores.shape))  # a larger window holds no more
             indices = _detect(scores.detach(), size, replace(options, nms_radius=radius))
@@ -132,6 +134,7 @@ class ALIKED(Extractor):
             keypoint_scores = sample_bilinear(scores[None], keypoints)[:, 0]
             descriptors = describe_at(keypoints)
             features.append({"keypoints": keypoints, "keypoint_scores": keypoint_scores, "descriptors": descriptors})
+            del scores_of, describe_at  # with this image's maps, before those of the next are made
         return stack_features(features)
 
     @full_precision
@@ -166,6 +169,7 @@ class ALIKED(Extractor):
         for one in image:
             encoded = encode(folded, one)
             yield partial(score_map, folded, encoded), partial(describe, folded, encoded)
+            del encoded
 
     def _wants_gradients(self, image: Tensor) -> bool:
         tensors = (attrgetter(name)(self.network) for name in self._tensors)

@@ -19,7 +19,7 @@ from torch import Tensor
 from lightglue.extractors.aliked_folding import SCORE_COLUMNS, FoldedAliked, FoldedBlock, FoldedConv, activate
 from lightglue.extractors.aliked_network import STRIDE
 from lightglue.extractors.bilinear import Axis, axis, corners, mix_rows
-from lightglue.extractors.buffers import large_empty
+from lightglue.extractors.buffers import keep_freed_memory, large_empty
 
 __all__ = ["Encoded", "add_product", "encode", "product", "score_map"]
 
@@ -56,6 +56,7 @@ def _level_sizes(height: int, width: int) -> list[tuple[int, int]]:
 
 def encode(folded: FoldedAliked, image: Tensor) -> Encoded:
     """The feature pyramid of an image (3, H, W) in [0, 1]; sides are padded to multiples of 32."""
+    keep_freed_memory(image)
     h, w = image.shape[-2:]
     top, left = (-h % STRIDE) // 2, (-w % STRIDE) // 2
     margins = (left, -w % STRIDE - left, top, -h % STRIDE - top)

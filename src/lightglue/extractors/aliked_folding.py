@@ -3,7 +3,7 @@
 - Batch norms are multiplied into the convolutions before them.
 - `selu` costs an exponential, and `exp2` is the cheapest that torch has: half of `exp` and a quarter of `elu`. So the
   layer before an activation gives `z = log2(e) x - C`, `activate` makes `UNIT * selu(x)` of it, and the layer after it
-  divides by UNIT. Zero stays zero, so that padding does, and where features are normalised the unit drops out.
+  divides by UNIT. Zero stays zero but for rounding, and where features are normalised the unit drops out.
 - The score head's layers have so few channels that vector registers stay half empty. Where channels come last, g
   neighbouring columns of C channels are one column of g C channels without moving a number; a 3x3 kernel over them
   holds the original one g times, and zeros.
@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from lightglue.extractors.aliked_network import AlikedNetwork, ConvBlock, DeformableConv2d, DescriptorHead, ResBlock
+from lightglue.extractors.derived import is_plain
 
 __all__ = [
     "UNIT",
@@ -117,10 +118,8 @@ def is_foldable(network: nn.Module) -> bool:
     nor in half precision, where the rounding would not be the network's."""
     if cast(Tensor, cast(nn.Module, network.conv1).weight).dtype not in (torch.float32, torch.float64):
         return False
-    return all(
-        type(module) in PLAIN_MODULES and not (module.training or module._forward_hooks or module._forward_pre_hooks)
-        for module in network.modules()
-    )
+    in_training = any(module.training for module in network.modules())
+    return not in_training and is_plain(network, PLAIN_MODULES)
 
 
 def fold(network: AlikedNetwork, products: torch.dtype | None = None) -> FoldedAliked:

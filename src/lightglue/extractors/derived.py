@@ -9,13 +9,9 @@ from typing import Any, Generic, TypeVar, cast
 import torch
 from torch import Tensor, nn
 
-__all__ = ["Derived"]
+__all__ = ["Derived", "is_plain"]
 
 T = TypeVar("T")
-
-# Every so many elements of a tensor are compared to notice a change that torch does not count (`.data`, inference
-# tensors): few enough to cost nothing, close enough to meet each output channel of a convolution.
-SAMPLE_STRIDE = 61
 
 
 class Derived(Generic[T]):
@@ -41,10 +37,27 @@ class Derived(Generic[T]):
         device = tensors[0].device
         # A tensor made in inference mode has no version; the sample alone speaks for it.
         key = (option, *((t.dtype, 0 if t.is_inference() else t._version) for t in tensors))
-        sample = torch.cat([t.flatten()[::SAMPLE_STRIDE].to(tensors[0].dtype) for t in tensors])
+        sample = torch.cat([_sample(t).to(tensors[0].dtype) for t in tensors])
         kept = self._kept.get(device)
         if kept is None or kept[0] != key or not torch.equal(kept[1], sample):
             with torch.no_grad():
                 kept = key, sample, self._make(module, option)
             self._kept[device] = kept
         return kept[2]
+
+
+def is_plain(network: nn.Module, modules: tuple[type[nn.Module], ...]) -> bool:
+    """Whether its parameters say all that `network` does: only these kinds of module, none of them with a hook."""
+    return all(
+        type(module) in modules and not (module._forward_hooks or module._forward_pre_hooks)
+        for module in network.modules()
+    )
+
+
+def _sample(tensor: Tensor) -> Tensor:
+    """Some elements, by which to notice a change that torch does not count (`.data`, inference tensors).
+
+    Of a weight one of each output channel, in different places; of a vector all.
+    """
+    flat = tensor.flatten()
+    return flat[:: max(1, tensor[0].numel() - 1)] if tensor.ndim > 1 else flat

@@ -45,8 +45,9 @@ def simple_nms(scores: Tensor, radius: int) -> Tensor:
 def nms_maxima(scores: Tensor, radius: int) -> Tensor:
     """Where `simple_nms` keeps the scores (B, 1, H, W): bool (B, 1, H, W)."""
 
-    def window_max(values: Tensor) -> Tensor:
-        return _window_max(values, 2 * radius + 1, 2 * radius + 1, padding=radius)
+    def window_max(values: Tensor) -> Tensor:  # none of which is negative, so that zeros around them change nothing
+        padded = F.pad(values, (radius,) * 4)
+        return _sliding_max(_sliding_max(padded, 2 * radius + 1, -2), 2 * radius + 1, -1)
 
     maxima = scores == window_max(scores)
     for _ in range(2):
@@ -100,23 +101,6 @@ def _sliding_max(values: Tensor, window: int, dim: int) -> Tensor:
         kept = values.shape[dim] - step
         values = torch.maximum(values.narrow(dim, 0, kept), values.narrow(dim, step, kept))
         length += step
-    return values
-
-
-def _window_max(values: Tensor, height: int, width: int, padding: int = 0) -> Tensor:
-    """Maximum in every window of (B, 1, H, W), none of which is negative where there is padding."""
-    padded = F.pad(values, (padding,) * 4) if padding else values
-    return _running_max(_running_max(padded, 3, width), 2, height)
-
-
-def _running_max(values: Tensor, dim: int, size: int) -> Tensor:
-    """Maxima of `size` neighbours each. Maxima of maxima: the number of passes is the logarithm of `size`."""
-    span = 1
-    while span < size:
-        step = min(span, size - span)
-        count = values.shape[dim] - step
-        values = torch.maximum(values.narrow(dim, 0, count), values.narrow(dim, step, count))
-        span += step
     return values
 
 

@@ -6,8 +6,9 @@ Options and their defaults are those of the published package (github.com/cvg/Li
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from os import PathLike
 from typing import Any, ClassVar
 
@@ -26,9 +27,10 @@ from lightglue.extractors.base import (
     read_weights,
     stack_features,
 )
+from lightglue.extractors.derived import is_plain
 from lightglue.extractors.detection import clear_border, strict_maxima, strongest, xy_of
 from lightglue.extractors.disk_fast import describe, encode, heatmap
-from lightglue.extractors.disk_network import STRIDE, DiskNetwork
+from lightglue.extractors.disk_network import PLAIN_MODULES, STRIDE, DiskNetwork
 from lightglue.precision import product_dtype
 from lightglue.types import Features
 
@@ -117,12 +119,20 @@ class DISK(Extractor):
         """Features of an image (3, H, W) that was padded to multiples of 16 from `h` and `w`."""
         if image.dtype in (torch.float16, torch.bfloat16):  # only the convolutions are in the model's dtype
             image = image.float()
-        encoded = encode(self.model, image, product_dtype(image.device, options.mp))
-        heat = heatmap(self.model, encoded)[:h, :w].float()
+        heat, describe_at = self._read(image, options)
+        heat = heat[:h, :w].float()
         pixels = xy_of(_detect(heat.detach(), image_size, options), w)
-        descriptors = F.normalize(describe(self.model, encoded, pixels), dim=-1)
+        descriptors = F.normalize(describe_at(pixels), dim=-1)
         scores = heat[pixels[:, 1], pixels[:, 0]]
         return {"keypoints": pixels.to(scores), "keypoint_scores": scores, "descriptors": descriptors}
+
+    def _read(self, image: Tensor, options: DiskConfig) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The heatmap (H, W) of an image (3, H, W), and what gives the descriptors (N, D) at pixels (N, 2)."""
+        if is_plain(self.model, PLAIN_MODULES):
+            encoded = encode(self.model, image, product_dtype(image.device, options.mp))
+            return heatmap(self.model, encoded), partial(describe, self.model, encoded)
+        heat, dense = self.model(image[None].to(self.reference))  # with the user's hooks and modules
+        return heat[0, 0], lambda pixels: dense[0, :, pixels[:, 1], pixels[:, 0]].T
 
 
 def _detect(heat: Tensor, image_size: Tensor | None, options: DiskConfig) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["EPSILON", "KERNEL", "REACH", "STRIDE", "ConvBlock", "DiskNetwork", "UpBlock"]
+__all__ = ["EPSILON", "KERNEL", "PLAIN_MODULES", "REACH", "STRIDE", "ConvBlock", "DiskNetwork", "UpBlock"]
 
 STRIDE = 16  # of the coarsest feature map, relative to the image
 KERNEL = 5
@@ -102,3 +102,18 @@ class DiskNetwork(nn.Module):
         for block in self.unet.path_up:
             x = block(x, maps.pop())
         return x[:, -1:], x[:, :-1]
+
+
+# Modules whose parameters say all that they do.
+PLAIN_MODULES = (
+    DiskNetwork,
+    UNet,
+    UpBlock,
+    ConvBlock,
+    nn.Sequential,
+    nn.ModuleList,
+    nn.Identity,
+    nn.PReLU,
+    nn.Conv2d,
+    nn.AvgPool2d,
+)

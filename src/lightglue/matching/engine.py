@@ -89,6 +89,7 @@ class Ledger:
 
     def __init__(self, packed: PackedPairs, n_layers: int, options: EngineOptions) -> None:
         self.options = options
+        self.dtype = packed.tokens.dtype  # of the scores
         self.places = packed.slices()  # where each image's keypoints lie in `layers_run`
         self.results: list[PairResult | None] = [None] * len(packed.pairs)
         device = packed.tokens.device
@@ -111,7 +112,7 @@ class Ledger:
     def finish_empty(self, pair: int, stop: int) -> None:
         """Record a pair of which an image has no keypoints left."""
         place0, place1 = self.places[2 * pair], self.places[2 * pair + 1]
-        like = torch.empty(0, device=self.layers_run.device)
+        like = torch.empty(0, dtype=self.dtype, device=self.layers_run.device)
         self._record(pair, stop, unmatched(place0.stop - place0.start, place1.stop - place1.start, like))
 
     def _record(self, pair: int, stop: int, assignment: Assignment) -> None:

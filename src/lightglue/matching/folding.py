@@ -27,10 +27,6 @@ from lightglue.matching.network import CrossAttention, SelfAttention, Transforme
 
 __all__ = ["FoldCache", "FoldedBlock", "FoldedLayer", "fold_layer"]
 
-# Every so many elements of a parameter are compared to notice a change that torch does not count (`.data`, inference
-# tensors): few enough to cost nothing, as each is read from memory that is not in the cache.
-SAMPLE_STRIDE = 997
-
 # Modules whose parameters say all that they do.
 PLAIN_MODULES = (TransformerLayer, SelfAttention, CrossAttention, nn.Linear, nn.LayerNorm, nn.GELU, nn.Sequential)
 
@@ -145,9 +141,18 @@ class FoldCache:
         key = (dtype, parameters[0].dtype, parameters[0].device, *states)
         if key != self._key or not torch.equal(torch.cat(self._samples), self._values):
             self._layers = [fold_layer(layer, dtype) for layer in layers]
-            self._samples = [p.detach().flatten()[::SAMPLE_STRIDE] for p in parameters]
+            self._samples = [_sample(p.detach()) for p in parameters]
             self._key, self._values = key, torch.cat(self._samples)
         return self._layers
+
+
+def _sample(parameter: Tensor) -> Tensor:
+    """Some elements, by which to notice a change that torch does not count (`.data`, inference tensors).
+
+    Of a matrix one in each row, in different columns, since each is read from memory that is not in the cache; of a
+    vector all.
+    """
+    return parameter.flatten()[:: max(1, parameter.shape[-1] - 1)] if parameter.ndim > 1 else parameter
 
 
 def _check_plain(layer: TransformerLayer, name: str) -> None:

@@ -149,7 +149,8 @@ class LightGlue(LightGlueNetwork):
     def match(self, pairs: Iterable[tuple[Features, Features]]) -> list[Matches]:
         """Match any number of pairs at once, each with its own numbers of keypoints.
 
-        pairs: two feature dictionaries each, with a batch dimension of 1 (as `extract` returns) or none.
+        pairs: two feature dictionaries each, with a batch dimension of 1 (as `extract` returns) or none. Where the same
+            arrays are in several pairs of a list, they are read and projected once.
         Returns one published dictionary a pair, batch size 1, equal to what `forward` gives for that pair alone.
 
         Raises InputError.
@@ -157,16 +158,22 @@ class LightGlue(LightGlueNetwork):
         if not isinstance(pairs, Iterable):
             raise InputError(f"match() takes a list of pairs (features0, features1), not {type(pairs).__name__}")
         config = self._config()
+        listed = isinstance(pairs, Sequence)  # anything else may write one pair over the last
         known: dict[tuple[int, ...], tuple[Any, ImageKeypoints]] = {}
         images = []
         for i, pair in enumerate(pairs):
             if not isinstance(pair, (tuple, list)) or len(pair) != 2:
                 raise InputError(f"match() takes pairs (features0, features1); item {i} is {type(pair).__name__}")
             for side, features in enumerate(pair):
+                name = f"pairs[{i}][{side}]"
+                if not listed:
+                    image = self._single(features, name, config)
+                    images.append(dataclasses.replace(image, descriptors=image.descriptors.clone()))
+                    continue
                 arrays = _arrays(features)
                 key = tuple(id(array) for array in arrays)
                 if key not in known:  # the arrays are held, so that their ids stay theirs
-                    known[key] = arrays, self._single(features, f"pairs[{i}][{side}]", config)
+                    known[key] = arrays, self._single(features, name, config)
                 images.append(known[key][1])
         chosen = list(zip(images[::2], images[1::2], strict=True))
         return [_collate([result]) for result in self._match(chosen, config)]
