@@ -23,6 +23,7 @@ from lightglue.extractors.buffers import keep_freed_memory, large_empty
 
 __all__ = ["Encoded", "add_product", "encode", "product", "score_map"]
 
+FEWER = 4  # times as few pixels as in a strip are worked on where the channels are the most
 DEFORMED = 4096  # pixels that a deformable convolution works on at once
 # Pixels of a map that are worked on at once: 2 MiB of 16 channels, a few of which a cache holds. On a GPU, more at once
 # is faster.
@@ -238,8 +239,11 @@ def score_map(folded: FoldedAliked, encoded: Encoded) -> Tensor:
 def _first_score_layer(folded: FoldedAliked, encoded: Encoded, start: int, stop: int) -> Tensor:
     """Rows `start` to `stop` of the score head's first layer: (R, W' / 2, 16), two columns in one."""
     width = encoded.fine.shape[1]
-    fine = activate(_linear(encoded.fine[start:stop], *folded.levels[0]))
-    out = _linear(fine.view(stop - start, width // 2, -1), *folded.score_fine)
+    out = encoded.fine.new_empty(stop - start, width // 2, 16)
+    step = max(_strip_rows(encoded.fine, width, 1) // FEWER, 1)
+    for rows, target in zip(torch.split(encoded.fine[start:stop], step), torch.split(out, step), strict=True):
+        fine = activate(_linear(rows, *folded.levels[0]))
+        target.copy_(_linear(fine.view(len(fine), width // 2, -1), *folded.score_fine))
     flat = out.view(stop - start, -1)
     for level, weight, rows in zip(encoded.levels(), folded.score_levels, encoded.rows, strict=True):
         low, high = rows.low[start:stop], rows.high[start:stop]
