@@ -131,6 +131,14 @@ def change_data(model: ALIKED) -> None:
     model.network.block3.conv2.regular_conv.weight.data.mul_(1.3)
 
 
+def change_a_channel(model: ALIKED) -> None:
+    model.network.block1.conv1.weight.data[5] += 0.2
+
+
+def change_one_bias(model: ALIKED) -> None:
+    model.network.block1.bn1.bias.data[3] += 2
+
+
 def change_statistics(model: ALIKED) -> None:
     model.network.block1.bn1.running_mean.add_(0.1)
 
@@ -139,7 +147,9 @@ def replace_parameter(model: ALIKED) -> None:
     model.network.conv1.weight = nn.Parameter(model.network.conv1.weight * 1.3)
 
 
-@pytest.mark.parametrize("change", [change_weight, change_data, change_statistics, replace_parameter])
+@pytest.mark.parametrize(
+    "change", [change_weight, change_data, change_a_channel, change_one_bias, change_statistics, replace_parameter]
+)
 @pytest.mark.parametrize("inference", [False, True])
 def test_a_changed_parameter_counts_at_the_next_call(change: object, inference: bool, image: Tensor) -> None:
     with torch.inference_mode() if inference else torch.no_grad():

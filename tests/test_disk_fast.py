@@ -118,6 +118,18 @@ def test_changed_parameters_are_noticed(photo: Tensor) -> None:
     assert not torch.allclose(before, after, atol=1e-3)
 
 
+def test_a_hook_or_another_module_takes_the_readable_path(photo: Tensor) -> None:
+    extractor = DISK(max_num_keypoints=20)
+    before = extractor.extract(photo, resize=None)
+    handle = extractor.model.unet.path_up[0].register_forward_hook(lambda module, args, out: out * 1.0)
+    same = extractor.extract(photo, resize=None)
+    assert torch.equal(same["keypoints"], before["keypoints"])
+    torch.testing.assert_close(same["descriptors"], before["descriptors"], atol=1e-4, rtol=0)
+    handle.remove()
+    extractor.model.unet.path_up[0].register_forward_hook(lambda module, args, out: out * 0)
+    assert not torch.allclose(extractor.extract(photo, resize=None)["descriptors"], before["descriptors"], atol=1e-3)
+
+
 # What it costs
 
 
