@@ -160,14 +160,13 @@ def _down(block: ConvBlock, x: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 def _up(block: UpBlock, below: Tensor, beside: Tensor, dtype: torch.dtype | None) -> Tensor:
     """(H / 2, W / 2, C1) and (H, W, C2) to (H, W, O)."""
-    below = _affine(*_enlarged_statistics(below))(below)
-    norm = _affine(*_statistics(beside))
+    norm_below, norm_beside = _affine(*_enlarged_statistics(below)), _affine(*_statistics(beside))
 
     def rows(start: int, stop: int) -> tuple[Tensor, Tensor]:
         first, last = max(start // 2 - 1, 0), (stop + 1) // 2 + 1  # one more on each side for the interpolation
-        small = _channels_first(below[first:last])
+        small = _channels_first(norm_below(below[first:last]))
         large = F.interpolate(small, scale_factor=2, mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
-        return large[start - 2 * first : stop - 2 * first], norm(beside[start:stop])
+        return large[start - 2 * first : stop - 2 * first], norm_beside(beside[start:stop])
 
     return _convolve(block.conv, beside, rows, dtype)
 
