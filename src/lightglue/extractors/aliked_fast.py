@@ -245,11 +245,11 @@ def _first_score_layer(folded: FoldedAliked, encoded: Encoded, start: int, stop:
         fine = activate(_linear(rows, *folded.levels[0]))
         target.copy_(_linear(fine.view(len(fine), width // 2, -1), *folded.score_fine))
     flat = out.view(stop - start, -1)
-    for level, weight, rows in zip(encoded.levels(), folded.score_levels, encoded.rows, strict=True):
-        low, high = rows.low[start:stop], rows.high[start:stop]
+    for level, weight, places in zip(encoded.levels(), folded.score_levels, encoded.rows, strict=True):
+        low, high = places.low[start:stop], places.high[start:stop]
         first, last = int(low[0]), int(high[-1])
         part = _score_part(level[first : last + 1], weight, width)
-        flat.addmm_(_enlarging(low - first, high - first, rows.fraction[start:stop], len(part)), part.flatten(1))
+        flat.addmm_(_enlarging(low - first, high - first, places.fraction[start:stop], len(part)), part.flatten(1))
     return out
 
 
