@@ -378,7 +378,8 @@ def record(**settings: Any) -> dict[str, Any]:
         for n in (256, 512)
         for mode in ("full", "adaptive")
     ]
-    machine = {"cpu": "a CPU", "usable_cores": 2, "capability": "AVX2", "threads": 1, "device": "cpu", "gpu": None}
+    machine = {"cpu": "a CPU", "usable_cores": 2, "capability": "AVX2", "reduced_precision": None}
+    machine |= {"threads": 1, "device": "cpu", "gpu": None}
     told = {"python": "3.11", "torch": "2.9", "version": "1", "package": "p"}
     return {
         "machine": machine,
@@ -433,8 +434,8 @@ def test_the_memory_table_tells_where_a_process_died() -> None:
 
 def test_the_headline_names_machine_and_versions() -> None:
     assert (
-        headline(record())
-        == "a CPU, 2 cores, AVX2, threads 1, device cpu, python 3.11, torch 2.9, ours 1 (p), published 1 (p)"
+        headline(record()) == "a CPU, 2 cores, AVX2, threads 1, device cpu, mp is float32, as nothing is faster here, "
+        "python 3.11, torch 2.9, ours 1 (p), published 1 (p)"
     )
 
 

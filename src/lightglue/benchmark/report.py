@@ -22,6 +22,7 @@ def headline(record: Mapping[str, Any]) -> str:
     machine, versions = record["machine"], record["versions"]
     words = [machine["cpu"], f"{machine['usable_cores']} cores", machine["capability"]]
     words += [f"threads {machine['threads']}", machine["gpu"] or f"device {machine['device']}"]
+    words.append(f"mp is {machine['reduced_precision'] or 'float32, as nothing is faster here'}")
     words += [f"python {versions['ours']['python']}", f"torch {versions['ours']['torch']}"]
     words += [f"{name} {told['version']} ({told['package']})" for name, told in versions.items() if name in _SIDES]
     return ", ".join(words)

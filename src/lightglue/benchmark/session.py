@@ -224,7 +224,7 @@ def _record(
         "commit": None if root is None else commit_of(root),
         "machine": {
             **describe_machine(),
-            **{key: ours[key] for key in ("capability", "threads", "device", "gpu")},
+            **{key: ours[key] for key in ("capability", "reduced_precision", "threads", "device", "gpu")},
         },
         "versions": {
             "lightglue": __version__,

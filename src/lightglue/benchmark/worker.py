@@ -86,6 +86,7 @@ class Session:
             "gpu": gpu,
             "threads": torch.get_num_threads(),
             "capability": torch.backends.cpu.get_cpu_capability(),
+            "reduced_precision": self.reduced_precision(),
         }
 
     def prepare(self, request: Request) -> dict[str, Any]:
@@ -270,6 +271,13 @@ class Session:
         if wanted is None:
             return bool(importlib.import_module("lightglue.command_defaults").default_mp(self.device))
         return wanted
+
+    def reduced_precision(self) -> str | None:
+        """The dtype that our `mp` multiplies in on this device; None where it changes nothing."""
+        if not self.is_ours:
+            return None
+        dtype = importlib.import_module("lightglue.precision").product_dtype(self.device, True)
+        return None if dtype is None else str(dtype).removeprefix("torch.")
 
     def cached(self, key: Any, make: Callable[[], Any]) -> Any:
         """A model that is made once for the same options."""
