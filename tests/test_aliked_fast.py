@@ -26,7 +26,8 @@ BEST = {"model_name": "aliked-t16", "max_num_keypoints": 50, "detection_threshol
 
 
 @pytest.fixture(autouse=True)
-def _no_grad() -> object:
+def _no_grad(monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # strips grow with the threads
     with torch.no_grad():
         yield
 

@@ -24,9 +24,9 @@ from lightglue.extractors.buffers import keep_freed_memory, large_empty
 __all__ = ["Encoded", "add_product", "encode", "product", "score_map"]
 
 FEWER = 4  # times as few pixels as in a strip are worked on where the channels are the most
-DEFORMED = 4096  # pixels that a deformable convolution works on at once
-# Pixels of a map that are worked on at once: 2 MiB of 16 channels, a few of which a cache holds. On a GPU, more at once
-# is faster.
+DEFORMED = 4096  # pixels that a thread works on at once in a deformable convolution
+# Pixels of a map that a thread works on at once: 2 MiB of 16 channels, a few of which a cache holds. On a GPU, more at
+# once is faster.
 STRIP_CPU, STRIP_ELSEWHERE = 32 * 1024, 1024 * 1024
 
 
@@ -85,7 +85,7 @@ def _levels(coarse: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
 
 def _strip_rows(map_like: Tensor, width: int, multiple: int) -> int:
     """How many rows of a map to work on at once."""
-    pixels = STRIP_CPU if map_like.device.type == "cpu" else STRIP_ELSEWHERE
+    pixels = STRIP_CPU * torch.get_num_threads() if map_like.device.type == "cpu" else STRIP_ELSEWHERE
     return max(pixels // width // multiple, 1) * multiple
 
 
@@ -200,7 +200,7 @@ def _deformable(maps: Tensor, conv: FoldedConv) -> Tensor:
     steps = torch.arange(-1, 2, device=maps.device)
     dy, dx = steps.repeat_interleave(3), steps.repeat(3)
     out = maps.new_empty(h * w, len(conv.bias))
-    for pixels in torch.split(torch.arange(h * w, device=maps.device), DEFORMED):
+    for pixels in torch.split(torch.arange(h * w, device=maps.device), DEFORMED * torch.get_num_threads()):
         part = slice(int(pixels[0]), int(pixels[-1]) + 1)
         y = shifts[part, :, 0] + (pixels.div(w, rounding_mode="floor")[:, None] + dy)
         x = shifts[part, :, 1] + (pixels.remainder(w)[:, None] + dx)
@@ -241,8 +241,8 @@ def _first_score_layer(folded: FoldedAliked, encoded: Encoded, start: int, stop:
     width = encoded.fine.shape[1]
     out = encoded.fine.new_empty(stop - start, width // 2, 16)
     step = max(_strip_rows(encoded.fine, width, 1) // FEWER, 1)
-    for rows, target in zip(torch.split(encoded.fine[start:stop], step), torch.split(out, step), strict=True):
-        fine = activate(_linear(rows, *folded.levels[0]))
+    for pixels, target in zip(torch.split(encoded.fine[start:stop], step), torch.split(out, step), strict=True):
+        fine = activate(_linear(pixels, *folded.levels[0]))
         target.copy_(_linear(fine.view(len(fine), width // 2, -1), *folded.score_fine))
     flat = out.view(stop - start, -1)
     for level, weight, places in zip(encoded.levels(), folded.score_levels, encoded.rows, strict=True):

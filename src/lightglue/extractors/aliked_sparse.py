@@ -20,15 +20,16 @@ from lightglue.extractors.bilinear import Axis, corner_weights, mix_rows, neighb
 
 __all__ = ["describe"]
 
-KEYPOINTS = 128  # that are described at once
+KEYPOINTS = 128  # that a thread describes at once
 
 
 def describe(folded: FoldedAliked, encoded: Encoded, keypoints: Tensor) -> Tensor:
     """Descriptors (N, D), L2-normalised, at `keypoints` (N, 2) x y, px of the image."""
     pixels = PixelReader(folded, encoded)
     out = keypoints.new_empty(len(keypoints), folded.descriptor_head.join.shape[1])
-    for start in range(0, len(keypoints), KEYPOINTS):
-        out[start : start + KEYPOINTS] = _describe(folded, pixels, keypoints[start : start + KEYPOINTS])
+    step = KEYPOINTS * torch.get_num_threads()
+    for start in range(0, len(keypoints), step):
+        out[start : start + step] = _describe(folded, pixels, keypoints[start : start + step])
     return out
 
 
