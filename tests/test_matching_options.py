@@ -224,3 +224,16 @@ def test_copies_match_alike_and_do_not_carry_derived_matrices(copy):
 def test_building_on_the_meta_device_is_refused():
     with pytest.raises(InputError, match="meta"), torch.device("meta"):
         LightGlue(features=None, weights=small_state(), **SMALL)
+
+
+@pytest.mark.parametrize("name", ["fast", None, ["tuned"]])
+def test_an_unknown_preset_of_pruning_is_refused_with_the_valid_ones(name):
+    with pytest.raises(InputError, match="published, tuned"):
+        LightGlue(features=None, weights=small_state(), **SMALL, pruning=name)
+
+
+def test_the_tuned_preset_changes_the_instance_alone():
+    tuned, plain = small_matcher(pruning="tuned"), small_matcher()
+    assert tuned.pruning_min_kpts(torch.device("cpu")) == 128
+    assert plain.pruning_min_kpts(torch.device("cpu")) == -1
+    assert LightGlue.pruning_keypoint_thresholds["cpu"] == -1

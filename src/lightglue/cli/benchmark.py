@@ -184,6 +184,8 @@ def benchmark(
         raise typer.BadParameter("memory is not plotted; leave --plot or --memory away.", param_hint="--plot")
     if published_python and not against:
         raise typer.BadParameter("it belongs to --against published.", param_hint="--published-python")
+    if superglue_weights and not add_superglue:
+        raise typer.BadParameter("it belongs to --add-superglue.", param_hint="--superglue-weights")
     if superglue_weights and not superglue_weights.is_file():
         raise typer.BadParameter(f"there is no file {superglue_weights}.", param_hint="--superglue-weights")
     stages = tuple(dict.fromkeys(stage or ("match",)))
@@ -211,6 +213,12 @@ def benchmark(
     )
     record = _run(settings, images, published_python, pip_args or ())
     _print(record, measure or "time")
+    _write(record, json_file, plot, measure)
+    for path in outputs:
+        _tell(f"written: {path}")
+
+
+def _write(record: dict[str, Any], json_file: Path | None, plot: Path | None, measure: str | None) -> None:
     contents = {}
     if json_file:
         contents[json_file] = to_json(record)
@@ -220,8 +228,6 @@ def benchmark(
 
         contents[plot] = encode(record, measure, plot.suffix.lower())
     write_files(contents)
-    for path in outputs:
-        _tell(f"written: {path}")
 
 
 def _checked_outputs(json_file: Path | None, plot: Path | None) -> list[Path]:

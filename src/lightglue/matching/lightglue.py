@@ -340,7 +340,7 @@ def _read_weights(
 
 def _pruning_thresholds(name: str) -> dict[str, int]:
     """What the preset called `name` sets on an instance; the published values stay those of the class."""
-    if name not in PRUNING_THRESHOLDS:
+    if not isinstance(name, str) or name not in PRUNING_THRESHOLDS:
         raise InputError(f"LightGlue: pruning is {name!r}; choose one of {', '.join(PRUNING_THRESHOLDS)}")
     return {} if name == "published" else dict(PRUNING_THRESHOLDS[name])
 
