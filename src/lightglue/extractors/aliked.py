@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from operator import attrgetter
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ from lightglue.extractors.base import (
 )
 from lightglue.extractors.derived import Derived
 from lightglue.extractors.detection import clear_border, nms_maxima, refine, sample_bilinear, strongest, xy_of
+from lightglue.extractors.masks import Allowed
 from lightglue.extractors.state_dicts import publish_keys
 from lightglue.precision import product_dtype
 from lightglue.types import Features
@@ -124,12 +125,13 @@ class ALIKED(Extractor):
         image, image_size = self.images_in(data)
         sizes = [None] * len(image) if image_size is None else torch.split(image_size, 1)
         features: list[Features] = []
+        is_part = bool(data.get("is_part"))
         read = self._read(image)
-        for size in sizes:
+        for size, allowed in zip(sizes, self.allowed_in(data, len(image)), strict=True):
             scores_of, describe_at = next(read)
             scores = scores_of().float()
             radius = min(options.nms_radius, max(scores.shape))  # a larger window holds no more
-            indices = _detect(scores.detach(), size, replace(options, nms_radius=radius))
+            indices = _detect(scores.detach(), size, replace(options, nms_radius=radius), allowed, is_part)
             keypoints = refine(scores, xy_of(indices, scores.shape[-1]), radius)
             keypoint_scores = sample_bilinear(scores[None], keypoints)[:, 0]
             descriptors = describe_at(keypoints)
@@ -137,23 +139,9 @@ class ALIKED(Extractor):
             del scores_of, describe_at  # with this image's maps, before those of the next are made
         return stack_features(features)
 
-    @full_precision
-    def describe(self, keypoints: Tensor, img: Tensor, **preprocess: Any) -> Tensor:
-        """Descriptors at keypoints that another detector found.
-
-        Args:
-            keypoints: (B, N, 2), or (N, 2) for one image, x y in px of `img`.
-            img: (C, H, W) or (B, C, H, W) as for `extract`.
-            preprocess: as for `extract`.
-
-        Returns:
-            (B, N, D) float32, L2-normalised.
-        """
-        image = self.check_image(img)
-        keypoints = _check_keypoints(keypoints, image)
-        resized, scales = self.resize(image, preprocess)
-        keypoints = (keypoints.to(image) + 0.5) * scales - 0.5
-        read = self._read(resized.expand(-1, 3, -1, -1))
+    def describe_at(self, image: Tensor, keypoints: Tensor) -> Tensor:
+        """Descriptors (B, N, D), L2-normalised, at `keypoints` (B, N, 2), px of `image` (B, C, H, W)."""
+        read = self._read(image.expand(-1, 3, -1, -1))
         return torch.stack([describe_at(xy) for (_, describe_at), xy in zip(read, keypoints, strict=True)])
 
     def _read(self, image: Tensor) -> Iterator[tuple[Callable[[], Tensor], Callable[[Tensor], Tensor]]]:
@@ -176,42 +164,30 @@ class ALIKED(Extractor):
         return torch.is_grad_enabled() and (image.requires_grad or any(t.requires_grad for t in tensors))
 
 
-def _detect(scores: Tensor, image_size: Tensor | None, options: AlikedConfig) -> Tensor:
+def _detect(
+    scores: Tensor, image_size: Tensor | None, options: AlikedConfig, allowed: Allowed | None, is_part: bool
+) -> Tensor:
     """Flat indices (N,) of the keypoints in a score map (H, W), in the published order."""
     radius = options.nms_radius
     maxima = clear_border(nms_maxima(scores[None, None], radius), radius, radius, image_size)
     indices = maxima.flatten().nonzero()[:, 0]
+    if allowed is not None:
+        indices = indices[allowed(refine(scores, xy_of(indices, scores.shape[-1]), radius))]
     found = scores.flatten()[indices]
     if image_size is not None:
         width, height = image_size[0].long().tolist()
         scores = scores[:height, :width]
-    return indices[_select(found, scores.mean(), options)]
+    return indices[_select(found, scores.mean(), options, is_part)]
 
 
-def _select(scores: Tensor, mean: Tensor, options: AlikedConfig) -> Tensor:
+def _select(scores: Tensor, mean: Tensor, options: AlikedConfig, is_part: bool) -> Tensor:
     """Which of the maxima with `scores` (N,) are keypoints; `mean` is that of the image's whole score map."""
     limit, threshold = options.max_num_keypoints or 0, float(options.detection_threshold)
     if threshold <= 0 < limit:
         positive = (scores > 0).nonzero()[:, 0]
         return positive[strongest(scores[positive], limit)]
     above = (scores > (threshold if threshold > 0 else mean)).nonzero()[:, 0]
-    if len(above) == 0:
+    if len(above) == 0 and not is_part:  # a part without keypoints, such as the sky, is nothing unusual
         above = (scores > mean).nonzero()[:, 0]
     limit = limit if limit > 0 else MOST_KEYPOINTS
     return above[strongest(scores[above], limit)] if len(above) > limit else above
-
-
-def _check_keypoints(keypoints: Any, image: Tensor) -> Tensor:
-    if not isinstance(keypoints, Tensor) or keypoints.ndim not in (2, 3) or keypoints.shape[-1] != 2:
-        shape = getattr(keypoints, "shape", type(keypoints).__name__)
-        raise InputError(f"keypoints is {shape}; give a tensor (B, N, 2) of x y in px.")
-    keypoints = keypoints if keypoints.ndim == 3 else keypoints[None]
-    if len(keypoints) != len(image):
-        raise InputError(f"There are keypoints for {len(keypoints)} images but {len(image)} images; give as many.")
-    h, w = image.shape[-2:]
-    limits = torch.tensor([w, h], device=keypoints.device) - 0.5
-    outside = ~((keypoints >= -0.5) & (keypoints <= limits)).all(dim=-1)
-    if outside.any():
-        first = keypoints[outside][0].tolist()
-        raise InputError(f"Keypoint {first} does not lie in the image of {w} x {h} px; give x y in its pixels.")
-    return cast(Tensor, keypoints)

@@ -1,4 +1,4 @@
-"""What all extractors share: checking images, resizing them, and undoing the resize.
+"""What all extractors share: checking images and masks, resizing, and the way back to the image's own pixels.
 
 An extractor is a module whose `forward` takes `{"image": (B, C, H, W)}` and returns `Features` in the pixels of that
 tensor; `extract` does the rest.
@@ -17,10 +17,13 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, TypeVar, cast, overload
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightglue import weights
 from lightglue.errors import InputError, WeightsError
+from lightglue.extractors.masks import Allowed, Mask, mask_of, read_masks
+from lightglue.extractors.view_extraction import extract_views
 from lightglue.images import ImagePreprocessor, resize_tensor
 from lightglue.options import warn_unknown
 from lightglue.timing import span
@@ -38,6 +41,7 @@ __all__ = [
     "stack_features",
 ]
 
+AnyImage = NDArray[Any] | str | PathLike[str]
 Weights = str | PathLike[str] | Mapping[str, Tensor]
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -70,6 +74,7 @@ class Extractor(nn.Module):
     config_type: ClassVar[type[Any] | None] = None
     default_conf: ClassVar[dict[str, Any]] = {}
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": None}
+    same_point: ClassVar[float] = 2.0  # px; keypoints of two tiles or sizes this close are one
     required_data_keys: ClassVar[list[str]] = ["image"]
 
     def __init__(self, **conf: Any) -> None:
@@ -99,23 +104,41 @@ class Extractor(nn.Module):
         raise NotImplementedError
 
     @overload
-    def extract(self, img: Tensor, **preprocess: Any) -> Features: ...
+    def extract(self, img: Tensor | AnyImage, *, mask: Mask | None = None, **options: Any) -> Features: ...
 
     @overload
-    def extract(self, img: Sequence[Tensor], **preprocess: Any) -> list[Features]: ...
+    def extract(
+        self, img: Sequence[Tensor | AnyImage], *, mask: Sequence[Mask | None] | None = None, **options: Any
+    ) -> list[Features]: ...
 
     @torch.no_grad()
     @full_precision
-    def extract(self, img: Tensor | Sequence[Tensor], **preprocess: Any) -> Features | list[Features]:
+    def extract(
+        self,
+        img: Any,
+        *,
+        mask: Any = None,
+        tile: int | None = None,
+        scales: Sequence[float] | None = None,
+        **preprocess: Any,
+    ) -> Features | list[Features]:
         """Features of one image, of a batch of equally large images, or of a list of images.
 
         Args:
             img: (C, H, W) or (B, C, H, W) with C = 1 or 3, values in [0, 1]; or a list or tuple of such tensors, of any
-                sizes. Moved to the model's device and cast to its dtype.
+                sizes. Moved to the model's device and cast to its dtype. With `tile`, also the path of an image file or
+                an array (H, W, 3) or (H, W), uint8 or uint16, which is then converted tile by tile.
+            mask: where keypoints may lie: (H, W) bool, or an image file that is black elsewhere; for a batch also
+                (B, H, W); for a list of images a list, with None where there is none. It is applied before the best
+                keypoints are chosen.
+            tile: px; look at the image in tiles of this side that overlap, so that an image of any size fits into
+                memory. `resize` is None then unless it is given; `max_num_keypoints` is the whole image's.
+            scales: look at the image in several sizes, such as (1, 0.5), relative to the one of `resize`.
             preprocess: `resize` (px of the edge that `side` names, a pair (height, width), or None), `side` ("long",
                 "short", "vert", "horz"), `interpolation`, `align_corners`, `antialias`; by default `preprocess_conf`.
 
-        Computed in the dtype of the weights, also under `torch.autocast`.
+        Computed in the dtype of the weights, also under `torch.autocast`. Keypoints are in the extractor's own order;
+        those of several tiles or sizes together come best first, and a point that several see comes once.
 
         Returns:
             A dictionary (for a list, a list of dictionaries, B = 1 where an image has three dimensions) with
@@ -130,26 +153,69 @@ class Extractor(nn.Module):
                 unequal numbers of keypoints; give these as a list.
         """
         if isinstance(img, (list, tuple)):
-            return [self.extract(image, **preprocess) for image in img]
+            masks = [None] * len(img) if mask is None else mask
+            if not isinstance(masks, (list, tuple)) or len(masks) != len(img):
+                raise InputError(
+                    f"mask is of a {type(mask).__name__}; give a list of {len(img)}, one an image, or None."
+                )
+            options = {"tile": tile, "scales": scales, **preprocess}
+            return [self.extract(image, mask=own, **options) for image, own in zip(img, masks, strict=True)]
+        if tile is not None or scales is not None:
+            return stack_features(extract_views(self, img, mask, tile, scales, preprocess))
         with span("resize"):
             image = self.check_image(img)
-            resized, scales = self.resize(image, preprocess)
+            masks = read_masks(mask, image)
+            resized, factors = self.resize(image, preprocess)
+        allowed = [mask_of(own, lambda keypoints: (keypoints + 0.5) / factors - 0.5) for own in masks]
         with span("extract", width=resized.shape[-1], height=resized.shape[-2]):
-            features = self.forward({"image": resized})
-        features["keypoints"] = (features["keypoints"] + 0.5) / scales - 0.5
+            features = self.forward({"image": resized, "allowed": allowed})
+        features["keypoints"] = (features["keypoints"] + 0.5) / factors - 0.5
         h, w = image.shape[-2:]
-        features["image_size"] = scales.new_tensor([[w, h]]).repeat(len(image), 1)
+        features["image_size"] = factors.new_tensor([[w, h]]).repeat(len(image), 1)
         return features
+
+    @torch.no_grad()
+    @full_precision
+    def describe(self, keypoints: Tensor, img: Tensor, **preprocess: Any) -> Tensor:
+        """Descriptors at keypoints that another detector found.
+
+        Args:
+            keypoints: (B, N, 2), or (N, 2) for one image, x y in px of `img`.
+            img: (C, H, W) or (B, C, H, W) as for `extract`.
+            preprocess: as for `extract`.
+
+        Returns:
+            (B, N, D) float32, L2-normalised. At keypoints that `extract` found these are the descriptors it gave them.
+
+        Raises:
+            InputError: for an image or an option as in `extract`, and for a keypoint that does not lie in its image.
+        """
+        return self.describe_at(*self.resize_with_keypoints(keypoints, img, preprocess)).float()
+
+    def describe_at(self, image: Tensor, keypoints: Tensor) -> Tensor:
+        """Descriptors (B, N, D), L2-normalised, at `keypoints` (B, N, 2), px of `image` (B, C, H, W)."""
+        raise InputError(f"{type(self).__name__} cannot describe keypoints that it did not find itself.")
+
+    def resize_with_keypoints(self, keypoints: Any, img: Any, preprocess: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+        """The image (B, C, H, W) that `extract` would look at, and `keypoints` (B, N, 2) in px of it, checked."""
+        image = self.check_image(img)
+        keypoints = _check_keypoints(keypoints, image)
+        resized, factors = self.resize(image, preprocess)
+        return resized, (keypoints.to(image) + 0.5) * factors - 0.5
 
     def resize(self, image: Tensor, preprocess: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """`image` (B, C, H, W) resized with `preprocess` over `preprocess_conf`, and its scales (2,) float32."""
+        return self.resample(image, **self.resize_options(preprocess))
+
+    def resize_options(self, preprocess: Mapping[str, Any]) -> dict[str, Any]:
+        """Every option of `resize_tensor`, from `preprocess` over `preprocess_conf`; a warning about unknown names."""
         valid = ImagePreprocessor.default_conf
         options = {**self.preprocess_conf, **preprocess}
         if not options.get("grayscale"):
             options.pop("grayscale", None)  # in the published `preprocess_conf`, where nothing reads it
         unknown = [key for key in options if key not in valid]
         warn_unknown(f"{type(self).__name__}.extract", unknown, valid, stacklevel=_callers_level())
-        return self.resample(image, **{key: options.get(key, default) for key, default in valid.items()})
+        return {key: options.get(key, default) for key, default in valid.items()}
 
     def resample(self, image: Tensor, resize: int | tuple[int, int] | None, **options: Any) -> tuple[Tensor, Tensor]:
         """`image` (B, C, H, W) resized with every option of `resize_tensor`, and its scales (2,) float32."""
@@ -177,6 +243,10 @@ class Extractor(nn.Module):
             raise InputError(f"The image's values lie from {lowest:.4g} to {highest:.4g}, not in [0, 1]: {remedy}.")
         return cast(Tensor, image if image.ndim == 4 else image[None])
 
+    def allowed_in(self, data: Mapping[str, Any], count: int) -> Sequence[Allowed | None]:
+        """For each of `count` images what tells which keypoints may stay; None for all."""
+        return cast("Sequence[Allowed | None]", data.get("allowed") or [None] * count)
+
     def images_in(self, data: Any) -> tuple[Tensor, Tensor | None]:
         """What `forward` works on: `data["image"]` as (B, 3, H, W), and `data["image_size"]` (B, 2) or None."""
         if not isinstance(data, Mapping) or "image" not in data:
@@ -192,6 +262,23 @@ class Extractor(nn.Module):
             if not fits or not ((size >= 1) & size.isfinite()).all():
                 raise InputError(f'data["image_size"] is {size!r}; give {len(image)} rows of width height, px.')
         return image.expand(-1, 3, -1, -1), size
+
+
+def _check_keypoints(keypoints: Any, image: Tensor) -> Tensor:
+    """`keypoints` as (B, N, 2), all inside of `image` (B, C, H, W)."""
+    if not isinstance(keypoints, Tensor) or keypoints.ndim not in (2, 3) or keypoints.shape[-1] != 2:
+        shape = getattr(keypoints, "shape", type(keypoints).__name__)
+        raise InputError(f"keypoints is {shape}; give a tensor (B, N, 2) of x y in px.")
+    keypoints = keypoints if keypoints.ndim == 3 else keypoints[None]
+    if len(keypoints) != len(image):
+        raise InputError(f"There are keypoints for {len(keypoints)} images but {len(image)} images; give as many.")
+    h, w = image.shape[-2:]
+    limits = torch.tensor([w, h], device=keypoints.device) - 0.5
+    outside = ~((keypoints >= -0.5) & (keypoints <= limits)).all(dim=-1)
+    if outside.any():
+        first = keypoints[outside][0].tolist()
+        raise InputError(f"Keypoint {first} does not lie in the image of {w} x {h} px; give x y in its pixels.")
+    return cast(Tensor, keypoints)
 
 
 def _callers_level() -> int:

@@ -31,6 +31,7 @@ from lightglue.extractors.derived import is_plain
 from lightglue.extractors.detection import clear_border, strict_maxima, strongest, xy_of
 from lightglue.extractors.disk_fast import describe, encode, heatmap
 from lightglue.extractors.disk_network import PLAIN_MODULES, STRIDE, DiskNetwork
+from lightglue.extractors.masks import Allowed
 from lightglue.precision import product_dtype
 from lightglue.types import Features
 
@@ -113,18 +114,40 @@ class DISK(Extractor):
             raise InputError(f"The image of {w} x {h} px has a side that is no multiple of {STRIDE}; {remedy}.")
         image = F.pad(image, (0, -w % STRIDE, 0, -h % STRIDE))
         sizes = [None] * len(image) if image_size is None else [size[None] for size in image_size]
-        return stack_features([self._features(*args, h, w, options) for args in zip(image, sizes, strict=True)])
+        each = zip(image, sizes, self.allowed_in(data, len(image)), strict=True)
+        return stack_features([self._features(*args, h, w, options) for args in each])
 
-    def _features(self, image: Tensor, image_size: Tensor | None, h: int, w: int, options: DiskConfig) -> Features:
+    def _features(
+        self, image: Tensor, image_size: Tensor | None, allowed: Allowed | None, h: int, w: int, options: DiskConfig
+    ) -> Features:
         """Features of an image (3, H, W) that was padded to multiples of 16 from `h` and `w`."""
         if image.dtype in (torch.float16, torch.bfloat16):  # only the convolutions are in the model's dtype
             image = image.float()
         heat, describe_at = self._read(image, options)
         heat = heat[:h, :w].float()
-        pixels = xy_of(_detect(heat.detach(), image_size, options), w)
+        pixels = xy_of(_detect(heat.detach(), image_size, options, allowed), w)
         descriptors = F.normalize(describe_at(pixels), dim=-1)
         scores = heat[pixels[:, 1], pixels[:, 0]]
         return {"keypoints": pixels.to(scores), "keypoint_scores": scores, "descriptors": descriptors}
+
+    def describe_at(self, image: Tensor, keypoints: Tensor) -> Tensor:
+        """Descriptors (B, N, D), L2-normalised, at `keypoints` (B, N, 2), px of `image` (B, C, H, W).
+
+        Between pixels, those of the four around are interpolated.
+        """
+        options = self.options()
+        h, w = image.shape[-2:]
+        padded = F.pad(image.expand(-1, 3, -1, -1), (0, -w % STRIDE, 0, -h % STRIDE))
+        found = []
+        for one, xy in zip(padded, keypoints, strict=True):
+            _, at_pixels = self._read(one.float() if one.dtype in (torch.float16, torch.bfloat16) else one, options)
+            xy = xy.clamp(min=0).minimum(xy.new_tensor([w - 1, h - 1]))
+            low = xy.floor()
+            (right, down), steps = (xy - low).unbind(-1), xy.new_tensor([[0, 0], [1, 0], [0, 1], [1, 1]])
+            weights = torch.stack(((1 - right) * (1 - down), right * (1 - down), (1 - right) * down, right * down))
+            corners = (low + steps[:, None]).minimum(xy.new_tensor([w - 1, h - 1])).long()
+            found.append((at_pixels(corners.flatten(0, 1)).view(4, len(xy), -1) * weights[..., None]).sum(0))
+        return F.normalize(torch.stack(found), dim=-1)
 
     def _read(self, image: Tensor, options: DiskConfig) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
         """The heatmap (H, W) of an image (3, H, W), and what gives the descriptors (N, D) at pixels (N, 2)."""
@@ -135,7 +158,7 @@ class DISK(Extractor):
         return heat[0, 0], lambda pixels: dense[0, :, pixels[:, 1], pixels[:, 0]].T
 
 
-def _detect(heat: Tensor, image_size: Tensor | None, options: DiskConfig) -> Tensor:
+def _detect(heat: Tensor, image_size: Tensor | None, options: DiskConfig, allowed: Allowed | None) -> Tensor:
     """The flat indices (N,) of the keypoints of a heatmap (H, W), in raster order.
 
     Where there are more than the limit, the best; of those that tie at the cut, the first.
@@ -145,6 +168,8 @@ def _detect(heat: Tensor, image_size: Tensor | None, options: DiskConfig) -> Ten
     if image_size is not None:
         maxima = clear_border(maxima, (window - 1) // 2, window // 2, image_size)
     indices = maxima.flatten().nonzero()[:, 0]
+    if allowed is not None:
+        indices = indices[allowed(xy_of(indices, heat.shape[-1]).to(heat))]
     if options.max_num_keypoints is not None and len(indices) > options.max_num_keypoints:
         indices = indices[strongest(heat.flatten()[indices], options.max_num_keypoints)].sort().values
     return indices

@@ -7,8 +7,10 @@ the keypoints are those of the published package (github.com/cvg/LightGlue).
 from __future__ import annotations
 
 import importlib
+import math
 import threading
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -21,13 +23,23 @@ from torch import Tensor
 
 from lightglue.errors import InputError
 from lightglue.extractors.base import check_choice, check_int, check_real
+from lightglue.extractors.masks import Allowed
 from lightglue.types import Features
 
-__all__ = ["Detections", "DogConfig", "check_backend", "detect", "root_sift", "suppress_neighbours"]
+__all__ = [
+    "Detections",
+    "DogConfig",
+    "check_backend",
+    "describe_opencv",
+    "detect",
+    "root_sift",
+    "suppress_neighbours",
+]
 
 BACKENDS = {"opencv": "", "pycolmap": "auto", "pycolmap_cpu": "cpu", "pycolmap_cuda": "cuda"}  # to pycolmap's device
 MOST = 2**31 - 1  # both back ends count in 32 bits
 ROOT_SIFT_EPSILON = 1e-6
+FIRST_SIGMA = 1.6  # px, blur of the first level of OpenCV's pyramid at full size
 
 
 @dataclass(frozen=True)
@@ -81,23 +93,32 @@ class Detections(NamedTuple):
         return {name: torch.from_numpy(values).to(device) for name, values in named if values is not None}  # type: ignore[return-value]
 
 
-def detect(image: Tensor, image_size: Tensor | None, options: DogConfig, describe: bool = True) -> list[Detections]:
+def detect(
+    image: Tensor,
+    image_size: Tensor | None,
+    options: DogConfig,
+    allowed: Sequence[Allowed | None],
+    describe: bool = True,
+) -> list[Detections]:
     """The keypoints of each gray image of (B, 1, H, W) in [0, 1].
 
     image_size: (B, 2) width height of each image in its top-left corner, px; None: the whole.
+    allowed: for each image which keypoints may stay.
     describe: whether OpenCV computes SIFT descriptors too; COLMAP always does.
     """
     sizes = [None] * len(image) if image_size is None else image_size.long().tolist()
     found = []
-    for gray, size in zip(image[:, 0].detach().float().cpu(), sizes, strict=True):
+    for gray, size, may_stay in zip(image[:, 0].detach().float().cpu(), sizes, allowed, strict=True):
         own = np.ascontiguousarray((gray if size is None else gray[: size[1], : size[0]]).numpy())
         run = _run_opencv if options.backend == "opencv" else _run_pycolmap
-        found.append(_best(run(own, options, describe), own.shape, options))
+        # Where some may not stay, the back end finds all, as it would count them to its limit.
+        asked = options if may_stay is None else replace(options, max_num_keypoints=None)
+        found.append(_best(run(own, asked, describe), own.shape, options, may_stay))
     return found
 
 
-def _best(found: Detections, shape: tuple[int, ...], options: DogConfig) -> Detections:
-    """Those inside the image of `shape` (H, W), without neighbours, no more than `max_num_keypoints`."""
+def _best(found: Detections, shape: tuple[int, ...], options: DogConfig, allowed: Allowed | None) -> Detections:
+    """Those inside the image of `shape` (H, W) that are allowed, without neighbours, at most `max_num_keypoints`."""
     limits = np.array(shape[::-1]) - 0.5
     inside = np.all((found.keypoints >= -0.5) & (found.keypoints < limits), axis=1)
     found = found.select(np.flatnonzero(inside))
@@ -105,6 +126,9 @@ def _best(found: Detections, shape: tuple[int, ...], options: DogConfig) -> Dete
     if options.nms_radius is not None:
         kept = suppress_neighbours(found.keypoints, strength, found.oris, shape, options.nms_radius)
         found, strength = found.select(kept), strength[kept]
+    if allowed is not None:
+        stay = np.flatnonzero(allowed(torch.from_numpy(found.keypoints)).numpy())
+        found, strength = found.select(stay), strength[stay]
     if options.max_num_keypoints is not None and len(strength) > options.max_num_keypoints:
         found = found.select(np.argsort(-strength, kind="stable")[: options.max_num_keypoints])
     return found
@@ -134,6 +158,39 @@ def suppress_neighbours(
         window = F.max_pool2d(strongest.view(1, h, w), 2 * radius + 1, stride=1, padding=radius).flatten()
         kept = kept[(window == strongest)[pixel[kept]].numpy()]
     return kept
+
+
+def describe_opencv(
+    gray: Tensor,
+    keypoints: Tensor,
+    scales: Tensor,
+    oris: Tensor,
+    options: DogConfig,
+) -> Tensor:
+    """OpenCV's SIFT descriptors (N, 128) of a gray image (H, W) in [0, 1], not normalised.
+
+    Args:
+        keypoints: (N, 2) x y in px.
+        scales: (N,) diameters in px.
+        oris: (N,) radians, from x towards y.
+    """
+    layers = options.num_octaves
+    # Which level of its pyramid a keypoint belongs to, OpenCV packs into the octave (opencv, sift.dispatch.cpp):
+    # a level blurred with sigma has the number layers * log2(sigma / FIRST_SIGMA), of which an octave has 1 to layers.
+    level = (layers * (scales / 2 / FIRST_SIGMA).log2()).round().long().cpu()
+    most = max(0, round(math.log2(min(gray.shape)) - 2) - 1)  # octaves that its pyramid has
+    level = level.clamp(1 - layers, layers * (most + 1))
+    octave = (level - 1).div(layers, rounding_mode="floor")
+    packed = (octave & 255) | ((level - octave * layers) << 8)
+    # The smallest octave decides whether OpenCV doubles the image: the first keypoint, which is dropped, makes it.
+    rows = [(0.0, 0.0, 1.0, 0.0, 255 | 1 << 8)]
+    rows += zip(
+        *keypoints.double().cpu().T.tolist(), scales.tolist(), oris.rad2deg().tolist(), packed.tolist(), strict=True
+    )
+    listed = [cv2.KeyPoint(x, y, size, angle % 360, 0.0, code) for x, y, size, angle, code in rows]
+    image = (gray.detach().float().cpu().numpy() * np.float32(255)).clip(0, 255).astype(np.uint8)
+    _, found = cv2.SIFT.create(nOctaveLayers=layers).compute(image, listed)
+    return torch.from_numpy(found[1:].astype(np.float32)).to(gray.device)
 
 
 def root_sift(descriptors: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
+import torch
 from torch import Tensor
 
 from lightglue.extractors.base import Extractor, Weights, full_precision, load_strictly, read_weights, stack_features
@@ -50,12 +51,17 @@ class DoGHardNet(SIFT):
         """A weight, whose device and dtype images get."""
         return cast(Tensor, self.network.features[0].weight)
 
+    def describe_frames(self, gray: Tensor, keypoints: Tensor, scales: Tensor, oris: Tensor) -> Tensor:
+        """Descriptors (B, N, 128) of (B, 1, H, W) at `keypoints` (B, N, 2) with `scales` and `oris` (B, N)."""
+        each = zip(gray, keypoints, PATCH_RADIUS * scales, oris, strict=True)
+        return torch.stack([self.network.describe(*one) for one in each])
+
     @full_precision
     def forward(self, data: Mapping[str, Any]) -> Features:
         """Features of a batch of images as from `SIFT.forward`, but for the descriptors (B, N, 128), of unit length."""
         image, image_size = gray_images_in(self, data)
         sizes = [None] * len(image) if image_size is None else image_size.long().tolist()
-        found = detect(image, image_size, self.options(), describe=False)
+        found = detect(image, image_size, self.options(), self.allowed_in(data, len(image)), describe=False)
         features = []
         for gray, size, detections in zip(image, sizes, found, strict=True):
             own = gray if size is None else gray[:, : size[1], : size[0]]

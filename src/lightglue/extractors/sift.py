@@ -9,14 +9,17 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from lightglue.errors import InputError
 from lightglue.extractors.base import Extractor, full_precision, stack_features
-from lightglue.extractors.dog import DogConfig, check_backend, detect, root_sift
+from lightglue.extractors.dog import DogConfig, check_backend, describe_opencv, detect, root_sift
 from lightglue.extractors.exact_resize import shrink_exactly
 from lightglue.extractors.grayscale import gray_images_in
 from lightglue.resampling import target_size
 from lightglue.types import Features
 
 __all__ = ["SIFT"]
+
+DEFAULT_SCALE = 12.0  # px, diameter of a keypoint that comes without one
 
 
 class SIFT(Extractor):
@@ -34,6 +37,7 @@ class SIFT(Extractor):
     config_type = DogConfig
     default_conf: ClassVar[dict[str, Any]] = asdict(DogConfig())
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
+    same_point: ClassVar[float] = 1.0  # px: nothing keeps them further apart
 
     def __init__(self, **conf: Any) -> None:
         super().__init__(**conf)
@@ -56,6 +60,43 @@ class SIFT(Extractor):
         shrunk = shrink_exactly(image.float().cpu(), (new_h, new_w))  # a GPU may convolve with fewer bits
         return shrunk.to(image), torch.tensor([new_w / w, new_h / h], device=image.device)
 
+    @torch.no_grad()
+    @full_precision
+    def describe(
+        self, keypoints: Tensor, img: Tensor, *, scales: Any = None, oris: Any = None, **preprocess: Any
+    ) -> Tensor:
+        """Descriptors at keypoints that another detector found.
+
+        Args:
+            keypoints: (B, N, 2), or (N, 2) for one image, x y in px of `img`.
+            img: (C, H, W) or (B, C, H, W) as for `extract`.
+            scales: (B, N) or (N,) as `extract` gives them: diameters in px of the resized image; by default 12 each.
+            oris: likewise, radians from x towards y; by default 0, upright.
+            preprocess: as for `extract`.
+
+        Returns:
+            (B, N, 128) float32, as `extract` gives them.
+
+        Raises:
+            InputError: for an image or an option as in `extract`, for a keypoint that does not lie in its image, and
+                for COLMAP's back ends, which describe only what they find.
+        """
+        image, positions = self.resize_with_keypoints(keypoints, img, preprocess)
+        sizes = _per_keypoint("scales", scales, DEFAULT_SCALE, positions)
+        if not (sizes > 0).all():
+            raise InputError("scales holds a value that is not positive; give diameters in px.")
+        gray, _ = gray_images_in(self, {"image": image})
+        return self.describe_frames(gray, positions, sizes, _per_keypoint("oris", oris, 0.0, positions)).float()
+
+    def describe_frames(self, gray: Tensor, keypoints: Tensor, scales: Tensor, oris: Tensor) -> Tensor:
+        """Descriptors (B, N, 128) of (B, 1, H, W) at `keypoints` (B, N, 2) with `scales` and `oris` (B, N)."""
+        options = self.options()
+        if options.backend != "opencv":
+            raise InputError("COLMAP describes only the keypoints that it finds; use SIFT(backend='opencv').")
+        each = zip(gray[:, 0], keypoints, scales, oris, strict=True)
+        found = torch.stack([describe_opencv(*one, options) for one in each])
+        return root_sift(found) if options.rootsift else found
+
     @full_precision
     def forward(self, data: Mapping[str, Any]) -> Features:
         """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
@@ -74,8 +115,18 @@ class SIFT(Extractor):
         """
         options = self.options()
         image, image_size = gray_images_in(self, data)
-        found = detect(image, image_size, options)
+        found = detect(image, image_size, options, self.allowed_in(data, len(image)))
         features = stack_features([detections.as_features(image.device) for detections in found])
         if options.rootsift:
             features["descriptors"] = root_sift(features["descriptors"])
         return features
+
+
+def _per_keypoint(name: str, values: Any, default: float, keypoints: Tensor) -> Tensor:
+    """`values` as (B, N) beside `keypoints` (B, N, 2)."""
+    if values is None:
+        return keypoints.new_full(keypoints.shape[:2], default)
+    if not isinstance(values, Tensor) or values.numel() != keypoints[..., 0].numel() or not values.isfinite().all():
+        shape = tuple(getattr(values, "shape", ())) or type(values).__name__
+        raise InputError(f"{name} is {shape}; give a finite tensor (B, N) = {tuple(keypoints.shape[:2])}.")
+    return values.to(keypoints).view(keypoints.shape[:2])

@@ -5,7 +5,7 @@ Options, their defaults and the order of the keypoints are those of the publishe
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, cast
 
@@ -26,6 +26,7 @@ from lightglue.extractors.base import (
 )
 from lightglue.extractors.detection import clear_border, simple_nms, strongest, xy_of
 from lightglue.extractors.grayscale import gray_images_in
+from lightglue.extractors.masks import Allowed
 from lightglue.extractors.state_dicts import add_counters, publish_keys
 from lightglue.extractors.superpoint_network import SuperPointNetwork, is_open_layout, published_names
 from lightglue.types import Features
@@ -118,12 +119,11 @@ class SuperPoint(Extractor):
         h, w = image.shape[-2:]
         if image_size is None:
             image_size = torch.tensor([[w, h]], device=image.device)
-        # An image that is smaller than a cell is made one; it has no pixels beyond its size all the same.
-        stride = self.network.stride
-        logits, dense = self.network(F.pad(image, (0, max(stride - w, 0), 0, max(stride - h, 0))))
+        logits, dense = self.network(self._padded(image))  # has no keypoints beyond its size all the same
         scores = self.network.scores(logits).float()
         features: list[Features] = []
-        for i, indices in enumerate(_detect(scores.detach(), image_size, options)):
+        allowed = self.allowed_in(data, len(image))
+        for i, indices in enumerate(_detect(scores.detach(), image_size, options, allowed)):
             pixels = xy_of(indices, scores.shape[-1])
             keypoint_scores = scores[i].flatten()[indices]
             descriptors = self.network.describe(dense[i], pixels)
@@ -132,8 +132,22 @@ class SuperPoint(Extractor):
             )
         return stack_features(features)
 
+    def describe_at(self, image: Tensor, keypoints: Tensor) -> Tensor:
+        """Descriptors (B, N, D), L2-normalised, at `keypoints` (B, N, 2), px of `image` (B, C, H, W)."""
+        gray, _ = gray_images_in(self, {"image": image})
+        _, dense = self.network(self._padded(gray))
+        each = zip(dense, keypoints, strict=True)
+        return torch.stack([self.network.describe(maps, positions) for maps, positions in each])
 
-def _detect(scores: Tensor, image_size: Tensor, options: SuperPointConfig) -> list[Tensor]:
+    def _padded(self, image: Tensor) -> Tensor:
+        """`image`, or where it is smaller than a cell, one that is made a cell with zeros."""
+        h, w = image.shape[-2:]
+        return F.pad(image, (0, max(self.network.stride - w, 0), 0, max(self.network.stride - h, 0)))
+
+
+def _detect(
+    scores: Tensor, image_size: Tensor, options: SuperPointConfig, allowed: Sequence[Allowed | None]
+) -> list[Tensor]:
     """For each score map of (B, 1, H, W) the flat indices (N,) of its keypoints, in the published order.
 
     The map ends with the last whole cell, and the border is that of the map.
@@ -144,8 +158,10 @@ def _detect(scores: Tensor, image_size: Tensor, options: SuperPointConfig) -> li
     inside = clear_border(scores, 0, 0, size)  # first, so that nothing outside suppresses what is inside
     kept = clear_border(simple_nms(inside, options.nms_radius), border, border, size)
     result = []
-    for maxima in kept.flatten(1):
+    for maxima, may_stay in zip(kept.flatten(1), allowed, strict=True):
         indices = (maxima > max(options.detection_threshold, 0)).nonzero()[:, 0]
+        if may_stay is not None:
+            indices = indices[may_stay(xy_of(indices, w).to(scores))]
         if options.max_num_keypoints is not None and len(indices) > options.max_num_keypoints:
             indices = indices[strongest(maxima[indices], options.max_num_keypoints)]
         result.append(indices)

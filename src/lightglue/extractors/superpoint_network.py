@@ -88,7 +88,7 @@ class SuperPointNetwork(nn.Module):
         return F.pixel_shuffle(logits.softmax(dim=1)[:, :-1], self.stride)
 
     def describe(self, dense: Tensor, pixels: Tensor) -> Tensor:
-        """Unit descriptors (N, D) at `pixels` (N, 2) int64 x y, of one image's `dense` (D, h, w)."""
+        """Unit descriptors (N, D) at `pixels` (N, 2) x y, of one image's `dense` (D, h, w)."""
         dense = F.normalize(dense, dim=0)
         cells = torch.tensor(dense.shape[:0:-1], device=dense.device)  # w, h
         centre = pixels.to(torch.float32) - (self.stride - 1) / 2  # from the middle of the first cell, px

@@ -1,0 +1,132 @@
+"""One image looked at in several views, tiles of it or sizes of it, and their features as those of one image.
+
+Each tile sees a strip of its neighbours, since a network needs the surroundings of a keypoint. It answers for the
+keypoints in its own part, up to the middle of the strip, and a few px beyond, as near that line a keypoint of the one
+tile may lie beyond it in the other; what both find is kept once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightglue.errors import InputError
+from lightglue.types import Features
+
+__all__ = ["SMALLEST_TILE", "Tile", "check_scales", "check_tile", "merge_views", "tiles_of"]
+
+OVERLAP = 128  # px that neighbours share
+BEYOND = 8  # px that a tile answers for beyond the middle of what it shares
+GRID = 32  # px, the coarsest stride of the networks: tiles that begin on it halve their maps as the whole image does
+SMALLEST_TILE = 4 * OVERLAP
+MOST_SCALES, LARGEST_SCALE = 16, 8.0
+
+
+@dataclass(frozen=True)
+class Span:
+    """A tile along one axis, px: what it sees, and what it answers for."""
+
+    start: int
+    stop: int
+    first: float  # positions from here,
+    last: float  # to before here
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A window of an image."""
+
+    x: Span
+    y: Span
+
+    def owns(self, keypoints: Tensor) -> Tensor:
+        """Which of `keypoints` (N, 2), in px of the tile, it answers for: (N,) bool."""
+        x, y = keypoints[:, 0] + self.x.start, keypoints[:, 1] + self.y.start
+        return (x >= self.x.first) & (x < self.x.last) & (y >= self.y.first) & (y < self.y.last)
+
+
+def check_tile(tile: Any) -> None:
+    """InputError unless `tile` is a tile's side in px."""
+    if isinstance(tile, bool) or not hasattr(tile, "__index__") or int(tile) < SMALLEST_TILE:
+        raise InputError(f"tile is {tile!r}; give a side in px, an integer of at least {SMALLEST_TILE}, such as 1024.")
+
+
+def check_scales(scales: Any) -> tuple[float, ...]:
+    """`scales` as a tuple; InputError unless they are one or more different sizes to look at an image in."""
+    try:
+        values = tuple(float(scale) for scale in scales)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"scales is {scales!r}; give numbers such as (1, 0.5).") from error
+    if not 1 <= len(values) <= MOST_SCALES or len(set(values)) < len(values):
+        raise InputError(f"scales is {scales!r}; give 1 to {MOST_SCALES} different numbers such as (1, 0.5).")
+    if not all(0 < value <= LARGEST_SCALE for value in values):
+        raise InputError(f"scales is {scales!r}; each must be above 0 and at most {LARGEST_SCALE:g}.")
+    return values
+
+
+def tiles_of(height: int, width: int, tile: int | None) -> list[Tile]:
+    """The tiles of an image, in raster order; one that sees it all where it fits into `tile` px or that is None."""
+    columns, rows = (_spans(length, tile) for length in (width, height))
+    return [Tile(x, y) for y in rows for x in columns]
+
+
+def _spans(length: int, tile: int | None) -> list[Span]:
+    if tile is None or length <= tile:
+        return [Span(0, length, -np.inf, np.inf)]
+    count = -(-(length - OVERLAP) // (tile - OVERLAP))
+    starts = [int((length - tile) * i / (count - 1)) // GRID * GRID for i in range(count)]
+    stops = [start + tile for start in starts[:-1]] + [length]
+    middles = [(start + stop) / 2 - 0.5 for start, stop in zip(starts[1:], stops[:-1], strict=True)]
+    firsts = [-np.inf, *(middle - BEYOND for middle in middles)]
+    lasts = [*(middle + BEYOND for middle in middles), np.inf]
+    return [Span(*values) for values in zip(starts, stops, firsts, lasts, strict=True)]
+
+
+def merge_views(views: Sequence[Features], limit: int | None, radius: float) -> Features:
+    """The features of one image from those of its views, best first; ties go by position, from above.
+
+    Args:
+        views: without batch dimension, keypoints in px of the image. Where there are no scores, as from COLMAP, the
+            largest scales are the best.
+        limit: the greatest number of keypoints; None for no limit.
+        radius: of two keypoints of different views that are this close, px, only the better one stays.
+    """
+    joined = {key: torch.cat([cast(Any, view)[key] for view in views]) for key in views[0]}
+    origin = np.repeat(np.arange(len(views)), [len(view["keypoints"]) for view in views])
+    points = joined["keypoints"].cpu().numpy()
+    strength = joined["keypoint_scores" if "keypoint_scores" in joined else "scales"].cpu().numpy()
+    order = np.lexsort((points[:, 0], points[:, 1], -strength))
+    repeated = _repeated(points[order], origin[order], radius)
+    chosen = torch.from_numpy(order[~repeated][:limit]).to(joined["keypoints"].device)
+    return cast(Features, {key: values[chosen] for key, values in joined.items()})
+
+
+def _repeated(points: NDArray[np.float32], origin: NDArray[np.int64], radius: float) -> NDArray[np.bool_]:
+    """Which of `points` (N, 2), best first, have a better one of another view within `radius` px: (N,) bool.
+
+    Points are put into cells of the radius' size, so that partners lie in the same cell or one beside it.
+    """
+    repeated = np.zeros(len(points), bool)
+    if not len(points):
+        return repeated
+    cells = np.floor(points.astype(np.float64) / radius).astype(np.int64) + 2  # 1 and more, with a free rim
+    row = cells[:, 0].max() + 2
+    codes = cells[:, 1] * row + cells[:, 0]
+    by_cell = np.argsort(codes, kind="stable")
+    found = codes[by_cell]
+    rank = np.arange(len(points))
+    for step in (down * row + right for down in (-1, 0, 1) for right in (-1, 0, 1)):
+        first, last = (np.searchsorted(found, codes + step, side) for side in ("left", "right"))
+        for offset in range(int((last - first).max())):
+            mine = np.flatnonzero(first + offset < last)
+            other = by_cell[first[mine] + offset]
+            close = np.sum((points[mine] - points[other]) ** 2, axis=1) <= radius * radius
+            better = (other < rank[mine]) & (origin[other] != origin[mine])
+            repeated[mine[close & better]] = True
+    return repeated
