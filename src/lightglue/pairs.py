@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lightglue.containers import batch_to_device, rbd
 from lightglue.errors import InputError
-from lightglue.types import Extractor, Matcher, PairMatcher
+from lightglue.extractors.masks import read_mask
+from lightglue.images import read_image
+from lightglue.rotation import Probes, Turn, angles_of, find_angle
+from lightglue.types import Extractor, Features, Matcher, PairMatcher
 
 __all__ = ["match_pair", "match_pairs"]
 
@@ -20,54 +27,163 @@ Result = tuple[dict[str, Any], dict[str, Any], dict[str, Any]]
 def match_pair(
     extractor: Extractor,
     matcher: Matcher,
-    image0: Tensor,  # (3, H, W) or (1, H, W) in [0, 1]
-    image1: Tensor,
+    image0: Any,  # (3, H, W) or (1, H, W) in [0, 1]; with `tile` also an array or a path
+    image1: Any,
     device: str | torch.device = "cpu",
+    *,
+    mask0: Any = None,
+    mask1: Any = None,
+    auto_rotate: bool | int = False,
     **preprocess: Any,
 ) -> Result:
     """Match two images.
 
-    device: where the results go; images must be where the models are. preprocess: options of `extractor.extract`,
-    such as `resize`.
+    Args:
+        device: where the results go; images must be where the models are.
+        mask0, mask1: where in each image keypoints may lie: (H, W) bool, or an image file that is black elsewhere.
+        auto_rotate: find out by which multiple of 90 degrees, or of this many, the second image is turned against the
+            first, and match it upright.
+        preprocess: options of `extractor.extract`, such as `resize`, `tile`, `scales`.
 
-    Returns the features of both images and the matches, without batch dimension. The matches also hold `points0` and
-    `points1`, (K, 2) float32: the matched keypoints in px of the original images, row by row.
+    Returns:
+        The features of both images and the matches, without batch dimension. The matches also hold `points0` and
+        `points1`, (K, 2) float32: the matched keypoints in px of the original images, row by row; and with
+        `auto_rotate` `rotation`: the degrees, clockwise, by which the second image was turned to match the first.
 
     Raises InputError.
     """
-    features0, features1 = (extractor.extract(image, **preprocess) for image in (image0, image1))
-    return _unbatched(features0, features1, matcher({"image0": features0, "image1": features1}), device)
+    angles = angles_of(auto_rotate)
+    view0, view1 = View(_pixels(image0, angles), mask0), View(_pixels(image1, angles), mask1)
+    if angles:
+        named = (0, view0.image), (1, view1.image)
+        view1 = View(view1.image, mask1, find_angle(Probes(extractor), matcher, *named, angles))
+    features = [view.extract(extractor, preprocess) for view in (view0, view1)]
+    found = matcher({"image0": features[0], "image1": features[1]})
+    return _result(features, (view0, view1), found, bool(angles), device)
 
 
 def match_pairs(
     extractor: Extractor,
     matcher: PairMatcher,
-    pairs: Iterable[tuple[Tensor, Tensor]],
+    pairs: Iterable[tuple[Any, Any]],
     device: str | torch.device = "cpu",
+    *,
+    masks: Sequence[tuple[Any, Any]] | None = None,
+    auto_rotate: bool | int = False,
     **preprocess: Any,
 ) -> list[Result]:
     """Match many pairs of images in one call of the matcher; each result equals that of `match_pair`.
 
-    An image (the same tensor object) that is in several pairs is extracted once, and its features are the same
-    tensors in each of their results. Raises InputError.
+    An image (the same object, with the same mask) that is in several pairs is extracted once, with `auto_rotate` once
+    for each angle, and its features are the same tensors in each of their results.
+
+    masks: `mask0` and `mask1` for each pair. Raises InputError.
     """
     pairs = list(pairs)  # it is gone through more than once
     for i, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(f"match_pairs takes pairs (image0, image1); item {i} is {type(pair).__name__}")
-    images = {id(image): image for pair in pairs for image in pair}
-    features = dict(zip(images, extractor.extract(list(images.values()), **preprocess), strict=True)) if images else {}
-    chosen = [(features[id(image0)], features[id(image1)]) for image0, image1 in pairs]
-    found = matcher.match(chosen)
-    return [_unbatched(f0, f1, matches, device) for (f0, f1), matches in zip(chosen, found, strict=True)]
+    masks = [(None, None)] * len(pairs) if masks is None else list(masks)
+    if len(masks) != len(pairs) or not all(isinstance(two, (tuple, list)) and len(two) == 2 for two in masks):
+        raise InputError(
+            f"masks must hold (mask0, mask1) for each of the {len(pairs)} pairs, None where there is none."
+        )
+    angles = angles_of(auto_rotate)
+    images = {id(image): _pixels(image, angles) for pair in pairs for image in pair}
+    probes = Probes(extractor)
+    chosen = []
+    for (image0, image1), (mask0, mask1) in zip(pairs, masks, strict=True):
+        named = [(id(image), images[id(image)]) for image in (image0, image1)]
+        angle = find_angle(probes, _alone(matcher), *named, angles) if angles else 0.0
+        chosen.append((View(named[0][1], mask0), View(named[1][1], mask1, angle)))
+    views = {view.key: view for pair in chosen for view in pair}
+    features = {key: view.extract(extractor, preprocess) for key, view in views.items()}
+    matched = [(features[view0.key], features[view1.key]) for view0, view1 in chosen]
+    found = matcher.match(matched)
+    everything = zip(matched, chosen, found, strict=True)
+    return [_result(two, two_views, matches, bool(angles), device) for two, two_views, matches in everything]
 
 
-def _unbatched(
-    features0: Mapping[str, Any], features1: Mapping[str, Any], matches: Mapping[str, Any], device: str | torch.device
+@dataclass(frozen=True, eq=False)
+class View:
+    """An image as it is looked at in a pair."""
+
+    image: Any
+    mask: Any
+    angle: float = 0  # degrees, clockwise, by which it is turned
+
+    @property
+    def key(self) -> tuple[int, int, float]:
+        """What says whether two views are the same."""
+        return id(self.image), id(self.mask), self.angle
+
+    @property
+    def turn(self) -> Turn | None:
+        """How it is turned; None where it is not."""
+        if not self.angle:
+            return None
+        h, w = self.image.shape[-2:] if isinstance(self.image, Tensor) else self.image.shape[:2]
+        return Turn(self.angle, w, h)
+
+    def extract(self, extractor: Extractor, preprocess: Mapping[str, Any]) -> Features:
+        """Its features, in px of the turned image."""
+        turn, mask = self.turn, self.mask
+        if turn is None:
+            options = preprocess if mask is None else {**preprocess, "mask": mask}
+            return cast(Features, extractor.extract(self.image, **options))
+        usual = None if "tile" in preprocess else getattr(extractor, "preprocess_conf", {}).get("resize")
+        options = turn.preprocess(preprocess, usual)
+        if mask is not None:
+            mask = read_mask(mask, turn.height, turn.width)
+        if (mask := turn.mask(mask)) is not None:
+            options["mask"] = mask
+        return cast(Features, extractor.extract(turn.image(self.image), **options))
+
+    def turn_back(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """`features` of the turned image as those of the image."""
+        turn, own = self.turn, dict(features)
+        if turn is None:
+            return own
+        own["keypoints"] = turn.back(own["keypoints"])
+        if "image_size" in own:
+            own["image_size"] = own["image_size"].new_tensor([[turn.width, turn.height]])
+        if "oris" in own:
+            own["oris"] = own["oris"] - math.radians(self.angle)
+        return own
+
+
+def _pixels(image: Any, angles: Sequence[float]) -> Any:
+    """`image`, read where it is a path that is to be turned; InputError where it can be turned in no way."""
+    if not angles:
+        return image
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(image)
+    if isinstance(image, Tensor) and image.ndim == 3 and image.numel():
+        return image
+    if isinstance(image, np.ndarray) and image.ndim in (2, 3) and image.size:
+        return image
+    shape = tuple(getattr(image, "shape", ())) or type(image).__name__
+    raise InputError(f"The image is {shape}; with auto_rotate give (C, H, W), or with tile an array or a path.")
+
+
+def _alone(matcher: PairMatcher) -> Matcher:
+    """`matcher` for one pair at a time."""
+    return lambda data: matcher.match([(data["image0"], data["image1"])])[0]
+
+
+def _result(
+    features: Sequence[Features],
+    views: Sequence[View],
+    matches: Mapping[str, Any],
+    is_turned: bool,
+    device: str | torch.device,
 ) -> Result:
-    """Drop the batch dimension of all three, add the matched points, move to `device`."""
-    data0, data1, found = (batch_to_device(rbd(data), device) for data in (features0, features1, matches))
+    """Undo the turns, drop the batch dimension of all three, add the matched points, move to `device`."""
+    original = [view.turn_back(each) for view, each in zip(views, features, strict=True)]
+    data0, data1, found = (batch_to_device(rbd(data), device) for data in (*original, matches))
     if "matches" in found:  # a matcher of the user's own may do without
         found["points0"] = data0["keypoints"][found["matches"][..., 0]]
         found["points1"] = data1["keypoints"][found["matches"][..., 1]]
+    if is_turned:
+        found["rotation"] = views[1].angle
     return data0, data1, found
