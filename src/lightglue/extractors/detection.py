@@ -54,7 +54,10 @@ def nms_maxima(scores: Tensor, radius: int) -> Tensor:
 
 
 def window_maxima(scores: Tensor, radius: int) -> Tensor:
-    """Where scores (B, 1, H, W), not negative, are the largest in their window of side 2 * radius + 1: bool. Ties stay."""
+    """Where scores (B, 1, H, W), not negative, are the largest in their window of side 2 * radius + 1: bool.
+
+    Tied maxima all stay.
+    """
     return scores == _window_max(scores, radius)
 
 

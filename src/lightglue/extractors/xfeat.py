@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightglue.errors import InputError
 from lightglue.extractors.base import (
@@ -109,7 +109,7 @@ class XFeat(Extractor):
     @property
     def reference(self) -> Tensor:
         """A weight, whose device and dtype images get."""
-        return cast(Tensor, cast(nn.Module, self.network.skip1[1]).weight)
+        return cast(Tensor, self.network.skip1[1].weight)
 
     @full_precision
     def forward(self, data: Mapping[str, Any]) -> Features:
@@ -135,7 +135,7 @@ class XFeat(Extractor):
         """Descriptors at any positions of images (B, 3, H, W): for each `keypoints` (N, 2), x y in its px, (N, 64)."""
         gray = image.mean(dim=1, keepdim=True)
         found = []
-        for one, xy in zip(gray.split(1), keypoints, strict=True):
+        for one, xy in zip(torch.split(gray, 1), keypoints, strict=True):
             fitted = _fit(one)
             _, maps = self._read(fitted.image, with_heat=False)
             found.append(maps.describe(xy.to(fitted.scales) / fitted.scales).float())
@@ -189,9 +189,9 @@ class _PlainMaps(NamedTuple):
 def _cut(images: Tensor, image_size: Tensor | None) -> list[Tensor]:
     """Each image of (B, 1, H, W) by itself, without its padding."""
     if image_size is None:
-        return list(images.split(1))
+        return list(torch.split(images, 1))
     sizes = image_size.long().tolist()
-    return [one[..., :height, :width] for one, (width, height) in zip(images.split(1), sizes, strict=True)]
+    return [one[..., :height, :width] for one, (width, height) in zip(torch.split(images, 1), sizes, strict=True)]
 
 
 def _fit(gray: Tensor) -> _Fitted:
@@ -224,4 +224,5 @@ def _detect(heat: Tensor, size: Sequence[int], options: XFeatConfig) -> Tensor:
 def _select(scores: Tensor, limit: int | None) -> Tensor:
     """Which of the maxima with `scores` (N,) are keypoints, best first."""
     candidates = (scores > 0).nonzero()[:, 0]
-    return candidates[strongest(scores[candidates], len(candidates) if limit is None else limit)]
+    count = len(candidates) if limit is None else min(limit, len(candidates))
+    return candidates[strongest(scores[candidates], count)]

@@ -115,7 +115,7 @@ PLAIN_MODULES = (
 def is_foldable(network: XFeatNetwork) -> bool:
     """Whether the folded layers do all that the network's own do: not with a hook, another module or batch statistics,
     nor in half precision, where the rounding would not be the network's."""
-    if cast(Tensor, cast(nn.Module, network.skip1[1]).weight).dtype not in (torch.float32, torch.float64):
+    if cast(Tensor, network.skip1[1].weight).dtype not in (torch.float32, torch.float64):
         return False
     in_training = any(module.training for module in network.modules())
     return not in_training and is_plain(network, PLAIN_MODULES)
@@ -174,7 +174,7 @@ def _cubic_neighbours(x: Tensor, y: Tensor, size: tuple[int, int]) -> tuple[Tens
 
 
 def _cubic_axis(at: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """For positions (N,) on an axis of n pixels the four around each (N, 4) and their weights, 0 outside of the axis."""
+    """For positions (N,) on an axis of n pixels the four around each, and their weights, (N, 4) both, 0 outside."""
     index = at.floor()[:, None] + torch.arange(-1, 3, device=at.device)
     inside = index.clamp(0, n - 1)
     d, a = (index - at[:, None]).abs(), SHARPNESS
@@ -184,8 +184,8 @@ def _cubic_axis(at: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 
 def fold(network: XFeatNetwork, products: torch.dtype | None = None) -> FoldedXFeat:
-    """The folded network on the device and in the dtype of the parameters, blocks 2 to 5 and the fusion in `products`."""
-    own = cast(Tensor, cast(nn.Module, network.skip1[1]).weight).dtype
+    """The folded network, in the dtype of the parameters, but blocks 2 to 5 and the fusion in `products`."""
+    own = cast(Tensor, network.skip1[1].weight).dtype
     reduced = products or own
     first, *others = network.block1
     return FoldedXFeat(
@@ -197,7 +197,7 @@ def fold(network: XFeatNetwork, products: torch.dtype | None = None) -> FoldedXF
         block4=_fold_all(network.block4, reduced),
         block5=_fold_all(network.block5, reduced),
         fusion=_fold_all(network.block_fusion, reduced),
-        reliability=_fold_all(network.heatmap_head[:-1], own),
+        reliability=tuple(_fold(layer, own) for layer in list(network.heatmap_head)[:-1]),
         keypoints=_fold_all(network.keypoint_head, own),
     )
 

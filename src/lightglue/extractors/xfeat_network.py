@@ -7,6 +7,8 @@ strictly.
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -80,15 +82,15 @@ class XFeatNetwork(nn.Module):
         # Refines semi-dense matches, which this package does not make. It is here for its place in the checkpoint.
         widths = (128, 512, 512, 512, 512)
         layers: list[nn.Module] = []
-        for before, after in zip(widths, widths[1:], strict=False):
+        for before, after in pairwise(widths):
             layers += [nn.Linear(before, after), nn.BatchNorm1d(after, affine=False), nn.ReLU()]
         self.fine_matcher = nn.Sequential(*layers, nn.Linear(widths[-1], CELL**2))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Features (B, 64, h, w), not normalised, logits (B, 65, h, w) and reliability (B, 1, h, w) in [0, 1].
 
-        `image` is (B, 1, H, W), normalised, its sides multiples of STRIDE; h = H / CELL, w = W / CELL. The logits are of
-        the pixels of a cell in raster order, then of none of them being a keypoint.
+        `image` is (B, 1, H, W), normalised, its sides multiples of STRIDE; h = H / CELL, w = W / CELL. The logits are
+        of the pixels of a cell in raster order, then of none of them being a keypoint.
         """
         fine = self.block3(self.block2(self.block1(image) + self.skip1(image)))
         middle = self.block4(fine)
