@@ -28,6 +28,7 @@ from lightglue.extractors.xfeat_network import CELL, ConvLayer, XFeatNetwork, ce
 __all__ = ["FoldedXFeat", "Maps", "encode", "fold", "heatmap", "is_foldable"]
 
 COLUMNS = 4  # of the image that are taken as channels
+CELLS = 2048  # for each core that go through the keypoint head at once, so that they stay in the cache
 SHORTEST = 1e-12  # length that a feature is divided by (torch's default for `normalize`)
 SHARPNESS = -0.75  # of the bicubic kernel (Keys 1981), as torch has it
 
@@ -143,10 +144,13 @@ def encode(folded: FoldedXFeat, image: Tensor) -> Maps:
 def heatmap(folded: FoldedXFeat, image: Tensor) -> Tensor:
     """Each pixel's probability (H, W) of being the keypoint of its cell, for an image as `encode` takes it."""
     height, width = image.shape[-2:]
-    h, w = height // CELL, width // CELL
-    cells = image.view(h, CELL, w, CELL).transpose(1, 2).reshape(1, h, w, CELL * CELL)
-    probabilities = _table(_run(folded.keypoints, cells.permute(0, 3, 1, 2))).softmax(dim=-1)
-    return probabilities[:, :-1].view(h, w, CELL, CELL).transpose(1, 2).reshape(height, width)
+    cells = image.view(height // CELL, CELL, width // CELL, CELL).transpose(1, 2)
+    heat = torch.empty_like(image).view(height // CELL, CELL, width // CELL, CELL).transpose(1, 2)
+    rows = height if image.is_cuda else max(CELLS * torch.get_num_threads() * CELL // width, 1)
+    for some, found in zip(torch.split(cells, rows), torch.split(heat, rows), strict=True):
+        logits = _run(folded.keypoints, some.reshape(1, *some.shape[:2], -1).permute(0, 3, 1, 2))
+        found.copy_(_table(logits).softmax(dim=-1)[:, :-1].view_as(found))
+    return heat.transpose(1, 2).view(height, width)
 
 
 def _columns(image: Tensor) -> Tensor:
