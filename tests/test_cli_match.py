@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightglue import ALIKED, LightGlue, load_image, match_pair
+from lightglue import ALIKED, LightGlue, XFeat, load_image, match_pair
 from lightglue.cli import main
 from lightglue.command_defaults import default_mp
 
@@ -206,6 +206,19 @@ def test_disk_matches_too() -> None:
     result = run(A, B, *SMALL, "--features", "disk", "--json")
     assert result.code == 0
     assert json.loads(result.out)["num_matches"] > 10
+
+
+def test_xfeat_matches_with_its_own_thresholds_unless_told_otherwise() -> None:
+    result = run(A, B, *SMALL, "--features", "xfeat", "--json")
+    assert result.code == 0
+    found = json.loads(result.out)
+    extractor = XFeat(max_num_keypoints=150, detection_threshold=0, mp=default_mp(torch.device("cpu")))
+    matcher = LightGlue(features="xfeat", mp=default_mp(torch.device("cpu")), pruning="tuned").eval()
+    _, _, matches = match_pair(extractor, matcher, load_image(A), load_image(B), resize=320)
+    assert found["matches"] == matches["matches"].tolist()
+    assert found["stop"] == 6
+    stopped = json.loads(run(A, B, *SMALL, "--features", "xfeat", "--depth-confidence", "0.1", "--json").out)
+    assert stopped["stop"] < 6
 
 
 def test_an_image_matches_itself_point_by_point() -> None:

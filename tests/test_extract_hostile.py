@@ -14,16 +14,23 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from lightglue import ALIKED, DISK, InputError, LightGlueError, WeightsError, weights
+from lightglue import ALIKED, DISK, InputError, LightGlueError, WeightsError, XFeat, weights
 from lightglue.extractors.base import Extractor
 
 MODELS: dict[str, Extractor] = {}
+WEIGHTS = {"ALIKED": "aliked-t16", "DISK": "disk-depth", "XFeat": "xfeat"}
+
+
+def make(kind: str, **options: Any) -> Extractor:
+    if kind == "ALIKED":
+        return ALIKED(model_name="aliked-t16", **options)
+    return DISK(**options) if kind == "DISK" else XFeat(**options)
 
 
 def model(kind: str) -> Extractor:
-    """ALIKED or DISK with default options; made once, since only `conf` is changed."""
+    """An extractor with default options; made once, since only `conf` is changed."""
     if kind not in MODELS:
-        MODELS[kind] = ALIKED(model_name="aliked-t16") if kind == "ALIKED" else DISK()
+        MODELS[kind] = make(kind)
     extractor = MODELS[kind]
     extractor.conf = type(extractor.conf)(**{**extractor.default_conf, "max_num_keypoints": 100})
     return extractor
@@ -63,7 +70,7 @@ def valid_or_clear_error(extractor: Extractor, image: Any, **preprocess: Any) ->
         assert_valid(result, one)
 
 
-kinds = pytest.mark.parametrize("kind", ["ALIKED", "DISK"])
+kinds = pytest.mark.parametrize("kind", ["ALIKED", "DISK", "XFeat"])
 quick = settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 FLOATS = [torch.float32, torch.float64, torch.float16, torch.bfloat16]
@@ -202,6 +209,23 @@ def test_aliked_refuses_options_that_make_no_sense(options: dict[str, Any], mess
     ("options", "message"),
     [
         ({"max_num_keypoints": -1}, "max_num_keypoints is -1.*None for no limit"),
+        ({"max_num_keypoints": 2.0}, "max_num_keypoints is 2.0"),
+        ({"detection_threshold": float("nan")}, "detection_threshold is nan"),
+        ({"detection_threshold": None}, "detection_threshold is None"),
+        ({"nms_radius": -1}, "nms_radius is -1"),
+        ({"nms_radius": True}, "nms_radius is True"),
+        ({"mp": 1}, "mp is 1"),
+    ],
+)
+def test_xfeat_refuses_options_that_make_no_sense(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        XFeat(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"max_num_keypoints": -1}, "max_num_keypoints is -1.*None for no limit"),
         ({"nms_window_size": 0}, "nms_window_size is 0"),
         ({"desc_dim": "128"}, "desc_dim is '128'"),
         ({"detection_threshold": float("inf")}, "detection_threshold is inf"),
@@ -257,13 +281,13 @@ CHANGES = {
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("given_as", ["mapping", "file"])
 def test_weights_that_do_not_fit_are_refused_with_a_list(kind: str, change: str, given_as: str, tmp_path: Path) -> None:
-    state = weights.load_state_dict("aliked-t16" if kind == "ALIKED" else "disk-depth")
+    state = weights.load_state_dict(WEIGHTS[kind])
     source: Any = altered(state, change)
     if given_as == "file":
         torch.save(source, tmp_path / "weights.pth")
         source = tmp_path / "weights.pth"
     with pytest.raises(WeightsError, match=CHANGES[change]):
-        ALIKED(model_name="aliked-t16", weights=source) if kind == "ALIKED" else DISK(weights=source)
+        make(kind, weights=source)
 
 
 @kinds
@@ -273,4 +297,4 @@ def test_files_that_hold_no_weights_are_refused(kind: str, content: bytes | None
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(WeightsError, match=r"weights\.pth"):
-        ALIKED(weights=path) if kind == "ALIKED" else DISK(weights=path)
+        make(kind, weights=path)

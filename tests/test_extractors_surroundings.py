@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from conftest import ASSETS
-from lightglue import ALIKED, DISK, SIFT, DoGHardNet, SuperPoint, load_image
+from lightglue import ALIKED, DISK, SIFT, DoGHardNet, SuperPoint, XFeat, load_image
 from lightglue.extractors.base import Extractor
 from lightglue.extractors.hardnet_network import HardNetNetwork
 from lightglue.extractors.superpoint_network import SuperPointNetwork
 
-KINDS = ("aliked", "disk", "superpoint", "sift", "doghardnet")
+KINDS = ("aliked", "disk", "superpoint", "sift", "doghardnet", "xfeat")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +30,8 @@ def extractor(request: pytest.FixtureRequest) -> Extractor:
         return ALIKED(model_name="aliked-t16", max_num_keypoints=200, detection_threshold=-1)
     if request.param == "disk":
         return DISK(max_num_keypoints=200)
+    if request.param == "xfeat":
+        return XFeat(max_num_keypoints=200)
     if request.param == "superpoint":
         seeded = SuperPointNetwork((64, 64, 128, 128, 256), 256).state_dict()
         return SuperPoint(weights=seeded, max_num_keypoints=200)

@@ -46,6 +46,13 @@ def test_feature_types_are_the_published_ones():
         "sift": {"weights": "sift_lightglue", **sift_like},
         "doghardnet": {"weights": "doghardnet_lightglue", **sift_like},
         "raco-aliked": {"weights": "raco_aliked_lightglue", "input_dim": 128, "add_scale_ori": False},
+        "xfeat": {  # not in the published package
+            "weights": "xfeat-lighterglue",
+            "input_dim": 64,
+            "add_scale_ori": False,
+            "descriptor_dim": 96,
+            "num_heads": 1,
+        },
     }
 
 

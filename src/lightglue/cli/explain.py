@@ -19,6 +19,7 @@ from lightglue.cli.models import (
     ReducedPrecision,
     Resize,
     WidthConfidence,
+    asked_for,
     memory_named,
     precision_of,
 )
@@ -32,6 +33,7 @@ __all__ = ["explain"]
 
 
 def explain(
+    context: typer.Context,
     image0: Annotated[Path, typer.Argument(metavar="A", show_default=False, help="The first image file.")],
     image1: Annotated[Path, typer.Argument(metavar="B", show_default=False, help="The second image file.")],
     features: FeatureType = "aliked",
@@ -53,7 +55,7 @@ def explain(
     for path in (image0, image1):
         if not path.exists():  # before torch is loaded, which takes seconds
             raise ImageNotFoundError(f"There is no image at {path}; check the path.")
-    thresholds = {"depth_confidence": depth_confidence, "width_confidence": width_confidence}
+    thresholds = asked_for(context, "depth_confidence", "width_confidence")
     with memory_named():
         models = Models(features, max_keypoints, device, mp, commercial_only, thresholds)
         extractor, matcher = models.load()

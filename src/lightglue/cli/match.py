@@ -21,6 +21,7 @@ from lightglue.cli.models import (
     ReducedPrecision,
     Resize,
     WidthConfidence,
+    asked_for,
     memory_named,
     precision_of,
 )
@@ -37,6 +38,7 @@ __all__ = ["match"]
 
 
 def match(
+    context: typer.Context,
     image0: Annotated[Path, typer.Argument(metavar="A", show_default=False, help="The first image file.")],
     image1: Annotated[Path, typer.Argument(metavar="B", show_default=False, help="The second image file.")],
     features: FeatureType = "aliked",
@@ -66,11 +68,7 @@ def match(
     for path in (image0, image1):
         if not path.exists():  # before torch is loaded, which takes seconds
             raise ImageNotFoundError(f"There is no image at {path}; check the path.")
-    thresholds = {
-        "filter_threshold": filter_threshold,
-        "depth_confidence": depth_confidence,
-        "width_confidence": width_confidence,
-    }
+    thresholds = asked_for(context, "filter_threshold", "depth_confidence", "width_confidence")
     with memory_named():
         models = Models(features, max_keypoints, device, mp, commercial_only, thresholds)
         pair, summary = _match(image0, image1, models, resize or None)

@@ -26,6 +26,7 @@ __all__ = [
     "ReducedPrecision",
     "Resize",
     "WidthConfidence",
+    "asked_for",
     "memory_named",
     "precision_of",
 ]
@@ -54,10 +55,11 @@ FilterThreshold = Annotated[
 ]
 DepthConfidence = Annotated[
     float,
-    typer.Option(parser=parsing.share_or_off, metavar="X", help="Lower stops after fewer layers; -1: never stop."),
+    typer.Option(parser=parsing.share_or_off, metavar="X", help="Lower stops after fewer layers; -1: never (xfeat)."),
 ]
 WidthConfidence = Annotated[
-    float, typer.Option(parser=parsing.share_or_off, metavar="X", help="Lower drops more keypoints; -1: drop none.")
+    float,
+    typer.Option(parser=parsing.share_or_off, metavar="X", help="Lower drops more keypoints; -1: none. xfeat: 0.95."),
 ]
 
 
@@ -70,7 +72,7 @@ class Models:
     device: str
     mp: bool | None  # None: as the device likes it
     commercial_only: bool
-    thresholds: dict[str, Any]
+    thresholds: dict[str, Any]  # what is not here is as the feature type has it
 
     def load(self) -> tuple[Any, Any]:
         """The extractor and the matcher, on their device."""
@@ -83,6 +85,12 @@ class Models:
         extractor = getattr(lightglue, name)(max_num_keypoints=self.max_keypoints, **common, **options)
         matcher = lightglue.LightGlue(features=self.features, pruning=PRUNING, **common, **self.thresholds)
         return extractor.eval().to(device), matcher.eval().to(device)
+
+
+def asked_for(context: typer.Context, *names: str) -> dict[str, Any]:
+    """Those of a command's options that the user has set. The defaults of the others depend on the feature type."""
+    sources = {name: context.get_parameter_source(name) for name in names}
+    return {name: context.params[name] for name, source in sources.items() if source and source.name != "DEFAULT"}
 
 
 def precision_of(matcher: Any) -> str:

@@ -18,6 +18,7 @@ __all__ = [
     "simple_nms",
     "strict_maxima",
     "strongest",
+    "window_maxima",
     "xy_of",
 ]
 
@@ -44,17 +45,26 @@ def simple_nms(scores: Tensor, radius: int) -> Tensor:
 
 def nms_maxima(scores: Tensor, radius: int) -> Tensor:
     """Where `simple_nms` keeps the scores (B, 1, H, W): bool (B, 1, H, W)."""
-
-    def window_max(values: Tensor) -> Tensor:  # none of which is negative, so that zeros around them change nothing
-        padded = F.pad(values, (radius,) * 4)
-        return _sliding_max(_sliding_max(padded, 2 * radius + 1, -2), 2 * radius + 1, -1)
-
-    maxima = scores == window_max(scores)
+    maxima = window_maxima(scores, radius)
     for _ in range(2):
-        free = window_max(maxima.view(torch.uint8)) == 0
+        free = _window_max(maxima.view(torch.uint8), radius) == 0
         rest = scores * free
-        maxima |= (rest == window_max(rest)) & free
+        maxima |= window_maxima(rest, radius) & free
     return maxima
+
+
+def window_maxima(scores: Tensor, radius: int) -> Tensor:
+    """Where scores (B, 1, H, W), not negative, are the largest in their window of side 2 * radius + 1: bool.
+
+    Tied maxima all stay.
+    """
+    return scores == _window_max(scores, radius)
+
+
+def _window_max(values: Tensor, radius: int) -> Tensor:
+    # None of the values is negative, so that zeros around them change nothing.
+    padded = F.pad(values, (radius,) * 4)
+    return _sliding_max(_sliding_max(padded, 2 * radius + 1, -2), 2 * radius + 1, -1)
 
 
 def strict_maxima(scores: Tensor, window: int) -> Tensor:

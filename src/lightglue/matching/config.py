@@ -57,15 +57,32 @@ class LightGlueConfig:
 
 @dataclass(frozen=True)
 class Preset:
-    """What a feature type fixes: the file with its trained weights and the shape of its input."""
+    """What a feature type fixes: the file with its trained weights and the shape of its network.
+
+    What is None is as in `LightGlueConfig`.
+    """
 
     weights: str  # name in the table of `lightglue.weights`
     input_dim: int
     add_scale_ori: bool = False
+    descriptor_dim: int | None = None
+    num_heads: int | None = None
+    # Defaults, which the user's own keywords overrule: fewer layers and other thresholds fit the same file.
+    n_layers: int | None = None
+    depth_confidence: float | None = None
+    width_confidence: float | None = None
+    filter_threshold: float | None = None
 
     def as_options(self) -> dict[str, Any]:
-        """The options that this preset sets, as keywords of `LightGlueConfig`."""
-        return {"weights": self.weights, "input_dim": self.input_dim, "add_scale_ori": self.add_scale_ori}
+        """The options that this preset fixes, as keywords of `LightGlueConfig`."""
+        return self._given("weights", "input_dim", "add_scale_ori", "descriptor_dim", "num_heads")
+
+    def defaults(self) -> dict[str, Any]:
+        """The options that are as this preset says unless the user says otherwise, likewise."""
+        return self._given("n_layers", "depth_confidence", "width_confidence", "filter_threshold")
+
+    def _given(self, *names: str) -> dict[str, Any]:
+        return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType(
@@ -76,5 +93,16 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "sift": Preset("sift_lightglue", 128, add_scale_ori=True),
         "doghardnet": Preset("doghardnet_lightglue", 128, add_scale_ori=True),
         "raco-aliked": Preset("raco_aliked_lightglue", 128),
+        # LighterGlue (github.com/verlab/accelerated_features), with its published thresholds.
+        "xfeat": Preset(
+            "xfeat-lighterglue",
+            64,
+            descriptor_dim=96,
+            num_heads=1,
+            n_layers=6,
+            depth_confidence=-1,
+            width_confidence=0.95,
+            filter_threshold=0.1,
+        ),
     }
 )

@@ -81,7 +81,8 @@ class LightGlue(LightGlueNetwork):
         thresholds = _pruning_thresholds(pruning)
         if conf.get("weights") is not None:
             preset.pop("weights", None)
-        options = {**type(self).default_conf, **conf, **preset}
+        defaults = PRESETS[features].defaults() if features is not None and features in PRESETS else {}
+        options = {**type(self).default_conf, **defaults, **conf, **preset}
         own_keywords = ("features", "commercial_only", "pruning")
         config = build_config("LightGlue", LightGlueConfig(), options, also_valid=own_keywords)
         source = config.weights
