@@ -19,6 +19,7 @@ _OWNERS = {
     "InputError": "lightglue.errors",
     "LightGlue": "lightglue.matching.lightglue",
     "LightGlueError": "lightglue.errors",
+    "NearestNeighbor": "lightglue.matching.nearest",
     "SIFT": "lightglue.extractors.sift",
     "SuperPoint": "lightglue.extractors.superpoint",
     "WeightsError": "lightglue.errors",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from lightglue.extractors.superpoint import SuperPoint
     from lightglue.images import load_image
     from lightglue.matching.lightglue import LightGlue
+    from lightglue.matching.nearest import NearestNeighbor
     from lightglue.pairs import match_pair, match_pairs
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "InputError",
     "LightGlue",
     "LightGlueError",
+    "NearestNeighbor",
     "SuperPoint",
     "WeightsError",
     "__version__",
