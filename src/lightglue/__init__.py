@@ -20,6 +20,7 @@ _OWNERS = {
     "LightGlue": "lightglue.matching.lightglue",
     "LightGlueError": "lightglue.errors",
     "NearestNeighbor": "lightglue.matching.nearest",
+    "RaCo": "lightglue.extractors.raco",
     "SIFT": "lightglue.extractors.sift",
     "SuperPoint": "lightglue.extractors.superpoint",
     "WeightsError": "lightglue.errors",
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from lightglue.extractors.aliked import ALIKED
     from lightglue.extractors.disk import DISK
     from lightglue.extractors.dog_hardnet import DoGHardNet
+    from lightglue.extractors.raco import RaCo
     from lightglue.extractors.sift import SIFT
     from lightglue.extractors.superpoint import SuperPoint
     from lightglue.images import load_image
@@ -53,6 +55,7 @@ __all__ = [
     "LightGlue",
     "LightGlueError",
     "NearestNeighbor",
+    "RaCo",
     "SuperPoint",
     "WeightsError",
     "__version__",

@@ -136,10 +136,14 @@ class Extractor(nn.Module):
             resized, scales = self.resize(image, preprocess)
         with span("extract", width=resized.shape[-1], height=resized.shape[-2]):
             features = self.forward({"image": resized})
-        features["keypoints"] = (features["keypoints"] + 0.5) / scales - 0.5
+        self.to_original(features, scales)
         h, w = image.shape[-2:]
         features["image_size"] = scales.new_tensor([[w, h]]).repeat(len(image), 1)
         return features
+
+    def to_original(self, features: Features, scales: Tensor) -> None:
+        """From px of the resized image to px of the original, in place. scales: (2,), new size over old."""
+        features["keypoints"] = (features["keypoints"] + 0.5) / scales - 0.5
 
     def resize(self, image: Tensor, preprocess: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """`image` (B, C, H, W) resized with `preprocess` over `preprocess_conf`, and its scales (2,) float32."""
