@@ -159,6 +159,15 @@ def test_scale_coef_multiplies_the_scales(pair):
     )
 
 
+def test_a_saved_matcher_takes_the_same_scales(tmp_path):
+    path = tmp_path / "matcher.safetensors"
+    seeded_matcher("doghardnet").matcher.save(path)
+    assert LightGlue.load(path).conf.scale_coef == 1 / 6
+    own = LightGlue(None, weights=sift_like_weights(), input_dim=128, add_scale_ori=True, scale_coef=0.5, n_layers=2)
+    with pytest.raises(InputError, match="scale_coef"):
+        own.save(path)
+
+
 def test_stop_is_an_int_for_several_pairs_too():
     matcher = LightGlue(None, weights=small_state(), **SMALL)
     g = torch.Generator().manual_seed(0)

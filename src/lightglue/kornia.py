@@ -11,6 +11,7 @@ scale is sqrt(|det A|), its orientation atan2(A[0, 1], A[0, 0]).
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -80,6 +81,12 @@ class LightGlue(_LightGlue):
             for i, pair in enumerate(pair_list(pairs))
         )
         return super().match(list(read) if isinstance(pairs, Sequence) else read)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the matcher to a file; see `lightglue.LightGlue.save`. InputError where the file could not say all."""
+        if self.feature_type is None and self.conf.scale_coef != 1:
+            raise InputError(f"a saved file holds no scale_coef, which is {self.conf.scale_coef} here; save with 1")
+        super().save(path)
 
     def _as_trained(self, features: Any, name: str) -> Any:
         """A features dictionary with the scales that the weights were trained with; what is no such thing as it is."""
