@@ -1,7 +1,8 @@
 """The input on which RaCo is held to its authors' code, and the script that made that code's output.
 
 `python tests/raco_oracle.py CHECKOUT` needs torchvision and a checkout of github.com/cvg/RaCo, and writes
-raco_published.npz. The weights are seeded ones, since the trained file could not be had.
+raco_published.npz. The weights are seeded ones, since the trained file could not be had. The arrays in the project come
+from a transcription of that code, not from a checkout (docs/decisions/006-other-extractors.md).
 """
 
 from __future__ import annotations
