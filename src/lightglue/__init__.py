@@ -19,6 +19,8 @@ _OWNERS = {
     "InputError": "lightglue.errors",
     "LightGlue": "lightglue.matching.lightglue",
     "LightGlueError": "lightglue.errors",
+    "NearestNeighbor": "lightglue.matching.nearest",
+    "RaCo": "lightglue.extractors.raco",
     "SIFT": "lightglue.extractors.sift",
     "SuperPoint": "lightglue.extractors.superpoint",
     "WeightsError": "lightglue.errors",
@@ -36,11 +38,13 @@ if TYPE_CHECKING:
     from lightglue.extractors.aliked import ALIKED
     from lightglue.extractors.disk import DISK
     from lightglue.extractors.dog_hardnet import DoGHardNet
+    from lightglue.extractors.raco import RaCo
     from lightglue.extractors.sift import SIFT
     from lightglue.extractors.superpoint import SuperPoint
     from lightglue.extractors.xfeat import XFeat
     from lightglue.images import load_image
     from lightglue.matching.lightglue import LightGlue
+    from lightglue.matching.nearest import NearestNeighbor
     from lightglue.pairs import match_pair, match_pairs
 
 __all__ = [
@@ -52,6 +56,8 @@ __all__ = [
     "InputError",
     "LightGlue",
     "LightGlueError",
+    "NearestNeighbor",
+    "RaCo",
     "SuperPoint",
     "WeightsError",
     "XFeat",

@@ -55,8 +55,8 @@ def match_pair(
     angles = angles_of(auto_rotate)
     view0, view1 = View(_pixels(image0, angles), mask0), View(_pixels(image1, angles), mask1)
     if angles:
-        named = (0, view0.image), (1, view1.image)
-        view1 = View(view1.image, mask1, find_angle(Probes(extractor), matcher, *named, angles))
+        angle = find_angle(Probes(extractor), matcher, (0, view0.image), (1, view1.image), angles)
+        view1 = View(view1.image, mask1, angle)
     features = [view.extract(extractor, preprocess) for view in (view0, view1)]
     found = matcher({"image0": features[0], "image1": features[1]})
     return _result(features, (view0, view1), found, bool(angles), device)
@@ -94,7 +94,7 @@ def match_pairs(
     chosen = []
     for (image0, image1), (mask0, mask1) in zip(pairs, masks, strict=True):
         named = [(id(image), images[id(image)]) for image in (image0, image1)]
-        angle = find_angle(probes, _alone(matcher), *named, angles) if angles else 0.0
+        angle = find_angle(probes, _alone(matcher), named[0], named[1], angles) if angles else 0.0
         chosen.append((View(named[0][1], mask0), View(named[1][1], mask1, angle)))
     views = {view.key: view for pair in chosen for view in pair}
     features = {key: view.extract(extractor, preprocess) for key, view in views.items()}

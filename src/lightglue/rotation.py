@@ -25,7 +25,7 @@ from lightglue.types import Extractor, Features, Matcher
 
 __all__ = ["PROBE_KEYPOINTS", "PROBE_RESIZE", "Probes", "Turn", "angles_of", "find_angle"]
 
-PROBE_RESIZE = 384  # px of the longer side of the small images
+PROBE_RESIZE = 256  # px of the longer side of the small images
 PROBE_KEYPOINTS = 256  # of each of them
 CERTAIN = 0.3  # share of the keypoints with matches at which no other angle is tried
 LARGEST_EDGE = 32_766  # px that OpenCV turns by other angles than multiples of 90
@@ -44,6 +44,11 @@ def angles_of(auto_rotate: bool | int) -> tuple[int, ...]:
         raise InputError(f"auto_rotate is {auto_rotate!r}; give True for steps of 90 degrees, or a step such as 45.")
     # Small turns first: photographs that are not upright are turned by a little more often than by much.
     return tuple(sorted(range(0, 360, int(auto_rotate)), key=lambda angle: (min(angle, 360 - angle), angle)))
+
+
+def _edge(side: Any, size: tuple[int, int]) -> int:
+    """The edge of a width and height that `side` names."""
+    return {"short": min(size), "vert": size[1], "horz": size[0]}.get(side, max(size))
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Turn:
             steps = -round(self.angle / 90)  # rot90 turns against the clock
             if isinstance(image, Tensor):
                 return torch.rot90(image, steps, axes).contiguous()
-            return cast(_Image, np.ascontiguousarray(np.rot90(image, steps, axes)))
+            return np.ascontiguousarray(np.rot90(image, steps, axes))
         if max(self.width, self.height, *self.size) > LARGEST_EDGE:
             raise InputError(
                 f"An image of more than {LARGEST_EDGE:,} px can be turned by multiples of 90 degrees only."
@@ -98,7 +103,7 @@ class Turn:
         return cast(_Image, self._warp(image))
 
     def _warp(self, array: NDArray[Any]) -> NDArray[Any]:
-        return cast(NDArray[Any], cv2.warpAffine(array, self.matrix, self.size, flags=cv2.INTER_LINEAR))
+        return cv2.warpAffine(array, self.matrix, self.size, flags=cv2.INTER_LINEAR)
 
     def mask(self, mask: Tensor | None) -> Tensor | None:
         """`mask` (H, W) bool turned, and False beside the image; None where all of the turned image is image."""
@@ -120,9 +125,7 @@ class Turn:
         if isinstance(size, (tuple, list)) and len(size) == 2:
             size = tuple(size[::-1] if swapped else size)
         elif not self.is_exact and isinstance(size, int):
-            edges = {"long": max, "short": min, "vert": lambda edges: edges[1], "horz": lambda edges: edges[0]}
-            edge = edges.get(side, max)
-            size = max(1, round(size * edge(self.size) / edge((self.width, self.height))))
+            size = max(1, round(size * _edge(side, self.size) / _edge(side, (self.width, self.height))))
         return {**options, "resize": size, **({"side": side} if "side" in options else {})}
 
     def back(self, keypoints: Tensor) -> Tensor:
@@ -162,7 +165,7 @@ def find_angle(
     best, highest = angles[0], 0.0
     for angle in angles:
         features1 = probes.features(*image1, angle)
-        scores = cast(Tensor, matcher({"image0": features0, "image1": features1})["scores"][0])
+        scores = matcher({"image0": features0, "image1": features1})["scores"][0]
         if (total := float(scores.sum())) > highest:
             best, highest = angle, total
         fewest = min(features0["keypoints"].shape[1], features1["keypoints"].shape[1])
@@ -186,4 +189,5 @@ def _best(features: Features) -> Features:
     if scores is None or scores.shape[1] <= PROBE_KEYPOINTS:
         return features
     chosen = scores[0].topk(PROBE_KEYPOINTS).indices
-    return cast(Features, {k: v[:, chosen] if k in _PER_KEYPOINT else v for k, v in features.items()})
+    kept = {k: v[:, chosen] if k in _PER_KEYPOINT else v for k, v in cast(dict[str, Tensor], features).items()}
+    return cast(Features, kept)

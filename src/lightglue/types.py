@@ -62,9 +62,9 @@ class Extractor(Protocol):
 
 
 class Matcher(Protocol):
-    """Anything that turns two images' `Features` into `Matches`."""
+    """Anything that turns two images' `Features` into `Assigned`; LightGlue adds the rest of `Matches`."""
 
-    def __call__(self, data: dict[str, Any]) -> Matches:
+    def __call__(self, data: dict[str, Any]) -> Assigned:
         """Match `data["image0"]` with `data["image1"]`, each a `Features`."""
         ...
 
@@ -72,6 +72,6 @@ class Matcher(Protocol):
 class PairMatcher(Protocol):
     """A matcher that takes any number of pairs at once."""
 
-    def match(self, pairs: Sequence[tuple[Features, Features]]) -> list[Matches]:
+    def match(self, pairs: Sequence[tuple[Features, Features]]) -> Sequence[Assigned]:
         """Match each pair as if it were alone."""
         ...

@@ -169,7 +169,7 @@ class Extractor(nn.Module):
         allowed = [mask_of(own, lambda keypoints: (keypoints + 0.5) / factors - 0.5) for own in masks]
         with span("extract", width=resized.shape[-1], height=resized.shape[-2]):
             features = self.forward({"image": resized, "allowed": allowed})
-        features["keypoints"] = (features["keypoints"] + 0.5) / factors - 0.5
+        self.to_original(features, factors)
         h, w = image.shape[-2:]
         features["image_size"] = factors.new_tensor([[w, h]]).repeat(len(image), 1)
         return features
@@ -202,6 +202,10 @@ class Extractor(nn.Module):
         keypoints = _check_keypoints(keypoints, image)
         resized, factors = self.resize(image, preprocess)
         return resized, (keypoints.to(image) + 0.5) * factors - 0.5
+
+    def to_original(self, features: Features, scales: Tensor) -> None:
+        """From px of the resized image to px of the original, in place. scales: (2,), new size over old."""
+        features["keypoints"] = (features["keypoints"] + 0.5) / scales - 0.5
 
     def resize(self, image: Tensor, preprocess: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """`image` (B, C, H, W) resized with `preprocess` over `preprocess_conf`, and its scales (2,) float32."""

@@ -147,7 +147,7 @@ def xy_of(indices: Tensor, width: int) -> Tensor:
     return torch.stack((indices % width, indices.div(width, rounding_mode="floor")), dim=-1)
 
 
-def refine(scores: Tensor, xy: Tensor, radius: int) -> Tensor:
+def refine(scores: Tensor, xy: Tensor, radius: int, temperature: float = TEMPERATURE) -> Tensor:
     """Sub-pixel positions: the soft-argmax of the scores in the window around each maximum.
 
     Differentiable in `scores`. The windows are gathered at the maxima only; what lies outside the map counts as 0.
@@ -156,6 +156,7 @@ def refine(scores: Tensor, xy: Tensor, radius: int) -> Tensor:
         scores: (H, W).
         xy: (N, 2) int64, the maxima.
         radius: half the window's side in px.
+        temperature: of the soft-argmax.
 
     Returns:
         (N, 2) x y in px, of the dtype of `scores`.
@@ -167,7 +168,7 @@ def refine(scores: Tensor, xy: Tensor, radius: int) -> Tensor:
     x, y = (xy[:, None] + offsets).unbind(dim=-1)  # (N, K) each
     inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
     window = scores[y.clamp(0, h - 1), x.clamp(0, w - 1)].masked_fill(~inside, 0)  # (N, K)
-    weights = (window / TEMPERATURE).softmax(dim=-1)
+    weights = (window / temperature).softmax(dim=-1)
     return xy + weights @ offsets.to(scores.dtype)
 
 

@@ -104,7 +104,8 @@ def _extract_tile(
     limited = is_part or mask is not None
     with span("extract", width=window.shape[-1], height=window.shape[-2]):
         features = extractor.forward({"image": window, "allowed": [allowed if limited else None], "is_part": is_part})
-    features["keypoints"] = to_original(features["keypoints"])
+    features["keypoints"] = features["keypoints"] + corner
+    extractor.to_original(features, scales)
     return {key: value[0] for key, value in features.items()}  # type: ignore[return-value, index]
 
 

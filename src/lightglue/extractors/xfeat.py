@@ -28,6 +28,7 @@ from lightglue.extractors.base import (
 )
 from lightglue.extractors.derived import Derived
 from lightglue.extractors.detection import strongest, window_maxima
+from lightglue.extractors.masks import Allowed
 from lightglue.extractors.state_dicts import add_counters, publish_keys
 from lightglue.extractors.xfeat_fast import encode, fold, heatmap, is_foldable
 from lightglue.extractors.xfeat_network import STRIDE, XFeatNetwork, normalize
@@ -127,27 +128,29 @@ class XFeat(Extractor):
         """
         options = self.options()
         image, image_size = self.images_in(data)
-        gray = image[:, :1] if data["image"].shape[1] == 1 else image.mean(dim=1, keepdim=True)
-        return stack_features([self._features(one, options) for one in _cut(gray, image_size)])
+        gray = _gray(data["image"].to(image))
+        each = zip(_cut(gray, image_size), self.allowed_in(data, len(image)), strict=True)
+        return stack_features([self._features(one, options, allowed) for one, allowed in each])
 
-    @full_precision
-    def describe_at(self, image: Tensor, keypoints: Sequence[Tensor]) -> list[Tensor]:
-        """Descriptors at any positions of images (B, 3, H, W): for each `keypoints` (N, 2), x y in its px, (N, 64)."""
-        gray = image.mean(dim=1, keepdim=True)
+    def describe_at(self, image: Tensor, keypoints: Tensor) -> Tensor:
+        """Descriptors (B, N, 64), L2-normalised, at `keypoints` (B, N, 2), px of `image` (B, C, H, W)."""
+        gray = _gray(image)
         found = []
         for one, xy in zip(torch.split(gray, 1), keypoints, strict=True):
             fitted = _fit(one)
             _, maps = self._read(fitted.image, with_heat=False)
             found.append(maps.describe(xy.to(fitted.scales) / fitted.scales).float())
-        return found
+        return torch.stack(found)
 
-    def _features(self, gray: Tensor, options: XFeatConfig) -> Features:
+    def _features(self, gray: Tensor, options: XFeatConfig, allowed: Allowed | None) -> Features:
         """Features of one image (1, 1, H, W)."""
         fitted = _fit(gray)
         heat, maps = self._read(fitted.image)
         height, width = fitted.size
         heat = heat.float()[:height, :width]
         pixels = _detect(heat.detach(), fitted.image.shape[-2:], options)
+        if allowed is not None:
+            pixels = pixels[allowed(pixels.to(fitted.scales) * fitted.scales)]
         x, y = pixels.T
         pixels = pixels.to(fitted.scales)
         scores = heat[y, x] * maps.trust(pixels).float()
@@ -184,6 +187,11 @@ class _PlainMaps(NamedTuple):
 
     def trust(self, pixels: Tensor) -> Tensor:
         return self.network.trust(self.reliability, pixels)
+
+
+def _gray(image: Tensor) -> Tensor:
+    """(B, 1, H, W) the plain mean of the channels, as published; a gray image stays as it is to the last bit."""
+    return image if image.shape[1] == 1 else image.mean(dim=1, keepdim=True)
 
 
 def _cut(images: Tensor, image_size: Tensor | None) -> list[Tensor]:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lightglue.errors import InputError
 from lightglue.types import Assigned
 
-__all__ = ["Assignment", "blocked_matches", "collate", "log_assignment", "mutual_matches"]
+__all__ = ["Assignment", "blocked_matches", "collate", "log_assignment", "mutual_matches", "row_blocks"]
 
 # Elements of the (M, N) matrix that are worked on at once, and the fewest rows: a product of fewer is slow.
 CPU_BLOCK, CPU_ROWS = 1 << 20, 128  # 4 MB, in the cache
@@ -65,8 +65,7 @@ def blocked_matches(
     The rows are gone through twice, since a score depends on its whole row and its whole column: first for both
     softmaxes' denominators, then for the maxima. M and N are at least 1.
     """
-    step = max(CPU_ROWS, CPU_BLOCK // len(b)) if a.device.type == "cpu" else max(1, BLOCK // len(b))
-    blocks = [slice(start, start + step) for start in range(0, len(a), step)]
+    blocks = row_blocks(len(a), len(b), a.device)
     kept: list[Tensor] = []
     row_sum = torch.empty_like(z0)
     column_sum = torch.full_like(z1, -torch.inf)
@@ -89,6 +88,12 @@ def blocked_matches(
         best1 = torch.where(better, best, best1)
         partner1 = torch.where(better, place + rows.start, partner1)
     return _keep_mutual(best0, partner0, partner1, threshold)
+
+
+def row_blocks(m: int, n: int, device: torch.device) -> list[slice]:
+    """Runs of rows of an (m, n) matrix, n at least 1, so many at once as are fast on the device."""
+    step = max(CPU_ROWS, CPU_BLOCK // n) if device.type == "cpu" else max(1, BLOCK // n)
+    return [slice(start, start + step) for start in range(0, m, step)]
 
 
 def _logsumexp(x: Tensor, dim: int) -> Tensor:

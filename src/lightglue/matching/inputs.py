@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +12,23 @@ from lightglue.errors import InputError
 from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.engine import ImageKeypoints
 
-__all__ = ["normalize_keypoints", "read_features", "read_pairs"]
+__all__ = [
+    "Arrays",
+    "both_images",
+    "normalize_keypoints",
+    "pair_list",
+    "read_arrays",
+    "read_features",
+    "read_pairs",
+    "with_batch",
+]
+
+
+class Arrays(NamedTuple):
+    """What every matcher needs of B images."""
+
+    keypoints: Tensor  # (B, N, 2), px
+    descriptors: Tensor  # (B, N, D)
 
 
 def normalize_keypoints(keypoints: Tensor, size: Tensor) -> Tensor:
@@ -32,17 +48,41 @@ def read_pairs(
 
     owner: the matcher's name, for the errors. Raises InputError.
     """
-    if not isinstance(data, Mapping):
-        raise InputError(f"{owner} takes a dictionary with image0 and image1, not {type(data).__name__}")
-    for key in ("image0", "image1"):
-        if key not in data:
-            raise InputError(f"{owner} needs {key!r} in its input; it has {sorted(map(str, data))}")
-    images0, images1 = (read_features(data[key], key, config, like, also) for key in ("image0", "image1"))
+    both = zip(both_images(data, owner), ("image0", "image1"), strict=True)
+    images0, images1 = (read_features(features, name, config, like, also) for features, name in both)
     if len(images0) != len(images1) or not images0:
         raise InputError(
             f"image0 has a batch of {len(images0)} and image1 of {len(images1)}: they must be equal and at least 1"
         )
     return list(zip(images0, images1, strict=True))
+
+
+def both_images(data: Any, owner: str) -> tuple[Any, Any]:
+    """The features dictionaries of a matcher's input, not looked into. Raises InputError."""
+    if not isinstance(data, Mapping):
+        raise InputError(f"{owner} takes a dictionary with image0 and image1, not {type(data).__name__}")
+    for key in ("image0", "image1"):
+        if key not in data:
+            raise InputError(f"{owner} needs {key!r} in its input; it has {sorted(map(str, data))}")
+    return data["image0"], data["image1"]
+
+
+def pair_list(pairs: Any) -> Iterator[tuple[Any, Any]]:
+    """The pairs that a `match()` was given, one by one, not looked into. Raises InputError."""
+    if not isinstance(pairs, Iterable):
+        raise InputError(f"match() takes a list of pairs (features0, features1), not {type(pairs).__name__}")
+    for i, pair in enumerate(pairs):
+        if not isinstance(pair, (tuple, list)) or len(pair) != 2:
+            raise InputError(f"match() takes pairs (features0, features1); item {i} is {type(pair).__name__}")
+        yield pair[0], pair[1]
+
+
+def with_batch(features: Any) -> Any:
+    """A features dictionary with a batch dimension, which is added where `keypoints` have none."""
+    if not isinstance(features, Mapping) or getattr(features.get("keypoints"), "ndim", 3) != 2:
+        return features
+    batched = ("keypoints", "descriptors", "scales", "oris")
+    return {k: v[None] if k in batched and isinstance(v, Tensor) else v for k, v in features.items()}
 
 
 def read_features(
@@ -53,14 +93,7 @@ def read_features(
     name: what the user calls this dictionary, for the errors; also: further entries (B, N), put beside the positions.
     Raises InputError.
     """
-    if not isinstance(data, Mapping):
-        raise InputError(f"{name} must be a dictionary of features, as extract() returns, not {type(data).__name__}")
-    keypoints = _tensor(data, name, "keypoints", like)
-    descriptors = _tensor(data, name, "descriptors", like)
-    if keypoints.ndim != 3 or keypoints.shape[-1] != 2:
-        hint = "; add the batch dimension with keypoints[None]" if keypoints.ndim == 2 else ""
-        raise InputError(f"{name}: keypoints must have shape (B, N, 2), not {tuple(keypoints.shape)}{hint}")
-    _check_descriptors(descriptors, keypoints, name, config)
+    keypoints, descriptors = _read_shapes(data, name, like, config.input_dim)
     size = _image_size(data, name, keypoints)
     positions = normalize_keypoints(keypoints, size)
     if keys := [*(("scales", "oris") if config.add_scale_ori else ()), *also]:
@@ -68,6 +101,26 @@ def read_features(
         positions = torch.cat((positions, torch.stack(extra, -1)), -1)
     _check_finite(name, keypoints=keypoints, descriptors=descriptors, positions=positions)
     return [ImageKeypoints(p, d) for p, d in zip(positions, descriptors, strict=True)]
+
+
+def read_arrays(data: Any, name: str, like: Tensor) -> Arrays:
+    """Keypoints and descriptors of any length, checked, in the dtype of `like` and on its device. Raises InputError."""
+    arrays = _read_shapes(data, name, like, None)
+    _check_finite(name, **arrays._asdict())
+    return arrays
+
+
+def _read_shapes(data: Any, name: str, like: Tensor, length: int | None) -> Arrays:
+    """Keypoints and descriptors, of which the values are not checked. length: the descriptors'; None for any."""
+    if not isinstance(data, Mapping):
+        raise InputError(f"{name} must be a dictionary of features, as extract() returns, not {type(data).__name__}")
+    keypoints = _tensor(data, name, "keypoints", like)
+    descriptors = _tensor(data, name, "descriptors", like)
+    if keypoints.ndim != 3 or keypoints.shape[-1] != 2:
+        hint = "; add the batch dimension with keypoints[None]" if keypoints.ndim == 2 else ""
+        raise InputError(f"{name}: keypoints must have shape (B, N, 2), not {tuple(keypoints.shape)}{hint}")
+    _check_descriptors(descriptors, keypoints, name, length)
+    return Arrays(keypoints, descriptors)
 
 
 def _tensor(data: Mapping[str, Any], name: str, key: str, like: Tensor) -> Tensor:
@@ -97,13 +150,15 @@ def _per_keypoint(data: Mapping[str, Any], name: str, key: str, keypoints: Tenso
     return value
 
 
-def _check_descriptors(descriptors: Tensor, keypoints: Tensor, name: str, config: LightGlueConfig) -> None:
-    shape, expected = tuple(descriptors.shape), (*keypoints.shape[:2], config.input_dim)
-    if shape == expected:
+def _check_descriptors(descriptors: Tensor, keypoints: Tensor, name: str, length: int | None) -> None:
+    shape, (batch, count) = tuple(descriptors.shape), keypoints.shape[:2]
+    one_each = len(shape) == 3 and shape[:2] == (batch, count)
+    if one_each and (shape[2] == length if length is not None else shape[2] > 0):
         return
-    if descriptors.ndim == 3 and shape[:2] == expected[:2]:
-        why = f"this matcher was made for descriptors of length {config.input_dim}; is `features` right for them?"
-    elif descriptors.ndim == 3 and shape == (expected[0], expected[2], expected[1]):
+    expected = f"({batch}, {count}, {'D' if length is None else length})"
+    if one_each and length is not None:
+        why = f"this matcher was made for descriptors of length {length}; is `features` right for them?"
+    elif len(shape) == 3 and shape[::2] == (batch, count) and shape[1] == (length or shape[1]):
         why = "they are transposed: use descriptors.transpose(-1, -2)"
     else:
         why = "there must be one descriptor a keypoint"

@@ -22,7 +22,7 @@ from lightglue.matching.compiled import CompiledLayers, compile_layers, match_pa
 from lightglue.matching.config import PRESETS, PRUNING_THRESHOLDS, LightGlueConfig
 from lightglue.matching.engine import EngineOptions, ImageKeypoints, ImageTokens, PairResult, embed, match_packed
 from lightglue.matching.folding import FoldCache, FoldedLayer
-from lightglue.matching.inputs import read_features, read_pairs
+from lightglue.matching.inputs import pair_list, read_features, read_pairs, with_batch
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.options import build_config, nearest_name, warn_unknown
 from lightglue.precision import product_dtype
@@ -156,15 +156,11 @@ class LightGlue(LightGlueNetwork):
 
         Raises InputError.
         """
-        if not isinstance(pairs, Iterable):
-            raise InputError(f"match() takes a list of pairs (features0, features1), not {type(pairs).__name__}")
         config = self._config()
         listed = isinstance(pairs, Sequence)  # anything else may write one pair over the last
         known: dict[tuple[int, ...], tuple[Any, ImageKeypoints]] = {}
         images = []
-        for i, pair in enumerate(pairs):
-            if not isinstance(pair, (tuple, list)) or len(pair) != 2:
-                raise InputError(f"match() takes pairs (features0, features1); item {i} is {type(pair).__name__}")
+        for i, pair in enumerate(pair_list(pairs)):
             for side, features in enumerate(pair):
                 name = f"pairs[{i}][{side}]"
                 if not listed:
@@ -181,10 +177,7 @@ class LightGlue(LightGlueNetwork):
 
     def _single(self, features: Any, name: str, config: LightGlueConfig) -> ImageKeypoints:
         """The one image of a features dictionary with or without a batch dimension."""
-        if isinstance(features, Mapping) and getattr(features.get("keypoints"), "ndim", 3) == 2:
-            batched = ("keypoints", "descriptors", "scales", "oris")
-            features = {k: v[None] if k in batched and isinstance(v, Tensor) else v for k, v in features.items()}
-        images = read_features(features, name, config, self._like)
+        images = read_features(with_batch(features), name, config, self._like)
         if len(images) != 1:
             raise InputError(f"{name} holds a batch of {len(images)} images; match() takes one image at a time")
         return images[0]
