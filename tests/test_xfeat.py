@@ -359,23 +359,20 @@ def test_an_even_image_is_answered(xfeat: XFeat) -> None:
 def test_describing_the_extracted_keypoints_gives_their_descriptors(
     xfeat: XFeat, image: Tensor, size: tuple[int, int]
 ) -> None:
-    batch = torch.stack((image, image.flip(-1)))[..., : size[0], : size[1]]
-    found = [xfeat({"image": one[None]}) for one in batch]
-    keypoints = [features["keypoints"][0] for features in found]
-    assert len(keypoints[0]) != len(keypoints[1])
-    for extractor in (xfeat, plain(xfeat)):
-        descriptors = extractor.describe_at(batch, keypoints)
-        for features, one in zip(found, descriptors, strict=True):
-            assert one.dtype == torch.float32
-            torch.testing.assert_close(one, features["descriptors"][0], atol=1e-4, rtol=0)
+    for one in (image, image.flip(-1)):
+        cut = one[:, : size[0], : size[1]]
+        features = xfeat({"image": cut[None]})
+        for extractor in (xfeat, plain(xfeat)):
+            descriptors = extractor.describe(features["keypoints"], cut, resize=None)
+            assert descriptors.dtype == torch.float32
+            torch.testing.assert_close(descriptors, features["descriptors"], atol=1e-4, rtol=0)
 
 
 def test_descriptors_at_any_positions_have_length_one(xfeat: XFeat, image: Tensor) -> None:
     corners = torch.tensor([[-0.5, -0.5], [319.5, -0.5], [-0.5, 218.5], [319.5, 218.5], [100.3, 57.9]])
-    with torch.no_grad():
-        first, none = xfeat.describe_at(torch.stack((image, image)), [corners, corners[:0]])
-    torch.testing.assert_close(first.norm(dim=-1), torch.ones(5))
-    assert none.shape == (0, 64)
+    found = xfeat.describe(corners, image, resize=None)
+    torch.testing.assert_close(found.norm(dim=-1), torch.ones(1, 5))
+    assert xfeat.describe(corners[:0], image).shape == (1, 0, 64)
 
 
 # Weights

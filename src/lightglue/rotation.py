@@ -100,7 +100,7 @@ class Turn:
             planes = image.detach().float().cpu().reshape(-1, self.height, self.width)
             turned = torch.from_numpy(np.stack([self._warp(plane.numpy()) for plane in planes]))
             return turned.reshape(*image.shape[:-2], *turned.shape[-2:]).to(image)
-        return cast(_Image, self._warp(image))
+        return self._warp(image)
 
     def _warp(self, array: NDArray[Any]) -> NDArray[Any]:
         return cv2.warpAffine(array, self.matrix, self.size, flags=cv2.INTER_LINEAR)
