@@ -1,4 +1,4 @@
-"""What `lightglue match` takes where the user says nothing: one place for the command and for its benchmark."""
+"""What the commands take where the user says nothing: one place for them and for the benchmark."""
 
 from __future__ import annotations
 
@@ -9,17 +9,24 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["EXTRACTORS", "MAX_KEYPOINTS", "PRUNING", "RESIZE", "default_mp"]
+__all__ = ["EXTRACTORS", "MAX_KEYPOINTS", "PRUNING", "RESIZE", "TRAINED_ON", "default_mp"]
 
 # Feature type -> its extractor, and the options that make it return the best keypoints up to their greatest number.
 # ALIKED's published threshold of 0.2 starves images of little texture: docs/decisions.
 EXTRACTORS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "aliked": ("ALIKED", MappingProxyType({"detection_threshold": -1})),
+        "aliked-n16rot": ("ALIKED", MappingProxyType({"detection_threshold": -1, "model_name": "aliked-n16rot"})),
+        "aliked-n32": ("ALIKED", MappingProxyType({"detection_threshold": -1, "model_name": "aliked-n32"})),
         "disk": ("DISK", MappingProxyType({})),
         "xfeat": ("XFeat", MappingProxyType({"detection_threshold": 0})),
+        "superpoint": ("SuperPoint", MappingProxyType({"detection_threshold": -1})),
+        "sift": ("SIFT", MappingProxyType({})),
+        "doghardnet": ("DoGHardNet", MappingProxyType({})),
     }
 )
+# Feature type -> that of the matcher's weights, where it is another one.
+TRAINED_ON: Mapping[str, str] = MappingProxyType({"aliked-n16rot": "aliked", "aliked-n32": "aliked"})
 MAX_KEYPOINTS = 2048  # of each image
 RESIZE = 1024  # px of the longer side
 PRUNING = "tuned"  # preset of the numbers of keypoints up to which an image is not pruned

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-__all__ = ["Span", "Timeline", "record", "span"]
+__all__ = ["Span", "Timeline", "record", "span", "wait_for_gpu"]
 
 
 @dataclass
@@ -66,18 +66,19 @@ class span:  # noqa: N801 (used as a function)
         self._span = Span(self._name, timeline.depth, self._details)
         timeline.spans.append(self._span)
         timeline.depth += 1
-        _wait_for_gpu()
+        wait_for_gpu()
         self._begin = perf_counter()
 
     def __exit__(self, *_: object) -> None:
         if self._timeline is None:
             return
-        _wait_for_gpu()
+        wait_for_gpu()
         self._span.seconds = perf_counter() - self._begin
         self._timeline.depth -= 1
 
 
-def _wait_for_gpu() -> None:
+def wait_for_gpu() -> None:
+    """Return when a GPU has done all that it was asked, so that a clock can be read."""
     torch = sys.modules.get("torch")
     if torch is None:
         return

@@ -23,14 +23,9 @@ STAGES: Mapping[str, tuple[str, tuple[int, ...]]] = MappingProxyType(
         "batch": ("many pairs of different sizes to matches", (512,)),
     }
 )
-# Feature type -> extractor and the options that make it return its best keypoints. The published package has no XFeat.
+# Feature type -> extractor and the options that make it return its best keypoints: those of the published package.
 FEATURES: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
-    {
-        **{name: extractor for name, extractor in EXTRACTORS.items() if name != "xfeat"},
-        "superpoint": ("SuperPoint", {"detection_threshold": -1}),  # as in the published benchmark
-        "sift": ("SIFT", {}),
-        "doghardnet": ("DoGHardNet", {}),
-    }
+    {name: EXTRACTORS[name] for name in ("aliked", "disk", "superpoint", "sift", "doghardnet")}
 )
 MODES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {"full": {"depth_confidence": -1, "width_confidence": -1}, "adaptive": {}}

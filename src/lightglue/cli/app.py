@@ -10,6 +10,7 @@ from lightglue import __version__
 from lightglue.cli import weights
 from lightglue.cli.benchmark import BenchmarkCommand, benchmark
 from lightglue.cli.explain import explain
+from lightglue.cli.extract import extract
 from lightglue.cli.match import match
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
 )
 app.add_typer(weights.app, name="weights")
 app.command()(match)
+app.command()(extract)
 app.command()(explain)
 app.command(cls=BenchmarkCommand)(benchmark)
 

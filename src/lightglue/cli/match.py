@@ -3,31 +3,38 @@
 from __future__ import annotations
 
 import json
-from itertools import pairwise
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lightglue.cli import parsing
 from lightglue.cli.models import (
     CommercialOnly,
     DepthConfidence,
     Device,
     FeatureType,
     FilterThreshold,
+    Matcher,
     MaxKeypoints,
     Models,
     ReducedPrecision,
     Resize,
+    Scales,
+    Tile,
     WidthConfidence,
     asked_for,
+    extract_options,
     memory_named,
     precision_of,
 )
 from lightglue.cli.outputs import ENDINGS, MatchedPair, fault_of, write_all
 from lightglue.command_defaults import MAX_KEYPOINTS, RESIZE
-from lightglue.errors import ImageNotFoundError
+from lightglue.errors import ImageNotFoundError, InputError
+from lightglue.timing import wait_for_gpu
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +44,17 @@ if TYPE_CHECKING:
 __all__ = ["match"]
 
 
+@dataclass(frozen=True)
+class Task:
+    """What is to be matched, and how."""
+
+    images: tuple[Path, Path]
+    masks: tuple[Path | None, Path | None]
+    extract: dict[str, Any]  # options of `extract`
+    auto_rotate: int  # step in degrees; 0: the second image is taken as it is
+    min_overlap: float  # below, the images count as not matching
+
+
 def match(
     context: typer.Context,
     image0: Annotated[Path, typer.Argument(metavar="A", show_default=False, help="The first image file.")],
@@ -44,11 +62,25 @@ def match(
     features: FeatureType = "aliked",
     max_keypoints: MaxKeypoints = MAX_KEYPOINTS,
     resize: Resize = RESIZE,
+    mask0: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="An image of A's size: no keypoints where it is black.")
+    ] = None,
+    mask1: Annotated[Path | None, typer.Option(metavar="FILE", help="The same for B.")] = None,
+    tile: Tile = None,
+    scales: Scales = None,
+    auto_rotate: Annotated[bool, typer.Option("--auto-rotate", help="Find out how B is turned against A.")] = False,
+    rotation_step: Annotated[
+        int, typer.Option(parser=parsing.step, metavar="N", help="Degrees between the turns that --auto-rotate tries.")
+    ] = 90,
+    matcher: Matcher = "lightglue",
     device: Device = "auto",
     mp: ReducedPrecision = None,
     filter_threshold: FilterThreshold = 0.1,
     depth_confidence: DepthConfidence = 0.95,
     width_confidence: WidthConfidence = 0.99,
+    min_overlap: Annotated[
+        float, typer.Option(parser=parsing.share, metavar="X", help="No matches if the images less likely overlap.")
+    ] = 0,
     output: Annotated[
         list[Path] | None,
         typer.Option("--output", "-o", metavar="FILE", help=f"Write to a file: {' '.join(ENDINGS)}. Repeatable."),
@@ -62,16 +94,25 @@ def match(
     image files, (0, 0) being the centre of the top-left pixel.
     """
     outputs = list(output or [])
+    inputs = [path for path in (image0, image1, mask0, mask1) if path is not None]
     for i, path in enumerate(outputs):
-        if fault := fault_of(path, (image0, image1), outputs[:i]):
+        if fault := fault_of(path, inputs, outputs[:i]):
             raise typer.BadParameter(fault, param_hint="--output")
-    for path in (image0, image1):
+    for path in inputs:
         if not path.exists():  # before torch is loaded, which takes seconds
             raise ImageNotFoundError(f"There is no image at {path}; check the path.")
+    if rotation_step != 90 and not auto_rotate:
+        raise typer.BadParameter("it has an effect with --auto-rotate only.", param_hint="--rotation-step")
     thresholds = asked_for(context, "filter_threshold", "depth_confidence", "width_confidence")
+    if matcher != "lightglue" and (thresholds or min_overlap):
+        raise typer.BadParameter(
+            "it has no thresholds and no verdict; leave these options out.", param_hint="--matcher"
+        )
+    step = rotation_step if auto_rotate else 0
+    task = Task((image0, image1), (mask0, mask1), extract_options(context), step, min_overlap)
     with memory_named():
-        models = Models(features, max_keypoints, device, mp, commercial_only, thresholds)
-        pair, summary = _match(image0, image1, models, resize or None)
+        models = Models(features, max_keypoints, device, mp, commercial_only, thresholds, matcher)
+        pair, summary = _match(task, models)
         write_all(pair, outputs)
     summary["outputs"] = [str(path) for path in outputs]
     if as_json:
@@ -80,47 +121,90 @@ def match(
         _print_table(summary)
 
 
-def _match(path0: Path, path1: Path, models: Models, resize: int | None) -> tuple[MatchedPair, dict[str, Any]]:
+def _match(task: Task, models: Models) -> tuple[MatchedPair, dict[str, Any]]:
     """What is in the two images, and a summary of it."""
-    times = [perf_counter()]
-    from lightglue.containers import batch_to_device, rbd
-    from lightglue.images import load_image
+    seconds = {"load": perf_counter(), "extraction": 0.0, "matching": 0.0}
+    from lightglue.images import load_image, read_image
+    from lightglue.pairs import match_pair
 
-    images = [load_image(path) for path in (path0, path1)]  # first: a mistyped name must not cost a download
+    # An image for tiles may be too large for floats. They come first: a mistyped name must not cost a download.
+    load: Callable[[Path], Any] = read_image if "tile" in task.extract else load_image
+    images = [load(path) for path in task.images]
     extractor, matcher = models.load()
-    times.append(perf_counter())
-    # Each result is copied to the CPU before the clock is read: a GPU would still be computing.
-    features = [extractor.extract(image, resize=resize) for image in images]
-    keypoints = [rbd(batch_to_device(each))["keypoints"].numpy() for each in features]
-    times.append(perf_counter())
-    found = rbd(batch_to_device(matcher({"image0": features[0], "image1": features[1]})))
-    times.append(perf_counter())
+    seconds["load"] = perf_counter() - seconds["load"]
+    extractor.extract = _timed(extractor.extract, seconds, "extraction")
+    matcher.forward = _timed(matcher.forward, seconds, "matching")
+    masks = {name: path for name, path in zip(("mask0", "mask1"), task.masks, strict=True) if path}
+    options = {**task.extract, **masks, "auto_rotate": task.auto_rotate or False}
+    *features, found = match_pair(extractor, matcher, images[0], images[1], **options)
+    is_rejected = task.min_overlap > 0 and _overlap(found, models) < task.min_overlap
+    chosen = slice(0, 0) if is_rejected else slice(None)
 
-    load, extraction, matching = (after - before for before, after in pairwise(times))
-    stop, layers, count = int(found["stop"]), int(matcher.conf.n_layers), len(found["matches"])
     summary = {
-        "files": [str(path0), str(path1)],
+        "files": [str(path) for path in task.images],
         "features": models.features,
-        "device": str(next(matcher.parameters()).device),
+        "matcher": models.matcher,
+        "device": str(models.found_device()),
         "precision": precision_of(matcher),
-        "num_keypoints": [len(each) for each in keypoints],
-        "num_matches": count,
-        "layers": layers,
-        "pruned": [_pruned_share(found[name], stop, matcher) for name in ("prune0", "prune1")],
-        "seconds": {"load": load, "extraction": extraction, "matching": matching},
+        "num_keypoints": [len(each["keypoints"]) for each in features],
+        "num_matches": len(found["matches"][chosen]),
+        **_of_network(found, matcher),
+        **({"min_overlap": task.min_overlap, "num_dropped": len(found["matches"])} if is_rejected else {}),
+        "seconds": seconds,
     }
+    kinds: dict[str, Callable[[Any], float]] = {"stop": int, "overlap": float, "rotation": float}
+    numbers = {name: kind(found[name]) for name, kind in kinds.items() if name in found}
     pair = MatchedPair(
         image0=images[0],
         image1=images[1],
-        keypoints0=keypoints[0],
-        keypoints1=keypoints[1],
-        matches=found["matches"].numpy(),
-        scores=found["scores"].numpy(),
-        stop=stop,
-        names=(path0.name, path1.name),
-        texts=(f"{stop} of {layers} layers", f"{extraction + matching:.1f} s", f"{models.features} + lightglue"),
+        keypoints0=features[0]["keypoints"].numpy(),
+        keypoints1=features[1]["keypoints"].numpy(),
+        matches=found["matches"][chosen].numpy(),
+        scores=found["scores"][chosen].numpy(),
+        names=(task.images[0].name, task.images[1].name),
+        texts=_texts(summary, numbers, is_rejected),
+        numbers=numbers,
     )
-    return pair, summary | {"stop": stop}
+    return pair, {**summary, **numbers}
+
+
+def _timed(function: Callable[..., Any], seconds: dict[str, float], name: str) -> Callable[..., Any]:
+    """`function`, the time of whose calls is added to `seconds[name]`."""
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        begin = perf_counter()
+        result = function(*args, **kwargs)
+        wait_for_gpu()
+        seconds[name] += perf_counter() - begin
+        return result
+
+    return run
+
+
+def _overlap(found: Mapping[str, Any], models: Models) -> float:
+    """The probability that the images overlap."""
+    if "overlap" not in found:
+        raise InputError(f"--min-overlap: there is no verdict for --features {models.features}; leave it out.")
+    return float(found["overlap"])
+
+
+def _of_network(found: Mapping[str, Any], matcher: Any) -> dict[str, Any]:
+    """What LightGlue tells of its work; nothing of another matcher's."""
+    if "stop" not in found:
+        return {}
+    shares = [_pruned_share(found[name], int(found["stop"]), matcher) for name in ("prune0", "prune1")]
+    return {"layers": int(matcher.conf.n_layers), "pruned": shares}
+
+
+def _texts(summary: Mapping[str, Any], numbers: Mapping[str, float], is_rejected: bool) -> tuple[str, ...]:
+    """What is written below the photographs."""
+    texts = [f"{numbers['stop']} of {summary['layers']} layers"] if "stop" in numbers else []
+    if is_rejected:
+        texts.append("taken for no overlap")
+    if numbers.get("rotation"):
+        texts.append(f"second turned by {numbers['rotation']:g}°")
+    seconds = summary["seconds"]["extraction"] + summary["seconds"]["matching"]
+    return (*texts, f"{seconds:.1f} s", f"{summary['features']} + {summary['matcher']}")
 
 
 def _pruned_share(prune: torch.Tensor, stop: int, matcher: LightGlue) -> float:
@@ -132,6 +216,13 @@ def _pruned_share(prune: torch.Tensor, stop: int, matcher: LightGlue) -> float:
     return (prune < (stop if always else prune.max())).float().mean().item()
 
 
+def _dropped(summary: Mapping[str, Any]) -> str:
+    """Why there are no matches although some were found; nothing where that is not so."""
+    if "num_dropped" not in summary:
+        return ""
+    return f" ({summary['num_dropped']} dropped: overlap below {summary['min_overlap']:g})"
+
+
 def _print_table(summary: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -140,10 +231,12 @@ def _print_table(summary: dict[str, Any]) -> None:
     rows = {
         "images": " - ".join(Path(name).name for name in summary["files"]),
         "keypoints": " + ".join(str(count) for count in summary["num_keypoints"]),
-        "matches": str(summary["num_matches"]),
-        "stop layer": f"{summary['stop']} of {summary['layers']}",
+        "matches": str(summary["num_matches"]) + _dropped(summary),
+        **({"overlap": f"{summary['overlap']:.3f}"} if "overlap" in summary else {}),
+        **({"rotation": f"{summary['rotation']:g} degrees"} if "rotation" in summary else {}),
+        **({"stop layer": f"{summary['stop']} of {summary['layers']}"} if "stop" in summary else {}),
         "precision": summary["precision"],
-        "pruned": " + ".join(f"{share:.0%}" for share in summary["pruned"]),
+        **({"pruned": " + ".join(f"{share:.0%}" for share in summary["pruned"])} if "pruned" in summary else {}),
         **{name: f"{seconds:.2f} s" for name, seconds in summary["seconds"].items()},
         **({"written": "\n".join(summary["outputs"])} if summary["outputs"] else {}),
     }

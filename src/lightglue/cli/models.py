@@ -5,35 +5,49 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Annotated, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lightglue.cli import parsing
 from lightglue.cli.weights import CommercialOnly
-from lightglue.command_defaults import EXTRACTORS, PRUNING, default_mp
+from lightglue.command_defaults import EXTRACTORS, PRUNING, TRAINED_ON, default_mp
 from lightglue.errors import LightGlueError
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = [
+    "MATCHERS",
     "CommercialOnly",
     "DepthConfidence",
     "Device",
     "FeatureType",
     "FilterThreshold",
+    "Matcher",
     "MaxKeypoints",
     "Models",
     "ReducedPrecision",
     "Resize",
+    "Scales",
+    "Tile",
     "WidthConfidence",
     "asked_for",
+    "extract_options",
     "memory_named",
     "precision_of",
 ]
 
+MATCHERS = ("lightglue", "nearest")
+
 
 def _feature_type(value: str) -> str:
     return parsing.known(value, EXTRACTORS)
+
+
+def _matcher(value: str) -> str:
+    return parsing.known(value, MATCHERS)
 
 
 FeatureType = Annotated[
@@ -49,6 +63,25 @@ Device = Annotated[str, typer.Option(parser=parsing.device_name, metavar="auto|c
 ReducedPrecision = Annotated[
     bool | None,
     typer.Option("--mp/--no-mp", show_default=False, help="Reduced precision; by default where it is fast."),
+]
+Tile = Annotated[
+    int | None,
+    typer.Option(
+        parser=parsing.tile,
+        metavar="N",
+        show_default=False,
+        help="Look at large images in tiles of N x N px; --resize is none then unless it is given.",
+    ),
+]
+Scales = Annotated[
+    Any,
+    typer.Option(
+        parser=parsing.scales, metavar="X,Y", show_default=False, help="Look at images in several sizes, such as 1,0.5."
+    ),
+]
+Matcher = Annotated[
+    str,
+    typer.Option(parser=_matcher, metavar="|".join(MATCHERS), help="nearest: mutual nearest neighbours, no network."),
 ]
 FilterThreshold = Annotated[
     float, typer.Option(parser=parsing.share, metavar="X", help="Drop matches that score no more than this.")
@@ -72,19 +105,42 @@ class Models:
     device: str
     mp: bool | None  # None: as the device likes it
     commercial_only: bool
-    thresholds: dict[str, Any]  # what is not here is as the feature type has it
+    thresholds: dict[str, Any] = field(default_factory=dict)  # what is not here is as the feature type has it
+    matcher: str = "lightglue"
 
     def load(self) -> tuple[Any, Any]:
         """The extractor and the matcher, on their device."""
+        return self.load_extractor(), self.load_matcher()
+
+    def load_extractor(self) -> Any:
+        """The extractor, on its device."""
         import lightglue
+
+        name, options = EXTRACTORS[self.features]
+        kind = getattr(lightglue, name)
+        common = self._common() if name != "SIFT" else {}  # which has no weights
+        common = {key: value for key, value in common.items() if key == "commercial_only" or key in kind.default_conf}
+        return kind(max_num_keypoints=self.max_keypoints, **common, **options).eval().to(self.found_device())
+
+    def load_matcher(self) -> Any:
+        """The matcher, on its device."""
+        import lightglue
+
+        if self.matcher == "nearest":
+            return lightglue.NearestNeighbor().eval().to(self.found_device())
+        features = TRAINED_ON.get(self.features, self.features)
+        matcher = lightglue.LightGlue(features=features, pruning=PRUNING, **self._common(), **self.thresholds)
+        return matcher.eval().to(self.found_device())
+
+    def _common(self) -> dict[str, Any]:
+        mp = default_mp(self.found_device()) if self.mp is None else self.mp
+        return {"commercial_only": self.commercial_only, "mp": mp}
+
+    def found_device(self) -> torch.device:
+        """The device that is computed on."""
         from lightglue.devices import find_device
 
-        device = find_device(self.device)
-        name, options = EXTRACTORS[self.features]
-        common = {"commercial_only": self.commercial_only, "mp": default_mp(device) if self.mp is None else self.mp}
-        extractor = getattr(lightglue, name)(max_num_keypoints=self.max_keypoints, **common, **options)
-        matcher = lightglue.LightGlue(features=self.features, pruning=PRUNING, **common, **self.thresholds)
-        return extractor.eval().to(device), matcher.eval().to(device)
+        return find_device(self.device)
 
 
 def asked_for(context: typer.Context, *names: str) -> dict[str, Any]:
@@ -93,11 +149,21 @@ def asked_for(context: typer.Context, *names: str) -> dict[str, Any]:
     return {name: context.params[name] for name, source in sources.items() if source and source.name != "DEFAULT"}
 
 
+def extract_options(context: typer.Context) -> dict[str, Any]:
+    """Options of `extract` from those of a command that has --resize, --tile and --scales."""
+    options = {name: context.params[name] for name in ("tile", "scales") if context.params[name] is not None}
+    if "tile" in options and "resize" not in asked_for(context, "resize"):
+        return options
+    return {**options, "resize": context.params["resize"] or None}
+
+
 def precision_of(matcher: Any) -> str:
     """The precision of the products, in words."""
     from lightglue.precision import product_dtype
 
-    own = next(matcher.parameters())
+    own = next(matcher.parameters(), None)
+    if own is None:  # nearest neighbours
+        return "float32"
     dtype = product_dtype(own.device, matcher.conf.mp) or own.dtype
     reduced = " products (--no-mp for float32)" if dtype != own.dtype else ""
     return f"{str(dtype).removeprefix('torch.')}{reduced}"
@@ -112,4 +178,6 @@ def memory_named() -> Iterator[None]:
         told = isinstance(error, LightGlueError)
         if told or not (isinstance(error, MemoryError) or re.search("out of memory|can't allocate", str(error))):
             raise
-        raise LightGlueError("there is not enough memory; use a smaller --resize or --max-keypoints.") from error
+        raise LightGlueError(
+            "there is not enough memory; use --tile, or a smaller --resize or --max-keypoints."
+        ) from error

@@ -26,33 +26,41 @@ __all__ = ["ENDINGS", "MatchedPair", "fault_of", "write_all", "write_files"]
 class MatchedPair:
     """Two images and what was found in them. N and M are numbers of keypoints, K the number of matches."""
 
-    image0: Tensor  # (3, H, W) float32 in [0, 1]
-    image1: Tensor
+    image0: Tensor | NDArray[np.uint8]  # (3, H, W) float32 in [0, 1], or (H, W, 3)
+    image1: Tensor | NDArray[np.uint8]
     keypoints0: NDArray[np.float32]  # (N, 2) x y, px of the image file
     keypoints1: NDArray[np.float32]  # (M, 2)
     matches: NDArray[np.int64]  # (K, 2) index into keypoints0, index into keypoints1
     scores: NDArray[np.float32]  # (K,) in [0, 1]
-    stop: int  # layers run
     names: tuple[str, str]  # above the photographs of a picture
     texts: tuple[str, ...]  # below them
+    numbers: dict[str, float]  # of the pair: stop (layers run), overlap, rotation, as far as they are known
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The content of the .npz and .json files."""
         import numpy as np
 
-        sizes = (np.array([image.shape[-1], image.shape[-2]]) for image in (self.image0, self.image1))
+        sizes = (np.array(_size_of(image)) for image in (self.image0, self.image1))
         return {
             "keypoints0": self.keypoints0,
             "keypoints1": self.keypoints1,
             "matches": self.matches,
             "scores": self.scores,
             **dict(zip(("image_size0", "image_size1"), sizes, strict=True)),  # (2,) width height, px
-            "stop": np.array(self.stop),
+            **{name: np.array(value) for name, value in self.numbers.items()},
         }
 
     def record(self) -> dict[str, Any]:
         """`arrays` as lists and numbers, for JSON."""
         return {name: array.tolist() for name, array in self.arrays().items()}
+
+
+def _size_of(image: Tensor | NDArray[np.uint8]) -> tuple[int, int]:
+    """Width and height, px."""
+    import numpy as np
+
+    h, w = image.shape[:2] if isinstance(image, np.ndarray) else image.shape[-2:]
+    return int(w), int(h)
 
 
 def _npz(pair: MatchedPair, _: str) -> bytes:

@@ -18,12 +18,16 @@ __all__ = [
     "edge",
     "integer",
     "known",
+    "scales",
     "share",
     "share_or_off",
+    "step",
+    "tile",
 ]
 
 LARGEST_EDGE = 20_000  # px; memory grows with its square
 MOST_KEYPOINTS = 1_000_000
+SMALLEST_TILE = 512  # px, as in lightglue.extractors.views, which loads torch; tests hold both equal
 
 
 def known(value: str, names: Iterable[str]) -> str:
@@ -60,6 +64,33 @@ def edge(value: object) -> int:
     if number or value == "none":
         return number
     raise typer.BadParameter(f"'{value}' is neither a number of px from 1 to {LARGEST_EDGE} nor 'none'.")
+
+
+def tile(value: object) -> int:
+    """The px of `--tile`."""
+    number = integer(value, LARGEST_EDGE)
+    if number >= SMALLEST_TILE:
+        return number
+    raise typer.BadParameter(f"'{value}' is not a number of px from {SMALLEST_TILE} to {LARGEST_EDGE}.")
+
+
+def scales(value: object) -> tuple[float, ...]:
+    """The sizes of `--scales`, such as `1,0.5`."""
+    try:
+        numbers = tuple(float(part) for part in str(value).split(","))
+    except ValueError:
+        numbers = ()
+    if numbers and all(0 < number <= 8 for number in numbers) and len(set(numbers)) == len(numbers):
+        return numbers
+    raise typer.BadParameter(f"'{value}' is not a list of different numbers above 0 and at most 8, such as 1,0.5.")
+
+
+def step(value: object) -> int:
+    """The degrees of `--rotation-step`."""
+    number = integer(value, 180)
+    if number and 360 % number == 0:
+        return number
+    raise typer.BadParameter(f"'{value}' is not a number of degrees that 360 is a multiple of, such as 90 or 45.")
 
 
 def share(value: object) -> float:

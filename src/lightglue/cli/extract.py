@@ -1,0 +1,137 @@
+"""`lightglue extract`: the features of image files, one file an image."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any
+
+import typer
+
+from lightglue.cli.models import (
+    CommercialOnly,
+    Device,
+    FeatureType,
+    MaxKeypoints,
+    Models,
+    ReducedPrecision,
+    Resize,
+    Scales,
+    Tile,
+    extract_options,
+    memory_named,
+)
+from lightglue.cli.outputs import write_files
+from lightglue.command_defaults import MAX_KEYPOINTS, RESIZE
+from lightglue.errors import ImageError, InputError, LightGlueError
+
+__all__ = ["extract"]
+
+
+def extract(
+    context: typer.Context,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", show_default=False, help="The image files.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="DIR", show_default=False, help="Where to write; made if missing.")
+    ],
+    features: FeatureType = "aliked",
+    max_keypoints: MaxKeypoints = MAX_KEYPOINTS,
+    resize: Resize = RESIZE,
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE|DIR",
+            help="An image: no keypoints where it is black. Or a folder with one for each: a.jpg.png for a.jpg.",
+        ),
+    ] = None,
+    tile: Tile = None,
+    scales: Scales = None,
+    device: Device = "auto",
+    mp: ReducedPrecision = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line instead of text.")] = False,
+    commercial_only: CommercialOnly = False,
+) -> None:
+    """Extract the features of photographs, each into DIR/NAME.npz.
+
+    A photograph that cannot be read is told on stderr, the others are done;
+    the exit code is then 1.
+    """
+    places = _places(images, output)
+    if mask is not None and not mask.exists():
+        raise typer.BadParameter(f"there is no {mask}; check the path.", param_hint="--mask")
+    failed = 0
+    with memory_named():
+        extractor = Models(features, max_keypoints, device, mp, commercial_only).load_extractor()
+        options = extract_options(context)
+        for image, place in places.items():
+            try:
+                told = _extract(extractor, features, image, place, _mask_of(image, mask), options)
+            except (ImageError, InputError) as error:
+                print("error:", " ".join(str(error).split()), file=sys.stderr)
+                failed += 1
+                continue
+            typer.echo(json.dumps(told) if as_json else _line(told))
+    if failed:
+        raise LightGlueError(f"{failed} of {len(places)} images gave no features, see above.")
+
+
+def _places(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
+    """Which file each image's features go to; an error where two would go to one, before any work."""
+    places: dict[Path, Path] = {}
+    taken: dict[str, Path] = {}
+    for image in images:
+        if image.resolve() in {other.resolve() for other in places}:
+            continue  # named twice
+        name = f"{image.name}.npz"
+        if (other := taken.setdefault(name, image)) != image:
+            message = f"{other} and {image} would both become {name}; extract them into different folders."
+            raise typer.BadParameter(message, param_hint="IMAGES")
+        places[image] = folder / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        message = f"{folder} cannot be made a folder ({error.strerror}); name another."
+        raise typer.BadParameter(message, param_hint="--output") from error
+    return places
+
+
+def _mask_of(image: Path, mask: Path | None) -> Path | None:
+    """The mask of an image: the file itself, or the one in the folder, where there is one, as COLMAP names it."""
+    if mask is None or not mask.is_dir():
+        return mask
+    own = mask / f"{image.name}.png"
+    return own if own.exists() else None
+
+
+def _extract(
+    extractor: Any, features: str, image: Path, place: Path, mask: Path | None, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Extract and write; what is told of it."""
+    import numpy as np
+
+    from lightglue.containers import batch_to_device, rbd
+    from lightglue.images import load_image
+
+    begin = perf_counter()
+    pixels = image if "tile" in options else load_image(image)
+    found = rbd(batch_to_device(extractor.extract(pixels, mask=mask, **options)))
+    buffer = io.BytesIO()
+    np.savez(buffer, features=np.array(features), **{name: value.numpy() for name, value in found.items()})
+    write_files({place: buffer.getvalue()})
+    return {
+        "image": str(image),
+        "output": str(place),
+        "image_size": [int(edge) for edge in found["image_size"]],
+        "num_keypoints": len(found["keypoints"]),
+        "seconds": perf_counter() - begin,
+    }
+
+
+def _line(told: Mapping[str, Any]) -> str:
+    width, height = told["image_size"]
+    size = f"{width} x {height}"
+    return f"{told['image']}: {told['num_keypoints']} keypoints, {size}, {told['seconds']:.2f} s -> {told['output']}"
