@@ -122,7 +122,8 @@ def coarsest_level(folded: FoldedAliked, read: Callable[[slice, slice], Tensor],
     """The coarsest level (h, w, d) of an image of `size`, height and width in px, that is too large for memory.
 
     The level's deformable convolutions look hundreds of px far, farther than tiles overlap. What they look at has only
-    a 1024th of the pixels and fits into memory; the layers before it see no farther than `MARGIN` and are done in parts.
+    a 1024th of the pixels and fits into memory; the layers before it see hardly farther than `MARGIN` and are done in
+    parts.
 
     Args:
         read: the image (3, h, w) of given rows and columns.

@@ -39,7 +39,7 @@ from lightglue.types import Features
 __all__ = ["DISK", "DiskConfig"]
 
 # Of an image in tiles, the px that the normalisations are measured on, and the side of the crops they come in.
-SAMPLE, CROP = 4 * 1024**2, 256
+SAMPLE, CROP = 4 * 1024**2, 128
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightglue.errors import InputError
 from lightglue.extractors.masks import on_mask, read_mask, read_masks
-from lightglue.extractors.views import Part, Tile, check_scales, check_tile, merge_views, tiles_of
+from lightglue.extractors.views import Part, Tile, best_of, check_scales, check_tile, merge_views, tiles_of
 from lightglue.images import numpy_image_to_torch, read_image, resize_image
 from lightglue.resampling import target_size
 from lightglue.timing import span
@@ -60,21 +60,23 @@ def _extract_one(
     factors: Sequence[float],
     options: dict[str, Any],
 ) -> Features:
-    views = []
+    limit = getattr(extractor.conf, "max_num_keypoints", None)
+    limit = limit if limit is not None and limit > 0 else None
+    views: list[Features] = []
     for factor in factors:
         sized, scales = _resized(extractor, image, factor, options)
         whole = Whole(extractor, sized)
         tiles = tiles_of(*whole.size, tile)
         prepared = extractor.prepare_tiles(whole.read, whole.size) if len(tiles) > 1 else None
+        will_merge = len(tiles) * len(factors) > 1
         for one in tiles:
-            part = Part(one.x.start, one.y.start, *reversed(whole.size), prepared) if len(tiles) > 1 else None
-            will_merge = len(tiles) * len(factors) > 1
+            part = one.part_of(*whole.size, prepared) if len(tiles) > 1 else None
             features = _extract_tile(extractor, whole, one, scales, mask, part, will_merge)
             if "scales" in features:
                 features["scales"] /= factor  # px of the image at scale 1
             views.append(features)
-    limit = getattr(extractor.conf, "max_num_keypoints", None)
-    limit = limit if limit is not None and limit > 0 else None
+            if limit is not None:  # a point lies in at most four tiles of each size: those left over are not needed
+                views = best_of(views, 4 * len(factors) * limit)
     merged = views[0] if len(views) == 1 else merge_views(views, limit, extractor.same_point)
     h, w = _size_of(image)
     merged["image_size"] = merged["keypoints"].new_tensor([w, h])

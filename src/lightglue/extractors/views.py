@@ -7,7 +7,7 @@ tile may lie beyond it in the other; what both find is kept once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,7 +19,17 @@ from torch import Tensor
 from lightglue.errors import InputError
 from lightglue.types import Features
 
-__all__ = ["SMALLEST_TILE", "Part", "Tile", "check_scales", "check_tile", "merge_views", "sample_of", "tiles_of"]
+__all__ = [
+    "SMALLEST_TILE",
+    "Part",
+    "Tile",
+    "best_of",
+    "check_scales",
+    "check_tile",
+    "merge_views",
+    "sample_of",
+    "tiles_of",
+]
 
 OVERLAP = 128  # px that neighbours share
 BEYOND = 8  # px that a tile answers for beyond the middle of what it shares
@@ -55,6 +65,10 @@ class Tile:
 
     x: Span
     y: Span
+
+    def part_of(self, height: int, width: int, prepared: Any) -> Part:
+        """It as a `Part` of the image of this size."""
+        return Part(self.x.start, self.y.start, width, height, prepared)
 
     def owns(self, keypoints: Tensor) -> Tensor:
         """Which of `keypoints` (N, 2), in px of the tile, it answers for: (N,) bool."""
@@ -99,9 +113,7 @@ def _spans(length: int, tile: int | None) -> list[Span]:
     return [Span(*values) for values in zip(starts, stops, firsts, lasts, strict=True)]
 
 
-def sample_of(
-    read: Callable[[slice, slice], Tensor], size: tuple[int, int], pixels: int, crop: int
-) -> Tensor:
+def sample_of(read: Callable[[slice, slice], Tensor], size: tuple[int, int], pixels: int, crop: int) -> Tensor:
     """An image (1, C, h, w) of about `pixels` px that is like another of `size`, height and width.
 
     It is the other one where that is no larger, else a mosaic of crops with sides of `crop` px from all over it.
@@ -124,21 +136,37 @@ def merge_views(views: Sequence[Features], limit: int | None, radius: float) -> 
     """The features of one image from those of its views, best first; ties go by position, from above.
 
     Args:
-        views: without batch dimension, keypoints in px of the image. The best have the greatest `strength`, which does
-            not stay, or score; where there is neither, as from COLMAP, the largest scale.
+        views: without batch dimension, keypoints in px of the image; `strength` does not stay.
         limit: the greatest number of keypoints; None for no limit.
         radius: of two keypoints of different views that are this close, px, only the better one stays.
     """
     joined = {key: torch.cat([cast(Any, view)[key] for view in views]) for key in views[0]}
     origin = np.repeat(np.arange(len(views)), [len(view["keypoints"]) for view in views])
     points = joined["keypoints"].cpu().numpy()
-    by = next(key for key in ("strength", "keypoint_scores", "scales") if key in joined)
-    strength = joined[by].cpu().numpy()
+    strength = _strength(joined).cpu().numpy()
     joined.pop("strength", None)
     order = np.lexsort((points[:, 0], points[:, 1], -strength))
     repeated = _repeated(points[order], origin[order], radius)
     chosen = torch.from_numpy(order[~repeated][:limit]).to(joined["keypoints"].device)
     return cast(Features, {key: values[chosen] for key, values in joined.items()})
+
+
+def best_of(views: Sequence[Features], count: int) -> list[Features]:
+    """`views` without what is not among the `count` best of all of them; of those that tie there, all stay."""
+    everyone = torch.cat([_strength(view) for view in views])
+    if len(everyone) <= count:
+        return list(views)
+    least = everyone.topk(count).values[-1]
+    kept = [_strength(view) >= least for view in views]
+    return [
+        cast(Features, {key: cast(Tensor, values)[chosen] for key, values in view.items()})
+        for view, chosen in zip(views, kept, strict=True)
+    ]
+
+
+def _strength(features: Mapping[str, Any]) -> Tensor:
+    """By what keypoints are better than others: `strength` or scores; from COLMAP, which gives neither, scales."""
+    return cast(Tensor, next(features[key] for key in ("strength", "keypoint_scores", "scales") if key in features))
 
 
 def _repeated(points: NDArray[np.float32], origin: NDArray[np.int64], radius: float) -> NDArray[np.bool_]:
