@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 DEFAULT_MAX_PIXELS = 500_000_000  # admits 20,000 x 20,000
+_ROWS = 256  # of an image that are turned to RGB at once
 _OPENCV_MAX_PIXELS = 2**30  # its own limit, unless OPENCV_IO_MAX_IMAGE_PIXELS is set before it starts
 
 ImagePath: TypeAlias = str | os.PathLike[str]
@@ -199,11 +200,20 @@ def _decode(path: ImagePath, grayscale: bool, depth_flag: int, max_pixels: int |
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except (cv2.error, MemoryError) as error:
         raise ImageError(_undecodable(path, kind, size)) from error
+    del data
     if image is None or image.size == 0:
         raise ImageError(_undecodable(path, kind, size))
     if image.dtype not in (np.uint8, np.uint16):
         raise ImageError(f"{path}: this {kind} holds {image.dtype} samples; convert it to 8 or 16 bits a channel.")
-    return image if grayscale else cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
+    return image if grayscale else _turn_to_rgb(image)
+
+
+def _turn_to_rgb(image: NDArray[Any]) -> NDArray[Any]:
+    """OpenCV's order of channels into RGB, in place: a copy of a large image would double the memory."""
+    for start in range(0, len(image), _ROWS):
+        rows = image[start : start + _ROWS]
+        rows[:] = cv2.cvtColor(rows, cv2.COLOR_BGR2RGB)
+    return image
 
 
 def _is_positive(value: Any) -> bool:
@@ -233,7 +243,8 @@ def _read_bytes(path: ImagePath) -> tuple[bytes, str]:
             with open(path, "rb") as file:
                 head = file.read(64)
                 kind = format_of(head)
-                data = head + file.read() if kind else b""
+                file.seek(0)
+                data = file.read() if kind else b""
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageNotFoundError(f"There is no image at {path}; check the path.") from error
     except PermissionError as error:

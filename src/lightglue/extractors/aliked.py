@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from lightglue.errors import InputError
-from lightglue.extractors.aliked_fast import encode, score_map
-from lightglue.extractors.aliked_folding import fold, is_foldable
+from lightglue.extractors.aliked_fast import coarsest_level, encode, score_map
+from lightglue.extractors.aliked_folding import FoldedAliked, fold, is_foldable
 from lightglue.extractors.aliked_network import ARCHITECTURES, AlikedNetwork
 from lightglue.extractors.aliked_sparse import describe
 from lightglue.extractors.base import (
@@ -34,6 +34,7 @@ from lightglue.extractors.derived import Derived
 from lightglue.extractors.detection import clear_border, nms_maxima, refine, sample_bilinear, strongest, xy_of
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.state_dicts import publish_keys
+from lightglue.extractors.views import Part
 from lightglue.precision import product_dtype
 from lightglue.types import Features
 
@@ -125,17 +126,20 @@ class ALIKED(Extractor):
         image, image_size = self.images_in(data)
         sizes = [None] * len(image) if image_size is None else torch.split(image_size, 1)
         features: list[Features] = []
-        is_part = bool(data.get("is_part"))
-        read = self._read(image)
+        part = data.get("part")
+        read = self._read(image, part)
         for size, allowed in zip(sizes, self.allowed_in(data, len(image)), strict=True):
             scores_of, describe_at = next(read)
             scores = scores_of().float()
             radius = min(options.nms_radius, max(scores.shape))  # a larger window holds no more
-            indices = _detect(scores.detach(), size, replace(options, nms_radius=radius), allowed, is_part)
+            indices = _detect(scores.detach(), size, replace(options, nms_radius=radius), allowed, part is not None)
             keypoints = refine(scores, xy_of(indices, scores.shape[-1]), radius)
             keypoint_scores = sample_bilinear(scores[None], keypoints)[:, 0]
             descriptors = describe_at(keypoints)
-            features.append({"keypoints": keypoints, "keypoint_scores": keypoint_scores, "descriptors": descriptors})
+            found: Any = {"keypoints": keypoints, "keypoint_scores": keypoint_scores, "descriptors": descriptors}
+            if data.get("will_merge"):  # the best are those that score best before their positions are refined
+                found["strength"] = scores.detach().flatten()[indices]
+            features.append(found)
             del scores_of, describe_at  # with this image's maps, before those of the next are made
         return stack_features(features)
 
@@ -144,20 +148,32 @@ class ALIKED(Extractor):
         read = self._read(image.expand(-1, 3, -1, -1))
         return torch.stack([describe_at(xy) for (_, describe_at), xy in zip(read, keypoints, strict=True)])
 
-    def _read(self, image: Tensor) -> Iterator[tuple[Callable[[], Tensor], Callable[[Tensor], Tensor]]]:
+    def prepare_tiles(self, read: Callable[[slice, slice], Tensor], size: tuple[int, int]) -> Tensor | None:
+        """The coarsest level of the feature pyramid (h, w, d), in which each position depends on far ones."""
+        if not is_foldable(self.network):
+            return None
+        return coarsest_level(self._folded_network(), lambda *window: read(*window)[0].expand(3, -1, -1), size)
+
+    def _read(
+        self, image: Tensor, part: Part | None = None
+    ) -> Iterator[tuple[Callable[[], Tensor], Callable[[Tensor], Tensor]]]:
         """For each image of (B, 3, H, W) the functions that give its scores (H, W) and the descriptors (N, D) at
-        keypoints (N, 2)."""
+        keypoints (N, 2). `part` is heeded by the folded layers only."""
         if self._wants_gradients(image) or not is_foldable(self.network):
             features, scores = self.network(image)
             for one, score in zip(features, scores[:, 0], strict=True):
                 yield partial(Tensor.clone, score), partial(self.network.describe, one)
             return
-        # Option `mp` has an effect without gradients only.
-        folded = self._folded.of(self.network, self._tensors, product_dtype(image.device, self.options().mp))
+        folded = self._folded_network()
         for one in image:
-            encoded = encode(folded, one)
+            encoded = encode(folded, one, part)
             yield partial(score_map, folded, encoded), partial(describe, folded, encoded)
             del encoded
+
+    def _folded_network(self) -> FoldedAliked:
+        """The network for inference; option `mp` has an effect on it only."""
+        dtype = product_dtype(self.reference.device, self.options().mp)
+        return self._folded.of(self.network, self._tensors, dtype)
 
     def _wants_gradients(self, image: Tensor) -> bool:
         tensors = (attrgetter(name)(self.network) for name in self._tensors)

@@ -9,8 +9,9 @@ Maps are (H, W, C) here, so that a 1x1 convolution is a matrix product and rows 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +21,12 @@ from lightglue.extractors.aliked_folding import SCORE_COLUMNS, FoldedAliked, Fol
 from lightglue.extractors.aliked_network import STRIDE
 from lightglue.extractors.bilinear import Axis, axis, corners, mix_rows
 from lightglue.extractors.buffers import keep_freed_memory, large_empty
+from lightglue.extractors.views import Part
 
-__all__ = ["Encoded", "add_product", "encode", "product", "score_map"]
+__all__ = ["Encoded", "add_product", "coarsest_level", "encode", "product", "score_map"]
 
+SIDES = (2, 8, 32)  # of a pixel of each coarse level, px
+PART, MARGIN = 28, 3  # cells of the coarsest level that `coarsest_level` works out at once, and sees around these
 FEWER = 4  # times as few pixels as in a strip are worked on where the channels are the most
 DEFORMED = 4096  # pixels that a thread works on at once in a deformable convolution
 # Pixels of a map that a thread works on at once: 2 MiB of 16 channels, a few of which a cache holds. On a GPU, more at
@@ -52,29 +56,100 @@ class Encoded:
 
 
 def _level_sizes(height: int, width: int) -> list[tuple[int, int]]:
-    return [(height // side, width // side) for side in (2, 8, 32)]
+    return [(height // side, width // side) for side in SIDES]
 
 
-def encode(folded: FoldedAliked, image: Tensor) -> Encoded:
-    """The feature pyramid of an image (3, H, W) in [0, 1]; sides are padded to multiples of 32."""
-    keep_freed_memory(image)
+class Edge(NamedTuple):
+    """An edge of an image or of a part of one, px, and the padding that puts it on the grid of the whole image."""
+
+    before: int
+    after: int
+    length: int  # padded
+    start: int  # of the padded edge in that of the whole image
+    whole: int  # the latter's length
+
+    def axes(self, like: Tensor) -> tuple[Axis, ...]:
+        """From the padded edge to that of each coarse level, enlarged as the whole image's levels are."""
+        return tuple(axis(self.length, side, like, self.start, self.whole) for side in SIDES)
+
+    @property
+    def cells(self) -> slice:
+        """The edge in the coarsest level of the whole image."""
+        return slice(self.start // STRIDE, (self.start + self.length) // STRIDE)
+
+
+def _edge(length: int, start: int, whole: int) -> Edge:
+    """The `Edge` of `length` px from `start` on of `whole` px, which is padded to a multiple of 32, centred."""
+    missing = -whole % STRIDE
+    begin = start + missing // 2
+    before = begin % STRIDE
+    after = -(length + before) % STRIDE
+    return Edge(before, after, before + length + after, begin - before, whole + missing)
+
+
+def _on_grid(image: Tensor, part: Part | None) -> tuple[Tensor, Edge, Edge]:
+    """An image (3, H, W), or a part of one, as (1, 3, H', W') with its edges continued; its vertical and its horizontal
+    edge."""
     h, w = image.shape[-2:]
-    top, left = (-h % STRIDE) // 2, (-w % STRIDE) // 2
-    margins = (left, -w % STRIDE - left, top, -h % STRIDE - top)
-    padded = F.pad(image[None], margins, mode="replicate") if any(margins) else image[None]
+    down = _edge(h, part.y, part.height) if part else _edge(h, 0, h)
+    across = _edge(w, part.x, part.width) if part else _edge(w, 0, w)
+    margins = (across.before, across.after, down.before, down.after)
+    return F.pad(image[None], margins, mode="replicate") if any(margins) else image[None], down, across
+
+
+def encode(folded: FoldedAliked, image: Tensor, part: Part | None = None) -> Encoded:
+    """The feature pyramid of an image (3, H, W) in [0, 1]; sides are padded to multiples of 32.
+
+    Where the image is a `part` of a whole, its coarsest level is the whole's, `part.prepared` by `coarsest_level`.
+    """
+    keep_freed_memory(image)
+    padded, down, across = _on_grid(image, part)
     fine, half = _full_resolution(folded, padded)
-    height, width = padded.shape[-2:]
-    sizes = _level_sizes(height, width)
+    sizes = _level_sizes(down.length, across.length)
     coarse = large_empty(fine, sum(rows * columns for rows, columns in sizes), len(folded.levels[0][1]))
     level2, level3, level4 = _levels(coarse, sizes)
-    eighth = _half_resolution(folded, half, level2)
-    x3 = _deformable_block(folded.blocks[2], eighth)
-    x4 = _deformable_block(folded.blocks[3], _pool(x3, 4))
+    x3 = _deformable_block(folded.blocks[2], _half_resolution(folded, half, level2))
     activate(_linear(x3, *folded.levels[2]), out=level3)
-    activate(_linear(x4, *folded.levels[3]), out=level4)
-    rows = tuple(axis(height, size[0], fine) for size in sizes)
-    columns = tuple(axis(width, size[1], fine) for size in sizes)
-    return Encoded(fine, coarse, rows, columns, left, top, (h, w))
+    if part is None:
+        activate(_linear(_deformable_block(folded.blocks[3], _pool(x3, 4)), *folded.levels[3]), out=level4)
+    else:
+        level4.copy_(part.prepared[down.cells, across.cells])
+    size = (image.shape[1], image.shape[2])
+    return Encoded(fine, coarse, down.axes(fine), across.axes(fine), across.before, down.before, size)
+
+
+def coarsest_level(folded: FoldedAliked, read: Callable[[slice, slice], Tensor], size: tuple[int, int]) -> Tensor:
+    """The coarsest level (h, w, d) of an image of `size`, height and width in px, that is too large for memory.
+
+    The level's deformable convolutions look hundreds of px far, farther than tiles overlap. What they look at has only
+    a 1024th of the pixels and fits into memory; the layers before it see hardly farther than `MARGIN` and are done in
+    parts.
+
+    Args:
+        read: the image (3, h, w) of given rows and columns.
+    """
+    height, width = size
+    (_, _, h, _, _), (_, _, w, _, _) = down, across = _edge(height, 0, height), _edge(width, 0, width)
+    corners = [(top, left) for top in range(0, h // STRIDE, PART) for left in range(0, w // STRIDE, PART)]
+    pooled: Tensor | None = None
+    for top, left in corners:
+        rows, columns = _with_margin(top, down), _with_margin(left, across)
+        part = Part(columns.start, rows.start, width, height)
+        padded, y, x = _on_grid(read(rows, columns), part)
+        _, half = _full_resolution(folded, padded)
+        found = _pool(_deformable_block(folded.blocks[2], _half_resolution(folded, half)), 4)
+        pooled = found.new_empty(h // STRIDE, w // STRIDE, found.shape[2]) if pooled is None else pooled
+        target = pooled[top : top + PART, left : left + PART]
+        top, left = top - y.cells.start, left - x.cells.start
+        target.copy_(found[top : top + len(target), left : left + target.shape[1]])
+    assert pooled is not None
+    return activate(_linear(_deformable_block(folded.blocks[3], pooled), *folded.levels[3]))
+
+
+def _with_margin(first: int, edge: Edge) -> slice:
+    """The px of an image's `edge` in `PART` cells of the coarsest level from `first` on, and `MARGIN` around these."""
+    start, stop = STRIDE * (first - MARGIN) - edge.before, STRIDE * (first + PART + MARGIN) - edge.before
+    return slice(max(start, 0), min(stop, edge.length - edge.before - edge.after))
 
 
 def _levels(coarse: Tensor, sizes: Sequence[tuple[int, int]]) -> list[Tensor]:
@@ -159,9 +234,9 @@ def _full_resolution(folded: FoldedAliked, image: Tensor) -> tuple[Tensor, Tenso
     return fine, half
 
 
-def _half_resolution(folded: FoldedAliked, half: Tensor, level: Tensor) -> Tensor:
+def _half_resolution(folded: FoldedAliked, half: Tensor, level: Tensor | None = None) -> Tensor:
     """The mean (h / 4, w / 4, c2) of 4x4 features at half resolution, of pooled features (h, w, c1); the level that
-    comes of the features goes into `level` (h, w, d)."""
+    comes of the features goes into `level` (h, w, d) where there is one."""
     block, height = folded.blocks[1], half.shape[0]
     eighth = half.new_empty(height // 4, half.shape[1] // 4, len(block.conv2.bias))
     step = _strip_rows(half, half.shape[1], 4)
@@ -171,7 +246,8 @@ def _half_resolution(folded: FoldedAliked, half: Tensor, level: Tensor) -> Tenso
         rows = _blank(activate(_conv(rows, block.conv1)), start - 1, height)
         rows = activate(_add_beside(_conv(rows, block.conv2), half[start:stop], block))
         eighth[start // 4 : stop // 4] = _pool(rows, 4)
-        activate(_linear(rows, *folded.levels[1]), out=level[start:stop])
+        if level is not None:
+            activate(_linear(rows, *folded.levels[1]), out=level[start:stop])
     return eighth
 
 
@@ -245,20 +321,20 @@ def _first_score_layer(folded: FoldedAliked, encoded: Encoded, start: int, stop:
         fine = activate(_linear(pixels, *folded.levels[0]))
         target.copy_(_linear(fine.view(len(fine), width // 2, -1), *folded.score_fine))
     flat = out.view(stop - start, -1)
-    for level, weight, places in zip(encoded.levels(), folded.score_levels, encoded.rows, strict=True):
+    levels = zip(encoded.levels(), folded.score_levels, encoded.rows, encoded.columns, strict=True)
+    for level, weight, places, columns in levels:
         low, high = places.low[start:stop], places.high[start:stop]
         first, last = int(low[0]), int(high[-1])
-        part = _score_part(level[first : last + 1], weight, width)
+        part = _score_part(level[first : last + 1], weight, columns)
         flat.addmm_(_enlarging(low - first, high - first, places.fraction[start:stop], len(part)), part.flatten(1))
     return out
 
 
-def _score_part(level: Tensor, weight: Tensor, width: int) -> Tensor:
+def _score_part(level: Tensor, weight: Tensor, columns: Axis) -> Tensor:
     """The score head's first layer on rows of a level (R, w, d), enlarged along the rows: (R, W', 8)."""
-    part = (level.reshape(-1, len(weight)) @ weight).view(1, *level.shape[:2], -1)
-    size = (len(level), width)
-    wide = F.interpolate(part.permute(0, 3, 1, 2), size=size, mode="bilinear", align_corners=True)
-    return wide.permute(0, 2, 3, 1).contiguous()[0]
+    part = (level.reshape(-1, len(weight)) @ weight).view(*level.shape[:2], -1)
+    low, high = part.index_select(1, columns.low), part.index_select(1, columns.high)
+    return low.lerp_(high, columns.fraction[:, None])
 
 
 def _enlarging(low: Tensor, high: Tensor, fraction: Tensor, n: int) -> Tensor:

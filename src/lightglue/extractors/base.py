@@ -196,6 +196,18 @@ class Extractor(nn.Module):
         """Descriptors (B, N, D), L2-normalised, at `keypoints` (B, N, 2), px of `image` (B, C, H, W)."""
         raise InputError(f"{type(self).__name__} cannot describe keypoints that it did not find itself.")
 
+    def prepare_tiles(self, read: Callable[[slice, slice], Tensor], size: tuple[int, int]) -> Any:
+        """What every tile of an image must know of the whole, such as statistics; None where there is nothing.
+
+        Called once before the tiles; `forward` finds the result as `data["part"].prepared`.
+
+        Args:
+            read: the window (1, C, h, w) of given rows and columns, as `forward` would get it. The whole image may be
+                too large for memory.
+            size: height and width of the image, px.
+        """
+        return None
+
     def resize_with_keypoints(self, keypoints: Any, img: Any, preprocess: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
         """The image (B, C, H, W) that `extract` would look at, and `keypoints` (B, N, 2) in px of it, checked."""
         image = self.check_image(img)

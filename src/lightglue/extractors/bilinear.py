@@ -20,10 +20,16 @@ class Axis:
     fraction: Tensor  # (N,) of the way from low to high
 
 
-def axis(n: int, coarse: int, like: Tensor) -> Axis:
-    """The `Axis` from `n` pixels to `coarse` ones, on the device and in the dtype of `like`."""
-    at = torch.arange(n, dtype=torch.float64, device="cpu") * ((coarse - 1) / max(n - 1, 1))
-    low = at.long().clamp_(max=coarse - 1)
+def axis(n: int, side: int, like: Tensor, start: int = 0, whole: int | None = None) -> Axis:
+    """The `Axis` from `n` pixels to the n / side of a map, on the device and in the dtype of `like`.
+
+    Where the pixels are those from `start` on of `whole` pixels, all multiples of `side`, the outermost pixels on each
+    other are those of the whole and its map. What lies beyond the part's own map is its outermost pixel.
+    """
+    coarse, whole = n // side, n if whole is None else whole
+    steps = torch.arange(start, start + n, dtype=torch.float64, device="cpu")
+    at = (steps * ((whole // side - 1) / max(whole - 1, 1)) - start // side).clamp_(0, coarse - 1)
+    low = at.long()
     fraction = (at - low).to(like)
     low = low.to(like.device)
     return Axis(low, (low + 1).clamp_(max=coarse - 1), fraction)

@@ -6,7 +6,7 @@ Options and their defaults are those of the published package (github.com/cvg/Li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from os import PathLike
@@ -29,13 +29,17 @@ from lightglue.extractors.base import (
 )
 from lightglue.extractors.derived import is_plain
 from lightglue.extractors.detection import clear_border, strict_maxima, strongest, xy_of
-from lightglue.extractors.disk_fast import describe, encode, heatmap
+from lightglue.extractors.disk_fast import Affine, Norms, describe, encode, heatmap
 from lightglue.extractors.disk_network import PLAIN_MODULES, STRIDE, DiskNetwork
 from lightglue.extractors.masks import Allowed
+from lightglue.extractors.views import sample_of
 from lightglue.precision import product_dtype
 from lightglue.types import Features
 
 __all__ = ["DISK", "DiskConfig"]
+
+# Of an image in tiles, the px that the normalisations are measured on, and the side of the crops they come in.
+SAMPLE, CROP = 4 * 1024**2, 128
 
 
 @dataclass(frozen=True)
@@ -115,15 +119,22 @@ class DISK(Extractor):
         image = F.pad(image, (0, -w % STRIDE, 0, -h % STRIDE))
         sizes = [None] * len(image) if image_size is None else [size[None] for size in image_size]
         each = zip(image, sizes, self.allowed_in(data, len(image)), strict=True)
-        return stack_features([self._features(*args, h, w, options) for args in each])
+        part = data.get("part")
+        norms = None if part is None else part.prepared
+        return stack_features([self._features(*args, h, w, options, norms) for args in each])
 
     def _features(
-        self, image: Tensor, image_size: Tensor | None, allowed: Allowed | None, h: int, w: int, options: DiskConfig
+        self,
+        image: Tensor,
+        image_size: Tensor | None,
+        allowed: Allowed | None,
+        h: int,
+        w: int,
+        options: DiskConfig,
+        norms: Sequence[Affine] | None,
     ) -> Features:
         """Features of an image (3, H, W) that was padded to multiples of 16 from `h` and `w`."""
-        if image.dtype in (torch.float16, torch.bfloat16):  # only the convolutions are in the model's dtype
-            image = image.float()
-        heat, describe_at = self._read(image, options)
+        heat, describe_at = self._read(_float(image), options, norms)
         heat = heat[:h, :w].float()
         pixels = xy_of(_detect(heat.detach(), image_size, options, allowed), w)
         descriptors = F.normalize(describe_at(pixels), dim=-1)
@@ -140,7 +151,7 @@ class DISK(Extractor):
         padded = F.pad(image.expand(-1, 3, -1, -1), (0, -w % STRIDE, 0, -h % STRIDE))
         found = []
         for one, xy in zip(padded, keypoints, strict=True):
-            _, at_pixels = self._read(one.float() if one.dtype in (torch.float16, torch.bfloat16) else one, options)
+            _, at_pixels = self._read(_float(one), options)
             xy = xy.clamp(min=0).minimum(xy.new_tensor([w - 1, h - 1]))
             low = xy.floor()
             (right, down), steps = (xy - low).unbind(-1), xy.new_tensor([[0, 0], [1, 0], [0, 1], [1, 1]])
@@ -149,13 +160,33 @@ class DISK(Extractor):
             found.append((at_pixels(corners.flatten(0, 1)).view(4, len(xy), -1) * weights[..., None]).sum(0))
         return F.normalize(torch.stack(found), dim=-1)
 
-    def _read(self, image: Tensor, options: DiskConfig) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-        """The heatmap (H, W) of an image (3, H, W), and what gives the descriptors (N, D) at pixels (N, 2)."""
+    def prepare_tiles(self, read: Callable[[slice, slice], Tensor], size: tuple[int, int]) -> list[Affine] | None:
+        """The instance normalisations: a tile's own would raise its scores by how dull it is beside the others."""
+        if not is_plain(self.model, PLAIN_MODULES):
+            return None
+        image = sample_of(read, size, SAMPLE, CROP)[0].expand(3, -1, -1)
+        image = F.pad(image, (0, -image.shape[2] % STRIDE, 0, -image.shape[1] % STRIDE))
+        norms = Norms()
+        encode(self.model, _float(image), product_dtype(image.device, self.options().mp), norms)
+        return norms.taken
+
+    def _read(
+        self, image: Tensor, options: DiskConfig, norms: Sequence[Affine] | None = None
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+        """The heatmap (H, W) of an image (3, H, W), and what gives the descriptors (N, D) at pixels (N, 2).
+
+        `norms` are those to normalise with instead of the image's own; a network with hooks does not heed them.
+        """
         if is_plain(self.model, PLAIN_MODULES):
-            encoded = encode(self.model, image, product_dtype(image.device, options.mp))
+            encoded = encode(self.model, image, product_dtype(image.device, options.mp), Norms(norms))
             return heatmap(self.model, encoded), partial(describe, self.model, encoded)
         heat, dense = self.model(image[None].to(self.reference))  # with the user's hooks and modules
         return heat[0, 0], lambda pixels: dense[0, :, pixels[:, 1], pixels[:, 0]].T
+
+
+def _float(image: Tensor) -> Tensor:
+    """`image` in the dtype for all but the convolutions, which are in the model's."""
+    return image.float() if image.dtype in (torch.float16, torch.bfloat16) else image
 
 
 def _detect(heat: Tensor, image_size: Tensor | None, options: DiskConfig, allowed: Allowed | None) -> Tensor:

@@ -19,7 +19,7 @@ indices are those of half resolution. Nothing is kept between calls, so paramete
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 
 from lightglue.extractors.disk_network import EPSILON, KERNEL, REACH, ConvBlock, DiskNetwork, UpBlock
 
-__all__ = ["Encoded", "describe", "encode", "heatmap"]
+__all__ = ["Affine", "Encoded", "Norms", "describe", "encode", "heatmap"]
 
 CONVOLVED = 16384  # pixels for each core of a strip that goes through a convolution
 PASSED = 4096  # and of one that only element-wise steps and small products pass over
@@ -48,6 +48,20 @@ class Affine(NamedTuple):
         return torch.addcmul(self.shift, x, self.scale)
 
 
+class Norms:
+    """The network's normalisations in the order in which they come: of the maps at hand, or given."""
+
+    def __init__(self, given: Sequence[Affine] | None = None) -> None:
+        self.taken: list[Affine] = []
+        self._given = None if given is None else iter(given)
+
+    def take(self, measure: Callable[[Tensor], tuple[Tensor, Tensor]], x: Tensor) -> Affine:
+        """The next one; `measure` gives the mean and the variance of `x`."""
+        norm = _affine(*measure(x)) if self._given is None else next(self._given)
+        self.taken.append(norm)
+        return norm
+
+
 class Encoded(NamedTuple):
     """What the last block joins, for one image."""
 
@@ -57,22 +71,25 @@ class Encoded(NamedTuple):
     norm_beside: Affine
 
 
-def encode(network: DiskNetwork, image: Tensor, dtype: torch.dtype | None = None) -> Encoded:
+def encode(
+    network: DiskNetwork, image: Tensor, dtype: torch.dtype | None = None, norms: Norms | None = None
+) -> Encoded:
     """All but the last block, for an image (3, H, W) in [0, 1] whose sides are multiples of 16.
 
     `dtype` is that of the convolutions between the first and the last; None for that of the parameters. All else is
-    in the dtype of the image.
+    in the dtype of the image. `norms` are those of this image unless they are given.
     """
-    x, norm_beside = _first(network, image)
+    norms = Norms() if norms is None else norms
+    x, norm_beside = _first(network, image, norms)
     maps: list[Tensor] = []
     for i, step in enumerate(list(network.unet.path_down)[1:]):
         if i:
             x = F.avg_pool2d(_channels_first(maps[-1]), 2)[0].permute(1, 2, 0)
-        maps.append(_down(cast(ConvBlock, cast(nn.Sequential, step)[1]), x, dtype))
+        maps.append(_down(cast(ConvBlock, cast(nn.Sequential, step)[1]), x, dtype, norms))
     x = maps.pop()
     for block in _up_blocks(network)[:-1]:
-        x = _up(block, x, maps.pop(), dtype)
-    return Encoded(image, x, _affine(*_enlarged_statistics(x)), norm_beside)
+        x = _up(block, x, maps.pop(), dtype, norms)
+    return Encoded(image, x, norms.take(_enlarged_statistics, x), norm_beside)
 
 
 def heatmap(network: DiskNetwork, encoded: Encoded) -> Tensor:
@@ -121,7 +138,7 @@ def _weights(block: ConvBlock, outputs: slice, dtype: torch.dtype) -> tuple[Tens
     return weight.to(dtype), bias.to(dtype)
 
 
-def _first(network: DiskNetwork, image: Tensor) -> tuple[Tensor, Affine]:
+def _first(network: DiskNetwork, image: Tensor, norms: Norms) -> tuple[Tensor, Affine]:
     """The first block's map, halved (H / 2, W / 2, C), and its normalisation."""
     weight = _first_weight(network, image.dtype)
     pooled = image.new_empty(image.shape[1] // 2, image.shape[2] // 2, len(weight) // 4)
@@ -130,7 +147,7 @@ def _first(network: DiskNetwork, image: Tensor) -> tuple[Tensor, Affine]:
         phases = _first_rows(image, weight, start, stop)
         pooled[start:stop] = phases.mean(dim=2)
         parts.append(_moments(phases.flatten(0, 2)))
-    return pooled, _affine(*_merge(parts))
+    return pooled, norms.take(lambda _: _merge(parts), pooled)
 
 
 def _first_weight(network: DiskNetwork, dtype: torch.dtype) -> Tensor:
@@ -152,15 +169,15 @@ def _first_rows(image: Tensor, weight: Tensor, start: int, stop: int) -> Tensor:
     return phases.reshape(stop - start, image.shape[2] // 2, 4, -1)
 
 
-def _down(block: ConvBlock, x: Tensor, dtype: torch.dtype | None) -> Tensor:
+def _down(block: ConvBlock, x: Tensor, dtype: torch.dtype | None, norms: Norms) -> Tensor:
     """(H, W, C) to (H, W, O)."""
-    norm = _affine(*_statistics(x))
+    norm = norms.take(_statistics, x)
     return _convolve(block, x, lambda start, stop: (norm(x[start:stop]),), dtype)
 
 
-def _up(block: UpBlock, below: Tensor, beside: Tensor, dtype: torch.dtype | None) -> Tensor:
+def _up(block: UpBlock, below: Tensor, beside: Tensor, dtype: torch.dtype | None, norms: Norms) -> Tensor:
     """(H / 2, W / 2, C1) and (H, W, C2) to (H, W, O)."""
-    norm_below, norm_beside = _affine(*_enlarged_statistics(below)), _affine(*_statistics(beside))
+    norm_below, norm_beside = norms.take(_enlarged_statistics, below), norms.take(_statistics, beside)
 
     def rows(start: int, stop: int) -> tuple[Tensor, Tensor]:
         first, last = max(start // 2 - 1, 0), (stop + 1) // 2 + 1  # one more on each side for the interpolation

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightglue.errors import InputError
 from lightglue.extractors.masks import on_mask, read_mask, read_masks
-from lightglue.extractors.views import Tile, check_scales, check_tile, merge_views, tiles_of
+from lightglue.extractors.views import Part, Tile, best_of, check_scales, check_tile, merge_views, tiles_of
 from lightglue.images import numpy_image_to_torch, read_image, resize_image
 from lightglue.resampling import target_size
 from lightglue.timing import span
@@ -60,37 +60,55 @@ def _extract_one(
     factors: Sequence[float],
     options: dict[str, Any],
 ) -> Features:
-    views = []
+    limit = getattr(extractor.conf, "max_num_keypoints", None)
+    limit = limit if limit is not None and limit > 0 else None
+    views: list[Features] = []
     for factor in factors:
         sized, scales = _resized(extractor, image, factor, options)
-        tiles = tiles_of(*_size_of(sized), tile)
+        whole = Whole(extractor, sized)
+        tiles = tiles_of(*whole.size, tile)
+        prepared = extractor.prepare_tiles(whole.read, whole.size) if len(tiles) > 1 else None
+        will_merge = len(tiles) * len(factors) > 1
         for one in tiles:
-            features = _extract_tile(extractor, sized, one, scales, mask, is_part=len(tiles) > 1)
+            part = one.part_of(*whole.size, prepared) if len(tiles) > 1 else None
+            features = _extract_tile(extractor, whole, one, scales, mask, part, will_merge)
             if "scales" in features:
                 features["scales"] /= factor  # px of the image at scale 1
             views.append(features)
-    limit = getattr(extractor.conf, "max_num_keypoints", None)
-    limit = limit if limit is not None and limit > 0 else None
-    merged = views[0] if len(views) == 1 else merge_views(views, limit, extractor.same_point)
+            if limit is not None:  # a point lies in at most four tiles of each size: those left over are not needed
+                views = best_of(views, 4 * len(factors) * limit)
+    # The radius is px of the image at scale 1, keypoints are in px of the original.
+    radius = extractor.same_point * factors[-1] / float(scales.min())
+    merged = views[0] if len(views) == 1 else merge_views(views, limit, radius)
     h, w = _size_of(image)
     merged["image_size"] = merged["keypoints"].new_tensor([w, h])
     return merged
 
 
+class Whole:
+    """An image of which windows become tensors."""
+
+    def __init__(self, extractor: Extractor, image: Tensor | NDArray[Any]) -> None:
+        self._extractor, self._image, self.size = extractor, image, _size_of(image)
+
+    def read(self, rows: slice, columns: slice) -> Tensor:
+        """A window as (1, C, h, w), what the extractor's `forward` gets."""
+        if isinstance(self._image, Tensor):
+            return self._image[..., rows, columns]
+        return self._extractor.check_image(numpy_image_to_torch(self._image[rows, columns]))
+
+
 def _extract_tile(
     extractor: Extractor,
-    image: Tensor | NDArray[Any],
+    whole: Whole,
     tile: Tile,
-    scales: Tensor,  # (2,) of `image`, from px of the original
+    scales: Tensor,  # (2,) of the whole, from px of the original
     mask: Tensor | None,  # of the original
-    is_part: bool,
+    part: Part | None,
+    will_merge: bool,
 ) -> Features:
     """Features of a tile without batch dimension, keypoints in px of the original image."""
-    rows, columns = slice(tile.y.start, tile.y.stop), slice(tile.x.start, tile.x.stop)
-    if isinstance(image, Tensor):
-        window = image[..., rows, columns]
-    else:
-        window = extractor.check_image(numpy_image_to_torch(image[rows, columns]))
+    window = whole.read(slice(tile.y.start, tile.y.stop), slice(tile.x.start, tile.x.stop))
     scales = scales.to(window.device)
     corner = torch.tensor([tile.x.start, tile.y.start], device=window.device)
 
@@ -101,9 +119,10 @@ def _extract_tile(
         owned = tile.owns(keypoints)
         return owned if mask is None else owned & on_mask(mask, to_original(keypoints))
 
-    limited = is_part or mask is not None
+    limited = part is not None or mask is not None
     with span("extract", width=window.shape[-1], height=window.shape[-2]):
-        features = extractor.forward({"image": window, "allowed": [allowed if limited else None], "is_part": is_part})
+        data = {"image": window, "allowed": [allowed if limited else None], "part": part, "will_merge": will_merge}
+        features = extractor.forward(data)
     features["keypoints"] = features["keypoints"] + corner
     extractor.to_original(features, scales)
     return {key: value[0] for key, value in features.items()}  # type: ignore[return-value, index]

@@ -7,7 +7,7 @@ tile may lie beyond it in the other; what both find is kept once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,7 +19,17 @@ from torch import Tensor
 from lightglue.errors import InputError
 from lightglue.types import Features
 
-__all__ = ["SMALLEST_TILE", "Tile", "check_scales", "check_tile", "merge_views", "tiles_of"]
+__all__ = [
+    "SMALLEST_TILE",
+    "Part",
+    "Tile",
+    "best_of",
+    "check_scales",
+    "check_tile",
+    "merge_views",
+    "sample_of",
+    "tiles_of",
+]
 
 OVERLAP = 128  # px that neighbours share
 BEYOND = 8  # px that a tile answers for beyond the middle of what it shares
@@ -39,11 +49,26 @@ class Span:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Which part of a whole image a network is given, px, and what its extractor prepared for all parts."""
+
+    x: int  # where it begins
+    y: int
+    width: int  # of the whole
+    height: int
+    prepared: Any = None
+
+
+@dataclass(frozen=True)
 class Tile:
     """A window of an image."""
 
     x: Span
     y: Span
+
+    def part_of(self, height: int, width: int, prepared: Any) -> Part:
+        """It as a `Part` of the image of this size."""
+        return Part(self.x.start, self.y.start, width, height, prepared)
 
     def owns(self, keypoints: Tensor) -> Tensor:
         """Which of `keypoints` (N, 2), in px of the tile, it answers for: (N,) bool."""
@@ -88,45 +113,92 @@ def _spans(length: int, tile: int | None) -> list[Span]:
     return [Span(*values) for values in zip(starts, stops, firsts, lasts, strict=True)]
 
 
+def sample_of(read: Callable[[slice, slice], Tensor], size: tuple[int, int], pixels: int, crop: int) -> Tensor:
+    """An image (1, C, h, w) of about `pixels` px that is like another of `size`, height and width.
+
+    It is the other one where that is no larger, else a mosaic of crops with sides of `crop` px from all over it.
+
+    Args:
+        read: the windows of the other image, of given rows and columns.
+    """
+    height, width = size
+    if height * width <= pixels:
+        return read(slice(0, height), slice(0, width))
+    shrink = (pixels / (height * width)) ** 0.5
+    rows, columns = (
+        np.linspace(0, length - crop, max(round(length * shrink / crop), 1)).astype(int) for length in size
+    )
+    crops = [torch.cat([read(slice(y, y + crop), slice(x, x + crop)) for x in columns], dim=3) for y in rows]
+    return torch.cat(crops, dim=2)
+
+
 def merge_views(views: Sequence[Features], limit: int | None, radius: float) -> Features:
     """The features of one image from those of its views, best first; ties go by position, from above.
 
     Args:
-        views: without batch dimension, keypoints in px of the image. Where there are no scores, as from COLMAP, the
-            largest scales are the best.
+        views: without batch dimension, keypoints in px of the image; `strength` does not stay.
         limit: the greatest number of keypoints; None for no limit.
         radius: of two keypoints of different views that are this close, px, only the better one stays.
     """
     joined = {key: torch.cat([cast(Any, view)[key] for view in views]) for key in views[0]}
     origin = np.repeat(np.arange(len(views)), [len(view["keypoints"]) for view in views])
     points = joined["keypoints"].cpu().numpy()
-    strength = joined["keypoint_scores" if "keypoint_scores" in joined else "scales"].cpu().numpy()
+    strength = _strength(joined).cpu().numpy()
+    joined.pop("strength", None)
     order = np.lexsort((points[:, 0], points[:, 1], -strength))
     repeated = _repeated(points[order], origin[order], radius)
     chosen = torch.from_numpy(order[~repeated][:limit]).to(joined["keypoints"].device)
     return cast(Features, {key: values[chosen] for key, values in joined.items()})
 
 
+def best_of(views: Sequence[Features], count: int) -> list[Features]:
+    """`views` without what is not among the `count` best of all of them; of those that tie there, all stay."""
+    everyone = torch.cat([_strength(view) for view in views])
+    if len(everyone) <= count:
+        return list(views)
+    least = everyone.topk(count).values[-1]
+    kept = [_strength(view) >= least for view in views]
+    return [
+        cast(Features, {key: cast(Tensor, values)[chosen] for key, values in view.items()})
+        for view, chosen in zip(views, kept, strict=True)
+    ]
+
+
+def _strength(features: Mapping[str, Any]) -> Tensor:
+    """By what keypoints are better than others: `strength` or scores; from COLMAP, which gives neither, scales."""
+    return cast(Tensor, next(features[key] for key in ("strength", "keypoint_scores", "scales") if key in features))
+
+
 def _repeated(points: NDArray[np.float32], origin: NDArray[np.int64], radius: float) -> NDArray[np.bool_]:
-    """Which of `points` (N, 2), best first, have a better one of another view within `radius` px: (N,) bool.
+    """Which of `points` (N, 2), best first, have a better one of another view that stays within `radius` px: (N,) bool.
+
+    A better one that goes is no reason: where two views have two near points both, those of one view stay.
+    """
+    repeated = np.zeros(len(points), bool)
+    for better, worse in _pairs(points, origin, radius) if len(points) else ():
+        repeated[worse] |= not repeated[better]
+    return repeated
+
+
+def _pairs(points: NDArray[np.float32], origin: NDArray[np.int64], radius: float) -> NDArray[np.int64]:
+    """The pairs (P, 2) of a better and a worse one of `points` (N, 2), best first, that are of different views and
+    within `radius` px; in the order of the worse ones.
 
     Points are put into cells of the radius' size, so that partners lie in the same cell or one beside it.
     """
-    repeated = np.zeros(len(points), bool)
-    if not len(points):
-        return repeated
     cells = np.floor(points.astype(np.float64) / radius).astype(np.int64) + 2  # 1 and more, with a free rim
     row = cells[:, 0].max() + 2
     codes = cells[:, 1] * row + cells[:, 0]
     by_cell = np.argsort(codes, kind="stable")
     found = codes[by_cell]
-    rank = np.arange(len(points))
+    pairs = [np.empty((0, 2), np.int64)]
     for step in (down * row + right for down in (-1, 0, 1) for right in (-1, 0, 1)):
         first, last = (np.searchsorted(found, codes + step, side) for side in ("left", "right"))
         for offset in range(int((last - first).max())):
             mine = np.flatnonzero(first + offset < last)
             other = by_cell[first[mine] + offset]
             close = np.sum((points[mine] - points[other]) ** 2, axis=1) <= radius * radius
-            better = (other < rank[mine]) & (origin[other] != origin[mine])
-            repeated[mine[close & better]] = True
-    return repeated
+            better = (other < mine) & (origin[other] != origin[mine])
+            pairs.append(np.stack((other, mine), axis=1)[close & better])
+    joined = np.concatenate(pairs)
+    return joined[np.argsort(joined[:, 1], kind="stable")]

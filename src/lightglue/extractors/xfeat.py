@@ -6,7 +6,7 @@ Defaults and the order of the keypoints are those of the published code (github.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
@@ -31,11 +31,13 @@ from lightglue.extractors.detection import strongest, window_maxima
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.state_dicts import add_counters, publish_keys
 from lightglue.extractors.xfeat_fast import encode, fold, heatmap, is_foldable
-from lightglue.extractors.xfeat_network import STRIDE, XFeatNetwork, normalize
+from lightglue.extractors.xfeat_network import EPSILON, STRIDE, XFeatNetwork, normalize
 from lightglue.precision import product_dtype
 from lightglue.types import Features
 
 __all__ = ["XFeat", "XFeatConfig"]
+
+ROWS = 256  # of a large image that are read at once to measure it
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,13 @@ class _Maps(Protocol):
     def describe(self, pixels: Tensor) -> Tensor: ...
 
     def trust(self, pixels: Tensor) -> Tensor: ...
+
+
+class Moments(NamedTuple):
+    """Of a whole image's gray values."""
+
+    mean: float
+    variance: float
 
 
 class _Fitted(NamedTuple):
@@ -129,8 +138,19 @@ class XFeat(Extractor):
         options = self.options()
         image, image_size = self.images_in(data)
         gray = _gray(data["image"].to(image))
+        moments = getattr(data.get("part"), "prepared", None)
         each = zip(_cut(gray, image_size), self.allowed_in(data, len(image)), strict=True)
-        return stack_features([self._features(one, options, allowed) for one, allowed in each])
+        return stack_features([self._features(one, options, allowed, moments) for one, allowed in each])
+
+    def prepare_tiles(self, read: Callable[[slice, slice], Tensor], size: tuple[int, int]) -> Moments:
+        """Mean and deviation of the whole image, with which each of its tiles is normalised; see `Extractor`."""
+        height, width = size
+        count, total, squares = 0, 0.0, 0.0
+        for row in range(0, height, ROWS):
+            gray = _gray(read(slice(row, min(row + ROWS, height)), slice(0, width))).double()
+            count, total, squares = count + gray.numel(), total + float(gray.sum()), squares + float((gray**2).sum())
+        mean = total / count
+        return Moments(mean, max(squares / count - mean * mean, 0.0))
 
     def describe_at(self, image: Tensor, keypoints: Tensor) -> Tensor:
         """Descriptors (B, N, 64), L2-normalised, at `keypoints` (B, N, 2), px of `image` (B, C, H, W)."""
@@ -142,9 +162,11 @@ class XFeat(Extractor):
             found.append(maps.describe(xy.to(fitted.scales) / fitted.scales).float())
         return torch.stack(found)
 
-    def _features(self, gray: Tensor, options: XFeatConfig, allowed: Allowed | None) -> Features:
-        """Features of one image (1, 1, H, W)."""
-        fitted = _fit(gray)
+    def _features(
+        self, gray: Tensor, options: XFeatConfig, allowed: Allowed | None, moments: Moments | None
+    ) -> Features:
+        """Features of one image (1, 1, H, W), or of a tile of one with these moments."""
+        fitted = _fit(gray, moments)
         heat, maps = self._read(fitted.image)
         height, width = fitted.size
         heat = heat.float()[:height, :width]
@@ -202,8 +224,8 @@ def _cut(images: Tensor, image_size: Tensor | None) -> list[Tensor]:
     return [one[..., :height, :width] for one, (width, height) in zip(torch.split(images, 1), sizes, strict=True)]
 
 
-def _fit(gray: Tensor) -> _Fitted:
-    """An image (1, 1, H, W) with its sides rounded down to multiples of STRIDE, as published; shorter ones are padded.
+def _fit(gray: Tensor, moments: Moments | None = None) -> _Fitted:
+    """An image (1, 1, H, W), or a tile of one with these moments, with its sides rounded down to multiples of STRIDE, as published; shorter ones are padded.
 
     Positions go back by the ratio of the sides, as published, though pixels are stretched about their outer edges: they
     are off by (1 - ratio) / 2, that is 0.02 px at a side of 640 px and never more than half a pixel.
@@ -212,7 +234,11 @@ def _fit(gray: Tensor) -> _Fitted:
     height, width = (n // STRIDE * STRIDE or n for n in (h, w))
     if (height, width) != (h, w):
         gray = F.interpolate(gray, (height, width), mode="bilinear", align_corners=False)
-    image = F.pad(normalize(gray), (0, -width % STRIDE, 0, -height % STRIDE))
+    if moments is None:
+        gray = normalize(gray)
+    else:
+        gray = (gray - moments.mean) * (moments.variance + EPSILON) ** -0.5
+    image = F.pad(gray, (0, -width % STRIDE, 0, -height % STRIDE))
     scales = torch.tensor([w / width, h / height], dtype=torch.float32, device=gray.device)
     return _Fitted(image, (height, width), scales)
 
