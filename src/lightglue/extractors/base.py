@@ -196,6 +196,10 @@ class Extractor(nn.Module):
         """Descriptors (B, N, D), L2-normalised, at `keypoints` (B, N, 2), px of `image` (B, C, H, W)."""
         raise InputError(f"{type(self).__name__} cannot describe keypoints that it did not find itself.")
 
+    def size_for_tiles(self, height: int, width: int) -> tuple[int, int]:
+        """To what height and width an image of this size is resized before it is cut into tiles."""
+        return height, width
+
     def prepare_tiles(self, read: Callable[[slice, slice], Tensor], size: tuple[int, int]) -> Any:
         """What every tile of an image must know of the whole, such as statistics; None where there is nothing.
 

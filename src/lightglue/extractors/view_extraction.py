@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["extract_views"]
 
+NEARLY_ONE = 0.9  # scale below which an array is averaged as it shrinks
+
 
 def extract_views(
     extractor: Extractor,
@@ -64,7 +66,7 @@ def _extract_one(
     limit = limit if limit is not None and limit > 0 else None
     views: list[Features] = []
     for factor in factors:
-        sized, scales = _resized(extractor, image, factor, options)
+        sized, scales = _resized(extractor, image, factor, options, tile)
         whole = Whole(extractor, sized)
         tiles = tiles_of(*whole.size, tile)
         prepared = extractor.prepare_tiles(whole.read, whole.size) if len(tiles) > 1 else None
@@ -129,16 +131,19 @@ def _extract_tile(
 
 
 def _resized(
-    extractor: Extractor, image: Tensor | NDArray[Any], factor: float, options: dict[str, Any]
+    extractor: Extractor, image: Tensor | NDArray[Any], factor: float, options: dict[str, Any], tile: int | None
 ) -> tuple[Any, Tensor]:
     """`image` at a factor of the size that `options` say, and its scales (2,). Arrays keep their dtype, by OpenCV."""
     h, w = _size_of(image)
     size = (h, w) if options["resize"] is None else target_size(h, w, options["resize"], options["side"])
     size = (max(1, round(size[0] * factor)), max(1, round(size[1] * factor)))
+    if tile is not None and max(size) > tile:
+        size = extractor.size_for_tiles(*size)
     if isinstance(image, Tensor):
         return extractor.resample(image, **{**options, "resize": size})
     scales = torch.tensor([size[1] / w, size[0] / h])
-    return (image if size == (h, w) else resize_image(image, size)[0]), scales
+    interpolation = "area" if float(scales.min()) < NEARLY_ONE else "linear"
+    return (image if size == (h, w) else resize_image(image, size, interp=interpolation)[0]), scales
 
 
 def _size_of(image: Tensor | NDArray[Any]) -> tuple[int, int]:

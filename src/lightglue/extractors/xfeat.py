@@ -142,6 +142,10 @@ class XFeat(Extractor):
         each = zip(_cut(gray, image_size), self.allowed_in(data, len(image)), strict=True)
         return stack_features([self._features(one, options, allowed, moments) for one, allowed in each])
 
+    def size_for_tiles(self, height: int, width: int) -> tuple[int, int]:
+        """The sides of a whole image as the network would see them."""
+        return max(height // STRIDE, 1) * STRIDE, max(width // STRIDE, 1) * STRIDE
+
     def prepare_tiles(self, read: Callable[[slice, slice], Tensor], size: tuple[int, int]) -> Moments:
         """Mean and deviation of the whole image, with which each of its tiles is normalised; see `Extractor`."""
         height, width = size
@@ -225,10 +229,11 @@ def _cut(images: Tensor, image_size: Tensor | None) -> list[Tensor]:
 
 
 def _fit(gray: Tensor, moments: Moments | None = None) -> _Fitted:
-    """An image (1, 1, H, W), or a tile of one with these moments, with its sides rounded down to multiples of STRIDE, as published; shorter ones are padded.
+    """An image (1, 1, H, W), or a tile of one with these moments, its sides rounded down to multiples of STRIDE.
 
-    Positions go back by the ratio of the sides, as published, though pixels are stretched about their outer edges: they
-    are off by (1 - ratio) / 2, that is 0.02 px at a side of 640 px and never more than half a pixel.
+    This is as published; shorter sides are padded. Positions go back by the ratio of the sides, as published, though
+    pixels are stretched about their outer edges: they are off by (1 - ratio) / 2, that is 0.02 px at a side of 640 px
+    and never more than half a pixel.
     """
     h, w = gray.shape[-2:]
     height, width = (n // STRIDE * STRIDE or n for n in (h, w))
