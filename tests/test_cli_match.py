@@ -23,8 +23,9 @@ import pytest
 import torch
 
 from lightglue import ALIKED, LightGlue, XFeat, load_image, match_pair
-from lightglue.cli import main
+from lightglue.cli import main, parsing
 from lightglue.command_defaults import default_mp
+from lightglue.extractors import views
 
 ASSETS = Path(__file__).parents[1] / "assets"
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
@@ -41,11 +42,11 @@ class Run:
     err: str
 
 
-def run(*arguments: object) -> Run:
-    """`lightglue match ARGUMENTS` in this process."""
+def run(*arguments: object, command: str = "match") -> Run:
+    """`lightglue match ARGUMENTS`, or another command, in this process."""
     out, err = io.StringIO(), io.StringIO()
     with (
-        mock.patch.object(sys, "argv", ["lightglue", "match", *map(str, arguments)]),
+        mock.patch.object(sys, "argv", ["lightglue", command, *map(str, arguments)]),
         mock.patch.object(warnings, "formatwarning"),
         redirect_stdout(out),
         redirect_stderr(err),
@@ -268,6 +269,76 @@ def test_gray_images_and_names_with_markup_are_fine(tmp_path: Path) -> None:
     assert "[red] $x$ été.png" in told(result.out)
 
 
+# -- masks, tiles, scales, turns, other features and matchers ----------------------------------------------------------
+
+
+def test_masks_keep_keypoints_where_they_are_white(tmp_path: Path) -> None:
+    mask = np.zeros(cv2.imread(str(A)).shape[:2], np.uint8)
+    mask[:, 300:700] = 255
+    cv2.imwrite(str(tmp_path / "mask.png"), mask)
+    result = run(A, B, *SMALL, "--json", "--mask0", tmp_path / "mask.png")
+    assert result.code == 0
+    found = json.loads(result.out)
+    x0, x1 = (np.array(found[name])[:, 0] for name in ("keypoints0", "keypoints1"))
+    assert x0.min() >= 299.5
+    assert x0.max() <= 699.5
+    assert x1.min() < 200
+    wrong = run(A, B, *SMALL, "--mask1", tmp_path / "mask.png")
+    assert (wrong.code, wrong.out) == (1, "")
+    assert "The mask has 1280 x 876 px, the image 1280 x 896" in told(wrong.err)
+
+
+def test_a_missing_mask_is_an_error_before_anything_is_loaded(tmp_path: Path, no_models: None) -> None:
+    result = run(A, B, "--mask0", tmp_path / "none.png")
+    assert (result.code, result.out) == (1, "")
+    assert "none.png" in result.err
+
+
+def test_tiles_and_scales_are_those_of_extract() -> None:
+    found = json.loads(run(A, B, "--max-keypoints", "150", "--device", "cpu", "--json", "--tile", "700").out)
+    extractor = ALIKED(max_num_keypoints=150, detection_threshold=-1, mp=default_mp(torch.device("cpu")))
+    assert found["keypoints0"] == extractor.extract(A, tile=700)["keypoints"][0].tolist()
+    assert found["image_size0"] == [1280, 876]
+    found = json.loads(run(A, B, *SMALL, "--json", "--scales", "1,0.5").out)
+    expected = extractor.extract(load_image(A), resize=320, scales=(1, 0.5))
+    assert found["keypoints0"] == expected["keypoints"][0].tolist()
+
+
+def test_a_turned_photograph_is_turned_back(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "turned.png"), np.rot90(cv2.imread(str(B))))  # a quarter turn against the clock
+    upright = json.loads(run(A, B, *SMALL, "--json").out)
+    lost = json.loads(run(A, tmp_path / "turned.png", *SMALL, "--json").out)
+    picture = tmp_path / "r.png"
+    result = run(A, tmp_path / "turned.png", *SMALL, "--auto-rotate", "--json", "-o", picture)
+    found = json.loads(result.out)
+    assert found["rotation"] == 90
+    assert found["matches"] == upright["matches"]
+    assert len(lost["matches"]) < len(upright["matches"]) / 2
+    x, y = np.array(upright["keypoints1"]).T
+    np.testing.assert_allclose(np.array(found["keypoints1"]), np.stack((y, 1279 - x), axis=1), atol=1e-3)
+    assert found["image_size1"] == [896, 1280]
+    assert cv2.imread(str(picture)) is not None
+
+
+def test_nearest_neighbours_match_any_features(tmp_path: Path) -> None:
+    result = run(A, B, *SMALL, "--features", "sift", "--matcher", "nearest", "-o", tmp_path / "r.json")
+    assert result.code == 0
+    assert "stop layer" not in result.out
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert len(found["matches"]) > 10
+    assert "stop" not in found
+
+
+def test_other_alikeds_go_with_alikeds_matcher() -> None:
+    found = json.loads(run(A, B, *SMALL, "--json", "--features", "aliked-n16rot").out)
+    assert found["features"] == "aliked-n16rot"
+    assert found["num_matches"] > 20
+
+
+def test_the_smallest_tile_is_that_of_extract() -> None:
+    assert parsing.SMALLEST_TILE == views.SMALLEST_TILE
+
+
 # -- refusals ----------------------------------------------------------------------------------------------------------
 
 
@@ -276,7 +347,19 @@ def test_gray_images_and_names_with_markup_are_fine(tmp_path: Path) -> None:
     ("arguments", "wanted"),
     [
         (["--features", "diks"], "Did you mean 'disk'?"),
-        (["--features", "superpoint"], "Valid: aliked, disk"),
+        (["--features", "superglue"], "Valid: aliked, aliked-n16rot, aliked-n32, disk"),
+        (["--tile", "100"], "'100' is not a number of px from 512 to 20000"),
+        (["--tile", "yes"], "'yes' is not a number of px"),
+        (["--scales", "1,1"], "'1,1' is not a list of different numbers"),
+        (["--scales", "big"], "'big' is not a list"),
+        (["--scales", "0"], "'0' is not a list"),
+        (["--auto-rotate", "--rotation-step", "7"], "'7' is not a number of degrees that 360 is a multiple of"),
+        (["--rotation-step", "45"], "with --auto-rotate only"),
+        (["--min-overlap", "2"], "'2' is not a number from 0 to 1"),
+        (["--matcher", "nearst"], "Did you mean 'nearest'?"),
+        (["--matcher", "nearest", "--min-overlap", "0.5"], "no thresholds and no verdict"),
+        (["--matcher", "nearest", "--filter-threshold", "0.5"], "no thresholds and no verdict"),
+        (["--mask0", str(B), "-o", str(B)], "one of the input images"),
         (["--device", "cudda"], "Did you mean 'cuda'?"),
         (["--max-keypoints", "0"], "'0' is not a number of keypoints from 1 to 1000000"),
         (["--max-keypoints", "-1"], "'-1' is not a number of keypoints"),
@@ -406,7 +489,7 @@ def test_too_little_memory_names_the_remedy(error: Exception) -> None:
     with mock.patch("lightglue.images.load_image", side_effect=error):
         result = run(A, B)
     assert result.code == 1
-    assert result.err == "error: there is not enough memory; use a smaller --resize or --max-keypoints.\n"
+    assert result.err == "error: there is not enough memory; use --tile, or a smaller --resize or --max-keypoints.\n"
 
 
 def test_a_full_disk_leaves_every_file_as_it_was(written: Written, tmp_path: Path) -> None:

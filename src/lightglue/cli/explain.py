@@ -56,7 +56,7 @@ def explain(
         if not path.exists():  # before torch is loaded, which takes seconds
             raise ImageNotFoundError(f"There is no image at {path}; check the path.")
     thresholds = asked_for(context, "depth_confidence", "width_confidence")
-    with memory_named():
+    with memory_named(has_tiles=False):
         models = Models(features, max_keypoints, device, mp, commercial_only, thresholds)
         extractor, matcher = models.load()
         runs = [_run((image0, image1), extractor, matcher, resize or None) for _ in range(1 + repeat)][1:]

@@ -170,8 +170,8 @@ def precision_of(matcher: Any) -> str:
 
 
 @contextmanager
-def memory_named() -> Iterator[None]:
-    """Turn running out of memory into an error with a remedy."""
+def memory_named(has_tiles: bool = True) -> Iterator[None]:
+    """Turn running out of memory into an error with a remedy. has_tiles: whether the command has --tile."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
