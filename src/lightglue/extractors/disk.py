@@ -157,7 +157,8 @@ class DISK(Extractor):
             (right, down), steps = (xy - low).unbind(-1), xy.new_tensor([[0, 0], [1, 0], [0, 1], [1, 1]])
             weights = torch.stack(((1 - right) * (1 - down), right * (1 - down), (1 - right) * down, right * down))
             corners = (low + steps[:, None]).minimum(xy.new_tensor([w - 1, h - 1])).long()
-            found.append((at_pixels(corners.flatten(0, 1)).unflatten(0, (4, len(xy))) * weights[..., None]).sum(0))
+            four = at_pixels(corners.flatten(0, 1))
+            found.append((four.view(4, len(xy), four.shape[1]) * weights[..., None]).sum(0))
         return F.normalize(torch.stack(found), dim=-1)
 
     def prepare_tiles(self, read: Callable[[slice, slice], Tensor], size: tuple[int, int]) -> list[Affine] | None:
