@@ -13,7 +13,7 @@ from unittest import mock
 
 import pytest
 
-from lightglue import ALIKED, DISK, SIFT, LightGlue, SuperPoint
+from lightglue import ALIKED, DISK, SIFT, LightGlue, NearestNeighbor, SuperPoint, XFeat
 from lightglue.cli import main
 from lightglue.extractors.base import Extractor
 
@@ -116,7 +116,7 @@ def test_the_python_of_the_readme_runs_as_written(folder: Path, capsys: pytest.C
 
 def test_the_commands_of_the_readme_run_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = [line for block in blocks(README, "bash") for line in block.splitlines() if line.startswith("lightglue")]
-    assert len(commands) == 5
+    assert len(commands) == 7
     for command in commands:
         with (
             mock.patch.object(sys, "argv", shlex.split(command)),
@@ -127,7 +127,7 @@ def test_the_commands_of_the_readme_run_as_written(folder: Path, capsys: pytest.
         printed = capsys.readouterr()
         assert (ended.value.code or 0, printed.err) == (0, ""), command
         assert printed.out
-    assert sorted(path.name for path in folder.iterdir()) == ["assets", "matches.csv", "matches.png"]
+    assert sorted(path.name for path in folder.iterdir()) == ["assets", "features", "matches.csv", "matches.png"]
 
 
 # -- tables --
@@ -141,14 +141,21 @@ def test_the_options_of_lightglue_are_all_there_with_their_defaults() -> None:
 
 @pytest.mark.parametrize(
     ("extractor", "names"),
-    [(ALIKED, "`ALIKED`"), (DISK, "`DISK`"), (SuperPoint, "`SuperPoint`"), (SIFT, "`SIFT` and `DoGHardNet`")],
+    [
+        (ALIKED, "`ALIKED`"),
+        (DISK, "`DISK`"),
+        (XFeat, "`XFeat`"),
+        (SuperPoint, "`SuperPoint`"),
+        (SIFT, "`SIFT` and `DoGHardNet`"),
+        (NearestNeighbor, "`NearestNeighbor`"),
+    ],
 )
 def test_the_options_of_the_extractors_are_all_there_with_their_defaults(
-    extractor: type[Extractor], names: str
+    extractor: type[Extractor | NearestNeighbor], names: str
 ) -> None:
     parameters = inspect.signature(extractor).parameters.values()
     own = {p.name: p.default for p in parameters if p.kind == inspect.Parameter.KEYWORD_ONLY}
-    conf = {**own, **extractor.default_conf}
+    conf = {name: value for name, value in {**own, **extractor.default_conf}.items() if name != "name"}
     assert table(f"option of {names}") == {name: str(value) for name, value in conf.items()}
 
 

@@ -19,7 +19,7 @@ from lightglue.types import Features
 
 __all__ = ["SIFT"]
 
-DEFAULT_SCALE = 12.0  # px, diameter of a keypoint that comes without one
+DEFAULT_SCALE = 5.0  # px, diameter of a keypoint that comes without one: above the median of what SIFT finds
 
 
 class SIFT(Extractor):
@@ -70,7 +70,7 @@ class SIFT(Extractor):
         Args:
             keypoints: (B, N, 2), or (N, 2) for one image, x y in px of `img`.
             img: (C, H, W) or (B, C, H, W) as for `extract`.
-            scales: (B, N) or (N,) as `extract` gives them: diameters in px of the resized image; by default 12 each.
+            scales: (B, N) or (N,) as `extract` gives them: diameters in px of the resized image; by default 5 each.
             oris: likewise, radians from x towards y; by default 0, upright.
             preprocess: as for `extract`.
 
