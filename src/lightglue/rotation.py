@@ -23,11 +23,14 @@ from lightglue.images import numpy_image_to_torch, resize_image
 from lightglue.resampling import resize_tensor
 from lightglue.types import Extractor, Features, Matcher
 
-__all__ = ["PROBE_KEYPOINTS", "PROBE_RESIZE", "Probes", "Turn", "angles_of", "find_angle"]
+__all__ = ["PROBES", "Probes", "Turn", "angles_of", "find_angle"]
 
-PROBE_RESIZE = 256  # px of the longer side of the small images
-PROBE_KEYPOINTS = 256  # of each of them
-CERTAIN = 0.3  # share of the keypoints with matches at which no other angle is tried
+# px of the longer side of the small images, and how many of their keypoints are used; the larger ones where the
+# smaller ones leave doubts.
+PROBES = ((256, 256), (512, 512))
+CERTAIN = 0.5  # share of the keypoints with matches at which no other angle is tried
+CLEAR = 2.0  # how many times the sum of the scores must be that of any other direction
+FEWEST = 5.0  # and how large
 LARGEST_EDGE = 32_766  # px that OpenCV turns by other angles than multiples of 90
 RIM = 2  # px along the sides of a turned image that are half outside of it
 
@@ -38,7 +41,7 @@ _Image = TypeVar("_Image", Tensor, NDArray[Any])
 def angles_of(auto_rotate: bool | int) -> tuple[int, ...]:
     """The angles in degrees that `auto_rotate` asks for: none, multiples of 90, or of the step that it is."""
     if isinstance(auto_rotate, bool):
-        return (0, 90, 180, 270) if auto_rotate else ()
+        return angles_of(90) if auto_rotate else ()
     valid = hasattr(auto_rotate, "__index__") and 1 <= int(auto_rotate) <= 180 and 360 % int(auto_rotate) == 0
     if not valid:
         raise InputError(f"auto_rotate is {auto_rotate!r}; give True for steps of 90 degrees, or a step such as 45.")
@@ -135,22 +138,23 @@ class Turn:
 
 
 class Probes:
-    """Small images with few keypoints; each image and angle is extracted once."""
+    """Small images with few keypoints; each image, angle and size is extracted once."""
 
     def __init__(self, extractor: Extractor) -> None:
         self.extractor = extractor
-        self._small: dict[Hashable, Tensor] = {}
-        self._features: dict[tuple[Hashable, float], Features] = {}
+        self._small: dict[tuple[Hashable, int], Tensor] = {}
+        self._features: dict[tuple[Hashable, int, float], Features] = {}
 
-    def features(self, key: Hashable, image: Tensor | NDArray[Any], angle: float) -> Features:
-        """The best keypoints of `image`, which `key` names, turned by `angle` degrees."""
-        if key not in self._small:
-            self._small[key] = _shrink(image)
-        if (key, angle) not in self._features:
-            small = self._small[key]
+    def features(self, key: Hashable, image: Tensor | NDArray[Any], angle: float, size: int = 0) -> Features:
+        """The best keypoints of `image`, which `key` names, turned by `angle` degrees. size: which of `PROBES`."""
+        edge, count = PROBES[size]
+        if (key, size) not in self._small:
+            self._small[key, size] = _shrink(image, edge)
+        if (key, size, angle) not in self._features:
+            small = self._small[key, size]
             turned = Turn(angle, small.shape[-1], small.shape[-2]).image(small)
-            self._features[key, angle] = _best(self.extractor.extract(turned, resize=None))
-        return self._features[key, angle]
+            self._features[key, size, angle] = _best(self.extractor.extract(turned, resize=None), count)
+        return self._features[key, size, angle]
 
 
 def find_angle(
@@ -161,33 +165,36 @@ def find_angle(
     angles: Sequence[float],
 ) -> float:
     """Of `angles` the one by which the second image must be turned to match the first best; the first one if none."""
-    features0 = probes.features(*image0, 0)
-    best, highest = angles[0], 0.0
-    for angle in angles:
-        features1 = probes.features(*image1, angle)
-        scores = matcher({"image0": features0, "image1": features1})["scores"][0]
-        if (total := float(scores.sum())) > highest:
-            best, highest = angle, total
-        fewest = min(features0["keypoints"].shape[1], features1["keypoints"].shape[1])
-        if len(scores) > CERTAIN * fewest:
-            return angle
+    best = angles[0]
+    for size in range(len(PROBES)):
+        totals: dict[float, float] = {}
+        features0 = probes.features(*image0, 0, size)
+        for angle in angles:
+            features1 = probes.features(*image1, angle, size)
+            scores = matcher({"image0": features0, "image1": features1})["scores"][0]
+            totals[angle] = float(scores.sum())
+            fewest = min(features0["keypoints"].shape[1], features1["keypoints"].shape[1])
+            if len(scores) > CERTAIN * fewest and len(angles) <= 4:
+                return angle
+        best = max(angles, key=totals.__getitem__)  # the first of equal ones
+        others = [total for angle, total in totals.items() if 90 <= (angle - best) % 360 <= 270]
+        if totals[best] >= max(FEWEST, CLEAR * max(others, default=0.0)):
+            break
     return best
 
 
-def _shrink(image: Tensor | NDArray[Any]) -> Tensor:
-    """A small (C, H, W) of `image`; one that is small stays as it is."""
+def _shrink(image: Tensor | NDArray[Any], limit: int) -> Tensor:
+    """`image` as (C, H, W), its longer side at most `limit` px."""
     if isinstance(image, Tensor):
-        edge = max(image.shape[-2:])
-        return image if edge <= PROBE_RESIZE else resize_tensor(image, PROBE_RESIZE)[0]
-    edge = max(image.shape[:2])
-    return numpy_image_to_torch(image if edge <= PROBE_RESIZE else resize_image(image, PROBE_RESIZE)[0])
+        return image if max(image.shape[-2:]) <= limit else resize_tensor(image, limit)[0]
+    return numpy_image_to_torch(image if max(image.shape[:2]) <= limit else resize_image(image, limit)[0])
 
 
-def _best(features: Features) -> Features:
-    """The best keypoints of one image, as far as its extractor tells which these are."""
+def _best(features: Features, count: int) -> Features:
+    """The `count` best keypoints of one image, as far as its extractor tells which these are."""
     scores = features.get("keypoint_scores")
-    if scores is None or scores.shape[1] <= PROBE_KEYPOINTS:
+    if scores is None or scores.shape[1] <= count:
         return features
-    chosen = scores[0].topk(PROBE_KEYPOINTS).indices
+    chosen = scores[0].topk(count).indices
     kept = {k: v[:, chosen] if k in _PER_KEYPOINT else v for k, v in cast(dict[str, Tensor], features).items()}
     return cast(Features, kept)
