@@ -45,12 +45,16 @@ class Assigned(TypedDict):
     scores: list[Tensor]  # B times (K,) float32
 
 
-class Matches(Assigned):
-    """The published output dictionary of LightGlue."""
-
+class _PublishedMatches(Assigned):
     stop: int | Tensor  # number of layers run: int for one pair, (B,) int64 for more
     prune0: Tensor  # (B, M) number of layers that each keypoint went through
     prune1: Tensor  # (B, N)
+
+
+class Matches(_PublishedMatches, total=False):
+    """The published output dictionary of LightGlue, and the verdict."""
+
+    overlap: Tensor  # (B,) float32, probability that both images show the same thing; where it was fitted
 
 
 class Extractor(Protocol):

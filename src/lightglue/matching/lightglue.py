@@ -9,7 +9,7 @@ from collections import ChainMap
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from lightglue.matching.engine import EngineOptions, ImageKeypoints, ImageTokens
 from lightglue.matching.folding import FoldCache, FoldedLayer
 from lightglue.matching.inputs import pair_list, read_features, read_pairs, with_batch
 from lightglue.matching.network import LightGlueNetwork
+from lightglue.matching.overlap import COEFFICIENTS, overlap_probability
 from lightglue.options import build_config, nearest_name, warn_unknown
 from lightglue.precision import product_dtype
 from lightglue.timing import span
@@ -139,13 +140,14 @@ class LightGlue(LightGlueNetwork):
         size, the keypoints' extent stands for it.
 
         Returns the published dictionary, see `lightglue.types.Matches`. Each of B pairs is matched as if it were
-        alone; `stop` is an int for one pair and a (B,) tensor for several.
+        alone; `stop` is an int for one pair and a (B,) tensor for several. For aliked, disk and xfeat it also holds
+        `overlap`, (B,) float32: the probability that the two images see the same thing.
 
         Raises InputError.
         """
         config = self._config()
         with span("match"):
-            return _collate(self._match(read_pairs(data, "LightGlue", config, self._like), config))
+            return self._collate(self._match(read_pairs(data, "LightGlue", config, self._like), config))
 
     def match(self, pairs: Iterable[tuple[Features, Features]]) -> list[Matches]:
         """Match any number of pairs at once, each with its own numbers of keypoints.
@@ -173,7 +175,7 @@ class LightGlue(LightGlueNetwork):
                     known[key] = arrays, self._single(features, name, config)
                 images.append(known[key][1])
         chosen = list(zip(images[::2], images[1::2], strict=True))
-        return [_collate([result]) for result in self._match(chosen, config)]
+        return [self._collate([result]) for result in self._match(chosen, config)]
 
     def _single(self, features: Any, name: str, config: LightGlueConfig) -> ImageKeypoints:
         """The one image of a features dictionary with or without a batch dimension."""
@@ -231,6 +233,23 @@ class LightGlue(LightGlueNetwork):
             match_padded(self, compiled, layers, pair, options) if compiled and is_padded else next(packed)
             for pair, is_padded in zip(pairs, padded, strict=True)
         ]
+
+    def _collate(self, results: Sequence[PairResult]) -> Matches:
+        """The published dictionary of one or several pairs with equal numbers of keypoints, and the verdict."""
+        stops = [result.stop for result in results]
+        published = {
+            **collate([result.assignment for result in results]),
+            "stop": stops[0] if len(stops) == 1 else torch.tensor(stops, device=results[0].prune0.device),
+            "prune0": torch.stack([result.prune0 for result in results]),
+            "prune1": torch.stack([result.prune1 for result in results]),
+        }
+        matches = cast(Matches, published)
+        fitted = COEFFICIENTS.get(self.feature_type or "")
+        if fitted is not None:
+            found = [result.assignment for result in results]
+            verdicts = [overlap_probability(f.scores0, len(f.scores0), len(f.scores1), fitted) for f in found]
+            matches["overlap"] = torch.stack(verdicts)
+        return matches
 
     # -- options -------------------------------------------------------------------------------------------------
 
@@ -372,14 +391,3 @@ def _chunks(
         chunks[-1].append(pair)
         rows += size
     return chunks
-
-
-def _collate(results: Sequence[PairResult]) -> Matches:
-    """The published dictionary of one or several pairs with equal numbers of keypoints."""
-    stops = [result.stop for result in results]
-    return {
-        **collate([result.assignment for result in results]),
-        "stop": stops[0] if len(stops) == 1 else torch.tensor(stops, device=results[0].prune0.device),
-        "prune0": torch.stack([result.prune0 for result in results]),
-        "prune1": torch.stack([result.prune1 for result in results]),
-    }
