@@ -28,9 +28,9 @@ class Coefficients:
 # Feature type -> what was fitted with its published matcher.
 COEFFICIENTS: Mapping[str, Coefficients] = MappingProxyType(
     {
-        "aliked": Coefficients(0.0, 0.0, 0.0),
-        "disk": Coefficients(0.0, 0.0, 0.0),
-        "xfeat": Coefficients(0.0, 0.0, 0.0),
+        "aliked": Coefficients(-2.4716, 2.2158, 0.4557),
+        "disk": Coefficients(-1.7641, 1.2206, 0.5561),
+        "xfeat": Coefficients(0.4517, 1.1157, 0.6709),
     }
 )
 
