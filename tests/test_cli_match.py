@@ -24,8 +24,9 @@ import torch
 
 from lightglue import ALIKED, LightGlue, XFeat, load_image, match_pair
 from lightglue.cli import main, parsing
-from lightglue.command_defaults import default_mp
+from lightglue.command_defaults import TRAINED_ON, WITH_VERDICT, default_mp
 from lightglue.extractors import views
+from lightglue.matching.overlap import COEFFICIENTS
 
 ASSETS = Path(__file__).parents[1] / "assets"
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
@@ -159,7 +160,7 @@ def test_a_picture_is_of_the_kind_that_its_ending_says(written: Written, ending:
 def test_npz_and_json_hold_the_same_arrays(written: Written) -> None:
     with np.load(written.path(".npz")) as arrays:
         found = dict(arrays)
-    names = {"keypoints0", "keypoints1", "matches", "scores", "image_size0", "image_size1", "stop"}
+    names = {"keypoints0", "keypoints1", "matches", "scores", "image_size0", "image_size1", "stop", "overlap"}
     assert set(found) == set(written.json()) == names
     for name, values in written.json().items():
         np.testing.assert_array_equal(found[name], values)
@@ -320,6 +321,31 @@ def test_a_turned_photograph_is_turned_back(tmp_path: Path) -> None:
     assert cv2.imread(str(picture)) is not None
 
 
+def test_the_verdict_is_told_and_may_drop_all_matches(tmp_path: Path) -> None:
+    found = json.loads(run(A, B, *SMALL, "--json", "--min-overlap", "0.5").out)
+    assert found["overlap"] > 0.9
+    assert found["num_matches"] == len(found["matches"]) > 20
+    noise = tmp_path / "noise.png"
+    cv2.imwrite(str(noise), np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8))
+    result = run(A, noise, *SMALL, "--min-overlap", "0.9", "-o", tmp_path / "r.json", "-o", tmp_path / "r.png")
+    assert result.code == 0
+    assert "dropped: overlap below 0.9" in result.out
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["overlap"] < 0.9
+    assert found["matches"] == found["scores"] == []
+    assert cv2.imread(str(tmp_path / "r.png")) is not None
+
+
+def test_feature_types_with_a_verdict_are_those_that_it_was_fitted_for() -> None:
+    assert {TRAINED_ON.get(name, name) for name in WITH_VERDICT} == set(COEFFICIENTS)
+
+
+def test_tiles_are_drawn_too(tmp_path: Path) -> None:
+    result = run(A, B, "--max-keypoints", "60", "--features", "xfeat", "--tile", "700", "-o", tmp_path / "r.png")
+    assert result.code == 0
+    assert cv2.imread(str(tmp_path / "r.png")).std() > 20
+
+
 def test_nearest_neighbours_match_any_features(tmp_path: Path) -> None:
     result = run(A, B, *SMALL, "--features", "sift", "--matcher", "nearest", "-o", tmp_path / "r.json")
     assert result.code == 0
@@ -356,6 +382,7 @@ def test_the_smallest_tile_is_that_of_extract() -> None:
         (["--auto-rotate", "--rotation-step", "7"], "'7' is not a number of degrees that 360 is a multiple of"),
         (["--rotation-step", "45"], "with --auto-rotate only"),
         (["--min-overlap", "2"], "'2' is not a number from 0 to 1"),
+        (["--features", "sift", "--min-overlap", "0.5"], "there is no verdict for --features sift, only for aliked"),
         (["--matcher", "nearst"], "Did you mean 'nearest'?"),
         (["--matcher", "nearest", "--min-overlap", "0.5"], "no thresholds and no verdict"),
         (["--matcher", "nearest", "--filter-threshold", "0.5"], "no thresholds and no verdict"),

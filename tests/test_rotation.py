@@ -107,12 +107,24 @@ def test_a_quarter_turn_has_no_corners_and_turns_a_mask() -> None:
 
 def test_a_turned_image_shows_things_as_large_as_before() -> None:
     quarter, little = Turn(90, 600, 400), Turn(30, 600, 400)
-    assert quarter.preprocess({}, 1024) == {"resize": 1024}
-    assert quarter.preprocess({"resize": (200, 300)}, None) == {"resize": (300, 200)}
-    assert quarter.preprocess({"resize": 200, "side": "vert"}, None) == {"resize": 200, "side": "horz"}
-    assert quarter.preprocess({"resize": None, "tile": 640}, 1024) == {"resize": None, "tile": 640}
-    assert little.preprocess({}, 300) == {"resize": round(300 * little.size[0] / 600)}
-    assert little.preprocess({"resize": 200, "side": "vert"}, None)["resize"] == round(200 * little.size[1] / 400)
+    assert quarter.preprocess({}) == little.preprocess({}) == {}
+    assert quarter.preprocess({"resize": 1024}) == {"resize": 1024}
+    assert quarter.preprocess({"resize": (200, 300)}) == {"resize": (300, 200)}
+    assert quarter.preprocess({"resize": 200, "side": "vert"}) == {"resize": 200, "side": "horz"}
+    assert quarter.preprocess({"resize": None, "tile": 640}) == {"resize": None, "tile": 640}
+    assert little.preprocess({"resize": 300}) == {"resize": round(300 * little.size[0] / 600)}
+    assert little.preprocess({"resize": 200, "side": "vert"})["resize"] == round(200 * little.size[1] / 400)
+
+
+def test_an_extractor_keeps_its_own_size_for_turned_images(
+    images: tuple[Tensor, Tensor], xfeat: XFeat, matcher: LightGlue
+) -> None:
+    quarter = torch.rot90(images[1], 1, (1, 2))
+    for options, sizes in (({}, [1024] * 2), ({"resize": 300}, [300] * 2), ({"resize": None}, [None] * 2)):
+        counting = Counting(xfeat)
+        _, _, found = match_pair(counting, matcher, images[0], quarter, auto_rotate=True, **options)
+        assert found["rotation"] == 90
+        assert [call[1].get("resize", 1024) for call in counting.calls[-2:]] == sizes
 
 
 def test_too_large_an_image_is_turned_by_quarters_only() -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["EXTRACTORS", "MAX_KEYPOINTS", "PRUNING", "RESIZE", "TRAINED_ON", "default_mp"]
+__all__ = ["EXTRACTORS", "MAX_KEYPOINTS", "PRUNING", "RESIZE", "TRAINED_ON", "WITH_VERDICT", "default_mp"]
 
 # Feature type -> its extractor, and the options that make it return the best keypoints up to their greatest number.
 # ALIKED's published threshold of 0.2 starves images of little texture: docs/decisions.
@@ -27,6 +27,8 @@ EXTRACTORS: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
 )
 # Feature type -> that of the matcher's weights, where it is another one.
 TRAINED_ON: Mapping[str, str] = MappingProxyType({"aliked-n16rot": "aliked", "aliked-n32": "aliked"})
+# Feature types whose matches come with the probability that the images overlap.
+WITH_VERDICT = ("aliked", "aliked-n16rot", "aliked-n32", "disk", "xfeat")
 MAX_KEYPOINTS = 2048  # of each image
 RESIZE = 1024  # px of the longer side
 PRUNING = "tuned"  # preset of the numbers of keypoints up to which an image is not pruned

@@ -131,8 +131,9 @@ class View:
         if turn is None:
             options = preprocess if mask is None else {**preprocess, "mask": mask}
             return cast(Features, extractor.extract(self.image, **options))
-        usual = None if "tile" in preprocess else getattr(extractor, "preprocess_conf", {}).get("resize")
-        options = turn.preprocess(preprocess, usual)
+        usual = getattr(extractor, "preprocess_conf", {})
+        own = {"resize": usual["resize"]} if "resize" in usual and preprocess.get("tile") is None else {}
+        options = turn.preprocess({**own, **preprocess})
         if mask is not None:
             mask = read_mask(mask, turn.height, turn.width)
         if (mask := turn.mask(mask)) is not None:

@@ -116,12 +116,14 @@ class Turn:
         whole[:RIM], whole[-RIM:], whole[:, :RIM], whole[:, -RIM:] = 0, 0, 0, 0
         return self.image(whole) > 0.99
 
-    def preprocess(self, options: Mapping[str, Any], usual: Any) -> dict[str, Any]:
+    def preprocess(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Options of `extract` for the turned image with which it shows things as large as the image would have been.
 
-        usual: the `resize` of an extractor that is given none.
+        options: those for the image, with its `resize` where the extractor's own is not None.
         """
-        size, side = options.get("resize", usual), options.get("side", "long")
+        if "resize" not in options:
+            return dict(options)
+        size, side = options["resize"], options.get("side", "long")
         swapped = self.angle % 180 == 90
         if swapped and side in ("vert", "horz"):
             side = {"vert": "horz", "horz": "vert"}[side]
@@ -133,8 +135,8 @@ class Turn:
 
     def back(self, keypoints: Tensor) -> Tensor:
         """Positions (..., 2) in the turned image as positions in the image, px."""
-        matrix = torch.from_numpy(self.matrix).to(keypoints.device)
-        return ((keypoints.double() - matrix[:, 2]) @ matrix[:, :2]).to(keypoints)  # the inverse is the transpose
+        matrix = torch.from_numpy(self.matrix)  # some devices have no float64
+        return ((keypoints.cpu().double() - matrix[:, 2]) @ matrix[:, :2]).to(keypoints)  # the inverse: transposed
 
 
 class Probes:

@@ -32,8 +32,8 @@ from lightglue.cli.models import (
     precision_of,
 )
 from lightglue.cli.outputs import ENDINGS, MatchedPair, fault_of, write_all
-from lightglue.command_defaults import MAX_KEYPOINTS, RESIZE
-from lightglue.errors import ImageNotFoundError, InputError
+from lightglue.command_defaults import MAX_KEYPOINTS, RESIZE, WITH_VERDICT
+from lightglue.errors import ImageNotFoundError
 from lightglue.timing import wait_for_gpu
 
 if TYPE_CHECKING:
@@ -108,6 +108,9 @@ def match(
         raise typer.BadParameter(
             "it has no thresholds and no verdict; leave these options out.", param_hint="--matcher"
         )
+    if min_overlap and features not in WITH_VERDICT:
+        message = f"there is no verdict for --features {features}, only for {', '.join(WITH_VERDICT)}; leave it out."
+        raise typer.BadParameter(message, param_hint="--min-overlap")
     step = rotation_step if auto_rotate else 0
     task = Task((image0, image1), (mask0, mask1), extract_options(context), step, min_overlap)
     with memory_named():
@@ -137,7 +140,7 @@ def _match(task: Task, models: Models) -> tuple[MatchedPair, dict[str, Any]]:
     masks = {name: path for name, path in zip(("mask0", "mask1"), task.masks, strict=True) if path}
     options = {**task.extract, **masks, "auto_rotate": task.auto_rotate or False}
     *features, found = match_pair(extractor, matcher, images[0], images[1], **options)
-    is_rejected = task.min_overlap > 0 and _overlap(found, models) < task.min_overlap
+    is_rejected = task.min_overlap > 0 and float(found["overlap"]) < task.min_overlap
     chosen = slice(0, 0) if is_rejected else slice(None)
 
     summary = {
@@ -179,13 +182,6 @@ def _timed(function: Callable[..., Any], seconds: dict[str, float], name: str) -
         return result
 
     return run
-
-
-def _overlap(found: Mapping[str, Any], models: Models) -> float:
-    """The probability that the images overlap."""
-    if "overlap" not in found:
-        raise InputError(f"--min-overlap: there is no verdict for --features {models.features}; leave it out.")
-    return float(found["overlap"])
 
 
 def _of_network(found: Mapping[str, Any], matcher: Any) -> dict[str, Any]:

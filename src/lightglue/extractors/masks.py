@@ -78,10 +78,9 @@ def on_mask(mask: Tensor, keypoints: Tensor) -> Tensor:
     A keypoint on the line between two pixels must have both on the mask.
     """
     h, w = mask.shape
-    limits = torch.tensor([w - 1, h - 1], device=keypoints.device)
-    lowest, highest = keypoints.detach().double() - 0.5 - _EDGE, keypoints.detach().double() + 0.5 + _EDGE
-    low, high = (
-        edge.long().clamp(min=0).minimum(limits).to(mask.device).unbind(-1) for edge in (lowest.ceil(), highest.floor())
-    )
-    corners = [mask[y, x] for y in (low[1], high[1]) for x in (low[0], high[0])]
+    limits = torch.tensor([w - 1, h - 1])
+    positions = keypoints.detach().cpu().double()  # some devices have no float64
+    low = (positions - 0.5 - _EDGE).ceil().long().clamp(min=0).minimum(limits).to(mask.device)
+    high = (positions + 0.5 + _EDGE).floor().long().clamp(min=0).minimum(limits).to(mask.device)
+    corners = [mask[y[:, 1], x[:, 0]] for y in (low, high) for x in (low, high)]
     return torch.stack(corners).all(0).to(keypoints.device)
