@@ -278,6 +278,13 @@ def test_probes_are_small_and_have_the_best_keypoints() -> None:
     assert probes.features("wide", torch.zeros(3, 100, 1000), 0) is features
 
 
+def test_probes_ask_for_few_keypoints_and_leave_the_extractor_as_it_is(images: tuple[Tensor, Tensor]) -> None:
+    sift = SIFT(max_num_keypoints=4096, nms_radius=None)
+    found = Probes(sift).features(0, images[0], 0)
+    assert found["keypoints"].shape[1] == PROBES[0][1]
+    assert sift.conf.max_num_keypoints == 4096
+
+
 def test_without_any_match_the_first_angle_is_taken() -> None:
     image = torch.zeros(3, 30, 30)
     strict = small_matcher(filter_threshold=1.0)

@@ -6,10 +6,12 @@ right is decided on small images with few keypoints, since extraction is what co
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 import cv2
@@ -28,7 +30,7 @@ __all__ = ["PROBES", "Probes", "Turn", "angles_of", "find_angle"]
 # px of the longer side of the small images, and how many of their keypoints are used; the larger ones where the
 # smaller ones leave doubts.
 PROBES = ((256, 256), (512, 512))
-CERTAIN = 0.5  # share of the keypoints with matches at which no other angle is tried
+CERTAIN = 0.12  # sum of the scores, as a share of the keypoints, at which no other direction is tried
 CLEAR = 2.0  # how many times the sum of the scores must be that of any other direction
 FEWEST = 5.0  # and how large
 LARGEST_EDGE = 32_766  # px that OpenCV turns by other angles than multiples of 90
@@ -143,7 +145,7 @@ class Probes:
     """Small images with few keypoints; each image, angle and size is extracted once."""
 
     def __init__(self, extractor: Extractor) -> None:
-        self.extractor = extractor
+        self._extractors = [_limited(extractor, count) for _, count in PROBES]
         self._small: dict[tuple[Hashable, int], Tensor] = {}
         self._features: dict[tuple[Hashable, int, float], Features] = {}
 
@@ -155,7 +157,7 @@ class Probes:
         if (key, size, angle) not in self._features:
             small = self._small[key, size]
             turned = Turn(angle, small.shape[-1], small.shape[-2]).image(small)
-            self._features[key, size, angle] = _best(self.extractor.extract(turned, resize=None), count)
+            self._features[key, size, angle] = _best(self._extractors[size].extract(turned, resize=None), count)
         return self._features[key, size, angle]
 
 
@@ -176,13 +178,25 @@ def find_angle(
             scores = matcher({"image0": features0, "image1": features1})["scores"][0]
             totals[angle] = float(scores.sum())
             fewest = min(features0["keypoints"].shape[1], features1["keypoints"].shape[1])
-            if len(scores) > CERTAIN * fewest and len(angles) <= 4:
+            if totals[angle] > CERTAIN * fewest and len(angles) <= 4:
                 return angle
         best = max(angles, key=totals.__getitem__)  # the first of equal ones
         others = [total for angle, total in totals.items() if 90 <= (angle - best) % 360 <= 270]
         if totals[best] >= max(FEWEST, CLEAR * max(others, default=0.0)):
             break
     return best
+
+
+def _limited(extractor: Extractor, count: int) -> Extractor:
+    """`extractor` for at most `count` keypoints, as far as it can be told; describing more is what would cost."""
+    conf = getattr(extractor, "conf", None)
+    if not isinstance(conf, SimpleNamespace) or not hasattr(conf, "max_num_keypoints"):
+        return extractor
+    own = copy.copy(extractor)  # with the same weights; the user's goes on as it is
+    limit = conf.max_num_keypoints
+    lower = count if limit is None or limit <= 0 else min(count, limit)
+    own.conf = SimpleNamespace(**{**vars(conf), "max_num_keypoints": lower})  # type: ignore[attr-defined]
+    return own
 
 
 def _shrink(image: Tensor | NDArray[Any], limit: int) -> Tensor:
