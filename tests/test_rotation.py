@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from conftest import ASSETS
-from lightglue import SIFT, LightGlue, NearestNeighbor, XFeat, load_image, match_pair, match_pairs
+from lightglue import ALIKED, SIFT, LightGlue, NearestNeighbor, XFeat, load_image, match_pair, match_pairs
 from lightglue.errors import ImageError, InputError
 from lightglue.rotation import PROBES, Probes, Turn, angles_of, find_angle
 from matching_support import random_features, small_matcher
@@ -167,6 +167,26 @@ def test_a_turned_pair_gives_what_the_upright_one_gives(
     where = Turn(-90 * quarters, images[1].shape[2], images[1].shape[1])
     torch.testing.assert_close(where.back(found1["keypoints"]), upright1["keypoints"], atol=1e-3, rtol=0)
     torch.testing.assert_close(found["points1"], found1["keypoints"][found["matches"][:, 1]])
+
+
+@pytest.mark.parametrize("edge", [400, 640, 1024])
+@pytest.mark.parametrize("quarters", [0, 2])
+def test_a_pair_of_very_different_scale_is_turned_rightly(
+    edge: int, quarters: int, xfeat: XFeat, matcher: LightGlue
+) -> None:
+    image0, image1 = (load_image(path, resize=edge) for path in (A, B))
+    turned = torch.rot90(image1, quarters, (1, 2))
+    _, _, found = match_pair(xfeat, matcher, image0, turned, resize=None, auto_rotate=True)
+    assert found["rotation"] == 90 * quarters
+
+
+@pytest.mark.parametrize("quarters", [0, 1, 2, 3])
+def test_nearest_neighbours_find_the_turn_too(quarters: int, images: tuple[Tensor, Tensor]) -> None:
+    aliked = ALIKED(max_num_keypoints=512, detection_threshold=-1)
+    turned = torch.rot90(images[1], quarters, (1, 2))
+    for nearest in (NearestNeighbor(), NearestNeighbor(ratio_threshold=0.9)):
+        _, _, found = match_pair(aliked, nearest, images[0], turned, resize=None, auto_rotate=True)
+        assert found["rotation"] == 90 * quarters
 
 
 def test_finer_steps_find_turns_between(images: tuple[Tensor, Tensor], xfeat: XFeat, matcher: LightGlue) -> None:

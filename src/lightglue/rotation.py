@@ -30,9 +30,9 @@ __all__ = ["PROBES", "Probes", "Turn", "angles_of", "find_angle"]
 # px of the longer side of the small images, and how many of their keypoints are used; the larger ones where the
 # smaller ones leave doubts.
 PROBES = ((256, 256), (512, 512))
-CERTAIN = 0.12  # sum of the scores, as a share of the keypoints, at which no other direction is tried
+CERTAIN = 0.25  # sum of LightGlue's scores, as a share of the keypoints, at which no other direction is tried
 CLEAR = 2.0  # how many times the sum of the scores must be that of any other direction
-FEWEST = 5.0  # and how large
+FEWEST = 15.0  # and how large
 LARGEST_EDGE = 32_766  # px that OpenCV turns by other angles than multiples of 90
 RIM = 2  # px along the sides of a turned image that are half outside of it
 
@@ -175,10 +175,11 @@ def find_angle(
         features0 = probes.features(*image0, 0, size)
         for angle in angles:
             features1 = probes.features(*image1, angle, size)
-            scores = matcher({"image0": features0, "image1": features1})["scores"][0]
-            totals[angle] = float(scores.sum())
+            found = matcher({"image0": features0, "image1": features1})
+            totals[angle] = float(found["scores"][0].sum())
             fewest = min(features0["keypoints"].shape[1], features1["keypoints"].shape[1])
-            if totals[angle] > CERTAIN * fewest and len(angles) <= 4:
+            # Nearest neighbours, which tell no layer to stop at, score high in wrong directions too.
+            if "stop" in found and len(angles) <= 4 and totals[angle] > CERTAIN * fewest:
                 return angle
         best = max(angles, key=totals.__getitem__)  # the first of equal ones
         others = [total for angle, total in totals.items() if 90 <= (angle - best) % 360 <= 270]
