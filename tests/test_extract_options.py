@@ -97,11 +97,11 @@ def test_the_mask_counts_before_the_best_are_chosen(extractor: Extractor, image:
 
 def test_a_mask_of_all_changes_nothing_and_one_of_nothing_leaves_none(extractor: Extractor, image: Tensor) -> None:
     whole = torch.ones(image.shape[-2:], dtype=torch.bool)
-    plain, masked = extractor.extract(image), extractor.extract(image, mask=whole)
+    plain, masked = extractor.extract(image, resize=None), extractor.extract(image, mask=whole, resize=None)
     if not isinstance(extractor, SIFT):  # OpenCV, which knows no mask, is then asked for more than its best
         for key in plain:
             torch.testing.assert_close(masked[key], plain[key])
-    assert points(extractor.extract(image, mask=~whole)).shape == (0, 2)
+    assert points(extractor.extract(image, mask=~whole, resize=None)).shape == (0, 2)
 
 
 def test_a_keypoint_between_two_pixels_must_have_both_on_the_mask() -> None:
@@ -115,7 +115,7 @@ def test_masks_come_as_arrays_integers_files_batches_and_lists(
     extractors: dict[str, Extractor], image: Tensor, mask: Tensor, tmp_path: Path
 ) -> None:
     disk = extractors["disk"]
-    expected = points(disk.extract(image, mask=mask))
+    expected = points(disk.extract(image, mask=mask, resize=None))
     gray = mask.numpy().astype(np.uint8) * 255
     cv2.imwrite(str(tmp_path / "mask.png"), gray)
     for same in (
@@ -126,15 +126,15 @@ def test_masks_come_as_arrays_integers_files_batches_and_lists(
         tmp_path / "mask.png",
         str(tmp_path / "mask.png"),
     ):
-        assert torch.equal(points(disk.extract(image, mask=same)), expected)
-    listed = disk.extract([image, image], mask=[None, mask])
-    assert torch.equal(points(listed[0]), points(disk.extract(image)))
+        assert torch.equal(points(disk.extract(image, mask=same, resize=None)), expected)
+    listed = disk.extract([image, image], mask=[None, mask], resize=None)
+    assert torch.equal(points(listed[0]), points(disk.extract(image, resize=None)))
     assert torch.equal(points(listed[1]), expected)
     disk.conf.max_num_keypoints = 30
     try:
-        batch = disk.extract(torch.stack((image, image)), mask=torch.stack((mask, torch.ones_like(mask))))
-        assert torch.equal(batch["keypoints"][0], points(disk.extract(image, mask=mask)))
-        assert torch.equal(batch["keypoints"][1], points(disk.extract(image)))
+        batch = disk.extract(torch.stack((image, image)), mask=torch.stack((mask, torch.ones_like(mask))), resize=None)
+        assert torch.equal(batch["keypoints"][0], points(disk.extract(image, mask=mask, resize=None)))
+        assert torch.equal(batch["keypoints"][1], points(disk.extract(image, resize=None)))
     finally:
         disk.conf.max_num_keypoints = 300
 
@@ -184,10 +184,10 @@ def test_descriptors_at_extracted_keypoints_are_those_of_the_extraction(
 
 def test_any_points_are_described_with_unit_length(extractor: Extractor, image: Tensor) -> None:
     corners = torch.tensor([[-0.5, -0.5], [319.5, -0.5], [-0.5, 218.5], [319.5, 218.5], [100.3, 57.9], [0.0, 100.0]])
-    found = extractor.describe(corners, image)
+    found = extractor.describe(corners, image, resize=None)
     torch.testing.assert_close(found.norm(dim=-1), torch.ones(1, 6), atol=1e-4, rtol=0)
-    assert extractor.describe(corners[:0], image).shape == (1, 0, found.shape[-1])
-    batch = extractor.describe(torch.stack((corners, corners)), torch.stack((image, image.flip(-1))))
+    assert extractor.describe(corners[:0], image, resize=None).shape == (1, 0, found.shape[-1])
+    batch = extractor.describe(torch.stack((corners, corners)), torch.stack((image, image.flip(-1))), resize=None)
     torch.testing.assert_close(batch[:1], found, atol=1e-4, rtol=0)
 
 
@@ -275,9 +275,9 @@ def test_scales_that_make_no_sense_are_refused(extractors: dict[str, Extractor],
 
 def test_a_batch_of_several_sizes_is_each_image_alone(extractors: dict[str, Extractor], image: Tensor) -> None:
     disk = extractors["disk"]
-    batch = disk.extract(torch.stack((image, image.flip(-1))), scales=(1, 0.6))
+    batch = disk.extract(torch.stack((image, image.flip(-1))), scales=(1, 0.6), resize=None)
     for i, one in enumerate((image, image.flip(-1))):
-        torch.testing.assert_close(batch["keypoints"][i], points(disk.extract(one, scales=(1, 0.6))))
+        torch.testing.assert_close(batch["keypoints"][i], points(disk.extract(one, scales=(1, 0.6), resize=None)))
 
 
 def test_superpoint_is_here_with_seeded_weights_only(extractors: dict[str, Extractor]) -> None:

@@ -63,6 +63,7 @@ def window_maxima(scores: Tensor, radius: int) -> Tensor:
 
 def _window_max(values: Tensor, radius: int) -> Tensor:
     # None of the values is negative, so that zeros around them change nothing.
+    radius = min(radius, max(values.shape[-2:]))  # a larger window holds no more
     padded = F.pad(values, (radius,) * 4)
     return _sliding_max(_sliding_max(padded, 2 * radius + 1, -2), 2 * radius + 1, -1)
 
