@@ -141,7 +141,8 @@ class LightGlue(LightGlueNetwork):
 
         Returns the published dictionary, see `lightglue.types.Matches`. Each of B pairs is matched as if it were
         alone; `stop` is an int for one pair and a (B,) tensor for several. For aliked, disk and xfeat it also holds
-        `overlap`, (B,) float32: the probability that the two images see the same thing.
+        `overlap`, (B,) float32: the probability that the two images see the same thing, as fitted with the published
+        weights, whatever the matcher's are.
 
         Raises InputError.
         """

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import torch
 from torch import Tensor
 
 __all__ = ["COEFFICIENTS", "Coefficients", "evidence", "overlap_probability"]
@@ -49,7 +50,9 @@ def evidence(scores: Tensor, count0: int, count1: int) -> tuple[Tensor, Tensor]:
 def overlap_probability(scores: Tensor, count0: int, count1: int, fitted: Coefficients) -> Tensor:
     """The probability, () float32, that two images overlap; arguments as for `evidence`.
 
-    It stays on the scores' device, so that nothing waits for it.
+    0 where an image has no keypoints. It stays on the scores' device, so that nothing waits for it.
     """
+    if min(count0, count1) == 0:
+        return scores.new_zeros((), dtype=torch.float32)
     amount, share = evidence(scores, count0, count1)
     return (fitted.constant + fitted.amount * amount + fitted.share * share).sigmoid()
