@@ -1,0 +1,1 @@
+"""How good matches are: benchmarks, records of each pair, reports, comparisons."""
