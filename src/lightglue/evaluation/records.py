@@ -124,7 +124,8 @@ def start_run(
         different = [name for name, value in said.items() if there.get(name) != value]
         if different:
             raise InputError(
-                f"{folder} holds another run: {_differences(there, said, different)}. Name another folder, or remove it."
+                f"{folder} holds another run: {_differences(there, said, different)}. "
+                "Name another folder, or remove this one."
             )
     else:
         (folder / _MATCHES).mkdir(parents=True, exist_ok=True)

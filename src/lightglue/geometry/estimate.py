@@ -1,0 +1,189 @@
+"""Models from matches: homography, fundamental and essential matrix, relative pose.
+
+Options in; model, inliers and statistics out. Which library computes is an option, not another function:
+
+    estimate = estimate_relative_pose(points0, points1, K0, K1, EstimatorOptions(threshold=1.0))
+    estimate.model  # (4, 4), or None
+
+Too few matches, or degenerate ones, give an estimate without a model and say why; only arguments that have no meaning
+are an error.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.errors import InputError
+from lightglue.geometry import errors
+from lightglue.geometry.cameras import Camera, as_camera
+from lightglue.geometry.dlt import fit_homography
+from lightglue.geometry.options import EstimatorOptions
+from lightglue.geometry.points import as_matches
+from lightglue.geometry.results import Estimate, Found, Library, Statistics
+
+__all__ = [
+    "Estimate",
+    "Statistics",
+    "estimate_essential",
+    "estimate_fundamental",
+    "estimate_homography",
+    "estimate_relative_pose",
+]
+
+Floats = NDArray[np.float64]
+
+
+def estimate_homography(
+    points0: Any, points1: Any, options: EstimatorOptions | None = None, *, weights: Any = None
+) -> Estimate:
+    """The homography H (3, 3), H x0 = x1, of the most matches; inliers are within `threshold` px in image 1.
+
+    Args:
+        points0, points1: (K, 2) px, row i of both being one match.
+        options: None for PoseLib at 1 px.
+        weights: (K,), for the method "dlt" only, such as the scores of the matches.
+
+    Raises InputError.
+    """
+    options = options or EstimatorOptions()
+    first, second = as_matches(points0, points1)
+
+    def solve() -> Found | None:
+        if options.method == "dlt":
+            H = fit_homography(first, second, weights)
+            return None if H is None else Found(H, np.ones(len(first), dtype=np.bool_))
+        return _library(options).homography(first, second, options)
+
+    def inliers(H: Floats) -> NDArray[np.bool_]:
+        return errors.transfer_error(H, first, second) < options.threshold
+
+    return _run(solve, inliers, first, second, options, fewest=4)
+
+
+def estimate_fundamental(points0: Any, points1: Any, options: EstimatorOptions | None = None) -> Estimate:
+    """The fundamental matrix F (3, 3), x1' F x0 = 0, for cameras without distortion that are not known.
+
+    Inliers are those of the library; arguments as in `estimate_homography`. Raises InputError.
+    """
+    options = _robust(options)
+    first, second = as_matches(points0, points1)
+
+    def inliers(F: Floats) -> NDArray[np.bool_]:
+        return errors.epipolar_error(F, first, second) < options.threshold
+
+    return _run(lambda: _library(options).fundamental(first, second, options), inliers, first, second, options, 8)
+
+
+def estimate_essential(
+    points0: Any, points1: Any, camera0: Any, camera1: Any, options: EstimatorOptions | None = None
+) -> Estimate:
+    """The essential matrix E (3, 3), rays r1' E r0 = 0, of two calibrated cameras: that of their relative pose.
+
+    Arguments as in `estimate_relative_pose`. Raises InputError.
+    """
+    estimate = estimate_relative_pose(points0, points1, camera0, camera1, options)
+    if estimate.model is None:
+        return estimate
+    return Estimate(errors.essential_from_pose(estimate.model), estimate.inliers, estimate.statistics)
+
+
+def estimate_relative_pose(
+    points0: Any, points1: Any, camera0: Any, camera1: Any, options: EstimatorOptions | None = None
+) -> Estimate:
+    """The motion T (4, 4) from camera 0 to camera 1, whose translation has length 1: its true length is not known.
+
+    Args:
+        points0, points1: (K, 2) px, row i of both being one match.
+        camera0, camera1: K (3, 3), or a `pycolmap.Camera` of any model, whose distortion is undone first.
+        options: None for PoseLib at 1 px. The threshold is an epipolar distance in px of the mean of both cameras.
+
+    Raises InputError.
+    """
+    options = _robust(options)
+    first, second = as_matches(points0, points1)
+    cameras = as_camera(camera0), as_camera(camera1)
+    undistorted = cameras[0].undistort(first), cameras[1].undistort(second)
+    seen: NDArray[np.bool_] = np.isfinite(undistorted[0]).all(axis=1) & np.isfinite(undistorted[1]).all(axis=1)
+    straight0, straight1 = (points[seen] for points in undistorted)
+
+    def solve() -> Found | None:
+        found = _library(options).relative_pose(straight0, straight1, *cameras, options)
+        if found is None or found.inliers is None:
+            return found
+        inliers = np.zeros(len(first), dtype=np.bool_)
+        inliers[seen] = found.inliers
+        return found._replace(inliers=inliers)
+
+    def inliers(T: Floats) -> NDArray[np.bool_]:
+        F = errors.fundamental_from_pose(T, *(Camera(camera.K) for camera in cameras))
+        return seen & (
+            errors.epipolar_error(F, *(np.where(seen[:, None], p, 0) for p in undistorted)) < options.threshold
+        )
+
+    return _run(solve, inliers, first, second, options, fewest=5)
+
+
+def _robust(options: EstimatorOptions | None) -> EstimatorOptions:
+    options = options or EstimatorOptions()
+    if options.method == "dlt":
+        raise InputError("The method 'dlt' fits homographies only; choose poselib, opencv or pycolmap.")
+    return options
+
+
+def _library(options: EstimatorOptions) -> Library:
+    """The module that computes; each imports its library at its top."""
+    if options.method == "opencv":
+        from lightglue.geometry import with_opencv
+
+        return with_opencv
+    if options.method == "pycolmap":
+        from lightglue.geometry import with_pycolmap
+
+        return with_pycolmap
+    from lightglue.geometry import with_poselib
+
+    return with_poselib
+
+
+def _run(
+    solve: Callable[[], Found | None],
+    inliers_of: Callable[[Floats], NDArray[np.bool_]],
+    points0: Floats,
+    points1: Floats,
+    options: EstimatorOptions,
+    fewest: int,
+) -> Estimate:
+    """Estimate, check what came out, count."""
+    begin = perf_counter()
+    count, found, failure = len(points0), None, None
+    # Several matches of the same two points are one to the solvers.
+    distinct = len(np.unique(np.concatenate([points0, points1], axis=1), axis=0))
+    if distinct < fewest:
+        failure = f"{distinct} different matches, and it takes {fewest}"
+    else:
+        found = solve()
+        if found is None or not np.isfinite(found.model).all() or not np.abs(found.model).max() > 0:
+            found, failure = None, "no model agrees with the matches"
+    inliers = np.zeros(count, dtype=np.bool_)
+    if found is not None:
+        inliers = inliers_of(found.model) if found.inliers is None else found.inliers
+        if inliers.sum() < fewest:
+            found, failure = None, f"only {inliers.sum()} matches agree, and it takes {fewest}"
+        elif any(_extent(points[inliers]) < options.threshold for points in (points0, points1)):
+            found, failure = None, "the matches that agree lie on a line"
+    if found is None:
+        inliers = np.zeros(count, dtype=np.bool_)
+    seconds = perf_counter() - begin
+    iterations = None if found is None else found.iterations
+    statistics = Statistics(count, int(inliers.sum()), iterations, seconds, options, failure)
+    return Estimate(None if found is None else found.model, inliers, statistics)
+
+
+def _extent(points: Floats) -> float:
+    """How far points (N, 2) spread across the line that fits them best: twice the deviation, px."""
+    return float(2 * np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[-1] / np.sqrt(len(points)))

@@ -1,0 +1,65 @@
+"""Points as the estimators take them: checked arrays, and what a homography does to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.errors import InputError
+
+__all__ = ["as_matches", "as_matrix", "as_points", "homogeneous", "transform"]
+
+
+def as_points(name: str, points: Any) -> NDArray[np.float64]:
+    """`points` (N, 2), an array, a list or a tensor on any device, as float64.
+
+    Raises InputError for another shape, NaN or infinity.
+    """
+    if hasattr(points, "detach"):
+        points = points.detach().cpu().float().numpy()
+    try:
+        array = np.asarray(points, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"{name} is a {type(points).__name__} that holds no numbers; give (N, 2) in px.") from None
+    if array.size == 0:
+        return np.zeros((0, 2))
+    if array.ndim != 2 or array.shape[1] != 2:
+        raise InputError(f"{name} has the shape {array.shape}; give (N, 2) x y in px.")
+    if not np.isfinite(array).all():
+        row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
+        raise InputError(f"{name} holds {array[row].tolist()} in row {row}; give finite numbers.")
+    return array
+
+
+def as_matches(points0: Any, points1: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both ends of K matches as (K, 2) float64. Raises InputError."""
+    first, second = as_points("points0", points0), as_points("points1", points1)
+    if len(first) != len(second):
+        raise InputError(f"There are {len(first)} points0 and {len(second)} points1; row i of both is one match.")
+    return first, second
+
+
+def as_matrix(name: str, matrix: Any, shape: tuple[int, int] = (3, 3)) -> NDArray[np.float64]:
+    """`matrix` as float64 of `shape`. Raises InputError for another shape, NaN or infinity."""
+    if hasattr(matrix, "detach"):
+        matrix = matrix.detach().cpu().numpy()
+    array = np.asarray(matrix, dtype=np.float64)
+    if array.shape != shape or not np.isfinite(array).all():
+        raise InputError(f"{name} is {array.tolist()!s:.120}; give {shape} finite numbers.")
+    return array
+
+
+def homogeneous(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 2) as (N, 3) with ones."""
+    return np.concatenate([points, np.ones((len(points), 1))], axis=1)
+
+
+def transform(H: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Where the homography H (3, 3) sends points (N, 2); NaN where it sends them to infinity or behind it."""
+    mapped = homogeneous(points) @ H.T
+    # The sign of H is free: the side on which most points lie is the one in front of the camera.
+    side = mapped[:, 2:] * (np.sign(np.sum(np.sign(mapped[:, 2]))) or 1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(side > 1e-12 * np.abs(H).max(), mapped[:, :2] / mapped[:, 2:], np.nan)

@@ -1,0 +1,69 @@
+"""OpenCV's USAC with MAGSAC++ scores (Barath et al. 2020)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.geometry.cameras import Camera
+from lightglue.geometry.options import EstimatorOptions
+from lightglue.geometry.results import Found
+
+__all__ = ["fundamental", "homography", "relative_pose"]
+
+Floats = NDArray[np.float64]
+
+
+def homography(points0: Floats, points1: Floats, options: EstimatorOptions) -> Found | None:
+    """H (3, 3)."""
+    H, mask = cv2.findHomography(points0, points1, _usac(options, options.threshold))
+    return _found(H, mask)
+
+
+def fundamental(points0: Floats, points1: Floats, options: EstimatorOptions) -> Found | None:
+    """F (3, 3)."""
+    F, mask = cv2.findFundamentalMat(points0, points1, _usac(options, options.threshold))
+    return _found(F, mask)
+
+
+def relative_pose(
+    points0: Floats, points1: Floats, camera0: Camera, camera1: Camera, options: EstimatorOptions
+) -> Found | None:
+    """T (4, 4) from points without distortion."""
+    rays0, rays1 = (Camera(c.K).normalize(p) for c, p in ((camera0, points0), (camera1, points1)))
+    threshold = options.threshold * 2 / (camera0.focal + camera1.focal)
+    one, none = np.eye(3), np.zeros(4)
+    E, mask = cv2.findEssentialMat(rays0, rays1, one, one, none, none, _usac(options, threshold))
+    if E is None or E.shape != (3, 3) or not np.isfinite(E).all():
+        return None
+    inliers = mask.copy()
+    _, R, t, _ = cv2.recoverPose(E, rays0, rays1, one, mask=mask)
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = R, t[:, 0]
+    return _found(T, inliers)
+
+
+def _usac(options: EstimatorOptions, threshold: float) -> cv2.UsacParams:
+    """The parameters that OpenCV's flag USAC_MAGSAC stands for, with a seed and a number of iterations."""
+    params = cv2.UsacParams()
+    params.threshold = threshold
+    params.confidence = options.confidence
+    params.maxIterations = options.max_iterations
+    params.randomGeneratorState = options.seed
+    params.score = cv2.SCORE_METHOD_MAGSAC
+    params.loMethod = cv2.LOCAL_OPTIM_SIGMA
+    params.loSampleSize = 100
+    params.loIterations = 10
+    params.sampler = cv2.SAMPLING_UNIFORM
+    params.final_polisher = cv2.MAGSAC
+    params.final_polisher_iterations = 3
+    return params
+
+
+def _found(model: Any, mask: Any) -> Found | None:
+    if model is None or mask is None or model.shape not in ((3, 3), (4, 4)):
+        return None
+    return Found(np.asarray(model, dtype=np.float64), mask.reshape(-1).astype(np.bool_))

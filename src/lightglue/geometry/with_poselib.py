@@ -1,0 +1,80 @@
+"""PoseLib's estimators (Larsson 2020): LO-RANSAC with a truncated loss, and non-linear refinement at the end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.errors import LightGlueError
+from lightglue.geometry.cameras import Camera
+from lightglue.geometry.options import EstimatorOptions
+from lightglue.geometry.results import Found
+
+try:
+    import poselib
+except ImportError as error:
+    raise LightGlueError(
+        "PoseLib is not installed; run `pip install poselib`, or choose the method opencv or pycolmap."
+    ) from error
+
+__all__ = ["fundamental", "homography", "relative_pose"]
+
+Floats = NDArray[np.float64]
+
+
+def homography(points0: Floats, points1: Floats, options: EstimatorOptions) -> Found | None:
+    """H (3, 3)."""
+    H, told = poselib.estimate_homography(points0, points1, _ransac(options, "max_reproj_error"), {})
+    return _found(np.array(H), told)
+
+
+def fundamental(points0: Floats, points1: Floats, options: EstimatorOptions) -> Found | None:
+    """F (3, 3)."""
+    F, told = poselib.estimate_fundamental(points0, points1, _ransac(options, "max_epipolar_error"), {})
+    return _found(np.array(F), told)
+
+
+def relative_pose(
+    points0: Floats, points1: Floats, camera0: Camera, camera1: Camera, options: EstimatorOptions
+) -> Found | None:
+    """T (4, 4) from points without distortion."""
+    cameras = [_pinhole(camera) for camera in (camera0, camera1)]
+    ransac = _ransac(options, "max_epipolar_error")
+    if camera0.K[0, 1] or camera1.K[0, 1]:  # PoseLib knows no skew
+        points0, points1 = (
+            camera.normalize(points) @ np.diag(np.diag(camera.K)[:2]) + camera.K[:2, 2]
+            for camera, points in ((Camera(camera0.K), points0), (Camera(camera1.K), points1))
+        )
+    pose, told = poselib.estimate_relative_pose(points0, points1, *cameras, ransac, {})
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = pose.R, pose.t
+    length = np.linalg.norm(T[:3, 3])
+    if not length > 0:
+        return None
+    T[:3, 3] /= length
+    return _found(T, told)
+
+
+def _pinhole(camera: Camera) -> dict[str, Any]:
+    K = camera.K
+    params = [float(value) for value in (K[0, 0], K[1, 1], K[0, 2], K[1, 2])]
+    return {"model": "PINHOLE", "width": 0, "height": 0, "params": params}
+
+
+def _ransac(options: EstimatorOptions, threshold: str) -> dict[str, Any]:
+    """Its options; its own least number of iterations stays, as in the published evaluations."""
+    return {
+        threshold: options.threshold,
+        "max_iterations": options.max_iterations,
+        "min_iterations": min(1000, options.max_iterations),
+        "success_prob": options.confidence,
+        "seed": options.seed,
+    }
+
+
+def _found(model: Floats, told: dict[str, Any]) -> Found | None:
+    if not told["num_inliers"]:
+        return None
+    return Found(model, np.array(told["inliers"], dtype=np.bool_), int(told["iterations"]))
