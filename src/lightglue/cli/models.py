@@ -5,18 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from lightglue.cli import parsing
 from lightglue.cli.weights import CommercialOnly
-from lightglue.command_defaults import EXTRACTORS, PRUNING, TRAINED_ON, default_mp
+from lightglue.command_defaults import EXTRACTORS
 from lightglue.errors import LightGlueError
-
-if TYPE_CHECKING:
-    import torch
+from lightglue.model_choice import MATCHERS, Models
 
 __all__ = [
     "MATCHERS",
@@ -38,8 +35,6 @@ __all__ = [
     "memory_named",
     "precision_of",
 ]
-
-MATCHERS = ("lightglue", "nearest")
 
 
 def _feature_type(value: str) -> str:
@@ -94,53 +89,6 @@ WidthConfidence = Annotated[
     float,
     typer.Option(parser=parsing.share_or_off, metavar="X", help="Lower drops more keypoints; -1: none. xfeat: 0.95."),
 ]
-
-
-@dataclass(frozen=True)
-class Models:
-    """What to match with, as the command line says it."""
-
-    features: str
-    max_keypoints: int
-    device: str
-    mp: bool | None  # None: as the device likes it
-    commercial_only: bool
-    thresholds: dict[str, Any] = field(default_factory=dict)  # what is not here is as the feature type has it
-    matcher: str = "lightglue"
-
-    def load(self) -> tuple[Any, Any]:
-        """The extractor and the matcher, on their device."""
-        return self.load_extractor(), self.load_matcher()
-
-    def load_extractor(self) -> Any:
-        """The extractor, on its device."""
-        import lightglue
-
-        name, options = EXTRACTORS[self.features]
-        kind = getattr(lightglue, name)
-        common = self._common() if name != "SIFT" else {}  # which has no weights
-        common = {key: value for key, value in common.items() if key == "commercial_only" or key in kind.default_conf}
-        return kind(max_num_keypoints=self.max_keypoints, **common, **options).eval().to(self.found_device())
-
-    def load_matcher(self) -> Any:
-        """The matcher, on its device."""
-        import lightglue
-
-        if self.matcher == "nearest":
-            return lightglue.NearestNeighbor().eval().to(self.found_device())
-        features = TRAINED_ON.get(self.features, self.features)
-        matcher = lightglue.LightGlue(features=features, pruning=PRUNING, **self._common(), **self.thresholds)
-        return matcher.eval().to(self.found_device())
-
-    def _common(self) -> dict[str, Any]:
-        mp = default_mp(self.found_device()) if self.mp is None else self.mp
-        return {"commercial_only": self.commercial_only, "mp": mp}
-
-    def found_device(self) -> torch.device:
-        """The device that is computed on."""
-        from lightglue.devices import find_device
-
-        return find_device(self.device)
 
 
 def asked_for(context: typer.Context, *names: str) -> dict[str, Any]:

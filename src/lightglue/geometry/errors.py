@@ -51,12 +51,12 @@ def symmetric_transfer_error(H: Any, points0: Any, points1: Any) -> Floats:
 def corner_error(H: Any, truth: Any, size: tuple[int, int]) -> float:
     """Mean distance between where H and the true homography send the corners of image 0, px; infinite without H.
 
-    size: width and height of image 0, px. The corners are the centres of its corner pixels.
+    size: width and height of image 0, px. The corners are the outer ones of its corner pixels, as in glue-factory.
     """
     if H is None:
         return float("inf")
-    right, low = size[0] - 1, size[1] - 1
-    corners = np.array([[0, 0], [right, 0], [right, low], [0, low]], dtype=np.float64)
+    width, height = size
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]]) - 0.5
     distances = transform(as_matrix("H", H), corners) - transform(as_matrix("truth", truth), corners)
     return float(_finite(np.linalg.norm(distances, axis=1)).mean())
 

@@ -60,7 +60,7 @@ def estimate_homography(
         return _library(options).homography(first, second, options)
 
     def inliers(H: Floats) -> NDArray[np.bool_]:
-        return errors.transfer_error(H, first, second) < options.threshold
+        return np.asarray(errors.transfer_error(H, first, second) < options.threshold)
 
     return _run(solve, inliers, first, second, options, fewest=4)
 
@@ -74,9 +74,9 @@ def estimate_fundamental(points0: Any, points1: Any, options: EstimatorOptions |
     first, second = as_matches(points0, points1)
 
     def inliers(F: Floats) -> NDArray[np.bool_]:
-        return errors.epipolar_error(F, first, second) < options.threshold
+        return np.asarray(errors.epipolar_error(F, first, second) < options.threshold)
 
-    return _run(lambda: _library(options).fundamental(first, second, options), inliers, first, second, options, 8)
+    return _run(lambda: _library(options).fundamental(first, second, options), inliers, first, second, options, 7)
 
 
 def estimate_essential(

@@ -1,0 +1,275 @@
+"""The one benchmark loop: match every pair, judge it, write its record.
+
+A pair that cannot be matched (no file, no truth, no matches, a degenerate model) is a record with a failure, and the
+loop goes on. What is on disk is not done again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import platform
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field, replace
+from multiprocessing import get_context
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import lightglue
+from lightglue.containers import batch_to_device, rbd
+from lightglue.errors import ImageError, InputError, LightGlueError
+from lightglue.evaluation import metrics
+from lightglue.evaluation.pair import Benchmark, Pair, Protocol, Scale
+from lightglue.evaluation.records import Metric, Record, RecordWriter, Run, matches_path, read_run, start_run
+from lightglue.geometry.cameras import scaling
+from lightglue.images import load_image
+from lightglue.model_choice import Models
+from lightglue.resampling import target_size
+from lightglue.timing import wait_for_gpu
+
+__all__ = ["Job", "evaluate"]
+
+REMEMBERED = 16  # images whose features are kept: neighbouring pairs share images
+CHUNK = 4  # pairs that a worker process takes at once
+
+Progress = Callable[[int, int], None]  # pairs done, pairs in all
+
+
+@dataclass(frozen=True)
+class Job:
+    """What each pair of a benchmark is matched with."""
+
+    models: Models
+    extract: Mapping[str, Any] = field(default_factory=dict)  # options of `extract` besides the protocol's resize
+    refine: bool = False
+
+    def settings(self, protocol: Protocol) -> dict[str, Any]:
+        """All that decides the results, for the records."""
+        models = asdict(replace(self.models, mp=self.models.with_mp(), device=self.models.found_device().type))
+        return {
+            "version": lightglue.__version__,
+            "protocol": asdict(protocol),
+            "models": models,
+            "extract": dict(self.extract),
+            "refine": self.refine,
+        }
+
+
+def evaluate(
+    benchmark: Benchmark,
+    job: Job,
+    folder: Path,
+    *,
+    workers: int = 1,
+    progress: Progress = lambda done, total: None,
+    about: Mapping[str, Any] | None = None,
+) -> Run:
+    """Run `job` on every pair of `benchmark` that `folder` has no record of.
+
+    Args:
+        folder: where the records go; one that holds another run is refused.
+        workers: processes, each with models of its own. The records do not depend on their number.
+        about: what else is to be remembered of the run, such as the machine.
+
+    Raises:
+        InputError: a benchmark without pairs, or a folder that holds another run.
+        LightGlueError: a worker was killed; the same call goes on where it stopped.
+    """
+    if not benchmark.pairs:
+        raise InputError(f"The benchmark {benchmark.name} has no pairs; look at its files.")
+    figures = metrics.metrics_of(benchmark.kind, benchmark.protocol)
+    run = start_run(
+        folder,
+        benchmark=benchmark.name,
+        kind=benchmark.kind,
+        pairs=[pair.name for pair in benchmark.pairs],
+        metrics=figures,
+        settings=job.settings(benchmark.protocol),
+        about={
+            "source": benchmark.source,
+            "licence": benchmark.licence,
+            "notes": list(benchmark.notes),
+            "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+            "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+            "workers": workers,
+            **(about or {}),
+        },
+    )
+    done = {record.index for record in run.records}
+    waiting = [(i, pair) for i, pair in enumerate(benchmark.pairs) if i not in done]
+    with RecordWriter(run) as writer:
+        for count, record in enumerate(_records(waiting, benchmark.protocol, figures, job, folder, workers), 1):
+            writer.write(record)
+            progress(len(done) + count, len(benchmark.pairs))
+    return read_run(folder)
+
+
+_Waiting = Sequence[tuple[int, Pair]]
+
+
+def _records(
+    waiting: _Waiting, protocol: Protocol, figures: tuple[Metric, ...], job: Job, folder: Path, workers: int
+) -> Iterator[Record]:
+    """The records of the pairs, as they are done."""
+    if not waiting:
+        return
+    if workers <= 1:
+        yield from _Worker(protocol, figures, job, folder).records(waiting)
+        return
+    chunks = [waiting[start : start + CHUNK] for start in range(0, len(waiting), CHUNK)]
+    threads = max(1, torch.get_num_threads() // workers)
+    # spawn: a forked process cannot use torch's threads, nor a GPU.
+    pool = ProcessPoolExecutor(
+        min(workers, len(chunks)), get_context("spawn"), _start_worker, (threads, protocol, figures, job, folder)
+    )
+    try:
+        for future in as_completed([pool.submit(_work, chunk) for chunk in chunks]):
+            yield from future.result()
+    except BrokenProcessPool as error:
+        raise LightGlueError(
+            "A worker process was killed, perhaps for want of memory; the same command goes on where it stopped, "
+            "with fewer --workers it needs less."
+        ) from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+_worker: _Worker | None = None  # of this process
+
+
+def _start_worker(threads: int, protocol: Protocol, figures: tuple[Metric, ...], job: Job, folder: Path) -> None:
+    global _worker
+    torch.set_num_threads(threads)
+    _worker = _Worker(protocol, figures, job, folder)
+
+
+def _work(chunk: _Waiting) -> list[Record]:
+    assert _worker is not None
+    return list(_worker.records(chunk))
+
+
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """An image and its features."""
+
+    image: torch.Tensor  # (C, H, W)
+    features: dict[str, Any]  # with batch dimension, px of the file
+    scale: Scale  # of the image as it is judged
+    seconds: float
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height of the image as it is judged, px."""
+        h, w = self.image.shape[-2:]
+        return round(w * self.scale[0]), round(h * self.scale[1])
+
+
+class _Worker:
+    """Models, and the features of the images seen last."""
+
+    def __init__(self, protocol: Protocol, figures: tuple[Metric, ...], job: Job, folder: Path) -> None:
+        self.protocol, self.figures, self.job, self.folder = protocol, figures, job, folder
+        self.extractor, self.matcher = job.models.load()
+        self.seen: OrderedDict[Path, _Seen] = OrderedDict()
+
+    def records(self, pairs: Iterable[tuple[int, Pair]]) -> Iterator[Record]:
+        """The record of each pair, whose matches are then on the disk."""
+        for index, pair in pairs:
+            try:
+                yield self._record(index, pair)
+            except (ImageError, InputError) as error:
+                yield self._failed(index, pair, " ".join(str(error).split()))
+
+    def _record(self, index: int, pair: Pair) -> Record:
+        if pair.truth is None:
+            return self._failed(index, pair, pair.fault or "there is no truth about this pair")
+        first, second = self._look(pair.image0), self._look(pair.image1)
+        truth = pair.truth.scaled(first.scale, second.scale)
+        matched, ends, seconds = self._match(first, second)
+        begin = perf_counter()
+        judged = metrics.judge(matched, truth, self.protocol)
+        seconds |= {"extract": first.seconds + second.seconds, "estimate": perf_counter() - begin}
+        known = {} if judged.correct is None else {"correct": judged.correct}
+        _save(matches_path(self.folder, index), **ends, inliers=judged.inliers, **known)
+        return Record(
+            pair=pair.name,
+            index=index,
+            scene=pair.scene,
+            image0=str(pair.image0),
+            image1=str(pair.image1),
+            failure=judged.failure,
+            num_keypoints=tuple(each.features["keypoints"].shape[1] for each in (first, second)),
+            num_matches=len(matched.points0),
+            values=judged.values,
+            seconds={name: round(seconds[name], 5) for name in ("extract", "match", "refine", "estimate")},
+        )
+
+    def _failed(self, index: int, pair: Pair, reason: str) -> Record:
+        images = str(pair.image0), str(pair.image1)
+        return Record(pair.name, index, pair.scene, *images, reason, (0, 0), 0, metrics.worst(self.figures))
+
+    @torch.inference_mode()
+    def _look(self, path: Path) -> _Seen:
+        """The image and its features, from memory where it was among the last."""
+        if path in self.seen:
+            self.seen.move_to_end(path)
+            return self.seen[path]
+        image = load_image(path).to(self.job.models.found_device())
+        resize, side = self.protocol.resize, self.protocol.side
+        options = {**({"side": side} if resize else {}), **self.job.extract, "resize": resize}
+        begin = perf_counter()
+        features = self.extractor.extract(image, **options)
+        wait_for_gpu()
+        seconds = perf_counter() - begin
+        h, w = image.shape[-2:]
+        new_h, new_w = (h, w) if resize is None else target_size(h, w, resize, side)
+        self.seen[path] = _Seen(image, features, (new_w / w, new_h / h), seconds)
+        if len(self.seen) > REMEMBERED:
+            self.seen.popitem(last=False)
+        return self.seen[path]
+
+    @torch.inference_mode()
+    def _match(self, first: _Seen, second: _Seen) -> tuple[metrics.Matched, dict[str, NDArray[Any]], dict[str, float]]:
+        """The matches as they are judged, as they are in the files, and seconds."""
+        begin = perf_counter()
+        found = rbd(batch_to_device(self.matcher({"image0": first.features, "image1": second.features})))
+        seconds = {"match": perf_counter() - begin}
+        pairs = found["matches"]
+        points0, points1 = (seen.features["keypoints"][0].cpu()[pairs[:, i]] for i, seen in enumerate((first, second)))
+        begin = perf_counter()
+        if self.job.refine:
+            from lightglue.geometry.refine import refine_matches
+
+            refined = refine_matches(first.image, second.image, points0, points1)
+            points0, points1 = refined.points0.cpu(), refined.points1.cpu()
+        seconds["refine"] = perf_counter() - begin
+        ends = {"points0": points0.numpy(), "points1": points1.numpy(), "scores": found["scores"].numpy()}
+        matched = metrics.Matched(
+            _scaled(ends["points0"], first.scale),
+            _scaled(ends["points1"], second.scale),
+            ends["scores"].astype(np.float64),
+            first.size,
+        )
+        return matched, ends, seconds
+
+
+def _scaled(points: NDArray[np.float32], scale: Scale) -> NDArray[np.float64]:
+    S = scaling(scale)
+    return np.asarray(points.astype(np.float64) @ S[:2, :2].T + S[:2, 2])
+
+
+def _save(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write an .npz whole or not at all."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # its allow_pickle stands in the way
+    part = path.with_suffix(".part")
+    part.write_bytes(buffer.getvalue())
+    part.replace(path)
