@@ -15,6 +15,9 @@ from torch import Tensor
 from lightglue.containers import batch_to_device, rbd
 from lightglue.errors import InputError
 from lightglue.extractors.masks import read_mask
+from lightglue.geometry.estimation import check_geometry, estimate
+from lightglue.geometry.options import EstimatorOptions
+from lightglue.geometry.refine import refine_matches
 from lightglue.images import read_image
 from lightglue.rotation import Probes, Turn, angles_of, find_angle
 from lightglue.types import Extractor, Features, Matcher, PairMatcher
@@ -34,6 +37,11 @@ def match_pair(
     mask0: Any = None,
     mask1: Any = None,
     auto_rotate: bool | int = False,
+    refine: bool = False,
+    geometry: str | None = None,
+    camera0: Any = None,
+    camera1: Any = None,
+    estimator: EstimatorOptions | None = None,
     **preprocess: Any,
 ) -> Result:
     """Match two images.
@@ -43,23 +51,32 @@ def match_pair(
         mask0, mask1: where in each image keypoints may lie: (H, W) bool, or an image file that is black elsewhere.
         auto_rotate: find out by which multiple of 90 degrees, or of this many, the second image is turned against the
             first, and match it upright.
+        refine: move the matched points to a fraction of a pixel, by aligning the images around them.
+        geometry: also estimate a "homography", "fundamental" or "essential" matrix, or the "relative_pose".
+        camera0, camera1: for the last two, K (3, 3) or a `pycolmap.Camera` of each image.
+        estimator: how to estimate; None for PoseLib at 1 px.
         preprocess: options of `extractor.extract`, such as `resize`, `tile`, `scales`.
 
     Returns:
         The features of both images and the matches, without batch dimension. The matches also hold `points0` and
         `points1`, (K, 2) float32: the matched keypoints in px of the original images, row by row; and with
         `auto_rotate` `rotation`: the degrees, clockwise, by which the second image was turned to match the first.
+        With `geometry` there are `geometry`, a `lightglue.geometry.Estimate`, and `inliers`, (K,) bool. With `refine`
+        `points0` and `points1` are no longer rows of the keypoints.
 
     Raises InputError.
     """
     angles = angles_of(auto_rotate)
+    after = Afterwards(refine, geometry, estimator)
+    after.check(camera0, camera1)
     view0, view1 = View(_pixels(image0, angles), mask0), View(_pixels(image1, angles), mask1)
     if angles:
         angle = find_angle(Probes(extractor), matcher, (0, view0.image), (1, view1.image), angles)
         view1 = View(view1.image, mask1, angle)
     features = [view.extract(extractor, preprocess) for view in (view0, view1)]
     found = matcher({"image0": features[0], "image1": features[1]})
-    return _result(features, (view0, view1), found, bool(angles), device)
+    result = _result(features, (view0, view1), found, bool(angles), device)
+    return after.finish(result, (view0.image, view1.image), (camera0, camera1))
 
 
 def match_pairs(
@@ -70,6 +87,10 @@ def match_pairs(
     *,
     masks: Sequence[tuple[Any, Any]] | None = None,
     auto_rotate: bool | int = False,
+    refine: bool = False,
+    geometry: str | None = None,
+    cameras: Sequence[tuple[Any, Any]] | None = None,
+    estimator: EstimatorOptions | None = None,
     **preprocess: Any,
 ) -> list[Result]:
     """Match many pairs of images in one call of the matcher; each result equals that of `match_pair`.
@@ -77,17 +98,16 @@ def match_pairs(
     An image (the same object, with the same mask) that is in several pairs is extracted once, with `auto_rotate` once
     for each angle, and its features are the same tensors in each of their results.
 
-    masks: `mask0` and `mask1` for each pair. Raises InputError.
+    masks: `mask0` and `mask1` for each pair. cameras: `camera0` and `camera1` for each pair. Raises InputError.
     """
     pairs = list(pairs)  # it is gone through more than once
     for i, pair in enumerate(pairs):
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(f"match_pairs takes pairs (image0, image1); item {i} is {type(pair).__name__}")
-    masks = [(None, None)] * len(pairs) if masks is None else list(masks)
-    if len(masks) != len(pairs) or not all(isinstance(two, (tuple, list)) and len(two) == 2 for two in masks):
-        raise InputError(
-            f"masks must hold (mask0, mask1) for each of the {len(pairs)} pairs, None where there is none."
-        )
+    masks, cameras = _for_each("mask", masks, len(pairs)), _for_each("camera", cameras, len(pairs))
+    after = Afterwards(refine, geometry, estimator)
+    for two in cameras:
+        after.check(*two)
     angles = angles_of(auto_rotate)
     images = {id(image): _pixels(image, angles) for pair in pairs for image in pair}
     probes = Probes(extractor)
@@ -100,8 +120,63 @@ def match_pairs(
     features = {key: view.extract(extractor, preprocess) for key, view in views.items()}
     matched = [(features[view0.key], features[view1.key]) for view0, view1 in chosen]
     found = matcher.match(matched)
-    everything = zip(matched, chosen, found, strict=True)
-    return [_result(two, two_views, matches, bool(angles), device) for two, two_views, matches in everything]
+    results = []
+    for two, two_views, matches, two_cameras in zip(matched, chosen, found, cameras, strict=True):
+        result = _result(two, two_views, matches, bool(angles), device)
+        results.append(after.finish(result, [view.image for view in two_views], two_cameras))
+    return results
+
+
+def _for_each(name: str, values: Sequence[tuple[Any, Any]] | None, count: int) -> list[tuple[Any, Any]]:
+    """Two of something for each pair; InputError where there are not."""
+    found = [(None, None)] * count if values is None else list(values)
+    if len(found) != count or not all(isinstance(two, (tuple, list)) and len(two) == 2 for two in found):
+        raise InputError(
+            f"{name}s must hold ({name}0, {name}1) for each of the {count} pairs, None where there is none."
+        )
+    return found
+
+
+@dataclass(frozen=True)
+class Afterwards:
+    """What is done with the matches of a pair."""
+
+    refine: bool
+    geometry: str | None
+    estimator: EstimatorOptions | None
+
+    def check(self, camera0: Any, camera1: Any) -> None:
+        """InputError where it cannot be done, before any work."""
+        if not isinstance(self.refine, (bool, np.bool_)):
+            raise InputError(f"refine is {self.refine!r}; give True or False.")
+        if self.geometry is not None:
+            check_geometry(self.geometry, camera0, camera1)
+        elif any(each is not None for each in (self.estimator, camera0, camera1)):
+            raise InputError("An estimator or a camera has an effect with geometry only; give it, or leave them out.")
+
+    def finish(self, result: Result, images: Sequence[Any], cameras: tuple[Any, Any]) -> Result:
+        """`result` with its points refined and its geometry."""
+        found = result[2]
+        if not (self.refine or self.geometry):
+            return result
+        if "points0" not in found:
+            raise InputError("The matcher gives no `matches`, which refine and geometry need; leave them out.")
+        if self.refine:
+            refined = refine_matches(_drawn(images[0]), _drawn(images[1]), found["points0"], found["points1"])
+            found["points0"] = refined.points0.to(found["points0"].device)
+            found["points1"] = refined.points1.to(found["points1"].device)
+        if self.geometry:
+            ends, weights = (found["points0"], found["points1"]), found.get("scores")
+            options: dict[str, Any] = {"camera0": cameras[0], "camera1": cameras[1], "weights": weights}
+            model = estimate(self.geometry, *ends, self.estimator, **options)
+            found["geometry"] = model
+            found["inliers"] = torch.from_numpy(model.inliers).to(found["points0"].device)
+        return result
+
+
+def _drawn(image: Any) -> Any:
+    """The pixels of an image that may be a path."""
+    return read_image(image) if isinstance(image, (str, os.PathLike)) else image
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from lightglue.evaluation.pair import Correspondences, Homography, Kind, Protocol, RelativePose, Truth
 from lightglue.evaluation.records import Metric
 from lightglue.geometry import errors
-from lightglue.geometry.estimate import Estimate, estimate_fundamental, estimate_homography, estimate_relative_pose
+from lightglue.geometry.estimation import estimate_fundamental, estimate_homography, estimate_relative_pose
 from lightglue.geometry.options import EstimatorOptions
+from lightglue.geometry.results import Estimate
 
 __all__ = ["Judged", "Matched", "judge", "metrics_of", "worst"]
 

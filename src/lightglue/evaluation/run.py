@@ -30,6 +30,7 @@ from lightglue.evaluation import metrics
 from lightglue.evaluation.pair import Benchmark, Pair, Protocol, Scale
 from lightglue.evaluation.records import Metric, Record, RecordWriter, Run, matches_path, read_run, start_run
 from lightglue.geometry.cameras import scaling
+from lightglue.geometry.refine import RefineOptions, refine_matches
 from lightglue.images import load_image
 from lightglue.model_choice import Models
 from lightglue.resampling import target_size
@@ -59,7 +60,7 @@ class Job:
             "protocol": asdict(protocol),
             "models": models,
             "extract": dict(self.extract),
-            "refine": self.refine,
+            "refine": asdict(RefineOptions()) if self.refine else None,
         }
 
 
@@ -246,8 +247,6 @@ class _Worker:
         points0, points1 = (seen.features["keypoints"][0].cpu()[pairs[:, i]] for i, seen in enumerate((first, second)))
         begin = perf_counter()
         if self.job.refine:
-            from lightglue.geometry.refine import refine_matches
-
             refined = refine_matches(first.image, second.image, points0, points1)
             points0, points1 = refined.points0.cpu(), refined.points1.cpu()
         seconds["refine"] = perf_counter() - begin

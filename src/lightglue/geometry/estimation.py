@@ -27,8 +27,10 @@ from lightglue.geometry.points import as_matches
 from lightglue.geometry.results import Estimate, Found, Library, Statistics
 
 __all__ = [
-    "Estimate",
-    "Statistics",
+    "CALIBRATED",
+    "GEOMETRIES",
+    "check_geometry",
+    "estimate",
     "estimate_essential",
     "estimate_fundamental",
     "estimate_homography",
@@ -36,6 +38,39 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
+GEOMETRIES = ("homography", "fundamental", "essential", "relative_pose")
+CALIBRATED = ("essential", "relative_pose")  # those that need cameras
+
+
+def estimate(
+    geometry: str,
+    points0: Any,
+    points1: Any,
+    options: EstimatorOptions | None = None,
+    *,
+    camera0: Any = None,
+    camera1: Any = None,
+    weights: Any = None,
+) -> Estimate:
+    """The model that `geometry`, one of GEOMETRIES, names; arguments as in `estimate_NAME`. Raises InputError."""
+    check_geometry(geometry, camera0, camera1)
+    if geometry == "homography":
+        return estimate_homography(points0, points1, options, weights=weights)
+    if geometry == "fundamental":
+        return estimate_fundamental(points0, points1, options)
+    calibrated = estimate_essential if geometry == "essential" else estimate_relative_pose
+    return calibrated(points0, points1, camera0, camera1, options)
+
+
+def check_geometry(geometry: Any, camera0: Any, camera1: Any) -> None:
+    """InputError where there is no such geometry, or it needs cameras and they are missing or wrong."""
+    if geometry not in GEOMETRIES:
+        raise InputError(f"geometry is {geometry!r}; choose one of {', '.join(GEOMETRIES)}.")
+    if geometry in CALIBRATED and (camera0 is None or camera1 is None):
+        raise InputError(f"{geometry} needs camera0 and camera1: K (3, 3) or a pycolmap.Camera of each image.")
+    for camera in (camera0, camera1):
+        if camera is not None:
+            as_camera(camera)
 
 
 def estimate_homography(
@@ -108,7 +143,7 @@ def estimate_relative_pose(
     first, second = as_matches(points0, points1)
     cameras = as_camera(camera0), as_camera(camera1)
     undistorted = cameras[0].undistort(first), cameras[1].undistort(second)
-    seen: NDArray[np.bool_] = np.isfinite(undistorted[0]).all(axis=1) & np.isfinite(undistorted[1]).all(axis=1)
+    seen: Any = np.isfinite(undistorted[0]).all(axis=1) & np.isfinite(undistorted[1]).all(axis=1)
     straight0, straight1 = (points[seen] for points in undistorted)
 
     def solve() -> Found | None:
@@ -136,7 +171,7 @@ def _robust(options: EstimatorOptions | None) -> EstimatorOptions:
 
 
 def _library(options: EstimatorOptions) -> Library:
-    """The module that computes; each imports its library at its top."""
+    """The module that computes; each imports its library at its top, which may be missing: LightGlueError."""
     if options.method == "opencv":
         from lightglue.geometry import with_opencv
 
