@@ -56,6 +56,7 @@ def plot_match_summary(
     names: tuple[str, str] = ("", ""),
     texts: Sequence[str] = (),
     dpi: float = 150,
+    inliers: Any = None,
 ) -> Figure:
     """One picture of a matched pair: both photographs, every keypoint, and the matches coloured by their score.
 
@@ -71,6 +72,7 @@ def plot_match_summary(
         names: what to write above each photograph.
         texts: what to write below them, after the number of matches: "6 of 9 layers", "1.2 s".
         dpi: resolution in dots per inch; the figure is up to 12 inches wide.
+        inliers: (K,) bool; the other matches are drawn thin and grey, below.
 
     Raises:
         InputError: arrays of the wrong shape, or matches of keypoints that do not exist.
@@ -78,8 +80,11 @@ def plot_match_summary(
     photos = [to_pixels(image) for image in (image0, image1)]
     keypoints = [to_points(keypoints0), to_points(keypoints1)]
     pairs, values = _checked_matches(matches, scores, keypoints)
+    agreed = np.ones(len(pairs), dtype=np.bool_) if inliers is None else to_array(inliers).reshape(-1).astype(np.bool_)
+    if len(agreed) != len(pairs):
+        raise InputError(f"There are {len(agreed)} inliers and {len(pairs)} matches; give one for each match.")
     order = np.argsort(values, kind="stable")  # the best matches lie on top
-    pairs, values = pairs[order], values[order]
+    pairs, values, agreed = pairs[order], values[order], agreed[order]
 
     places = _side_by_side(photos[0].shape[:2], photos[1].shape[:2])
     figure, ax, unit = _summary_figure(places, dpi)
@@ -93,8 +98,14 @@ def plot_match_summary(
         unmatched[pairs[:, i]] = False
         ax.scatter(placed[unmatched, 0], placed[unmatched, 1], s=2.5, c="white", alpha=0.5, linewidths=0)
         ends.append(placed[pairs[:, i]])
-    _draw_scored_lines(ax, ends[0], ends[1], values)
-    _write_strip(figure, [f"{len(pairs):,} match{'es' * (len(pairs) != 1)}", *texts])
+    outliers = np.stack([ends[0][~agreed], ends[1][~agreed]], axis=1)
+    ax.add_collection(LineCollection(list(outliers), colors=[(0.85, 0.85, 0.85, 0.45)], linewidths=0.4), autolim=False)
+    _draw_scored_lines(ax, ends[0][agreed], ends[1][agreed], values[agreed])
+    counts = [f"{len(pairs):,} match{'es' * (len(pairs) != 1)}"]
+    if inliers is not None:
+        count = int(agreed.sum())
+        counts.append(f"{count:,} inlier{'s' * (count != 1)}")
+    _write_strip(figure, [*counts, *texts])
     return figure
 
 

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from lightglue.cli import geometry as geometric
 from lightglue.cli import parsing
+from lightglue.cli.geometry import WARP_ENDINGS, CameraText, Estimator, Geometric, Geometry, Threshold
 from lightglue.cli.models import (
     CommercialOnly,
     DepthConfidence,
@@ -53,6 +55,8 @@ class Task:
     extract: dict[str, Any]  # options of `extract`
     auto_rotate: int  # step in degrees; 0: the second image is taken as it is
     min_overlap: float  # below, the images count as not matching
+    geometric: Geometric  # what is made of the matches
+    warp: Path | None  # where the second image, aligned to the first, goes
 
 
 def match(
@@ -81,6 +85,17 @@ def match(
     min_overlap: Annotated[
         float, typer.Option(parser=parsing.share, metavar="X", help="No matches if the images less likely overlap.")
     ] = 0,
+    refine: Annotated[bool, typer.Option("--refine", help="Move matches to a fraction of a pixel.")] = False,
+    geometry: Geometry = None,
+    camera0: CameraText = None,
+    camera1: CameraText = None,
+    estimator: Estimator = "poselib",
+    threshold: Threshold = 1.0,
+    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, metavar="N", help="Of the estimator.")] = 0,
+    warp: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help=f"Write B aligned to A, and a picture of both: {' '.join(WARP_ENDINGS)}."),
+    ] = None,
     output: Annotated[
         list[Path] | None,
         typer.Option("--output", "-o", metavar="FILE", help=f"Write to a file: {' '.join(ENDINGS)}. Repeatable."),
@@ -98,6 +113,10 @@ def match(
     for i, path in enumerate(outputs):
         if fault := fault_of(path, inputs, outputs[:i]):
             raise typer.BadParameter(fault, param_hint="--output")
+    if warp is not None:
+        for path in (warp, geometric.overlay_path(warp)):
+            if fault := fault_of(path, inputs, outputs, WARP_ENDINGS):
+                raise typer.BadParameter(fault, param_hint="--warp")
     for path in inputs:
         if not path.exists():  # before torch is loaded, which takes seconds
             raise ImageNotFoundError(f"There is no image at {path}; check the path.")
@@ -111,13 +130,18 @@ def match(
     if min_overlap and features not in WITH_VERDICT:
         message = f"there is no verdict for --features {features}, only for {', '.join(WITH_VERDICT)}; leave it out."
         raise typer.BadParameter(message, param_hint="--min-overlap")
+    asked = Geometric(geometry, (camera0, camera1), estimator, threshold, seed, refine)
+    asked.check(warp, bool(asked_for(context, "estimator", "threshold", "seed")))
     step = rotation_step if auto_rotate else 0
-    task = Task((image0, image1), (mask0, mask1), extract_options(context), step, min_overlap)
+    task = Task((image0, image1), (mask0, mask1), extract_options(context), step, min_overlap, asked, warp)
     with memory_named():
         models = Models(features, max_keypoints, device, mp, commercial_only, thresholds, matcher)
         pair, summary = _match(task, models)
-        write_all(pair, outputs)
-    summary["outputs"] = [str(path) for path in outputs]
+        others = {}
+        if warp is not None and pair.model is not None:
+            others = geometric.warped(pair.image0, pair.image1, pair.model, pair.names, warp)
+        write_all(pair, outputs, others)
+    summary["outputs"] = [str(path) for path in (*outputs, *others)]
     if as_json:
         typer.echo(json.dumps({**summary, **pair.record()}))
     else:
@@ -138,7 +162,7 @@ def _match(task: Task, models: Models) -> tuple[MatchedPair, dict[str, Any]]:
     extractor.extract = _timed(extractor.extract, seconds, "extraction")
     matcher.forward = _timed(matcher.forward, seconds, "matching")
     masks = {name: path for name, path in zip(("mask0", "mask1"), task.masks, strict=True) if path}
-    options = {**task.extract, **masks, "auto_rotate": task.auto_rotate or False}
+    options = {**task.extract, **masks, "auto_rotate": task.auto_rotate or False, **task.geometric.options(task.images)}
     *features, found = match_pair(extractor, matcher, images[0], images[1], **options)
     is_rejected = task.min_overlap > 0 and float(found["overlap"]) < task.min_overlap
     chosen = slice(0, 0) if is_rejected else slice(None)
@@ -155,6 +179,9 @@ def _match(task: Task, models: Models) -> tuple[MatchedPair, dict[str, Any]]:
         **({"min_overlap": task.min_overlap, "num_dropped": len(found["matches"])} if is_rejected else {}),
         "seconds": seconds,
     }
+    has_model = "geometry" in found and not is_rejected
+    if has_model:
+        summary |= geometric.told(found["geometry"], str(task.geometric.geometry))
     kinds: dict[str, Callable[[Any], float]] = {"stop": int, "overlap": float, "rotation": float}
     numbers = {name: kind(found[name]) for name, kind in kinds.items() if name in found}
     pair = MatchedPair(
@@ -167,6 +194,10 @@ def _match(task: Task, models: Models) -> tuple[MatchedPair, dict[str, Any]]:
         names=(task.images[0].name, task.images[1].name),
         texts=_texts(summary, numbers, is_rejected),
         numbers=numbers,
+        points0=found["points0"][chosen].numpy(),
+        points1=found["points1"][chosen].numpy(),
+        model=found["geometry"].model if has_model else None,
+        inliers=found["inliers"].numpy() if has_model else None,
     )
     return pair, {**summary, **numbers}
 
@@ -199,6 +230,8 @@ def _texts(summary: Mapping[str, Any], numbers: Mapping[str, float], is_rejected
         texts.append("taken for no overlap")
     if numbers.get("rotation"):
         texts.append(f"second turned by {numbers['rotation']:g}°")
+    if summary.get("model"):
+        texts.append(f"{summary['geometry'].replace('_', ' ')} {summary['estimator']}")
     seconds = summary["seconds"]["extraction"] + summary["seconds"]["matching"]
     return (*texts, f"{seconds:.1f} s", f"{summary['features']} + {summary['matcher']}")
 
@@ -231,6 +264,7 @@ def _print_table(summary: dict[str, Any]) -> None:
         **({"overlap": f"{summary['overlap']:.3f}"} if "overlap" in summary else {}),
         **({"rotation": f"{summary['rotation']:g} degrees"} if "rotation" in summary else {}),
         **({"stop layer": f"{summary['stop']} of {summary['layers']}"} if "stop" in summary else {}),
+        **geometric.rows(summary),
         "precision": summary["precision"],
         **({"pruned": " + ".join(f"{share:.0%}" for share in summary["pruned"])} if "pruned" in summary else {}),
         **{name: f"{seconds:.2f} s" for name, seconds in summary["seconds"].items()},

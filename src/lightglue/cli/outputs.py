@@ -35,6 +35,10 @@ class MatchedPair:
     names: tuple[str, str]  # above the photographs of a picture
     texts: tuple[str, ...]  # below them
     numbers: dict[str, float]  # of the pair: stop (layers run), overlap, rotation, as far as they are known
+    points0: NDArray[np.float32]  # (K, 2) the ends of the matches; rows of keypoints0 unless they are refined
+    points1: NDArray[np.float32]  # (K, 2)
+    model: NDArray[np.float64] | None = None  # (3, 3), or (4, 4) for a relative pose
+    inliers: NDArray[np.bool_] | None = None  # (K,) where a geometry was asked for
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """The content of the .npz and .json files."""
@@ -46,6 +50,10 @@ class MatchedPair:
             "keypoints1": self.keypoints1,
             "matches": self.matches,
             "scores": self.scores,
+            "points0": self.points0,
+            "points1": self.points1,
+            **({} if self.inliers is None else {"inliers": self.inliers}),
+            **({} if self.model is None else {"model": self.model}),
             **dict(zip(("image_size0", "image_size1"), sizes, strict=True)),  # (2,) width height, px
             **{name: np.array(value) for name, value in self.numbers.items()},
         }
@@ -78,9 +86,9 @@ def _json(pair: MatchedPair, _: str) -> bytes:
 def _csv(pair: MatchedPair, _: str) -> bytes:
     buffer = io.StringIO()
     table = csv.writer(buffer, lineterminator="\n")
-    table.writerow(("x0", "y0", "x1", "y1", "score"))
-    points0, points1 = pair.keypoints0[pair.matches[:, 0]], pair.keypoints1[pair.matches[:, 1]]
-    for row in zip(*points0.T, *points1.T, pair.scores, strict=True):
+    inliers = [] if pair.inliers is None else [pair.inliers]
+    table.writerow(("x0", "y0", "x1", "y1", "score", *["inlier"] * len(inliers)))
+    for row in zip(*pair.points0.T, *pair.points1.T, pair.scores, *inliers, strict=True):
         table.writerow([f"{value:.9g}" for value in row])  # nine digits give every float32 back
     return buffer.getvalue().encode()
 
@@ -98,6 +106,7 @@ def _picture(pair: MatchedPair, ending: str) -> bytes:
         pair.scores,
         names=pair.names,
         texts=pair.texts,
+        inliers=pair.inliers,
     )
     buffer = io.BytesIO()
     figure.savefig(buffer, format=ending.removeprefix("."))
@@ -144,9 +153,10 @@ def _is_same(path: Path, other: Path) -> bool:
         return False
 
 
-def write_all(pair: MatchedPair, paths: Sequence[Path]) -> None:
-    """Write `pair` to every path in the format of its ending, as `write_files` does."""
-    write_files({path: _ENCODERS[path.suffix.lower()](pair, path.suffix.lower()) for path in paths})
+def write_all(pair: MatchedPair, paths: Sequence[Path], others: Mapping[Path, bytes]) -> None:
+    """Write `pair` to every path in the format of its ending, and other contents, as `write_files` does."""
+    encoded = {path: _ENCODERS[path.suffix.lower()](pair, path.suffix.lower()) for path in paths}
+    write_files({**encoded, **others})
 
 
 def write_files(contents: Mapping[Path, bytes]) -> None:

@@ -76,7 +76,7 @@ def check_geometry(geometry: Any, camera0: Any, camera1: Any) -> None:
 def estimate_homography(
     points0: Any, points1: Any, options: EstimatorOptions | None = None, *, weights: Any = None
 ) -> Estimate:
-    """The homography H (3, 3), H x0 = x1, of the most matches; inliers are within `threshold` px in image 1.
+    """The homography H (3, 3), H x0 = x1, that most matches agree with; its last entry is 1.
 
     Args:
         points0, points1: (K, 2) px, row i of both being one match.
@@ -91,8 +91,9 @@ def estimate_homography(
     def solve() -> Found | None:
         if options.method == "dlt":
             H = fit_homography(first, second, weights)
-            return None if H is None else Found(H, np.ones(len(first), dtype=np.bool_))
-        return _library(options).homography(first, second, options)
+            return None if H is None else Found(_usual(H), np.ones(len(first), dtype=np.bool_))
+        found = _library(options).homography(first, second, options)
+        return found and found._replace(model=_usual(found.model))
 
     def inliers(H: Floats) -> NDArray[np.bool_]:
         return np.asarray(errors.transfer_error(H, first, second) < options.threshold)
@@ -156,9 +157,8 @@ def estimate_relative_pose(
 
     def inliers(T: Floats) -> NDArray[np.bool_]:
         F = errors.fundamental_from_pose(T, *(Camera(camera.K) for camera in cameras))
-        return seen & (
-            errors.epipolar_error(F, *(np.where(seen[:, None], p, 0) for p in undistorted)) < options.threshold
-        )
+        known = [np.where(seen[:, None], points, 0) for points in undistorted]
+        return np.asarray(seen & (errors.epipolar_error(F, *known) < options.threshold))
 
     return _run(solve, inliers, first, second, options, fewest=5)
 
@@ -217,6 +217,11 @@ def _run(
     iterations = None if found is None else found.iterations
     statistics = Statistics(count, int(inliers.sum()), iterations, seconds, options, failure)
     return Estimate(None if found is None else found.model, inliers, statistics)
+
+
+def _usual(H: Floats) -> Floats:
+    """H with 1 as its last entry, unless the top-left pixel is sent to infinity."""
+    return H / H[2, 2] if abs(H[2, 2]) > 1e-9 * np.abs(H).max() else H
 
 
 def _extent(points: Floats) -> float:
