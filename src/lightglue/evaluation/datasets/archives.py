@@ -80,6 +80,8 @@ def _unpack_tar(path: Path, folder: Path) -> None:
                     _write(source, target)
             else:
                 raise ArchiveError(f"{member.name!r:.200} in it is a link or a device")
+        while archive.fileobj and archive.fileobj.read(BLOCK):  # the checksum of a compressed tar is at its end
+            pass
 
 
 def _target(folder: Path, name: str) -> Path:

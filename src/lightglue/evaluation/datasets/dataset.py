@@ -103,15 +103,15 @@ def how_to_get(download: Download) -> str:
     return f"Download {download.urls[0]}, unpack it, and give the folder where it lies with --data."
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank. Raises InputError."""
+def read_lines(path: Path, *, keep_blank: bool = False) -> list[str]:
+    """The lines of a text file, those that are not blank or all. Raises InputError."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); fetch it anew."
         ) from error
-    return [line for line in text.splitlines() if line.strip()]
+    return [line for line in text.splitlines() if keep_blank or line.strip()]
 
 
 def read_numbers(path: Path, columns: int) -> NDArray[np.float64]:

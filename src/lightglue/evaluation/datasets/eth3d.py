@@ -110,8 +110,7 @@ def _read_images(path: Path) -> list[_Photograph]:
 
     Raises InputError.
     """
-    read_lines(path)  # says what is wrong with the file
-    lines = [line for line in path.read_text(encoding="utf-8-sig").splitlines() if not line.startswith("#")]
+    lines = [line for line in read_lines(path, keep_blank=True) if not line.startswith("#")]
     found = []
     for head, seen in zip(lines[::2], [*lines[1::2], ""], strict=False):
         words = head.split(maxsplit=9)

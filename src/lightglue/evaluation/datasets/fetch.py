@@ -123,11 +123,12 @@ def _download(url: str, download: Download, path: Path) -> None:
         except _Broken as error:
             if attempt == RETRIES or part.stat().st_size <= before:
                 raise _fetch.FetchError(str(error)) from error
-    if fault := _fault(part, download):
+    fault = _fault(part, download)
+    _note(part).unlink(missing_ok=True)
+    if fault is not None:
         part.unlink()
         raise _fetch.FetchError(fault)
     os.replace(part, path)
-    _note(part).unlink(missing_ok=True)
 
 
 class _Broken(_fetch.FetchError):
@@ -163,9 +164,8 @@ def _copy(response: Any, out: IO[bytes], advance: Any) -> int:
     received = 0
     while True:
         try:
-            block = response.read(_fetch.BLOCK)
+            block = response.read1(_fetch.BLOCK)  # what is there: a slow line that breaks loses nothing
         except (OSError, HTTPException) as error:
-            out.write(getattr(error, "partial", b""))
             raise _Broken(f"the connection broke ({error or type(error).__name__})") from error
         if not block:
             return received
