@@ -253,8 +253,8 @@ def test_eth3ds_rotations_are_colmaps(tmp_path: Path) -> None:
     pycolmap = pytest.importorskip("pycolmap")
     make_eth3d(tmp_path)
     path = tmp_path / "facade" / "dslr_calibration_undistorted" / "images.txt"
-    path.write_text(path.read_text().replace("2 0.7071067811865476 0 0 0.7071067811865476", "2 0.6 -0.2 0.7 0.4"))
-    rotation = pycolmap.Rotation3d(np.array([-0.2, 0.7, 0.4, 0.6])).matrix()
+    path.write_text(path.read_text().replace("2 0.7071067811865476 0 0 0.7071067811865476", "2 0.5 -0.1 0.7 0.5"))
+    rotation = pycolmap.Rotation3d(np.array([-0.1, 0.7, 0.5, 0.5])).matrix()
     found = pose(BENCHMARKS["eth3d"].load(tmp_path).pairs[1]).T_0to1[:3, :3]
     np.testing.assert_allclose(found, rotation, atol=1e-12)
 
