@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from conftest import SHARED
 from lightglue.errors import InputError, LightGlueError
 from lightglue.evaluation.datasets.colmap import convert_colmap
+from lightglue.evaluation.datasets.image_files import camera_fault
 from lightglue.evaluation.datasets.manifest import load_manifest, write_manifest
 from lightglue.evaluation.pair import Benchmark, Correspondences, Homography, Pair, RelativePose
 from lightglue.geometry.options import EstimatorOptions
+from lightglue.images import read_image
 
 EYE = [[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]
 K = [[500.0, 0, 319.5], [0, 510, 239.5], [0, 0, 1]]
@@ -289,10 +293,12 @@ def test_the_sets_beside_the_checkout_are_read_without_a_fault(name: str, kind: 
 
 # --- from COLMAP
 
+BLACK = cv2.imencode(".png", np.zeros((480, 640), np.uint8))[1].tobytes()
+
 
 @pytest.fixture
 def model(tmp_path: Path) -> Any:
-    """A reconstruction of 6 images by 2 cameras, the second of which distorts; written with empty image files."""
+    """A reconstruction of 6 images by 2 cameras, the second of which distorts; written, and its images black."""
     pycolmap = pytest.importorskip("pycolmap")
     options = pycolmap.SyntheticDatasetOptions()
     options.num_rigs, options.num_cameras_per_rig, options.num_frames_per_rig = 2, 1, 3
@@ -301,12 +307,14 @@ def model(tmp_path: Path) -> Any:
     plain, lens = (reconstruction.cameras[key] for key in sorted(reconstruction.cameras))
     plain.model, plain.params = pycolmap.CameraModelId.PINHOLE, [500, 510, 321, 241]
     lens.model, lens.params = pycolmap.CameraModelId.OPENCV, OPENCV["params"]
+    for camera in (plain, lens):
+        camera.width, camera.height = 640, 480
     (tmp_path / "model").mkdir()
     reconstruction.write(str(tmp_path / "model"))
     for image in reconstruction.images.values():
         path = tmp_path / "images" / image.name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(b"")
+        path.write_bytes(BLACK)
     return reconstruction
 
 
@@ -410,10 +418,47 @@ def test_a_conversion_that_cannot_be_done_says_why(
 def test_a_model_or_images_that_are_not_there_are_said(model: Any, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no COLMAP model in .*images"):
         convert_colmap(tmp_path / "images", tmp_path / "images", tmp_path / "scene.json")
-    with pytest.raises(InputError, match="6 of the 6 images are missing, such as .*model"):
+    with pytest.raises(InputError, match="6 of the 6 images are missing, such as .*model.*, not .*model"):
         convert_colmap(tmp_path / "model", tmp_path / "model", tmp_path / "scene.json", max_overlap=1.0)
     (tmp_path / "broken").mkdir()
     for name in ("cameras.txt", "images.txt", "points3D.txt"):
         (tmp_path / "broken" / name).write_text("1 SIDEWAYS 3\n\n")
     with pytest.raises(InputError, match="is no readable COLMAP model"):
         convert_colmap(tmp_path / "broken", tmp_path / "images", tmp_path / "scene.json")
+
+
+def test_images_that_are_not_what_the_cameras_saw_are_refused(model: Any, tmp_path: Path) -> None:
+    path = tmp_path / "images" / next(iter(model.images.values())).name
+    path.write_bytes(cv2.imencode(".png", np.zeros((48, 64), np.uint8))[1].tobytes())
+    with pytest.raises(
+        InputError, match=r"1 of the 6 images do not fit .*: it has 64 x 48 px and its camera 640 x 480"
+    ):
+        convert_colmap(tmp_path / "model", tmp_path / "images", tmp_path / "scene.json", max_overlap=1.0)
+    path.write_bytes(tagged(6, 640, 480))
+    with pytest.raises(InputError, match=r"its EXIF tag turns it. Give the images .*exiftool"):
+        convert_colmap(tmp_path / "model", tmp_path / "images", tmp_path / "scene.json", max_overlap=1.0)
+    path.write_bytes(tagged(1, 640, 480))
+    assert convert_colmap(tmp_path / "model", tmp_path / "images", tmp_path / "scene.json", max_overlap=1.0) == 15
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("orientation", range(10))
+def test_what_is_called_turned_is_what_our_loader_turns(tmp_path: Path, orientation: int, order: str) -> None:
+    plain, image = tmp_path / "plain.jpg", tmp_path / "image.jpg"
+    content = tagged(orientation, 24, 16, order)
+    image.write_bytes(content)
+    plain.write_bytes(content.replace(b"Exif\0\0", b"none\0\0"))
+    is_turned = not np.array_equal(read_image(image), read_image(plain))
+    assert (camera_fault(image, 24, 16) is not None) == is_turned == (2 <= orientation <= 8)
+
+
+def tagged(orientation: int, width: int, height: int, order: str = "<") -> bytes:
+    """A JPEG with an EXIF orientation."""
+    image = np.zeros((height, width), np.uint8)
+    image[: height // 2, : width // 4] = 255
+    plain = cv2.imencode(".jpg", image)[1].tobytes()
+    entries = struct.pack(order + "HHHII", 2, 0x0100, 4, 1, width)
+    entries += struct.pack(order + "HHIHH", 0x0112, 3, 1, orientation, 0)
+    tiff = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(order + "I", 8) + entries + bytes(4)
+    exif = b"Exif\0\0" + tiff
+    return plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:]

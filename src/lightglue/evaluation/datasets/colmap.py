@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
+from lightglue.evaluation.datasets.image_files import camera_fault
 from lightglue.evaluation.datasets.manifest import PROTOCOLS, import_pycolmap, write_manifest
 from lightglue.evaluation.pair import Benchmark, Pair, RelativePose
 from lightglue.geometry.cameras import Camera, as_camera
@@ -53,8 +54,9 @@ def convert_colmap(
         )
     if max_pairs is not None and len(chosen) > max_pairs:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, max_pairs, replace=False))
+    chosen_images = np.unique(np.concatenate([first[chosen], second[chosen]]))
+    _check_files([photographs[i] for i in chosen_images], Path(images))
     pairs = [_pair(photographs[first[i]], photographs[second[i]], Path(images)) for i in chosen]
-    _check_files(pairs, Path(images))
     benchmark = Benchmark(
         name=Path(output).stem,
         kind="pose",
@@ -72,6 +74,7 @@ class _Photograph:
 
     name: str
     camera: Camera
+    size: tuple[int, int]  # width and height that the camera has, px
     T_w2c: NDArray[np.float64]  # (4, 4), world to camera
     points: NDArray[np.int64]  # (N,) sorted ids of the 3D points that it sees
 
@@ -96,16 +99,18 @@ def _read(model: Path) -> list[_Photograph]:
         reconstruction = pycolmap.Reconstruction(str(model))
     except Exception as error:  # pycolmap raises all kinds for damaged files
         raise InputError(f"{model} is no readable COLMAP model ({error}); write it anew.") from error
-    cameras: dict[int, Camera] = {key: as_camera(camera) for key, camera in reconstruction.cameras.items()}
+    cameras = {key: as_camera(camera) for key, camera in reconstruction.cameras.items()}
+    sizes = {key: (int(camera.width), int(camera.height)) for key, camera in reconstruction.cameras.items()}
     posed = [image for image in reconstruction.images.values() if image.has_pose]
-    return sorted((_photograph(image, cameras) for image in posed), key=lambda each: each.name)
+    found = [_photograph(image, cameras[image.camera_id], sizes[image.camera_id]) for image in posed]
+    return sorted(found, key=lambda each: each.name)
 
 
-def _photograph(image: Any, cameras: dict[int, Camera]) -> _Photograph:
+def _photograph(image: Any, camera: Camera, size: tuple[int, int]) -> _Photograph:
     T = np.eye(4)
     T[:3] = image.cam_from_world().matrix()
     points = np.array([point.point3D_id for point in image.get_observation_points2D()], dtype=np.int64)
-    return _Photograph(image.name, cameras[image.camera_id], T, np.unique(points))
+    return _Photograph(image.name, camera, size, T, np.unique(points))
 
 
 def _overlaps(seen: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
@@ -140,11 +145,19 @@ def _pair(one: _Photograph, other: _Photograph, images: Path) -> Pair:
     return Pair(f"{one.name}|{other.name}", scene, images / one.name, images / other.name, truth)
 
 
-def _check_files(pairs: Sequence[Pair], images: Path) -> None:
-    files = sorted({path for pair in pairs for path in (pair.image0, pair.image1)})
-    missing = [path for path in files if not path.is_file()]
+def _check_files(photographs: Sequence[_Photograph], images: Path) -> None:
+    """Raise InputError where an image is missing or is not what its camera saw."""
+    missing = [each.name for each in photographs if not (images / each.name).is_file()]
     if missing:
         raise InputError(
-            f"{len(missing)} of the {len(files)} images are missing, such as {missing[0]}; give the folder that the "
-            f"model's image names are relative to, not {images}."
+            f"{len(missing)} of the {len(photographs)} images are missing, such as {images / missing[0]}; give the "
+            f"folder that the model's image names are relative to, not {images}."
+        )
+    faults = {each.name: camera_fault(images / each.name, *each.size) for each in photographs}
+    unfit = [(name, fault) for name, fault in faults.items() if fault]
+    if unfit:
+        name, fault = unfit[0]
+        raise InputError(
+            f"{len(unfit)} of the {len(photographs)} images do not fit their cameras, such as {images / name}: "
+            f"{fault}. Give the images that the model was made from, without orientation tags (`exiftool -Orientation= FOLDER`)."
         )
