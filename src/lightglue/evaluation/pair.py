@@ -51,7 +51,9 @@ class RelativePose:
     def __post_init__(self) -> None:
         T = _floats("T_0to1", self.T_0to1, (4, 4))
         R = T[:3, :3]
-        if np.abs(R @ R.T - np.eye(3)).max() > 1e-3 or np.linalg.det(R) < 0:
+        with np.errstate(over="ignore", invalid="ignore"):  # numbers whose squares are none
+            is_rotation = np.abs(R @ R.T - np.eye(3)).max() <= 1e-3 and np.linalg.det(R) > 0
+        if not is_rotation:
             raise InputError(f"T_0to1 holds {R.tolist()}, which is no rotation; give a (4, 4) rigid motion.")
         if np.abs(T[3] - (0, 0, 0, 1)).max() > 1e-6:
             raise InputError(f"T_0to1 ends with the row {T[3].tolist()}; it must be 0 0 0 1.")
@@ -131,7 +133,7 @@ def _floats(name: str, values: object, shape: tuple[int | None, ...]) -> NDArray
     """`values` as finite float64 of `shape`; InputError otherwise."""
     try:
         array = np.array(values, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):  # OverflowError: an integer of hundreds of digits
         raise InputError(f"{name} is {values!r:.80}; give numbers.") from None
     fits = array.ndim == len(shape) and all(want in (None, have) for want, have in zip(shape, array.shape, strict=True))
     if not fits:

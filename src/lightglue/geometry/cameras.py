@@ -32,7 +32,7 @@ class Camera:
     def __post_init__(self) -> None:
         try:
             K = np.array(self.K, dtype=np.float64)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise InputError(f"K is {self.K!r:.80}; give a calibration matrix (3, 3) in px.") from None
         if K.shape != (3, 3) or not np.isfinite(K).all():
             raise InputError(f"K is {K.tolist()}; give a calibration matrix (3, 3) of finite numbers, in px.")
@@ -106,7 +106,10 @@ def _from_colmap(camera: Any) -> Camera:
     params = np.asarray(camera.params, dtype=np.float64)
     if not np.isfinite(params).all():
         raise InputError(f"The camera has the parameters {params.tolist()}; give finite ones.")
-    K = np.array(camera.calibration_matrix(), dtype=np.float64)
+    try:
+        K = np.array(camera.calibration_matrix(), dtype=np.float64)
+    except ValueError:  # a panorama
+        raise InputError(f"The camera is {camera.model.name}, which has no focal length; give one that has.") from None
     K[:2, 2] -= COLMAP_OFFSET
     has_lens = camera.model.name not in ("SIMPLE_PINHOLE", "PINHOLE")
     return Camera(K, camera if has_lens else None)

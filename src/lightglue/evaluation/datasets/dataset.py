@@ -1,0 +1,155 @@
+"""What a published benchmark is to this program, and what the modules of all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.errors import InputError
+from lightglue.evaluation.pair import Benchmark, Kind, Pair, RelativePose, Truth
+from lightglue.geometry.cameras import Camera
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["Dataset", "Download", "PairList", "find_root", "parse_posed_pair", "read_lines", "read_numbers"]
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file that a benchmark consists of."""
+
+    urls: tuple[str, ...]  # the authors' first, mirrors after it
+    filename: str
+    size: str = ""  # for people, such as "1.3 GB"; empty where no public record gives it
+    sha256: str | None = None  # None where no public record gives it
+    md5: str | None = None  # as published, where there is no sha256
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A published benchmark: where it comes from and how it is read."""
+
+    name: str  # what the user writes, and the folder in the cache
+    title: str
+    kind: Kind
+    licence: str
+    downloads: tuple[Download, ...]
+    load: Callable[[Path], Benchmark]  # raises InputError where the folder does not hold it
+
+
+class PairList:
+    """The pairs of a benchmark while it is read: gives each a name of its own, and keeps faults with their pair."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._pairs: dict[str, Pair] = {}
+
+    def add(self, image0: str, image1: str, truth: Callable[[], Truth], scene: str | None = None) -> None:
+        """Add a pair of images, named relative to the folder. A truth that raises InputError is a fault of the pair."""
+        try:
+            known, fault = truth(), None
+        except InputError as error:
+            known, fault = None, str(error)
+        if unusable := [path for path in (image0, image1) if not path or "\0" in path or clean(path) != path]:
+            known, fault = None, fault or f"{unusable[0]!r} cannot be the path of an image; correct it."
+        image0, image1 = (clean(path).replace("\0", "?") for path in (image0, image1))
+        name = usual = f"{image0}|{image1}"
+        number = 1
+        while name in self._pairs:
+            number += 1
+            name = f"{usual}#{number}"
+        where = first_folder(image0) if scene is None else clean(scene)
+        self._pairs[name] = Pair(name, where, self._folder / image0, self._folder / image1, known, fault)
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def pairs(self) -> tuple[Pair, ...]:
+        """All of them, in the order in which they were added."""
+        return tuple(self._pairs.values())
+
+
+def clean(text: str) -> str:
+    """`text` as it can be written in UTF-8."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def first_folder(path: str) -> str:
+    """The first folder of a relative path: a scene in most data sets."""
+    return path.split("/", 1)[0] if "/" in path else ""
+
+
+def find_root(folder: Path, names: Sequence[str], marker: str, dataset: str, download: Download) -> Path:
+    """The folder that holds `marker` (a path or a pattern): `folder` itself, or one of `names` in it.
+
+    Raises InputError that says what is missing and how to get it.
+    """
+    places = [folder, *(folder / name for name in names)]
+    found = next((place for place in places if place.is_dir() and any(place.glob(marker))), None)
+    if found is None:
+        lack = "There is no folder" if not folder.is_dir() else f"There is no {marker} in"
+        raise InputError(f"{lack} {folder}, so {dataset} is not there. {how_to_get(download)}")
+    return found
+
+
+def how_to_get(download: Download) -> str:
+    """One sentence for people."""
+    return f"Download {download.urls[0]}, unpack it, and give the folder where it lies with --data."
+
+
+def read_lines(path: Path, *, keep_blank: bool = False) -> list[str]:
+    """The lines of a text file, those that are not blank or all. Raises InputError."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); fetch it anew."
+        ) from error
+    return [line for line in text.splitlines() if keep_blank or line.strip()]
+
+
+def read_numbers(path: Path, columns: int) -> NDArray[np.float64]:
+    """The numbers of a text file, (N, columns), separated by blanks or commas. Raises InputError."""
+    rows = [numbers(line.replace(",", " ").split(), str(path)) for line in read_lines(path)]
+    wrong = next((len(row) for row in rows if len(row) != columns), None)
+    if wrong is not None or not rows:
+        raise InputError(f"{path} has rows of {wrong or 0} numbers, not {columns}; fetch it anew.")
+    return np.stack(rows)
+
+
+def numbers(words: Sequence[str], where: str) -> NDArray[np.float64]:
+    """`words` as numbers, (N,). Raises InputError."""
+    try:
+        return np.array([float(word) for word in words], dtype=np.float64)
+    except ValueError as error:
+        raise InputError(f"{where}: {error}; correct it or fetch it anew.") from None
+
+
+def parse_posed_pair(words: Sequence[str], where: str, offset: float = 0.0) -> RelativePose:
+    """The truth in a line of SuperGlue's pairs files and those of glue-factory that derive from them.
+
+    Two names, in SuperGlue's own files two quarter turns, then K0 and K1 (9 numbers each) and camera 0 to camera 1: a
+    matrix (4, 4), or R and t (12 numbers). `offset` is the position of the top-left pixel's centre for these K, px.
+    Raises InputError.
+    """
+    turns, rest = (words[2:4], words[4:]) if len(words) == 38 else ([], words[2:])
+    if len(rest) not in (30, 34):
+        raise InputError(f"{where} has {len(words)} words, not 32, 36 or 38; fetch it anew.")
+    if any(turn.strip("0.") for turn in turns):
+        raise InputError(f"{where} turns its images by {' and '.join(turns)} quarters, which is not supported.")
+    values = numbers(rest, where)
+    T = np.eye(4)
+    if len(values) == 34:
+        T = values[18:].reshape(4, 4)
+    else:
+        T[:3, :3], T[:3, 3] = values[18:27].reshape(3, 3), values[27:]
+    K0, K1 = values[:9].reshape(3, 3), values[9:18].reshape(3, 3)
+    for K in (K0, K1):
+        K[:2, 2] -= offset
+    return RelativePose(Camera(K0), Camera(K1), T)

@@ -1,0 +1,163 @@
+"""ETH3D: relative poses between the undistorted DSLR photographs of its 13 training scenes.
+
+Schöps et al., "A multi-view stereo benchmark with high-resolution images and multi-camera videos", CVPR 2017. Layout:
+SCENE/dslr_calibration_undistorted/cameras.txt and images.txt (COLMAP's text format, which https://www.eth3d.net/
+documentation describes) and SCENE/images/dslr_images_undistorted/.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.errors import InputError
+from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, find_root, numbers, read_lines
+from lightglue.evaluation.pair import Benchmark, Protocol, RelativePose
+from lightglue.geometry.cameras import COLMAP_OFFSET, Camera
+from lightglue.geometry.options import EstimatorOptions
+
+__all__ = ["DATASET", "MIN_SHARED", "load"]
+
+SCENES = 13
+MIN_SHARED = 500  # 3D points that both images of a pair see: cvg/glue-factory, gluefactory/datasets/eth3d.py
+_MODEL = "dslr_calibration_undistorted"
+
+# cvg/glue-factory, gluefactory/datasets/eth3d.py: ETH3D's own files, as a zip (ETH3D's are 7z). No public record of a
+# checksum.
+_DOWNLOAD = Download(
+    urls=("https://cvg-data.inf.ethz.ch/SOLD2/SOLD2_ETH3D_undistorted/ETH3D_undistorted.zip",),
+    filename="ETH3D_undistorted.zip",
+    size="5.6 GB",
+)
+
+# There is no published protocol for poses on these pairs: the numbers are those of MegaDepth-1500.
+_PROTOCOL = Protocol(
+    max_keypoints=2048,
+    estimators=(EstimatorOptions("poselib", 1.0), EstimatorOptions("opencv", 0.5)),
+    thresholds=(5.0, 10.0, 20.0),
+    resize=1600,
+    side="long",
+    reference="https://github.com/cvg/glue-factory#eth3d",
+)
+_NOTES = (
+    "glue-factory judges the matches of these pairs by depth maps (average precision), on images of an eighth of the "
+    "size; here the relative pose is judged. The figures do not compare.",
+    "The pairs are glue-factory's: at least 500 common 3D points. It takes each photograph's camera by its place in "
+    "the list, with the number that it has in the distorted model; here it is the undistorted model's.",
+)
+
+
+@dataclass(frozen=True)
+class _Photograph:
+    """An image of the model."""
+
+    name: str  # relative to the scene's folder images
+    camera: str
+    words: tuple[str, ...]  # QW QX QY QZ TX TY TZ
+    points: frozenset[str]  # ids of the 3D points that it sees
+
+
+def load(folder: Path) -> Benchmark:
+    """The benchmark from the folder of the scenes, or from one that holds it.
+
+    Raises InputError where it is not there, or a scene lacks its model.
+    """
+    names = ["ETH3D_undistorted", "multi_view_training_dslr_undistorted"]
+    root = find_root(folder, names, f"*/{_MODEL}", "ETH3D", _DOWNLOAD)
+    scenes = sorted(place.parent.name for place in root.glob(f"*/{_MODEL}"))
+    listed = PairList(root)
+    for scene in scenes:
+        _add_scene(listed, root, scene)
+    short = () if len(scenes) == SCENES else (f"{len(scenes)} of the {SCENES} scenes are in {root}.",)
+    return Benchmark(
+        name="eth3d",
+        kind="pose",
+        pairs=listed.pairs(),
+        protocol=_PROTOCOL,
+        source=_DOWNLOAD.urls[0],
+        licence=DATASET.licence,
+        notes=(*short, *_NOTES),
+    )
+
+
+def _add_scene(listed: PairList, root: Path, scene: str) -> None:
+    """The pairs of a scene, in the order of their names."""
+    cameras = _read_cameras(root / scene / _MODEL / "cameras.txt")
+    photographs = _read_images(root / scene / _MODEL / "images.txt")
+    for one, other in combinations(sorted(photographs, key=lambda each: each.name), 2):
+        if len(one.points & other.points) >= MIN_SHARED:
+            listed.add(
+                f"{scene}/images/{one.name}",
+                f"{scene}/images/{other.name}",
+                partial(_relative_pose, cameras, one, other),
+                scene,
+            )
+
+
+def _read_cameras(path: Path) -> dict[str, tuple[str, ...]]:
+    """The words of each camera by its id: MODEL WIDTH HEIGHT PARAMS. Raises InputError."""
+    lines = (line.split() for line in read_lines(path) if not line.startswith("#"))
+    return {words[0]: tuple(words[1:]) for words in lines}
+
+
+def _read_images(path: Path) -> list[_Photograph]:
+    """The images: a line IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then one of X Y POINT3D_ID, which may be blank.
+
+    Raises InputError.
+    """
+    lines = [line for line in read_lines(path, keep_blank=True) if not line.startswith("#")]
+    found = []
+    for head, seen in zip(lines[::2], [*lines[1::2], ""], strict=False):
+        words = head.split(maxsplit=9)
+        if len(words) != 10:
+            raise InputError(f"{path} has the line {head!r:.80}, which is no image of COLMAP's; fetch it anew.")
+        points = frozenset(seen.split()[2::3]) - {"-1"}
+        found.append(_Photograph(words[9].strip(), words[8], tuple(words[1:8]), points))
+    return found
+
+
+def _relative_pose(cameras: dict[str, tuple[str, ...]], one: _Photograph, other: _Photograph) -> RelativePose:
+    T = _camera_from_world(other) @ np.linalg.inv(_camera_from_world(one))
+    return RelativePose(_camera(cameras, one), _camera(cameras, other), T)
+
+
+def _camera(cameras: dict[str, tuple[str, ...]], photograph: _Photograph) -> Camera:
+    words = cameras.get(photograph.camera, ())
+    if len(words) != 7 or words[0] != "PINHOLE":
+        raise InputError(
+            f"{photograph.name} has the camera {' '.join(words)!r:.80}, which is not PINHOLE; fetch it anew."
+        )
+    fx, fy, cx, cy = numbers(words[3:], photograph.name)
+    return Camera(np.array([[fx, 0, cx - COLMAP_OFFSET], [0, fy, cy - COLMAP_OFFSET], [0, 0, 1]]))
+
+
+def _camera_from_world(photograph: _Photograph) -> NDArray[np.float64]:
+    """The pose, (4, 4). Raises InputError."""
+    values = numbers(photograph.words, photograph.name)
+    length = np.linalg.norm(values[:4])
+    if not (np.isfinite(values).all() and length > 0):
+        raise InputError(f"{photograph.name} has the pose {values.tolist()}; fetch the model anew.")
+    w, x, y, z = values[:4] / length
+    T = np.eye(4)
+    T[:3, :3] = [
+        [1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)],
+        [2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)],
+        [2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)],
+    ]
+    T[:3, 3] = values[4:]
+    return T
+
+
+DATASET = Dataset(
+    name="eth3d",
+    title="ETH3D",
+    kind="pose",
+    licence="CC BY-NC-SA 4.0",
+    downloads=(_DOWNLOAD,),
+    load=load,
+)

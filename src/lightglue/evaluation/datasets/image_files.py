@@ -1,0 +1,51 @@
+"""Whether an image file is what a calibrated camera saw: of the same size, and shown as it is stored."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import Path
+
+from lightglue.image_headers import format_of, stored_size
+
+__all__ = ["camera_fault"]
+
+_HEAD = 1 << 20  # bytes that are read of a file
+_TURNED = range(2, 9)  # values of the EXIF orientation
+
+
+def camera_fault(path: Path, width: int, height: int) -> str | None:
+    """Why the image at `path` does not fit a camera of `width` x `height` px, or None where it seems to.
+
+    An orientation tag is a reason: `load_image` turns the image by it, COLMAP does not (its issues 1456 and 2104).
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError as error:
+        return f"it cannot be read ({error.strerror or error})"
+    kind = format_of(head[:64])
+    size = None if kind is None else stored_size(kind, head + b"\xff\xd9")  # JPEG's end, which lies further on
+    if size is not None and size != (width, height):
+        return f"it has {size[0]} x {size[1]} px and its camera {width} x {height}"
+    if _orientation(head) in _TURNED:
+        return "its EXIF tag turns it"
+    return None
+
+
+def _orientation(head: bytes) -> int:
+    """The EXIF orientation, 1 to 8; 0 where there is none."""
+    found = re.search(rb"(?:Exif\0\0|eXIf)(II\*\0|MM\0\*)", head)  # JPEG and WebP, PNG
+    if found is None:
+        return 0
+    data, order = head[found.start(1) :], "<" if found[1].startswith(b"II") else ">"
+    try:
+        (at,) = struct.unpack_from(order + "I", data, 4)
+        (count,) = struct.unpack_from(order + "H", data, at)
+        for entry in range(at + 2, at + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", data, entry)
+            if tag == 0x0112:
+                return int(value)
+    except struct.error:
+        pass
+    return 0
