@@ -1,0 +1,114 @@
+"""The settings of a run in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lightglue.evaluation.bootstrap import with_unit
+
+__all__ = ["facts", "protocol_in_words", "what_ran"]
+
+_METHODS = {"poselib": "PoseLib", "opencv": "OpenCV's USAC with MAGSAC++", "pycolmap": "pycolmap"}
+_MODELS = ("extractor", "features", "matcher", "model")
+
+
+def what_ran(settings: Mapping[str, Any]) -> str:
+    """The models in a few words, such as `aliked + lightglue`; empty where the settings do not name any."""
+    if isinstance(settings.get("title"), str):
+        return str(settings["title"])
+    names = []
+    for key in _MODELS:
+        said = settings.get(key)
+        said = said.get("name") if isinstance(said, Mapping) else said
+        if isinstance(said, str) and said not in names:
+            names.append(said)
+    return " + ".join(names)
+
+
+def protocol_in_words(protocol: Any, unit: str = "") -> list[str]:
+    """Sentences on how a run was judged, from the fields of `Protocol` that are there.
+
+    `unit` is that of the thresholds.
+    """
+    if not isinstance(protocol, Mapping):
+        return []
+    sentences = []
+    if _is_number(protocol.get("max_keypoints")):
+        sentences.append(f"Each image has at most {protocol['max_keypoints']:,} keypoints.")
+    if "resize" in protocol:
+        sentences.append(_resizing(protocol["resize"], protocol.get("side")))
+    estimators = protocol.get("estimators")
+    if isinstance(estimators, Sequence) and not isinstance(estimators, str):
+        told = [_estimator(each) for each in estimators if isinstance(each, Mapping)]
+        if told:
+            sentences.append(f"A model is estimated from the matches by {'; by '.join(told)}.")
+            if len(told) > 1:
+                sentences.append("The first of these gives the headline.")
+    thresholds = protocol.get("thresholds")
+    if isinstance(thresholds, Sequence) and thresholds and all(_is_number(each) for each in thresholds):
+        listed = ", ".join(f"{each:g}" for each in thresholds[:-1])
+        last = with_unit(thresholds[-1], unit)
+        sentences.append(f"Errors are judged up to {listed + ' and ' if listed else ''}{last}.")
+    if isinstance(protocol.get("reference"), str) and protocol["reference"]:
+        sentences.append(f"The protocol is that of {protocol['reference'].rstrip('.')}.")
+    return sentences
+
+
+def facts(said: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:
+    """Every leaf of nested settings: its path in words, and its value."""
+    found: list[tuple[str, str]] = []
+    for key, value in said.items():
+        name = f"{path}{str(key).replace('_', ' ')}"
+        nested = isinstance(value, Sequence) and not isinstance(value, str) and any(_is_nested(each) for each in value)
+        if isinstance(value, Mapping) and value:
+            found += facts(value, f"{name} · ")
+        elif nested:
+            found += facts({str(i + 1): each for i, each in enumerate(value)}, f"{name} · ")
+        else:
+            found.append((name, _value(value)))
+    return found
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if value is None or value in ("", [], (), {}):
+        return "none"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return ", ".join(_value(each) for each in value)
+    return str(value)
+
+
+def _resizing(edge: Any, side: Any) -> str:
+    if not _is_number(edge):
+        return "Images keep their size."
+    which = "short" if side == "short" else "long"
+    return f"Images are resized so that the {which} edge has {edge:,} px, and errors are in px of these."
+
+
+def _estimator(options: Mapping[str, Any]) -> str:
+    method = options.get("method")
+    if method == "dlt":
+        return "the direct linear transform, weighted by score and not robust"
+    words = _METHODS.get(str(method), str(method))
+    limits = []
+    if _is_number(options.get("threshold")):
+        words += f" with inliers up to {options['threshold']:g} px"
+    if _is_number(options.get("max_iterations")):
+        limits.append(f"{options['max_iterations']:,} iterations at most")
+    if _is_number(options.get("confidence")):
+        limits.append(f"confidence {options['confidence']:g}")
+    if _is_number(options.get("seed")):
+        limits.append(f"seed {options['seed']}")
+    return f"{words} ({', '.join(limits)})" if limits else words
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_nested(value: Any) -> bool:
+    return isinstance(value, Mapping)
