@@ -9,6 +9,7 @@ Points are (K, 2) px whose (0, 0) is the centre of the top-left pixel, arrays or
 """
 
 from lightglue.geometry.cameras import Camera, as_camera
+from lightglue.geometry.curves import auc, recall_curve
 from lightglue.geometry.dlt import fit_homography
 from lightglue.geometry.errors import (
     corner_error,
@@ -41,6 +42,7 @@ __all__ = [
     "Refined",
     "Statistics",
     "as_camera",
+    "auc",
     "corner_error",
     "epipolar_error",
     "essential_from_pose",
@@ -53,6 +55,7 @@ __all__ = [
     "fundamental_from_pose",
     "normalized_epipolar_error",
     "pose_error",
+    "recall_curve",
     "refine_matches",
     "rotation_error",
     "symmetric_transfer_error",
