@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lightglue import __version__
-from lightglue.cli import weights
+from lightglue.cli import evaluate, weights
 from lightglue.cli.benchmark import BenchmarkCommand, benchmark
 from lightglue.cli.explain import explain
 from lightglue.cli.extract import extract
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(weights.app, name="weights")
+app.add_typer(evaluate.app, name="eval")
 app.command()(match)
 app.command()(extract)
 app.command()(explain)

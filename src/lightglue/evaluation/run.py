@@ -49,7 +49,7 @@ class Job:
     """What each pair of a benchmark is matched with."""
 
     models: Models
-    extract: Mapping[str, Any] = field(default_factory=dict)  # options of `extract` besides the protocol's resize
+    extract: Mapping[str, Any] = field(default_factory=dict)  # options of `extract`; the protocol's resize is usual
     refine: bool = False
 
     def settings(self, protocol: Protocol) -> dict[str, Any]:
@@ -225,7 +225,7 @@ class _Worker:
             return self.seen[path]
         image = load_image(path).to(self.job.models.found_device())
         resize, side = self.protocol.resize, self.protocol.side
-        options = {**({"side": side} if resize else {}), **self.job.extract, "resize": resize}
+        options = {"resize": resize, **({"side": side} if resize else {}), **self.job.extract}
         begin = perf_counter()
         features = self.extractor.extract(image, **options)
         wait_for_gpu()

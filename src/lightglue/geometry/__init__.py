@@ -8,6 +8,10 @@
 Points are (K, 2) px whose (0, 0) is the centre of the top-left pixel, arrays or tensors.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.curves import auc, recall_curve
 from lightglue.geometry.dlt import fit_homography
@@ -31,8 +35,10 @@ from lightglue.geometry.estimation import (
     estimate_relative_pose,
 )
 from lightglue.geometry.options import EstimatorOptions
-from lightglue.geometry.refine import Refined, RefineOptions, refine_matches
 from lightglue.geometry.results import Estimate, Statistics
+
+if TYPE_CHECKING:
+    from lightglue.geometry.refine import Refined, RefineOptions, refine_matches
 
 __all__ = [
     "Camera",
@@ -62,3 +68,12 @@ __all__ = [
     "transfer_error",
     "translation_error",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs torch, when it is first used: manifests and reports do without."""
+    if name not in ("RefineOptions", "Refined", "refine_matches"):
+        raise AttributeError(f"module 'lightglue.geometry' has no attribute {name!r}")
+    from lightglue.geometry import refine
+
+    return getattr(refine, name)

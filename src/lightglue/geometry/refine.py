@@ -251,7 +251,7 @@ def align(gray1: Tensor, templates: Templates, maps: LocalMaps, options: RefineO
 
 
 def sample(gray: Tensor, centres: Tensor, offsets: Tensor) -> Tensor:
-    """Bilinear samples (K, P) of `gray` (H, W) at `centres` (K, 2) + `offsets` (2, P) or (K, 2, P); the border goes on."""
+    """Bilinear samples (K, P) of `gray` (H, W) at centres (K, 2) + offsets (2, P) or (K, 2, P); the border goes on."""
     size = torch.tensor([[gray.shape[1]], [gray.shape[0]]], device=gray.device)
     at = (centres[..., None] + offsets) * (2 / size) + (1 / size - 1)
     grid = at.mT[None]  # (1, K, P, 2) in [-1, 1] from edge to edge

@@ -159,5 +159,6 @@ def _check_files(photographs: Sequence[_Photograph], images: Path) -> None:
         name, fault = unfit[0]
         raise InputError(
             f"{len(unfit)} of the {len(photographs)} images do not fit their cameras, such as {images / name}: "
-            f"{fault}. Give the images that the model was made from, without orientation tags (`exiftool -Orientation= FOLDER`)."
+            f"{fault}. Give the images that the model was made from, without orientation tags "
+            "(`exiftool -Orientation= FOLDER`)."
         )
