@@ -358,10 +358,7 @@ def _print(run: Run, reports: Sequence[Path], as_json: bool) -> None:
             "benchmark": run.benchmark,
             "pairs": summary.pairs,
             "failures": {record.pair: record.failure for record in run.failures},
-            "figures": {
-                name: value if value == value and abs(value) != float("inf") else None
-                for name, value in figures.items()
-            },
+            "figures": {name: value if math.isfinite(value) else None for name, value in figures.items()},
             "seconds": dict(summary.seconds),
             "reports": [str(path) for path in reports],
         }

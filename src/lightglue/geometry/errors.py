@@ -56,9 +56,11 @@ def corner_error(H: Any, truth: Any, size: tuple[int, int]) -> float:
     if H is None:
         return float("inf")
     width, height = size
-    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]]) - 0.5
-    distances = transform(as_matrix("H", H), corners) - transform(as_matrix("truth", truth), corners)
-    return float(_finite(np.linalg.norm(distances, axis=1)).mean())
+    corners = homogeneous(np.array([[0, 0], [width, 0], [width, height], [0, height]]) - 0.5)
+    ours, true = (corners @ as_matrix(name, matrix).T for name, matrix in (("H", H), ("truth", truth)))
+    with np.errstate(divide="ignore", invalid="ignore"):  # behind the camera counts as elsewhere, as it is published
+        distances = np.linalg.norm(ours[:, :2] / ours[:, 2:] - true[:, :2] / true[:, 2:], axis=1)
+    return float(_finite(distances).mean())
 
 
 def epipolar_error(F: Any, points0: Any, points1: Any) -> Floats:

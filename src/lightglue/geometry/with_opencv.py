@@ -19,7 +19,7 @@ Floats = NDArray[np.float64]
 
 def homography(points0: Floats, points1: Floats, options: EstimatorOptions) -> Found | None:
     """H (3, 3)."""
-    H, mask = cv2.findHomography(points0, points1, _usac(options, options.threshold))
+    H, mask = cv2.findHomography(points0, points1, _usac(options, options.threshold, sample=75))
     return _found(H, mask)
 
 
@@ -46,8 +46,8 @@ def relative_pose(
     return _found(T, inliers)
 
 
-def _usac(options: EstimatorOptions, threshold: float) -> cv2.UsacParams:
-    """The parameters that OpenCV's flag USAC_MAGSAC stands for, with a seed and a number of iterations."""
+def _usac(options: EstimatorOptions, threshold: float, sample: int = 50) -> cv2.UsacParams:
+    """What OpenCV's flag USAC_MAGSAC stands for (modules/3d/src/usac), with a seed: the tests hold both equal."""
     params = cv2.UsacParams()
     params.threshold = threshold
     params.confidence = options.confidence
@@ -55,7 +55,7 @@ def _usac(options: EstimatorOptions, threshold: float) -> cv2.UsacParams:
     params.randomGeneratorState = options.seed
     params.score = cv2.SCORE_METHOD_MAGSAC
     params.loMethod = cv2.LOCAL_OPTIM_SIGMA
-    params.loSampleSize = 100
+    params.loSampleSize = sample
     params.loIterations = 10
     params.sampler = cv2.SAMPLING_UNIFORM
     params.final_polisher = cv2.MAGSAC

@@ -37,11 +37,13 @@ class NearestNeighborConfig:
 
     mutual: bool = True  # both keypoints must choose each other
     ratio_threshold: float | None = None  # largest ratio of the distances to the nearest and the second nearest
+    ratio_both: bool = True  # the ratio must hold from both images; False: from image 0 only
     distance_threshold: float | None = None  # largest Euclidean distance of two descriptors
 
     def __post_init__(self) -> None:
-        if not isinstance(self.mutual, bool):
-            raise InputError(f"NearestNeighbor: mutual must be True or False, not {self.mutual!r}")
+        for name in ("mutual", "ratio_both"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"NearestNeighbor: {name} must be True or False, not {getattr(self, name)!r}")
         ratio: Any = self.ratio_threshold
         if ratio is not None and not (_is_number(ratio) and 0 < ratio <= 1):
             raise InputError(f"NearestNeighbor: ratio_threshold must be None or above 0 and at most 1, not {ratio!r}")
@@ -67,7 +69,7 @@ class NearestNeighbor(nn.Module):
     test is that of Lowe (IJCV 2004) and of hloc. They are compared in float32, whatever dtype is given; `.double()`
     compares in float64, for descriptors that are much longer than their distances. Of equal distances the first
     position wins. Where the other image has one descriptor only, the ratio test is passed, as in hloc. With `mutual`
-    both tests must hold from both images.
+    both tests must hold from both images, but for the ratio with `ratio_both=False`, which keeps more matches.
 
     Scores are 1 - d^2 / (2 |a|^2 + 2 |b|^2), in [0, 1]; for L2-normalised descriptors (1 + cos) / 2, as in hloc.
 
@@ -154,7 +156,8 @@ class NearestNeighbor(nn.Module):
             return unmatched(len(a), len(b), a)
         config = self.conf
         found = blocked_neighbors(a, b, seconds=config.ratio_threshold is not None)
-        return keep_matches(a, b, found, config.mutual, config.ratio_threshold, config.distance_threshold)
+        ratios = config.ratio_threshold, config.ratio_threshold if config.ratio_both else None
+        return keep_matches(a, b, found, config.mutual, ratios, config.distance_threshold)
 
 
 def _own_names(conf: Mapping[str, Any]) -> dict[str, Any]:

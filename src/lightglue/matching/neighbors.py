@@ -90,7 +90,7 @@ def keep_matches(
     b: Tensor,  # (N, D) of image 1
     found: tuple[Neighbors, Neighbors],
     mutual: bool,
-    ratio: float | None,
+    ratios: tuple[float | None, float | None],  # seen from image 0, from image 1
     limit: float | None,
 ) -> Assignment:
     """The neighbours that pass: distance <= ratio * second, distance <= limit; with `mutual` seen from both images.
@@ -98,7 +98,7 @@ def keep_matches(
     The score is 1 - |a - b|^2 / (2 |a|^2 + 2 |b|^2): 1 for equal descriptors, 0 for opposite ones, and (1 + cos) / 2
     where both have the same length.
     """
-    matches0, matches1 = (_passing(neighbors, ratio, limit) for neighbors in found)
+    matches0, matches1 = (_passing(each, ratio, limit) for each, ratio in zip(found, ratios, strict=True))
     if mutual:
         matches0, matches1 = _agreeing(matches0, matches1), _agreeing(matches1, matches0)
     scores0, scores1 = _scores(a, b, found[0], matches0), _scores(b, a, found[1], matches1)
