@@ -323,10 +323,10 @@ PAGE = Path(__file__).parents[1] / "docs" / "datasets.md"
 def table(first_cell: str) -> dict[str, list[str]]:
     """The rows of the page's tables whose header begins with `first_cell`, by their first cell."""
     parts = PAGE.read_text().split(f"\n| {first_cell} |")[1:]
-    rows = [row.strip("| ").split(" | ") for part in parts for row in part.split("\n\n")[0].splitlines()[2:]]
+    rows = [re.split(r"\s*\|\s*", row.strip("| ")) for part in parts for row in part.split("\n\n")[0].splitlines()[2:]]
     found: dict[str, list[str]] = {}
     for row in rows:
-        found[row[0].strip("`")] = [*found.get(row[0].strip("`"), []), *(cell.strip() for cell in row[1:])]
+        found[row[0].strip("`")] = [*found.get(row[0].strip("`"), []), *row[1:]]
     return found
 
 
