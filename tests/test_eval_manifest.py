@@ -201,6 +201,8 @@ def test_a_singular_homography_and_points_without_partners_are_faults(tmp_path: 
     bad = only(load_manifest(manifest(tmp_path, {**IMAGES, "H": [[1, 2, 3]] * 3}, kind="homography")))
     assert bad.fault is not None
     assert "singular" in bad.fault
+    extreme = [[500.0, 0, 319.5], [-1e308, 510, 239.5], [0, 1, 1]]  # whose determinant overflows
+    assert only(load_manifest(manifest(tmp_path, {**IMAGES, "H": extreme}, kind="homography"))).fault
     said = {**IMAGES, "points0": [[1, 2]], "points1": [[1, 2], [3, 4]]}
     bad = only(load_manifest(manifest(tmp_path, said, kind="points")))
     assert bad.fault is not None
