@@ -12,6 +12,7 @@ import pytest
 from lightglue.errors import InputError
 from lightglue.evaluation.datasets import BENCHMARKS
 from lightglue.evaluation.datasets.hpatches import LEFT_OUT
+from lightglue.evaluation.datasets.manifest import load_manifest
 from lightglue.evaluation.pair import Benchmark, Correspondences, Homography, Pair, RelativePose
 
 H = "1.5 0 10\n0\t 1.5  20 \n\n1e-5 0 1\n"
@@ -86,7 +87,7 @@ def make_eth3d(root: Path) -> Path:
 
 # Name, folder in its archive, what makes its layout, the file whose absence is named, the number of its pairs here.
 LAYOUTS: dict[str, tuple[str, Callable[[Path], Path], str, int]] = {
-    "hpatches": ("hpatches-sequences-release", make_hpatches, "[iv]_*", 10),
+    "hpatches": ("hpatches-sequences-release", make_hpatches, "[iv]_*/H_1_2", 10),
     "megadepth1500": ("megadepth1500", make_megadepth, "pairs_calibrated.txt", 3),
     "scannet1500": ("scannet1500", make_scannet, "pairs_calibrated.txt", 1),
     "eth3d": ("ETH3D_undistorted", make_eth3d, "*/dslr_calibration_undistorted", 2),
@@ -262,12 +263,12 @@ def test_eth3ds_rotations_are_colmaps(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "file", "content", "said"),
     [
-        ("hpatches", "i_sky/H_1_2", "1 0 0\n0 x 0\n0 0 1\n", "H_1_2: .*'x'"),
-        ("hpatches", "i_sky/H_1_2", "1 0 0\n0 1 0\n", r"H has the shape \(2, 3\)"),
-        ("hpatches", "i_sky/H_1_2", "", "H_1_2 has"),
-        ("hpatches", "i_sky/H_1_2", "1 2 3\n1 2 3\n1 2 3\n", "singular"),
-        ("hpatches", "i_sky/H_1_2", "nan 0 0\n0 1 0\n0 0 1\n", "NaN"),
-        ("hpatches", "i_sky/H_1_2", None, "H_1_2 cannot be read .No such file"),
+        ("hpatches", "i_sky/H_1_3", "1 0 0\n0 x 0\n0 0 1\n", "H_1_3: .*'x'"),
+        ("hpatches", "i_sky/H_1_3", "1 0 0\n0 1 0\n", r"H has the shape \(2, 3\)"),
+        ("hpatches", "i_sky/H_1_3", "", "H_1_3 has"),
+        ("hpatches", "i_sky/H_1_3", "1 2 3\n1 2 3\n1 2 3\n", "singular"),
+        ("hpatches", "i_sky/H_1_3", "nan 0 0\n0 1 0\n0 0 1\n", "NaN"),
+        ("hpatches", "i_sky/H_1_3", None, "H_1_3 cannot be read .No such file"),
         ("evd", "h/adam.txt", "1 0 0\n0 1 0\n0 0 0\n", "no homography; fetch it anew"),
         ("evd", "h/adam.txt", "1 0\n0 1\n", "rows of 2 numbers, not 3"),
         ("wxbs", "WGABS/kremlin/corrs.txt", "1 2 3\n", "rows of x0 y0 x1 y1"),
@@ -312,3 +313,46 @@ def test_eth3ds_faults_are_those_of_their_pairs_and_a_broken_model_is_an_error(t
     (model / "images.txt").unlink()
     with pytest.raises(InputError, match=r"images.txt cannot be read \(No such file"):
         BENCHMARKS["eth3d"].load(tmp_path)
+
+
+# --- the page about them
+
+PAGE = Path(__file__).parents[1] / "docs" / "datasets.md"
+
+
+def table(first_cell: str) -> dict[str, list[str]]:
+    """The rows of the page's tables whose header begins with `first_cell`, by their first cell."""
+    parts = PAGE.read_text().split(f"\n| {first_cell} |")[1:]
+    rows = [re.split(r"\s*\|\s*", row.strip("| ")) for part in parts for row in part.split("\n\n")[0].splitlines()[2:]]
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found[row[0].strip("`")] = [*found.get(row[0].strip("`"), []), *row[1:]]
+    return found
+
+
+@each_benchmark
+def test_the_page_says_what_the_code_does(name: str, tmp_path: Path) -> None:
+    judged, _, resized, keypoints, estimators, thresholds, _, size, checked, licence = table("name")[name]
+    dataset, protocol = BENCHMARKS[name], load(name, tmp_path).protocol
+    (download,) = dataset.downloads
+    words = {"homography": "homography", "relative pose": "pose", "points marked by hand": "points"}
+    assert words[judged] == dataset.kind
+    said = "not at all" if protocol.resize is None else f"{protocol.side} side {protocol.resize:,} px"
+    assert resized == said
+    assert keypoints == f"{protocol.max_keypoints:,}"
+    methods = {"opencv": "OpenCV", "poselib": "PoseLib", "dlt": "DLT"}
+    each = [f"{methods[e.method]} {e.threshold:g} px" if e.method != "dlt" else "DLT" for e in protocol.estimators]
+    assert estimators == ", ".join(each)
+    numbers = [f"{value:g}" for value in protocol.thresholds]
+    assert thresholds in (", ".join(numbers) + " px", ", ".join(numbers) + "°", f"{numbers[0]} to {numbers[-1]} px")
+    assert (size, licence) == (download.size or "unknown", dataset.licence)
+    assert checked == ("sha256" if download.sha256 else "md5" if download.md5 else "")
+
+
+def test_the_pages_manifest_is_one(tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap")
+    example = PAGE.read_text().split("```json\n")[1].split("```")[0]
+    write(tmp_path / "office.json", example)
+    (pair,) = load_manifest(tmp_path / "office.json").pairs
+    assert pair.scene == "desk"
+    assert pose(pair).camera1.colmap is not None

@@ -7,6 +7,7 @@ import math
 import struct
 import subprocess
 import sys
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ import pytest
 
 from conftest import SHARED
 from lightglue.errors import InputError, LightGlueError
-from lightglue.evaluation.datasets.colmap import convert_colmap
+from lightglue.evaluation.datasets.colmap import convert_colmap, overlaps
 from lightglue.evaluation.datasets.image_files import camera_fault
 from lightglue.evaluation.datasets.manifest import load_manifest, write_manifest
 from lightglue.evaluation.pair import Benchmark, Correspondences, Homography, Pair, RelativePose
@@ -200,6 +201,8 @@ def test_a_singular_homography_and_points_without_partners_are_faults(tmp_path: 
     bad = only(load_manifest(manifest(tmp_path, {**IMAGES, "H": [[1, 2, 3]] * 3}, kind="homography")))
     assert bad.fault is not None
     assert "singular" in bad.fault
+    extreme = [[500.0, 0, 319.5], [-1e308, 510, 239.5], [0, 1, 1]]  # whose determinant overflows
+    assert only(load_manifest(manifest(tmp_path, {**IMAGES, "H": extreme}, kind="homography"))).fault
     said = {**IMAGES, "points0": [[1, 2]], "points1": [[1, 2], [3, 4]]}
     bad = only(load_manifest(manifest(tmp_path, said, kind="points")))
     assert bad.fault is not None
@@ -381,6 +384,18 @@ def test_overlap_bounds_the_pairs_and_the_draw_is_reproducible(model: Any, tmp_p
     assert drawn == [name for name in everything if name in drawn]
     assert len(drawn) == 7
     assert drawn != names(max_overlap=1.0, max_pairs=7, seed=4)
+
+
+def test_overlaps_are_those_of_plain_counting() -> None:
+    generator = np.random.default_rng(0)
+    seen = [np.unique(generator.integers(0, 60, size)) for size in (30, 0, 50, 5, 80, 1)]
+    found = {(i, j): overlap for i, j, overlap in zip(*overlaps(seen), strict=True)}
+    expected = {}
+    for i, j in combinations(range(len(seen)), 2):
+        if shared := len({*seen[i]} & {*seen[j]}):
+            expected[i, j] = min(shared / len(seen[i]), shared / len(seen[j]))
+    assert found == pytest.approx(expected)
+    assert [len(column) for column in overlaps([])] == [0, 0, 0]
 
 
 def test_a_text_model_gives_the_same_manifest(model: Any, tmp_path: Path) -> None:

@@ -30,8 +30,9 @@ class Homography:
 
     def __post_init__(self) -> None:
         H = _floats("H", self.H, (3, 3))
-        largest = np.abs(H).max()
-        if largest == 0 or abs(np.linalg.det(H / largest)) < 1e-14:
+        with np.errstate(all="ignore"):  # numbers whose squares are none
+            is_regular = abs(np.linalg.det(H / np.abs(H).max())) >= 1e-14
+        if not is_regular:
             raise InputError(f"H is {H.tolist()}, which is singular; give an invertible (3, 3) matrix.")
         object.__setattr__(self, "H", H)
 
@@ -51,7 +52,7 @@ class RelativePose:
     def __post_init__(self) -> None:
         T = _floats("T_0to1", self.T_0to1, (4, 4))
         R = T[:3, :3]
-        with np.errstate(over="ignore", invalid="ignore"):  # numbers whose squares are none
+        with np.errstate(all="ignore"):
             is_rotation = np.abs(R @ R.T - np.eye(3)).max() <= 1e-3 and np.linalg.det(R) > 0
         if not is_rotation:
             raise InputError(f"T_0to1 holds {R.tolist()}, which is no rotation; give a (4, 4) rigid motion.")

@@ -16,7 +16,7 @@ from lightglue.evaluation.datasets.manifest import PROTOCOLS, import_pycolmap, w
 from lightglue.evaluation.pair import Benchmark, Pair, RelativePose
 from lightglue.geometry.cameras import Camera, as_camera
 
-__all__ = ["convert_colmap"]
+__all__ = ["convert_colmap", "overlaps"]
 
 
 def convert_colmap(
@@ -44,7 +44,7 @@ def convert_colmap(
     """
     _check_options(min_overlap, max_overlap, max_pairs, seed)
     photographs = _read(Path(model))
-    first, second, overlap = _overlaps([each.points for each in photographs])
+    first, second, overlap = overlaps([each.points for each in photographs])
     chosen = np.flatnonzero((overlap >= min_overlap) & (overlap <= max_overlap))
     if not len(chosen):
         span = f"{overlap.min():.3f} to {overlap.max():.3f}" if len(overlap) else "none at all"
@@ -113,7 +113,7 @@ def _photograph(image: Any, camera: Camera, size: tuple[int, int]) -> _Photograp
     return _Photograph(image.name, camera, size, T, np.unique(points))
 
 
-def _overlaps(seen: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+def overlaps(seen: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
     """Every pair of images with common points: the places of both, the first before the second, and their overlap.
 
     seen: the ids of the points of each image, each id once.

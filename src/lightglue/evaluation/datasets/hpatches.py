@@ -64,7 +64,7 @@ def load(folder: Path) -> Benchmark:
 
     Raises InputError where it is not there.
     """
-    root = find_root(folder, ["hpatches-sequences-release"], "[iv]_*", "HPatches", _DOWNLOAD)
+    root = find_root(folder, ["hpatches-sequences-release"], "[iv]_*/H_1_2", "HPatches", _DOWNLOAD)
     scenes = sorted(place.name for place in root.glob("[iv]_*") if place.is_dir() and place.name not in LEFT_OUT)
     listed = PairList(root)
     for scene in scenes:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -66,10 +66,9 @@ def load_manifest(path: str | os.PathLike[str]) -> Benchmark:
     if not isinstance(pairs, list) or not pairs:
         raise InputError(f"{path} has {'no pairs' if not pairs else f'pairs {pairs!r:.80}'}; give a list of objects.")
     protocol = _protocol(path, said, PROTOCOLS[kind])
-    reader = _TruthReader(kind)
     listed = PairList(path.parent)
     for number, pair in enumerate(pairs, 1):
-        _add(listed, number, pair, reader)
+        _add(listed, number, pair, kind)
     return Benchmark(
         name=_text(path, said, "name", path.stem),
         kind=kind,
@@ -182,7 +181,7 @@ def _is_threshold(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e9
 
 
-def _add(listed: PairList, number: int, pair: Any, reader: _TruthReader) -> None:
+def _add(listed: PairList, number: int, pair: Any, kind: Kind) -> None:
     """Add one pair of the manifest, whatever it is."""
     fields = pair if isinstance(pair, dict) else {}
     images = [fields.get(field) for field in ("image0", "image1")]
@@ -194,41 +193,27 @@ def _add(listed: PairList, number: int, pair: Any, reader: _TruthReader) -> None
         for field, image in zip(("image0", "image1"), images, strict=True):
             if not isinstance(image, str) or not image:
                 raise InputError(f"Pair {number} has the {field} {image!r:.80}; give a path.")
-        return reader.read(pair)
+        return _truth(kind, pair)
 
     image0, image1 = (image if isinstance(image, str) and image else f"pair {number}" for image in images)
     listed.add(image0, image1, truth, scene if isinstance(scene, str) else None)
 
 
-@dataclass
-class _TruthReader:
-    """Reads the truth of a pair; builds each camera once."""
+def _truth(kind: Kind, pair: Mapping[str, Any]) -> Truth:
+    """The truth about a pair. Raises InputError."""
+    if kind == "homography":
+        return Homography(_field(pair, "H"))
+    if kind == "points":
+        return Correspondences(_field(pair, "points0"), _field(pair, "points1"))
+    return RelativePose(_camera(pair, 0), _camera(pair, 1), _field(pair, "T_0to1"))
 
-    kind: Kind
 
-    def __post_init__(self) -> None:
-        self._cameras: dict[str, Camera] = {}
-
-    def read(self, pair: Mapping[str, Any]) -> Truth:
-        """The truth about a pair. Raises InputError."""
-        if self.kind == "homography":
-            return Homography(_field(pair, "H"))
-        if self.kind == "points":
-            return Correspondences(_field(pair, "points0"), _field(pair, "points1"))
-        return RelativePose(self._camera(pair, 0), self._camera(pair, 1), _field(pair, "T_0to1"))
-
-    def _camera(self, pair: Mapping[str, Any], which: int) -> Camera:
-        camera = pair.get(f"camera{which}")
-        if camera is None:
-            if f"K{which}" not in pair:
-                raise InputError(f"The pair has neither K{which} nor camera{which}; give one of them.")
-            return Camera(pair[f"K{which}"])
-        if f"K{which}" in pair:
-            raise InputError(f"The pair has K{which} and camera{which}; give one of them.")
-        key = json.dumps(camera, sort_keys=True)
-        if key not in self._cameras:
-            self._cameras[key] = _build_camera(f"camera{which}", camera)
-        return self._cameras[key]
+def _camera(pair: Mapping[str, Any], which: int) -> Camera:
+    names = [name for name in (f"K{which}", f"camera{which}") if pair.get(name) is not None]
+    if len(names) != 1:
+        has = " and ".join(names) if names else f"neither K{which} nor camera{which}"
+        raise InputError(f"The pair has {has}; give one of them.")
+    return Camera(pair[names[0]]) if names[0].startswith("K") else _build_camera(names[0], pair[names[0]])
 
 
 def _field(pair: Mapping[str, Any], name: str) -> Any:
