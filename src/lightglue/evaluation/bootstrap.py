@@ -156,13 +156,14 @@ def _largest_below(threshold: float, values: Array, counts: Array) -> Array:
     return found
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int | None = None) -> str:
     """A figure for people: as many digits as its size deserves, `∞` for infinity, `–` for none."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
+    if digits is None:
+        digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f}"
 
 

@@ -296,8 +296,8 @@ def _row(each: Difference) -> tuple[str, ...]:
     low, high = each.interval
     return (
         f"{statistic.metric.title}: {statistic.title}",
-        with_unit(number(each.a), statistic.unit),
-        with_unit(number(each.b), statistic.unit),
+        with_unit(number(each.a, 2), statistic.unit),
+        with_unit(number(each.b, 2), statistic.unit),
         _signed(each.difference),
         f"{_signed(low)} to {_signed(high)}",
         "-" if math.isnan(each.above) else f"{100 * each.above:.0f} %",

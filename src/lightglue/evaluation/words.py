@@ -66,8 +66,14 @@ def facts(said: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:
         elif nested:
             found += facts({str(i + 1): each for i, each in enumerate(value)}, f"{name} · ")
         else:
-            found.append((name, _value(value)))
+            found.append(_fact(name, value))
     return found
+
+
+def _fact(name: str, value: Any) -> tuple[str, str]:
+    if name.endswith(" bytes") and _is_number(value):
+        return name.removesuffix(" bytes"), f"{value / 2**30:.1f} GiB"
+    return name, _value(value)
 
 
 def _value(value: Any) -> str:
