@@ -168,6 +168,8 @@ def number(value: float, digits: int | None = None) -> str:
 
 
 def with_unit(value: float | str, unit: str) -> str:
-    """The number with its unit, such as `3 px`, `5°` or `12 %`."""
+    """A number, or the text of one, with its unit, such as `3 px`, `5°` or `12 %`; infinity and none have no unit."""
     text = value if isinstance(value, str) else f"{value:g}"
+    if text in ("∞", "–"):
+        return text
     return f"{text}°" if unit == "degrees" else f"{text} {unit}".strip()

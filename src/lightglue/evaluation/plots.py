@@ -59,6 +59,7 @@ def recall_chart(curves: Sequence[Array], limit: float, thresholds: Sequence[flo
             x, y = recall_curve(errors, limit)
             ax.plot(x, 100 * y, **_line(i))
         ax.set(xlim=(0, limit), ylim=(0, 100), xlabel=label, ylabel="pairs below, %")
+        ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
 
     return _svg(draw)
 

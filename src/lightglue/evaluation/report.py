@@ -427,8 +427,7 @@ def _time_against_accuracy(it: _Reported) -> list[Block]:
 
 
 def _with_unit(each: Figure) -> str:
-    shown = number(each.value, _digits(each))
-    return shown if shown == "–" else with_unit(shown, each.statistic.unit)
+    return with_unit(number(each.value, _digits(each)), each.statistic.unit)
 
 
 def _plus_minus(each: Figure, before: str = "", after: str = "") -> str:
