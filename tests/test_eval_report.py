@@ -391,6 +391,9 @@ def test_settings_become_facts() -> None:
         ("memory", "2.0 GiB"),
     ]
     assert what_ran({"extractor": {"name": "aliked"}, "matcher": "lightglue"}) == "aliked + lightglue"
+    models = {"features": "disk", "matcher": "nearest", "extractor": {}}
+    assert what_ran({"models": models, "refine": {"radius": 3}}) == "disk + nearest + refinement"
+    assert what_ran({"models": models, "refine": None}) == "disk + nearest"
     assert what_ran({"title": "Ours", "matcher": "x"}) == "Ours"
     assert what_ran({}) == ""
 

@@ -14,16 +14,14 @@ _MODELS = ("extractor", "features", "matcher", "model")
 
 
 def what_ran(settings: Mapping[str, Any]) -> str:
-    """The models in a few words, such as `aliked + lightglue`; empty where the settings do not name any."""
+    """What matched, in a few words, such as `aliked + lightglue`; empty where the settings do not name it."""
     if isinstance(settings.get("title"), str):
         return str(settings["title"])
-    names = []
-    for key in _MODELS:
-        said = settings.get(key)
-        said = said.get("name") if isinstance(said, Mapping) else said
-        if isinstance(said, str) and said not in names:
-            names.append(said)
-    return " + ".join(names)
+    models = settings.get("models")
+    known = {**settings, **models} if isinstance(models, Mapping) else settings
+    said = [each.get("name") if isinstance(each, Mapping) else each for each in map(known.get, _MODELS)]
+    names = [each for each in said if isinstance(each, str)]
+    return " + ".join(dict.fromkeys([*names, *(["refinement"] if names and settings.get("refine") else [])]))
 
 
 def protocol_in_words(protocol: Any, unit: str = "") -> list[str]:
