@@ -186,7 +186,7 @@ def test_the_text_has_a_line_for_each_figure_and_the_json_null_for_infinity(tmp_
     found = compare(a, b, samples=100)
     text = to_text(found)
     line = " ".join(next(line for line in text.splitlines() if "AUC@2 px" in line).split())
-    assert line == "corner error, PoseLib 1 px: AUC@2 px 0.00 % 100.0 % +100.00 +100.00 to +100.00 100 % better"
+    assert line == "corner error, PoseLib 1 px: AUC@2 px 0.00 % 100.00 % +100.00 +100.00 to +100.00 100 % better"
     assert "median" in text
     said = json.loads(to_json(found))
     assert said["figures"][2]["a"] is None

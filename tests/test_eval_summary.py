@@ -11,7 +11,7 @@ import pytest
 
 from eval_support import COUNT, ERROR, SHARE, make_run
 from lightglue.errors import InputError
-from lightglue.evaluation.bootstrap import cleaned, figure, figures, resamplings, statistics_of
+from lightglue.evaluation.bootstrap import cleaned, figure, figures, number, resamplings, statistics_of, with_unit
 from lightglue.evaluation.records import Metric
 from lightglue.evaluation.summary import headline_metric, summarize
 from lightglue.geometry.curves import auc, recall_curve
@@ -180,3 +180,18 @@ def test_the_first_error_with_thresholds_stands_for_a_run(metrics: Sequence[Metr
 
 def test_a_figure_of_nothing_is_not_a_number() -> None:
     assert math.isnan(figure(statistics_of(ERROR)[0], np.zeros(0)))
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "shown"),
+    [
+        (3.14159, "px", "3.14 px"),
+        (31.4159, "%", "31.4 %"),
+        (3141.59, "", "3,142"),
+        (5.0, "degrees", "5.00°"),
+        (INF, "px", "∞"),
+        (math.nan, "%", "–"),
+    ],
+)
+def test_numbers_have_as_many_digits_as_they_deserve(value: float, unit: str, shown: str) -> None:
+    assert with_unit(number(value), unit) == shown

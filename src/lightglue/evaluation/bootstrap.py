@@ -156,17 +156,20 @@ def _largest_below(threshold: float, values: Array, counts: Array) -> Array:
     return found
 
 
-def number(value: float) -> str:
+def number(value: float, digits: int | None = None) -> str:
     """A figure for people: as many digits as its size deserves, `∞` for infinity, `–` for none."""
     if math.isnan(value):
         return "–"
     if math.isinf(value):
         return "∞" if value > 0 else "−∞"
-    digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
+    if digits is None:
+        digits = 0 if abs(value) >= 1000 else 1 if abs(value) >= 10 else 2
     return f"{value:,.{digits}f}"
 
 
 def with_unit(value: float | str, unit: str) -> str:
-    """The number with its unit, such as `3 px`, `5°` or `12 %`."""
+    """A number, or the text of one, with its unit, such as `3 px`, `5°` or `12 %`; infinity and none have no unit."""
     text = value if isinstance(value, str) else f"{value:g}"
+    if text in ("∞", "–"):
+        return text
     return f"{text}°" if unit == "degrees" else f"{text} {unit}".strip()

@@ -1,8 +1,8 @@
 """Whether one run is better than another, or only looks so.
 
 Both runs see the same pairs, so that they are compared pair by pair: the same pairs are drawn for both, again and
-again (paired bootstrap, percentile interval), and the interval of the difference says what is noise. Small sets make
-such intervals a little narrow: with 15 pairs, a level of 0.95 holds in about 0.92 of all cases.
+again (paired bootstrap, percentile interval; Efron and Tibshirani 1993), and the interval of the difference says what
+is noise. Small sets make such intervals a little narrow: with 15 pairs, a level of 0.95 holds in about 0.92 of cases.
 """
 
 from __future__ import annotations
@@ -296,8 +296,8 @@ def _row(each: Difference) -> tuple[str, ...]:
     low, high = each.interval
     return (
         f"{statistic.metric.title}: {statistic.title}",
-        with_unit(number(each.a), statistic.unit),
-        with_unit(number(each.b), statistic.unit),
+        with_unit(number(each.a, 2), statistic.unit),
+        with_unit(number(each.b, 2), statistic.unit),
         _signed(each.difference),
         f"{_signed(low)} to {_signed(high)}",
         "-" if math.isnan(each.above) else f"{100 * each.above:.0f} %",

@@ -62,7 +62,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows below a head. A cell that begins with a digit, a sign or a dash is set as a number."""
+    """Rows below a head."""
 
     head: tuple[str, ...]
     rows: tuple[tuple[str | Cell, ...], ...]
@@ -78,7 +78,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing in SVG, without scripts, with a legend of (place in `COLOURS`, dash pattern, text)."""
+    """A drawing as an <svg> element, with a legend of (place in `COLOURS`, text)."""
 
     title: str
     svg: str
@@ -256,7 +256,8 @@ def _chart(chart: Chart) -> str:
     )
     legend = f"<ul>{keys}</ul>" if keys else ""
     caption = f"<p>{_text(chart.caption)}</p>" if chart.caption else ""
-    return f"<figure><h3>{_text(chart.title)}</h3>{legend}{chart.svg}<figcaption>{caption}</figcaption></figure>"
+    svg = chart.svg.replace('role="img"', f'role="img" aria-label="{_text(chart.title)}"', 1)
+    return f"<figure><h3>{_text(chart.title)}</h3>{legend}{svg}<figcaption>{caption}</figcaption></figure>"
 
 
 def _picture(picture: Picture) -> str:

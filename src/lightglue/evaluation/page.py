@@ -63,14 +63,16 @@ p.warning { background: var(--warn); border-left: 4px solid var(--warn-line); pa
 .cards strong { display: block; font-size: 1.95rem; line-height: 1.25; font-weight: 650; letter-spacing: -0.02em;
   font-variant-numeric: tabular-nums; }
 .scroll { overflow-x: auto; margin: 0 0 1.3rem; background: var(--sheet); border: 1px solid var(--line);
-  border-radius: 10px; }
-table { border-collapse: collapse; width: 100%; font-size: 0.9rem; }
+  border-radius: 10px; width: fit-content; min-width: min(100%, 30rem); max-width: 100%; }
+table { border-collapse: separate; border-spacing: 0; width: 100%; font-size: 0.9rem; }
 th, td { text-align: left; padding: 0.5rem 0.9rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; font-size: 0.82rem; vertical-align: bottom; }
 tbody tr:last-child td { border-bottom: 0; }
-tbody tr:hover { background: var(--wash); }
-td:first-child { min-width: 8rem; max-width: 22rem; overflow-wrap: anywhere; }
-.n { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
+tbody tr:hover td { background: var(--wash); }
+td:first-child, th:first-child { min-width: 8rem; max-width: 27rem; overflow-wrap: anywhere; position: sticky; left: 0;
+  background: var(--sheet); }
+.n { text-align: right; font-variant-numeric: tabular-nums; }
+td.n { white-space: nowrap; } th.n { min-width: 6.3rem; }
 .good { color: var(--good); font-weight: 600; } .bad { color: var(--bad); font-weight: 600; }
 .quiet { color: var(--soft); }
 .bar { display: block; height: 3px; border-radius: 2px; background: var(--grid); margin-top: 0.3rem; overflow: hidden; }
@@ -91,7 +93,8 @@ figure ul { list-style: none; margin: 0 0 0.4rem; padding: 0; display: flex; fle
 figure li { display: flex; align-items: center; gap: 0.45rem; overflow-wrap: anywhere; }
 figure li i { flex: none; width: 1.15rem; height: 0.26rem; border-radius: 2px; }
 figcaption p { color: var(--soft); font-size: 0.85rem; margin: 0.5rem 0 0; max-width: none; }
-.photo img { display: block; width: 100%; height: auto; border-radius: 4px; background: #fff; }
+.photo img { display: block; max-width: 100%; max-height: 40rem; height: auto; margin: 0 auto;
+  border-radius: 4px; background: #fff; }
 details { margin: 0 0 1.3rem; }
 summary { cursor: pointer; color: var(--accent); font-size: 0.95rem; padding: 0.3rem 0; }
 details[open] summary { margin-bottom: 0.6rem; }
@@ -110,6 +113,7 @@ details[open] summary { margin-bottom: 0.6rem; }
   .cards div { padding: 0.7rem 0.85rem; }
   .cards strong { font-size: 1.55rem; }
   th, td { padding: 0.45rem 0.65rem; }
+  td:first-child, th:first-child { max-width: 11rem; }
 }
 @media (max-width: 30rem) {
   dl { display: block; } dd { margin: 0 0 0.6rem; }

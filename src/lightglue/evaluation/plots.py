@@ -11,7 +11,8 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
-from lightglue.errors import LightGlueError
+from lightglue.evaluation.matches import Matches
 from lightglue.evaluation.page import COLOURS
 from lightglue.geometry.curves import recall_curve
 from lightglue.images import read_image
@@ -58,6 +59,7 @@ def recall_chart(curves: Sequence[Array], limit: float, thresholds: Sequence[flo
             x, y = recall_curve(errors, limit)
             ax.plot(x, 100 * y, **_line(i))
         ax.set(xlim=(0, limit), ylim=(0, 100), xlabel=label, ylabel="pairs below, %")
+        ax.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
 
     return _svg(draw)
 
@@ -93,7 +95,7 @@ def precision_scatter(precision: Array, correct: Array, label: str) -> str:
     """A point for each pair: the share of its matches that is correct, against how many are. Shares are 0 to 1."""
 
     def draw(ax: Axes) -> None:
-        ax.scatter(correct, 100 * precision, s=16, color=COLOURS[0][0], alpha=0.65, linewidths=0, clip_on=False)
+        ax.scatter(correct, 100 * precision, s=18, color=COLOURS[0][0], alpha=0.8, linewidths=0, clip_on=False)
         most = max(10.0, float(correct.max(initial=0)))
         ax.set_xscale("symlog", linthresh=10, linscale=0.5)
         ticks = [0, *_round_values(1, most)] if most < 50 else [0, *(10.0**i for i in range(1, 9) if 10**i <= most)]
@@ -142,47 +144,43 @@ def time_chart(points: Sequence[tuple[float, float, float | None]], label: str) 
     return _svg(draw)
 
 
-def match_jpeg(images: Sequence[Path], matches: Path, texts: Sequence[str]) -> bytes:
+def match_jpeg(images: Sequence[Path], matches: Matches, texts: Sequence[str]) -> bytes:
     """Both photographs of a pair with its matches, coloured by score.
 
     Args:
         images: both files.
-        matches: the pair's npz, as `records.matches_path` describes it.
-        texts: what to write below, after the number of matches and of inliers.
+        matches: in px of these.
+        texts: what to write below, after the number of matches.
 
     Raises:
-        LightGlueError: an image or the matches are missing or damaged; the message says which.
+        ImageError: a file is missing or damaged.
     """
     pixels0, pixels1 = (read_image(image) for image in images)
-    points0, points1, scores, inliers = _read_matches(matches)
+    rows = np.repeat(np.arange(len(matches.points0))[:, None], 2, axis=1)
     names = (images[0].name, images[1].name)
-    rows = np.repeat(np.arange(len(points0))[:, None], 2, axis=1)
-    told = [f"{int(inliers.sum()):,} inliers", *texts] if inliers is not None else [*texts]
-    figure = plot_match_summary(
-        pixels0, pixels1, points0, points1, rows, scores, names=names, texts=told, dpi=_JPEG_DPI
-    )
     buffer = io.BytesIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")
+    with matplotlib.style.context("default"), _quiet():
+        figure = plot_match_summary(
+            pixels0,
+            pixels1,
+            matches.points0,
+            matches.points1,
+            rows,
+            matches.scores,
+            names=names,
+            texts=texts,
+            dpi=_JPEG_DPI,
+        )
         figure.savefig(buffer, format="jpeg", pil_kwargs={"quality": 82, "optimize": True})
     return buffer.getvalue()
 
 
-def _read_matches(path: Path) -> tuple[Array, Array, Array, NDArray[np.bool_] | None]:
-    """points0, points1 (K, 2), scores (K,), inliers (K,) or None."""
-    if not path.is_file():
-        raise LightGlueError(f"no matches are kept ({path.name})")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            points = [np.asarray(file[name], np.float64).reshape(-1, 2) for name in ("points0", "points1")]
-            scores = np.asarray(file["scores"], np.float64) if "scores" in file else np.ones(len(points[0]))
-            inliers = np.asarray(file["inliers"], bool) if "inliers" in file else None
-    except Exception as error:  # zipfile, zlib and NumPy have a dozen kinds
-        raise LightGlueError(f"{path.name} is damaged ({type(error).__name__})") from error
-    lengths = {len(points[0]), len(points[1]), len(scores), len(scores if inliers is None else inliers)}
-    if len(lengths) > 1 or not all(np.isfinite(each).all() for each in (*points, scores)):
-        raise LightGlueError(f"{path.name} is damaged (its arrays do not fit)")
-    return points[0], points[1], scores, inliers
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the warning for letters that no font here has: a browser has them, and a picture shows a square."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")
+        yield
 
 
 def _line(i: int) -> dict[str, Any]:
@@ -191,7 +189,7 @@ def _line(i: int) -> dict[str, Any]:
 
 def _svg(draw: Callable[[Axes], None]) -> str:
     """A chart in the page's colours, as an element to be put into HTML."""
-    with matplotlib.style.context("default"), matplotlib.rc_context(_SETTINGS):
+    with matplotlib.style.context("default"), matplotlib.rc_context(_SETTINGS), _quiet():
         figure = Figure(figsize=_SIZE, layout="constrained")
         ax = figure.subplots()
         draw(ax)
@@ -199,9 +197,7 @@ def _svg(draw: Callable[[Axes], None]) -> str:
         ax.set_axisbelow(True)
         ax.spines[["top", "right"]].set_visible(False)
         buffer = io.BytesIO()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph")  # the browser has more letters than matplotlib
-            figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(_METADATA))
     return _embedded(buffer.getvalue().decode())
 
 

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError, LightGlueError
 from lightglue.evaluation import plots
 from lightglue.evaluation.bootstrap import cleaned, number, with_unit
-from lightglue.evaluation.compare import Comparison, compare
+from lightglue.evaluation.compare import Comparison, Verdict, compare
 from lightglue.evaluation.document import (
     Block,
     Cards,
@@ -36,6 +36,7 @@ from lightglue.evaluation.document import (
     to_html,
     to_markdown,
 )
+from lightglue.evaluation.matches import read_matches
 from lightglue.evaluation.records import Metric, Record, Run, matches_path
 from lightglue.evaluation.summary import Figure, Summary, headline_metric, summarize
 from lightglue.evaluation.words import facts, protocol_in_words, what_ran
@@ -108,7 +109,7 @@ def _document(it: _Reported) -> Document:
         Section("time", "Time", tuple(_time(it)), comment="time"),
     ]
     subtitle = " · ".join(filter(None, (what_ran(it.run.settings), _KINDS.get(it.run.kind, it.run.kind))))
-    return Document(it.run.benchmark, subtitle, tuple(each for each in sections if each.blocks))
+    return Document(f"Evaluation on {it.run.benchmark}", subtitle, tuple(each for each in sections if each.blocks))
 
 
 _KINDS = {
@@ -125,7 +126,7 @@ def _result(it: _Reported) -> list[Block]:
         told = f"This run is not complete: {summary.done:,} of {summary.pairs:,} pairs are done."
         blocks.append(Text(f"{told} All figures are of these, and will change.", "warning"))
     cards = [
-        (each.statistic.title, _with_unit(each), _plus_minus(each.standard_error, " standard error"))
+        (each.statistic.title, _with_unit(each), _plus_minus(each, after=" standard error"))
         for each in summary.headline
     ]
     failed = _share(summary.failures, summary.done)
@@ -164,7 +165,7 @@ def _all_figures(summary: Summary) -> list[Block]:
 
 def _figure_cell(each: Figure) -> Cell:
     bar = each.value / 100 if each.statistic.unit == "%" and math.isfinite(each.value) else None
-    return Cell(f"{_with_unit(each)}{_plus_minus(each.standard_error, '', ' ')}", bar)
+    return Cell(f"{_with_unit(each)}{_plus_minus(each, ' ')}", bar)
 
 
 def _curves(it: _Reported) -> list[Block]:
@@ -222,25 +223,19 @@ def _precision(it: _Reported) -> list[Block]:
 
 
 def _judged_matches(run: Run) -> tuple[Array, NDArray[np.bool_]] | None:
-    """Score and correctness of the matches of all pairs; None unless every file that is kept has both."""
-    scores, correct = [], []
+    """Score and correctness of the matches of all pairs; None unless all that are kept have both."""
+    judged = []
     for record in run.records:
-        path = matches_path(run.folder, record.index)
-        if not path.is_file():
-            continue
         try:
-            with np.load(path, allow_pickle=False) as file:
-                if "correct" not in file or "scores" not in file:
-                    return None
-                found = np.asarray(file["scores"], np.float64).ravel(), np.asarray(file["correct"], bool).ravel()
-        except Exception:  # as in plots: it is said where the pair is shown
-            continue
-        if len(found[0]) == len(found[1]) and np.isfinite(found[0]).all():
-            scores.append(found[0])
-            correct.append(found[1])
-    if not scores or not any(each.any() for each in correct):
+            found = read_matches(matches_path(run.folder, record.index))
+        except LightGlueError:
+            continue  # it is said where the pair is shown
+        if found.correct is None:
+            return None
+        judged.append((found.scores, found.correct))
+    if not any(correct.any() for _, correct in judged):
         return None
-    return np.concatenate(scores), np.concatenate(correct)
+    return np.concatenate([scores for scores, _ in judged]), np.concatenate([correct for _, correct in judged])
 
 
 def _compared(it: _Reported) -> list[Block]:
@@ -249,13 +244,14 @@ def _compared(it: _Reported) -> list[Block]:
         try:
             found = compare(other, it.run)
         except InputError as error:
-            blocks.append(Text(f"{name} cannot be compared: {error}", "warning"))
+            reason = str(error).replace(str(it.run.folder), "this run").replace(str(other.folder), name)
+            blocks.append(Text(f"Not compared with {name}: {reason}", "warning"))
             continue
         blocks += _comparison(name, found)
     return blocks
 
 
-_TONES: dict[str, Tone] = {"better": "good", "worse": "bad"}
+_TONES: dict[Verdict, Tone] = {"better": "good", "worse": "bad", "more": "", "fewer": ""}
 
 
 def _comparison(name: str, found: Comparison) -> list[Block]:
@@ -263,14 +259,15 @@ def _comparison(name: str, found: Comparison) -> list[Block]:
     for each in found.differences:
         low, high = each.interval
         title = f"{each.statistic.metric.title}: {each.statistic.title}"
-        cells = (number(each.a), number(each.b), _signed(each.difference), f"{_signed(low)} to {_signed(high)}")
-        tone: Tone = _TONES.get(each.verdict, "quiet")
-        rows.append((title, *cells, Cell(each.verdict, tone=tone)))
+        verdict = Cell(each.verdict, tone=_TONES.get(each.verdict, "quiet"))
+        interval = f"{_signed(low)} to {_signed(high)}"
+        rows.append((title, verdict, number(each.a, 2), number(each.b, 2), _signed(each.difference), interval))
     verdicts = [each.verdict for each in found.differences]
-    counted = [f"{verdicts.count(word)} {word}" for word in dict.fromkeys(verdicts)]
-    told = f"This run beside {name}, pair by pair: {', '.join(counted)} of {len(verdicts)} figures."
-    head = ("figure", name, "this run", "difference", f"{100 * found.level:g} % interval", "this run is")
-    blocks: list[Block] = [Text(told), Table(head, tuple(rows))]
+    counted = [f"{verdicts.count(word)} {word}" for word in get_args(Verdict) if word in verdicts]
+    told = f"This run beside {name}, pair by pair. Of {_count(len(verdicts), 'figure')}: {', '.join(counted)}."
+    noise = "Noise is an interval with 0 in it, or too few pairs that differ to tell."
+    head = ("figure", "this run is", name, "this run", "difference", f"{100 * found.level:g} % interval")
+    blocks: list[Block] = [Text(told), Table(head, tuple(rows), words=2), Text(noise, "note")]
     if found.settings:
         blocks.append(Fold("Set differently", tuple(Text(change) for change in found.settings)))
     return blocks
@@ -340,13 +337,18 @@ def _worst_picture(run: Run, metric: Metric, record: Record, value: float) -> Pi
     shown = with_unit(number(100 * value), "%") if metric.kind == "share" else with_unit(number(value), metric.unit)
     keypoints = f"{record.num_keypoints[0]:,} + {record.num_keypoints[1]:,} keypoints"
     caption = f"{metric.title}: {shown}. {_count(record.num_matches, 'match', 'matches')} of {keypoints}."
-    caption += f" Failed: {record.failure}." if record.failure else ""
+    caption += f" Failed: {record.failure.rstrip('.')}." if record.failure else ""
     images = (Path(record.image0), Path(record.image1))
     try:
-        jpeg = plots.match_jpeg(images, matches_path(run.folder, record.index), (f"error {shown}",))
+        matches = read_matches(matches_path(run.folder, record.index))
+        inliers = () if matches.inliers is None else (_count(int(matches.inliers.sum()), "inlier"),)
+        jpeg = plots.match_jpeg(images, matches, (*inliers, shown))
     except LightGlueError as error:
-        return Picture(record.pair, None, f"{caption} No picture: {error}.".replace("..", "."))
-    return Picture(record.pair, jpeg, caption)
+        reason = str(error).rstrip(".")
+        for image in images:  # without the folder, which other machines do not have
+            reason = reason.replace(str(image), image.name)
+        return Picture(record.pair, None, f"{caption} No picture: {reason}.")
+    return Picture(record.pair, jpeg, " ".join((caption, *(f"{each}." for each in inliers))))
 
 
 def _pairs(it: _Reported) -> list[Block]:
@@ -410,7 +412,7 @@ def _time_against_accuracy(it: _Reported) -> list[Block]:
             (
                 name,
                 _seconds(summary.total_seconds),
-                f"{_with_unit(figure)}{_plus_minus(figure.standard_error, '', ' ')}",
+                f"{_with_unit(figure)}{_plus_minus(figure, ' ')}",
             )
         )
     if len(points) < 2:
@@ -425,16 +427,19 @@ def _time_against_accuracy(it: _Reported) -> list[Block]:
 
 
 def _with_unit(each: Figure) -> str:
-    shown = number(each.value)
-    return shown if shown == "–" else with_unit(shown, each.statistic.unit)
+    return with_unit(number(each.value, _digits(each)), each.statistic.unit)
 
 
-def _plus_minus(error: float | None, after: str, before: str = "") -> str:
-    return "" if error is None else f"{before}± {number(error)}{after}"
+def _plus_minus(each: Figure, before: str = "", after: str = "") -> str:
+    return "" if each.standard_error is None else f"{before}± {number(each.standard_error, _digits(each))}{after}"
+
+
+def _digits(each: Figure) -> int | None:
+    return 1 if each.statistic.unit == "%" or each.statistic.metric.kind == "count" else 2 if each.value < 100 else None
 
 
 def _signed(value: float) -> str:
-    shown = number(abs(value))
+    shown = number(abs(value), 2)
     return shown if shown == "–" else f"{'−' if value < 0 else '+'}{shown}"
 
 

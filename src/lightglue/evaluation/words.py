@@ -14,16 +14,14 @@ _MODELS = ("extractor", "features", "matcher", "model")
 
 
 def what_ran(settings: Mapping[str, Any]) -> str:
-    """The models in a few words, such as `aliked + lightglue`; empty where the settings do not name any."""
+    """What matched, in a few words, such as `aliked + lightglue`; empty where the settings do not name it."""
     if isinstance(settings.get("title"), str):
         return str(settings["title"])
-    names = []
-    for key in _MODELS:
-        said = settings.get(key)
-        said = said.get("name") if isinstance(said, Mapping) else said
-        if isinstance(said, str) and said not in names:
-            names.append(said)
-    return " + ".join(names)
+    models = settings.get("models")
+    known = {**settings, **models} if isinstance(models, Mapping) else settings
+    said = [each.get("name") if isinstance(each, Mapping) else each for each in map(known.get, _MODELS)]
+    names = [each for each in said if isinstance(each, str)]
+    return " + ".join(dict.fromkeys([*names, *(["refinement"] if names and settings.get("refine") else [])]))
 
 
 def protocol_in_words(protocol: Any, unit: str = "") -> list[str]:
@@ -66,8 +64,14 @@ def facts(said: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:
         elif nested:
             found += facts({str(i + 1): each for i, each in enumerate(value)}, f"{name} · ")
         else:
-            found.append((name, _value(value)))
+            found.append(_fact(name, value))
     return found
+
+
+def _fact(name: str, value: Any) -> tuple[str, str]:
+    if name.endswith(" bytes") and _is_number(value):
+        return name.removesuffix(" bytes"), f"{value / 2**30:.1f} GiB"
+    return name, _value(value)
 
 
 def _value(value: Any) -> str:
