@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 
-__all__ = ["FetchError", "pip_download", "stream_member", "stream_url"]
+__all__ = ["FetchError", "pip_download", "progress_bar", "stream_member", "stream_url"]
 
 TIMEOUT_S = 10.0  # for the connection and for each read, so that an unreachable host does not hold the user up
 BLOCK = 1 << 20  # bytes
@@ -36,7 +36,7 @@ def stream_url(url: str, label: str) -> Generator[bytes, None, None]:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             total = int(response.headers.get("Content-Length") or 0) or None
-            with _progress(label, total) as advance:
+            with progress_bar(label, total) as advance:
                 while block := response.read(BLOCK):
                     received += len(block)
                     advance(len(block))
@@ -76,7 +76,7 @@ def pip_download(requirement: str, size: int, folder: Path) -> Path:
         str(folder),
         requirement,
     ]
-    with _progress(f"{requirement} ({size / 1e6:.0f} MB, through pip)", None):
+    with progress_bar(f"{requirement} ({size / 1e6:.0f} MB, through pip)", None):
         done = subprocess.run(
             command,
             env={**os.environ, "TMPDIR": str(folder)},  # the system's temporary folder may be too small
@@ -112,7 +112,7 @@ def _last_message(output: str) -> str:
 
 
 @contextmanager
-def _progress(label: str, total: int | None) -> Iterator[Callable[[int], object]]:
+def progress_bar(label: str, total: int | None) -> Iterator[Callable[[int], object]]:
     """A progress bar of bytes on stderr where that is a terminal, else one line."""
     if sys.stderr is None or not sys.stderr.isatty():
         if sys.stderr is not None:

@@ -153,7 +153,7 @@ def _append(url: str, part: Path, label: str) -> None:
         left = int(length) if length.isdigit() else None
         check_room(part.parent, left or 0)
         _write_note(part, url, response.headers)
-        with part.open("ab" if goes_on else "wb") as out, _fetch._progress(label, left) as advance:
+        with part.open("ab" if goes_on else "wb") as out, _fetch.progress_bar(label, left) as advance:
             received = _copy(response, out, advance)
     if left is not None and received < left:
         raise _Broken(f"the connection closed after {have + received:,} of {have + left:,} bytes")
