@@ -56,7 +56,7 @@ class Record:
         """The record as one line of JSON. Infinity is null there."""
         data = asdict(self)
         data["values"] = {name: value if math.isfinite(value) else None for name, value in self.values.items()}
-        return json.dumps(data, ensure_ascii=False, allow_nan=False)
+        return json.dumps(data, allow_nan=False)  # ASCII: a file name may hold what UTF-8 cannot
 
     @classmethod
     def from_line(cls, line: str) -> Record:
@@ -129,7 +129,7 @@ def start_run(
             )
     else:
         (folder / _MATCHES).mkdir(parents=True, exist_ok=True)
-        _write_whole(place, json.dumps({**said, "about": dict(about)}, indent=1, ensure_ascii=False) + "\n")
+        _write_whole(place, json.dumps({**said, "about": dict(about)}, indent=1) + "\n")
     return read_run(folder)
 
 
