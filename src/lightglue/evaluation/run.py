@@ -27,7 +27,8 @@ import lightglue
 from lightglue.containers import batch_to_device, rbd
 from lightglue.errors import ImageError, InputError, LightGlueError
 from lightglue.evaluation import metrics
-from lightglue.evaluation.pair import Benchmark, Pair, Protocol, Scale
+from lightglue.evaluation.datasets.image_files import camera_fault
+from lightglue.evaluation.pair import Benchmark, Pair, Protocol, RelativePose, Scale
 from lightglue.evaluation.records import Metric, Record, RecordWriter, Run, matches_path, read_run, start_run
 from lightglue.geometry.cameras import scaling
 from lightglue.geometry.refine import RefineOptions, refine_matches
@@ -192,6 +193,8 @@ class _Worker:
     def _record(self, index: int, pair: Pair) -> Record:
         if pair.truth is None:
             return self._failed(index, pair, pair.fault or "there is no truth about this pair")
+        if fault := _lens_fault(pair):
+            return self._failed(index, pair, fault)
         first, second = self._look(pair.image0), self._look(pair.image1)
         truth = pair.truth.scaled(first.scale, second.scale)
         matched, ends, seconds = self._match(first, second)
@@ -258,6 +261,18 @@ class _Worker:
             first.size,
         )
         return matched, ends, seconds
+
+
+def _lens_fault(pair: Pair) -> str | None:
+    """Why an image is not what its camera with a lens, which knows its size, saw."""
+    if not isinstance(pair.truth, RelativePose):
+        return None
+    for image, camera in ((pair.image0, pair.truth.camera0), (pair.image1, pair.truth.camera1)):
+        if camera.colmap is None or not image.is_file():
+            continue
+        if fault := camera_fault(image, camera.colmap.width, camera.colmap.height):
+            return f"{image.name} does not fit its camera: {fault}."
+    return None
 
 
 def _scaled(points: NDArray[np.float32], scale: Scale) -> NDArray[np.float64]:

@@ -1,4 +1,7 @@
-"""OpenCV's USAC with MAGSAC++ scores (Barath et al. 2020)."""
+"""OpenCV's USAC with MAGSAC++ scores (Barath et al. 2020).
+
+Its errors are not those of the other libraries, so that inliers are counted anew, by the threshold in px.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +22,14 @@ Floats = NDArray[np.float64]
 
 def homography(points0: Floats, points1: Floats, options: EstimatorOptions) -> Found | None:
     """H (3, 3)."""
-    H, mask = cv2.findHomography(points0, points1, _usac(options, options.threshold, sample=75))
-    return _found(H, mask)
+    H, _ = cv2.findHomography(points0, points1, _usac(options, options.threshold, sample=75))
+    return _found(H)
 
 
 def fundamental(points0: Floats, points1: Floats, options: EstimatorOptions) -> Found | None:
     """F (3, 3)."""
-    F, mask = cv2.findFundamentalMat(points0, points1, _usac(options, options.threshold))
-    return _found(F, mask)
+    F, _ = cv2.findFundamentalMat(points0, points1, _usac(options, options.threshold))
+    return _found(F)
 
 
 def relative_pose(
@@ -39,11 +42,10 @@ def relative_pose(
     E, mask = cv2.findEssentialMat(rays0, rays1, one, one, none, none, _usac(options, threshold))
     if E is None or E.shape != (3, 3) or not np.isfinite(E).all():
         return None
-    inliers = mask.copy()
     _, R, t, _ = cv2.recoverPose(E, rays0, rays1, one, mask=mask)
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = R, t[:, 0]
-    return _found(T, inliers)
+    return _found(T)
 
 
 def _usac(options: EstimatorOptions, threshold: float, sample: int = 50) -> cv2.UsacParams:
@@ -63,7 +65,7 @@ def _usac(options: EstimatorOptions, threshold: float, sample: int = 50) -> cv2.
     return params
 
 
-def _found(model: Any, mask: Any) -> Found | None:
-    if model is None or mask is None or model.shape not in ((3, 3), (4, 4)):
+def _found(model: Any) -> Found | None:
+    if model is None or model.shape not in ((3, 3), (4, 4)):
         return None
-    return Found(np.asarray(model, dtype=np.float64), mask.reshape(-1).astype(np.bool_))
+    return Found(np.asarray(model, dtype=np.float64))
