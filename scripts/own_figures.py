@@ -1,6 +1,6 @@
 """The figures of docs/evaluation.md: every method on every set, ours beside the published ones.
 
-    python scripts/own_figures.py run DATA OUT [--group published mp defaults grid refine] [--method aliked-lg ...]
+    python scripts/own_figures.py run DATA OUT [--group published mp defaults choices grid refine] [--method aliked-lg ...]
     python scripts/own_figures.py tables DATA OUT
 
 DATA holds the manifests, `published.json` and `published_pairs/`; OUT gets a run of `lightglue eval` for each group,
@@ -111,7 +111,7 @@ def defaults() -> dict[str, Method]:
 def grid() -> dict[str, Method]:
     """Keypoints, precision, depth; at the size of the files."""
     found = {}
-    for count in (512, 1024, 2048):
+    for count in (2048, 1024, 512):
         for name in ("aliked", "disk", "xfeat"):
             for mp in (False, True):
                 for depth, thresholds in (("adaptive", {}), ("full", FULL)):
@@ -126,6 +126,19 @@ def grid() -> dict[str, Method]:
     return found
 
 
+def choices() -> dict[str, Method]:
+    """What the defaults of `lightglue match` were chosen among, one at a time: resize and filter_threshold."""
+    found = {}
+    for name, sizes in (("aliked", (640, 800, 1600, None)), ("disk", (640, None)), ("xfeat", (640, 1600, None))):
+        for size in sizes:
+            found[f"{name}-resize-{size}"] = Method(name, max_keypoints=2048, mp=None, extract={"resize": size})
+    for name in ("aliked", "xfeat"):
+        for threshold in (0.0, 0.05, 0.2, 0.3):
+            usual = Method(name, max_keypoints=2048, mp=None, extract={"resize": 1024})
+            found[f"{name}-filter-{threshold:g}"] = replace(usual, thresholds={"filter_threshold": threshold})
+    return found
+
+
 def groups() -> dict[str, dict[str, Method]]:
     """Everything that can be run."""
     usual = published()
@@ -135,6 +148,7 @@ def groups() -> dict[str, dict[str, Method]]:
         "mp": {name: replace(method, mp=True) for name, method in with_network.items()},
         "refine": {name: replace(method, refine=True) for name, method in usual.items() if name[-3:] in ("-lg", "-nn")},
         "defaults": defaults(),
+        "choices": choices(),
         "grid": grid(),
     }
 
@@ -197,7 +211,7 @@ def tables(data: Path, out: Path) -> None:
             if n.endswith("default")
         ],
     )
-    for group in ("published", "mp", "refine", "defaults", "grid"):
+    for group in ("published", "mp", "refine", "defaults", "choices", "grid"):
         _print_headlines(out, group)
 
 
@@ -271,7 +285,7 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "tables"))
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--group", nargs="+", default=["published", "mp", "defaults", "refine", "grid"])
+    parser.add_argument("--group", nargs="+", default=["published", "mp", "defaults", "choices", "refine", "grid"])
     parser.add_argument("--method", nargs="+")
     args = parser.parse_args()
     if args.what == "run":
