@@ -1,6 +1,6 @@
 """The figures of docs/evaluation.md: every method on every set, ours beside the published ones.
 
-    python scripts/own_figures.py run DATA OUT [--group published mp defaults choices grid refine] [--method aliked-lg ...]
+    python scripts/own_figures.py run DATA OUT [--group published mp defaults choices grid refine] [--method ...]
     python scripts/own_figures.py tables DATA OUT
 
 DATA holds the manifests, `published.json` and `published_pairs/`; OUT gets a run of `lightglue eval` for each group,

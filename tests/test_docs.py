@@ -116,7 +116,7 @@ def test_the_python_of_the_readme_runs_as_written(folder: Path, capsys: pytest.C
 
 def test_the_commands_of_the_readme_run_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = [line for block in blocks(README, "bash") for line in block.splitlines() if line.startswith("lightglue")]
-    assert len(commands) == 7
+    assert len(commands) == 10
     for command in commands:
         with (
             mock.patch.object(sys, "argv", shlex.split(command)),
@@ -127,7 +127,15 @@ def test_the_commands_of_the_readme_run_as_written(folder: Path, capsys: pytest.
         printed = capsys.readouterr()
         assert (ended.value.code or 0, printed.err) == (0, ""), command
         assert printed.out
-    assert sorted(path.name for path in folder.iterdir()) == ["assets", "features", "matches.csv", "matches.png"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "aligned-overlay.png",
+        "aligned.png",
+        "assets",
+        "eval",
+        "features",
+        "matches.csv",
+        "matches.png",
+    ]
 
 
 # -- tables --

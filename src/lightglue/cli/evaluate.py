@@ -319,7 +319,7 @@ def _unknown(group: str, name: str, valid: Sequence[str]) -> typer.BadParameter:
 
 @contextmanager
 def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left on stderr where that is a terminal, else a line for each tenth."""
+    """A bar with the time left on stderr where that is a terminal, else a line now and then."""
     if sys.stderr is None or not sys.stderr.isatty():
         yield _Lines()
         return
@@ -335,16 +335,18 @@ def _progress() -> Iterator[Callable[[int, int], None]]:
 class _Lines:
     """Progress for a log file."""
 
+    EVERY = 20.0  # seconds
+
     def __init__(self) -> None:
-        self.begin, self.first, self.tenth = monotonic(), 0, -1
+        self.begin = self.last = monotonic()
+        self.first = 0  # pairs that were done when this began, and one more
 
     def __call__(self, done: int, total: int) -> None:
-        self.first = self.first or done
-        tenth = 10 * done // total
-        if tenth == self.tenth or sys.stderr is None:
+        self.first, now = self.first or done, monotonic()
+        if now - self.last < self.EVERY or sys.stderr is None:
             return
-        self.tenth = tenth
-        seconds = (monotonic() - self.begin) / (done - self.first + 1) * (total - done)
+        self.last = now
+        seconds = (now - self.begin) / (done - self.first + 1) * (total - done)
         print(f"{done} of {total} pairs, about {seconds:.0f} s left", file=sys.stderr, flush=True)
 
 
