@@ -152,8 +152,9 @@ def test_a_threshold_in_px_means_the_same_to_every_library():
         assert counts[method, 3.0] > 250
 
 
-def test_the_default_is_poselib_at_one_pixel():
-    options = estimate_homography(*planar()).statistics.options
+def test_the_default_is_poselib_at_one_pixel_and_for_homographies_at_two():
+    assert estimate_homography(*planar()).statistics.options == EstimatorOptions("poselib", 2.0)
+    options = estimate_fundamental(*spatial(motion())).statistics.options
     assert options == EstimatorOptions("poselib", 1.0)
     assert options.label == "poselib@1"
 

@@ -54,7 +54,7 @@ def match_pair(
         refine: move the matched points to a fraction of a pixel, by aligning the images around them.
         geometry: also estimate a "homography", "fundamental" or "essential" matrix, or the "relative_pose".
         camera0, camera1: for the last two, K (3, 3) or a `pycolmap.Camera` of each image.
-        estimator: how to estimate; None for PoseLib at 1 px.
+        estimator: how to estimate; None for PoseLib at 1 px, for homographies 2.
         preprocess: options of `extractor.extract`, such as `resize`, `tile`, `scales`.
 
     Returns:

@@ -79,7 +79,13 @@ Estimator = Annotated[
     str, typer.Option(parser=_estimator, metavar="|".join(ESTIMATORS), help="Library that estimates.")
 ]
 Threshold = Annotated[
-    float, typer.Option(parser=_threshold, metavar="PX", help="Error up to which a match is an inlier.")
+    float | None,
+    typer.Option(
+        parser=_threshold,
+        metavar="PX",
+        show_default=False,
+        help="Error up to which a match is an inlier: 1, for homographies 2.",
+    ),
 ]
 
 
@@ -90,7 +96,7 @@ class Geometric:
     geometry: str | None
     cameras: tuple[Any, Any]
     estimator: str
-    threshold: float
+    threshold: float | None  # px
     seed: int
     refine: bool
 

@@ -90,7 +90,7 @@ def match(
     camera0: CameraText = None,
     camera1: CameraText = None,
     estimator: Estimator = "poselib",
-    threshold: Threshold = 1.0,
+    threshold: Threshold = None,
     seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, metavar="N", help="Of the estimator.")] = 0,
     warp: Annotated[
         Path | None,

@@ -22,7 +22,7 @@ from lightglue.errors import InputError
 from lightglue.geometry import errors
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.dlt import fit_homography
-from lightglue.geometry.options import EstimatorOptions
+from lightglue.geometry.options import THRESHOLD, THRESHOLD_OF_HOMOGRAPHIES, EstimatorOptions
 from lightglue.geometry.points import as_matches
 from lightglue.geometry.results import Estimate, Found, Library, Statistics
 
@@ -80,12 +80,12 @@ def estimate_homography(
 
     Args:
         points0, points1: (K, 2) px, row i of both being one match.
-        options: None for PoseLib at 1 px.
+        options: None for PoseLib at 2 px.
         weights: (K,), for the method "dlt" only, such as the scores of the matches.
 
     Raises InputError.
     """
-    options = options or EstimatorOptions()
+    options = (options or EstimatorOptions()).settled(THRESHOLD_OF_HOMOGRAPHIES)
     first, second = as_matches(points0, points1)
 
     def solve() -> Found | None:
@@ -96,7 +96,7 @@ def estimate_homography(
         return found and found._replace(model=_usual(found.model))
 
     def inliers(H: Floats) -> NDArray[np.bool_]:
-        return np.asarray(errors.transfer_error(H, first, second) < options.threshold)
+        return np.asarray(errors.transfer_error(H, first, second) < options.pixels)
 
     return _run(solve, inliers, first, second, options, fewest=4)
 
@@ -104,13 +104,13 @@ def estimate_homography(
 def estimate_fundamental(points0: Any, points1: Any, options: EstimatorOptions | None = None) -> Estimate:
     """The fundamental matrix F (3, 3), x1' F x0 = 0, for cameras without distortion that are not known.
 
-    Inliers are those of the library; arguments as in `estimate_homography`. Raises InputError.
+    Arguments as in `estimate_homography`, but for the usual threshold of 1 px. Raises InputError.
     """
     options = _robust(options)
     first, second = as_matches(points0, points1)
 
     def inliers(F: Floats) -> NDArray[np.bool_]:
-        return np.asarray(errors.epipolar_error(F, first, second) < options.threshold)
+        return np.asarray(errors.epipolar_error(F, first, second) < options.pixels)
 
     return _run(lambda: _library(options).fundamental(first, second, options), inliers, first, second, options, 7)
 
@@ -158,13 +158,13 @@ def estimate_relative_pose(
     def inliers(T: Floats) -> NDArray[np.bool_]:
         F = errors.fundamental_from_pose(T, *(Camera(camera.K) for camera in cameras))
         known = [np.where(seen[:, None], points, 0) for points in undistorted]
-        return np.asarray(seen & (errors.epipolar_error(F, *known) < options.threshold))
+        return np.asarray(seen & (errors.epipolar_error(F, *known) < options.pixels))
 
     return _run(solve, inliers, first, second, options, fewest=5)
 
 
 def _robust(options: EstimatorOptions | None) -> EstimatorOptions:
-    options = options or EstimatorOptions()
+    options = (options or EstimatorOptions()).settled(THRESHOLD)
     if options.method == "dlt":
         raise InputError("The method 'dlt' fits homographies only; choose poselib, opencv or pycolmap.")
     return options
@@ -209,7 +209,7 @@ def _run(
         inliers = inliers_of(found.model) if found.inliers is None else found.inliers
         if inliers.sum() < fewest:
             found, failure = None, f"only {inliers.sum()} matches agree, and it takes {fewest}"
-        elif any(_extent(points[inliers]) < options.threshold for points in (points0, points1)):
+        elif any(_extent(points[inliers]) < options.pixels for points in (points0, points1)):
             found, failure = None, "the matches that agree lie on a line"
     if found is None:
         inliers = np.zeros(count, dtype=np.bool_)

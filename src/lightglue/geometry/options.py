@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from lightglue.errors import InputError
 
-__all__ = ["METHODS", "EstimatorOptions", "Method"]
+__all__ = ["METHODS", "THRESHOLD", "THRESHOLD_OF_HOMOGRAPHIES", "EstimatorOptions", "Method"]
 
 Method = Literal["poselib", "opencv", "pycolmap", "dlt"]
 METHODS: tuple[Method, ...] = get_args(Method)
+THRESHOLD = 1.0  # px, for epipolar geometry
+THRESHOLD_OF_HOMOGRAPHIES = 2.0  # px; docs/decisions/013-geometry.md has the figures
 _LARGEST_SEED = 2**31 - 1
 
 
@@ -20,7 +22,7 @@ class EstimatorOptions:
     """Which estimator, and how hard it tries. The same options on the same points give the same result."""
 
     method: Method = "poselib"  # opencv is USAC with MAGSAC++; dlt, for homographies only, is not robust
-    threshold: float = 1.0  # px; the error up to which a match counts as an inlier
+    threshold: float | None = None  # px; the error up to which a match is an inlier. None: 1, for homographies 2
     max_iterations: int = 10_000
     confidence: float = 0.9999  # stop early once a better model is less likely than 1 minus this
     seed: int = 0
@@ -28,7 +30,7 @@ class EstimatorOptions:
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise InputError(f"The estimator's method is {self.method!r}; choose one of {', '.join(METHODS)}.")
-        if not (_is_number(self.threshold) and 0 < self.threshold < math.inf):
+        if self.threshold is not None and not (_is_number(self.threshold) and 0 < self.threshold < math.inf):
             raise InputError(f"The estimator's threshold is {self.threshold!r}; give a number of px above 0.")
         if not (isinstance(self.max_iterations, int) and 1 <= self.max_iterations <= 10**9):
             raise InputError(f"max_iterations is {self.max_iterations!r}; give an integer from 1 to 1e9.")
@@ -40,7 +42,16 @@ class EstimatorOptions:
     @property
     def label(self) -> str:
         """The name in tables: `poselib@1`, `opencv@0.5`, `dlt`."""
-        return self.method if self.method == "dlt" else f"{self.method}@{self.threshold:g}"
+        return self.method if self.method == "dlt" or self.threshold is None else f"{self.method}@{self.threshold:g}"
+
+    @property
+    def pixels(self) -> float:
+        """The threshold as a number, px."""
+        return THRESHOLD if self.threshold is None else self.threshold
+
+    def settled(self, usual: float) -> EstimatorOptions:
+        """The options with a threshold: `usual` px where there is none."""
+        return self if self.threshold is not None else replace(self, threshold=usual)
 
 
 def _is_number(value: object) -> bool:

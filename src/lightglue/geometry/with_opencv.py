@@ -22,13 +22,13 @@ Floats = NDArray[np.float64]
 
 def homography(points0: Floats, points1: Floats, options: EstimatorOptions) -> Found | None:
     """H (3, 3)."""
-    H, _ = cv2.findHomography(points0, points1, _usac(options, options.threshold, sample=75))
+    H, _ = cv2.findHomography(points0, points1, _usac(options, options.pixels, sample=75))
     return _found(H)
 
 
 def fundamental(points0: Floats, points1: Floats, options: EstimatorOptions) -> Found | None:
     """F (3, 3)."""
-    F, _ = cv2.findFundamentalMat(points0, points1, _usac(options, options.threshold))
+    F, _ = cv2.findFundamentalMat(points0, points1, _usac(options, options.pixels))
     return _found(F)
 
 
@@ -37,7 +37,7 @@ def relative_pose(
 ) -> Found | None:
     """T (4, 4) from points without distortion."""
     rays0, rays1 = (Camera(c.K).normalize(p) for c, p in ((camera0, points0), (camera1, points1)))
-    threshold = options.threshold * 2 / (camera0.focal + camera1.focal)
+    threshold = options.pixels * 2 / (camera0.focal + camera1.focal)
     one, none = np.eye(3), np.zeros(4)
     E, mask = cv2.findEssentialMat(rays0, rays1, one, one, none, none, _usac(options, threshold))
     if E is None or E.shape != (3, 3) or not np.isfinite(E).all():

@@ -66,7 +66,7 @@ def _pinhole(camera: Camera) -> dict[str, Any]:
 def _ransac(options: EstimatorOptions, threshold: str) -> dict[str, Any]:
     """Its options; its own least number of iterations stays, as in the published evaluations."""
     return {
-        threshold: options.threshold,
+        threshold: options.pixels,
         "max_iterations": options.max_iterations,
         "min_iterations": min(1000, options.max_iterations),
         "success_prob": options.confidence,

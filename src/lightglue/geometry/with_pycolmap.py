@@ -67,7 +67,7 @@ def _pinhole(camera: Camera) -> Any:
 
 def _ransac(options: EstimatorOptions) -> Any:
     ransac = pycolmap.RANSACOptions()
-    ransac.max_error = options.threshold
+    ransac.max_error = options.pixels
     ransac.confidence = options.confidence
     ransac.max_num_trials = options.max_iterations
     ransac.min_num_trials = min(ransac.min_num_trials, options.max_iterations)
