@@ -33,6 +33,7 @@ _CHUNK = 4096  # matches whose windows are in work at once: 30 MB
 _MIN_WEIGHT = 0.5  # share of the window's weight that must lie inside both images
 _MAX_STEP = 2.0  # px: the derivatives say little about what is farther
 _MAX_SCALE = 8.0  # a local map that stretches or shrinks by more is taken for a wrong one
+_OUTLIER = 3.0  # px: a neighbour's residual that takes three quarters of its weight
 _NOISE = 1 / 255  # standard deviation of brightness that is there even where the windows agree
 
 
@@ -113,21 +114,19 @@ def _refine(
     The first round fits the local maps to the points as they were given, the others to those that were refined.
     """
     best, good = points1, torch.zeros_like(points1[:, 0], dtype=torch.bool)
+    neighbors = _nearest(points0, options.neighbors + 1)
     templates: list[Templates] = []
     for _ in range(options.rounds):
-        trusted = good if templates else torch.ones_like(good)
-        if int(trusted.sum()) < _MIN_MATCHES:
-            break
-        maps = fit_local_maps(points0, best, trusted, options.neighbors)
+        maps = fit_local_maps(points0, best, neighbors, good if templates else ~good)
         maps = LocalMaps(maps.matrix, torch.where(good[:, None], best, maps.place))
         chunks = [LocalMaps(*chunk) for chunk in zip(*(torch.split(field, _CHUNK) for field in maps), strict=True)]
         if not templates:
             starts = torch.split(points0, _CHUNK)
             templates = [make_templates(grays, *each, options) for each in zip(starts, chunks, strict=True)]
         aligned = [align(grays[1], *each, options) for each in zip(templates, chunks, strict=True)]
-        place, spread = (torch.cat(each) for each in zip(*aligned, strict=True))
+        place, deviation = (torch.cat(each) for each in zip(*aligned, strict=True))
         stays = (place - points1).norm(dim=1) <= options.max_shift
-        sure = stays & _inside(grays[1], place) & (spread <= options.max_deviation)
+        sure = stays & _inside(grays[1], place) & (deviation <= options.max_deviation)
         best, good = torch.where(sure[:, None], place, best), good | sure
     return best, good
 
@@ -139,28 +138,27 @@ class LocalMaps(NamedTuple):
     place: Tensor  # (K, 2) px of image 1: where the neighbours see the point
 
 
-def fit_local_maps(points0: Tensor, points1: Tensor, trusted: Tensor, neighbors: int, rounds: int = 5) -> LocalMaps:
-    """Fit an affine map around each match to the nearest trusted (K,) ones in image 0, itself included.
+def fit_local_maps(points0: Tensor, points1: Tensor, neighbors: Tensor, trusted: Tensor, rounds: int = 5) -> LocalMaps:
+    """Fit an affine map around each match to its neighbours, (K, N) indices, those that are trusted, (K,) bool.
 
-    Least squares, weighted again in each round (Huber's weights, for 1.4826 medians of the residuals, at least 1 px).
+    Least squares, weighted again in each round (Geman and McClure's weights). NaN where fewer than three are trusted,
+    or they lie on a line.
     """
-    index = _nearest(points0, trusted.nonzero()[:, 0], neighbors + 1)  # (K, N)
-    near0, near1 = points0[index] - points0[:, None], points1[index] - points1[:, None]  # (K, N, 2)
-    weight = torch.ones_like(near0[..., 0])
+    near0, near1 = points0[neighbors] - points0[:, None], points1[neighbors] - points1[:, None]  # (K, N, 2)
+    trust = trusted[neighbors].float()
+    weight = trust
     for _ in range(rounds):
         matrix, offset = _weighted_affine(near0, near1, weight)
         residual = (near0 @ matrix.mT + offset[:, None] - near1).norm(dim=-1)  # (K, N)
-        limit = 1.345 * (1.4826 * residual.median(1, keepdim=True).values).clamp_min(1.0)
-        weight = limit / torch.maximum(residual, limit)
+        weight = trust / (1 + (residual / _OUTLIER).square()).square()
     return LocalMaps(matrix, points1 + offset)
 
 
-def _nearest(points: Tensor, among: Tensor, count: int) -> Tensor:
-    """(K, N) indices of the points nearest to each, out of `among` (M,), in blocks of rows to bound the memory."""
-    count = min(count, len(among))
+def _nearest(points: Tensor, count: int) -> Tensor:
+    """(K, N) indices of the nearest points, each among its own, in blocks of rows to bound the memory."""
     exact = "donot_use_mm_for_euclid_dist"  # the fast way loses digits, and with them the order of near points
-    blocks = [torch.cdist(block, points[among], compute_mode=exact) for block in torch.split(points, 1024)]
-    return among[torch.cat([block.topk(count, dim=1, largest=False).indices for block in blocks])]
+    blocks = [torch.cdist(block, points, compute_mode=exact) for block in torch.split(points, 1024)]
+    return torch.cat([block.topk(min(count, len(points)), dim=1, largest=False).indices for block in blocks])
 
 
 def _weighted_affine(near0: Tensor, near1: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -242,37 +240,35 @@ def align(gray1: Tensor, templates: Templates, maps: LocalMaps, options: RefineO
     Returns the place (K, 2) in image 1, and its standard deviation (K,) in px: infinite where it did not converge.
     """
     place = maps.place.clone()
-    deviation = torch.full_like(place[:, 0], torch.inf)
+    settled = torch.zeros_like(templates.usable)
     active = (templates.usable & _plausible(maps.matrix)).nonzero()[:, 0]  # rows that still move
     for _ in range(options.iterations):
         if not len(active):
             break
         matrix = maps.matrix[active]
         window = sample(gray1, place[active], matrix, templates.grid)
-        unknowns = (templates.project[active] @ window[..., None])[..., 0]
-        gain = unknowns[:, 1]
-        step = unknowns[:, 2:] / gain[:, None]
+        _, gain, *step_xy = (templates.project[active] @ window[..., None])[..., 0].unbind(1)
+        step = torch.stack(step_xy, 1) / gain[:, None]
         length = step.norm(dim=1)
         alike = (gain > 0) & length.isfinite()
         step = step * (_MAX_STEP / length.clamp_min(_MAX_STEP))[:, None]
         place[active] -= torch.where(alike[:, None], (matrix @ step[..., None])[..., 0], 0)
         done = alike & (length < options.tolerance)
-        settled = active[done]
-        deviation[settled] = _deviation(templates, settled, matrix[done], window[done], unknowns[done])
+        settled[active[done]] = True
         active = active[alike & ~done]
-    return place, deviation
+    deviation = _deviation(gray1, templates, maps.matrix, place)
+    return place, torch.where(settled, deviation, torch.inf)
 
 
-def _deviation(templates: Templates, rows: Tensor, matrix: Tensor, window: Tensor, unknowns: Tensor) -> Tensor:
+def _deviation(gray1: Tensor, templates: Templates, matrix: Tensor, place: Tensor) -> Tensor:
     """(K,) px of image 1: standard deviation in the direction that is worst, from what is left of the windows."""
-    weight, normal = templates.weight[rows], templates.normal[rows]
-    total = weight.sum(1)
-    window = window - (weight * window).sum(1, keepdim=True) / total[:, None]
-    inner = unknowns[:, 1:]  # with the mean taken off, the bias is as good as none
-    explained = (inner[:, None] @ normal[:, 1:, 1:] @ inner[..., None])[:, 0, 0]
-    residual = ((weight * window.square()).sum(1) - explained).clamp_min(0) / total
-    noise = (residual + _NOISE**2) / unknowns[:, 1].square()
-    spread = matrix @ templates.covariance[rows] @ matrix.mT * noise[:, None, None]
+    window = sample(gray1, place, matrix, templates.grid)
+    window = window - window.mean(1, keepdim=True)  # float32 has digits to lose
+    unknowns = templates.project @ window[..., None]  # (K, 4, 1)
+    explained = (unknowns.mT @ templates.normal @ unknowns)[:, 0, 0]
+    residual = (templates.weight * window.square()).sum(1) - explained
+    noise = (residual.clamp_min(0) / templates.weight.sum(1) + _NOISE**2) / unknowns[:, 1, 0].square()
+    spread = matrix @ templates.covariance @ matrix.mT * noise[:, None, None]
     a, b, d = spread[:, 0, 0], spread[:, 0, 1], spread[:, 1, 1]
     largest = (a + d) / 2 + ((a - d).square() / 4 + b.square()).sqrt()
     return largest.sqrt()  # NaN, and no better than infinity, where the covariance has lost its digits
