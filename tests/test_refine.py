@@ -20,11 +20,11 @@ IDENTITY = np.eye(3)
 
 
 def texture(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """A smooth picture that is known everywhere, with values in [0, 1]: sums of waves of 9 to 40 px."""
+    """A smooth picture that is known everywhere, with values in [0, 1]: sums of waves of 12 to 40 px."""
     rng = np.random.default_rng(0)
     value = np.zeros_like(x)
     for _ in range(40):
-        length, angle, phase = rng.uniform(9, 40), rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
+        length, angle, phase = rng.uniform(12, 40), rng.uniform(0, np.pi), rng.uniform(0, 2 * np.pi)
         value += np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / length + phase)
     return np.clip(0.5 + value / 30, 0, 1)
 
