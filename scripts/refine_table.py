@@ -44,6 +44,9 @@ VARIANTS: dict[str, dict[str, Any] | None] = {  # None: as matched
     "max_deviation=0.2": {"max_deviation": 0.2},
     "max_deviation=0.3": {"max_deviation": 0.3},
     "max_deviation=1": {"max_deviation": 1.0},
+    "max_residual=1": {"max_residual": 1.0},
+    "max_residual=2": {"max_residual": 2.0},
+    "max_residual=100": {"max_residual": 100.0},
     "iterations=8": {"iterations": 8},
     "tolerance=0.1": {"tolerance": 0.1},
 }

@@ -8,7 +8,9 @@ of image 1 moves to where the image around it agrees best:
    gain and a bias of brightness (Lucas and Kanade, "An iterative image registration technique", IJCAI 1981). The step
    is taken on the side of image 0, so that its derivatives are computed once ("inverse compositional": Baker and
    Matthews, "Lucas-Kanade 20 years on", IJCV 2004); an iteration samples image 1 and multiplies by a constant matrix.
-3. A point that does not converge, or goes too far, keeps its place.
+3. This is repeated once, with maps fitted to the refined points.
+4. A point keeps its place that does not converge, is uncertain (an edge, noise), goes too far, or ends apart from where
+   its neighbours see it: at an outline, or on a repeated pattern, a window finds something else than the point.
 
 K stands for the matches, N for the neighbours of a match and itself, P for the pixels of a window.
 """
@@ -46,6 +48,9 @@ class RefineOptions:
     neighbors: int = 12  # matches that the local affine map is fitted to, besides the match itself
     max_shift: float = 6.0  # px of image 1: a point that moves farther keeps its place
     max_deviation: float = 0.4  # px of image 1: a point whose place is less certain keeps its place
+    max_residual: float = (
+        1.5  # px of image 1: a point that ends farther from where its neighbours see it keeps its place
+    )
     iterations: int = 15  # at most, in each round
     tolerance: float = 0.05  # px of image 0: a point whose step is shorter has converged
     rounds: int = 2  # the maps of the second are fitted to the points that the first refined
@@ -58,7 +63,7 @@ class RefineOptions:
                 raise InputError(f"{name} is {value!r}; give an integer of at least {least}.")
         if self.window % 2 == 0:
             raise InputError(f"window is {self.window}; give an odd number of px, so that a pixel is in its middle.")
-        for name in ("sigma", "max_shift", "max_deviation", "tolerance"):
+        for name in ("sigma", "max_shift", "max_deviation", "max_residual", "tolerance"):
             value = getattr(self, name)
             is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
             if not is_number or not 0 < value < math.inf:
@@ -128,7 +133,8 @@ def _refine(
         stays = (place - points1).norm(dim=1) <= options.max_shift
         sure = stays & _inside(grays[1], place) & (deviation <= options.max_deviation)
         best, good = torch.where(sure[:, None], place, best), good | sure
-    return best, good
+    seen = fit_local_maps(points0, best, neighbors, good).place
+    return best, good & ((best - seen).norm(dim=1) <= options.max_residual)
 
 
 class LocalMaps(NamedTuple):
