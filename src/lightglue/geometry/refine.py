@@ -48,9 +48,7 @@ class RefineOptions:
     neighbors: int = 12  # matches that the local affine map is fitted to, besides the match itself
     max_shift: float = 6.0  # px of image 1: a point that moves farther keeps its place
     max_deviation: float = 0.4  # px of image 1: a point whose place is less certain keeps its place
-    max_residual: float = (
-        1.5  # px of image 1: a point that ends farther from where its neighbours see it keeps its place
-    )
+    max_residual: float = 1.0  # px of image 1, from where its neighbours see it: a point beyond keeps its place
     iterations: int = 15  # at most, in each round
     tolerance: float = 0.05  # px of image 0: a point whose step is shorter has converged
     rounds: int = 2  # the maps of the second are fitted to the points that the first refined
@@ -150,14 +148,14 @@ def fit_local_maps(points0: Tensor, points1: Tensor, neighbors: Tensor, trusted:
     Least squares, weighted again in each round (Geman and McClure's weights). NaN where fewer than three are trusted,
     or they lie on a line.
     """
-    near0, near1 = points0[neighbors] - points0[:, None], points1[neighbors] - points1[:, None]  # (K, N, 2)
-    trust = trusted[neighbors].float()
+    near0, near1 = ((points[neighbors.T] - points).permute(2, 0, 1).contiguous() for points in (points0, points1))
+    trust = trusted[neighbors.T].float()  # (N, K); the points are (2, N, K), quick to sum over N
     weight = trust
     for _ in range(rounds):
         matrix, offset = _weighted_affine(near0, near1, weight)
-        residual = (near0 @ matrix.mT + offset[:, None] - near1).norm(dim=-1)  # (K, N)
-        weight = trust / (1 + (residual / _OUTLIER).square()).square()
-    return LocalMaps(matrix, points1 + offset)
+        error = (matrix[:, :, None] * near0).sum(1) + offset[:, None] - near1
+        weight = trust / (1 + error.square().sum(0) / _OUTLIER**2).square()
+    return LocalMaps(matrix.permute(2, 0, 1).contiguous(), points1 + offset.T)
 
 
 def _nearest(points: Tensor, count: int) -> Tensor:
@@ -168,17 +166,20 @@ def _nearest(points: Tensor, count: int) -> Tensor:
 
 
 def _weighted_affine(near0: Tensor, near1: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Least squares near1 = near0 matrix^T + offset: matrix (K, 2, 2) and offset (K, 2); NaN where degenerate."""
-    weight = (weight / weight.sum(1, keepdim=True))[..., None]
-    mean0, mean1 = (weight * near0).sum(1, keepdim=True), (weight * near1).sum(1, keepdim=True)
-    centred = weight * (near0 - mean0)
-    spread = centred.mT @ (near0 - mean0)  # (K, 2, 2), symmetric
-    a, b, d = spread[:, 0, 0], spread[:, 0, 1], spread[:, 1, 1]
+    """Least squares near1 = matrix near0 + offset, of (2, N, K) points with (N, K) weights.
+
+    Returns matrix (2, 2, K) and offset (2, K); NaN where they are not determined.
+    """
+    weight = weight / weight.sum(0)
+    mean0, mean1 = (weight * near0).sum(1), (weight * near1).sum(1)
+    centred = near0 - mean0[:, None]
+    weighted = weight * centred
+    a, b, d = ((weighted[i] * centred[j]).sum(0) for i, j in ((0, 0), (0, 1), (1, 1)))
     det = a * d - b * b
     det = torch.where(det > 1e-4 * (a + d).square(), det, torch.nan)  # all but on a line
-    inverse = torch.stack((d, -b, -b, a), 1).view(-1, 2, 2) / det[:, None, None]
-    matrix = (near1 - mean1).mT @ centred @ inverse
-    return matrix, (mean1 - mean0 @ matrix.mT)[:, 0]
+    x, y = ((near1 * weighted[i]).sum(1) for i in (0, 1))  # (2, K): how both coordinates go with x and y of image 0
+    matrix = torch.stack((x * d - y * b, y * a - x * b), 1) / det
+    return matrix, mean1 - (matrix * mean0).sum(1)
 
 
 class Templates(NamedTuple):
