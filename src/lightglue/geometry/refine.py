@@ -31,7 +31,7 @@ from lightglue.errors import InputError
 __all__ = ["RefineOptions", "Refined", "refine_matches"]
 
 _MIN_MATCHES = 4  # a match and three neighbours: an affine map with no residual
-_CHUNK = 4096  # matches whose windows are in work at once: 30 MB
+_CHUNK = 4096  # matches whose windows are in work at once: some 100 MB
 _MIN_WEIGHT = 0.5  # share of the window's weight that must lie inside both images
 _MAX_STEP = 2.0  # px: the derivatives say little about what is farther
 _MAX_SCALE = 8.0  # a local map that stretches or shrinks by more is taken for a wrong one
