@@ -8,7 +8,9 @@ of image 1 moves to where the image around it agrees best:
    gain and a bias of brightness (Lucas and Kanade, "An iterative image registration technique", IJCAI 1981). The step
    is taken on the side of image 0, so that its derivatives are computed once ("inverse compositional": Baker and
    Matthews, "Lucas-Kanade 20 years on", IJCV 2004); an iteration samples image 1 and multiplies by a constant matrix.
-3. A point that does not converge, or goes too far, keeps its place.
+3. This is repeated once, with maps fitted to the refined points.
+4. A point keeps its place that does not converge, is uncertain (an edge, noise), goes too far, or ends apart from where
+   its neighbours see it: at an outline, or on a repeated pattern, a window finds something else than the point.
 
 K stands for the matches, N for the neighbours of a match and itself, P for the pixels of a window.
 """
@@ -29,11 +31,12 @@ from lightglue.errors import InputError
 __all__ = ["RefineOptions", "Refined", "refine_matches"]
 
 _MIN_MATCHES = 4  # a match and three neighbours: an affine map with no residual
-_CHUNK = 256  # matches whose windows are in work at once: they fit a core's cache
+_CHUNK = 4096  # matches whose windows are in work at once: some 100 MB
 _MIN_WEIGHT = 0.5  # share of the window's weight that must lie inside both images
 _MAX_STEP = 2.0  # px: the derivatives say little about what is farther
 _MAX_SCALE = 8.0  # a local map that stretches or shrinks by more is taken for a wrong one
-_FLAT = 1e-3  # standard deviation of brightness, of 1, below which there is nothing to align
+_OUTLIER = 3.0  # px: a neighbour's residual that takes three quarters of its weight
+_NOISE = 1 / 255  # standard deviation of brightness that is there even where the windows agree
 
 
 @dataclass(frozen=True)
@@ -44,18 +47,21 @@ class RefineOptions:
     sigma: float = 5.0  # px: standard deviation of the weights of the window's pixels
     neighbors: int = 12  # matches that the local affine map is fitted to, besides the match itself
     max_shift: float = 6.0  # px of image 1: a point that moves farther keeps its place
-    iterations: int = 15  # at most
-    tolerance: float = 0.01  # px of image 0: a point whose step is shorter has converged
+    max_deviation: float = 0.4  # px of image 1: a point whose place is less certain keeps its place
+    max_residual: float = 1.0  # px of image 1, from where its neighbours see it: a point beyond keeps its place
+    iterations: int = 15  # at most, in each round
+    tolerance: float = 0.05  # px of image 0: a point whose step is shorter has converged
+    rounds: int = 2  # the maps of the second are fitted to the points that the first refined
 
     def __post_init__(self) -> None:
         """Raises InputError."""
-        for name, least in (("window", 3), ("neighbors", 3), ("iterations", 1)):
+        for name, least in (("window", 3), ("neighbors", 3), ("iterations", 1), ("rounds", 1)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
                 raise InputError(f"{name} is {value!r}; give an integer of at least {least}.")
         if self.window % 2 == 0:
             raise InputError(f"window is {self.window}; give an odd number of px, so that a pixel is in its middle.")
-        for name in ("sigma", "max_shift", "tolerance"):
+        for name in ("sigma", "max_shift", "max_deviation", "max_residual", "tolerance"):
             value = getattr(self, name)
             is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
             if not is_number or not 0 < value < math.inf:
@@ -106,19 +112,27 @@ def refine_matches(
 def _refine(
     grays: tuple[Tensor, Tensor], points0: Tensor, points1: Tensor, options: RefineOptions
 ) -> tuple[Tensor, Tensor]:
-    """The place (K, 2) that each point of image 1 comes to, and whether (K,) it may be taken."""
-    maps = fit_local_maps(points0, points1, options.neighbors)
-    places, converged = [], []
-    for i in range(0, len(points0), _CHUNK):
-        at, local = points0[i : i + _CHUNK], LocalMaps(*(field[i : i + _CHUNK] for field in maps))
-        template = make_templates(grays, at, local, options)
-        place, done = align(grays[1], template, local, options)
-        places.append(place)
-        converged.append(done)
-    place, good = torch.cat(places), torch.cat(converged)
-    good &= (place - points1).norm(dim=1) <= options.max_shift
-    good &= _inside(grays[1], place)
-    return place, good
+    """Where the points of image 1 come to, (K, 2), and whether they may be moved there, (K,).
+
+    The first round fits the local maps to the points as they were given, the others to those that were refined.
+    """
+    best, good = points1, torch.zeros_like(points1[:, 0], dtype=torch.bool)
+    neighbors = _nearest(points0, options.neighbors + 1)
+    templates: list[Templates] = []
+    for _ in range(options.rounds):
+        maps = fit_local_maps(points0, best, neighbors, good if templates else ~good)
+        maps = LocalMaps(maps.matrix, torch.where(good[:, None], best, maps.place))
+        chunks = [LocalMaps(*chunk) for chunk in zip(*(torch.split(field, _CHUNK) for field in maps), strict=True)]
+        if not templates:
+            starts = torch.split(points0, _CHUNK)
+            templates = [make_templates(grays, *each, options) for each in zip(starts, chunks, strict=True)]
+        aligned = [align(grays[1], *each, options) for each in zip(templates, chunks, strict=True)]
+        place, deviation = (torch.cat(each) for each in zip(*aligned, strict=True))
+        stays = (place - points1).norm(dim=1) <= options.max_shift
+        sure = stays & _inside(grays[1], place) & (deviation <= options.max_deviation)
+        best, good = torch.where(sure[:, None], place, best), good | sure
+    seen = fit_local_maps(points0, best, neighbors, good).place
+    return best, good & ((best - seen).norm(dim=1) <= options.max_residual)
 
 
 class LocalMaps(NamedTuple):
@@ -128,134 +142,164 @@ class LocalMaps(NamedTuple):
     place: Tensor  # (K, 2) px of image 1: where the neighbours see the point
 
 
-def fit_local_maps(points0: Tensor, points1: Tensor, neighbors: int, rounds: int = 5) -> LocalMaps:
-    """Fit an affine map to each match and its nearest ones in image 0.
+def fit_local_maps(points0: Tensor, points1: Tensor, neighbors: Tensor, trusted: Tensor, rounds: int = 5) -> LocalMaps:
+    """Fit an affine map around each match to its neighbours, (K, N) indices, those that are trusted, (K,) bool.
 
-    Least squares, weighted again in each round (Huber's weights, of the residuals' median but at least one pixel).
+    Least squares, weighted again in each round (Geman and McClure's weights). NaN where fewer than three are trusted,
+    or they lie on a line.
     """
-    index = _nearest(points0, neighbors + 1)  # (K, N)
-    near0, near1 = points0[index] - points0[:, None], points1[index] - points1[:, None]  # (K, N, 2)
-    weight = torch.ones_like(near0[..., 0])
+    near0, near1 = ((points[neighbors.T] - points).permute(2, 0, 1).contiguous() for points in (points0, points1))
+    trust = trusted[neighbors.T].float()  # (N, K); the points are (2, N, K), quick to sum over N
+    weight = trust
     for _ in range(rounds):
         matrix, offset = _weighted_affine(near0, near1, weight)
-        residual = (near0 @ matrix.mT + offset[:, None] - near1).norm(dim=-1)  # (K, N)
-        limit = 1.345 * (1.4826 * residual.median(1, keepdim=True).values).clamp_min(1.0)
-        weight = limit / torch.maximum(residual, limit)
-    return LocalMaps(matrix, points1 + offset)
+        error = (matrix[:, :, None] * near0).sum(1) + offset[:, None] - near1
+        weight = trust / (1 + error.square().sum(0) / _OUTLIER**2).square()
+    return LocalMaps(matrix.permute(2, 0, 1).contiguous(), points1 + offset.T)
 
 
 def _nearest(points: Tensor, count: int) -> Tensor:
-    """(K, N) indices of the nearest points, itself among them, in blocks of rows so that distances stay small."""
-    count = min(count, len(points))
+    """(K, N) indices of the nearest points, each among its own, in blocks of rows to bound the memory."""
     exact = "donot_use_mm_for_euclid_dist"  # the fast way loses digits, and with them the order of near points
     blocks = [torch.cdist(block, points, compute_mode=exact) for block in torch.split(points, 1024)]
-    return torch.cat([block.topk(count, dim=1, largest=False).indices for block in blocks])
+    return torch.cat([block.topk(min(count, len(points)), dim=1, largest=False).indices for block in blocks])
 
 
 def _weighted_affine(near0: Tensor, near1: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Least squares near1 = near0 matrix^T + offset: matrix (K, 2, 2) and offset (K, 2); not finite if degenerate."""
-    weight = (weight / weight.sum(1, keepdim=True))[..., None]
-    mean0, mean1 = (weight * near0).sum(1, keepdim=True), (weight * near1).sum(1, keepdim=True)
-    centred = weight * (near0 - mean0)
-    spread = centred.mT @ (near0 - mean0)  # (K, 2, 2)
-    cross = (near1 - mean1).mT @ centred
-    matrix = cross @ _inverse(spread)
-    return matrix, (mean1 - mean0 @ matrix.mT)[:, 0]
+    """Least squares near1 = matrix near0 + offset, of (2, N, K) points with (N, K) weights.
 
-
-def _inverse(matrix: Tensor) -> Tensor:
-    """Inverse of symmetric matrices (K, 2, 2); NaN where they are singular to float32's precision."""
-    a, b, d = matrix[:, 0, 0], matrix[:, 0, 1], matrix[:, 1, 1]
+    Returns matrix (2, 2, K) and offset (2, K); NaN where they are not determined.
+    """
+    weight = weight / weight.sum(0)
+    mean0, mean1 = (weight * near0).sum(1), (weight * near1).sum(1)
+    centred = near0 - mean0[:, None]
+    weighted = weight * centred
+    a, b, d = ((weighted[i] * centred[j]).sum(0) for i, j in ((0, 0), (0, 1), (1, 1)))
     det = a * d - b * b
-    det = torch.where(det > 1e-5 * (a * d), det, torch.nan)
-    return torch.stack((d, -b, -b, a), 1).view(-1, 2, 2) / det[:, None, None]
+    det = torch.where(det > 1e-4 * (a + d).square(), det, torch.nan)  # all but on a line
+    x, y = ((near1 * weighted[i]).sum(1) for i in (0, 1))  # (2, K): how both coordinates go with x and y of image 0
+    matrix = torch.stack((x * d - y * b, y * a - x * b), 1) / det
+    return matrix, mean1 - (matrix * mean0).sum(1)
 
 
 class Templates(NamedTuple):
-    """Windows of image 0, ready to be aligned."""
+    """Windows of image 0 and the least squares that align an image with them.
+
+    A window of image 1 is taken for bias + gain (T + step . gradient T); the unknowns, in this order, are bias, gain,
+    gain times the step in x, and in y.
+    """
 
     grid: Tensor  # (2, P) px: the pixels of a window, from its middle
-    project: Tensor  # (K, 3, P): times a window of image 1 gives its gain, and gain times the step in x and y
-    usable: Tensor  # (K,) bool: enough texture, enough of the window inside both images
+    weight: Tensor  # (K, P): 0 for what is outside an image
+    project: Tensor  # (K, 4, P): times a window of image 1 gives the unknowns
+    normal: Tensor  # (K, 4, 4): of the least squares
+    covariance: Tensor  # (K, 2, 2): of the step, for noise of variance 1
+    usable: Tensor  # (K,) bool: texture, and enough of the window inside both images
 
 
 def make_templates(grays: tuple[Tensor, Tensor], points0: Tensor, maps: LocalMaps, options: RefineOptions) -> Templates:
-    """Sample windows of image 0, and derive the linear map that the alignment repeats.
+    """Sample windows of image 0 and solve for the linear map that each iteration of `align` repeats."""
+    grid, square, index = _window(options.window, points0.device)
+    patch = sample(grays[0], points0, None, square)
+    patch = patch - patch.mean(1, keepdim=True)  # float32 has digits to lose
+    middle, left, right, above, below = (patch.index_select(1, columns) for columns in index)
+    slopes = (right - left) / 2, (below - above) / 2
+    jacobian = torch.stack((torch.ones_like(middle), middle, *slopes), 1)  # (K, 4, P)
 
-    A window of image 1 is to be gain (T + step . gradient T) + bias. Least squares weighted by w: with T freed of its
-    mean and the gradient freed of its mean and of T, gain and steps are independent.
+    weight, visible = _weights(grays, points0, maps, grid, options.sigma)
+    weighted = jacobian * weight[:, None]
+    normal = weighted @ jacobian.mT
+    inverse, failed = torch.linalg.inv_ex(normal)
+    usable = (failed == 0) & (visible >= _MIN_WEIGHT)
+    return Templates(grid, weight, inverse @ weighted, normal, inverse[:, 2:, 2:], usable)
+
+
+def _window(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The pixels of a round window, (2, P) px; those of the square around it and its neighbours, (2, S); indices (5, P)
+    of each pixel, and of what is left, right, above and below it, in the square.
     """
-    gray0, gray1 = grays
-    grid, left, right, above, below = _window(options.window, points0.device)
-    ring = options.window + 2
-    outer = torch.arange(ring, device=points0.device, dtype=torch.float32) - ring // 2
-    patch = sample(gray0, points0, torch.stack(torch.meshgrid(outer, outer, indexing="xy")).reshape(2, -1))
-    value = patch[:, left + 1]
-    gradient = torch.stack((patch[:, right] - patch[:, left], patch[:, below] - patch[:, above]), 1) / 2  # (K, 2, P)
-
-    falloff = torch.exp(grid.square().sum(0) / (-2 * options.sigma**2))
-    seen = _inside(gray0, points0[:, None] + grid.T) & _inside(gray1, maps.place[:, None] + (maps.matrix @ grid).mT)
-    weight = falloff * seen
-    visible = weight.sum(1) / falloff.sum()
-    weight = (weight / weight.sum(1, keepdim=True).clamp_min(1e-9))[:, None]  # (K, 1, P)
-
-    value = value[:, None] - (weight * value[:, None]).sum(-1, keepdim=True)
-    variance = (weight * value.square()).sum(-1, keepdim=True)  # (K, 1, 1)
-    gradient = gradient - (weight * gradient).sum(-1, keepdim=True)
-    gradient = gradient - (weight * gradient * value).sum(-1, keepdim=True) / variance * value
-    weighted = weight * gradient
-    step = _inverse(weighted @ gradient.mT) @ weighted
-    project = torch.cat((weight * value / variance, step), 1)
-    usable = (visible >= _MIN_WEIGHT) & (variance[:, 0, 0] > _FLAT**2) & project.isfinite().all(2).all(1)
-    return Templates(grid, project, usable & _plausible(maps.matrix))
+    axis = torch.arange(-(size // 2) - 1, size // 2 + 2, device=device)
+    square = torch.stack(torch.meshgrid(axis, axis, indexing="xy")).view(2, -1)
+    middle = (square.square().sum(0) <= (size / 2) ** 2).nonzero()[:, 0]
+    index = torch.stack((middle, middle - 1, middle + 1, middle - len(axis), middle + len(axis)))
+    return square[:, middle].float(), square.float(), index
 
 
-def _window(size: int, device: torch.device) -> tuple[Tensor, ...]:
-    """Pixels (2, P) of a round window, and where they and their four neighbours are in a square that is 1 px wider."""
-    axis = torch.arange(size, device=device) - size // 2
-    x, y = torch.meshgrid(axis, axis, indexing="xy")
-    is_in = x.square() + y.square() <= (size / 2) ** 2
-    x, y = x[is_in], y[is_in]
-    middle = (y + size // 2 + 1) * (size + 2) + x + size // 2 + 1
-    grid = torch.stack((x, y)).float()
-    return grid, middle - 1, middle + 1, middle - size - 2, middle + size + 2
-
-
-def _plausible(matrix: Tensor) -> Tensor:
-    """(K,) bool: the map is no reflection, and stretches by no more than `_MAX_SCALE` in any direction."""
-    det = matrix[:, 0, 0] * matrix[:, 1, 1] - matrix[:, 0, 1] * matrix[:, 1, 0]
-    square = matrix.square().sum((1, 2))  # of both singular values, whose product is det
-    return (det > 0) & (square < _MAX_SCALE**2) & (square < (_MAX_SCALE * det) ** 2)
+def _weights(
+    grays: tuple[Tensor, Tensor], points0: Tensor, maps: LocalMaps, grid: Tensor, sigma: float
+) -> tuple[Tensor, Tensor]:
+    """Gaussian weights (K, P), 0 for what one of the images does not show, and the share (K,) that is left."""
+    falloff = torch.exp(grid.square().sum(0) / (-2 * sigma**2))
+    weight = falloff.repeat(len(points0), 1)
+    corners = grid.abs().max() * grid.new_tensor([[-1, 1, -1, 1], [-1, -1, 1, 1]])
+    square0 = points0[:, None] + corners.T
+    square1 = maps.place[:, None] + (maps.matrix @ corners).mT
+    cut = (~(_inside(grays[0], square0) & _inside(grays[1], square1)).all(1)).nonzero()[:, 0]  # few: near a border
+    seen0 = _inside(grays[0], points0[cut, None] + grid.T)
+    seen1 = _inside(grays[1], maps.place[cut, None] + (maps.matrix[cut] @ grid).mT)
+    weight[cut] *= seen0 & seen1
+    return weight, weight.sum(1) / falloff.sum()
 
 
 def align(gray1: Tensor, templates: Templates, maps: LocalMaps, options: RefineOptions) -> tuple[Tensor, Tensor]:
-    """Gauss-Newton on the translation: the place (K, 2) in image 1, and whether (K,) it converged."""
+    """Gauss-Newton on the translation.
+
+    Returns the place (K, 2) in image 1, and its standard deviation (K,) in px: infinite where it did not converge.
+    """
     place = maps.place.clone()
-    converged = torch.zeros_like(templates.usable)
-    active = templates.usable.nonzero()[:, 0]  # rows that still move
+    settled = torch.zeros_like(templates.usable)
+    active = (templates.usable & _plausible(maps.matrix)).nonzero()[:, 0]  # rows that still move
     for _ in range(options.iterations):
         if not len(active):
             break
         matrix = maps.matrix[active]
-        window = sample(gray1, place[active], matrix @ templates.grid)
-        gain, *move = (templates.project[active] @ window[..., None])[..., 0].unbind(1)
-        step = torch.stack(move, 1) / gain[:, None]
+        window = sample(gray1, place[active], matrix, templates.grid)
+        _, gain, *step_xy = (templates.project[active] @ window[..., None])[..., 0].unbind(1)
+        step = torch.stack(step_xy, 1) / gain[:, None]
         length = step.norm(dim=1)
-        alike = gain > 0  # the correlation is positive; false for NaN too
-        step = torch.where(alike[:, None], step * (_MAX_STEP / length.clamp_min(_MAX_STEP))[:, None], 0)
-        place[active] -= (matrix @ step[..., None])[..., 0]
+        alike = (gain > 0) & length.isfinite()
+        step = step * (_MAX_STEP / length.clamp_min(_MAX_STEP))[:, None]
+        place[active] -= torch.where(alike[:, None], (matrix @ step[..., None])[..., 0], 0)
         done = alike & (length < options.tolerance)
-        converged[active[done]] = True
+        settled[active[done]] = True
         active = active[alike & ~done]
-    return place, converged
+    deviation = _deviation(gray1, templates, maps.matrix, place)
+    return place, torch.where(settled, deviation, torch.inf)
 
 
-def sample(gray: Tensor, centres: Tensor, offsets: Tensor) -> Tensor:
-    """Bilinear samples (K, P) of `gray` (H, W) at centres (K, 2) + offsets (2, P) or (K, 2, P); the border goes on."""
-    size = torch.tensor([[gray.shape[1]], [gray.shape[0]]], device=gray.device)
-    at = (centres[..., None] + offsets) * (2 / size) + (1 / size - 1)
-    grid = at.mT[None]  # (1, K, P, 2) in [-1, 1] from edge to edge
-    return F.grid_sample(gray[None, None], grid, padding_mode="border", align_corners=False)[0, 0]
+def _deviation(gray1: Tensor, templates: Templates, matrix: Tensor, place: Tensor) -> Tensor:
+    """(K,) px of image 1: standard deviation in the direction that is worst, from what is left of the windows."""
+    window = sample(gray1, place, matrix, templates.grid)
+    window = window - window.mean(1, keepdim=True)  # float32 has digits to lose
+    unknowns = templates.project @ window[..., None]  # (K, 4, 1)
+    explained = (unknowns.mT @ templates.normal @ unknowns)[:, 0, 0]
+    residual = (templates.weight * window.square()).sum(1) - explained
+    noise = (residual.clamp_min(0) / templates.weight.sum(1) + _NOISE**2) / unknowns[:, 1, 0].square()
+    spread = matrix @ templates.covariance @ matrix.mT * noise[:, None, None]
+    a, b, d = spread[:, 0, 0], spread[:, 0, 1], spread[:, 1, 1]
+    largest = (a + d) / 2 + ((a - d).square() / 4 + b.square()).sqrt()
+    return largest.sqrt()  # NaN, and no better than infinity, where the covariance has lost its digits
+
+
+def _plausible(matrix: Tensor) -> Tensor:
+    """(K,) bool: the map is no reflection, and stretches or shrinks by no more than `_MAX_SCALE` in any direction."""
+    det = matrix[:, 0, 0] * matrix[:, 1, 1] - matrix[:, 0, 1] * matrix[:, 1, 0]
+    square = matrix.square().sum((1, 2))  # of both singular values, whose product is det
+    return (det > 0) & (square < _MAX_SCALE**2) & (square < (_MAX_SCALE * det).square())
+
+
+def sample(gray: Tensor, centres: Tensor, matrix: Tensor | None, grid: Tensor) -> Tensor:
+    """Bilinear samples (K, P) of `gray` (H, W) at `centres` (K, 2) + `matrix` (K, 2, 2) `grid` (2, P), all in px.
+
+    Without `matrix` the grid is as it is. Outside the image its border goes on.
+    """
+    scale = 2 / centres.new_tensor([gray.shape[1], gray.shape[0]])  # to [-1, 1] from edge to edge
+    middle = (centres * scale + (scale / 2 - 1))[..., None]
+    if matrix is None:
+        at = middle + scale[:, None] * grid
+    else:
+        at = torch.baddbmm(middle, scale[:, None] * matrix, grid.expand(len(matrix), -1, -1))
+    return F.grid_sample(gray[None, None], at.mT[None], padding_mode="border", align_corners=False)[0, 0]
 
 
 def _inside(gray: Tensor, points: Tensor) -> Tensor:
