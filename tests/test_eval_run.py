@@ -206,6 +206,8 @@ def test_other_settings_are_never_mixed(photographs, tmp_path):
     other = replace(SIFT, models=replace(SIFT.models, thresholds={"ratio_threshold": 0.7}))
     with pytest.raises(InputError, match=r"another run.*0\.7"):
         evaluate(benchmark, other, tmp_path)
+    with pytest.raises(InputError, match="truth"):  # the same pairs, of which something else is known now
+        run_of(photographs, [pair(H=np.eye(3).tolist())], tmp_path)
     with pytest.raises(InputError, match="pairs are others"):
         run_of(photographs, [pair(), pair()], tmp_path)
     assert len(read_run(tmp_path).records) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -13,7 +14,17 @@ from lightglue.errors import InputError
 from lightglue.geometry.cameras import Camera, scaling
 from lightglue.geometry.options import EstimatorOptions
 
-__all__ = ["Benchmark", "Correspondences", "Homography", "Kind", "Pair", "Protocol", "RelativePose", "Truth"]
+__all__ = [
+    "Benchmark",
+    "Correspondences",
+    "Homography",
+    "Kind",
+    "Pair",
+    "Protocol",
+    "RelativePose",
+    "Truth",
+    "fingerprint",
+]
 
 Kind = Literal["homography", "pose", "points"]
 Scale: TypeAlias = tuple[float, float]  # x, y: size of the resized image over that of the file
@@ -128,6 +139,27 @@ class Benchmark:
     source: str = ""
     licence: str = ""
     notes: tuple[str, ...] = field(default=())  # what a reader of the figures must know, such as deviations
+
+
+def fingerprint(benchmark: Benchmark) -> str:
+    """A digest of what is known of the pairs: two benchmarks with the same one are judged alike."""
+    digest = hashlib.sha256()
+    for pair in benchmark.pairs:
+        digest.update(repr((pair.name, pair.scene, pair.fault)).encode("utf-8", "backslashreplace"))
+        for array in _arrays(pair.truth):
+            digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _arrays(truth: Truth | None) -> list[NDArray[np.float64]]:
+    if truth is None:
+        return []
+    if isinstance(truth, Homography):
+        return [truth.H]
+    if isinstance(truth, Correspondences):
+        return [truth.points0, truth.points1]
+    lenses = [camera.colmap.params for camera in (truth.camera0, truth.camera1) if camera.colmap is not None]
+    return [truth.camera0.K, truth.camera1.K, truth.T_0to1, *lenses]
 
 
 def _floats(name: str, values: object, shape: tuple[int | None, ...]) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ from lightglue.containers import batch_to_device, rbd
 from lightglue.errors import ImageError, InputError, LightGlueError
 from lightglue.evaluation import metrics
 from lightglue.evaluation.datasets.image_files import camera_fault
-from lightglue.evaluation.pair import Benchmark, Pair, Protocol, RelativePose, Scale
+from lightglue.evaluation.pair import Benchmark, Pair, Protocol, RelativePose, Scale, fingerprint
 from lightglue.evaluation.records import Metric, Record, RecordWriter, Run, matches_path, read_run, start_run
 from lightglue.geometry.cameras import scaling
 from lightglue.geometry.refine import RefineOptions, refine_matches
@@ -94,7 +94,7 @@ def evaluate(
         kind=benchmark.kind,
         pairs=[pair.name for pair in benchmark.pairs],
         metrics=figures,
-        settings=job.settings(benchmark.protocol),
+        settings={**job.settings(benchmark.protocol), "truth": fingerprint(benchmark)},
         about={
             "source": benchmark.source,
             "licence": benchmark.licence,
