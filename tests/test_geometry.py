@@ -260,11 +260,12 @@ def test_the_same_seed_gives_the_same_to_the_last_bit(method):
         assert np.array_equal(first.inliers, second.inliers)
 
 
-def test_opencv_is_its_own_magsac():
+@pytest.mark.parametrize("seed", range(4))
+def test_opencv_is_its_own_magsac(seed):
     """The parameters that carry the seed are those that the flag, which takes none, stands for."""
-    points0, points1 = spatial(motion(), wrong=100, noise=1.0)
     options = EstimatorOptions("opencv", 0.5)
     flag, threshold, trials, sure = cv2.USAC_MAGSAC, 0.5, options.max_iterations, options.confidence
+    points0, points1 = spatial(motion(), count=400, wrong=250, noise=0.7, seed=seed)
     F, _ = cv2.findFundamentalMat(points0, points1, flag, threshold, sure, trials)
     assert estimate_fundamental(points0, points1, options).model == pytest.approx(F, rel=1e-9)
     rays0, rays1 = as_camera(K0).normalize(points0), as_camera(K1).normalize(points1)
@@ -272,7 +273,7 @@ def test_opencv_is_its_own_magsac():
     E, mask = cv2.findEssentialMat(rays0, rays1, np.eye(3), method=flag, prob=sure, threshold=near, maxIters=trials)
     _, R, _, _ = cv2.recoverPose(E, rays0, rays1, np.eye(3), mask=mask)
     assert estimate_relative_pose(points0, points1, K0, K1, options).model[:3, :3] == pytest.approx(R, rel=1e-9)
-    points0, points1 = planar(wrong=100, noise=1.0)
+    points0, points1 = planar(count=400, wrong=250, noise=0.7, seed=seed)
     expected, _ = cv2.findHomography(points0, points1, flag, threshold, maxIters=trials, confidence=sure)
     assert estimate_homography(points0, points1, options).model == pytest.approx(expected, rel=1e-9)
 
