@@ -17,7 +17,7 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from conftest import ASSETS
-from lightglue import match_picture
+from lightglue import _lettering
 from lightglue.errors import InputError
 from lightglue.images import load_image
 from lightglue.match_picture import plot_match_summary
@@ -181,9 +181,9 @@ def test_the_summary_takes_tensors() -> None:
 
 
 def test_letters_come_from_an_eastern_font_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(match_picture.fontManager, "get_font_names", lambda: ["DejaVu Sans"])
-    assert match_picture._families() == ["DejaVu Sans"]
-    assert match_picture._printable("中 a") == "□ a"
+    monkeypatch.setattr(_lettering.fontManager, "get_font_names", lambda: ["DejaVu Sans"])
+    assert _lettering.families() == ["DejaVu Sans"]
+    assert _lettering.printable("中 a") == "□ a"
     names = ["DejaVu Sans", "SimSun", "PingFang SC", "WenQuanYi Micro Hei"]
-    monkeypatch.setattr(match_picture.fontManager, "get_font_names", lambda: names)
-    assert match_picture._families() == ["DejaVu Sans", "WenQuanYi Micro Hei"]
+    monkeypatch.setattr(_lettering.fontManager, "get_font_names", lambda: names)
+    assert _lettering.families() == ["DejaVu Sans", "WenQuanYi Micro Hei"]
