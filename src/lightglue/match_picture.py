@@ -18,7 +18,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
-from lightglue._lettering import families, letter_width, printable
+from lightglue._lettering import families, fitted, letter_width, printable
 from lightglue._plotting import Array, to_array, to_pixels, to_points
 from lightglue.errors import InputError
 
@@ -92,7 +92,7 @@ def plot_match_summary(
     ends = []
     for i, (photo, place) in enumerate(zip(photos, places, strict=True)):
         _draw_photo(ax, photo, place)
-        name = printable(names[i], longest=int(place.width * unit / letter_width(8)))
+        name = fitted(names[i], 8, max(place.width * unit, 0.5))
         ax.text(place.x, place.y, name, fontsize=8, family=families(), color=_GRAY, va="bottom", parse_math=False)
         placed = place.put(keypoints[i])
         unmatched = np.ones(len(placed), bool)

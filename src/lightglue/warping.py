@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lightglue._lettering import families, letter_width, printable
+from lightglue._lettering import families, fitted
 from lightglue._plotting import to_pixels
 from lightglue.errors import InputError
 from lightglue.geometry.points import as_matrix
@@ -94,14 +94,14 @@ def _three_in_a_row(
     pane_width, pane_height = max(width * scale, 2.0), max(height * scale, 0.3)
     total = 3 * pane_width + 2 * gap + 2 * margin, pane_height + above + margin
     figure = Figure(figsize=total, dpi=dpi, facecolor="white")
-    letters = int(pane_width / letter_width(9))
     for i, (picture, title, ending) in enumerate(zip(pictures, titles, endings, strict=True)):
         left = margin + i * (pane_width + gap)
         rectangle = left / total[0], margin / total[1], pane_width / total[0], pane_height / total[1]
         axes = figure.add_axes(rectangle)
         axes.set_axis_off()
+        axes.set_anchor("W")  # below the title
         axes.imshow(picture, aspect="equal" if 0.02 < height / width < 50 else "auto")
-        text = printable(title, longest=letters - len(ending)) + ending
+        text = fitted(title, 9, pane_width - 0.6 * bool(ending)) + ending
         y = 1 - (above - 0.07) / total[1]
         figure.text(left / total[0], y, text, fontsize=9, family=families(), color="#6b6b6b", parse_math=False)
     return figure

@@ -116,7 +116,8 @@ def match(
     if warp is not None:
         for path in geometric.warp_paths(warp):
             if fault := fault_of(path, inputs, outputs, WARP_ENDINGS):
-                raise typer.BadParameter(fault, param_hint="--warp")
+                what = "" if path == warp else "it also writes a picture of both: "
+                raise typer.BadParameter(f"{what}{fault}", param_hint="--warp")
     for path in inputs:
         if not path.exists():  # before torch is loaded, which takes seconds
             raise ImageNotFoundError(f"There is no image at {path}; check the path.")
@@ -236,8 +237,8 @@ def _texts(summary: Mapping[str, Any], numbers: Mapping[str, float], is_rejected
     if numbers.get("rotation"):
         texts.append(f"second turned by {numbers['rotation']:g}°")
     if "geometry" in summary and not is_rejected:
-        no = "no " if summary["model"] is None else ""
-        texts.append(f"{no}{summary['geometry'].replace('_', ' ')} {summary['estimator']}")
+        name = summary["geometry"].replace("_", " ")
+        texts.append(f"no {name}" if summary["model"] is None else f"{name} {summary['estimator']}")
     seconds = summary["seconds"]["extraction"] + summary["seconds"]["matching"]
     return (*texts, f"{seconds:.1f} s", f"{summary['features']} + {summary['matcher']}")
 
