@@ -27,6 +27,7 @@ __all__ = [
     "Geometric",
     "Geometry",
     "KnownCamera",
+    "Seed",
     "Threshold",
     "warp_paths",
     "warped",
@@ -38,6 +39,7 @@ GEOMETRIES = ("homography", "fundamental", "essential", "relative_pose")
 CALIBRATED = ("essential", "relative_pose")
 ESTIMATORS = ("poselib", "opencv", "pycolmap")
 WARP_ENDINGS = (".png", ".jpg", ".jpeg")
+LARGEST_SEED = 2**31 - 1
 LARGEST_SIZE = 1_000_000  # px of an edge of a camera's image
 
 
@@ -59,6 +61,13 @@ def _threshold(value: object) -> float:
     raise typer.BadParameter(f"'{value}' is not a number of px above 0 and at most 1000.")
 
 
+def _seed(value: object) -> int:
+    text = str(value)
+    if text.isascii() and text.isdigit() and int(text[:11]) <= LARGEST_SEED:
+        return int(text)
+    raise typer.BadParameter(f"'{value}' is not an integer from 0 to {LARGEST_SEED}.")
+
+
 def _camera(value: object) -> Any:
     """`auto`, or fx, fy, cx, cy, or COLMAP's words for a camera: MODEL, width, height, parameters."""
     text = str(value).strip()
@@ -69,7 +78,7 @@ def _camera(value: object) -> Any:
     numbers = _numbers([model, *rest] if is_pinhole else rest)
     if is_pinhole and len(numbers) == 4 and min(numbers[:2]) > 0:
         return tuple(numbers)
-    if not is_pinhole and len(numbers) >= 5 and all(n.is_integer() and 1 <= n <= LARGEST_SIZE for n in numbers[:2]):
+    if not is_pinhole and len(numbers) >= 3 and all(n.is_integer() and 1 <= n <= LARGEST_SIZE for n in numbers[:2]):
         return (model.upper(), *numbers)
     raise typer.BadParameter(
         f"'{text}' is no camera; give auto, or fx,fy,cx,cy in px, or MODEL,WIDTH,HEIGHT,PARAMETERS as COLMAP has them, "
@@ -105,6 +114,7 @@ Estimator = Annotated[
 Threshold = Annotated[
     float, typer.Option(parser=_threshold, metavar="PX", help="Error up to which a match is an inlier.")
 ]
+Seed = Annotated[int, typer.Option(parser=_seed, metavar="N", help="Of the estimator.")]
 
 
 class KnownCamera(NamedTuple):
@@ -222,7 +232,7 @@ def _colmap_camera(option: str, words: Sequence[Any], size: tuple[int, int]) -> 
         )
     camera = pycolmap.Camera(model=model, width=int(width), height=int(height), params=params)
     if not camera.verify_params():
-        raise InputError(f"{option}: {model} takes the parameters {camera.params_info}, not {len(params)} numbers.")
+        raise InputError(f"{option}: {model} takes the parameters {camera.params_info}; {len(params)} are given.")
     return camera
 
 

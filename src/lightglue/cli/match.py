@@ -13,7 +13,7 @@ import typer
 
 from lightglue.cli import geometry as geometric
 from lightglue.cli import parsing
-from lightglue.cli.geometry import WARP_ENDINGS, CameraText, Estimator, Geometric, Geometry, Threshold
+from lightglue.cli.geometry import WARP_ENDINGS, CameraText, Estimator, Geometric, Geometry, Seed, Threshold
 from lightglue.cli.models import (
     CommercialOnly,
     DepthConfidence,
@@ -91,7 +91,7 @@ def match(
     camera1: CameraText = None,
     estimator: Estimator = "poselib",
     threshold: Threshold = 1.0,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, metavar="N", help="Of the estimator.")] = 0,
+    seed: Seed = 0,
     warp: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help=f"Write B aligned to A, and a picture of both: {' '.join(WARP_ENDINGS)}."),
