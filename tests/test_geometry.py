@@ -33,6 +33,7 @@ from lightglue.geometry import (
     symmetric_transfer_error,
     transfer_error,
     translation_error,
+    with_opencv,
 )
 from lightglue.geometry.points import transform
 
@@ -284,7 +285,7 @@ def test_opencv_is_its_own_magsac_for_homographies_of_real_matches(image_path):
     ends = [found[name].double().numpy() for name in ("points0", "points1")]
     told = {"maxIters": options.max_iterations, "confidence": options.confidence}
     expected, _ = cv2.findHomography(*ends, cv2.USAC_MAGSAC, 0.5, **told)
-    assert estimate_homography(*ends, options).model == pytest.approx(expected, rel=1e-9)
+    assert with_opencv.homography(*ends, options).model == pytest.approx(expected, rel=1e-9)
 
 
 @pytest.mark.parametrize("method", ["poselib", "pycolmap"])
