@@ -547,12 +547,13 @@ def with_exif(path: Path, *fields: tuple[int, int]) -> Path:
 def test_the_camera_of_a_photograph_that_exif_turns_is_turned_too(tmp_path: Path) -> None:
     pytest.importorskip("pycolmap")
     asked = geometric.Geometric("essential", ("auto", "auto"), "poselib", 1.0, 0, False)
-    path = with_exif(tmp_path / "upright.jpg", (0x0112, 6))
+    path = with_exif(tmp_path / "upright.jpg", (0x0112, 6), (0xA405, 35))  # orientation, focal length of a 35 mm film
     size = (load_image(path).shape[2], load_image(path).shape[1])
     assert size == (876, 1280)
     known, _ = asked.known_cameras((path, A), (size, (1280, 876)))
-    assert known.K == [[1536, 0, 437.5], [0, 1536, 639.5], [0, 0, 1]]
-    assert (known.camera.width, known.camera.height) == size
+    focal = 35 / np.hypot(36, 24) * np.hypot(*size)
+    np.testing.assert_allclose(known.K, [[focal, 0, 437.5], [0, focal, 639.5], [0, 0, 1]], rtol=1e-3)
+    assert (known.source, known.camera.width, known.camera.height) == ("EXIF", *size)
 
 
 # -- where there is no model -------------------------------------------------------------------------------------------

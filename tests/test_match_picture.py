@@ -238,6 +238,10 @@ def test_many_outliers_are_seen_but_do_not_cover_the_photographs() -> None:
         rendered(plot_match_summary(image, image, keypoints, keypoints, matches, np.ones(2000), inliers=which))
         for which in (few, all_of_them)
     ]
+    opacities = [line_sets(summary(5, inliers=np.zeros(5, bool)))[0].get_color()[0][3]]
+    figure = plot_match_summary(image, image, keypoints, keypoints, matches, np.ones(2000), inliers=few)
+    opacities.append(line_sets(figure)[0].get_color()[0][3])
+    assert opacities[0] > 2 * opacities[1] > 0.3
     inside = [picture[60:-90, 30:-30, :3].astype(float) for picture in pictures]
     colourful = [np.ptp(picture, axis=2).mean() for picture in inside]
     gray = np.median(inside[0].max(axis=2))

@@ -106,8 +106,7 @@ def test_what_lies_behind_the_camera_is_not_shown_mirrored() -> None:
     """The horizon, where the last coordinate is 0, is column 20: beyond it rays meet the plane behind the camera."""
     H = np.array([[1, 0, 0], [0, 1, 0], [-0.05, 0, 1.0]])
     image = np.full((400, 600), 200, np.uint8)
-    # Column 40 would be (-40, -y): nothing. With the image moved there it is: as many columns as on the front side.
-    shifted = moved(300, 200) @ H
+    shifted = moved(300, 200) @ H  # so that image 1 has something to show on both sides
     for sign in (1, -1):
         aligned = align_image(image, sign * shifted, (30, 40))
         assert (aligned[:, :10, 3] == 255).all()

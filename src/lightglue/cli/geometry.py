@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -63,7 +64,7 @@ def _threshold(value: object) -> float:
 
 def _seed(value: object) -> int:
     text = str(value)
-    if text.isascii() and text.isdigit() and int(text[:11]) <= LARGEST_SEED:
+    if re.fullmatch("[0-9]{1,10}", text) and int(text) <= LARGEST_SEED:
         return int(text)
     raise typer.BadParameter(f"'{value}' is not an integer from 0 to {LARGEST_SEED}.")
 
@@ -222,6 +223,7 @@ def _inferred(option: str, image: Path, size: tuple[int, int]) -> Any:
         turned = pycolmap.Camera(model=camera.model, width=size[0], height=size[1], params=params)
         turned.has_prior_focal_length = camera.has_prior_focal_length
         return turned
+    _check_size(option, (camera.width, camera.height), size)
     return camera
 
 
@@ -231,15 +233,19 @@ def _colmap_camera(option: str, words: Sequence[Any], size: tuple[int, int]) -> 
     names = [name for name in pycolmap.CameraModelId.__members__ if name != "INVALID"]
     if model not in names:
         raise InputError(f"{option}: COLMAP knows no camera {model}; choose one of {', '.join(names)}.")
-    if (width, height) != size:
-        raise InputError(
-            f"{option}: the camera's image has {width:g} x {height:g} px, the image {size[0]} x {size[1]}; "
-            "give the camera of this very file."
-        )
+    _check_size(option, (width, height), size)
     camera = pycolmap.Camera(model=model, width=int(width), height=int(height), params=params)
     if not camera.verify_params():
         raise InputError(f"{option}: {model} takes the parameters {camera.params_info}; {len(params)} are given.")
     return camera
+
+
+def _check_size(option: str, camera: tuple[float, float], image: tuple[int, int]) -> None:
+    if camera != image:
+        raise InputError(
+            f"{option}: the camera's image has {camera[0]:g} x {camera[1]:g} px, the image {image[0]} x {image[1]}; "
+            "give the camera of this very file."
+        )
 
 
 def without_model(estimate: Estimate, reason: str) -> Estimate:
