@@ -240,6 +240,15 @@ def test_random_matches_never_crash(method):
             assert (found.model is None) == (found.statistics.failure is not None)
 
 
+def test_an_assertion_within_opencv_is_nothing_found():
+    """Points that are nearer to each other than the threshold: its sampler wants more inliers than there are."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        found = estimate_fundamental(*rng.normal(size=(2, 39, 2)), EstimatorOptions("opencv", 10, max_iterations=50))
+        assert found.model is None
+        assert found.statistics.failure
+
+
 def test_pure_rotation_still_gives_the_rotation():
     T = motion(t=(0, 0, 0))
     found = estimate_relative_pose(*spatial(T, wrong=0), K0, K1)
