@@ -68,16 +68,20 @@ class Method:
     extract: Mapping[str, Any] = field(default_factory=dict)
     refine: bool = False
 
-    def run(self, benchmark: Benchmark, folder: Path) -> Run:
+    def run(self, benchmark: Benchmark, folder: Path, seen: dict[Path, Any] | None = None) -> Run:
         """The run in `folder`, done as far as it is not."""
         count = self.max_keypoints or benchmark.protocol.max_keypoints
         benchmark = replace(benchmark, protocol=replace(benchmark.protocol, max_keypoints=count))
         models = Models(
             self.features, count, "cpu", self.mp, False, dict(self.thresholds), self.matcher, dict(self.extractor)
         )
-        return evaluate(
-            benchmark, Job(models, dict(self.extract), self.refine), folder, about={"machine": describe_machine()}
-        )
+        job = Job(models, dict(self.extract), self.refine)
+        return evaluate(benchmark, job, folder, about={"machine": describe_machine()}, seen=seen)
+
+    @property
+    def features_key(self) -> str:
+        """What decides the features of an image."""
+        return repr((self.features, self.extractor, self.max_keypoints, self.mp, self.extract))
 
 
 def published() -> dict[str, Method]:
@@ -157,12 +161,14 @@ def run(data: Path, out: Path, wanted: list[str], methods: list[str] | None) -> 
     """Do all runs that are not done."""
     torch.set_num_threads(1)
     for group in wanted:
-        for name, method in groups()[group].items():
-            if methods and name not in methods:
-                continue
+        chosen = {name: m for name, m in groups()[group].items() if not methods or name in methods}
+        for key in dict.fromkeys(method.features_key for method in chosen.values()):
             for each in SETS:
-                done = method.run(load_manifest(data / f"{each}.json"), out / group / name / each)
-                print(group, name, each, f"{headline(done):.2f}", flush=True)
+                seen: dict[Path, Any] = {}  # an image is looked at once for all matchers of its features
+                for name, method in chosen.items():
+                    if method.features_key == key:
+                        done = method.run(load_manifest(data / f"{each}.json"), out / group / name / each, seen)
+                        print(group, name, each, f"{headline(done):.2f}", flush=True)
 
 
 def headline(run: Run) -> float:

@@ -23,9 +23,13 @@ import pytest
 import torch
 
 from lightglue import ALIKED, LightGlue, XFeat, load_image, match_pair
+from lightglue.cli import geometry as geometric
 from lightglue.cli import main, parsing
 from lightglue.command_defaults import TRAINED_ON, WITH_VERDICT, default_mp
 from lightglue.extractors import views
+from lightglue.geometry import estimation
+from lightglue.geometry.errors import transfer_error
+from lightglue.geometry.options import METHODS
 from lightglue.matching.overlap import COEFFICIENTS
 
 ASSETS = Path(__file__).parents[1] / "assets"
@@ -141,6 +145,31 @@ def test_help_tells_every_option_without_loading_torch() -> None:
     assert done.stdout.strip().endswith("loaded: set()")
     for option in ("--features", "--max-keypoints", "--resize", "--device", "--mp", "--output", "--json"):
         assert option in done.stdout
+    for option in (
+        "--refine",
+        "--geometry",
+        "--camera0",
+        "--camera1",
+        "--estimator",
+        "--threshold",
+        "--seed",
+        "--warp",
+    ):
+        assert option in done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--geometry", "homograpy"], ["--geometry", "essential"], ["--warp", "x.png"], ["--camera0", "1,2"]]
+)
+def test_a_wrong_option_is_refused_without_loading_torch(arguments: list[str]) -> None:
+    script = (
+        "import sys; from lightglue.cli import main\n"
+        f"sys.argv = {['lightglue', 'match', str(A), str(B), *arguments]!r}\n"
+        "try: main()\n"
+        "finally: print('loaded:', {'torch', 'numpy', 'cv2', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "loaded: set()\n")
 
 
 # -- what it writes ----------------------------------------------------------------------------------------------------
@@ -161,13 +190,15 @@ def test_npz_and_json_hold_the_same_arrays(written: Written) -> None:
     with np.load(written.path(".npz")) as arrays:
         found = dict(arrays)
     names = {"keypoints0", "keypoints1", "matches", "scores", "image_size0", "image_size1", "stop", "overlap"}
-    assert set(found) == set(written.json()) == names
+    assert set(found) == set(written.json()) == names | {"points0", "points1"}
     for name, values in written.json().items():
         np.testing.assert_array_equal(found[name], values)
     assert found["keypoints0"].shape == (150, 2)
     assert found["keypoints0"].dtype == np.float32
     assert found["matches"].shape == (len(found["scores"]), 2)
     assert found["matches"].dtype == np.int64
+    for i in (0, 1):
+        np.testing.assert_array_equal(found[f"points{i}"], found[f"keypoints{i}"][found["matches"][:, i]])
 
 
 def test_sizes_and_positions_are_those_of_the_image_files(written: Written) -> None:
@@ -365,7 +396,218 @@ def test_the_smallest_tile_is_that_of_extract() -> None:
     assert parsing.SMALLEST_TILE == views.SMALLEST_TILE
 
 
+# -- geometry ----------------------------------------------------------------------------------------------------------
+
+TRUE_H = np.array([[0.95, 0.05, 20], [-0.04, 1.02, 11], [2e-5, -1e-5, 1]])  # px of A to px of its moved copy
+GEOMETRY = ("--geometry", "homography", "--threshold", "3", "--seed", "7", "--refine")
+
+
+def moved_copy(folder: Path) -> Path:
+    """A as a camera beside it would see it if it were a poster."""
+    path = folder / "moved.png"
+    cv2.imwrite(str(path), cv2.warpPerspective(cv2.imread(str(A)), TRUE_H, (1200, 850)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory: pytest.TempPathFactory) -> Written:
+    folder = tmp_path_factory.mktemp("aligned")
+    outputs = [f"--output={folder / f'result{ending}'}" for ending in (".png", ".npz", ".json", ".csv")]
+    return Written(run(A, moved_copy(folder), *SMALL, *GEOMETRY, *outputs, "--warp", folder / "warp.png"), folder)
+
+
+def test_the_table_tells_inliers_estimator_and_model(aligned: Written) -> None:
+    assert (aligned.run.code, aligned.run.err) == (0, "")
+    rows = {line[:11].strip(): line[11:].strip() for line in aligned.run.out.splitlines() if line[:11].strip()}
+    assert rows["inliers"] == f"{sum(aligned.json()['inliers'])} (poselib@3)"
+    assert [float(value) for value in rows["homography"].split()] == pytest.approx(aligned.json()["model"][0], rel=1e-5)
+    assert "warp-overlay.png" in aligned.run.out
+    assert "not written" not in rows
+
+
+def test_npz_and_json_hold_the_model_its_inliers_and_the_refined_points(aligned: Written) -> None:
+    with np.load(aligned.path(".npz")) as arrays:
+        found = dict(arrays)
+    for name, values in aligned.json().items():
+        np.testing.assert_array_equal(found[name], values)
+    count = len(found["matches"])
+    assert count > 50
+    assert (found["inliers"].shape, found["inliers"].dtype) == ((count,), np.bool_)
+    assert found["inliers"].mean() > 0.8
+    assert (found["model"].shape, found["model"].dtype) == ((3, 3), np.float64)
+    corners = np.array([[0, 0], [1279, 0], [0, 875], [1279, 875.0]])
+    assert transfer_error(found["model"], corners, transformed(TRUE_H, corners)).max() < 4
+    np.testing.assert_array_equal(found["points0"], found["keypoints0"][found["matches"][:, 0]])
+    rows = found["keypoints1"][found["matches"][:, 1]]
+    errors = [transfer_error(TRUE_H, found["points0"], points) for points in (rows, found["points1"])]
+    assert np.median(errors[1]) < np.median(errors[0]) / 2
+
+
+def transformed(H: np.ndarray, points: np.ndarray) -> np.ndarray:
+    return cv2.perspectiveTransform(points[None], H)[0]
+
+
+def test_csv_holds_refined_points_and_a_column_of_inliers(aligned: Written) -> None:
+    with aligned.path(".csv").open() as file:
+        header, *rows = csv.reader(file)
+    assert header == ["x0", "y0", "x1", "y1", "score", "inlier"]
+    found = {name: np.array(value) for name, value in aligned.json().items()}
+    expected = np.column_stack([found["points0"], found["points1"], found["scores"]])
+    np.testing.assert_array_equal(np.array(rows)[:, :5].astype(np.float32), expected.astype(np.float32))
+    assert [row[5] for row in rows] == ["1" if inlier else "0" for inlier in found["inliers"]]
+
+
+def test_warp_writes_the_second_image_aligned_and_a_picture_of_both(aligned: Written) -> None:
+    warp = cv2.imread(str(aligned.folder / "warp.png"), cv2.IMREAD_UNCHANGED)
+    first = cv2.imread(str(A))
+    assert warp.shape == (*first.shape[:2], 4)
+    opaque = warp[..., 3] == 255
+    assert 0.7 < opaque.mean() < 1
+    assert np.abs(warp[..., :3].astype(int) - first)[opaque].mean() < 12
+    overlay = cv2.imread(str(aligned.folder / "warp-overlay.png"))
+    assert overlay.shape[1] > 2 * overlay.shape[0] > 600
+    assert {path.name for path in aligned.folder.iterdir()} == {
+        *("moved.png", "result.png", "result.npz", "result.json", "result.csv", "warp.png", "warp-overlay.png")
+    }
+
+
+def test_an_aligned_jpeg_is_black_where_there_is_nothing(tmp_path: Path) -> None:
+    warp = tmp_path / "$x$ 图.JPG"
+    assert run(A, moved_copy(tmp_path), *SMALL, *GEOMETRY, "--warp", warp).code == 0
+    picture = cv2.imdecode(np.fromfile(warp, np.uint8), cv2.IMREAD_COLOR)
+    assert picture[:, -3:].max() < 40
+    assert (tmp_path / "$x$ 图-overlay.JPG").read_bytes().startswith(PICTURES[".jpg"])
+
+
+def test_json_tells_the_geometry(aligned: Written) -> None:
+    result = run(A, aligned.folder / "moved.png", *SMALL, *GEOMETRY, "--json")
+    found = json.loads(result.out)
+    assert (found["geometry"], found["estimator"]) == ("homography", "poselib@3")
+    assert found["num_inliers"] == sum(found["inliers"])
+    assert found["model"] == aligned.json()["model"]  # the same command gives the same result
+    assert "failure" not in found
+    assert "cameras" not in found
+
+
+def test_tiles_are_refined_estimated_and_aligned(tmp_path: Path) -> None:
+    options = ("--max-keypoints", "60", "--features", "xfeat", "--tile", "700", "--device", "cpu")
+    result = run(A, moved_copy(tmp_path), *options, *GEOMETRY, "--json", "--warp", tmp_path / "w.png")
+    assert result.code == 0
+    assert cv2.imread(str(tmp_path / "w.png")).shape == (876, 1280, 3)
+    assert json.loads(result.out)["outputs"] == [str(tmp_path / "w.png"), str(tmp_path / "w-overlay.png")]
+
+
+def test_an_image_three_pixels_wide_is_not_taken_for_channels() -> None:
+    narrow = torch.zeros(3, 50, 4)
+    contents = geometric.warped(narrow, torch.zeros(3, 40, 30), np.eye(3), ("a", "b"), Path("w.png"))
+    assert cv2.imdecode(np.frombuffer(contents[Path("w.png")], np.uint8), cv2.IMREAD_UNCHANGED).shape == (50, 4, 4)
+
+
+@pytest.mark.parametrize("estimator", ["opencv", "pycolmap"])
+def test_other_libraries_estimate_other_geometries(estimator: str) -> None:
+    if estimator == "pycolmap":
+        pytest.importorskip("pycolmap")
+    result = run(A, B, *SMALL, "--geometry", "fundamental", "--estimator", estimator, "--json")
+    found = json.loads(result.out)
+    assert (found["estimator"], np.array(found["model"]).shape) == (f"{estimator}@1", (3, 3))
+
+
+def test_given_cameras_give_the_relative_pose() -> None:
+    cameras = ("--camera0", "1100,1100,640,438", "--camera1", " 900, 900, 640, 448 ")
+    result = run(A, B, *SMALL, "--geometry", "relative_pose", *cameras, "--threshold", "3", "--json")
+    found = json.loads(result.out)
+    T = np.array(found["model"])
+    assert T.shape == (4, 4)
+    assert np.linalg.norm(T[:3, 3]) == pytest.approx(1)
+    np.testing.assert_allclose(T[:3, :3] @ T[:3, :3].T, np.eye(3), atol=1e-9)
+    assert [camera["source"] for camera in found["cameras"]] == ["given", "given"]
+    assert found["cameras"][1]["K"] == [[900, 0, 640], [0, 900, 448], [0, 0, 1]]
+
+
+def test_colmaps_cameras_are_half_a_pixel_from_ours_and_auto_says_that_it_guesses() -> None:
+    pytest.importorskip("pycolmap")
+    cameras = ("--camera0", "auto", "--camera1", "opencv,1280,896,900,910,640,448,0.1,0,0,0")
+    result = run(A, B, *SMALL, "--geometry", "essential", *cameras)
+    assert (result.code, result.err) == (0, "")
+    assert "1536 px (guessed) - 900 px (given)" in result.out
+    found = json.loads(run(A, B, *SMALL, "--geometry", "essential", *cameras, "--json").out)
+    assert found["cameras"][0] == {"K": [[1536, 0, 639.5], [0, 1536, 437.5], [0, 0, 1]], "source": "guessed"}
+    assert found["cameras"][1]["K"] == [[900, 0, 639.5], [0, 910, 447.5], [0, 0, 1]]
+
+
+def with_exif(path: Path, *fields: tuple[int, int]) -> Path:
+    """A as a JPEG of these EXIF fields of one short integer each."""
+    entries = b"".join(tag.to_bytes(2, "big") + b"\0\3\0\0\0\1" + v.to_bytes(2, "big") + b"\0\0" for tag, v in fields)
+    exif = b"Exif\0\0MM\0*\0\0\0\x08" + len(fields).to_bytes(2, "big") + entries + bytes(4)
+    jpeg = A.read_bytes()
+    path.write_bytes(jpeg[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + jpeg[2:])
+    return path
+
+
+def test_the_camera_of_a_photograph_that_exif_turns_is_turned_too(tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap")
+    asked = geometric.Geometric("essential", ("auto", "auto"), "poselib", 1.0, 0, False)
+    path = with_exif(tmp_path / "upright.jpg", (0x0112, 6), (0xA405, 35))  # orientation, focal length of a 35 mm film
+    size = (load_image(path).shape[2], load_image(path).shape[1])
+    assert size == (876, 1280)
+    known, _ = asked.known_cameras((path, A), (size, (1280, 876)))
+    focal = 35 / np.hypot(36, 24) * np.hypot(*size)
+    np.testing.assert_allclose(known.K, [[focal, 0, 437.5], [0, focal, 639.5], [0, 0, 1]], rtol=1e-3)
+    assert (known.source, known.camera.width, known.camera.height) == ("EXIF", *size)
+
+
+# -- where there is no model -------------------------------------------------------------------------------------------
+
+
+def test_no_model_writes_no_aligned_image_and_says_so(blank: Path, tmp_path: Path) -> None:
+    options = (*SMALL, *GEOMETRY, "--warp", tmp_path / "w.png")
+    outputs = [f"-o{tmp_path / name}" for name in ("r.png", "r.json", "r.csv", "r.npz")]
+    result = run(blank, A, *options, *outputs)
+    assert result.code == 0
+    assert "none: 0 different matches, and it takes 4" in told(result.out)
+    assert "not written" in result.out
+    assert not (tmp_path / "w.png").exists()
+    assert not (tmp_path / "w-overlay.png").exists()
+    found = json.loads((tmp_path / "r.json").read_text())
+    assert found["inliers"] == found["points0"] == []
+    assert "model" not in found
+    assert (tmp_path / "r.csv").read_text() == "x0,y0,x1,y1,score,inlier\n"
+    found = json.loads(run(blank, A, *options, "--json").out)
+    assert (found["model"], found["num_inliers"], found["outputs"]) == (None, 0, [])
+    assert found["not_written"] == [str(tmp_path / "w.png"), str(tmp_path / "w-overlay.png")]
+
+
+def test_images_taken_for_no_overlap_have_no_model_either(tmp_path: Path) -> None:
+    noise, warp = tmp_path / "noise.png", tmp_path / "w.png"
+    cv2.imwrite(str(noise), np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8))
+    options = ("--min-overlap", "0.9", "--filter-threshold", "0", "--json")
+    found = json.loads(run(A, noise, *SMALL, *GEOMETRY, *options, "--warp", warp).out)
+    assert found["num_dropped"] > 0
+    assert (found["model"], found["num_inliers"], found["inliers"]) == (None, 0, [])
+    assert found["failure"] == "the images are taken for no overlap"
+    assert not warp.exists()
+
+
+def test_a_full_disk_leaves_no_half_of_an_alignment(aligned: Written, tmp_path: Path) -> None:
+    before = tmp_path / "w.png"
+    before.write_text("precious")
+    with mock.patch("os.fsync", side_effect=[None, None, OSError(errno.ENOSPC, "No space left on device")]):
+        result = run(A, aligned.folder / "moved.png", *SMALL, *GEOMETRY, "--warp", before, "-o", tmp_path / "r.json")
+    assert (result.code, result.out) == (1, "")
+    assert "could not be written (No space left on device)" in result.err
+    assert before.read_text() == "precious"
+    assert list(tmp_path.iterdir()) == [before]
+
+
+def test_names_of_geometries_and_estimators_are_those_of_the_library() -> None:
+    assert geometric.GEOMETRIES == estimation.GEOMETRIES
+    assert geometric.CALIBRATED == estimation.CALIBRATED
+    assert {*geometric.ESTIMATORS, "dlt"} == set(METHODS)
+
+
 # -- refusals ----------------------------------------------------------------------------------------------------------
+
+POSE = ("--geometry", "relative_pose")
 
 
 @pytest.mark.usefixtures("no_models")
@@ -403,6 +645,43 @@ def test_the_smallest_tile_is_that_of_extract() -> None:
         (["--output", "picture"], "known endings"),
         (["--output", "missing/folder/r.png"], "there is no folder"),
         (["--output", "r.csv", "-o", "./r.csv"], "named twice"),
+        (["--geometry", "homograpy"], "Did you mean 'homography'?"),
+        (["--geometry", ""], "Valid: homography, fundamental, essential, relative_pose"),
+        (["--geometry", "essential"], "needs the cameras of both images: --camera0 and --camera1, as fx,fy,cx,cy or"),
+        ([*POSE, "--camera1", "auto"], "needs the cameras of both images"),
+        (["--camera0", "1,1,0,0"], "for --geometry relative_pose and essential"),
+        (["--geometry", "homography", "--camera1", "1,1,0,0"], "for --geometry relative_pose and essential"),
+        ([*POSE, "--camera0", "fisheye"], "'fisheye' is no camera; give auto, or fx,fy,cx,cy in px, or MODEL,WIDTH"),
+        ([*POSE, "--camera0", "1,1,0"], "'1,1,0' is no camera"),
+        ([*POSE, "--camera0", "0,1,0,0"], "'0,1,0,0' is no camera"),
+        ([*POSE, "--camera0", "1,nan,0,0"], "'1,nan,0,0' is no camera"),
+        ([*POSE, "--camera0", "1e999,1,0,0"], "is no camera"),
+        ([*POSE, "--camera0", "900px,900,0,0"], "is no camera"),
+        ([*POSE, "--camera0", "PINHOLE,12.5,9,1,1,1,1"], "is no camera"),
+        ([*POSE, "--camera0", "PINHOLE,0,9,1,1,1,1"], "is no camera"),
+        ([*POSE, "--camera0", "PINHOLE,99999999999999999999,9,1,1,1,1"], "is no camera"),
+        (["--estimator", "opencv"], "--geometry only"),
+        (["--threshold", "2"], "--geometry only"),
+        (["--seed", "1"], "--geometry only"),
+        (["--geometry", "homography", "--estimator", "poselb"], "Did you mean 'poselib'?"),
+        (["--geometry", "homography", "--estimator", "dlt"], "Valid: poselib, opencv, pycolmap"),
+        (["--geometry", "homography", "--threshold", "0"], "'0' is not a number of px above 0 and at most 1000"),
+        (["--geometry", "homography", "--threshold", "nan"], "'nan' is not a number of px"),
+        (["--geometry", "homography", "--threshold", "inf"], "'inf' is not a number of px"),
+        (["--geometry", "homography", "--seed", "-1"], "'-1' is not an integer from 0 to 2147483647"),
+        (["--geometry", "homography", "--seed", "2147483648"], "'2147483648' is not an integer"),
+        (["--geometry", "homography", "--seed", "1.5"], "'1.5' is not an integer"),
+        (["--refine", "yes"], "unexpected extra argument"),
+        (["--warp", "w.png"], "it needs --geometry homography"),
+        (["--geometry", "fundamental", "--warp", "w.png"], "it needs --geometry homography"),
+        (["--geometry", "homography", "--warp", "w.pdf"], "known endings: .png, .jpg, .jpeg"),
+        (["--geometry", "homography", "--warp", "missing/w.png"], "there is no folder"),
+        (["--geometry", "homography", "--warp", "w.png", "-o", "./w.png"], "named twice"),
+        (
+            ["--geometry", "homography", "--warp", "w.png", "-o", "w-overlay.png"],
+            "it also writes a picture of both: w-overlay.png is named twice",
+        ),
+        (["--geometry", "homography", "--warp", str(B)], "one of the input images, which are never overwritten"),
         (["--output", str(A)], "one of the input images, which are never overwritten"),
     ],
 )
@@ -415,6 +694,49 @@ def test_a_wrong_command_line_ends_with_code_2_before_any_work(
     assert wanted in told(result.err)
     assert "Traceback" not in result.err
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("no_models")
+@pytest.mark.parametrize(
+    ("camera", "wanted"),
+    [
+        ("FOO,1280,876,1,1,1", "--camera0: COLMAP knows no camera FOO; choose one of SIMPLE_PINHOLE, PINHOLE"),
+        ("OPENCV,1280,876,900,900,640", "OPENCV takes the parameters fx, fy, cx, cy, k1, k2, p1, p2; 3 are given"),
+        ("PINHOLE,1024,768,900,900,512,384", "the camera's image has 1024 x 768 px, the image 1280 x 876"),
+        ("PINHOLE,1280,876,-900,900,640,438", "--camera0: K is"),
+        ("EQUIRECTANGULAR,1280,876,1280,876", "The camera is EQUIRECTANGULAR, which has no focal length"),
+    ],
+)
+def test_a_camera_that_colmap_does_not_know_ends_before_any_model_is_loaded(camera: str, wanted: str) -> None:
+    pytest.importorskip("pycolmap")
+    result = run(A, B, "--geometry", "relative_pose", "--camera0", camera, "--camera1", "900,900,640,448")
+    assert (result.code, result.out) == (1, "")
+    assert wanted in told(result.err)
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.usefixtures("no_models")
+def test_a_library_that_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(geometric, "find_spec", lambda name: None)
+    result = run(A, B, "--geometry", "homography", "--estimator", "pycolmap")
+    assert result.code == 2
+    assert "it is not installed; run `pip install pycolmap`, or choose opencv" in told(result.err)
+    monkeypatch.undo()
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    result = run(A, B, "--geometry", "essential", "--camera0", "auto", "--camera1", "900,900,640,448")
+    assert result.code == 1
+    assert "--camera0: such a camera needs pycolmap; run `pip install pycolmap`, or give fx,fy,cx,cy" in result.err
+
+
+@pytest.mark.usefixtures("no_models")
+def test_the_picture_beside_an_alignment_never_replaces_an_input(tmp_path: Path) -> None:
+    photograph = tmp_path / "w-overlay.png"
+    photograph.write_bytes(A.read_bytes())
+    result = run(photograph, B, "--geometry", "homography", "--warp", tmp_path / "w.png")
+    assert result.code == 2
+    assert "it also writes a picture of both" in told(result.err)
+    assert "never overwritten" in told(result.err)
+    assert photograph.read_bytes() == A.read_bytes()
 
 
 @pytest.mark.usefixtures("no_models")

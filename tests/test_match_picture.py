@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 
 from conftest import ASSETS
-from lightglue import match_picture
+from lightglue import _lettering
 from lightglue.errors import InputError
 from lightglue.images import load_image
 from lightglue.match_picture import plot_match_summary
@@ -180,10 +180,84 @@ def test_the_summary_takes_tensors() -> None:
     assert "1 match" in all_text(figure)
 
 
+@pytest.mark.parametrize("name", ["W" * 60, "i" * 300, "图" * 60])
+def test_long_names_keep_their_ends_and_do_not_touch(name: str) -> None:
+    figure = summary(names=(f"a{name}b.png", f"c{name}d.png"))
+    rendered(figure)
+    first, second = figure.axes[0].texts
+    assert first.get_window_extent().x1 < second.get_window_extent().x0
+    assert second.get_window_extent().x1 < figure.bbox.x1
+    assert first.get_text().startswith("a")
+    assert second.get_text().endswith("d.png")
+
+
+# -- inliers -----------------------------------------------------------------------------------------------------------
+
+
+def line_sets(figure: Figure) -> list[LineCollection]:
+    return [c for c in figure.axes[0].collections if isinstance(c, LineCollection)]
+
+
+def test_outliers_are_drawn_grey_thin_and_below() -> None:
+    outliers, inliers = line_sets(summary(inliers=np.array([True, False, True, False, True])))
+    assert (len(outliers.get_segments()), len(inliers.get_segments())) == (2, 3)
+    red, green, blue, opacity = outliers.get_color()[0]
+    assert red == green == blue
+    assert 0 < opacity < inliers.get_color()[0][3]
+    assert outliers.get_linewidths()[0] < inliers.get_linewidths()[0]
+    (plain,) = line_sets(summary())
+    for drawn, rows in ((outliers, [1, 3]), (inliers, [0, 2, 4])):
+        np.testing.assert_array_equal(drawn.get_segments(), np.array(plain.get_segments())[rows])
+
+
+@pytest.mark.parametrize(
+    ("inliers", "words"),
+    [
+        ([True] * 5, "5 inliers"),
+        ([True, False, True, False, True], "3 inliers, others grey"),
+        ([False] * 4 + [True], "1 inlier, others grey"),
+        ([False] * 5, "0 inliers, all grey"),
+    ],
+)
+def test_inliers_are_counted_and_the_colour_of_the_others_is_told(inliers: list[bool], words: str) -> None:
+    for given in (inliers, torch.tensor(inliers)):
+        assert f"5 matches   ·   {words}" in all_text(summary(inliers=given))
+
+
+def test_no_matches_have_no_inliers() -> None:
+    figure = summary(0, inliers=np.zeros(0, bool))
+    assert "0 matches   ·   0 inliers" in all_text(figure)
+    rendered(figure)
+
+
+def test_many_outliers_are_seen_but_do_not_cover_the_photographs() -> None:
+    image, g = np.zeros((300, 400), np.uint8), np.random.default_rng(0)
+    keypoints, matches = g.random((2000, 2)) * 290, np.repeat(np.arange(2000)[:, None], 2, axis=1)
+    few, all_of_them = np.arange(2000) < 100, np.ones(2000, bool)
+    pictures = [
+        rendered(plot_match_summary(image, image, keypoints, keypoints, matches, np.ones(2000), inliers=which))
+        for which in (few, all_of_them)
+    ]
+    opacities = [line_sets(summary(5, inliers=np.zeros(5, bool)))[0].get_color()[0][3]]
+    figure = plot_match_summary(image, image, keypoints, keypoints, matches, np.ones(2000), inliers=few)
+    opacities.append(line_sets(figure)[0].get_color()[0][3])
+    assert opacities[0] > 2 * opacities[1] > 0.3
+    inside = [picture[60:-90, 30:-30, :3].astype(float) for picture in pictures]
+    colourful = [np.ptp(picture, axis=2).mean() for picture in inside]
+    gray = np.median(inside[0].max(axis=2))
+    assert colourful[0] < colourful[1] / 2
+    assert 20 < gray < 200
+
+
+def test_there_is_one_inlier_for_each_match() -> None:
+    with pytest.raises(InputError, match="4 inliers and 5 matches; give one for each match"):
+        summary(inliers=np.ones(4, bool))
+
+
 def test_letters_come_from_an_eastern_font_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(match_picture.fontManager, "get_font_names", lambda: ["DejaVu Sans"])
-    assert match_picture._families() == ["DejaVu Sans"]
-    assert match_picture._printable("中 a") == "□ a"
+    monkeypatch.setattr(_lettering.fontManager, "get_font_names", lambda: ["DejaVu Sans"])
+    assert _lettering.families() == ["DejaVu Sans"]
+    assert _lettering.printable("中 a") == "□ a"
     names = ["DejaVu Sans", "SimSun", "PingFang SC", "WenQuanYi Micro Hei"]
-    monkeypatch.setattr(match_picture.fontManager, "get_font_names", lambda: names)
-    assert match_picture._families() == ["DejaVu Sans", "WenQuanYi Micro Hei"]
+    monkeypatch.setattr(_lettering.fontManager, "get_font_names", lambda: names)
+    assert _lettering.families() == ["DejaVu Sans", "WenQuanYi Micro Hei"]

@@ -17,8 +17,8 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, fontManager, get_font
 
+from lightglue._lettering import families, fitted, letter_width, printable
 from lightglue._plotting import Array, to_array, to_pixels, to_points
 from lightglue.errors import InputError
 
@@ -28,6 +28,7 @@ _PHOTO_PX = 1600  # photographs are shrunk to this edge before they are drawn
 # Told apart in daylight and by eyes that confuse red and green.
 _SCORES = LinearSegmentedColormap.from_list("scores", ["#d6006f", "#ff8c1a", "#ffe14d", "#33f0c0"])
 _GRAY, _BLACK = "#6b6b6b", "#1f1f1f"
+_OUTLIER = (0.78, 0.78, 0.78)  # seen on dark and on light photographs
 
 
 class _Place(NamedTuple):
@@ -91,20 +92,21 @@ def plot_match_summary(
     ends = []
     for i, (photo, place) in enumerate(zip(photos, places, strict=True)):
         _draw_photo(ax, photo, place)
-        name = _printable(names[i], longest=int(place.width * unit / _letter_width(8)))
-        ax.text(place.x, place.y, name, fontsize=8, family=_families(), color=_GRAY, va="bottom", parse_math=False)
+        name = fitted(names[i], 8, max(place.width * unit, 0.5))
+        ax.text(place.x, place.y, name, fontsize=8, family=families(), color=_GRAY, va="bottom", parse_math=False)
         placed = place.put(keypoints[i])
         unmatched = np.ones(len(placed), bool)
         unmatched[pairs[:, i]] = False
         ax.scatter(placed[unmatched, 0], placed[unmatched, 1], s=2.5, c="white", alpha=0.5, linewidths=0)
         ends.append(placed[pairs[:, i]])
-    outliers = np.stack([ends[0][~agreed], ends[1][~agreed]], axis=1)
-    ax.add_collection(LineCollection(list(outliers), colors=[(0.85, 0.85, 0.85, 0.45)], linewidths=0.4), autolim=False)
+    if not agreed.all():
+        _draw_outliers(ax, ends[0][~agreed], ends[1][~agreed])
     _draw_scored_lines(ax, ends[0][agreed], ends[1][agreed], values[agreed])
     counts = [f"{len(pairs):,} match{'es' * (len(pairs) != 1)}"]
     if inliers is not None:
         count = int(agreed.sum())
-        counts.append(f"{count:,} inlier{'s' * (count != 1)}")
+        others = ", others grey" if 0 < count < len(pairs) else ", all grey" if len(pairs) > count else ""
+        counts.append(f"{count:,} inlier{'s' * (count != 1)}{others}")
     _write_strip(figure, [*counts, *texts])
     return figure
 
@@ -168,6 +170,15 @@ def _draw_photo(ax: Axes, photo: Array, place: _Place) -> None:
     ax.imshow(photo, extent=extent, cmap="gray", vmin=0, vmax=full)
 
 
+def _draw_outliers(ax: Axes, ends0: Array, ends1: Array) -> None:
+    """Thin grey lines between small grey points; the more there are, the fainter, but never out of sight."""
+    faint = float(np.clip(np.sqrt(60 / len(ends0)), 0.3, 1))
+    segments = list(np.stack([ends0, ends1], axis=1))
+    ax.add_collection(LineCollection(segments, colors=[(*_OUTLIER, 0.7 * faint)], linewidths=0.4), autolim=False)
+    for ends in (ends0, ends1):
+        ax.scatter(ends[:, 0], ends[:, 1], s=3, color=[(*_OUTLIER, 0.9)], linewidths=0)
+
+
 def _draw_scored_lines(ax: Axes, ends0: Array, ends1: Array, values: Array) -> None:
     """Lines and end points in the colour of their score; the more there are, the fainter and thinner."""
     thin = float(np.clip(np.sqrt(40 / max(len(values), 1)), 0.1, 1))
@@ -183,46 +194,11 @@ def _write_strip(figure: Figure, texts: Sequence[str]) -> None:
     """The facts below the photographs on the left, the scale of scores on the right."""
     width, height = figure.get_size_inches()
     y = 0.21 / height
-    facts = "   ·   ".join(map(_printable, texts))
-    size = np.clip(11 * (width - 2.2) / (len(facts) * _letter_width(11)), 5, 11)
-    figure.text(0.12 / width, y, facts, va="center", fontsize=size, family=_families(), color=_BLACK, parse_math=False)
+    facts = "   ·   ".join(map(printable, texts))
+    size = np.clip(11 * (width - 2.2) / (len(facts) * letter_width(11)), 5, 11)
+    figure.text(0.12 / width, y, facts, va="center", fontsize=size, family=families(), color=_BLACK, parse_math=False)
     bar = figure.add_axes((1 - 1.5 / width, y - 0.05 / height, 1.1 / width, 0.1 / height))
     bar.imshow(np.linspace(0, 1, 256)[None], cmap=_SCORES, aspect="auto")
     bar.set_axis_off()
     for x, text, side in ((-0.05, "score  0", "right"), (1.05, "1", "left")):
         bar.text(x, 0.45, text, transform=bar.transAxes, ha=side, va="center", fontsize=9, color=_GRAY)
-
-
-# Families with Chinese, Japanese and Korean letters on the usual systems, for the names of files.
-_EASTERN = (
-    "Noto Sans CJK SC",
-    "Noto Sans SC",
-    "Source Han Sans SC",
-    "WenQuanYi Micro Hei",
-    "WenQuanYi Zen Hei",
-    "Microsoft YaHei",
-    "PingFang SC",
-    "Hiragino Sans GB",
-    "Arial Unicode MS",
-)
-
-
-def _families() -> list[str]:
-    """Font families to take letters from, in this order: Matplotlib's own, then an Eastern one where there is one."""
-    installed = set(fontManager.get_font_names())
-    return [FontProperties().get_name(), *[family for family in _EASTERN if family in installed][:1]]
-
-
-def _letter_width(fontsize: float) -> float:
-    """Inches that a letter takes on average."""
-    return 0.53 * fontsize / 72
-
-
-def _printable(text: str, longest: int = 100) -> str:
-    """`text` on one line, not too long, with a square for each letter that no font has."""
-    text = " ".join(str(text).split())
-    if len(text) > longest:
-        half = max(longest // 2, 2)
-        text = f"{text[:half]}…{text[-half + 1 :]}"
-    fonts = [get_font(findfont(FontProperties(family=family))) for family in _families()]
-    return "".join(letter if any(f.get_char_index(ord(letter)) for f in fonts) else "□" for letter in text)

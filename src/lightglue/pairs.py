@@ -15,10 +15,10 @@ from torch import Tensor
 from lightglue.containers import batch_to_device, rbd
 from lightglue.errors import InputError
 from lightglue.extractors.masks import read_mask
-from lightglue.geometry.estimation import check_geometry, estimate
+from lightglue.geometry.estimation import GEOMETRIES, check_geometry, estimate
 from lightglue.geometry.options import EstimatorOptions
 from lightglue.geometry.refine import refine_matches
-from lightglue.images import read_image
+from lightglue.images import numpy_image_to_torch, read_image
 from lightglue.rotation import Probes, Turn, angles_of, find_angle
 from lightglue.types import Extractor, Features, Matcher, PairMatcher
 
@@ -68,7 +68,7 @@ def match_pair(
     """
     angles = angles_of(auto_rotate)
     after = Afterwards(refine, geometry, estimator)
-    after.check(camera0, camera1)
+    after.check_cameras(camera0, camera1)
     view0, view1 = View(_pixels(image0, angles), mask0), View(_pixels(image1, angles), mask1)
     if angles:
         angle = find_angle(Probes(extractor), matcher, (0, view0.image), (1, view1.image), angles)
@@ -107,7 +107,7 @@ def match_pairs(
     masks, cameras = _for_each("mask", masks, len(pairs)), _for_each("camera", cameras, len(pairs))
     after = Afterwards(refine, geometry, estimator)
     for two in cameras:
-        after.check(*two)
+        after.check_cameras(*two)
     angles = angles_of(auto_rotate)
     images = {id(image): _pixels(image, angles) for pair in pairs for image in pair}
     probes = Probes(extractor)
@@ -145,14 +145,27 @@ class Afterwards:
     geometry: str | None
     estimator: EstimatorOptions | None
 
-    def check(self, camera0: Any, camera1: Any) -> None:
+    def __post_init__(self) -> None:
         """InputError where it cannot be done, before any work."""
         if not isinstance(self.refine, (bool, np.bool_)):
             raise InputError(f"refine is {self.refine!r}; give True or False.")
+        if self.geometry is not None and self.geometry not in GEOMETRIES:
+            raise InputError(f"geometry is {self.geometry!r}; choose one of {', '.join(GEOMETRIES)}.")
+        if self.estimator is None:
+            return
+        if not isinstance(self.estimator, EstimatorOptions):
+            raise InputError(f"estimator is {self.estimator!r:.80}; give a lightglue.geometry.EstimatorOptions.")
+        if self.geometry is None:
+            raise InputError("An estimator has an effect with geometry only; give it, or leave the estimator out.")
+        if self.estimator.method == "dlt" and self.geometry != "homography":
+            raise InputError(f"The method 'dlt' fits homographies only; choose another for {self.geometry}.")
+
+    def check_cameras(self, camera0: Any, camera1: Any) -> None:
+        """InputError where they are missing, wrong or without effect, before any work."""
         if self.geometry is not None:
             check_geometry(self.geometry, camera0, camera1)
-        elif any(each is not None for each in (self.estimator, camera0, camera1)):
-            raise InputError("An estimator or a camera has an effect with geometry only; give it, or leave them out.")
+        elif camera0 is not None or camera1 is not None:
+            raise InputError("A camera has an effect with geometry only; give it, or leave the camera out.")
 
     def finish(self, result: Result, images: Sequence[Any], cameras: tuple[Any, Any]) -> Result:
         """`result` with its points refined and its geometry."""
@@ -175,8 +188,13 @@ class Afterwards:
 
 
 def _drawn(image: Any) -> Any:
-    """The pixels of an image that may be a path."""
-    return read_image(image) if isinstance(image, (str, os.PathLike)) else image
+    """The pixels of any image that can be extracted, as `refine_matches` takes them."""
+    if isinstance(image, (str, os.PathLike)):
+        return read_image(image)
+    if isinstance(image, Tensor):
+        image = image[0] if image.ndim == 4 else image
+        return image.float() if image.dtype == torch.bool else image
+    return numpy_image_to_torch(image) if isinstance(image, np.ndarray) and image.dtype == np.uint16 else image
 
 
 @dataclass(frozen=True, eq=False)

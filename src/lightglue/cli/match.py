@@ -13,7 +13,7 @@ import typer
 
 from lightglue.cli import geometry as geometric
 from lightglue.cli import parsing
-from lightglue.cli.geometry import WARP_ENDINGS, CameraText, Estimator, Geometric, Geometry, Threshold
+from lightglue.cli.geometry import WARP_ENDINGS, CameraText, Estimator, Geometric, Geometry, Seed, Threshold
 from lightglue.cli.models import (
     CommercialOnly,
     DepthConfidence,
@@ -33,7 +33,7 @@ from lightglue.cli.models import (
     memory_named,
     precision_of,
 )
-from lightglue.cli.outputs import ENDINGS, MatchedPair, fault_of, write_all
+from lightglue.cli.outputs import ENDINGS, MatchedPair, fault_of, size_of, write_all
 from lightglue.command_defaults import MAX_KEYPOINTS, RESIZE, WITH_VERDICT
 from lightglue.errors import ImageNotFoundError
 from lightglue.timing import wait_for_gpu
@@ -91,7 +91,7 @@ def match(
     camera1: CameraText = None,
     estimator: Estimator = "poselib",
     threshold: Threshold = None,
-    seed: Annotated[int, typer.Option(min=0, max=2**31 - 1, metavar="N", help="Of the estimator.")] = 0,
+    seed: Seed = 0,
     warp: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help=f"Write B aligned to A, and a picture of both: {' '.join(WARP_ENDINGS)}."),
@@ -114,9 +114,10 @@ def match(
         if fault := fault_of(path, inputs, outputs[:i]):
             raise typer.BadParameter(fault, param_hint="--output")
     if warp is not None:
-        for path in (warp, geometric.overlay_path(warp)):
+        for path in geometric.warp_paths(warp):
             if fault := fault_of(path, inputs, outputs, WARP_ENDINGS):
-                raise typer.BadParameter(fault, param_hint="--warp")
+                what = "" if path == warp else "it also writes a picture of both: "
+                raise typer.BadParameter(f"{what}{fault}", param_hint="--warp")
     for path in inputs:
         if not path.exists():  # before torch is loaded, which takes seconds
             raise ImageNotFoundError(f"There is no image at {path}; check the path.")
@@ -142,6 +143,8 @@ def match(
             others = geometric.warped(pair.image0, pair.image1, pair.model, pair.names, warp)
         write_all(pair, outputs, others)
     summary["outputs"] = [str(path) for path in (*outputs, *others)]
+    if warp is not None and not others:
+        summary["not_written"] = [str(path) for path in geometric.warp_paths(warp)]
     if as_json:
         typer.echo(json.dumps({**summary, **pair.record()}))
     else:
@@ -157,12 +160,13 @@ def _match(task: Task, models: Models) -> tuple[MatchedPair, dict[str, Any]]:
     # An image for tiles may be too large for floats. They come first: a mistyped name must not cost a download.
     load: Callable[[Path], Any] = read_image if "tile" in task.extract else load_image
     images = [load(path) for path in task.images]
+    cameras = task.geometric.known_cameras(task.images, [size_of(image) for image in images])
     extractor, matcher = models.load()
     seconds["load"] = perf_counter() - seconds["load"]
     extractor.extract = _timed(extractor.extract, seconds, "extraction")
     matcher.forward = _timed(matcher.forward, seconds, "matching")
     masks = {name: path for name, path in zip(("mask0", "mask1"), task.masks, strict=True) if path}
-    options = {**task.extract, **masks, "auto_rotate": task.auto_rotate or False, **task.geometric.options(task.images)}
+    options = {**task.extract, **masks, "auto_rotate": task.auto_rotate or False, **task.geometric.options(cameras)}
     *features, found = match_pair(extractor, matcher, images[0], images[1], **options)
     is_rejected = task.min_overlap > 0 and float(found["overlap"]) < task.min_overlap
     chosen = slice(0, 0) if is_rejected else slice(None)
@@ -179,9 +183,11 @@ def _match(task: Task, models: Models) -> tuple[MatchedPair, dict[str, Any]]:
         **({"min_overlap": task.min_overlap, "num_dropped": len(found["matches"])} if is_rejected else {}),
         "seconds": seconds,
     }
-    has_model = "geometry" in found and not is_rejected
-    if has_model:
-        summary |= geometric.told(found["geometry"], str(task.geometric.geometry))
+    estimate = found.get("geometry")
+    if estimate is not None:
+        if is_rejected:
+            estimate = geometric.without_model(estimate, "the images are taken for no overlap")
+        summary |= geometric.told(estimate, str(task.geometric.geometry), cameras)
     kinds: dict[str, Callable[[Any], float]] = {"stop": int, "overlap": float, "rotation": float}
     numbers = {name: kind(found[name]) for name, kind in kinds.items() if name in found}
     pair = MatchedPair(
@@ -196,8 +202,8 @@ def _match(task: Task, models: Models) -> tuple[MatchedPair, dict[str, Any]]:
         numbers=numbers,
         points0=found["points0"][chosen].numpy(),
         points1=found["points1"][chosen].numpy(),
-        model=found["geometry"].model if has_model else None,
-        inliers=found["inliers"].numpy() if has_model else None,
+        model=None if estimate is None else estimate.model,
+        inliers=None if estimate is None else estimate.inliers,
     )
     return pair, {**summary, **numbers}
 
@@ -230,8 +236,9 @@ def _texts(summary: Mapping[str, Any], numbers: Mapping[str, float], is_rejected
         texts.append("taken for no overlap")
     if numbers.get("rotation"):
         texts.append(f"second turned by {numbers['rotation']:g}°")
-    if summary.get("model"):
-        texts.append(f"{summary['geometry'].replace('_', ' ')} {summary['estimator']}")
+    if "geometry" in summary and not is_rejected:
+        name = summary["geometry"].replace("_", " ")
+        texts.append(f"no {name}" if summary["model"] is None else f"{name} {summary['estimator']}")
     seconds = summary["seconds"]["extraction"] + summary["seconds"]["matching"]
     return (*texts, f"{seconds:.1f} s", f"{summary['features']} + {summary['matcher']}")
 
@@ -269,6 +276,7 @@ def _print_table(summary: dict[str, Any]) -> None:
         **({"pruned": " + ".join(f"{share:.0%}" for share in summary["pruned"])} if "pruned" in summary else {}),
         **{name: f"{seconds:.2f} s" for name, seconds in summary["seconds"].items()},
         **({"written": "\n".join(summary["outputs"])} if summary["outputs"] else {}),
+        **({"not written": "\n".join(summary["not_written"])} if "not_written" in summary else {}),
     }
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in rows.items():

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["ENDINGS", "MatchedPair", "fault_of", "write_all", "write_files"]
+__all__ = ["ENDINGS", "MatchedPair", "fault_of", "size_of", "write_all", "write_files"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class MatchedPair:
         """The content of the .npz and .json files."""
         import numpy as np
 
-        sizes = (np.array(_size_of(image)) for image in (self.image0, self.image1))
+        sizes = (np.array(size_of(image)) for image in (self.image0, self.image1))
         return {
             "keypoints0": self.keypoints0,
             "keypoints1": self.keypoints1,
@@ -63,7 +63,7 @@ class MatchedPair:
         return {name: array.tolist() for name, array in self.arrays().items()}
 
 
-def _size_of(image: Tensor | NDArray[np.uint8]) -> tuple[int, int]:
+def size_of(image: Tensor | NDArray[np.uint8]) -> tuple[int, int]:
     """Width and height, px."""
     import numpy as np
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 import io
 import platform
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -73,6 +72,7 @@ def evaluate(
     workers: int = 1,
     progress: Progress = lambda done, total: None,
     about: Mapping[str, Any] | None = None,
+    seen: dict[Path, Any] | None = None,
 ) -> Run:
     """Run `job` on every pair of `benchmark` that `folder` has no record of.
 
@@ -80,6 +80,8 @@ def evaluate(
         folder: where the records go; one that holds another run is refused.
         workers: processes, each with models of its own. The records do not depend on their number.
         about: what else is to be remembered of the run, such as the machine.
+        seen: keeps the features of all images for another run, with another matcher, of this process: the caller's
+            word that extractor, its options and the protocol are the same. By default only the last images are kept.
 
     Raises:
         InputError: a benchmark without pairs, or a folder that holds another run.
@@ -108,7 +110,7 @@ def evaluate(
     done = {record.index for record in run.records}
     waiting = [(i, pair) for i, pair in enumerate(benchmark.pairs) if i not in done]
     with RecordWriter(run) as writer:
-        for count, record in enumerate(_records(waiting, benchmark.protocol, figures, job, folder, workers), 1):
+        for count, record in enumerate(_records(waiting, benchmark.protocol, figures, job, folder, workers, seen), 1):
             writer.write(record)
             progress(len(done) + count, len(benchmark.pairs))
     return read_run(folder)
@@ -118,13 +120,19 @@ _Waiting = Sequence[tuple[int, Pair]]
 
 
 def _records(
-    waiting: _Waiting, protocol: Protocol, figures: tuple[Metric, ...], job: Job, folder: Path, workers: int
+    waiting: _Waiting,
+    protocol: Protocol,
+    figures: tuple[Metric, ...],
+    job: Job,
+    folder: Path,
+    workers: int,
+    seen: dict[Path, Any] | None,
 ) -> Iterator[Record]:
     """The records of the pairs, as they are done."""
     if not waiting:
         return
     if workers <= 1:
-        yield from _Worker(protocol, figures, job, folder).records(waiting)
+        yield from _Worker(protocol, figures, job, folder, seen).records(waiting)
         return
     chunks = [waiting[start : start + CHUNK] for start in range(0, len(waiting), CHUNK)]
     threads = max(1, torch.get_num_threads() // workers)
@@ -177,10 +185,18 @@ class _Seen:
 class _Worker:
     """Models, and the features of the images seen last."""
 
-    def __init__(self, protocol: Protocol, figures: tuple[Metric, ...], job: Job, folder: Path) -> None:
+    def __init__(
+        self,
+        protocol: Protocol,
+        figures: tuple[Metric, ...],
+        job: Job,
+        folder: Path,
+        seen: dict[Path, _Seen] | None = None,
+    ) -> None:
         self.protocol, self.figures, self.job, self.folder = protocol, figures, job, folder
         self.extractor, self.matcher = job.models.load()
-        self.seen: OrderedDict[Path, _Seen] = OrderedDict()
+        self.seen = {} if seen is None else seen
+        self.remembered = REMEMBERED if seen is None else None
 
     def records(self, pairs: Iterable[tuple[int, Pair]]) -> Iterator[Record]:
         """The record of each pair, whose matches are then on the disk."""
@@ -224,7 +240,7 @@ class _Worker:
     def _look(self, path: Path) -> _Seen:
         """The image and its features, from memory where it was among the last."""
         if path in self.seen:
-            self.seen.move_to_end(path)
+            self.seen[path] = self.seen.pop(path)  # the last one now
             return self.seen[path]
         image = load_image(path).to(self.job.models.found_device())
         resize, side = self.protocol.resize, self.protocol.side
@@ -236,8 +252,8 @@ class _Worker:
         h, w = image.shape[-2:]
         new_h, new_w = (h, w) if resize is None else target_size(h, w, resize, side)
         self.seen[path] = _Seen(image, features, (new_w / w, new_h / h), seconds)
-        if len(self.seen) > REMEMBERED:
-            self.seen.popitem(last=False)
+        if self.remembered is not None and len(self.seen) > self.remembered:
+            del self.seen[next(iter(self.seen))]
         return self.seen[path]
 
     @torch.inference_mode()

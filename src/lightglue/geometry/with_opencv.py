@@ -39,7 +39,7 @@ def _found_or_none(estimator: Callable[_Arguments, Found | None]) -> Callable[_A
 @_found_or_none
 def homography(points0: Floats, points1: Floats, options: EstimatorOptions) -> Found | None:
     """H (3, 3)."""
-    H, _ = cv2.findHomography(points0, points1, _usac(options, options.pixels, sample=75))
+    H, _ = cv2.findHomography(points0, points1, _usac(options, options.pixels, sample=75, iterations=15))
     return _found(H)
 
 
@@ -67,7 +67,7 @@ def relative_pose(
     return _found(T)
 
 
-def _usac(options: EstimatorOptions, threshold: float, sample: int = 50) -> cv2.UsacParams:
+def _usac(options: EstimatorOptions, threshold: float, sample: int = 50, iterations: int = 10) -> cv2.UsacParams:
     """What OpenCV's flag USAC_MAGSAC stands for (modules/3d/src/usac), with a seed: the tests hold both equal."""
     params = cv2.UsacParams()
     params.threshold = threshold
@@ -77,7 +77,7 @@ def _usac(options: EstimatorOptions, threshold: float, sample: int = 50) -> cv2.
     params.score = cv2.SCORE_METHOD_MAGSAC
     params.loMethod = cv2.LOCAL_OPTIM_SIGMA
     params.loSampleSize = sample
-    params.loIterations = 10
+    params.loIterations = iterations
     params.sampler = cv2.SAMPLING_UNIFORM
     params.final_polisher = cv2.MAGSAC
     params.final_polisher_iterations = 3
