@@ -237,6 +237,35 @@ def test_a_killed_worker_is_an_error_that_says_how_to_go_on(photographs, tmp_pat
     assert run_of(photographs, pairs, tmp_path).is_complete
 
 
+def test_options_that_were_refused_leave_the_folder_to_others(photographs, tmp_path):
+    benchmark = load_manifest(manifest(photographs, [pair()]))
+    wrong = replace(SIFT, models=replace(SIFT.models, thresholds={"ratio_threshold": 5}))
+    for workers in (1, 2):
+        with pytest.raises(InputError, match="ratio_threshold"):
+            evaluate(benchmark, wrong, tmp_path, workers=workers)
+    assert evaluate(benchmark, SIFT, tmp_path).is_complete
+
+
+SPOILT = {
+    "seconds": {"extract": "soon"},
+    "num_keypoints": [1],
+    "num_matches": "many",
+    "scene": 4,
+    "failure": {},
+    "values": 3,
+}
+
+
+@pytest.mark.parametrize("field", SPOILT)
+def test_a_damaged_record_is_an_error_that_names_its_line(field, photographs, tmp_path):
+    run_of(photographs, [pair(), pair()], tmp_path)
+    records = tmp_path / "records.jsonl"
+    first, second = records.read_text().splitlines()
+    records.write_text("\n".join((first, json.dumps({**json.loads(second), field: SPOILT[field]}), "")))
+    with pytest.raises(InputError, match=r"records\.jsonl, line 2, is damaged"):
+        read_run(tmp_path)
+
+
 def test_a_worker_without_models_says_why(photographs, tmp_path):
     benchmark = load_manifest(manifest(photographs, [pair()] * 8))
     wrong = replace(SIFT, models=replace(SIFT.models, thresholds={"ratio_threshold": 5}))

@@ -31,7 +31,16 @@ from lightglue.errors import ImageError, InputError, LightGlueError
 from lightglue.evaluation import metrics
 from lightglue.evaluation.datasets.image_files import camera_fault
 from lightglue.evaluation.pair import Benchmark, Pair, Protocol, RelativePose, Scale, fingerprint
-from lightglue.evaluation.records import Metric, Record, RecordWriter, Run, matches_path, read_run, start_run
+from lightglue.evaluation.records import (
+    Metric,
+    Record,
+    RecordWriter,
+    Run,
+    matches_path,
+    read_run,
+    remove_empty,
+    start_run,
+)
 from lightglue.geometry.cameras import scaling
 from lightglue.geometry.refine import RefineOptions, refine_matches
 from lightglue.images import load_image
@@ -112,10 +121,15 @@ def evaluate(
     )
     done = {record.index for record in run.records}
     waiting = [(i, pair) for i, pair in enumerate(benchmark.pairs) if i not in done]
-    with RecordWriter(run) as writer:
-        for count, record in enumerate(_records(waiting, benchmark.protocol, figures, job, folder, workers, seen), 1):
-            writer.write(record)
-            progress(len(done) + count, len(benchmark.pairs))
+    try:
+        with RecordWriter(run) as writer:
+            records = _records(waiting, benchmark.protocol, figures, job, folder, workers, seen)
+            for count, record in enumerate(records, 1):
+                writer.write(record)
+                progress(len(done) + count, len(benchmark.pairs))
+    except LightGlueError:
+        remove_empty(folder)
+        raise
     return read_run(folder)
 
 
