@@ -165,6 +165,8 @@ REFUSED = {
     "an unknown option": (("pairs", "three.json", *FAST, "--conf", "matcher.ratio=0.8"), "ratio_threshold"),
     "an unknown protocol": (("pairs", "three.json", *FAST, "--conf", "protocol.sides=long"), "side"),
     "a wrong value": (("pairs", "three.json", *FAST, "--conf", "matcher.ratio_threshold=8"), "at most 1"),
+    "an unknown option of extract": (("pairs", "three.json", *FAST, "--conf", "extract.resise=9"), "'resize'"),
+    "a wrong value of extract": (("pairs", "three.json", *FAST, "--conf", "extract.resize=all"), "positive integer"),
     "keypoints beside --max-keypoints": (
         ("pairs", "three.json", *FAST, "--conf", "extractor.max_num_keypoints=9"),
         "give --max-keypoints",

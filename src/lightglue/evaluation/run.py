@@ -11,6 +11,7 @@ import io
 import os
 import platform
 import secrets
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -225,8 +226,21 @@ class _Worker:
     ) -> None:
         self.protocol, self.figures, self.job, self.folder = protocol, figures, job, folder
         self.extractor, self.matcher = job.models.load()
+        if job.extract:
+            self._try_options()
         self.seen = {} if seen is None else seen
         self.remembered = REMEMBERED if seen is None else None
+
+    def _try_options(self) -> None:
+        """Raises InputError for options of `extract` that it does not take: no fault of the images."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", ".*ignores the unknown option")
+            try:
+                self.extractor.extract(
+                    torch.zeros(3, 64, 64, device=self.job.models.found_device()), **self.job.extract
+                )
+            except UserWarning as warning:
+                raise InputError(str(warning)) from None
 
     def records(self, pairs: Iterable[tuple[int, Pair]]) -> Iterator[Record]:
         """The record of each pair, whose matches are then on the disk."""
