@@ -204,37 +204,83 @@ def against_published(data: Path, run: Run, method: str) -> list[Difference] | N
 
 def tables(data: Path, out: Path) -> None:
     """Print the tables in Markdown."""
-    print("## Against the published figures, pair by pair (ours less published)\n")
-    for group in ("published", "mp"):
-        _print_published(data, out, group)
-    for group, other in (("mp", "published"), ("refine", "published")):
-        _print_pairs(f"{group} less {other}", [(n, e, r, out / other / n / e) for n, e, r in runs_of(out, group)])
-    _print_pairs(
-        "command-line defaults less full float32",
-        [
-            (n, e, r, out / "defaults" / n.replace("default", "exact") / e)
-            for n, e, r in runs_of(out, "defaults")
-            if n.endswith("default")
-        ],
-    )
-    for group in ("published", "mp", "refine", "defaults", "choices", "grid"):
+    print("## Ours (published)\n")
+    _print_published(data, out, "published")
+    usual = {name: name for name in published()}
+    _print_changes("mp less float32", out, "mp", "published", usual)
+    exact = {name: name.replace("default", "exact") for name in defaults() if name.endswith("default")}
+    _print_changes("command-line defaults less full float32", out, "defaults", "defaults", exact)
+    _print_changes("refined less as matched", out, "refine", "published", usual)
+    _print_fine(out)
+    for group in ("published", "mp", "defaults", "choices", "grid"):
         _print_headlines(out, group)
 
 
 def _print_published(data: Path, out: Path, group: str) -> None:
-    print(f"\n### {group}\n\n| method | set | figure | published | ours | difference | 95 % | verdict |")
-    print("|---|---|---|---:|---:|---:|---|---|")
-    ours, theirs = [], []
+    """Headlines of ours with the published ones in brackets, and every figure that is worse."""
+    ours, theirs, worse = [], [], []
+    cells: dict[str, dict[str, str]] = {}
     for name, each, done in runs_of(out, group):
-        differences = against_published(data, done, name)
-        for d in differences or []:
+        for d in against_published(data, done, name) or []:
             if _is_headline(each, d):
                 ours.append(d.b)
                 theirs.append(d.a)
-            if _is_headline(each, d) or d.verdict == "worse":
-                print(f"| {name} | {each} | {_row(d)} |")
+                cells.setdefault(name, {})[each] = f"{d.b:.1f} ({d.a:.1f})"
+            if d.verdict == "worse":
+                worse.append(f"| {name} | {each} | {_row(d)} |")
+    _print_matrix(cells)
     if ours:
-        print(f"\nMean of the headline figures: published {np.mean(theirs):.2f}, ours {np.mean(ours):.2f}\n")
+        print(f"\nMean: ours {np.mean(ours):.2f}, published {np.mean(theirs):.2f}")
+    print("\n| method | set | figure | published | ours | difference | 95 % | verdict |")
+    print("|---|---|---|---:|---:|---:|---|---|")
+    print("\n".join(worse))
+
+
+def _print_changes(title: str, out: Path, group: str, other: str, partner: Mapping[str, str]) -> None:
+    """Differences of headlines, those that are no noise in bold, and what is worse."""
+    before, after, worse = [], [], []
+    cells: dict[str, dict[str, str]] = {}
+    for name, each, done in runs_of(out, group):
+        folder = out / other / partner.get(name, "") / each
+        if name not in partner or not (folder / "run.json").exists():
+            continue
+        for d in compare(read_run(folder), done).differences:
+            if _is_headline(each, d):
+                before.append(d.a)
+                after.append(d.b)
+                sure = "**" if d.verdict in ("better", "worse") else ""
+                cells.setdefault(name, {})[each] = f"{sure}{d.difference:+.1f}{sure}"
+            if d.verdict == "worse":
+                worse.append(f"| {name} | {each} | {_row(d)} |")
+    if before:
+        print(f"\n## {title}\n")
+        _print_matrix(cells)
+        print(f"\nMean of the headlines: {np.mean(before):.2f} before, {np.mean(after):.2f} after\n")
+        print("| method | set | figure | before | after | difference | 95 % | verdict |")
+        print("|---|---|---|---:|---:|---:|---|---|")
+        print("\n".join(worse))
+
+
+def _print_fine(out: Path) -> None:
+    """What refinement does to the finest figure of each set."""
+    print("\n## as matched -> refined: AUC@1 px (planar15, synth16), matches within 1e-4 of their epipolar line\n")
+    cells: dict[str, dict[str, str]] = {}
+    for name, each, done in runs_of(out, "refine"):
+        fine = "corner_error/opencv@0.5 auc@1" if each in ("planar15", "synth16") else "epipolar@0.0001 mean"
+        plain = out / "published" / name / each
+        if each != "kusvod2" and (plain / "run.json").exists():
+            values = [
+                next(figure.value for figure in summarize(run).figures if figure.name == fine)
+                for run in (read_run(plain), done)
+            ]
+            cells.setdefault(name, {})[each] = " -> ".join(f"{value:.1f}" for value in values)
+    _print_matrix(cells)
+
+
+def _print_matrix(cells: Mapping[str, Mapping[str, str]]) -> None:
+    print(f"| method | {' | '.join(SETS)} |\n|---|" + "---:|" * len(SETS))
+    for name, row in cells.items():
+        print(f"| {name} | {' | '.join(row.get(each, '') for each in SETS)} |")
 
 
 def _is_headline(each: str, difference: Difference) -> bool:
@@ -247,40 +293,21 @@ def _row(d: Difference) -> str:
     return f"{d.statistic.name} | {d.a:.2f} | {d.b:.2f} | {d.difference:+.2f} | {low:+.2f} to {high:+.2f} | {d.verdict}"
 
 
-def _print_pairs(title: str, runs: list[tuple[str, str, Run, Path]]) -> None:
-    print(f"\n## {title}\n\n| method | set | figure | before | after | difference | 95 % | verdict |")
-    print("|---|---|---|---:|---:|---:|---|---|")
-    before, after = [], []
-    for name, each, done, folder in runs:
-        if not (folder / "run.json").exists():
-            continue
-        for d in compare(read_run(folder), done).differences:
-            close = d.statistic.name in ("corner_error/opencv@0.5 auc@1", "epipolar@0.0001 mean", "precision@1 mean")
-            if _is_headline(each, d):
-                before.append(d.a)
-                after.append(d.b)
-            if _is_headline(each, d) or close or d.verdict == "worse":
-                print(f"| {name} | {each} | {_row(d)} |")
-    if before:
-        print(f"\nMean of the headline figures: before {np.mean(before):.2f}, after {np.mean(after):.2f}\n")
-
-
 def _print_headlines(out: Path, group: str) -> None:
+    """The headline of every set, their mean, and milliseconds a pair."""
     found: dict[str, dict[str, Run]] = {}
     for name, each, done in runs_of(out, group):
         found.setdefault(name, {})[each] = done
     if not found:
         return
     print(f"\n## {group}: AUC@3 px (planar15, synth16), AUC@5 degrees, mAA (kusvod2), percent; ms a pair\n")
-    print(f"| method | {' | '.join(SETS)} | mean | extract | match | refine |")
-    print("|---|" + "---:|" * (len(SETS) + 4))
+    print(f"| method | {' | '.join(SETS)} | mean | extract | match |")
+    print("|---|" + "---:|" * (len(SETS) + 3))
     for name, runs in found.items():
         values = {each: headline(done) for each, done in runs.items()}
         cells = [f"{values[each]:.1f}" if each in values else "" for each in SETS]
         seconds = [summarize(done).seconds for done in runs.values()]
-        times = [
-            f"{1000 * np.mean([s.get(stage, 0) for s in seconds]):.0f}" for stage in ("extract", "match", "refine")
-        ]
+        times = [f"{1000 * np.mean([s.get(stage, 0) for s in seconds]):.0f}" for stage in ("extract", "match")]
         mean = f"{np.mean(list(values.values())):.1f}" if len(values) == len(SETS) else ""
         print(f"| {name} | {' | '.join(cells)} | {mean} | {' | '.join(times)} |")
 

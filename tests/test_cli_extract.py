@@ -35,7 +35,7 @@ def test_each_image_becomes_a_file_with_the_features_of_extract(tmp_path: Path) 
     assert (result.code, result.err) == (0, "")
     assert sorted(os.listdir(folder)) == ["montmartre_close.jpg.npz", "montmartre_far.jpg.npz"]
     assert "80 keypoints, 1280 x 876" in result.out
-    extractor = ALIKED(max_num_keypoints=80, detection_threshold=-1, mp=default_mp(torch.device("cpu")))
+    extractor = ALIKED(max_num_keypoints=80, detection_threshold=-1, mp=default_mp(torch.device("cpu"), "aliked"))
     expected = extractor.extract(load_image(A), resize=256)
     found = arrays(folder / "montmartre_close.jpg.npz")
     assert set(found) == {"features", *expected}

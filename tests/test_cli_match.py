@@ -223,7 +223,7 @@ def test_csv_holds_a_match_a_line(written: Written) -> None:
 
 
 def test_the_result_is_that_of_match_pair(written: Written) -> None:
-    mp = default_mp(torch.device("cpu"))
+    mp = default_mp(torch.device("cpu"), "aliked")
     extractor = ALIKED(max_num_keypoints=150, detection_threshold=-1, mp=mp)
     matcher = LightGlue(features="aliked", mp=mp, pruning="tuned").eval()
     features0, _, matches = match_pair(extractor, matcher, load_image(A), load_image(B), resize=320)
@@ -245,8 +245,8 @@ def test_xfeat_matches_with_its_own_thresholds_unless_told_otherwise() -> None:
     result = run(A, B, *SMALL, "--features", "xfeat", "--json")
     assert result.code == 0
     found = json.loads(result.out)
-    extractor = XFeat(max_num_keypoints=150, detection_threshold=0, mp=default_mp(torch.device("cpu")))
-    matcher = LightGlue(features="xfeat", mp=default_mp(torch.device("cpu")), pruning="tuned").eval()
+    extractor = XFeat(max_num_keypoints=150, detection_threshold=0)
+    matcher = LightGlue(features="xfeat", pruning="tuned").eval()
     _, _, matches = match_pair(extractor, matcher, load_image(A), load_image(B), resize=320)
     assert found["matches"] == matches["matches"].tolist()
     assert found["stop"] == 6
@@ -328,7 +328,7 @@ def test_a_missing_mask_is_an_error_before_anything_is_loaded(tmp_path: Path, no
 
 def test_tiles_and_scales_are_those_of_extract() -> None:
     found = json.loads(run(A, B, "--max-keypoints", "150", "--device", "cpu", "--json", "--tile", "700").out)
-    extractor = ALIKED(max_num_keypoints=150, detection_threshold=-1, mp=default_mp(torch.device("cpu")))
+    extractor = ALIKED(max_num_keypoints=150, detection_threshold=-1, mp=default_mp(torch.device("cpu"), "aliked"))
     assert found["keypoints0"] == extractor.extract(A, tile=700)["keypoints"][0].tolist()
     assert found["image_size0"] == [1280, 876]
     found = json.loads(run(A, B, *SMALL, "--json", "--scales", "1,0.5").out)

@@ -9,6 +9,7 @@ from typing import Any
 from unittest import mock
 
 import pytest
+import torch
 
 import lightglue
 from lightglue.command_defaults import EXTRACTORS, TRAINED_ON
@@ -87,3 +88,11 @@ def test_reduced_precision_is_asked_for_or_as_the_device_likes_it() -> None:
     with mock.patch("lightglue.model_choice.default_mp", return_value=True) as asked:
         assert Models("disk", 1, "cpu").with_mp()
     assert asked.call_args.args[0].type == "cpu"
+    assert asked.call_args.args[1] == "disk"
+
+
+def test_xfeat_stays_in_float32() -> None:
+    with mock.patch("lightglue.precision.product_dtype", return_value=torch.bfloat16):
+        assert Models("aliked", 1, "cpu").with_mp()
+        assert not Models("xfeat", 1, "cpu").with_mp()
+    assert Models("xfeat", 1, "cpu", mp=True).with_mp()

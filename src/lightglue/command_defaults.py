@@ -34,8 +34,11 @@ RESIZE = 1024  # px of the longer side
 PRUNING = "tuned"  # preset of the numbers of keypoints up to which an image is not pruned
 
 
-def default_mp(device: torch.device) -> bool:
-    """Whether to compute in reduced precision on `device`: where it is known to be fast at it."""
+def default_mp(device: torch.device, features: str | None = None) -> bool:
+    """Whether to compute in reduced precision on `device`: where it is known to be fast at it, and loses nothing.
+
+    XFeat's networks are so small that it gains no time and costs accuracy: docs/decisions/015-defaults.md.
+    """
     from lightglue.precision import product_dtype
 
-    return device.type in ("cpu", "cuda") and product_dtype(device, mp=True) is not None
+    return features != "xfeat" and device.type in ("cpu", "cuda") and product_dtype(device, mp=True) is not None

@@ -56,7 +56,7 @@ class Models:
 
     def with_mp(self) -> bool:
         """Whether reduced precision is asked for, here."""
-        return default_mp(self.found_device()) if self.mp is None else self.mp
+        return default_mp(self.found_device(), self.features) if self.mp is None else self.mp
 
     def _common(self) -> dict[str, Any]:
         return {"commercial_only": self.commercial_only, "mp": self.with_mp()}
