@@ -105,6 +105,29 @@ def test_a_second_run_with_other_options_is_refused(manifest, tmp_path):
     assert len(done.err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("name", "folder"),
+    [("../../x", "_.._x"), ("/x/y", "_x_y"), ("a\0b", "a_b"), ("", "pairs"), ("..", "pairs"), ("é" * 300, "é" * 60)],
+)
+def test_the_name_of_a_manifest_leads_out_of_no_folder(name, folder, manifest, tmp_path, monkeypatch):
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "name": name}))
+    inside = tmp_path / "here" / "inside"
+    inside.mkdir(parents=True)
+    monkeypatch.chdir(inside)
+    done = run("pairs", manifest, *FAST, "--json", command="eval")
+    assert done.code == 0, done.err
+    assert (inside / "eval" / folder / "sift-nearest" / "report.html").is_file()
+    assert [each.name for each in inside.parent.iterdir()] == ["inside"]
+
+
+def test_too_little_memory_names_options_that_there_are(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr("lightglue.evaluation.run.load_image", lambda path: (_ for _ in ()).throw(MemoryError))
+    done = run("pairs", manifest, *FAST, "--output", tmp_path / "run", command="eval")
+    assert done.code == 1
+    assert "--max-keypoints" in done.err
+    assert "--tile" not in done.err
+
+
 def test_every_benchmark_is_a_command():
     assert set(TITLES) == set(BENCHMARKS)
     for name, dataset in BENCHMARKS.items():
@@ -142,6 +165,12 @@ REFUSED = {
     "an unknown option": (("pairs", "three.json", *FAST, "--conf", "matcher.ratio=0.8"), "ratio_threshold"),
     "an unknown protocol": (("pairs", "three.json", *FAST, "--conf", "protocol.sides=long"), "side"),
     "a wrong value": (("pairs", "three.json", *FAST, "--conf", "matcher.ratio_threshold=8"), "at most 1"),
+    "an unknown option of extract": (("pairs", "three.json", *FAST, "--conf", "extract.resise=9"), "'resize'"),
+    "a wrong value of extract": (("pairs", "three.json", *FAST, "--conf", "extract.resize=all"), "positive integer"),
+    "keypoints beside --max-keypoints": (
+        ("pairs", "three.json", *FAST, "--conf", "extractor.max_num_keypoints=9"),
+        "give --max-keypoints",
+    ),
     "a wrong estimator": (("pairs", "three.json", *FAST, "--conf", "estimator.seed=-1"), "seed"),
     "no workers": (("pairs", "three.json", "--workers", "0"), "1 to 1024"),
     "a run that is none": (("compare", ".", "."), "no run"),

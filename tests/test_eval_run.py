@@ -173,8 +173,10 @@ def test_nan_cameras_are_failures_of_their_pair(photographs, tmp_path):
 def test_an_image_that_does_not_fit_its_lens_is_a_failure(photographs, tmp_path):
     camera = {"model": "OPENCV", "width": 640, "height": 440, "params": [300, 300, 160, 110, 0.1, 0, 0, 0]}
     T = np.eye(4).tolist()
-    run = run_of(photographs, [pair(camera0=camera, camera1=camera, T_0to1=T)], tmp_path, "pose")
+    truth = {"camera0": camera, "camera1": camera, "T_0to1": T}
+    run = run_of(photographs, [pair(**truth), pair("x" * 300, "nowhere.png", **truth)], tmp_path, "pose")
     assert "320 x 220" in run.records[0].failure
+    assert "x" * 300 in run.records[1].failure  # a name that no file can have
 
 
 def test_a_benchmark_without_pairs_is_an_error(photographs, tmp_path):
@@ -233,6 +235,78 @@ def test_a_killed_worker_is_an_error_that_says_how_to_go_on(photographs, tmp_pat
         run_of(photographs, pairs, tmp_path, workers=2, progress=kill)
     assert 0 < len(read_run(tmp_path).records) < 24
     assert run_of(photographs, pairs, tmp_path).is_complete
+
+
+def test_options_that_were_refused_leave_the_folder_to_others(photographs, tmp_path):
+    benchmark = load_manifest(manifest(photographs, [pair()]))
+    wrong = replace(SIFT, models=replace(SIFT.models, thresholds={"ratio_threshold": 5}))
+    for workers in (1, 2):
+        with pytest.raises(InputError, match="ratio_threshold"):
+            evaluate(benchmark, wrong, tmp_path, workers=workers)
+    assert evaluate(benchmark, SIFT, tmp_path).is_complete
+
+
+SPOILT = {
+    "seconds": {"extract": "soon"},
+    "num_keypoints": [1],
+    "num_matches": "many",
+    "scene": 4,
+    "failure": {},
+    "values": 3,
+}
+
+
+@pytest.mark.parametrize("field", SPOILT)
+def test_a_damaged_record_is_an_error_that_names_its_line(field, photographs, tmp_path):
+    run_of(photographs, [pair(), pair()], tmp_path)
+    records = tmp_path / "records.jsonl"
+    first, second = records.read_text().splitlines()
+    records.write_text("\n".join((first, json.dumps({**json.loads(second), field: SPOILT[field]}), "")))
+    with pytest.raises(InputError, match=r"records\.jsonl, line 2, is damaged"):
+        read_run(tmp_path)
+
+
+def test_a_worker_without_models_says_why(photographs, tmp_path):
+    benchmark = load_manifest(manifest(photographs, [pair()] * 8))
+    wrong = replace(SIFT, models=replace(SIFT.models, thresholds={"ratio_threshold": 5}))
+    with pytest.raises(InputError, match="at most 1, not 5"):
+        evaluate(benchmark, wrong, tmp_path, workers=2)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_workers_end_when_their_run_is_killed(photographs, tmp_path):
+    path = manifest(photographs, [pair(scene=str(i)) for i in range(60)])
+    words = ["eval", "pairs", str(path), "--features", "sift", "--matcher", "nearest", "--device", "cpu"]
+    start = [sys.executable, "-c", "from lightglue.cli import main; main()", *words, "--workers", "2"]
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen([*start, "--output", str(tmp_path)], env={**os.environ, "OMP_NUM_THREADS": "1"}, **quiet)
+    records, deadline = tmp_path / "records.jsonl", time.monotonic() + 120
+    while time.monotonic() < deadline and not (records.exists() and records.read_bytes()):
+        time.sleep(0.01)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    process.kill()
+    process.wait(30)
+    assert len(children) >= 2
+    while time.monotonic() < deadline and any(map(is_alive, children)):
+        time.sleep(0.05)
+    assert not any(map(is_alive, children))
+
+
+def is_alive(process: str) -> bool:
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())  # empty once it has ended
+    except OSError:
+        return False
+
+
+def test_a_report_finds_its_images_from_any_folder(photographs, tmp_path, monkeypatch):
+    path = manifest(photographs, [pair(), pair("broken.png")])
+    monkeypatch.chdir(photographs)
+    run = evaluate(load_manifest(path.name), SIFT, tmp_path)
+    monkeypatch.chdir("/")
+    assert [Path(record.image0) for record in run.records] == [photographs / "a.png", photographs / "broken.png"]
+    markdown, _ = write_report(run)
+    assert "There is no image" not in markdown.read_text()
 
 
 def test_a_run_killed_at_half_ends_with_the_identical_report(photographs, tmp_path):

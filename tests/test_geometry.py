@@ -241,6 +241,15 @@ def test_random_matches_never_crash(method):
             assert (found.model is None) == (found.statistics.failure is not None)
 
 
+def test_an_assertion_within_opencv_is_nothing_found():
+    """Points that are nearer to each other than the threshold: its sampler wants more inliers than there are."""
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        found = estimate_fundamental(*rng.normal(size=(2, 39, 2)), EstimatorOptions("opencv", 10, max_iterations=50))
+        assert found.model is None
+        assert found.statistics.failure
+
+
 def test_pure_rotation_still_gives_the_rotation():
     T = motion(t=(0, 0, 0))
     found = estimate_relative_pose(*spatial(T, wrong=0), K0, K1)
@@ -335,6 +344,16 @@ def test_a_pose_is_recovered_through_distorting_lenses(method):
     assert straight.model is None or pose_error(straight.model, T) > 0.1
 
 
+@pytest.mark.parametrize("method", ROBUST)
+def test_a_lens_that_sees_no_ray_gives_no_model(method):
+    corners = np.random.default_rng(0).uniform(0, 40, (2, 50, 2))  # where this barrel bends no ray to
+    found = estimate_relative_pose(*corners, lens("OPENCV", -0.5, 0, 0, 0), K1, EstimatorOptions(method))
+    assert found.model is None
+    assert found.statistics.failure
+    assert not found.inliers.any()
+    assert found.inliers.shape == (50,)
+
+
 def test_a_camera_of_a_resized_image_sees_the_same_rays():
     points = np.array([[0.0, 0], [100, 50], [639, 479]])
     for camera in (as_camera(K0), as_camera(lens("OPENCV", 0.1, -0.05, 0.002, 0.001))):
@@ -380,6 +399,7 @@ def test_the_corner_error_is_the_mean_over_the_images_corners():
 def test_epipolar_errors_are_distances_from_lines():
     F = np.array([[0.0, 0, 0], [0, 0, -1], [0, 1, 0]])  # two rectified images: lines are rows
     assert epipolar_error(F, [[5, 10], [7, 3]], [[50, 13], [1, 3]]) == pytest.approx([3, 0])
+    assert epipolar_error(np.ones((3, 3)), [[1e308, 1e308]], [[1, 1]]) == [np.inf]  # without a warning
     T = motion((0, 0, 0), (1, 0, 0))
     K = np.diag([500.0, 500, 1])
     assert normalized_epipolar_error(T, K, K, [[5, 10]], [[50, 13]]) == pytest.approx([3 / 500])
@@ -467,6 +487,8 @@ def test_a_camera_that_is_none_is_an_error_with_a_remedy(K):
         {"max_iterations": 0},
         {"confidence": 1.0},
         {"seed": -1},
+        {"seed": True},
+        {"max_iterations": True},  # which OpenCV takes for no integer
     ],
     ids=str,
 )

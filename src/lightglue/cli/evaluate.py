@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -252,7 +253,7 @@ def _evaluate(context: typer.Context, benchmark: Benchmark) -> None:
     from lightglue.evaluation.report import write_report
     from lightglue.evaluation.run import Job, evaluate
 
-    folder = chosen["output"] or Path("eval") / benchmark.name / f"{models.features}-{models.matcher}"
+    folder = chosen["output"] or Path("eval") / _as_folder(benchmark.name) / f"{models.features}-{models.matcher}"
     job = Job(models, settings["extract"], chosen["refine"])
     with memory_named(has_tiles=False), _progress() as progress:
         run = evaluate(
@@ -265,6 +266,11 @@ def _evaluate(context: typer.Context, benchmark: Benchmark) -> None:
         )
     reports = write_report(run)
     _print(run, reports, chosen["as_json"])
+
+
+def _as_folder(name: str) -> str:
+    """The name of a benchmark, which is any text, as that of one folder."""
+    return re.sub(r"[^\w .-]", "_", name)[:60].strip(" .") or "pairs"
 
 
 def _grouped(settings: Sequence[tuple[str, str, Any]]) -> dict[str, dict[str, Any]]:
@@ -304,6 +310,10 @@ def _check_options(models: Models) -> None:
     extractor = getattr(lightglue, EXTRACTORS[models.features][0])
     matcher = lightglue.NearestNeighbor if models.matcher == "nearest" else lightglue.LightGlue
     also = {"extractor": (), "matcher": ("pruning",) if models.matcher == "lightglue" else ()}
+    if "max_num_keypoints" in models.extractor:
+        raise typer.BadParameter(
+            "give --max-keypoints, which reports know of.", param_hint="--conf extractor.max_num_keypoints"
+        )
     for group, kind, given in (("extractor", extractor, models.extractor), ("matcher", matcher, models.thresholds)):
         valid = [name for name in (*kind.default_conf, *also[group]) if name != "name"]
         for name in given:

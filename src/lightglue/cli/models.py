@@ -127,5 +127,6 @@ def memory_named(has_tiles: bool = True) -> Iterator[None]:
         if told or not (isinstance(error, MemoryError) or re.search("out of memory|can't allocate", str(error))):
             raise
         raise LightGlueError(
-            "there is not enough memory; use --tile, or a smaller --resize or --max-keypoints."
+            "there is not enough memory; use "
+            + ("--tile, or a smaller --resize or --max-keypoints." if has_tiles else "fewer --max-keypoints.")
         ) from error

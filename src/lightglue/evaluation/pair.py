@@ -54,7 +54,7 @@ class Homography:
 
 @dataclass(frozen=True, eq=False)
 class RelativePose:
-    """Two calibrated cameras. Raises InputError for a matrix that is no rigid motion, or without any motion."""
+    """Two calibrated cameras. Raises InputError for a matrix that is no rigid motion."""
 
     camera0: Camera
     camera1: Camera

@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any, Literal
 
 from lightglue.errors import InputError
 
-__all__ = ["Metric", "Record", "RecordWriter", "Run", "matches_path", "read_run", "start_run"]
+__all__ = ["Metric", "Record", "RecordWriter", "Run", "matches_path", "read_run", "remove_empty", "start_run"]
 
 FORMAT = 1
 _RUN, _RECORDS, _MATCHES = "run.json", "records.jsonl", "matches"
@@ -60,10 +61,15 @@ class Record:
 
     @classmethod
     def from_line(cls, line: str) -> Record:
-        """The record of a line. Raises ValueError or TypeError for half a line."""
+        """The record of a line. Raises ValueError, TypeError, KeyError or AttributeError for what is none."""
         data = json.loads(line)
-        data["values"] = {name: math.inf if value is None else value for name, value in data["values"].items()}
-        data["num_keypoints"] = tuple(data["num_keypoints"])
+        data["values"] = {name: math.inf if value is None else float(value) for name, value in data["values"].items()}
+        data["seconds"] = {name: float(value) for name, value in data["seconds"].items()}
+        first, second = map(int, data["num_keypoints"])
+        data |= {"num_keypoints": (first, second), "num_matches": int(data["num_matches"])}
+        texts = [data[name] for name in ("pair", "scene", "image0", "image1")]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(data["failure"], str | None):
+            raise ValueError("a text is none")
         return cls(**data)
 
 
@@ -131,6 +137,13 @@ def start_run(
         (folder / _MATCHES).mkdir(parents=True, exist_ok=True)
         _write_whole(place, json.dumps({**said, "about": dict(about)}, indent=1) + "\n")
     return read_run(folder)
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove a run without any record: its options may be at fault, and others must be able to take its place."""
+    records = folder / _RECORDS
+    if not records.exists() or not records.stat().st_size:
+        (folder / _RUN).unlink(missing_ok=True)
 
 
 def read_run(folder: Path) -> Run:
@@ -211,7 +224,7 @@ def _load_json(path: Path) -> dict[str, Any]:
 
 
 def _write_whole(path: Path, text: str) -> None:
-    part = path.with_suffix(".part")
+    part = path.with_suffix(f".{secrets.token_hex(8)}.part")  # of its own: two processes may begin at once
     part.write_text(text, encoding="utf-8")
     part.replace(path)
 

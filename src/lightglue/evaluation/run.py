@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import datetime
 import io
+import os
 import platform
+import secrets
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from time import perf_counter
 from typing import Any
 
@@ -28,7 +32,16 @@ from lightglue.errors import ImageError, InputError, LightGlueError
 from lightglue.evaluation import metrics
 from lightglue.evaluation.datasets.image_files import camera_fault
 from lightglue.evaluation.pair import Benchmark, Pair, Protocol, RelativePose, Scale, fingerprint
-from lightglue.evaluation.records import Metric, Record, RecordWriter, Run, matches_path, read_run, start_run
+from lightglue.evaluation.records import (
+    Metric,
+    Record,
+    RecordWriter,
+    Run,
+    matches_path,
+    read_run,
+    remove_empty,
+    start_run,
+)
 from lightglue.geometry.cameras import scaling
 from lightglue.geometry.refine import RefineOptions, refine_matches
 from lightglue.images import load_image
@@ -109,10 +122,15 @@ def evaluate(
     )
     done = {record.index for record in run.records}
     waiting = [(i, pair) for i, pair in enumerate(benchmark.pairs) if i not in done]
-    with RecordWriter(run) as writer:
-        for count, record in enumerate(_records(waiting, benchmark.protocol, figures, job, folder, workers, seen), 1):
-            writer.write(record)
-            progress(len(done) + count, len(benchmark.pairs))
+    try:
+        with RecordWriter(run) as writer:
+            records = _records(waiting, benchmark.protocol, figures, job, folder, workers, seen)
+            for count, record in enumerate(records, 1):
+                writer.write(record)
+                progress(len(done) + count, len(benchmark.pairs))
+    except LightGlueError:
+        remove_empty(folder)
+        raise
     return read_run(folder)
 
 
@@ -152,16 +170,29 @@ def _records(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
-_worker: _Worker | None = None  # of this process
+_worker: _Worker | LightGlueError | None = None  # of this process; or why it has none
 
 
 def _start_worker(threads: int, protocol: Protocol, figures: tuple[Metric, ...], job: Job, folder: Path) -> None:
     global _worker
+    Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
-    _worker = _Worker(protocol, figures, job, folder)
+    try:
+        _worker = _Worker(protocol, figures, job, folder)
+    except LightGlueError as error:  # raised here, it would look like a process that was killed
+        _worker = error
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent does: one that was killed ends no pool."""
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(chunk: _Waiting) -> list[Record]:
+    if isinstance(_worker, LightGlueError):
+        raise _worker
     assert _worker is not None
     return list(_worker.records(chunk))
 
@@ -195,8 +226,21 @@ class _Worker:
     ) -> None:
         self.protocol, self.figures, self.job, self.folder = protocol, figures, job, folder
         self.extractor, self.matcher = job.models.load()
+        if job.extract:
+            self._try_options()
         self.seen = {} if seen is None else seen
         self.remembered = REMEMBERED if seen is None else None
+
+    def _try_options(self) -> None:
+        """Raises InputError for options of `extract` that it does not take: no fault of the images."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", ".*ignores the unknown option")
+            try:
+                self.extractor.extract(
+                    torch.zeros(3, 64, 64, device=self.job.models.found_device()), **self.job.extract
+                )
+            except UserWarning as warning:
+                raise InputError(str(warning)) from None
 
     def records(self, pairs: Iterable[tuple[int, Pair]]) -> Iterator[Record]:
         """The record of each pair, whose matches are then on the disk."""
@@ -223,8 +267,8 @@ class _Worker:
             pair=pair.name,
             index=index,
             scene=pair.scene,
-            image0=str(pair.image0),
-            image1=str(pair.image1),
+            image0=str(pair.image0.absolute()),
+            image1=str(pair.image1.absolute()),
             failure=judged.failure,
             num_keypoints=tuple(each.features["keypoints"].shape[1] for each in (first, second)),
             num_matches=len(matched.points0),
@@ -233,7 +277,7 @@ class _Worker:
         )
 
     def _failed(self, index: int, pair: Pair, reason: str) -> Record:
-        images = str(pair.image0), str(pair.image1)
+        images = str(pair.image0.absolute()), str(pair.image1.absolute())
         return Record(pair.name, index, pair.scene, *images, reason, (0, 0), 0, metrics.worst(self.figures))
 
     @torch.inference_mode()
@@ -284,7 +328,7 @@ def _lens_fault(pair: Pair) -> str | None:
     if not isinstance(pair.truth, RelativePose):
         return None
     for image, camera in ((pair.image0, pair.truth.camera0), (pair.image1, pair.truth.camera1)):
-        if camera.colmap is None or not image.is_file():
+        if camera.colmap is None or not os.path.isfile(image):  # False also for a name that no file can have
             continue
         if fault := camera_fault(image, camera.colmap.width, camera.colmap.height):
             return f"{image.name} does not fit its camera: {fault}."
@@ -300,6 +344,6 @@ def _save(path: Path, **arrays: NDArray[Any]) -> None:
     """Write an .npz whole or not at all."""
     buffer = io.BytesIO()
     np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # its allow_pickle stands in the way
-    part = path.with_suffix(".part")
+    part = path.with_suffix(f".{secrets.token_hex(8)}.part")  # of its own: two processes may go on with one run
     part.write_bytes(buffer.getvalue())
     part.replace(path)

@@ -123,10 +123,10 @@ def pose_error(T_0to1: Any, truth: Any, *, is_directed: bool = False) -> float:
 def _line_distances(F: Floats, points0: Floats, points1: Floats) -> Floats:
     """Distances of x1 from F x0 and of x0 from F' x1, (2, K); infinite at an epipole."""
     x0, x1 = homogeneous(points0), homogeneous(points1)
-    lines1, lines0 = x0 @ F.T, x1 @ F
-    product = np.abs(np.sum(lines1 * x1, axis=1))
-    norms = np.stack([np.linalg.norm(lines[:, :2], axis=1) for lines in (lines1, lines0)])
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):  # points of 1e308 px
+        lines1, lines0 = x0 @ F.T, x1 @ F
+        product = np.abs(np.sum(lines1 * x1, axis=1))
+        norms = np.stack([np.linalg.norm(lines[:, :2], axis=1) for lines in (lines1, lines0)])
         return _finite(product / norms)
 
 

@@ -148,6 +148,8 @@ def estimate_relative_pose(
     straight0, straight1 = (points[seen] for points in undistorted)
 
     def solve() -> Found | None:
+        if _distinct(straight0, straight1) < 5:  # the lenses see no ray at the others
+            return None
         found = _library(options).relative_pose(straight0, straight1, *cameras, options)
         if found is None or found.inliers is None:
             return found
@@ -196,8 +198,7 @@ def _run(
     """Estimate, check what came out, count."""
     begin = perf_counter()
     count, found, failure = len(points0), None, None
-    # Several matches of the same two points are one to the solvers.
-    distinct = len(np.unique(np.concatenate([points0, points1], axis=1), axis=0))
+    distinct = _distinct(points0, points1)
     if distinct < fewest:
         failure = f"{distinct} different matches, and it takes {fewest}"
     else:
@@ -217,6 +218,11 @@ def _run(
     iterations = None if found is None else found.iterations
     statistics = Statistics(count, int(inliers.sum()), iterations, seconds, options, failure)
     return Estimate(None if found is None else found.model, inliers, statistics)
+
+
+def _distinct(points0: Floats, points1: Floats) -> int:
+    """The number of matches; several of the same two points are one to the solvers."""
+    return len(np.unique(np.concatenate([points0, points1], axis=1), axis=0))
 
 
 def _usual(H: Floats) -> Floats:

@@ -32,11 +32,11 @@ class EstimatorOptions:
             raise InputError(f"The estimator's method is {self.method!r}; choose one of {', '.join(METHODS)}.")
         if self.threshold is not None and not (_is_number(self.threshold) and 0 < self.threshold < math.inf):
             raise InputError(f"The estimator's threshold is {self.threshold!r}; give a number of px above 0.")
-        if not (isinstance(self.max_iterations, int) and 1 <= self.max_iterations <= 10**9):
+        if not (_is_integer(self.max_iterations) and 1 <= self.max_iterations <= 10**9):
             raise InputError(f"max_iterations is {self.max_iterations!r}; give an integer from 1 to 1e9.")
         if not (_is_number(self.confidence) and 0 < self.confidence < 1):
             raise InputError(f"The estimator's confidence is {self.confidence!r}; give a number between 0 and 1.")
-        if not (isinstance(self.seed, int) and 0 <= self.seed <= _LARGEST_SEED):
+        if not (_is_integer(self.seed) and 0 <= self.seed <= _LARGEST_SEED):
             raise InputError(f"The estimator's seed is {self.seed!r}; give an integer from 0 to {_LARGEST_SEED}.")
 
     @property
@@ -56,3 +56,7 @@ class EstimatorOptions:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_integer(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

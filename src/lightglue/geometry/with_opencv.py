@@ -5,7 +5,9 @@ Its errors are not those of the other libraries, so that inliers are counted ane
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, ParamSpec
 
 import cv2
 import numpy as np
@@ -18,20 +20,37 @@ from lightglue.geometry.results import Found
 __all__ = ["fundamental", "homography", "relative_pose"]
 
 Floats = NDArray[np.float64]
+_Arguments = ParamSpec("_Arguments")
 
 
+def _found_or_none(estimator: Callable[_Arguments, Found | None]) -> Callable[_Arguments, Found | None]:
+    """`estimator`, to which an assertion that fails inside OpenCV is nothing found: some degenerate points do that."""
+
+    @wraps(estimator)
+    def run(*args: _Arguments.args, **kwargs: _Arguments.kwargs) -> Found | None:
+        try:
+            return estimator(*args, **kwargs)
+        except cv2.error:
+            return None
+
+    return run
+
+
+@_found_or_none
 def homography(points0: Floats, points1: Floats, options: EstimatorOptions) -> Found | None:
     """H (3, 3)."""
     H, _ = cv2.findHomography(points0, points1, _usac(options, options.pixels, sample=75, iterations=15))
     return _found(H)
 
 
+@_found_or_none
 def fundamental(points0: Floats, points1: Floats, options: EstimatorOptions) -> Found | None:
     """F (3, 3)."""
     F, _ = cv2.findFundamentalMat(points0, points1, _usac(options, options.pixels))
     return _found(F)
 
 
+@_found_or_none
 def relative_pose(
     points0: Floats, points1: Floats, camera0: Camera, camera1: Camera, options: EstimatorOptions
 ) -> Found | None:
