@@ -121,7 +121,7 @@ def test_the_name_of_a_manifest_leads_out_of_no_folder(name, folder, manifest, t
 
 
 def test_too_little_memory_names_options_that_there_are(manifest, tmp_path, monkeypatch):
-    monkeypatch.setattr("lightglue.evaluation.run.load_image", lambda path: (_ for _ in ()).throw(MemoryError))
+    monkeypatch.setattr("lightglue.evaluation.run._Worker.__init__", lambda *_: (_ for _ in ()).throw(MemoryError))
     done = run("pairs", manifest, *FAST, "--output", tmp_path / "run", command="eval")
     assert done.code == 1
     assert "--max-keypoints" in done.err

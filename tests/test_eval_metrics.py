@@ -94,7 +94,7 @@ def test_a_pose_is_judged_by_its_angle_and_by_epipolar_distances():
     "truth",
     [
         Homography(SHIFT),
-        RelativePose(as_camera(np.diag([100.0, 100, 1])), as_camera(np.diag([100.0, 100, 1])), np.eye(4)),
+        RelativePose(as_camera(np.diag([9.0, 9, 1])), as_camera(np.diag([9.0, 9, 1])), np.eye(4) + np.eye(4, k=3)),
         Correspondences([[1.0, 2]], [[3.0, 4]]),
     ],
     ids=["homography", "pose", "points"],

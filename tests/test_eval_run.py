@@ -162,7 +162,7 @@ def test_pairs_that_fail_are_named_and_count_as_failures(photographs, tmp_path):
 def test_nan_cameras_are_failures_of_their_pair(photographs, tmp_path):
     K = [[300.0, 0, 160], [0, 300, 110], [0, 0, 1]]
     wrong = [[NAN, 0, 160], [0, 300, 110], [0, 0, 1]]
-    T = np.eye(4).tolist()
+    T = [[1, 0, 0, 0.3], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     truths = [{"K0": K, "K1": wrong, "T_0to1": T}, {"K0": K, "K1": K, "T_0to1": [[NAN] * 4] * 4}, {"K0": K, "K1": K}]
     run = run_of(photographs, [pair(**truth) for truth in truths], tmp_path, "pose")
     assert len(run.failures) == 3
@@ -170,9 +170,17 @@ def test_nan_cameras_are_failures_of_their_pair(photographs, tmp_path):
     assert all(record.failure for record in run.records)
 
 
+def test_a_pair_without_enough_memory_is_a_failure(photographs, tmp_path, monkeypatch):
+    def too_large(*_: Any) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
+
+    monkeypatch.setattr("lightglue.evaluation.run._Worker._match", too_large)
+    assert "memory" in run_of(photographs, [pair()], tmp_path).records[0].failure
+
+
 def test_an_image_that_does_not_fit_its_lens_is_a_failure(photographs, tmp_path):
     camera = {"model": "OPENCV", "width": 640, "height": 440, "params": [300, 300, 160, 110, 0.1, 0, 0, 0]}
-    T = np.eye(4).tolist()
+    T = [[1, 0, 0, 0.3], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
     truth = {"camera0": camera, "camera1": camera, "T_0to1": T}
     run = run_of(photographs, [pair(**truth), pair("x" * 300, "nowhere.png", **truth)], tmp_path, "pose")
     assert "320 x 220" in run.records[0].failure
@@ -208,8 +216,13 @@ def test_other_settings_are_never_mixed(photographs, tmp_path):
     other = replace(SIFT, models=replace(SIFT.models, thresholds={"ratio_threshold": 0.7}))
     with pytest.raises(InputError, match=r"another run.*0\.7"):
         evaluate(benchmark, other, tmp_path)
-    with pytest.raises(InputError, match="truth"):  # the same pairs, of which something else is known now
+    with pytest.raises(InputError, match="what is known"):  # the same pairs, of which something else is known now
         run_of(photographs, [pair(H=np.eye(3).tolist())], tmp_path)
+    run_of(photographs, [pair("gone.png", "b.png")], tmp_path / "gone")
+    (photographs / "gone.png").write_bytes((photographs / "a.png").read_bytes())
+    with pytest.raises(InputError, match="image files"):
+        run_of(photographs, [pair("gone.png", "b.png")], tmp_path / "gone")
+    (photographs / "gone.png").unlink()
     with pytest.raises(InputError, match="pairs are others"):
         run_of(photographs, [pair(), pair()], tmp_path)
     assert len(read_run(tmp_path).records) == 1

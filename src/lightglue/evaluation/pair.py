@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -24,6 +25,7 @@ __all__ = [
     "RelativePose",
     "Truth",
     "fingerprint",
+    "images_fingerprint",
 ]
 
 Kind = Literal["homography", "pose", "points"]
@@ -54,7 +56,7 @@ class Homography:
 
 @dataclass(frozen=True, eq=False)
 class RelativePose:
-    """Two calibrated cameras. Raises InputError for a matrix that is no rigid motion."""
+    """Two calibrated cameras. Raises InputError for a matrix that is no rigid motion, or without any motion."""
 
     camera0: Camera
     camera1: Camera
@@ -69,6 +71,8 @@ class RelativePose:
             raise InputError(f"T_0to1 holds {R.tolist()}, which is no rotation; give a (4, 4) rigid motion.")
         if np.abs(T[3] - (0, 0, 0, 1)).max() > 1e-6:
             raise InputError(f"T_0to1 ends with the row {T[3].tolist()}; it must be 0 0 0 1.")
+        if not 0 < np.abs(T[:3, 3]).max() < 1e100:
+            raise InputError(f"T_0to1 moves by {T[:3, 3].tolist()}; without a motion there are no epipolar lines.")
         object.__setattr__(self, "T_0to1", T)
 
     def scaled(self, scale0: Scale, scale1: Scale) -> RelativePose:
@@ -148,6 +152,19 @@ def fingerprint(benchmark: Benchmark) -> str:
         digest.update(repr((pair.name, pair.scene, pair.fault)).encode("utf-8", "backslashreplace"))
         for array in _arrays(pair.truth):
             digest.update(np.ascontiguousarray(array, dtype=np.float64).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def images_fingerprint(benchmark: Benchmark) -> str:
+    """A digest of the sizes of the image files: it notices files that came, went or were exchanged, most of them."""
+    paths = dict.fromkeys(path for pair in benchmark.pairs for path in (pair.image0, pair.image1))
+    digest = hashlib.sha256()
+    for path in paths:
+        try:
+            size = os.stat(path).st_size
+        except (OSError, ValueError):  # ValueError: a NUL byte in the path
+            size = -1
+        digest.update(f"{size},".encode())
     return digest.hexdigest()[:16]
 
 

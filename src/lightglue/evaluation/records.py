@@ -134,7 +134,10 @@ def start_run(
                 "Name another folder, or remove this one."
             )
     else:
-        (folder / _MATCHES).mkdir(parents=True, exist_ok=True)
+        try:
+            (folder / _MATCHES).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(f"{folder} cannot be made a folder ({error.strerror}); name another.") from error
         _write_whole(place, json.dumps({**said, "about": dict(about)}, indent=1) + "\n")
     return read_run(folder)
 
@@ -229,6 +232,12 @@ def _write_whole(path: Path, text: str) -> None:
     part.replace(path)
 
 
+_WORDS = {
+    "truth": "what is known of its pairs was something else",
+    "images": "some of its image files were others, or missing",
+}
+
+
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any], names: Sequence[str]) -> str:
     """What differs, in short."""
     told = []
@@ -236,7 +245,7 @@ def _differences(there: Mapping[str, Any], here: Mapping[str, Any], names: Seque
         before, now = there.get(name), here[name]
         if isinstance(before, dict) and isinstance(now, dict):
             keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-            told += [f"{key} is {before.get(key)!r} there and {now.get(key)!r} here" for key in keys]
+            told += [_WORDS.get(key) or f"{key} is {before.get(key)!r} there and {now.get(key)!r} here" for key in keys]
         elif isinstance(now, list):
             told.append(f"its {name} are others")
         else:

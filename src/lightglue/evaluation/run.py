@@ -10,12 +10,14 @@ import datetime
 import io
 import os
 import platform
+import re
 import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
+from importlib import metadata
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
@@ -31,7 +33,7 @@ from lightglue.containers import batch_to_device, rbd
 from lightglue.errors import ImageError, InputError, LightGlueError
 from lightglue.evaluation import metrics
 from lightglue.evaluation.datasets.image_files import camera_fault
-from lightglue.evaluation.pair import Benchmark, Pair, Protocol, RelativePose, Scale, fingerprint
+from lightglue.evaluation.pair import Benchmark, Pair, Protocol, RelativePose, Scale, fingerprint, images_fingerprint
 from lightglue.evaluation.records import (
     Metric,
     Record,
@@ -109,13 +111,17 @@ def evaluate(
         kind=benchmark.kind,
         pairs=[pair.name for pair in benchmark.pairs],
         metrics=figures,
-        settings={**job.settings(benchmark.protocol), "truth": fingerprint(benchmark)},
+        settings={
+            **job.settings(benchmark.protocol),
+            "truth": fingerprint(benchmark),
+            "images": images_fingerprint(benchmark),
+        },
         about={
             "source": benchmark.source,
             "licence": benchmark.licence,
             "notes": list(benchmark.notes),
             "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-            "versions": {"python": platform.python_version(), "torch": str(torch.__version__)},
+            "versions": _versions(),
             "workers": workers,
             **(about or {}),
         },
@@ -132,6 +138,17 @@ def evaluate(
         remove_empty(folder)
         raise
     return read_run(folder)
+
+
+def _versions() -> dict[str, str]:
+    """Of what decides the results; a library that is not installed has none."""
+    found = {"python": platform.python_version(), "torch": str(torch.__version__)}
+    for name in ("numpy", "opencv-python-headless", "poselib", "pycolmap"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
 
 
 _Waiting = Sequence[tuple[int, Pair]]
@@ -249,6 +266,10 @@ class _Worker:
                 yield self._record(index, pair)
             except (ImageError, InputError) as error:
                 yield self._failed(index, pair, " ".join(str(error).split()))
+            except (MemoryError, RuntimeError) as error:
+                if not isinstance(error, MemoryError) and not re.search("out of memory|can't allocate", str(error)):
+                    raise
+                yield self._failed(index, pair, "there is not enough memory for this pair")
 
     def _record(self, index: int, pair: Pair) -> Record:
         if pair.truth is None:
