@@ -69,7 +69,7 @@ def test_homographies_and_points_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "estimators", "thresholds"),
     [
-        ("homography", ["opencv@0.5", "poselib@1", "dlt"], [1, 3, 5, 10]),
+        ("homography", ["opencv@0.5", "poselib@2", "dlt"], [1, 3, 5, 10]),
         ("pose", ["poselib@1", "opencv@0.5"], [5, 10, 20]),
         ("points", ["opencv@0.5"], list(range(1, 21))),
     ],

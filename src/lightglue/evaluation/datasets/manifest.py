@@ -37,11 +37,12 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 MAX_KEYPOINTS = 2048  # where the manifest names none
 
 _OPENCV, _POSELIB = EstimatorOptions("opencv", 0.5), EstimatorOptions("poselib", 1.0)
+_OURS = EstimatorOptions("poselib", 2.0)  # what `match_pair` takes for homographies
 _SURE_OPENCV = EstimatorOptions("opencv", 0.5, confidence=0.99999)
 
 # What a manifest is judged by where it does not say otherwise.
 PROTOCOLS: Mapping[Kind, Protocol] = {
-    "homography": Protocol(MAX_KEYPOINTS, (_OPENCV, _POSELIB, EstimatorOptions("dlt")), (1.0, 3.0, 5.0, 10.0)),
+    "homography": Protocol(MAX_KEYPOINTS, (_OPENCV, _OURS, EstimatorOptions("dlt")), (1.0, 3.0, 5.0, 10.0)),
     "pose": Protocol(MAX_KEYPOINTS, (_POSELIB, _SURE_OPENCV), (5.0, 10.0, 20.0)),
     "points": Protocol(MAX_KEYPOINTS, (_OPENCV,), tuple(float(px) for px in range(1, 21))),
 }
