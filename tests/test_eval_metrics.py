@@ -40,14 +40,14 @@ def test_every_kind_has_its_figures_and_a_worst_of_each(kind):
 
 def test_a_homography_is_judged_by_corners_and_by_matches():
     off = np.zeros((100, 2))
-    off[:20, 0] = 2.5  # px, both ways: within 3 and not within 1
+    off[:20, 0] = np.tile([2.5, -2.5], 10)  # px, both ways: within 3 and not within 1
     off[20:30, 1] = 30
     opencv, poselib, dlt = PROTOCOLS["homography"].estimators
     judged = judge(matched(off), Homography(SHIFT), replace(PROTOCOLS["homography"], estimators=(poselib, opencv, dlt)))
     assert judged.failure is None
     assert judged.values["precision@1"] == pytest.approx(0.7)
     assert judged.values["precision@3"] == pytest.approx(0.9)
-    assert judged.values["corner_error/poselib@2"] < 0.01
+    assert judged.values["corner_error/poselib@2"] < 0.5
     assert judged.values["corner_error/dlt"] > 1  # which is not robust
     assert judged.values["num_matches"] == 100
     assert judged.correct.sum() == 90
