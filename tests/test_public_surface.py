@@ -28,6 +28,28 @@ VIZ2D = [
 ]  # fmt: skip
 
 
+GEOMETRY = [
+    "Camera", "Estimate", "EstimatorOptions", "RefineOptions", "Refined", "Statistics", "as_camera", "auc",
+    "corner_error", "epipolar_error", "essential_from_pose", "estimate", "estimate_essential", "estimate_fundamental",
+    "estimate_homography", "estimate_relative_pose", "fit_homography", "fundamental_from_pose",
+    "normalized_epipolar_error", "pose_error", "recall_curve", "refine_matches", "rotation_error",
+    "symmetric_transfer_error", "transfer_error", "translation_error",
+]  # fmt: skip
+EVALUATION = [
+    "Benchmark", "Correspondences", "Homography", "Job", "Models", "Pair", "Protocol", "RelativePose", "Run",
+    "evaluate", "load_manifest", "read_run", "summarize", "write_manifest", "write_report",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("module", "names"), [("geometry", GEOMETRY), ("evaluation", EVALUATION)])
+def test_the_rooms_offer_these_names_and_no_others(module, names):
+    loaded = importlib.import_module(f"lightglue.{module}")
+    assert sorted(loaded.__all__) == names
+    assert all(getattr(loaded, name) is not None for name in names)
+    with pytest.raises(AttributeError, match="nothing"):
+        loaded.nothing  # noqa: B018
+
+
 def test_the_package_offers_these_names_and_no_others():
     assert sorted(lightglue.__all__) == PUBLIC
     assert dir(lightglue) == PUBLIC
@@ -87,7 +109,14 @@ def test_matching_does_not_import_matplotlib_or_anything_optional():
     loaded = modules_after(
         "from lightglue import LightGlue, ALIKED, DISK, match_pair, load_image; import lightglue.utils"
     )
-    assert not loaded & {"matplotlib", "kornia", "torchvision", "typer"}
+    assert not loaded & {"matplotlib", "kornia", "torchvision", "typer", "poselib", "pycolmap"}
+
+
+def test_reading_runs_and_manifests_imports_no_torch():
+    loaded = modules_after(
+        "from lightglue.evaluation import load_manifest, read_run; from lightglue.geometry import estimate_homography"
+    )
+    assert not loaded & {"torch", "matplotlib", "cv2", "poselib", "pycolmap"}
 
 
 def test_importing_changes_nothing_global():
