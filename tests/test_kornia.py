@@ -64,7 +64,9 @@ def test_matches_are_kornias(name, case, sized, reference):
     expected, key = reference("kornia_lightglue"), f"{name}_{case}" + ("" if sized else "_unsized")
     assert len(indices) > 20
     assert indices.tolist() == expected[f"{key}_indices"].tolist()
-    torch.testing.assert_close(scores, torch.from_numpy(expected[f"{key}_scores"]), rtol=0, atol=1e-4)
+    torch.testing.assert_close(
+        scores, torch.from_numpy(expected[f"{key}_scores"]), rtol=0, atol=1e-3
+    )  # as all published scores
 
 
 @pytest.mark.parametrize("name", SIFT_LIKE)

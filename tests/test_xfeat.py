@@ -178,7 +178,16 @@ def test_the_fast_maps_equal_the_networks(xfeat: XFeat, image: Tensor, size: tup
 @pytest.mark.parametrize("resize", [None, 200])
 def test_the_fast_extractor_equals_the_plain_one(xfeat: XFeat, image: Tensor, resize: int | None) -> None:
     xfeat.conf.max_num_keypoints = 300
-    assert_same(xfeat.extract(image, resize=resize), plain(xfeat).extract(image, resize=resize))
+    found, expected = (each.extract(image, resize=resize) for each in (xfeat, plain(xfeat)))
+    assert (found["keypoint_scores"].diff() <= 1e-6).all()
+    assert_same(by_place(found), by_place(expected))
+
+
+def by_place(features: Any) -> Any:
+    """Features in the order of their places: that of scores equal but for rounding depends on the processor."""
+    places = features["keypoints"][0].round().to(torch.int64)
+    order = (places[:, 1] * 100_000 + places[:, 0]).argsort()
+    return {name: value if name == "image_size" else value[:, order] for name, value in features.items()}
 
 
 def test_a_changed_parameter_counts_at_the_next_call(xfeat: XFeat, image: Tensor) -> None:

@@ -243,7 +243,8 @@ def _check_comparable(a: Run, b: Run) -> None:
         else:
             told = f"has {a.pairs[place]!r} as pair {place} and {b.folder} {b.pairs[place]!r}"
         raise InputError(f"{a.folder} {told}; run both on the same pairs.")
-    if a.settings.get("truth") != b.settings.get("truth"):
+    truths = {run.settings.get("truth") for run in (a, b)} - {None}
+    if len(truths) > 1:
         raise InputError(f"{a.folder} and {b.folder} hold pairs with the same names and another truth; run one anew.")
     for run in (a, b):
         if not run.is_complete:
