@@ -315,7 +315,9 @@ def _failures(it: _Reported) -> list[Block]:
         reasons[str(record.failure)] = reasons.get(str(record.failure), 0) + 1
     told = f"{_count(len(failed), 'pair')} of {len(it.run.records):,} have no result. They count with the worst values."
     rows = tuple((record.pair, record.scene, printable(record.failure)) for record in failed)
-    blocks: list[Block] = [Text(told if len(failed) > 1 else told.replace("have", "has").replace("They c", "It c"))]
+    blocks: list[Block] = [
+        Text(told if len(failed) > 1 else told.replace("have", "has").replace("They count", "It counts"))
+    ]
     if len(reasons) < len(failed):
         often = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
         blocks.append(Table(("reason", "pairs"), tuple((reason, f"{count:,}") for reason, count in often)))
