@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["ImageError", "ImageNotFoundError", "InputError", "LightGlueError", "WeightsError"]
+__all__ = ["ImageError", "ImageNotFoundError", "InputError", "LightGlueError", "StoreError", "WeightsError"]
 
 
 class LightGlueError(Exception):
@@ -23,3 +23,7 @@ class ImageNotFoundError(ImageError, FileNotFoundError):
 
 class WeightsError(LightGlueError, RuntimeError):
     """A weight file is missing, altered, refused or does not fit the network."""
+
+
+class StoreError(LightGlueError, OSError):
+    """A file of features, matches or a map is missing, damaged, or cannot be written."""

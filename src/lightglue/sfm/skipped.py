@@ -1,0 +1,15 @@
+"""What a stage left out, and why: one bad input never ends it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Skipped"]
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image, or a pair of images, that a stage left out."""
+
+    name: str  # of the image; of a pair "name0, name1"
+    reason: str  # what is wrong and what to do about it, in one sentence

@@ -1,0 +1,270 @@
+"""The features of a collection of images: one file an image.
+
+    FOLDER/store.json            what made them
+    FOLDER/3f/3f9a….npz          those of one image, named after the SHA-256 of the image's name
+
+Any number of processes may write, each whole files; a kill loses at most the image in hand. A name of any length, with
+any letters, has one file, on file systems that know no capitals too; the name itself stands in the file. What was
+altered on the disk is noticed: each part of the file has a checksum.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.errors import InputError, StoreError
+from lightglue.stores.files import as_read, check_settings, read_json, write_json, write_whole
+
+if TYPE_CHECKING:
+    from lightglue.types import Features
+
+__all__ = ["FeatureStore", "Head", "ImageFeatures", "Source"]
+
+FORMAT = 1
+_STORE = "store.json"
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+_OPTIONAL = ("scales", "oris")
+
+
+@dataclass(frozen=True)
+class Source:
+    """The image file that features come from: enough to notice that it has changed."""
+
+    size: int  # bytes
+    mtime_ns: int
+    sha256: str  # of the file
+
+    @classmethod
+    def of(cls, path: str | os.PathLike[str], content: bytes | None = None) -> Source:
+        """That of a file. content: its bytes where they were read already. Raises OSError."""
+        stat = os.stat(path)
+        if content is None:
+            with open(path, "rb") as file:
+                content = file.read()
+        return cls(stat.st_size, stat.st_mtime_ns, hashlib.sha256(content).hexdigest())
+
+    def is_still(self, path: str | os.PathLike[str]) -> bool:
+        """Whether a file is the one that this was made of. It is read only where it was touched since."""
+        try:
+            stat = os.stat(path)
+            if stat.st_size != self.size:
+                return False
+            return stat.st_mtime_ns == self.mtime_ns or Source.of(path).sha256 == self.sha256
+        except OSError:
+            return False
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFeatures:
+    """The local features of one image. Raises InputError for arrays that do not go together."""
+
+    keypoints: NDArray[np.float32]  # (N, 2), x y, px of the original image
+    descriptors: NDArray[Any]  # (N, D), float16 or float32
+    scores: NDArray[np.float32]  # (N,)
+    image_size: tuple[int, int]  # width, height, px of the original image, turned as its EXIF says
+    feature_type: str  # such as "aliked"
+    scales: NDArray[np.float32] | None = None  # (N,) px, of features like SIFT's
+    oris: NDArray[np.float32] | None = None  # (N,) radians
+
+    def __post_init__(self) -> None:
+        count = len(self.keypoints)
+        shapes = {"keypoints": (count, 2), "descriptors": (count, *self.descriptors.shape[1:2]), "scores": (count,)}
+        shapes |= {name: (count,) for name in _OPTIONAL if getattr(self, name) is not None}
+        for name, shape in shapes.items():
+            array = getattr(self, name)
+            wanted = (np.float16, np.float32) if name == "descriptors" else (np.float32,)
+            if array.shape != shape or array.dtype not in wanted:
+                raise InputError(f"{name} is {array.dtype} {array.shape}; give float32 {shape}.")
+        if not np.isfinite(self.keypoints).all():
+            raise InputError("The keypoints hold NaN or infinity; give finite ones.")
+
+    def __len__(self) -> int:
+        return len(self.keypoints)
+
+    @property
+    def digest(self) -> str:
+        """16 hexadecimal digits of what a matcher sees."""
+        digest = hashlib.blake2b(digest_size=8)
+        digest.update(repr((self.image_size, self.feature_type)).encode())
+        for name, array in self._arrays().items():
+            digest.update(f"{name}{array.dtype}{array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
+
+    def _arrays(self) -> dict[str, NDArray[Any]]:
+        arrays = {"keypoints": self.keypoints, "descriptors": self.descriptors, "scores": self.scores}
+        return arrays | {name: value for name in _OPTIONAL if (value := getattr(self, name)) is not None}
+
+    @classmethod
+    def from_torch(
+        cls, features: Mapping[str, Any], feature_type: str, descriptor_dtype: Any = np.float16
+    ) -> ImageFeatures:
+        """Those of the first image of what an extractor gave, (1, N, ...) or (N, ...)."""
+
+        def array(key: str, dtype: Any = np.float32) -> NDArray[Any]:
+            value = features[key].detach().cpu()
+            value = value[0] if value.ndim > (2 if key in ("keypoints", "descriptors") else 1) else value
+            return np.ascontiguousarray(value.float().numpy().astype(dtype))
+
+        width, height = (round(float(edge)) for edge in array("image_size"))
+        keypoints = array("keypoints")
+        scores = array("keypoint_scores") if "keypoint_scores" in features else np.ones(len(keypoints), np.float32)
+        return cls(
+            keypoints,
+            array("descriptors", descriptor_dtype),
+            scores,
+            (width, height),
+            feature_type,
+            **{name: array(name) for name in _OPTIONAL if name in features},
+        )
+
+    def torch(self, device: Any = "cpu") -> Features:
+        """A batch of one, as matchers take it, descriptors in float32."""
+        import torch
+
+        def tensor(array: NDArray[Any]) -> torch.Tensor:
+            return torch.from_numpy(np.array(array, np.float32))[None].to(device)
+
+        features: Features = {
+            "keypoints": tensor(self.keypoints),
+            "descriptors": tensor(self.descriptors),
+            "keypoint_scores": tensor(self.scores),
+            "image_size": torch.tensor([self.image_size], dtype=torch.float32, device=device),
+        }
+        if self.scales is not None:
+            features["scales"] = tensor(self.scales)
+        if self.oris is not None:
+            features["oris"] = tensor(self.oris)
+        return features
+
+
+@dataclass(frozen=True)
+class Head:
+    """What is known of an image's features without reading them."""
+
+    name: str
+    digest: str
+    num_keypoints: int
+    image_size: tuple[int, int]
+    source: Source
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """The features of a collection of images on disk."""
+
+    folder: Path
+    settings: Mapping[str, Any] = field(default_factory=dict)  # what made them, as JSON has it
+    read_only: bool = False
+
+    @classmethod
+    def open(
+        cls, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None, read_only: bool = False
+    ) -> FeatureStore:
+        """The store in a folder; made where there is none and `settings` are given.
+
+        Raises InputError where there is none, or it was made with other settings; StoreError where it is damaged or
+        cannot be made.
+        """
+        folder = Path(folder)
+        place = folder / _STORE
+        try:
+            there = read_json(place)
+        except FileNotFoundError:
+            if settings is None or read_only:
+                raise InputError(f"There are no features in {folder} (no {_STORE}); extract them first.") from None
+            there = {"format": FORMAT, "kind": "features", "settings": as_read(settings)}
+            write_json(place, there)
+        if there.get("format") != FORMAT or there.get("kind") != "features":
+            raise StoreError(f"{place} is of another kind or version; remove the folder and extract anew.")
+        if settings is not None:
+            check_settings(folder, there["settings"], as_read(settings))
+        return cls(folder, there["settings"], read_only)
+
+    def put(self, name: str, features: ImageFeatures, source: Source) -> Head:
+        """Write the features of an image, in place of any that were there. Raises StoreError."""
+        if self.read_only:
+            raise StoreError(f"{self.folder} was opened for reading only.")
+        head = Head(name, features.digest, len(features), features.image_size, source)
+        about = {
+            "name": name,
+            "digest": head.digest,
+            "num_keypoints": head.num_keypoints,
+            "image_size": list(head.image_size),
+            "feature_type": features.feature_type,
+            "source": [source.size, source.mtime_ns, source.sha256],
+        }
+        buffer = io.BytesIO()
+        arrays = {"about": np.array(json.dumps(about)), **features._arrays()}  # first what `head` reads
+        np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its allow_pickle stands in the way
+        write_whole(self._place(name), buffer.getvalue())
+        return head
+
+    def get(self, name: str) -> ImageFeatures:
+        """The features of an image. Raises InputError where there are none, StoreError where they are damaged."""
+        place = self._place(name)
+        try:
+            with np.load(io.BytesIO(place.read_bytes()), allow_pickle=False) as data:
+                head, about = _head(data)
+                arrays = {key: data[key] for key in data.files if key != "about"}
+            if head.name != name:
+                raise ValueError(f"it is of the image {head.name!r}")
+            return ImageFeatures(**arrays, image_size=head.image_size, feature_type=str(about["feature_type"]))
+        except FileNotFoundError:
+            raise InputError(f"There are no features of {name!r} in {self.folder}; extract them first.") from None
+        except _DAMAGED as error:
+            raise StoreError(f"{place} (of {name!r}) is damaged: {error}; extract it again.") from error
+
+    def head(self, name: str) -> Head | None:
+        """What is known of an image's features; None where there are none, or the file is no such file."""
+        try:
+            with np.load(self._place(name), allow_pickle=False) as data:
+                head, _ = _head(data)
+        except _DAMAGED:
+            return None
+        return head if head.name == name else None
+
+    def remove(self, name: str) -> None:
+        """Forget the features of an image."""
+        self._place(name).unlink(missing_ok=True)
+
+    def names(self) -> list[str]:
+        """The names of all images that have features, sorted."""
+        return sorted(head.name for head in self.heads())
+
+    def heads(self) -> Iterator[Head]:
+        """What is known of each image, in the order of the files."""
+        for place in sorted(self.folder.glob("??/*.npz")):
+            try:
+                with np.load(place, allow_pickle=False) as data:
+                    yield _head(data)[0]
+            except _DAMAGED:
+                continue
+
+    def __contains__(self, name: str) -> bool:
+        return self.head(name) is not None
+
+    def _place(self, name: str) -> Path:
+        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+        return self.folder / digest[:2] / f"{digest[:40]}.npz"
+
+
+def _head(data: Any) -> tuple[Head, dict[str, Any]]:
+    about = json.loads(str(data["about"]))
+    size, mtime_ns, sha256 = about["source"]
+    width, height = about["image_size"]
+    source = Source(int(size), int(mtime_ns), str(sha256))
+    head = Head(str(about["name"]), str(about["digest"]), int(about["num_keypoints"]), (width, height), source)
+    return head, about
