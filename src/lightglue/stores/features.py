@@ -86,7 +86,11 @@ class ImageFeatures:
 
     def __post_init__(self) -> None:
         count = len(self.scores) if self.scores.ndim else 0
-        shapes = {"keypoints": (count, 2), "descriptors": (count, (*self.descriptors.shape, 0, 0)[1]), "scores": (count,)}
+        shapes = {
+            "keypoints": (count, 2),
+            "descriptors": (count, (*self.descriptors.shape, 0, 0)[1]),
+            "scores": (count,),
+        }
         shapes |= {name: (count,) for name in _OPTIONAL if getattr(self, name) is not None}
         for name, shape in shapes.items():
             array = getattr(self, name)

@@ -42,13 +42,16 @@ CREATE TABLE pairs(
     checksum INTEGER NOT NULL, PRIMARY KEY(image0, image1));
 CREATE INDEX pairs_of_image1 ON pairs(image1);
 """
-_PAIRS = """
-SELECT a.name, b.name, count, overlap, note, digest0, digest1{more} FROM pairs
-JOIN images a ON a.id = image0 JOIN images b ON b.id = image1
+_HEAD = "a.name, b.name, count, overlap, note, digest0, digest1"
+_WHOLE = f"{_HEAD}, matches, scores, checksum"
+_ONE = f"""
+SELECT {_WHOLE} FROM pairs JOIN images a ON a.id = image0 JOIN images b ON b.id = image1 WHERE a.name = ? AND b.name = ?
 """
-_HEADS = _PAIRS.format(more="")
-_WHOLE = _PAIRS.format(more=", matches, scores, checksum")
-_NEXT = f"WHERE (a.name, b.name) > (?, ?) ORDER BY a.name, b.name LIMIT {_ROWS}"
+# CROSS keeps the order of the tables: names are walked in the order of their index, and nothing else is read.
+_NEXT = f"""
+SELECT {{columns}} FROM images a CROSS JOIN pairs ON image0 = a.id CROSS JOIN images b ON b.id = image1
+WHERE (a.name, b.name) > (?, ?) ORDER BY a.name, b.name LIMIT {_ROWS}
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,7 +155,7 @@ class MatchStore:
 
     def iter_pairs(self) -> Iterator[PairHead]:
         """What is known of each pair, sorted by name, read as they are asked for."""
-        return (self._head(row) for row in self._rows(_HEADS))
+        return (self._head(row) for row in self._rows(_HEAD))
 
     def read(self, pairs: Iterable[tuple[str, str]] | None = None) -> Iterator[PairMatches]:
         """The matches of all pairs, sorted by name; or of those that are named and there, in their order.
@@ -166,7 +169,7 @@ class MatchStore:
         with self._connect() as connection:
             for name0, name1 in pairs:
                 key = (_encode(min(name0, name1)), _encode(max(name0, name1)))
-                row = connection.execute(f"{_WHOLE}WHERE a.name = ? AND b.name = ?", key).fetchone()
+                row = connection.execute(_ONE, key).fetchone()
                 if row is not None:
                     pair = self._pair(row)
                     yield pair if pair.name0 == name0 else pair.reversed()
@@ -181,11 +184,11 @@ class MatchStore:
                     connection.execute("DELETE FROM pairs WHERE image0 = ? OR image1 = ?", (row[0], row[0]))
                     connection.execute("DELETE FROM images WHERE id = ?", row)
 
-    def _rows(self, query: str) -> Iterator[tuple[Any, ...]]:
+    def _rows(self, columns: str) -> Iterator[tuple[Any, ...]]:
         """The rows of all pairs, sorted by name. No lock is held between them: a writer need not wait for us."""
-        last = (b"", b"")
+        query, last = _NEXT.format(columns=columns), (b"", b"")
         with self._connect() as connection:
-            while rows := connection.execute(query + _NEXT, last).fetchall():
+            while rows := connection.execute(query, last).fetchall():
                 yield from rows
                 last = rows[-1][:2]
 
