@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal, TypeAlias
 
-from lightglue.evaluation.page import COLOURS, STYLE
+from lightglue.reporting.page import COLOURS, STYLE
 
 __all__ = [
     "Block",
