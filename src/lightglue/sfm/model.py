@@ -166,9 +166,7 @@ def _camera(camera: Any) -> Camera:
     params = [float(value) for value in camera.params]
     focal = [params[i] for i in camera.focal_length_idxs()] or [float(max(camera.width, camera.height))]
     known = dict(zip(names, params, strict=True)) if len(names) == len(params) else dict(_numbered(params))
-    return Camera(
-        int(camera.camera_id), model, int(camera.width), int(camera.height), known, (focal[0], focal[-1])
-    )
+    return Camera(int(camera.camera_id), model, int(camera.width), int(camera.height), known, (focal[0], focal[-1]))
 
 
 def _numbered(params: list[float]) -> list[tuple[str, float]]:
@@ -188,7 +186,9 @@ def _image(
     errors = np.full(len(which), np.nan)
     ahead = inside[:, 2] > 0
     if ahead.any():
-        errors[ahead] = np.linalg.norm(_projected(found.cameras[image.camera_id], inside[ahead]) - pixels[ahead], axis=1)
+        errors[ahead] = np.linalg.norm(
+            _projected(found.cameras[image.camera_id], inside[ahead]) - pixels[ahead], axis=1
+        )
     return RegisteredImage(
         str(image.name),
         cameras[int(image.camera_id)],

@@ -167,7 +167,7 @@ def _frame(ax: Axes, flat: Array, corners: Array, ratio: float) -> float:
 
 def _point_area(count: int, inches: float) -> float:
     """pt^2, so that points cover a good part of the panel, whatever their number."""
-    return float(np.clip(0.35 * (72 * inches) ** 2 / max(count, 1) / 6, 0.25, 9))
+    return float(np.clip(0.6 * (72 * inches) ** 2 / max(count, 1) / 6, 0.25, 9))
 
 
 def _legible(colours: NDArray[np.uint8], look: _Look) -> Array:
