@@ -127,9 +127,7 @@ def camera_to_colmap(camera: MapCamera, camera_id: int = 1) -> Any:
         raise InputError(f"params is {list(camera.params)}; {camera.model} takes {wanted} finite numbers: {names}.")
     params[places] += COLMAP_OFFSET
     width, height = camera.size
-    made = pycolmap.Camera(
-        model=camera.model, width=width, height=height, params=params.tolist(), camera_id=camera_id
-    )
+    made = pycolmap.Camera(model=camera.model, width=width, height=height, params=params.tolist(), camera_id=camera_id)
     made.has_prior_focal_length = camera.has_prior_focal
     return made
 
@@ -227,19 +225,21 @@ class Database:
         with self._told():
             if self._database.exists_matches(first, second):
                 self._database.delete_matches(first, second)
-            self._remove_geometry(first, second)
+            self.remove_geometry(first, second)
 
-    def _remove_geometry(self, first: int, second: int) -> None:
+    def remove_geometry(self, first: int, second: int) -> None:
+        """Forget the geometry of two images."""
         database = self._database
-        exists = getattr(database, "exists_two_view_geometry", None) or database.exists_inlier_matches
-        remove = getattr(database, "delete_two_view_geometry", None) or database.delete_inlier_matches
-        if exists(first, second):
-            remove(first, second)
+        with self._told():
+            exists = getattr(database, "exists_two_view_geometry", None) or database.exists_inlier_matches
+            remove = getattr(database, "delete_two_view_geometry", None) or database.delete_inlier_matches
+            if exists(first, second):
+                remove(first, second)
 
     def put_geometry(self, first: int, second: int, geometry: Any) -> None:
         """Write a `pycolmap.TwoViewGeometry` in place of any that was there."""
         with self._told():
-            self._remove_geometry(first, second)
+            self.remove_geometry(first, second)
             self._database.write_two_view_geometry(first, second, geometry)
 
     def geometry(self, first: int, second: int) -> Any:
