@@ -83,7 +83,7 @@ def quiet() -> Iterator[None]:
 
 
 def _principal_point(model: str) -> list[int]:
-    """Where cx and cy stand among the parameters of a model. Raises InputError for a model that COLMAP does not know."""
+    """Where cx and cy stand among a model's parameters. Raises InputError for a model that COLMAP does not know."""
     if model not in _PRINCIPAL_POINT:
         known = pycolmap.CameraModelId.__members__
         if model not in known or model == "INVALID":
@@ -205,12 +205,10 @@ class Database:
             image.camera_id, image.image_id = camera_id, image_id
             if hasattr(self._database, "write_frame"):
                 frame = pycolmap.Frame(frame_id=image_id, rig_id=camera_id)
-                frame.add_data_id(pycolmap.data_t(_sensor(camera_id), image_id))
+                frame.add_data_id(_datum(camera_id, image_id))
+                self._database.write_frame(frame, use_frame_id=True)  # first: 4.x looks for it
                 image.frame_id = image_id
-                self._database.write_image(image, use_image_id=True)
-                self._database.write_frame(frame, use_frame_id=True)
-            else:
-                self._database.write_image(image, use_image_id=True)
+            self._database.write_image(image, use_image_id=True)
             moved: Any = np.ascontiguousarray(keypoints.astype(np.float64) + COLMAP_OFFSET, dtype=np.float32)
             self._database.write_keypoints(image_id, moved.reshape(-1, 2))
 
@@ -278,7 +276,15 @@ class Database:
 
 
 def _sensor(camera_id: int) -> Any:
-    return pycolmap.sensor_t(pycolmap.SensorType.CAMERA, camera_id)
+    sensor = pycolmap.sensor_t()
+    sensor.type, sensor.id = pycolmap.SensorType.CAMERA, camera_id
+    return sensor
+
+
+def _datum(camera_id: int, image_id: int) -> Any:
+    datum = pycolmap.data_t()
+    datum.sensor_id, datum.id = _sensor(camera_id), image_id
+    return datum
 
 
 def _short(error: Exception) -> str:

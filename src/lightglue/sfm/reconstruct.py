@@ -6,8 +6,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
@@ -228,17 +228,15 @@ def _put(part: Path, out: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-class _told:
-    """Turns what the operating system says into an error that names the folder."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        if isinstance(error, (OSError, RuntimeError, ValueError)) and not isinstance(error, StoreError):
-            raise StoreError(
-                f"{self.out} cannot be written ({getattr(error, 'strerror', None) or error}); make room, or name a "
-                "folder that may be written to."
-            ) from error
+@contextmanager
+def _told(out: Path) -> Iterator[None]:
+    """Turn what the operating system, or COLMAP, says of files that are written into an error that names the folder."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        raise StoreError(
+            f"{out} cannot be written ({getattr(error, 'strerror', None) or error}); make room, or name a folder that "
+            "may be written to."
+        ) from error
