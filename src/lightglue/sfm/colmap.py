@@ -443,13 +443,18 @@ def _hold(options: Any, part: str, mapper: str, fixed: tuple[int, ...], all_fixe
         for name in names:
             _set(options, before + name, False)
         return
-    target = options.incremental_options if mapper == "hierarchical" else options
-    if mapper == "global" or "constant_cameras" not in dir(target):
+    if not can_hold_some(mapper):
         raise InputError(
             f"The intrinsics of some images are known and those of others are not: pycolmap {VERSION}'s {mapper} "
             "mapper cannot hold some only. Give those of all or none, or use the incremental mapper of 3.13 or later."
         )
+    target = options.incremental_options if mapper == "hierarchical" else options
     target.constant_cameras = set(fixed)
+
+
+def can_hold_some(mapper: str) -> bool:
+    """Whether a mapper can hold the intrinsics of some cameras only."""
+    return mapper != "global" and hasattr(pycolmap.IncrementalPipelineOptions, "constant_cameras")
 
 
 def read_model(folder: Path) -> Any:

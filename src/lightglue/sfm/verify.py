@@ -105,7 +105,7 @@ def verify(
 
     begin = perf_counter()
     path, options = Path(path), options or VerifyOptions()
-    state = read_state(path, is_complete=True)
+    read_state(path, is_complete=True)  # which checks it
     made_of = _digest(json.dumps(asdict(options), sort_keys=True).encode())
     counts = _num_matches(path)
     pairs = read_pairs(path)
@@ -125,7 +125,6 @@ def verify(
                 done += len(chunk)
                 progress(done, len(pairs))
     kinds, inliers = _configurations(path, options.min_inliers)
-    del state
     return VerifyResult(
         path,
         len(pairs),
