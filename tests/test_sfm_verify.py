@@ -45,9 +45,9 @@ def add_noise(scene: Scene) -> None:
 
 def test_true_matches_are_verified_and_chance_is_not(scene: Scene) -> None:
     add_noise(scene)
-    result = verify(made(scene, "d.db"))
+    result = verify(made(scene, "d.db"), VerifyOptions(max_error=1.0))
     assert (result.num_pairs, result.num_done, result.num_verified) == (11, 11, 10)
-    assert result.num_inliers > 0.95 * 10 * 200
+    assert result.num_inliers > 0.9 * 10 * 200
 
 
 def test_known_cameras_give_calibrated_geometry(scene: Scene) -> None:

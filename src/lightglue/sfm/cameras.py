@@ -100,7 +100,8 @@ def assign_cameras(
             key = _key(options.mode, name, sizes[name], focals[name])
         keys.setdefault(key, []).append(name)
         progress(count, len(sizes))
-    cameras, of_image = [], {}
+    cameras: list[MapCamera] = []
+    of_image: dict[str, int] = {}
     for key, names in keys.items():
         made = key[1] if key[0] == "known" else _camera(names, sizes, focals, options)
         of_image |= dict.fromkeys(names, len(cameras))

@@ -390,11 +390,7 @@ def run_mapper(
     LightGlueError for what goes wrong in COLMAP.
     """
     check_mapper(mapper)
-    options = {
-        "incremental": lambda: pycolmap.IncrementalPipelineOptions(),
-        "global": lambda: pycolmap.GlobalPipelineOptions(),  # type: ignore[attr-defined,unused-ignore]
-        "hierarchical": lambda: pycolmap.HierarchicalPipelineOptions(),  # type: ignore[attr-defined,unused-ignore]
-    }[mapper]()
+    options: Any = getattr(pycolmap, f"{mapper.capitalize()}PipelineOptions")()
     part = "incremental_options." if mapper == "hierarchical" else ""
     if mapper != "global":
         _set(options, f"{part}min_model_size", min_model_size)
@@ -462,10 +458,18 @@ def read_model(folder: Path) -> Any:
     if not (folder / "images.bin").exists() and not (folder / "images.txt").exists():
         raise StoreError(f"There is no COLMAP model in {folder} (no images.bin); run the reconstruction first.")
     try:
+        _check_files(folder)
         with quiet():
             return pycolmap.Reconstruction(str(folder))
     except (RuntimeError, ValueError, IndexError, OSError, MemoryError) as error:
         raise StoreError(f"The model in {folder} is damaged ({_short(error)}); reconstruct it anew.") from error
+
+
+def _check_files(folder: Path) -> None:
+    """Raises ValueError for binary files that are cut off: some versions read on past the end, and say nothing."""
+    for name in ("cameras.bin", "images.bin", "points3D.bin"):
+        if (folder / "images.bin").exists() and (folder / name).stat().st_size < 8:
+            raise ValueError(f"{name} is cut off")
 
 
 def _num_registered(model: Any) -> int:

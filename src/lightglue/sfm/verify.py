@@ -200,7 +200,8 @@ class _Verifier:
         if number in self.points:
             self.points.move_to_end(number)
             return self.points[number]
-        points = self.points[number] = self.database.keypoints(number)
+        points: NDArray[np.float64] = self.database.keypoints(number)
+        self.points[number] = points
         self.bytes += points.nbytes
         while self.bytes > _KEPT and len(self.points) > 1:
             self.bytes -= self.points.popitem(last=False)[1].nbytes
