@@ -16,7 +16,7 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -244,14 +244,21 @@ class FeatureStore:
         """The names of all images that have features, sorted."""
         return sorted(head.name for head in self.heads())
 
-    def heads(self) -> Iterator[Head]:
-        """What is known of each image, in the order of the files."""
+    def heads(self, leave_out: Collection[Path] = ()) -> Iterator[Head]:
+        """What is known of each image, in the order of the files. leave_out: files that are not opened."""
         for place in sorted(self.folder.glob("??/*.npz")):
+            if place in leave_out:
+                continue
             try:
                 with np.load(place, allow_pickle=False) as data:
                     yield _head(data)[0]
             except _DAMAGED:
                 continue
+
+    def besides(self, names: Iterable[str]) -> list[str]:
+        """The names of images that have features, but are not among these, sorted; only their files are opened."""
+        known = {self._place(name) for name in names}
+        return sorted(head.name for head in self.heads(known))
 
     def __contains__(self, name: str) -> bool:
         return self.head(name) is not None
