@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["Budget", "Engine", "LocalEngine", "Work", "Worker", "is_out_of_memory", "pipelined"]
+from lightglue.errors import InputError
+
+__all__ = ["Budget", "Engine", "LocalEngine", "Work", "Worker", "is_out_of_memory", "make_engine", "pipelined"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -37,15 +39,24 @@ class Worker(Protocol[JobIn, ResultOut]):
         ...
 
     def close(self) -> None:
-        """Let go of threads that wait in `read`."""
+        """Let go of threads that wait in `read`; nothing more will be asked."""
         ...
 
 
 class Work(Protocol[JobIn, ResultOut]):
     """What a stage asks for; it can be sent to another process."""
 
+    @property
+    def together(self) -> int:
+        """Jobs that are worth a message to another process."""
+        ...
+
     def worker(self) -> Worker[JobIn, ResultOut]:
         """One who does it, with models of its own. Raises LightGlueError where there can be none."""
+        ...
+
+    def failed(self, job: JobIn, reason: str, /) -> ResultOut:
+        """The result of a job that nobody could do."""
         ...
 
 
@@ -84,9 +95,25 @@ def pipelined(worker: Worker[Job, Result], jobs: Iterable[Job]) -> Iterator[Resu
             done, _ = wait(reading, return_when=FIRST_COMPLETED)
             for future in done:
                 yield worker.compute(reading.pop(future), future.result())
-    finally:
+    except BaseException:  # also where no more results are wanted
         worker.close()
+        raise
+    finally:
         pool.shutdown(cancel_futures=True)
+
+
+def make_engine(name: str = "local", **options: Any) -> Engine:
+    """The engine called "local" or "ray". options: fields of `RayEngine`. Raises InputError."""
+    if name == "local" and not options:
+        return LocalEngine()
+    if name != "ray":
+        told = f"engine is {name!r}; choose local or ray" if name != "local" else "the local engine has no options"
+        raise InputError(f"{told}.")
+    try:
+        from lightglue.sfm.ray_engine import RayEngine
+    except ModuleNotFoundError as error:
+        raise InputError("--engine ray needs Ray: pip install 'lightglue[ray]'.") from error
+    return RayEngine(**options)
 
 
 class Budget:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -171,10 +172,25 @@ class ExtractWork:
 
     folder: str  # absolute
     options: ExtractOptions
+    together: int = 8  # images
 
     def worker(self) -> ExtractWorker:
         """One with a model of its own. Raises InputError for options that `extract` does not take."""
+        check_seen(self.folder)
         return ExtractWorker(self)
+
+    def failed(self, name: str, reason: str) -> Extracted:
+        """The result for an image that nobody could do."""
+        return Extracted(name, fault=reason)
+
+
+def check_seen(folder: str) -> None:
+    """Raises InputError where this machine does not see a folder that another one named."""
+    if not os.path.isdir(folder):
+        raise InputError(
+            f"{platform.node()} does not see the folder {folder}; put it on a file system that all machines share, "
+            "under one path."
+        )
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from lightglue.command_defaults import WITH_VERDICT
 from lightglue.errors import InputError, StoreError
 from lightglue.model_choice import MATCHERS, Models
 from lightglue.sfm.engine import Engine, LocalEngine, is_out_of_memory
-from lightglue.sfm.extract import on_one_device
+from lightglue.sfm.extract import check_seen, on_one_device
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, MatchStore, PairMatches
 from lightglue.types import Features
@@ -157,7 +157,7 @@ class PairTable:
     def of(cls, pairs: str | os.PathLike[str] | Iterable[Pair]) -> PairTable:
         """Those of a file or a sequence. Raises InputError for what are no pairs of names."""
         if isinstance(pairs, (str, os.PathLike)):
-            from lightglue.sfm.pairs import read_pairs
+            from lightglue.sfm.pairing.files import read_pairs
 
             listed: Iterable[Pair] = read_pairs(Path(pairs))
         else:
@@ -276,10 +276,16 @@ class MatchWork:
 
     folder: str  # of the features, absolute
     options: MatchOptions
+    together: int = 1  # batch
 
     def worker(self) -> MatchWorker:
         """One with a matcher of its own. Raises InputError where the store cannot be seen."""
+        check_seen(self.folder)
         return MatchWorker(self)
+
+    def failed(self, batch: tuple[Pair, ...], reason: str) -> Matched:
+        """The result for pairs that nobody could do."""
+        return Matched((), tuple(Skipped(", ".join(pair), reason) for pair in batch))
 
 
 @dataclass(frozen=True, eq=False)
