@@ -184,7 +184,7 @@ def _matches(data: ReportData) -> list[Block]:
     if 1 < len(names) <= charts.MATRIX_IMAGES:
         svg = charts.match_matrix(names, {key: (row.matches, row.verified) for key, row in pairs.items()})
         caption = (
-            "The stronger the colour, the more. Empty: not matched, or none. Images are in the order of their names."
+            "The stronger the colour, the more; empty: none, or not matched. Images are in the order of their names."
         )
         legend = ((0, "above the diagonal: verified matches"), (5, "below: all matches"))
         blocks.append(Chart("Who was matched with whom", svg, caption, legend, wide=True))

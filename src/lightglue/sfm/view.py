@@ -154,7 +154,7 @@ def _set_up(server: Any, scene: Scene) -> None:
     server.scene.set_up_direction("+z")
     server.initial_camera.position = (-0.9 * _RADIUS, -1.5 * _RADIUS, 0.9 * _RADIUS)
     server.initial_camera.look_at = (0.0, 0.0, 0.0)
-    server.gui.configure_theme(dark_mode=True, control_layout="collapsible")
+    server.gui.configure_theme(dark_mode=True)
     server.scene.set_background_image(np.full((1, 1, 3), 24, np.uint8))
 
 
@@ -174,16 +174,17 @@ def _add_points(server: Any, model: Model, scene: Scene) -> None:
     longest = int(np.clip(lengths.max(initial=3), 3, _LONGEST))
     least = server.gui.add_slider("Seen by at least", min=2, max=longest, step=1, initial_value=2)
 
-    @sizes.on_update
-    def _(_: Any) -> None:
+    def resize(_: Any) -> None:
         cloud.point_size = size * float(sizes.value)
 
-    @least.on_update
-    def _(_: Any) -> None:
+    def select(_: Any) -> None:
         kept = lengths >= int(least.value)
         with server.atomic():
             cloud.points = places[kept]
             cloud.colors = colours[kept]
+
+    sizes.on_update(resize)
+    least.on_update(select)
 
 
 def _add_cameras(server: Any, viser: Any, model: Model, scene: Scene) -> list[Any]:
@@ -209,16 +210,16 @@ def _add_cameras(server: Any, viser: Any, model: Model, scene: Scene) -> list[An
         handle.on_click(_look_through(image, turn, place, looking))
         handles.append(handle)
 
-    @shown.on_update
-    def _(_: Any) -> None:
+    def show(_: Any) -> None:
         for handle in handles:
             handle.visible = bool(shown.value)
 
-    @sizes.on_update
-    def _(_: Any) -> None:
+    def resize(_: Any) -> None:
         for handle in handles:
             handle.scale = scale * float(sizes.value)
 
+    shown.on_update(show)
+    sizes.on_update(resize)
     return handles
 
 
