@@ -159,10 +159,10 @@ class MatchStore:
 
     def heads(self, pairs: Iterable[tuple[str, str]]) -> list[PairHead | None]:
         """What is known of each of these pairs, the smaller name first; None for those that were not matched."""
-        query = _HEADS.format(more="") + "WHERE a.name = ? AND b.name = ?"
         with self._connect() as connection:
-            rows = [connection.execute(query, (_encode(min(pair)), _encode(max(pair)))).fetchone() for pair in pairs]
-        return [None if row is None else _pair_head(row) for row in rows]
+            keys = ((_encode(min(pair)), _encode(max(pair))) for pair in pairs)
+            rows = [connection.execute(_ONE, key).fetchone() for key in keys]
+        return [None if row is None else self._head(row) for row in rows]
 
     def read(self, pairs: Iterable[tuple[str, str]] | None = None) -> Iterator[PairMatches]:
         """The matches of all pairs, sorted by name; or of those that are named and there, in their order.
