@@ -1,4 +1,4 @@
-"""A small COLMAP model with known numbers, written as text: cameras on an arc around a box, level, all looking at it."""
+"""A small COLMAP model with known numbers, as text: level cameras on an arc, all looking at a box of points."""
 
 from __future__ import annotations
 
