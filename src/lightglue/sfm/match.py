@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -118,7 +119,7 @@ def match(
     cannot be written.
     """
     begin = perf_counter()
-    features = FeatureStore.open(store)
+    features = FeatureStore.open(store, read_only=True)
     made_of = features.settings.get("features", options.models.features)
     if made_of != options.models.features:
         raise InputError(f"{store} holds features of {made_of}; match them as such, not as {options.models.features}.")
@@ -130,8 +131,7 @@ def match(
     matched = without_overlap = found = missed = 0
     with _Writer(matches) as writer:
         for batch in (engine or LocalEngine()).run(work, todo.batches()):
-            for name in batch.damaged:
-                features.remove(name)
+            _remove(store, batch.damaged)
             writer.put(batch.pairs)
             skipped += batch.skipped
             missed += len(batch.skipped)
@@ -143,6 +143,13 @@ def match(
     progress(len(table), len(table))
     seconds = perf_counter() - begin
     return MatchResult(len(table), matched, todo.kept, without_overlap, found, seconds, tuple(skipped))
+
+
+def _remove(store: str | os.PathLike[str], damaged: Sequence[str]) -> None:
+    """Take damaged features away, if that is allowed here."""
+    with suppress(StoreError):
+        for name in damaged:
+            FeatureStore.open(store).remove(name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -382,7 +389,7 @@ class MatchWorker:
 
 
 def _told(fault: StoreError | InputError) -> str:
-    again = " The file was removed." if _is_damaged(fault) else ""
+    again = " The file is removed where that is allowed; extract anew." if _is_damaged(fault) else ""
     return " ".join(str(fault).split()) + again
 
 
