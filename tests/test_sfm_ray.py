@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
-from lightglue.errors import InputError  # noqa: E402
+from lightglue.errors import InputError, LightGlueError  # noqa: E402
 from lightglue.model_choice import Models  # noqa: E402
 from lightglue.sfm.engine import make_engine  # noqa: E402
 from lightglue.sfm.extract import ExtractOptions, extract  # noqa: E402
@@ -43,6 +44,7 @@ def cluster() -> Iterator[None]:
     nodes = Cluster(initialize_head=True, head_node_args=size)
     nodes.add_node(num_cpus=1, object_store_memory=80_000_000)
     ray.init(address=nodes.address, log_to_driver=False, logging_level="error")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
     yield
     ray.shutdown()
     nodes.shutdown()
@@ -174,6 +176,19 @@ def test_a_folder_that_a_worker_does_not_see_is_one_clear_error(cluster, photogr
 
     with pytest.raises(InputError, match="does not see the folder .*absent; put it on a file system that all"):
         list(RayEngine(actors=1).run(ExtractWork(str(tmp_path / "absent"), ExtractOptions(MODELS)), ["a.png"]))
+
+
+@dataclass(frozen=True)
+class Stillborn(Deadly):
+    """Its workers die as they start."""
+
+    def worker(self) -> Deadly:
+        os._exit(1)
+
+
+def test_workers_that_do_not_start_are_an_error_and_no_fault_of_the_jobs(cluster, tmp_path):
+    with pytest.raises(LightGlueError, match="do not start; install the same versions"):
+        list(RayEngine(actors=2).run(Stillborn(str(tmp_path), 7, always=True), range(12)))
 
 
 def test_numbers_that_make_no_sense_are_refused(cluster):
