@@ -25,6 +25,7 @@ MATRIX_IMAGES = 300  # more have no room for a cell each
 _WIDE = 720.0  # units of a drawing's width
 _NAMED = 30  # more images are not named
 _TOLD = 60  # of a matrix with more images, cells do not tell what they are when pointed at
+_NUMBERED = 34  # units; cells that are at least as wide hold their number
 _LEVELS = 12  # shades of a large matrix
 _EDGES = 4000
 
@@ -88,10 +89,11 @@ def match_matrix(names: Sequence[str], counts: Mapping[tuple[int, int], tuple[in
     parts.append(f'<rect width="{n * side:.1f}" height="{n * side:.1f}" style="fill:var(--grid);fill-opacity:.45"/>')
     for cells, colour in zip(both, ("--s0", "--s5"), strict=True):
         most = max((count for _, _, count in cells), default=1)
-        parts.append(f'<g style="fill:var({colour})">')
+        strength = 0.62 if side >= _NUMBERED else 1  # so that numbers are legible in the strongest cell
+        parts.append(f'<g style="fill:var({colour});opacity:{strength}">')
         parts += _told_cells(cells, names, side, most) if n <= _TOLD else _plain_cells(cells, side, most)
         parts.append("</g>")
-    if side >= 34:
+    if side >= _NUMBERED:
         parts += _cell_numbers(both, side)
     parts.append(f'<path d="M0 0L{n * side:.1f} {n * side:.1f}" style="stroke:var(--soft);stroke-width:.8"/></g>')
     height = 8 + n * side + (112 if named else 8)
@@ -186,7 +188,7 @@ def view_graph(nodes: Sequence[Node], edges: Mapping[tuple[int, int], int]) -> s
 
 def _places(nodes: Sequence[Node]) -> tuple[list[tuple[float, float]], float]:
     """Where each node lies in the drawing, and how high that is."""
-    margin = 60.0 if len(nodes) <= _NAMED else 24.0
+    margin = 104.0 if len(nodes) <= _NAMED else 24.0  # names stand beside the dots
     room = _WIDE - 2 * margin
     known = np.array([node.place for node in nodes if node.place is not None], np.float64).reshape(-1, 2)
     if len(known) == 0:
@@ -204,13 +206,13 @@ def _places(nodes: Sequence[Node]) -> tuple[list[tuple[float, float]], float]:
     for node in nodes:
         if node.place is None:
             row, column = divmod(others, aside)
-            places.append((margin + 26.0 * column, margin + tall + 60 + 26.0 * row))
+            places.append((margin + 26.0 * column, margin / 2 + tall + 50 + 26.0 * row))
             others += 1
         else:
             x, y = (np.array(node.place) - low) * scale
-            places.append((float(left + x), float(margin + tall - y)))
+            places.append((float(left + x), float(margin / 2 + tall - y)))
     rows = -(-others // aside)
-    return places, margin + tall + margin + (30 + 26.0 * rows if rows else 0)
+    return places, margin / 2 + tall + margin / 2 + (30 + 26.0 * rows if rows else 0)
 
 
 def _strongest(edges: Mapping[tuple[int, int], int], count: int) -> dict[tuple[int, int], int]:

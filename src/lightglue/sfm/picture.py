@@ -6,6 +6,7 @@ import io
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.style
@@ -105,7 +106,7 @@ def _head(figure: Figure, model: Model, title: str, look: _Look) -> None:
     if np.isfinite(model.mean_error):
         numbers.append(f"mean reprojection error {model.mean_error:.2f} px")
     right = "   ·   ".join(numbers)
-    font = {"family": families(), "va": "center"}
+    font: Any = {"family": families(), "va": "center"}
     shown = fitted(title, 13, 6.5)
     figure.text(0.015, 0.955, shown, color=look.ink, fontsize=13, fontweight="bold", **font)
     figure.text(0.985, 0.955, right, color=look.soft, fontsize=10, ha="right", **font)
@@ -129,7 +130,7 @@ def _draw_side(
     unit = _frame(ax, flat, corners, ratio)  # the panel's width in the scene's unit
     order = np.argsort(-depth, kind="stable")
     area = _point_area(len(points), place[2] * _SIZE[0])
-    ax.scatter(*flat[order].T, s=area, c=_legible(colours[order], look), linewidths=0, rasterized=True)
+    ax.scatter(flat[order, 0], flat[order, 1], s=area, c=_legible(colours[order], look), linewidths=0, rasterized=True)
     _draw_cameras(ax, corners, look, wide=unit)
     if side.title:
         ax.text(0.02, 0.97, side.title, transform=ax.transAxes, va="top", fontsize=9, color=look.soft)
@@ -192,4 +193,4 @@ def _draw_cameras(ax: Axes, corners: Array, look: _Look, wide: float) -> None:
     ax.add_collection(LineCollection(list(lines), colors=[look.camera], linewidths=0.3 + 0.7 * thin, alpha=0.95))
     size = np.linalg.norm(corners[:, 1] - corners[:, 3], axis=1).max()
     if size < 0.01 * wide:  # too small to be seen as pyramids
-        ax.scatter(*corners[:, 0].T, s=4, color=look.camera, linewidths=0, zorder=3)
+        ax.scatter(corners[:, 0, 0], corners[:, 0, 1], s=4, color=look.camera, linewidths=0, zorder=3)

@@ -183,7 +183,9 @@ def _matches(data: ReportData) -> list[Block]:
     blocks.append(_graph(data, pairs, rows))
     if 1 < len(names) <= charts.MATRIX_IMAGES:
         svg = charts.match_matrix(names, {key: (row.matches, row.verified) for key, row in pairs.items()})
-        caption = "The darker, the more. Empty: not matched, or none. Images are in the order of their names."
+        caption = (
+            "The stronger the colour, the more; empty: none, or not matched. Images are in the order of their names."
+        )
         legend = ((0, "above the diagonal: verified matches"), (5, "below: all matches"))
         blocks.append(Chart("Who was matched with whom", svg, caption, legend, wide=True))
     for counts, title in ((verified, "Verified matches of a pair"), (raw, "Matches of a pair")):

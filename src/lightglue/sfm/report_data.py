@@ -141,7 +141,7 @@ class _Gathered:
             return
         try:
             found = list(_database_pairs(path, self.keypoints))
-        except (sqlite3.Error, ValueError) as error:
+        except (sqlite3.Error, ValueError, OSError) as error:
             self.problems.append(f"{path} cannot be read ({error}); remove it and verify the matches anew.")
             return
         for row in found:
@@ -163,7 +163,10 @@ class _Gathered:
 
 def _database_pairs(path: Path, keypoints: dict[str, int | None]) -> Iterator[PairRow]:
     """Pairs of a COLMAP database, smaller name first; and into `keypoints` how many each image has."""
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30)) as connection:
+    log = path.with_name(path.name + "-wal")
+    # Without a log to be read too, nothing is written beside the database, whose folder may be read-only.
+    mode = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30)) as connection:
         connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
         names = dict(connection.execute("SELECT image_id, name FROM images"))
         rows = dict(connection.execute("SELECT image_id, rows FROM keypoints"))
@@ -171,9 +174,9 @@ def _database_pairs(path: Path, keypoints: dict[str, int | None]) -> Iterator[Pa
         matches = dict(connection.execute("SELECT pair_id, rows FROM matches"))
         verified = dict(connection.execute("SELECT pair_id, rows FROM two_view_geometries"))
     for pair in sorted({*matches, *verified}):
-        ends = [names.get(each) for each in divmod(pair, _PAIR)]
-        if ends[0] is not None and ends[1] is not None:
-            name0, name1 = sorted(ends)
+        ends = sorted(names[each] for each in divmod(pair, _PAIR) if each in names)
+        if len(ends) == 2:
+            name0, name1 = ends
             yield PairRow(name0, name1, matches.get(pair), verified.get(pair))
 
 

@@ -110,11 +110,8 @@ def _axes(up: Array, looking: Array, seen: Array) -> Array:
         flat = flat - np.outer(flat @ up, up)
         longest = np.linalg.eigh(flat.T @ flat)[1][:, 2]
         level = np.cross(up, longest)
-    level = level / (np.linalg.norm(level) or 1)
-    if not np.linalg.norm(level) > 0.5:
+    if np.linalg.norm(level) == 0:  # a single point, or all along the vertical
         level = np.cross(up, np.eye(3)[np.abs(up).argmin()])
-        level = level / np.linalg.norm(level)
-    level = level - up * (up @ level)
     level = level / np.linalg.norm(level)
     return np.stack([np.cross(level, up), level, up])
 

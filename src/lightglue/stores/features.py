@@ -266,9 +266,7 @@ class FeatureStore:
         leave_out: files that are not opened.
         """
         for place in sorted(self.folder.glob("??/*.npz")):
-            if place in leave_out:
-                continue
-            head = _head(place)
+            head = None if place in leave_out else _head(place)
             if head is not None and self._place(head.name) == place:
                 yield head
 
