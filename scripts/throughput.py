@@ -55,7 +55,7 @@ def measure(folder: Path, models: Models, partners: int, engine: str) -> dict[st
     names, _ = list_images(folder / "images")
     pairs = [(names[i], names[j]) for i in range(len(names)) for j in range(i + 1, min(i + 1 + partners, len(names)))]
     chosen = make_engine(engine)
-    extracted = extract(folder / "images", folder / "features", ExtractOptions(models), engine=chosen)
+    extracted = extract(folder / "images", folder / "features", ExtractOptions(models, {"resize": None}), engine=chosen)
     peak = _peak()
     matched = match(folder / "features", pairs, folder / "matches.db", MatchOptions(models), engine=chosen)
     return {

@@ -30,6 +30,9 @@ __all__ = ["NO_OVERLAP", "MatchOptions", "MatchResult", "match"]
 REVISION = 1  # raised when the same settings give other matches
 NO_OVERLAP = "no overlap"  # the note of pairs below `min_overlap`
 BATCH_CPU, BATCH_GPU = 16, 64  # pairs that a worker takes at once
+# With bfloat16 on a CPU every number of keypoints that pruning leaves has code generated for it, which stays: with it
+# memory grew by a megabyte a pair. Up to so many keypoints matching is about as fast without: docs/scale.md.
+UNPRUNED = 2048
 TILE = 128  # images; pairs are gone through in squares of so many by so many
 SECONDS = 1.0  # of work that are written at once, and lost by a kill
 LOOKED_UP = 1024  # pairs that are looked up in the store at once
@@ -312,6 +315,8 @@ class MatchWorker:
         self.store = FeatureStore.open(work.folder, read_only=True)
         self.matcher = work.options.models.load_matcher()
         self.device = work.options.models.found_device()
+        if self.device.type == "cpu" and work.options.models.mp and work.options.models.matcher == "lightglue":
+            self.matcher.pruning_keypoint_thresholds["cpu"] = UNPRUNED
         self.seen: OrderedDict[str, _Image] = OrderedDict()
         self.held = 0  # bytes in `seen`
 
