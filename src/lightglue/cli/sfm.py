@@ -103,12 +103,16 @@ def sfm(
     print_skipped(result.skipped)
     best = result.model.models[0] if result.model.models else None
     if as_json:
-        told = None if best is None else {
-            "registered": best.num_images,
-            "points": best.num_points,
-            "mean_reprojection_error": best.mean_reprojection_error,
-            "mean_track_length": best.mean_track_length,
-        }
+        told = (
+            None
+            if best is None
+            else {
+                "registered": best.num_images,
+                "points": best.num_points,
+                "mean_reprojection_error": best.mean_reprojection_error,
+                "mean_track_length": best.mean_track_length,
+            }
+        )
         skipped = [{"name": each.name, "reason": each.reason} for each in result.skipped]
         typer.echo(json.dumps({"map": str(output), "model": told, "seconds": result.seconds, "skipped": skipped}))
     else:

@@ -216,7 +216,14 @@ def engine_of(name: str, address: str | None) -> Engine | None:
 def progress_bars(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """Show a bar a stage, with the time left, on stderr where that is a terminal."""
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
     columns = (
@@ -257,8 +264,7 @@ def print_skipped(skipped: Sequence[Skipped]) -> None:
         typer.echo(f"warning: and {len(skipped) - SHOWN:,} more were left out; the report names all.", err=True)
 
 
-
-
 def _track_options():
     from lightglue.sfm.tracks import TrackOptions
+
     return TrackOptions()

@@ -13,6 +13,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import numpy as np
+
 from lightglue.errors import InputError
 from lightglue.model_choice import Models
 from lightglue.sfm.cameras import CameraOptions
@@ -24,6 +26,7 @@ from lightglue.sfm.match import MatchOptions, MatchResult, match
 from lightglue.sfm.pairs import Inputs, PairOptions, select_pairs, settled, write_pairs
 from lightglue.sfm.reconstruct import ReconstructOptions, ReconstructResult, reconstruct
 from lightglue.sfm.report import write_report
+from lightglue.sfm.retrieval import RetrievalIndex, RetrievalOptions, build_index
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.verify import VerifyOptions, VerifyResult, verify
 from lightglue.stores import FeatureStore, MatchStore
@@ -42,6 +45,7 @@ class SfmOptions:
     extract: ExtractOptions
     match: MatchOptions
     pairs: PairOptions = field(default_factory=PairOptions)
+    retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
     cameras: CameraOptions = field(default_factory=CameraOptions)
     refine: Any = None  # None: keypoints stay where they were found
     verify: VerifyOptions = field(default_factory=VerifyOptions)
@@ -173,10 +177,9 @@ class _Run:
         names = features.names()
         sources = settled(options, len(names)).sources
         asks = "retrieval" in sources or ("sequential" in sources and options.loop_every > 0)
-        retrieval: Any = None
+        retrieval: RetrievalIndex | None = None
         if asks and len(names) > 1:
-            from lightglue.sfm.retrieval import build_index
-            retrieval = build_index(features, self.place.retrieval, None, progress=self._progress("pairs"))
+            retrieval = build_index(features, self.place.retrieval, self.options.retrieval, progress=self._progress("pairs"))
         poses, tracks = self._known_model(sources)
         found = select_pairs(names, options, Inputs(retrieval, self.images, poses, tracks))
         write_pairs(self.place.pairs, found.pairs)
@@ -191,8 +194,14 @@ class _Run:
         from lightglue.sfm.model import read_model
 
         model = read_model(self.place.folder)
-        poses = {image.name: image.cam_from_world for image in model.images}
-        return poses, model.tracks() if "covisibility" in sources else None
+        poses = {image.name: np.hstack((image.rotation, image.translation[:, None])) for image in model.images}
+        if "covisibility" not in sources:
+            return poses, None
+        tracks: list[list[str]] = [[] for _ in model.points]
+        for image in model.images:
+            for point in np.unique(image.points).tolist():
+                tracks[point].append(image.name)
+        return poses, tracks
 
     def _match(self) -> tuple[Any, StageRecord, bool]:
         self._need(self.place.pairs, "pairs")
@@ -221,6 +230,7 @@ class _Run:
         if options is None:
             return None, StageRecord(0), True
         from lightglue.sfm.tracks import refine_keypoints
+
         told = self._progress("refine")
         result = refine_keypoints(
             self.images, self._features(), self._matches(), self.place.refined, options, progress=told
@@ -232,6 +242,7 @@ class _Run:
         if self.options.refine is None:
             return None
         from lightglue.sfm.tracks import read_keypoints
+
         return None if self.options.refine is None else read_keypoints(self.place.refined)
 
     def _verify(self) -> tuple[Any, StageRecord, bool]:
@@ -284,5 +295,3 @@ class _Run:
     def _need(self, path: Path, stage: str) -> None:
         if not path.exists():
             raise InputError(f"There is no {path}; run the stage `{stage}` first.")
-
-
