@@ -106,7 +106,13 @@ class Localizer:
     """A map in memory. `Localizer.open` makes one; it is for one thread."""
 
     def __init__(
-        self, model: Any, store: FeatureStore, index: Any, models: tuple[Any, Any], device: Any, options: LocalizeOptions
+        self,
+        model: Any,
+        store: FeatureStore,
+        index: Any,
+        models: tuple[Any, Any],
+        device: Any,
+        options: LocalizeOptions,
     ) -> None:
         from lightglue.sfm import colmap
 
