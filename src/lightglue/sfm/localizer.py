@@ -63,13 +63,13 @@ class Localization:
     camera: Camera | None  # that the pose goes with; its focal length was estimated where it was not given
     num_matches: int  # keypoints of the query that were matched with points of the map
     num_inliers: int
-    points2D: NDArray[np.float64]  # (I, 2) px of the query: the inliers; (0, 0) is the centre of its first pixel
-    point3D_ids: NDArray[np.int64]  # (I,) of the model
+    points: NDArray[np.float64]  # (I, 2) px of the query: the inliers; (0, 0) is the centre of its first pixel
+    point_ids: NDArray[np.int64]  # (I,) of the model
     images: tuple[str, ...]  # of the map that the query was matched with, in this order
     seconds: Mapping[str, float]  # of each step
 
     @property
-    def R(self) -> NDArray[np.float64]:
+    def R(self) -> NDArray[np.float64]:  # noqa: N802
         """(3, 3), from the world to the camera. Raises InputError where there is no pose."""
         return self._pose()[:3, :3]
 
@@ -94,12 +94,12 @@ class _MapImage:
     """What is needed of an image of the map to match a query with it."""
 
     features: Features
-    point3D_ids: NDArray[np.int64]  # (N,) of each keypoint; -1 where it is of no point
+    point_ids: NDArray[np.int64]  # (N,) of each keypoint; -1 where it is of no point
 
     @property
     def bytes(self) -> int:
         arrays = [value for value in self.features.values() if isinstance(value, Tensor)]
-        return sum(array.nbytes for array in arrays) + self.point3D_ids.nbytes
+        return sum(array.nbytes for array in arrays) + self.point_ids.nbytes
 
 
 class Localizer:
@@ -264,7 +264,7 @@ class _Search:
         with self.clock.step("pose"):
             for image, result in zip(images, results, strict=True):
                 matches = result["matches"][0].cpu().numpy().astype(np.int64)
-                points = image.point3D_ids[matches[:, 1]]
+                points = image.point_ids[matches[:, 1]]
                 scores = result["scores"][0].float().cpu().numpy().astype(np.float64)
                 seen = points >= 0
                 self.found.append((matches[seen, 0], points[seen], scores[seen]))
