@@ -1,8 +1,8 @@
 """The places of many photographs in a map, into files.
 
-    OUT/queries.jsonl    what came of each query, an object a line, behind one that says what they were made with
-    OUT/poses.txt        name qw qx qy qz tx ty tz: from the world to the camera; those that were found
-    OUT/failures.txt     name TAB reason
+OUT/queries.jsonl    what came of each query, an object a line, behind one that says what they were made with
+OUT/poses.txt        name qw qx qy qz tx ty tz: from the world to the camera; those that were found
+OUT/failures.txt     name TAB reason
 """
 
 from __future__ import annotations
@@ -119,7 +119,9 @@ def _queries(queries: Path) -> tuple[Path, list[str]]:
     try:
         lines = queries.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
-        raise InputError(f"The queries {queries} cannot be read ({error}); name a folder, an image or a list.") from None
+        raise InputError(
+            f"The queries {queries} cannot be read ({error}); name a folder, an image or a list."
+        ) from None
     names = list(dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#")))
     if not names:
         raise InputError(f"There is no query in {queries}; give the path of an image a line.")
