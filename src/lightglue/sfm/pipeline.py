@@ -179,7 +179,9 @@ class _Run:
         asks = "retrieval" in sources or ("sequential" in sources and options.loop_every > 0)
         retrieval: RetrievalIndex | None = None
         if asks and len(names) > 1:
-            retrieval = build_index(features, self.place.retrieval, self.options.retrieval, progress=self._progress("pairs"))
+            retrieval = build_index(
+                features, self.place.retrieval, self.options.retrieval, progress=self._progress("pairs")
+            )
         poses, tracks = self._known_model(sources)
         found = select_pairs(names, options, Inputs(retrieval, self.images, poses, tracks))
         write_pairs(self.place.pairs, found.pairs)
