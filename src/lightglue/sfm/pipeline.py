@@ -128,9 +128,8 @@ class _Run:
         inside = self.place.folder.absolute()
         if self.images.absolute() == inside or self.images.resolve() == inside.resolve():
             raise InputError(f"{self.images} would hold both photographs and map; name another folder for the map.")
-        models = asdict(on_one_device(self.options.models))
         if not self.place.record.exists():
-            self.place.write(MapRecord(self.images, {"models": models}))
+            self.place.write(MapRecord(self.images, {"models": self._models()}))
             return
         known = self.place.read()
         if known.images != self.images.absolute() and known.images.resolve() != self.images.resolve():
@@ -138,7 +137,7 @@ class _Run:
                 f"{self.place.folder} is a map of {known.images}, not of {self.images}; name another folder, or "
                 "`lightglue map add` the images."
             )
-        self.place.write(MapRecord(self.images, {**known.settings, "models": models}, known.stages))
+        self.place.write(MapRecord(self.images, known.settings, known.stages))
 
     def stage(self, name: str) -> StageRecord:
         """Run a stage, and remember what came of it."""
@@ -147,9 +146,15 @@ class _Run:
         seconds = perf_counter() - begin
         record = StageRecord(seconds, record.counts, record.skipped)
         self.place.note(name, options, record, did_something)
+        if name == "match":  # not before: what is there may be of other models, and then these are refused
+            known = self.place.read()
+            self.place.write(MapRecord(known.images, {**known.settings, "models": self._models()}, known.stages))
         self.skipped += record.skipped
         self.seconds[name] = seconds
         return record
+
+    def _models(self) -> dict[str, Any]:
+        return asdict(on_one_device(self.options.models))
 
     def _progress(self, stage: str) -> Callable[[int, int], None]:
         return lambda done, total: self.progress(stage, done, total)
@@ -178,7 +183,9 @@ class _Run:
         sources = settled(options, len(names)).sources
         asks = "retrieval" in sources or ("sequential" in sources and options.loop_every > 0)
         retrieval: RetrievalIndex | None = None
-        if asks and len(names) > 1:
+        if len(names) < 2:
+            options_here = replace(options, sources=("exhaustive",))  # nothing to look at, no pairs
+        elif asks:
             retrieval = build_index(
                 features, self.place.retrieval, self.options.retrieval, progress=self._progress("pairs")
             )
