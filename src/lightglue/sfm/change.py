@@ -168,7 +168,9 @@ def _register(place: MapFolder, images: Path) -> list[str]:
                     str(place.database), str(images), str(work), options, input_path=str(start)
                 )
         except (RuntimeError, ValueError, IndexError) as error:
-            raise LightGlueError(f"COLMAP could not go on with {place.model} ({error}); reconstruct it anew.") from error
+            raise LightGlueError(
+                f"COLMAP could not go on with {place.model} ({error}); reconstruct it anew."
+            ) from error
         best = max(found.values(), key=lambda each: int(each.num_reg_images()), default=model)
         best.write(str(part))
         names = [str(image.name) for image in colmap.registered(best)]
