@@ -12,6 +12,8 @@ from lightglue.cli.benchmark import BenchmarkCommand, benchmark
 from lightglue.cli.explain import explain
 from lightglue.cli.extract import extract
 from lightglue.cli.match import match
+from lightglue.cli.sfm import sfm
+from lightglue.cli.view import view
 
 app = typer.Typer(
     help="Match local features between images.",
@@ -23,6 +25,8 @@ app.add_typer(weights.app, name="weights")
 app.add_typer(evaluate.app, name="eval")
 app.command()(match)
 app.command()(extract)
+app.command()(sfm)
+app.command()(view)
 app.command()(explain)
 app.command(cls=BenchmarkCommand)(benchmark)
 

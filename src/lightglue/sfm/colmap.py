@@ -8,6 +8,7 @@ properties or methods. Half a pixel is added here to what goes to COLMAP, and ta
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ __all__ = [
 VERSION: str = pycolmap.__version__
 _RELEASE = tuple(int(part) for part in re.findall(r"\d+", VERSION)[:2])
 _MAX_IMAGES = 2**31 - 1  # COLMAP's kMaxNumImages: pair_id = this * smaller image_id + larger image_id
+_ROOM = 8 << 20  # bytes that must be free before something is written
 _PRINCIPAL_POINT: dict[str, list[int]] = {}  # places of cx, cy among a model's parameters
 
 if _RELEASE < (3, 11):
@@ -160,6 +162,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        _check_room(path)
         with self._told(), quiet():
             if _RELEASE >= (3, 13):
                 self._database: Any = pycolmap.Database.open(str(path))
@@ -179,14 +182,15 @@ class Database:
         self.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Write what is written in this context together: many times faster. What failed in it may be there in part."""
+    def writing(self) -> Iterator[None]:
+        """For what is written together: COLMAP's log is still, and there is room for it.
+
+        No transaction: COLMAP's, committed by a destructor, ends the process where the disk is full, and with its log
+        written ahead and not synchronized SQLite is as fast without.
+        """
+        _check_room(self.path)
         with self._told(), quiet():
-            transaction = pycolmap.DatabaseTransaction(self._database)
-            try:
-                yield
-            finally:
-                del transaction  # which commits
+            yield
 
     def add_camera(self, camera_id: int, camera: MapCamera) -> None:
         """Write a camera, and the rig that it is alone in."""
@@ -273,6 +277,18 @@ class Database:
                 f"{self.path} cannot be used ({_short(error)}); see that there is room and that it may be written "
                 "to, or, if it is damaged, remove it and make it anew."
             ) from error
+
+
+def _check_room(path: Path) -> None:
+    """Raises StoreError where the disk is all but full: some versions end the process when it is."""
+    try:
+        free = shutil.disk_usage(path.absolute().parent).free
+    except OSError:  # opening it will tell
+        return
+    if free < _ROOM:
+        raise StoreError(
+            f"{path} cannot be written: the disk has {free:,} bytes left; make room, or name another disk."
+        )
 
 
 def _sensor(camera_id: int) -> Any:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -29,6 +30,9 @@ __all__ = ["NO_OVERLAP", "MatchOptions", "MatchResult", "match"]
 REVISION = 1  # raised when the same settings give other matches
 NO_OVERLAP = "no overlap"  # the note of pairs below `min_overlap`
 BATCH_CPU, BATCH_GPU = 16, 64  # pairs that a worker takes at once
+# With bfloat16 on a CPU every number of keypoints that pruning leaves has code generated for it, which stays: with it
+# memory grew by a megabyte a pair. Up to so many keypoints matching is about as fast without: docs/scale.md.
+UNPRUNED = 2048
 TILE = 128  # images; pairs are gone through in squares of so many by so many
 SECONDS = 1.0  # of work that are written at once, and lost by a kill
 LOOKED_UP = 1024  # pairs that are looked up in the store at once
@@ -118,7 +122,7 @@ def match(
     cannot be written.
     """
     begin = perf_counter()
-    features = FeatureStore.open(store)
+    features = FeatureStore.open(store, read_only=True)
     made_of = features.settings.get("features", options.models.features)
     if made_of != options.models.features:
         raise InputError(f"{store} holds features of {made_of}; match them as such, not as {options.models.features}.")
@@ -130,8 +134,7 @@ def match(
     matched = without_overlap = found = missed = 0
     with _Writer(matches) as writer:
         for batch in (engine or LocalEngine()).run(work, todo.batches()):
-            for name in batch.damaged:
-                features.remove(name)
+            _remove(store, batch.damaged)
             writer.put(batch.pairs)
             skipped += batch.skipped
             missed += len(batch.skipped)
@@ -143,6 +146,13 @@ def match(
     progress(len(table), len(table))
     seconds = perf_counter() - begin
     return MatchResult(len(table), matched, todo.kept, without_overlap, found, seconds, tuple(skipped))
+
+
+def _remove(store: str | os.PathLike[str], damaged: Sequence[str]) -> None:
+    """Take damaged features away, if that is allowed here."""
+    with suppress(StoreError):
+        for name in damaged:
+            FeatureStore.open(store).remove(name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -305,6 +315,8 @@ class MatchWorker:
         self.store = FeatureStore.open(work.folder, read_only=True)
         self.matcher = work.options.models.load_matcher()
         self.device = work.options.models.found_device()
+        if self.device.type == "cpu" and work.options.models.mp and work.options.models.matcher == "lightglue":
+            self.matcher.pruning_keypoint_thresholds["cpu"] = UNPRUNED
         self.seen: OrderedDict[str, _Image] = OrderedDict()
         self.held = 0  # bytes in `seen`
 
@@ -382,7 +394,7 @@ class MatchWorker:
 
 
 def _told(fault: StoreError | InputError) -> str:
-    again = " The file was removed." if _is_damaged(fault) else ""
+    again = " The file is removed where that is allowed; extract anew." if _is_damaged(fault) else ""
     return " ".join(str(fault).split()) + again
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, TypeVar
@@ -101,9 +101,11 @@ class _Crew:
     def __init__(self, engine: RayEngine, work: Work[Any, Any]) -> None:
         self.work = work
         kind = ray.remote(num_cpus=engine.num_cpus, num_gpus=engine.num_gpus, max_restarts=0)(_Actor)
-        description = ray.put(work)
-        self.hire = lambda: kind.remote(description)
+        description = ray.put(work)  # type: ignore[no-untyped-call, unused-ignore]
+        self.hire: Callable[[], Any] = lambda: kind.remote(description)
         self.actors = [self.hire() for _ in range(engine.count())]
+        self.started = [actor.started.remote() for actor in self.actors]
+        self.failures = 0  # of actors to start
         self.in_hand: dict[Any, tuple[_Chunk, int]] = {}  # by reference: a chunk, and which actor has it
         self.again: deque[_Chunk] = deque()  # to be given out before anything new
 
@@ -151,17 +153,36 @@ class _Crew:
         lost = [ref for ref, (_, where) in self.in_hand.items() if where == place]
         chunk, *waited = (self.in_hand.pop(ref)[0] for ref in lost)
         self.again.extend(waited)  # they are not to blame
+        blameless = not self._had_started(place)
         self.actors[place] = self.hire()
-        if chunk.deaths + 1 < ATTEMPTS:
+        self.started[place] = self.actors[place].started.remote()
+        if blameless:
+            self.again.append(chunk)
+        elif chunk.deaths + 1 < ATTEMPTS:
             self.again.extend(_Chunk([job], chunk.deaths + 1) for job in chunk.jobs)
-            return
-        reason = f"{ATTEMPTS} workers died of it, perhaps for want of memory; make it smaller"
-        yield from (self.work.failed(job, reason) for job in chunk.jobs)
+        else:
+            reason = f"{ATTEMPTS} workers died of it, perhaps for want of memory; make it smaller"
+            yield from (self.work.failed(job, reason) for job in chunk.jobs)
+
+    def _had_started(self, place: int) -> bool:
+        """Whether a dead actor came as far as work. Raises LightGlueError where none does."""
+        try:
+            ray.get(self.started[place])
+            return True
+        except RayActorError as error:
+            self.failures += 1
+            if self.failures < ATTEMPTS:
+                return False
+            told = " ".join(str(error).split())
+            raise LightGlueError(
+                f"Workers on the cluster do not start; install the same versions of lightglue, torch and Ray on all "
+                f"machines. Ray says: {told[-500:]}"
+            ) from error
 
     def dismiss(self) -> None:
         """End all actors."""
         for actor in self.actors:
-            ray.kill(actor)
+            ray.kill(actor)  # type: ignore[no-untyped-call, unused-ignore]
 
 
 class _Actor:
@@ -173,6 +194,10 @@ class _Actor:
             self.worker = work.worker()
         except LightGlueError as error:  # raised here, it would look like an actor that died
             self.fault = error
+
+    def started(self) -> bool:
+        """Answered as soon as there are models."""
+        return True
 
     def run(self, jobs: list[Any]) -> list[Any]:
         """The result of each job, in any order."""
