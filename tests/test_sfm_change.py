@@ -13,6 +13,7 @@ from lightglue.sfm.change import add_images, remove_images
 from lightglue.sfm.database import create_database
 from lightglue.sfm.extract import ExtractOptions, extract
 from lightglue.sfm.folder import MapFolder, MapRecord
+from lightglue.sfm.localize import localize
 from lightglue.sfm.localizer import Localizer
 from lightglue.sfm.match import MatchOptions, match
 from lightglue.sfm.reconstruct import ReconstructOptions, reconstruct
@@ -70,3 +71,21 @@ def test_an_image_is_never_written_over(place, tmp_path):
     assert result.names == ()
     assert "another image is called" in result.skipped[0].reason
     assert (place.read().images / "0003.jpg").read_bytes() == (SCENE / "0003.jpg").read_bytes()
+
+
+def test_queries_go_into_files_and_a_cut_run_ends_with_the_same(place, tmp_path):
+    queries, out = tmp_path / "queries", tmp_path / "out"
+    queries.mkdir()
+    for name in ("0002.jpg", "0006.jpg"):
+        (queries / name).write_bytes((SCENE / name).read_bytes())
+    (queries / "broken.jpg").write_bytes(b"no image")
+    result = localize(place.folder, queries, out)
+    assert (result.queries, result.localized, result.kept) == (3, 2, 0)
+    assert [each.name for each in result.failures] == ["broken.jpg"]
+    files = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert [line.split()[0] for line in files["poses.txt"].splitlines()] == [b"0002.jpg", b"0006.jpg"]
+
+    (out / "queries.jsonl").write_bytes(files["queries.jsonl"][:-40])
+    (out / "poses.txt").unlink()
+    assert localize(place.folder, queries, out).kept == 2
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == files
