@@ -109,9 +109,7 @@ def refine_matches(
     return Refined(points0.clone(), refined, moved)
 
 
-def _refine(
-    grays: tuple[Tensor, Tensor], points0: Tensor, points1: Tensor, options: RefineOptions
-) -> Measured:
+def _refine(grays: tuple[Tensor, Tensor], points0: Tensor, points1: Tensor, options: RefineOptions) -> Measured:
     """Where the points of image 1 come to, and whether they may be moved there.
 
     The first round fits the local maps to the points as they were given, the others to those that were refined.
@@ -148,9 +146,7 @@ class Measured(NamedTuple):
 
 
 @torch.no_grad()
-def measure_matches(
-    gray0: Tensor, gray1: Tensor, points0: Tensor, points1: Tensor, options: RefineOptions
-) -> Measured:
+def measure_matches(gray0: Tensor, gray1: Tensor, points0: Tensor, points1: Tensor, options: RefineOptions) -> Measured:
     """As `refine_matches`, and how sure it is, for those who go on computing: of brightness (H, W) in [0, 1], float32
     on one device, and points (K, 2) that may lie outside the images.
     """

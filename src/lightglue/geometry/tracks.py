@@ -116,9 +116,7 @@ def _difference(found: Measurements, d: Floats) -> Floats:
 def _gather(found: Measurements, forces: Floats, count: int) -> Floats:
     """(N, 2): the transpose of `_difference`."""
     back = -np.einsum("mij,mi->mj", found.matrix, forces)
-    columns = [
-        np.bincount(found.j, forces[:, k], count) + np.bincount(found.i, back[:, k], count) for k in range(2)
-    ]
+    columns = [np.bincount(found.j, forces[:, k], count) + np.bincount(found.i, back[:, k], count) for k in range(2)]
     return np.stack(columns, 1)
 
 
