@@ -30,7 +30,7 @@ Floats: TypeAlias = NDArray[np.float64]
 
 _ROUNDS = 10  # of new weights
 _STEPS = 50  # of conjugate gradients, at most, in each round
-_TOLERANCE = 1e-8  # share of the squared residual of the normal equations that may be left
+_TOLERANCE = 1e-12  # share of the squared residual of the normal equations that may be left
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +74,8 @@ def solve_displacements(found: Measurements, count: int, prior: float, floor: fl
 
 def solve_densely(found: Measurements, count: int, prior: float, floor: float, outlier: float) -> Solution:
     """The same by the normal equations in full: for few keypoints."""
-    d, weights = np.zeros((count, 2)), np.ones(len(found))
+    d: Floats = np.zeros((count, 2))
+    weights = np.ones(len(found))
     for k in range(_ROUNDS):
         if k:
             weights = _weights(found, d, outlier)
@@ -85,13 +86,13 @@ def solve_densely(found: Measurements, count: int, prior: float, floor: float, o
             row[:, 2 * found.i[m] : 2 * found.i[m] + 2] -= found.matrix[m]
             normal += w * row.T @ row
             right += w * row.T @ found.offset[m]
-        d = np.linalg.solve(normal, right).reshape(-1, 2)
+        d = np.asarray(np.linalg.solve(normal, right), np.float64).reshape(-1, 2)
     return _solution(found, d, outlier)
 
 
 def _solution(found: Measurements, d: Floats, outlier: float) -> Solution:
     weights = _weights(found, d, outlier)
-    support = np.bincount(found.i, weights, len(d)) + np.bincount(found.j, weights, len(d))
+    support = sum((np.bincount(rows, weights, len(d)) for rows in (found.i, found.j)), np.zeros(len(d)))
     return Solution(d, weights, support)
 
 
