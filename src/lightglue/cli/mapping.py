@@ -173,8 +173,10 @@ def _hloc(features: Path | None, matches: Path | None) -> Any:
 
 
 def _print_exchange(path: Path, done: Exchanged) -> None:
+    from lightglue.sfm.skipped import Skipped
+
     typer.echo(f"{path}: {done.count:,} written")
-    print_skipped(done.skipped)
+    print_skipped([Skipped(*each) for each in done.skipped])
 
 
 def _run(

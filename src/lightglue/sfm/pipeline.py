@@ -28,6 +28,7 @@ from lightglue.sfm.reconstruct import ReconstructOptions, ReconstructResult, rec
 from lightglue.sfm.report import write_report
 from lightglue.sfm.retrieval import RetrievalIndex, RetrievalOptions, build_index
 from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.tracks import TrackOptions, read_refined, refine_keypoints
 from lightglue.sfm.verify import VerifyOptions, VerifyResult, verify
 from lightglue.stores import FeatureStore, MatchStore
 
@@ -47,7 +48,7 @@ class SfmOptions:
     pairs: PairOptions = field(default_factory=PairOptions)
     retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
     cameras: CameraOptions = field(default_factory=CameraOptions)
-    refine: Any = None  # None: keypoints stay where they were found
+    refine: TrackOptions | None = None  # None: keypoints stay where they were found
     verify: VerifyOptions = field(default_factory=VerifyOptions)
     reconstruct: ReconstructOptions = field(default_factory=ReconstructOptions)
 
@@ -231,21 +232,17 @@ class _Run:
         options = self.options.refine
         if options is None:
             return None, StageRecord(0), True
-        from lightglue.sfm.tracks import refine_keypoints
-
         told = self._progress("refine")
         result = refine_keypoints(
             self.images, self._features(), self._matches(), self.place.refined, options, progress=told
         )
-        counts = {"keypoints": result.keypoints, "moved": result.moved, "tracks": result.tracks}
-        return asdict(options), StageRecord(0, counts, result.skipped), not result.was_there
+        counts = {"images": result.images, "keypoints": result.keypoints, "moved": result.moved}
+        return asdict(options), StageRecord(0, counts, result.skipped), result.measured > 0
 
     def _keypoints(self) -> Keypoints | None:
         if self.options.refine is None:
             return None
-        from lightglue.sfm.tracks import read_keypoints
-
-        return None if self.options.refine is None else read_keypoints(self.place.refined)
+        return lambda name: read_refined(self.place.refined, name).keypoints
 
     def _verify(self) -> tuple[Any, StageRecord, bool]:
         told = self._progress("verify")
