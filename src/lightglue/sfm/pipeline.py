@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -34,6 +34,7 @@ from lightglue.stores import FeatureStore, MatchStore
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
 
+REFINED_ERROR = 1.25  # px, beyond which an observation by a refined keypoint is a wrong one
 STAGES = ("extract", "pairs", "match", "refine", "verify", "reconstruct", "report")
 Progress = Callable[[str, int, int], None]  # stage, things done, things in all
 
@@ -270,7 +271,10 @@ class _Run:
     def _reconstruct(self) -> tuple[Any, StageRecord, bool]:
         self._need(self.place.database, "verify")
         self.progress("reconstruct", 0, 1)
-        result = reconstruct(self.place.database, self.images, self.place.folder, self.options.reconstruct)
+        options = self.options.reconstruct
+        if self.options.refine is not None and options.max_error is None:
+            options = replace(options, max_error=REFINED_ERROR)
+        result = reconstruct(self.place.database, self.images, self.place.folder, options)
         self.model = result
         self.progress("reconstruct", 1, 1)
         counts: dict[str, float] = {"images": result.num_images, "models": len(result.models)}
@@ -284,7 +288,7 @@ class _Run:
             }
         reason = result.reason or "it is not in the largest model: too few of its matches agree with it"
         missing = tuple(Skipped(name, reason) for name in result.unregistered)
-        return asdict(self.options.reconstruct), StageRecord(0, counts, missing), not result.was_there
+        return asdict(options), StageRecord(0, counts, missing), not result.was_there
 
     def _report(self) -> tuple[Any, StageRecord, bool]:
         write_report(self.place.folder)
