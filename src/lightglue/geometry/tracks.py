@@ -92,7 +92,9 @@ def solve_densely(found: Measurements, count: int, prior: float, floor: float, o
 
 def _solution(found: Measurements, d: Floats, outlier: float) -> Solution:
     weights = _weights(found, d, outlier)
-    support = sum((np.bincount(rows, weights, len(d)) for rows in (found.i, found.j)), np.zeros(len(d)))
+    support = np.zeros(len(d))
+    for rows in (found.i, found.j):
+        support += np.bincount(rows, weights, len(d))
     return Solution(d, weights, support)
 
 
