@@ -92,8 +92,10 @@ def solve_densely(found: Measurements, count: int, prior: float, floor: float, o
 
 def _solution(found: Measurements, d: Floats, outlier: float) -> Solution:
     weights = _weights(found, d, outlier)
-    support = sum((np.bincount(rows, weights, len(d)) for rows in (found.i, found.j)), np.zeros(len(d)))
-    return Solution(d, weights, np.asarray(support, np.float64))
+    support = np.zeros(len(d))
+    for rows in (found.i, found.j):
+        support += np.bincount(rows, weights, len(d))
+    return Solution(d, weights, support)
 
 
 def _certainty(found: Measurements, weights: Floats, floor: float) -> Floats:

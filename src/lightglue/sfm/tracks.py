@@ -110,7 +110,7 @@ def refine_keypoints(
         out: a folder, made where there is none; `read_refined` reads from it.
         device: where windows are aligned.
 
-    All keypoints and measurements (36 bytes each, at most two a match) are in memory while they are solved for.
+    All keypoints and measurements (some 70 bytes each, at most two a match) are in memory while they are solved for.
 
     Raises InputError for a folder of other options or of other features; StoreError where it cannot be written.
     """
