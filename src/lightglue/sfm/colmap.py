@@ -438,11 +438,13 @@ def run_mapper(
     return sorted(models.values(), key=lambda model: (-_num_registered(model), -model.num_points3D()))
 
 
-def polish(model: Any, *, loss_scale: float, threads: int, intrinsics: bool, principal_point: bool) -> None:
+def polish(
+    model: Any, *, loss_scale: float, threads: int, fixed: tuple[int, ...], intrinsics: bool, principal_point: bool
+) -> None:
     """Adjust all poses and points of a model once more, observations far off counting for little (Cauchy's loss).
 
-    loss_scale: px. intrinsics: also the focal lengths and distortions of all cameras; principal_point: and that.
-    Raises LightGlueError for what goes wrong in COLMAP.
+    loss_scale: px. fixed: numbers of the cameras that stay as they are. intrinsics: adjust the focal lengths and
+    distortions of the others; principal_point: and that. Raises LightGlueError for what goes wrong in COLMAP.
     """
     options: Any = pycolmap.BundleAdjustmentOptions()
     nested = "ceres." if hasattr(options, "ceres") else ""  # from 4.0 on
@@ -455,12 +457,29 @@ def polish(model: Any, *, loss_scale: float, threads: int, intrinsics: bool, pri
     options.print_summary = False
     try:
         with quiet():
-            pycolmap.bundle_adjustment(model, options)
+            if hasattr(pycolmap, "BundleAdjustmentGauge"):
+                _adjust(model, options, fixed)
+            else:  # before 3.12; it writes two lines to the log whatever its level
+                options.refine_focal_length &= not fixed
+                options.refine_extra_params &= not fixed
+                options.refine_principal_point &= not fixed
+                pycolmap.bundle_adjustment(model, options)
     except (RuntimeError, ValueError) as error:
         raise LightGlueError(
             f"COLMAP's bundle adjustment failed: {_short(error)}. Run it with polish=False."
         ) from error
     model.update_point_3d_errors()
+
+
+def _adjust(model: Any, options: Any, fixed: tuple[int, ...]) -> None:
+    config: Any = pycolmap.BundleAdjustmentConfig()
+    for image in registered(model):
+        config.add_image(image.image_id)
+    for number in fixed:
+        if number in model.cameras:
+            config.set_constant_cam_intrinsics(number)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
 
 
 def principal_points(model: Any) -> dict[int, tuple[float, float]]:

@@ -178,17 +178,18 @@ def _polish(model: Any, state: DatabaseState, options: ReconstructOptions) -> No
     """
     from lightglue.sfm import colmap
 
-    fixed = [camera.is_fixed for camera in state.cameras]
     images = Counter(state.camera_of[state.ids[image.name] - 1] for image in colmap.registered(model))
-    many = all(count >= _PRINCIPAL_POINT_IMAGES for count in images.values())
+    free = [number for number in images if not state.cameras[number].is_fixed]
+    many = free and all(images[number] >= _PRINCIPAL_POINT_IMAGES for number in free)
     adjust = partial(
         colmap.polish,
         loss_scale=_LOSS_SCALE * _enlarged(state),
         threads=options.threads or os.cpu_count() or 1,
-        intrinsics=not any(fixed),  # of known and unknown ones together none: COLMAP adjusts all or none here
+        fixed=tuple(number for number, camera in enumerate(state.cameras, 1) if camera.is_fixed),
+        intrinsics=True,
     )
     adjust(model, principal_point=False)
-    if not many or any(fixed):
+    if not many:
         return
     trial = copy.deepcopy(model)
     adjust(trial, principal_point=True)
