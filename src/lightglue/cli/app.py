@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lightglue import __version__
-from lightglue.cli import evaluate, weights
+from lightglue.cli import evaluate, mapping, weights
 from lightglue.cli.benchmark import BenchmarkCommand, benchmark
 from lightglue.cli.explain import explain
 from lightglue.cli.extract import extract
@@ -23,6 +23,7 @@ app = typer.Typer(
 )
 app.add_typer(weights.app, name="weights")
 app.add_typer(evaluate.app, name="eval")
+app.add_typer(mapping.app, name="map")
 app.command()(match)
 app.command()(extract)
 app.command()(sfm)

@@ -172,6 +172,7 @@ class StageChoices:
         from lightglue.sfm.pairs import PairOptions
         from lightglue.sfm.pipeline import SfmOptions
         from lightglue.sfm.reconstruct import ReconstructOptions
+        from lightglue.sfm.tracks import TrackOptions
         from lightglue.sfm.verify import VerifyOptions
 
         model, params = self.camera or (None, None)
@@ -191,7 +192,7 @@ class StageChoices:
                 mode=self.share_camera,  # type: ignore[arg-type]  # checked by the parser
                 table=None if self.cameras is None else str(self.cameras),
             ),
-            refine=_track_options() if self.refine else None,
+            refine=TrackOptions() if self.refine else None,
             verify=VerifyOptions(seed=self.seed),
             reconstruct=ReconstructOptions(self.mapper, seed=self.seed, threads=self.threads),  # type: ignore[arg-type]
         )
@@ -262,9 +263,3 @@ def print_skipped(skipped: Sequence[Skipped]) -> None:
         typer.echo(f"warning: left out {each.name}: {each.reason}", err=True)
     if len(skipped) > SHOWN:
         typer.echo(f"warning: and {len(skipped) - SHOWN:,} more were left out; the report names all.", err=True)
-
-
-def _track_options():
-    from lightglue.sfm.tracks import TrackOptions
-
-    return TrackOptions()

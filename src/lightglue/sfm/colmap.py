@@ -398,11 +398,13 @@ def run_mapper(
     extract_colors: bool,
     fixed: tuple[int, ...],
     all_fixed: bool,
+    max_error: float | None,
     more: Mapping[str, Any],
 ) -> list[Any]:
     """The models that a mapper makes, as `pycolmap.Reconstruction`, those with most images first.
 
-    fixed: numbers of the cameras that stay as they are. Raises InputError where this version cannot do what is asked,
+    fixed: numbers of the cameras that stay as they are. max_error: px; observations farther off are dropped; None for
+    COLMAP's own. Raises InputError where this version cannot do what is asked,
     LightGlueError for what goes wrong in COLMAP.
     """
     check_mapper(mapper)
@@ -418,6 +420,8 @@ def run_mapper(
     _set(options, "num_threads", threads)
     if mapper == "hierarchical":
         options.num_workers = threads
+    if max_error is not None and mapper != "global":
+        _set(options, f"{part}mapper.filter_max_reproj_error", max_error)
     _hold(options, part, mapper, fixed, all_fixed)
     for name, value in more.items():
         _set(options, name, value)
@@ -432,6 +436,59 @@ def run_mapper(
             "another mapper."
         ) from error
     return sorted(models.values(), key=lambda model: (-_num_registered(model), -model.num_points3D()))
+
+
+def polish(
+    model: Any, *, loss_scale: float, threads: int, fixed: tuple[int, ...], intrinsics: bool, principal_point: bool
+) -> None:
+    """Adjust all poses and points of a model once more, observations far off counting for little (Cauchy's loss).
+
+    loss_scale: px. fixed: numbers of the cameras that stay as they are. intrinsics: adjust the focal lengths and
+    distortions of the others; principal_point: and that. Raises LightGlueError for what goes wrong in COLMAP.
+    """
+    options: Any = pycolmap.BundleAdjustmentOptions()
+    nested = "ceres." if hasattr(options, "ceres") else ""  # from 4.0 on
+    _set(options, f"{nested}loss_function_type", pycolmap.LossFunctionType.CAUCHY)
+    _set(options, f"{nested}loss_function_scale", loss_scale)
+    _set(options, f"{nested}solver_options.num_threads", threads)
+    _set(options, f"{nested}solver_options.max_num_iterations", 100)
+    options.refine_focal_length = options.refine_extra_params = intrinsics
+    options.refine_principal_point = intrinsics and principal_point
+    options.print_summary = False
+    try:
+        with quiet():
+            if hasattr(pycolmap, "BundleAdjustmentGauge"):
+                _adjust(model, options, fixed)
+            else:  # before 3.12; it writes two lines to the log whatever its level
+                options.refine_focal_length &= not fixed
+                options.refine_extra_params &= not fixed
+                options.refine_principal_point &= not fixed
+                pycolmap.bundle_adjustment(model, options)
+    except (RuntimeError, ValueError) as error:
+        raise LightGlueError(
+            f"COLMAP's bundle adjustment failed: {_short(error)}. Run it with polish=False."
+        ) from error
+    model.update_point_3d_errors()
+
+
+def _adjust(model: Any, options: Any, fixed: tuple[int, ...]) -> None:
+    config: Any = pycolmap.BundleAdjustmentConfig()
+    for image in registered(model):
+        config.add_image(image.image_id)
+    for number in fixed:
+        if number in model.cameras:
+            config.set_constant_cam_intrinsics(number)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+
+
+def principal_points(model: Any) -> dict[int, tuple[float, float]]:
+    """Of each camera of a model, px, COLMAP's convention."""
+    found = {}
+    for number, camera in model.cameras.items():
+        x, y = camera.principal_point_idxs() if callable(camera.principal_point_idxs) else camera.principal_point_idxs
+        found[number] = (float(camera.params[x]), float(camera.params[y]))
+    return found
 
 
 def _seed(options: Any, part: str, mapper: str, seed: int) -> None:

@@ -139,7 +139,7 @@ def _digest(model: Path) -> str:
 def _made_of(path: Path, camera: Any) -> str:
     try:
         stat = os.stat(path)
-        file = [stat.st_size, stat.st_mtime_ns]
+        file: list[Any] = [stat.st_size, stat.st_mtime_ns]
     except OSError:
         file = []
     if camera is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -28,11 +28,13 @@ from lightglue.sfm.reconstruct import ReconstructOptions, ReconstructResult, rec
 from lightglue.sfm.report import write_report
 from lightglue.sfm.retrieval import RetrievalIndex, RetrievalOptions, build_index
 from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.tracks import TrackOptions, read_refined, refine_keypoints
 from lightglue.sfm.verify import VerifyOptions, VerifyResult, verify
 from lightglue.stores import FeatureStore, MatchStore
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
 
+REFINED_ERROR = 1.25  # px, beyond which an observation by a refined keypoint is a wrong one
 STAGES = ("extract", "pairs", "match", "refine", "verify", "reconstruct", "report")
 Progress = Callable[[str, int, int], None]  # stage, things done, things in all
 
@@ -47,7 +49,7 @@ class SfmOptions:
     pairs: PairOptions = field(default_factory=PairOptions)
     retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
     cameras: CameraOptions = field(default_factory=CameraOptions)
-    refine: Any = None  # None: keypoints stay where they were found
+    refine: TrackOptions | None = None  # None: keypoints stay where they were found
     verify: VerifyOptions = field(default_factory=VerifyOptions)
     reconstruct: ReconstructOptions = field(default_factory=ReconstructOptions)
 
@@ -238,21 +240,17 @@ class _Run:
         options = self.options.refine
         if options is None:
             return None, StageRecord(0), True
-        from lightglue.sfm.tracks import refine_keypoints
-
         told = self._progress("refine")
         result = refine_keypoints(
             self.images, self._features(), self._matches(), self.place.refined, options, progress=told
         )
-        counts = {"keypoints": result.keypoints, "moved": result.moved, "tracks": result.tracks}
-        return asdict(options), StageRecord(0, counts, result.skipped), not result.was_there
+        counts = {"images": result.images, "keypoints": result.keypoints, "moved": result.moved}
+        return asdict(options), StageRecord(0, counts, result.skipped), result.measured > 0
 
     def _keypoints(self) -> Keypoints | None:
         if self.options.refine is None:
             return None
-        from lightglue.sfm.tracks import read_keypoints
-
-        return None if self.options.refine is None else read_keypoints(self.place.refined)
+        return lambda name: read_refined(self.place.refined, name).keypoints
 
     def _verify(self) -> tuple[Any, StageRecord, bool]:
         told = self._progress("verify")
@@ -280,7 +278,10 @@ class _Run:
     def _reconstruct(self) -> tuple[Any, StageRecord, bool]:
         self._need(self.place.database, "verify")
         self.progress("reconstruct", 0, 1)
-        result = reconstruct(self.place.database, self.images, self.place.folder, self.options.reconstruct)
+        options = self.options.reconstruct
+        if self.options.refine is not None and options.max_error is None:
+            options = replace(options, max_error=REFINED_ERROR)
+        result = reconstruct(self.place.database, self.images, self.place.folder, options)
         self.model = result
         self.progress("reconstruct", 1, 1)
         counts: dict[str, float] = {"images": result.num_images, "models": len(result.models)}
@@ -294,7 +295,7 @@ class _Run:
             }
         reason = result.reason or "it is not in the largest model: too few of its matches agree with it"
         missing = tuple(Skipped(name, reason) for name in result.unregistered)
-        return asdict(self.options.reconstruct), StageRecord(0, counts, missing), not result.was_there
+        return asdict(options), StageRecord(0, counts, missing), not result.was_there
 
     def _report(self) -> tuple[Any, StageRecord, bool]:
         write_report(self.place.folder)
