@@ -18,13 +18,14 @@ SUFFIXES = (
     *(".bmp", ".gif", ".j2k", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
     *(".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
+_MAP = ("map.json", "features")  # tell the folder of a map
 
 
 def list_images(folder: str | os.PathLike[str]) -> tuple[list[str], tuple[Skipped, ...]]:
     """The names of the images under a folder, sorted, and what looks like one but cannot be used.
 
-    By suffix, whatever its case; hidden files and folders are left out. Links are followed, but no folder is entered
-    twice, so that a link to a folder above it does no harm.
+    By suffix, whatever its case; hidden files and folders are left out, and maps that lie among the images.
+    Links are followed, but no folder is entered twice, so that a link to a folder above it does no harm.
 
     Raises InputError where there is no such folder, or no image in it.
     """
@@ -55,6 +56,8 @@ class _Walk:
             prefix = self.plain.pop() if self.plain else self.linked.popleft()
             place = os.path.join(self.root, prefix)
             try:
+                if prefix and all(os.path.exists(os.path.join(place, part)) for part in _MAP):
+                    continue  # what is in there are our own pictures
                 stat = os.stat(place)
                 if (stat.st_dev, stat.st_ino) in self.entered:
                     self._skip(prefix, "it is a link to a folder that is listed already; nothing is lost")
