@@ -34,7 +34,7 @@ from lightglue.sfm.model import Camera, Model, RegisteredImage
 from lightglue.sfm.picture import plot_model
 from lightglue.sfm.report_data import ImageRow, PairRow, ReportData, Stage, report_data
 from lightglue.sfm.scene import scene_of
-from lightglue.stores.files import write_whole
+from lightglue.stores.files import write_whole, writing
 
 __all__ = ["WrittenReport", "report_html", "write_report"]
 
@@ -69,6 +69,9 @@ def write_report(folder: str | os.PathLike[str], data: ReportData | None = None)
     if data.model is not None and _has_content(data.model):
         picture = folder / "report.png"
         write_whole(picture, _png(data.model, data.title, dpi=130))
+    else:
+        with writing(folder / "report.png"):
+            (folder / "report.png").unlink(missing_ok=True)  # of a model that is there no longer
     write_whole(html, report_html(data).encode("utf-8", "replace"))
     return WrittenReport(html, picture)
 
