@@ -110,10 +110,11 @@ def verify(
     counts = _num_matches(path)
     pairs = read_pairs(path)
     few = [number for number in pairs if counts.get(number, 0) < options.min_matches]
-    stale = [number for number in few if pairs[number][1] is not None]
     waiting = [
         number for number in pairs if pairs[number][1] != made_of and counts.get(number, 0) >= options.min_matches
     ]
+    # Forgotten before anything is written: a kill must not leave new geometries under what the old were made of.
+    stale = [number for number in (*few, *waiting) if pairs[number][1] is not None]
     done = len(pairs) - len(waiting)
     progress(done, len(pairs))
     if waiting or stale:
@@ -150,7 +151,7 @@ def _write(path: Path, database: Any, numbers: list[int], geometries: list[Any],
 
 
 def _forget(path: Path, database: Any, numbers: list[int]) -> None:
-    """Take out geometries that these options would not have tried."""
+    """Take out geometries that were made with other options."""
     from lightglue.sfm.colmap import pair_of
 
     with connected(path) as connection:
