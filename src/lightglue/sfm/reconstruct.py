@@ -8,6 +8,7 @@ import json
 import math
 import os
 import shutil
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -247,7 +248,7 @@ def _made_of(database: Path, options: ReconstructOptions) -> str:
 
 
 def _write_report(folder: Path, result: ReconstructResult, made_of: str) -> None:
-    said = {"made_of": made_of, **asdict(result)}
+    said = {"made_of": made_of, "files": _checksums(folder), **asdict(result)}
     del said["out"], said["was_there"]
     write_json(folder / _REPORT, said)
 
@@ -256,15 +257,28 @@ def _read_report(out: Path, made_of: str) -> ReconstructResult | None:
     """The result that is there, if it is of the same database and options and its files are there."""
     try:
         said = read_json(out / "models" / _REPORT)
-        if said.pop("made_of") != made_of:
+        if said.pop("made_of") != made_of or said.pop("files") != _checksums(out / "models"):
             return None
         models = tuple(ModelSummary(**{**each, "images": tuple(each["images"])}) for each in said.pop("models"))
         said["unregistered"] = tuple(said["unregistered"])
         result = ReconstructResult(out, models, **said, was_there=True)
-    except (FileNotFoundError, StoreError, KeyError, TypeError):
+    except (OSError, StoreError, KeyError, TypeError):
         return None
-    folders = [out / "models" / str(number) for number in range(len(models))] + [out / "model"] * bool(models)
-    return result if all((folder / "points3D.bin").exists() for folder in folders) else None
+    if models and _checksums(out / "model") != _checksums(out / "models" / "0"):
+        return None
+    return result
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    """Of each file of the models under a folder, by its path: COLMAP may read a damaged one without an end."""
+    found = {}
+    for path in sorted(folder.glob("**/*.bin")):
+        checksum = 0
+        with path.open("rb") as file:
+            while content := file.read(1 << 24):
+                checksum = zlib.crc32(content, checksum)
+        found[path.relative_to(folder).as_posix()] = checksum
+    return found
 
 
 def _put(part: Path, out: Path) -> None:
