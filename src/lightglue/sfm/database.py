@@ -242,7 +242,7 @@ def connected(path: Path) -> Iterator[sqlite3.Connection]:
                 yield connection
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a schema that is damaged
         raise StoreError(
             f"{path} cannot be used ({error}); see that there is room and that it may be written to, or, if it is "
             "damaged, remove it and make it anew."

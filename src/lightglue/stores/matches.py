@@ -274,14 +274,14 @@ def _connected(path: Path, named: Path, mode: str = "rw") -> Iterator[sqlite3.Co
                 yield connection
         finally:
             connection.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a schema that is damaged
         raise StoreError(f"{named} cannot be used ({error}); {_remedy(str(error))}.") from error
 
 
 def _remedy(told: str) -> str:
     if "locked" in told:
         return "another process writes to it: wait until it has ended, or end it"
-    if "malformed" in told or "not a database" in told:
+    if "malformed" in told or "not a database" in told or "decode" in told:
         return "it is damaged, or another program's: remove it and match anew, or name another file"
     return "make room, and see that it and its folder may be written to"
 
