@@ -182,12 +182,13 @@ class _Run:
         options = self.options.pairs
         features = self._features()
         names = features.names()
+        if len(names) < 2:  # none of the sources has anything to look at
+            write_pairs(self.place.pairs, [])
+            return asdict(options), StageRecord(0, {"images": len(names), "pairs": 0}), True
         sources = settled(options, len(names)).sources
         asks = "retrieval" in sources or ("sequential" in sources and options.loop_every > 0)
         retrieval: RetrievalIndex | None = None
-        if len(names) < 2:
-            options_here = replace(options, sources=("exhaustive",))  # nothing to look at, no pairs
-        elif asks:
+        if asks:
             retrieval = build_index(
                 features, self.place.retrieval, self.options.retrieval, progress=self._progress("pairs")
             )
@@ -294,7 +295,11 @@ class _Run:
                 "mean_track_length": round(best.mean_track_length, 3),
             }
         reason = result.reason or "it is not in the largest model: too few of its matches agree with it"
-        missing = tuple(Skipped(name, reason) for name in result.unregistered)
+        bare = {head.name for head in self._features().heads() if not head.num_keypoints}
+        missing = tuple(
+            Skipped(name, "it has no keypoints: there is nothing in it to hold on to" if name in bare else reason)
+            for name in result.unregistered
+        )
         return asdict(options), StageRecord(0, counts, missing), not result.was_there
 
     def _report(self) -> tuple[Any, StageRecord, bool]:
