@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError, LightGlueError, StoreError
 from lightglue.geometry.cameras import COLMAP_OFFSET
 from lightglue.sfm.cameras import MapCamera
+from lightglue.sfm.model_files import check_model_files
 
 try:
     import pycolmap
@@ -531,18 +532,11 @@ def read_model(folder: Path) -> Any:
     if not (folder / "images.bin").exists() and not (folder / "images.txt").exists():
         raise StoreError(f"There is no COLMAP model in {folder} (no images.bin); run the reconstruction first.")
     try:
-        _check_files(folder)
+        check_model_files(folder)
         with quiet():
             return pycolmap.Reconstruction(str(folder))
     except (RuntimeError, ValueError, IndexError, OSError, MemoryError) as error:
         raise StoreError(f"The model in {folder} is damaged ({_short(error)}); reconstruct it anew.") from error
-
-
-def _check_files(folder: Path) -> None:
-    """Raises ValueError for binary files that are cut off: some versions read on past the end, and say nothing."""
-    for name in ("cameras.bin", "images.bin", "points3D.bin"):
-        if (folder / "images.bin").exists() and (folder / name).stat().st_size < 8:
-            raise ValueError(f"{name} is cut off")
 
 
 def _num_registered(model: Any) -> int:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, LightGlueError, StoreError
+from lightglue.sfm.model_files import check_model_files
 
 __all__ = ["Camera", "Model", "RegisteredImage", "model_folder", "read_model"]
 
@@ -138,6 +139,7 @@ def _reconstruction(folder: Path) -> Any:
         import pycolmap
     except ImportError as error:
         raise LightGlueError("COLMAP models are read with pycolmap: pip install 'lightglue[sfm]'.") from error
+    check_model_files(folder)
     return pycolmap.Reconstruction(str(folder))
 
 

@@ -196,14 +196,12 @@ class FeatureStore:
         place = folder / _STORE
         try:
             there = read_json(place)
-        except StoreError as error:
-            raise StoreError(f"{place} is damaged; remove {folder} and extract anew.") from error
         except FileNotFoundError:
             if settings is None or read_only:
                 raise InputError(f"There are no features in {folder} (no {_STORE}); extract them first.") from None
-            if next(folder.glob("??/*.npz"), None) is not None:  # nobody knows of which settings
+            if next(folder.glob("??/*.npz"), None) is not None and not place.exists():  # of which settings?
                 raise StoreError(
-                    f"{folder} holds features, but not what made them (no {_STORE}); remove the folder and extract anew."
+                    f"{folder} holds features, but not what made them (no {_STORE}); remove it and extract anew."
                 ) from None
             write_json(place, {"format": FORMAT, "kind": "features", "settings": as_read(settings)}, new=True)
             there = read_json(place)  # perhaps of a process that was quicker
