@@ -219,6 +219,8 @@ def _summary(model: Any) -> ModelSummary:
 
 def _reason(images: int, verified: int, database: Path) -> str:
     """Why there is no model."""
+    if images < 2:
+        return f"{'One image has' if images else 'No image has'} features; a map needs several: see what was left out."
     if verified == 0:
         with connected(database) as connection:
             pairs = connection.execute("SELECT count(*) FROM matches").fetchone()[0]
