@@ -469,6 +469,8 @@ class _Taken:
 def _set_complete(path: Path, is_complete: bool) -> None:
     with connected(path) as connection:
         row = ("complete", json.dumps(is_complete))
+        if row in connection.execute("SELECT key, value FROM lightglue_about WHERE key = 'complete'"):
+            return  # a database that is as it should be stays untouched
         connection.execute("INSERT OR REPLACE INTO lightglue_about VALUES(?, ?)", row)
 
 
