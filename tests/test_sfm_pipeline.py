@@ -151,10 +151,11 @@ def test_other_options_of_the_extractor_are_refused_by_name_and_the_map_stays_as
 
 
 def test_other_options_of_the_mapper_redo_the_model_only(place, no_report):
-    kept = [place / "map" / part for part in ("features", "retrieval.npz", "matches.db", "database.db")]
-    before, model = state(*kept), state(place / "map/model")
+    kept = [place / "map" / part for part in ("features", "retrieval.npz", "matches.db")]
+    before, model, geometries = state(*kept), state(place / "map/model"), _geometries(place / "map/database.db")
     result = again(place, replace(options(), reconstruct=ReconstructOptions(threads=1, seed=5)))
     assert state(*kept) == before
+    assert _geometries(place / "map/database.db") == geometries
     assert not result.model.was_there
     assert all(when > model[path] for path, when in state(place / "map/model").items())
     assert MapFolder(place / "map").read().settings["reconstruct"]["seed"] == 5
