@@ -15,7 +15,7 @@ import io
 import json
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -260,12 +260,20 @@ class FeatureStore:
         """The names of all images that have features, sorted."""
         return sorted(head.name for head in self.heads())
 
-    def heads(self) -> Iterator[Head]:
-        """What is known of each image, in the order of the files; damaged files are passed over, as by `head`."""
+    def heads(self, leave_out: Collection[Path] = ()) -> Iterator[Head]:
+        """What is known of each image, in the order of the files; damaged files are passed over, as by `head`.
+
+        leave_out: files that are not opened.
+        """
         for place in sorted(self.folder.glob("??/*.npz")):
-            head = _head(place)
+            head = None if place in leave_out else _head(place)
             if head is not None and self._place(head.name) == place:
                 yield head
+
+    def besides(self, names: Iterable[str]) -> list[str]:
+        """The names of images that have features, but are not among these, sorted; only their files are opened."""
+        known = {self._place(name) for name in names}
+        return sorted(head.name for head in self.heads(known))
 
     def __contains__(self, name: str) -> bool:
         return self.head(name) is not None

@@ -44,8 +44,9 @@ CREATE INDEX pairs_of_image1 ON pairs(image1);
 """
 _HEAD = "a.name, b.name, count, overlap, note, digest0, digest1"
 _WHOLE = f"{_HEAD}, matches, scores, checksum"
-_ONE = f"""
-SELECT {_WHOLE} FROM pairs JOIN images a ON a.id = image0 JOIN images b ON b.id = image1 WHERE a.name = ? AND b.name = ?
+_ONE = """
+SELECT {columns} FROM pairs JOIN images a ON a.id = image0 JOIN images b ON b.id = image1
+WHERE a.name = ? AND b.name = ?
 """
 # CROSS keeps the order of the tables: names are walked in the order of their index, and nothing else is read.
 _NEXT = f"""
@@ -157,6 +158,13 @@ class MatchStore:
         """What is known of each pair, sorted by name, read as they are asked for."""
         return (self._head(row) for row in self._rows(_HEAD))
 
+    def heads(self, pairs: Iterable[tuple[str, str]]) -> list[PairHead | None]:
+        """What is known of each of these pairs, the smaller name first; None for those that were not matched."""
+        with self._connect() as connection:
+            keys = [(_encode(min(pair)), _encode(max(pair))) for pair in pairs]
+            rows = [connection.execute(_ONE.format(columns=_HEAD), key).fetchone() for key in keys]
+        return [None if row is None else self._head(row) for row in rows]
+
     def read(self, pairs: Iterable[tuple[str, str]] | None = None) -> Iterator[PairMatches]:
         """The matches of all pairs, sorted by name; or of those that are named and there, in their order.
 
@@ -169,7 +177,7 @@ class MatchStore:
         with self._connect() as connection:
             for name0, name1 in pairs:
                 key = (_encode(min(name0, name1)), _encode(max(name0, name1)))
-                row = connection.execute(_ONE, key).fetchone()
+                row = connection.execute(_ONE.format(columns=_WHOLE), key).fetchone()
                 if row is not None:
                     pair = self._pair(row)
                     yield pair if pair.name0 == name0 else pair.reversed()

@@ -1,0 +1,104 @@
+"""How many of the pairs that truly overlap does retrieval find? Against matching every pair.
+
+    python scripts/retrieval_recall.py ../shared/data /tmp/recall
+
+All photographs of the data sets are one collection. Two images overlap where LightGlue over 1,024 ALIKED keypoints of
+each gives at least 30 matches on one fundamental matrix. Features, matches and verdicts are kept in the second folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lightglue.geometry.estimation import estimate_fundamental
+from lightglue.images import load_image
+from lightglue.model_choice import Models
+from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairMatches, Source
+
+SETS = ("kusvod2", "planar", "strecha1024", "synth", "temple", "tum")
+INLIERS = 30
+RESIZE = 1024
+TRUTH = ("aliked", 1024)
+
+
+def images_of(data: Path, sets: Sequence[str] = SETS) -> list[str]:
+    """The names of all photographs of the sets, sorted."""
+    kinds = {".jpg", ".jpeg", ".png", ".ppm"}
+    found = (path for name in sets for path in (data / name).rglob("*") if path.suffix.lower() in kinds)
+    return sorted(path.relative_to(data).as_posix() for path in found)
+
+
+def extract(data: Path, work: Path, features: str, count: int) -> FeatureStore:
+    """The features of all photographs, at most `count` of each."""
+    store = FeatureStore.open(work / f"{features}-{count}", {"features": features, "count": count, "resize": RESIZE})
+    missing = sorted(set(images_of(data)) - set(store.names()))
+    if missing:
+        extractor = Models(features, count, device="cpu").load_extractor()
+        for name in missing:
+            found = extractor.extract(load_image(data / name), resize=RESIZE)
+            store.put(name, ImageFeatures.from_torch(found, features), Source.of(data / name))
+    return store
+
+
+@torch.inference_mode()
+def match_all(store: FeatureStore, path: Path) -> MatchStore:
+    """The matches of every pair."""
+    matches = MatchStore.open(path, dict(store.settings))
+    done = {(head.name0, head.name1) for head in matches.pairs()}
+    wanted = [pair for pair in combinations(store.names(), 2) if pair not in done]
+    if wanted:
+        features = {name: store.get(name) for name in store.names()}
+        matcher = Models(store.settings["features"], 0, device="cpu").load_matcher()
+        for start in range(0, len(wanted), 50):
+            matches.put(_match(matcher, features, pair) for pair in wanted[start : start + 50])
+            print(f"\r{start} of {len(wanted)} pairs", end="", flush=True)
+    return matches
+
+
+def _match(matcher: torch.nn.Module, features: dict[str, ImageFeatures], pair: tuple[str, str]) -> PairMatches:
+    image0, image1 = (features[name] for name in pair)
+    found = matcher({"image0": image0.torch(), "image1": image1.torch()})
+    indices = found["matches"][0].numpy().astype(np.int32).reshape(-1, 2)
+    scores = found["scores"][0].float().numpy()
+    return PairMatches(*pair, indices, scores, None, None, (image0.digest, image1.digest))
+
+
+def overlapping(store: FeatureStore, matches: MatchStore) -> Iterator[tuple[str, str]]:
+    """The pairs whose matches agree on a fundamental matrix."""
+    wanted = [(head.name0, head.name1) for head in matches.pairs() if head.num_matches >= INLIERS]
+    keypoints = {name: store.get(name).keypoints for name in {name for pair in wanted for name in pair}}
+    for pair in matches.read(wanted):
+        points0 = keypoints[pair.name0][pair.matches[:, 0]]
+        points1 = keypoints[pair.name1][pair.matches[:, 1]]
+        if estimate_fundamental(points0, points1).inliers.sum() >= INLIERS:
+            yield pair.name0, pair.name1
+
+
+def truth(data: Path, work: Path) -> list[tuple[str, str]]:
+    """The pairs that overlap."""
+    path = work / "truth.tsv"
+    if not path.exists():
+        store = extract(data, work, *TRUTH)
+        pairs = overlapping(store, match_all(store, work / "matches.db"))
+        path.write_text("".join(f"{name0}\t{name1}\n" for name0, name1 in pairs))
+    return [(name0, name1) for name0, name1 in (line.split("\t") for line in path.read_text().splitlines())]
+
+
+def main() -> None:
+    """Print a table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("work", type=Path)
+    arguments = parser.parse_args()
+    overlap = truth(arguments.data, arguments.work)
+    print(f"{len(images_of(arguments.data))} images, {len(overlap)} overlapping pairs")
+
+
+if __name__ == "__main__":
+    main()
