@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from test_stores_features import SOURCE, features
 
 h5py = pytest.importorskip("h5py", reason="hloc's files need h5py")
 
+from lightglue.stores import hloc as module  # noqa: E402
 from lightglue.stores.hloc import (  # noqa: E402
     UNKNOWN,
     read_features,
@@ -289,6 +291,17 @@ def test_an_export_that_fails_leaves_the_file_that_was_there(
     with pytest.raises(KeyboardInterrupt):
         write_features(store, path)
     assert path.read_bytes() == b"before"
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_disk_that_fills_is_told_before_h5py_loses_arrays(
+    tmp_path: Path, store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = iter([10**9, 10**7])
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: SimpleNamespace(free=next(free)))
+    with pytest.raises(StoreError, match=r"features\.h5 cannot be written \(No space left.*make room"):
+        write_features(store, tmp_path / "features.h5")
+    assert not list(tmp_path.glob("*.h5"))
     assert not list(tmp_path.glob(".*.part"))
 
 
