@@ -3,7 +3,8 @@
     python scripts/throughput.py PHOTOGRAPHS --images 200 2000
 
 The images are crops of the photographs under a folder, turned and tilted a little, 640 px wide, the same at each run.
-Each image is matched with those that retrieval finds most like it. Each size runs in a process of its own, so that its peak of memory is its own.
+Each image is matched with those that retrieval finds most like it. Each size runs in a process of its own, so that its
+peak of memory is its own.
 """
 
 from __future__ import annotations
