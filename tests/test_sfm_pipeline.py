@@ -35,6 +35,7 @@ from lightglue.sfm.model import read_model
 from lightglue.sfm.pairs import PairOptions
 from lightglue.sfm.pipeline import STAGES, MapResult, SfmOptions, build_map, run_stage
 from lightglue.sfm.reconstruct import ReconstructOptions
+from lightglue.sfm.tracks import TrackOptions
 from sfm_photographs import photograph, take_photographs
 
 Change = Callable[[Path], object]
@@ -314,6 +315,22 @@ def files_up_to(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_refinement_goes_on_without_an_image_that_was_lost_and_measures_anew_what_was_damaged(place, no_report):
+    chosen = replace(options(), refine=TrackOptions())
+    assert again(place, chosen).model.models[0].num_images == 5
+    database = place / "map/refined/measured.db"
+    with sqlite3.connect(database) as connection:
+        before = connection.execute("SELECT * FROM measured ORDER BY pair").fetchall()
+        connection.execute("UPDATE measured SET rows = zeroblob(700) WHERE pair = ?", before[3][:1])
+    again(place, chosen)
+    with sqlite3.connect(database) as connection:
+        assert connection.execute("SELECT * FROM measured ORDER BY pair").fetchall() == before
+    (place / "photographs/2.png").write_bytes(b"no image any more")
+    result = again(place, chosen)
+    assert sorted(result.model.models[0].images) == ["0.png", "1.png", "3.png", "4.png"]
+    assert "2.png" in reasons(result)
 
 
 @pytest.mark.parametrize("size", [0, 2_000, 120_000])

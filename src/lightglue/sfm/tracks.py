@@ -18,6 +18,7 @@ import math
 import os
 import sqlite3
 import zipfile
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -119,8 +120,7 @@ def refine_keypoints(
     names = features.names()
     with torch.no_grad(), _Measured.open(out / "measured.db") as store:
         grays = _Grays(Path(images), features, options.max_edge, device)
-        heads = [head for head in matches.pairs() if head.num_matches]
-        pairs = [(head.name0, head.name1) for head in heads]
+        pairs = _usable(features, matches)
         count = 0
         for start in range(0, len(pairs), _PAIRS_AT_ONCE):
             chunk = pairs[start : start + _PAIRS_AT_ONCE]
@@ -150,6 +150,18 @@ def read_refined(out: str | os.PathLike[str], name: str) -> RefinedKeypoints:
         raise InputError(f"{name!r} has no refined keypoints in {out}; refine them first.") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise StoreError(f"{path} cannot be read ({error}); remove it and refine anew.") from error
+
+
+def _usable(features: FeatureStore, matches: MatchStore) -> list[tuple[str, str]]:
+    """The pairs that have matches, of the features that there are: other rows mean nothing."""
+    digests = {head.name: head.digest for head in features.heads()}
+    return [
+        (head.name0, head.name1)
+        for head in matches.iter_pairs()
+        if head.num_matches
+        and {head.name0, head.name1} <= digests.keys()
+        and (not any(head.digests) or head.digests == (digests[head.name0], digests[head.name1]))
+    ]
 
 
 def _claim(out: Path, settings: Mapping[str, object]) -> None:
@@ -248,28 +260,38 @@ class _Measured:
                 yield cls(path, connection)
             finally:
                 connection.close()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a schema that is damaged
             raise StoreError(f"{path} cannot be used ({error}); make room, or remove it and refine anew.") from error
 
     def fill(self, pairs: Iterator[PairMatches], grays: _Grays, options: TrackOptions) -> int:
         """Measure the pairs that were not yet; returns how many. All are on disk then."""
         new = []
         for pair in pairs:
-            key = _key(pair, grays)
-            there = self.connection.execute("SELECT key FROM measured WHERE pair = ?", (_pair(pair),)).fetchone()
-            if there is None or there[0] != key:
+            if self._there(pair, grays) is None:
                 rows = _measure(pair, grays, options)
                 if rows is not None:
-                    new.append((_pair(pair), key, rows.tobytes()))
+                    new.append((_pair(pair), _key(pair, grays), _sealed(rows.tobytes())))
         with self.connection:
             self.connection.executemany("INSERT OR REPLACE INTO measured VALUES(?, ?, ?)", new)
         return len(new)
 
     def rows(self, pair: PairMatches, grays: _Grays) -> NDArray[np.void]:
         """The measurements of a pair: none where an image of it cannot be used."""
+        return np.frombuffer(self._there(pair, grays) or b"", _ROW)
+
+    def _there(self, pair: PairMatches, grays: _Grays) -> bytes | None:
+        """What was measured of a pair; None where it was not, or is damaged."""
         query = "SELECT rows FROM measured WHERE pair = ? AND key = ?"
         there = self.connection.execute(query, (_pair(pair), _key(pair, grays))).fetchone()
-        return np.frombuffer(there[0] if there else b"", _ROW)
+        content = there[0] if there else None
+        if not isinstance(content, bytes) or _sealed(content[:-4]) != content:
+            return None
+        return content[:-4]
+
+
+def _sealed(content: bytes) -> bytes:
+    """With a checksum at its end: SQLite does not notice what was altered on the disk."""
+    return content + zlib.crc32(content).to_bytes(4, "little")
 
 
 def _pair(pair: PairMatches) -> bytes:
