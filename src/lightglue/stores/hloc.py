@@ -17,8 +17,10 @@ The one module that imports h5py: `pip install 'lightglue[hloc]'`.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
+import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -42,6 +44,7 @@ _SCORES = ("scores", "keypoint_scores", "score")  # hloc's name, and those of it
 _FEATURES = ("keypoints", "descriptors", "image_size", "scales", "oris", *_SCORES)
 _MATCHES = ("matches0", "matching_scores0")
 _BATCH = 100  # pairs a transaction
+_MARGIN = 64 << 20  # bytes to keep free: twice what HDF5 may hold back until a file is closed
 
 
 @dataclass(frozen=True)
@@ -96,9 +99,7 @@ def write_features(store: FeatureStore, path: str | os.PathLike[str]) -> Exchang
             except (InputError, StoreError) as error:
                 tally.skip(name, _told(error))
                 continue
-            group = file.create_group(name)
-            for key, array in _datasets(features).items():
-                group.create_dataset(key, data=array)
+            _write(file, name, _datasets(features))
             tally.count += 1
     tally.note(
         "have a feature type, a digest and an image file's checksum, which hloc's file has no place for", tally.count
@@ -150,9 +151,7 @@ def write_matches(store: MatchStore, features: FeatureStore, path: str | os.Path
             except InputError as error:
                 tally.skip(f"{pair.name0} {pair.name1}", _told(error))
                 continue
-            group = file.create_group(f"{_dashed(pair.name0)}/{_dashed(pair.name1)}")
-            for key, array in datasets.items():
-                group.create_dataset(key, data=array)
+            _write(file, f"{_dashed(pair.name0)}/{_dashed(pair.name1)}", datasets)
             tally.count += 1
             if pair.overlap is not None or pair.note is not None:
                 tally.note("have a verdict on their overlap, which hloc's file has no place for")
@@ -389,8 +388,18 @@ def _writing(path: str | os.PathLike[str]) -> Iterator[Any]:
         try:
             with h5py.File(part, "w") as file:
                 yield file
-        except RuntimeError as error:  # HDF5 when the disk is full
+        except RuntimeError as error:  # HDF5 when it cannot write
             raise OSError(str(error)) from error
+
+
+def _write(file: Any, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Write a group. Raises OSError while there is still room: on a full disk h5py loses arrays without a word."""
+    wanted = sum(array.nbytes for array in arrays.values()) + _MARGIN
+    if shutil.disk_usage(Path(file.filename).parent).free < wanted:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    group = file.create_group(name)
+    for key, array in arrays.items():
+        group.create_dataset(key, data=array)
 
 
 def _h5py() -> Any:
