@@ -407,8 +407,9 @@ def run_mapper(
     """The models that a mapper makes, as `pycolmap.Reconstruction`, those with most images first.
 
     fixed: numbers of the cameras that stay as they are. start: a model, in the database's numbers, that the
-    incremental mapper is to go on with; its result is the only one then. Raises InputError where this version cannot do what is asked,
-    LightGlueError for what goes wrong in COLMAP.
+    incremental mapper is to go on with; its result is the only one then.
+
+    Raises InputError where this version cannot do what is asked, LightGlueError for what goes wrong in COLMAP.
     """
     check_mapper(mapper)
     options: Any = getattr(pycolmap, f"{mapper.capitalize()}PipelineOptions")()
