@@ -18,14 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from lightglue.errors import InputError, StoreError
+from lightglue.errors import InputError
 from lightglue.sfm.cameras import CameraOptions
 from lightglue.sfm.database import DatabaseState, Keypoints, create_database, read_state
 from lightglue.sfm.engine import Engine
 from lightglue.sfm.extract import ExtractOptions, extract
-from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
+from lightglue.sfm.folder import MapFolder, StageRecord
 from lightglue.sfm.images import SUFFIXES, list_images
-from lightglue.sfm.match import MatchOptions, match
+from lightglue.sfm.match import NO_OVERLAP, MatchOptions, match
 from lightglue.sfm.pairs import read_pairs, write_pairs
 from lightglue.sfm.reconstruct import ModelSummary, ReconstructOptions, ReconstructResult, _summary, _write_report
 from lightglue.sfm.report import write_report
@@ -303,7 +303,7 @@ class _Change:
         _mirror(self.place, summary, missing, len(state.names))
         skipped = {**skipped, "reconstruct": tuple(Skipped(name, _NOT_REGISTERED) for name in missing)}
         stages = dict(self.record.stages)
-        for stage, counts in self._counts(summary).items():
+        for stage, counts in self._counts(summary, len(state.cameras)).items():
             if stage in stages:
                 kept = () if stage == "reconstruct" else stages[stage].skipped
                 told = tuple(each for each in kept if each.name not in names) + tuple(skipped.get(stage, ()))
@@ -312,14 +312,14 @@ class _Change:
         if self.place.report.exists():
             write_report(self.place.folder)
 
-    def _counts(self, summary: ModelSummary) -> dict[str, dict[str, float]]:
+    def _counts(self, summary: ModelSummary, cameras: int) -> dict[str, dict[str, float]]:
         """What has changed of each stage's figures."""
         heads = list(self.store.heads())
-        matches = MatchStore.open(self.place.matches, read_only=True).pairs()
+        matches = list(MatchStore.open(self.place.matches, read_only=True).pairs())
         counts: dict[str, dict[str, float]] = {
             "extract": {"images": len(heads), "keypoints": sum(head.num_keypoints for head in heads)},
             "pairs": {"images": len(heads)},
-            "match": {"pairs": len(matches)},
+            "match": {"pairs": len(matches), "without_overlap": sum(pair.note == NO_OVERLAP for pair in matches)},
             "reconstruct": {
                 "images": len(heads),
                 "registered": summary.num_images,
@@ -333,6 +333,7 @@ class _Change:
         if (done := self.verified) is not None:
             counts["verify"] = {
                 "images": len(heads),
+                "cameras": cameras,
                 "pairs": done.num_pairs,
                 "too_few_matches": done.num_too_few,
                 "verified": done.num_verified,
