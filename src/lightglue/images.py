@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import cv2
@@ -24,6 +25,7 @@ from lightglue.timing import span
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
+    "ImageFile",
     "ImagePreprocessor",
     "load_image",
     "numpy_image_to_torch",
@@ -79,7 +81,7 @@ def load_image(
     if resize is not None:
         _check_resize(resize, fn, interp)
     with span("load"):
-        image = _decode(path, grayscale, cv2.IMREAD_ANYDEPTH, max_pixels)
+        image: NDArray[Any] = ImageFile.read(path).decode(grayscale, max_pixels)
         if resize is not None:
             image, _ = resize_image(image, resize, fn, interp)
         return numpy_image_to_torch(image)
@@ -92,7 +94,7 @@ def read_image(
 
     Files and errors are those of `load_image`.
     """
-    return _decode(path, grayscale, 0, max_pixels)
+    return ImageFile.read(path)._decode(grayscale, 0, max_pixels)
 
 
 def numpy_image_to_torch(image: NDArray[Any]) -> Tensor:
@@ -179,33 +181,59 @@ def _check_resize(size: Any, fn: str, interp: str) -> None:
         raise InputError(f"interp is {interp!r}; choose one of {', '.join(_INTERPOLATIONS)}.")
 
 
-def _decode(path: ImagePath, grayscale: bool, depth_flag: int, max_pixels: int | None) -> NDArray[Any]:
-    """The pixels of a file: (H, W, 3) RGB or (H, W) gray, uint8; uint16 too where `depth_flag` says so."""
-    if max_pixels is not None and not _is_positive(max_pixels):
-        raise InputError(
-            f"max_pixels is {max_pixels!r}; give a positive number, or None for no limit but OpenCV's own."
-        )
-    data, kind = _read_bytes(path)
-    size = stored_size(kind, data)
-    if size is None:
-        raise ImageError(f"{path}: this {kind} file is damaged or cut off; fetch it again.")
-    pixels = size[0] * size[1]
-    if max_pixels is not None and pixels > max_pixels:
-        raise ImageError(
-            f"{path}: {size[0]} x {size[1]} is {pixels:,} pixels, more than max_pixels={max_pixels:,}; "
-            "shrink the image, or raise max_pixels if you trust the file."
-        )
-    flag = (cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR) | depth_flag
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-    except (cv2.error, MemoryError) as error:
-        raise ImageError(_undecodable(path, kind, size)) from error
-    del data
-    if image is None or image.size == 0:
-        raise ImageError(_undecodable(path, kind, size))
-    if image.dtype not in (np.uint8, np.uint16):
-        raise ImageError(f"{path}: this {kind} holds {image.dtype} samples; convert it to 8 or 16 bits a channel.")
-    return image if grayscale else _turn_to_rgb(image)
+@dataclass(frozen=True, eq=False)
+class ImageFile:
+    """The content of an image file, read but not decoded yet: its size is known before it takes up memory."""
+
+    path: ImagePath
+    data: bytes
+    kind: str  # such as "JPEG", by its first bytes
+
+    @classmethod
+    def read(cls, path: ImagePath) -> ImageFile:
+        """Read a file once. Raises ImageError; ImageNotFoundError where there is none."""
+        return cls(path, *_read_bytes(path))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, px, before any orientation tag. Raises ImageError where the file does not tell."""
+        size = stored_size(self.kind, self.data)
+        if size is None:
+            raise ImageError(f"{self.path}: this {self.kind} file is damaged or cut off; fetch it again.")
+        return size
+
+    def decode(
+        self, grayscale: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS
+    ) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """The pixels, (H, W, 3) RGB or (H, W) gray, with 8 or 16 bits as the file has them, turned as its EXIF says.
+
+        `numpy_image_to_torch` makes of them what `load_image` gives. Raises ImageError, InputError.
+        """
+        return self._decode(grayscale, cv2.IMREAD_ANYDEPTH, max_pixels)
+
+    def _decode(self, grayscale: bool, depth_flag: int, max_pixels: int | None) -> NDArray[Any]:
+        """uint16 only where `depth_flag` says so."""
+        if max_pixels is not None and not _is_positive(max_pixels):
+            raise InputError(
+                f"max_pixels is {max_pixels!r}; give a positive number, or None for no limit but OpenCV's own."
+            )
+        size, path, kind = self.size, self.path, self.kind
+        pixels = size[0] * size[1]
+        if max_pixels is not None and pixels > max_pixels:
+            raise ImageError(
+                f"{path}: {size[0]} x {size[1]} is {pixels:,} pixels, more than max_pixels={max_pixels:,}; "
+                "shrink the image, or raise max_pixels if you trust the file."
+            )
+        flag = (cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR) | depth_flag
+        try:
+            image = cv2.imdecode(np.frombuffer(self.data, np.uint8), flag)
+        except (cv2.error, MemoryError) as error:
+            raise ImageError(_undecodable(path, kind, size)) from error
+        if image is None or image.size == 0:
+            raise ImageError(_undecodable(path, kind, size))
+        if image.dtype not in (np.uint8, np.uint16):
+            raise ImageError(f"{path}: this {kind} holds {image.dtype} samples; convert it to 8 or 16 bits a channel.")
+        return image if grayscale else _turn_to_rgb(image)
 
 
 def _turn_to_rgb(image: NDArray[Any]) -> NDArray[Any]:

@@ -19,7 +19,11 @@ from lightglue.errors import InputError, LightGlueError
 from lightglue.evaluation import plots
 from lightglue.evaluation.bootstrap import cleaned, number, with_unit
 from lightglue.evaluation.compare import Comparison, Verdict, compare
-from lightglue.evaluation.document import (
+from lightglue.evaluation.matches import read_matches
+from lightglue.evaluation.records import Metric, Record, Run, matches_path
+from lightglue.evaluation.summary import Figure, Summary, headline_metric, summarize
+from lightglue.evaluation.words import protocol_in_words, what_ran
+from lightglue.reporting.document import (
     Block,
     Cards,
     Cell,
@@ -36,10 +40,7 @@ from lightglue.evaluation.document import (
     to_html,
     to_markdown,
 )
-from lightglue.evaluation.matches import read_matches
-from lightglue.evaluation.records import Metric, Record, Run, matches_path
-from lightglue.evaluation.summary import Figure, Summary, headline_metric, summarize
-from lightglue.evaluation.words import facts, protocol_in_words, what_ran
+from lightglue.reporting.facts import facts
 
 __all__ = ["write_report"]
 

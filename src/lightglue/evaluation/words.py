@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lightglue.evaluation.bootstrap import with_unit
+from lightglue.reporting.facts import is_number
 
-__all__ = ["facts", "protocol_in_words", "what_ran"]
+__all__ = ["protocol_in_words", "what_ran"]
 
 _METHODS = {"poselib": "PoseLib", "opencv": "OpenCV's USAC with MAGSAC++", "pycolmap": "pycolmap"}
 _MODELS = ("extractor", "features", "matcher", "model")
@@ -32,7 +33,7 @@ def protocol_in_words(protocol: Any, unit: str = "") -> list[str]:
     if not isinstance(protocol, Mapping):
         return []
     sentences = []
-    if _is_number(protocol.get("max_keypoints")):
+    if is_number(protocol.get("max_keypoints")):
         sentences.append(f"Each image has at most {protocol['max_keypoints']:,} keypoints.")
     if "resize" in protocol:
         sentences.append(_resizing(protocol["resize"], protocol.get("side")))
@@ -44,7 +45,7 @@ def protocol_in_words(protocol: Any, unit: str = "") -> list[str]:
             if len(told) > 1:
                 sentences.append("The first of these gives the headline.")
     thresholds = protocol.get("thresholds")
-    if isinstance(thresholds, Sequence) and thresholds and all(_is_number(each) for each in thresholds):
+    if isinstance(thresholds, Sequence) and thresholds and all(is_number(each) for each in thresholds):
         listed = ", ".join(f"{each:g}" for each in thresholds[:-1])
         last = with_unit(thresholds[-1], unit)
         sentences.append(f"Errors are judged up to {listed + ' and ' if listed else ''}{last}.")
@@ -53,41 +54,8 @@ def protocol_in_words(protocol: Any, unit: str = "") -> list[str]:
     return sentences
 
 
-def facts(said: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:
-    """Every leaf of nested settings: its path in words, and its value."""
-    found: list[tuple[str, str]] = []
-    for key, value in said.items():
-        name = f"{path}{str(key).replace('_', ' ')}"
-        nested = isinstance(value, Sequence) and not isinstance(value, str) and any(_is_nested(each) for each in value)
-        if isinstance(value, Mapping) and value:
-            found += facts(value, f"{name} · ")
-        elif nested:
-            found += facts({str(i + 1): each for i, each in enumerate(value)}, f"{name} · ")
-        else:
-            found.append(_fact(name, value))
-    return found
-
-
-def _fact(name: str, value: Any) -> tuple[str, str]:
-    if name.endswith(" bytes") and _is_number(value):
-        return name.removesuffix(" bytes"), f"{value / 2**30:.1f} GiB"
-    return name, _value(value)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None or value in ("", [], (), {}):
-        return "none"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, Sequence) and not isinstance(value, str):
-        return ", ".join(_value(each) for each in value)
-    return str(value)
-
-
 def _resizing(edge: Any, side: Any) -> str:
-    if not _is_number(edge):
+    if not is_number(edge):
         return "Images keep their size."
     which = "short" if side == "short" else "long"
     return f"Images are resized so that the {which} edge has {edge:,} px, and errors are in px of these."
@@ -99,20 +67,12 @@ def _estimator(options: Mapping[str, Any]) -> str:
         return "the direct linear transform, weighted by score and not robust"
     words = _METHODS.get(str(method), str(method))
     limits = []
-    if _is_number(options.get("threshold")):
+    if is_number(options.get("threshold")):
         words += f" with inliers up to {options['threshold']:g} px"
-    if _is_number(options.get("max_iterations")):
+    if is_number(options.get("max_iterations")):
         limits.append(f"{options['max_iterations']:,} iterations at most")
-    if _is_number(options.get("confidence")):
+    if is_number(options.get("confidence")):
         limits.append(f"confidence {options['confidence']:g}")
-    if _is_number(options.get("seed")):
+    if is_number(options.get("seed")):
         limits.append(f"seed {options['seed']}")
     return f"{words} ({', '.join(limits)})" if limits else words
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, Mapping)

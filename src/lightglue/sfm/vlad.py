@@ -70,7 +70,7 @@ def _k_means(x: Tensor, count: int, seed: int) -> Tensor:
         distance = torch.minimum(distance, (x - x[index]).square().sum(dim=1))
     words = x[chosen]
     for _ in range(_ROUNDS):
-        nearest = torch.cat([_nearest_word(block, words) for block in x.split(_BLOCK)])
+        nearest = torch.cat([_nearest_word(block, words) for block in torch.split(x, _BLOCK)])
         sums = torch.zeros(words.shape, dtype=torch.float64).index_add_(0, nearest, x.double())
         counts = torch.bincount(nearest, minlength=len(words))
         moved = torch.where(counts[:, None] > 0, sums / counts[:, None].clamp(min=1), words.double()).float()

@@ -5,7 +5,7 @@
 
 Any number of processes may write, each whole files; a kill loses at most the image in hand. A name of any length, with
 any letters, has one file, on file systems that know no capitals too; the name itself stands in the file. What was
-altered on the disk is noticed: each part of the file has a checksum.
+altered on the disk is noticed: each part of the file has a checksum, and the whole a digest.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import io
 import json
 import os
 import zipfile
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
-from lightglue.stores.files import as_read, check_settings, read_json, write_json, write_whole
+from lightglue.stores.files import (
+    as_read,
+    check_settings,
+    read_json,
+    remove_parts,
+    write_json,
+    write_whole,
+    writing,
+)
 
 if TYPE_CHECKING:
     from lightglue.types import Features
@@ -34,7 +41,6 @@ __all__ = ["FeatureStore", "Head", "ImageFeatures", "Source"]
 
 FORMAT = 1
 _STORE = "store.json"
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
 _OPTIONAL = ("scales", "oris")
 
 
@@ -79,16 +85,24 @@ class ImageFeatures:
     oris: NDArray[np.float32] | None = None  # (N,) radians
 
     def __post_init__(self) -> None:
-        count = len(self.keypoints)
-        shapes = {"keypoints": (count, 2), "descriptors": (count, *self.descriptors.shape[1:2]), "scores": (count,)}
+        count = len(self.scores) if self.scores.ndim else 0
+        shapes = {
+            "keypoints": (count, 2),
+            "descriptors": (count, (*self.descriptors.shape, 0, 0)[1]),
+            "scores": (count,),
+        }
         shapes |= {name: (count,) for name in _OPTIONAL if getattr(self, name) is not None}
         for name, shape in shapes.items():
             array = getattr(self, name)
-            wanted = (np.float16, np.float32) if name == "descriptors" else (np.float32,)
+            wanted = ("float16", "float32") if name == "descriptors" else ("float32",)
             if array.shape != shape or array.dtype not in wanted:
-                raise InputError(f"{name} is {array.dtype} {array.shape}; give float32 {shape}.")
+                raise InputError(f"{name} is {array.dtype} {array.shape}; give {' or '.join(wanted)} {shape}.")
         if not np.isfinite(self.keypoints).all():
             raise InputError("The keypoints hold NaN or infinity; give finite ones.")
+        width, height = (int(edge) for edge in self.image_size)
+        if width < 1 or height < 1:
+            raise InputError(f"image_size is {self.image_size}; give the width and height in pixels.")
+        object.__setattr__(self, "image_size", (width, height))  # numpy's numbers would change the digest
 
     def __len__(self) -> int:
         return len(self.keypoints)
@@ -185,18 +199,20 @@ class FeatureStore:
         except FileNotFoundError:
             if settings is None or read_only:
                 raise InputError(f"There are no features in {folder} (no {_STORE}); extract them first.") from None
-            there = {"format": FORMAT, "kind": "features", "settings": as_read(settings)}
-            write_json(place, there)
-        if there.get("format") != FORMAT or there.get("kind") != "features":
-            raise StoreError(f"{place} is of another kind or version; remove the folder and extract anew.")
+            write_json(place, {"format": FORMAT, "kind": "features", "settings": as_read(settings)}, new=True)
+            there = read_json(place)  # perhaps of a process that was quicker
+        made_with = there.get("settings")
+        if there.get("format") != FORMAT or there.get("kind") != "features" or not isinstance(made_with, dict):
+            raise StoreError(f"{place} is of another kind or version; name another folder, or extract into a new one.")
         if settings is not None:
-            check_settings(folder, there["settings"], as_read(settings))
-        return cls(folder, there["settings"], read_only)
+            check_settings(folder, made_with, as_read(settings))
+        if not read_only:
+            remove_parts(folder)
+        return cls(folder, made_with, read_only)
 
     def put(self, name: str, features: ImageFeatures, source: Source) -> Head:
         """Write the features of an image, in place of any that were there. Raises StoreError."""
-        if self.read_only:
-            raise StoreError(f"{self.folder} was opened for reading only.")
+        self._check_writable()
         head = Head(name, features.digest, len(features), features.image_size, source)
         about = {
             "name": name,
@@ -209,60 +225,95 @@ class FeatureStore:
         buffer = io.BytesIO()
         arrays = {"about": np.array(json.dumps(about)), **features._arrays()}  # first what `head` reads
         np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its allow_pickle stands in the way
-        write_whole(self._place(name), buffer.getvalue())
+        write_whole(self._place(name), buffer.getvalue(), self.folder)
         return head
 
     def get(self, name: str) -> ImageFeatures:
         """The features of an image. Raises InputError where there are none, StoreError where they are damaged."""
         place = self._place(name)
         try:
-            with np.load(io.BytesIO(place.read_bytes()), allow_pickle=False) as data:
-                head, about = _head(data)
-                arrays = {key: data[key] for key in data.files if key != "about"}
-            if head.name != name:
-                raise ValueError(f"it is of the image {head.name!r}")
-            return ImageFeatures(**arrays, image_size=head.image_size, feature_type=str(about["feature_type"]))
+            content = place.read_bytes()
         except FileNotFoundError:
             raise InputError(f"There are no features of {name!r} in {self.folder}; extract them first.") from None
-        except _DAMAGED as error:
-            raise StoreError(f"{place} (of {name!r}) is damaged: {error}; extract it again.") from error
+        except OSError as error:
+            raise StoreError(f"{place} (of {name!r}) cannot be read: {error.strerror or error}.") from error
+        try:
+            return _read(content, name)
+        except Exception as error:  # whatever zipfile and numpy make of a damaged file
+            raise StoreError(
+                f"{place} (of {name!r}) is damaged ({error}); remove it and extract the image again."
+            ) from error
 
     def head(self, name: str) -> Head | None:
         """What is known of an image's features; None where there are none, or the file is no such file."""
-        try:
-            with np.load(self._place(name), allow_pickle=False) as data:
-                head, _ = _head(data)
-        except _DAMAGED:
-            return None
-        return head if head.name == name else None
+        head = _head(self._place(name))
+        return head if head is not None and head.name == name else None
 
     def remove(self, name: str) -> None:
-        """Forget the features of an image."""
-        self._place(name).unlink(missing_ok=True)
+        """Forget the features of an image. Raises StoreError where they cannot be removed."""
+        self._check_writable()
+        place = self._place(name)
+        with writing(place):
+            place.unlink(missing_ok=True)
 
     def names(self) -> list[str]:
         """The names of all images that have features, sorted."""
         return sorted(head.name for head in self.heads())
 
-    def heads(self) -> Iterator[Head]:
-        """What is known of each image, in the order of the files."""
+    def heads(self, leave_out: Collection[Path] = ()) -> Iterator[Head]:
+        """What is known of each image, in the order of the files; damaged files are passed over, as by `head`.
+
+        leave_out: files that are not opened.
+        """
         for place in sorted(self.folder.glob("??/*.npz")):
-            try:
-                with np.load(place, allow_pickle=False) as data:
-                    yield _head(data)[0]
-            except _DAMAGED:
-                continue
+            head = None if place in leave_out else _head(place)
+            if head is not None and self._place(head.name) == place:
+                yield head
+
+    def besides(self, names: Iterable[str]) -> list[str]:
+        """The names of images that have features, but are not among these, sorted; only their files are opened."""
+        known = {self._place(name) for name in names}
+        return sorted(head.name for head in self.heads(known))
 
     def __contains__(self, name: str) -> bool:
         return self.head(name) is not None
 
     def _place(self, name: str) -> Path:
-        digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+        digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
         return self.folder / digest[:2] / f"{digest[:40]}.npz"
 
+    def _check_writable(self) -> None:
+        if self.read_only:
+            raise StoreError(f"{self.folder} was opened for reading only.")
 
-def _head(data: Any) -> tuple[Head, dict[str, Any]]:
-    about = json.loads(str(data["about"]))
+
+def _read(content: bytes, name: str) -> ImageFeatures:
+    """The features in a file. Each member is checked before numpy sees it, and all of them against the digest."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        arrays = {member[: -len(".npy")]: _array(archive.read(member)) for member in archive.namelist()}
+    head, about = _about(arrays.pop("about"))
+    features = ImageFeatures(**arrays, image_size=head.image_size, feature_type=str(about["feature_type"]))
+    if head.name != name:
+        raise ValueError(f"it is of the image {head.name!r}")
+    if features.digest != head.digest:
+        raise ValueError("the digest differs")
+    return features
+
+
+def _head(place: Path) -> Head | None:
+    try:
+        with zipfile.ZipFile(place) as archive:
+            return _about(_array(archive.read("about.npy")))[0]
+    except Exception:  # no file, or whatever zipfile and numpy make of a damaged one
+        return None
+
+
+def _array(member: bytes) -> NDArray[Any]:
+    return np.asarray(np.load(io.BytesIO(member), allow_pickle=False))
+
+
+def _about(array: NDArray[Any]) -> tuple[Head, dict[str, Any]]:
+    about = json.loads(str(array))
     size, mtime_ns, sha256 = about["source"]
     width, height = about["image_size"]
     source = Source(int(size), int(mtime_ns), str(sha256))

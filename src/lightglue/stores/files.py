@@ -3,31 +3,72 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from lightglue.errors import InputError, StoreError
 
-__all__ = ["as_read", "check_settings", "differences", "read_json", "write_json", "write_whole", "writing"]
+__all__ = [
+    "as_read",
+    "check_settings",
+    "differences",
+    "read_json",
+    "remove_parts",
+    "whole",
+    "write_json",
+    "write_whole",
+    "writing",
+]
+
+_PART = re.compile(r"\.[0-9a-f]{16}\.part(-journal)?")
+_ABANDONED_S = 3600  # nothing that we write takes as long
 
 
-def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside and rename it, so that a reader, or a run after a kill, sees all of it or none.
+@contextmanager
+def whole(path: Path, folder: Path | None = None, new: bool = False) -> Iterator[Path]:
+    """A file to write beside `path`, which takes its place once it is finished: readers see all of it or none.
 
-    Raises StoreError where it cannot be written.
+    folder: where the file is written; that of `path` by default. new: where others have put a file at `path` in the
+    meantime theirs stays. Raises StoreError where it cannot be written; nothing is left behind then.
     """
-    part = path.with_name(f".{secrets.token_hex(8)}.part")  # of its own: others may write the same file
+    part = (folder or path.parent) / f".{secrets.token_hex(8)}.part"  # of its own: others may write the same file
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            part.write_bytes(content)
-            part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+            yield part
+            if not (new and _linked(part, path)):
+                part.replace(path)
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def _linked(part: Path, path: Path) -> bool:
+    """Whether there is a file at `path` now, this one or another's. Not where the file system has no links."""
+    try:
+        path.hardlink_to(part)
+    except OSError:
+        return path.exists()
+    return True
+
+
+def write_whole(path: Path, content: bytes, folder: Path | None = None, new: bool = False) -> None:
+    """Write a file, whole or not at all: `whole` with its content at hand."""
+    with whole(path, folder, new) as part:
+        part.write_bytes(content)
+
+
+def remove_parts(folder: Path) -> None:
+    """Remove what killed processes left in a folder an hour ago or earlier; what is younger may still be written."""
+    with suppress(OSError):
+        for path in folder.iterdir():
+            if _PART.fullmatch(path.name) and time.time() - path.stat().st_mtime > _ABANDONED_S:
+                path.unlink(missing_ok=True)
 
 
 @contextmanager
@@ -35,6 +76,8 @@ def writing(path: Path) -> Iterator[None]:
     """Turn what the operating system says of a file that is written into an error that names it."""
     try:
         yield
+    except StoreError:  # an OSError too, which has said it already
+        raise
     except OSError as error:
         told = error.strerror or error
         raise StoreError(
@@ -42,9 +85,9 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
+def write_json(path: Path, content: Mapping[str, Any], new: bool = False) -> None:
     """Write a JSON file, whole or not at all. ASCII: a file name may hold what UTF-8 cannot."""
-    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode(), new=new)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -53,8 +96,10 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise
-    except (ValueError, OSError, RecursionError) as error:
-        raise StoreError(f"{path} cannot be read ({error}); remove it and run the stage anew.") from error
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror or error}); see what stands there.") from error
+    except (ValueError, RecursionError) as error:
+        raise StoreError(f"{path} is damaged ({error}); remove it and run the stage anew.") from error
     if not isinstance(content, dict):
         raise StoreError(f"{path} holds no object; remove it and run the stage anew.")
     return content
@@ -64,7 +109,7 @@ def as_read(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as they will be read from a file, such as lists for tuples. Raises InputError for what no file holds."""
     try:
         return dict(json.loads(json.dumps(dict(settings), allow_nan=False)))
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise InputError(f"The settings {dict(settings)!r:.200} are no JSON ({error}).") from error
 
 
@@ -86,5 +131,5 @@ def check_settings(place: Path, there: Mapping[str, Any], here: Mapping[str, Any
     """Raises InputError where a store was made with others: results of different settings are never mixed."""
     if told := differences(there, here):
         raise InputError(
-            f"{place} was made with other settings: {'; '.join(told)[:500]}. Name another folder, or remove this one."
+            f"{place} was made with other settings: {'; '.join(told)[:500]}. Name another place, or remove this one."
         )

@@ -2,19 +2,20 @@
 
     about(key, value)                      what made them, as JSON
     images(id, name)
-    pairs(image0, image1, digest0, digest1, count, matches, scores, overlap, note)
+    pairs(image0, image1, digest0, digest1, count, matches, scores, overlap, note, checksum)
 
-`matches` holds (K, 2) int32 and `scores` (K,) float32, little-endian. A pair stands once, with the name of its first
-image before that of its second. One process writes, in transactions; any number may read. A kill loses at most the
-transaction in hand.
+`matches` holds (K, 2) int32 and `scores` (K,) float32, little-endian; names and notes are bytes of UTF-8, so that SQL
+sorts names as Python does. A pair stands once, with the name of its first image before that of its second. One process
+writes, in transactions; any number may read, and none keeps the writer waiting. A kill loses at most the transaction
+in hand. SQLite does not notice what was altered on the disk; the checksum of each pair does, when its matches are read.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
 import sqlite3
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,23 +26,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
-from lightglue.stores.files import as_read, check_settings, writing
+from lightglue.stores.files import as_read, check_settings, remove_parts, whole, writing
 
 __all__ = ["MatchStore", "PairHead", "PairMatches"]
 
 FORMAT = 1
+_PATIENCE_S = 30.0  # for another process that writes
+_ROWS = 1000  # read at once
 _SCHEMA = """
 CREATE TABLE about(key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE images(id INTEGER PRIMARY KEY, name BLOB NOT NULL UNIQUE);
 CREATE TABLE pairs(
     image0 INTEGER NOT NULL, image1 INTEGER NOT NULL, digest0 TEXT NOT NULL, digest1 TEXT NOT NULL,
-    count INTEGER NOT NULL, matches BLOB NOT NULL, scores BLOB NOT NULL, overlap REAL, note TEXT,
-    PRIMARY KEY(image0, image1));
+    count INTEGER NOT NULL, matches BLOB NOT NULL, scores BLOB NOT NULL, overlap REAL, note BLOB,
+    checksum INTEGER NOT NULL, PRIMARY KEY(image0, image1));
 CREATE INDEX pairs_of_image1 ON pairs(image1);
 """
-_HEADS = """
-SELECT a.name, b.name, count, overlap, note, digest0, digest1{more} FROM pairs
-JOIN images a ON a.id = image0 JOIN images b ON b.id = image1
+_HEAD = "a.name, b.name, count, overlap, note, digest0, digest1"
+_WHOLE = f"{_HEAD}, matches, scores, checksum"
+_ONE = """
+SELECT {columns} FROM pairs JOIN images a ON a.id = image0 JOIN images b ON b.id = image1
+WHERE a.name = ? AND b.name = ?
+"""
+# CROSS keeps the order of the tables: names are walked in the order of their index, and nothing else is read.
+_NEXT = f"""
+SELECT {{columns}} FROM images a CROSS JOIN pairs ON image0 = a.id CROSS JOIN images b ON b.id = image1
+WHERE (a.name, b.name) > (?, ?) ORDER BY a.name, b.name LIMIT {_ROWS}
 """
 
 
@@ -51,7 +61,7 @@ class PairMatches:
 
     name0: str
     name1: str
-    matches: NDArray[np.int32]  # (K, 2), index of the keypoint in each image
+    matches: NDArray[np.int32]  # (K, 2), index of the keypoint in each image; other integers are made int32
     scores: NDArray[np.float32]  # (K,)
     overlap: float | None = None  # the probability that both images show the same thing
     note: str | None = None  # why there are no matches, such as "no overlap"
@@ -60,8 +70,18 @@ class PairMatches:
     def __post_init__(self) -> None:
         if self.name0 == self.name1:
             raise InputError(f"{self.name0!r} is paired with itself; give two images.")
-        if self.matches.shape != (len(self.scores), 2) or self.scores.ndim != 1:
-            raise InputError(f"matches is {self.matches.shape} and scores {self.scores.shape}; give (K, 2) and (K,).")
+        matches, scores = self.matches, self.scores
+        if scores.ndim != 1 or matches.shape != (len(scores), 2):
+            raise InputError(f"matches is {matches.shape} and scores {scores.shape}; give (K, 2) and (K,).")
+        if matches.dtype.kind not in "iu" or scores.dtype.kind != "f":
+            raise InputError(f"matches is {matches.dtype} and scores {scores.dtype}; give int32 and float32.")
+        if matches.size and not 0 <= matches.min() <= matches.max() < 2**31:
+            raise InputError(f"Matches go from {matches.min()} to {matches.max()}; give indices of keypoints.")
+        if self.overlap is not None and not 0 <= self.overlap <= 1:
+            raise InputError(f"The overlap is {self.overlap}; give a probability, or None.")
+        object.__setattr__(self, "matches", matches.astype(np.int32, copy=False))
+        object.__setattr__(self, "scores", scores.astype(np.float32, copy=False))
+        object.__setattr__(self, "overlap", None if self.overlap is None else float(self.overlap))
 
     def canonical(self) -> PairMatches:
         """The pair with the smaller name first."""
@@ -104,110 +124,166 @@ class MatchStore:
         cannot be made.
         """
         path = Path(path)
-        if not path.exists():
-            if settings is None or read_only:
-                raise InputError(f"There are no matches at {path}; match the images first.")
-            cls._create(path, as_read(settings))
-        store = cls(path, {}, read_only)
-        with store._connect() as connection:
-            about = dict(connection.execute("SELECT key, value FROM about"))
-        try:
-            if json.loads(about["format"]) != FORMAT or json.loads(about["kind"]) != "matches":
-                raise StoreError(f"{path} is of another kind or version; remove it and match anew.")
-            there = json.loads(about["settings"])
-        except (KeyError, ValueError) as error:
-            raise StoreError(f"{path} is no store of matches ({error!r}); remove it and match anew.") from error
+        with writing(path):
+            if not path.exists():
+                if settings is None or read_only:
+                    raise InputError(f"There are no matches at {path}; match the images first.")
+                _create(path, as_read(settings))
+        there = _settings(path)
         if settings is not None:
             check_settings(path, there, as_read(settings))
+        if not read_only:
+            remove_parts(path.parent)
         return cls(path, there, read_only)
-
-    @classmethod
-    def _create(cls, path: Path, settings: dict[str, Any]) -> None:
-        """Made beside and renamed: after a kill there is the whole of it, or nothing."""
-        about = {"format": FORMAT, "kind": "matches", "settings": settings}
-        part = path.with_name(f".{secrets.token_hex(8)}.part")
-        with writing(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                with cls(part)._connect(create=True) as connection:
-                    connection.executescript(_SCHEMA)
-                    rows = [(key, json.dumps(value)) for key, value in about.items()]
-                    connection.executemany("INSERT INTO about VALUES(?, ?)", rows)
-                part.replace(path)
-            finally:
-                part.unlink(missing_ok=True)
 
     def put(self, pairs: Iterable[PairMatches]) -> None:
         """Write the matches of some pairs, in place of any that were there: all or, after a kill, none of them."""
-        if self.read_only:
-            raise StoreError(f"{self.path} was opened for reading only.")
         rows = [pair.canonical() for pair in pairs]
-        with self._connect() as connection:
+        with self._connect(write=True) as connection:
             ids = _Ids(connection)
             connection.executemany(
-                "INSERT OR REPLACE INTO pairs VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(ids[row.name0], ids[row.name1], *row.digests, len(row.scores), *_blobs(row)) for row in rows],
+                "INSERT OR REPLACE INTO pairs VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                ((ids[row.name0], ids[row.name1], *_row(row)) for row in rows),
             )
 
     def get(self, name0: str, name1: str) -> PairMatches | None:
         """The matches of two images, in the order asked for; None where they were not matched."""
-        found = next(iter(self.read([(min(name0, name1), max(name0, name1))])), None)
-        return found if found is None or found.name0 == name0 else found.reversed()
+        return next(self.read([(name0, name1)]), None)
 
     def pairs(self) -> list[PairHead]:
         """What is known of each pair, sorted by name."""
+        return list(self.iter_pairs())
+
+    def iter_pairs(self) -> Iterator[PairHead]:
+        """What is known of each pair, sorted by name, read as they are asked for."""
+        return (self._head(row) for row in self._rows(_HEAD))
+
+    def heads(self, pairs: Iterable[tuple[str, str]]) -> list[PairHead | None]:
+        """What is known of each of these pairs, the smaller name first; None for those that were not matched."""
         with self._connect() as connection:
-            rows = connection.execute(_HEADS.format(more="")).fetchall()
-        return sorted((_pair_head(row) for row in rows), key=lambda head: (head.name0, head.name1))
+            keys = [(_encode(min(pair)), _encode(max(pair))) for pair in pairs]
+            rows = [connection.execute(_ONE.format(columns=_HEAD), key).fetchone() for key in keys]
+        return [None if row is None else self._head(row) for row in rows]
 
     def read(self, pairs: Iterable[tuple[str, str]] | None = None) -> Iterator[PairMatches]:
-        """The matches of all pairs, sorted by name; or of those that are named and there, in their order."""
+        """The matches of all pairs, sorted by name; or of those that are named and there, in their order.
+
+        They are read as they are asked for. Another process may write meanwhile; its pairs are met, or not. Raises
+        StoreError at a pair that is damaged.
+        """
         if pairs is None:
-            pairs = [(head.name0, head.name1) for head in self.pairs()]
-        query = _HEADS.format(more=", matches, scores") + "WHERE a.name = ? AND b.name = ?"
+            yield from (self._pair(row) for row in self._rows(_WHOLE))
+            return
         with self._connect() as connection:
             for name0, name1 in pairs:
-                first, second = min(name0, name1), max(name0, name1)
-                row = connection.execute(query, (_encode(first), _encode(second))).fetchone()
+                key = (_encode(min(name0, name1)), _encode(max(name0, name1)))
+                row = connection.execute(_ONE.format(columns=_WHOLE), key).fetchone()
                 if row is not None:
                     pair = self._pair(row)
-                    yield pair if name0 == first else pair.reversed()
+                    yield pair if pair.name0 == name0 else pair.reversed()
 
     def remove_images(self, names: Iterable[str]) -> None:
         """Forget all pairs with these images."""
-        with self._connect() as connection:
-            for name in names:
-                row = connection.execute("SELECT id FROM images WHERE name = ?", (_encode(name),)).fetchone()
+        keys = [(_encode(name),) for name in names]
+        with self._connect(write=True) as connection:
+            for key in keys:
+                row = connection.execute("SELECT id FROM images WHERE name = ?", key).fetchone()
                 if row is not None:
                     connection.execute("DELETE FROM pairs WHERE image0 = ? OR image1 = ?", (row[0], row[0]))
                     connection.execute("DELETE FROM images WHERE id = ?", row)
 
+    def _rows(self, columns: str) -> Iterator[tuple[Any, ...]]:
+        """The rows of all pairs, sorted by name. No lock is held between them: a writer need not wait for us."""
+        query, last = _NEXT.format(columns=columns), (b"", b"")
+        with self._connect() as connection:
+            while rows := connection.execute(query, last).fetchall():
+                yield from rows
+                last = rows[-1][:2]
+
+    def _head(self, row: tuple[Any, ...]) -> PairHead:
+        try:
+            name0, name1 = _decode(row[0]), _decode(row[1])
+            return PairHead(name0, name1, int(row[2]), row[3], row[4] and _decode(row[4]), (row[5], row[6]))
+        except (AttributeError, TypeError, ValueError) as error:
+            raise self._damaged(f"{row[0]!r}, {row[1]!r}") from error
+
     def _pair(self, row: tuple[Any, ...]) -> PairMatches:
-        head = _pair_head(row)
-        matches, scores = np.frombuffer(row[7], "<i4"), np.frombuffer(row[8], "<f4")
-        if len(matches) != 2 * head.num_matches or len(scores) != head.num_matches:
-            raise StoreError(f"{self.path}: the pair {head.name0!r}, {head.name1!r} is damaged; match anew.")
-        # Copies, which may be written to, in the machine's order of bytes.
-        arrays = matches.reshape(-1, 2).astype(np.int32), scores.astype(np.float32)
-        return PairMatches(head.name0, head.name1, *arrays, head.overlap, head.note, head.digests)
+        head = self._head(row)
+        try:
+            # Copies, which may be written to, in the machine's order of bytes.
+            matches = np.frombuffer(row[7], "<i4").reshape(-1, 2).astype(np.int32)
+            scores = np.frombuffer(row[8], "<f4").astype(np.float32)
+            pair = PairMatches(head.name0, head.name1, matches, scores, head.overlap, head.note, head.digests)
+            if _row(pair) != (*head.digests, head.num_matches, row[7], row[8], head.overlap, row[4], row[9]):
+                raise ValueError("the checksum differs")
+        except (TypeError, ValueError) as error:
+            raise self._damaged(f"{head.name0!r}, {head.name1!r}") from error
+        return pair
+
+    def _damaged(self, pair: str) -> StoreError:
+        return StoreError(f"{self.path} is damaged at the pair {pair}; remove it and match anew.")
 
     @contextmanager
-    def _connect(self, create: bool = False) -> Iterator[sqlite3.Connection]:
-        """A connection with one transaction. Raises StoreError for whatever SQLite says."""
-        mode = "rwc" if create else "ro" if self.read_only else "rw"
+    def _connect(self, write: bool = False) -> Iterator[sqlite3.Connection]:
+        if write and self.read_only:
+            raise StoreError(f"{self.path} was opened for reading only.")
+        with _connected(self.path, self.path) as connection:
+            if not write:
+                connection.execute("PRAGMA query_only = 1")
+            yield connection
+
+
+def _create(path: Path, settings: dict[str, Any]) -> None:
+    with whole(path, new=True) as part:
+        # A journal that a killed process left would be played back into the new database.
+        for suffix in ("-journal", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        with _connected(part, path, "rwc") as connection:
+            connection.executescript(_SCHEMA)
+            about = {"format": FORMAT, "kind": "matches", "settings": settings}
+            rows = [(key, json.dumps(value)) for key, value in about.items()]
+            connection.executemany("INSERT INTO about VALUES(?, ?)", rows)
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """What a store was made with. Raises StoreError where the file is no store."""
+    with _connected(path, path) as connection:
+        ours = connection.execute("SELECT name FROM sqlite_master WHERE name IN ('about', 'images', 'pairs')")
+        rows = connection.execute("SELECT key, value FROM about").fetchall() if len(ours.fetchall()) == 3 else []
+    try:
+        about = {key: json.loads(value) for key, value in rows}
+        if about["format"] == FORMAT and about["kind"] == "matches":
+            return dict(about["settings"])
+    except (KeyError, TypeError, ValueError):
+        pass
+    raise StoreError(f"{path} is no store of matches of this version; name another file.")
+
+
+@contextmanager
+def _connected(path: Path, named: Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
+    """A connection with one transaction. Raises StoreError, which names the file, for whatever SQLite says.
+
+    Mode "rw" for reading too: SQLite turns to reading where the file may not be written to, and a reader that comes
+    first after a kill must be able to take back what the killed process had begun to write.
+    """
+    try:
+        uri = f"{path.absolute().as_uri()}?mode={mode}"
+        connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE_S)
         try:
-            uri = f"{self.path.absolute().as_uri()}?mode={mode}"
-            connection = sqlite3.connect(uri, uri=True, timeout=30)
-            try:
-                with connection:
-                    yield connection
-            finally:
-                connection.close()
-        except sqlite3.Error as error:
-            raise StoreError(
-                f"{self.path} cannot be used ({error}); make room and see that it may be written to, or, if it is "
-                "damaged, remove it and match anew."
-            ) from error
+            with connection:
+                yield connection
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise StoreError(f"{named} cannot be used ({error}); {_remedy(str(error))}.") from error
+
+
+def _remedy(told: str) -> str:
+    if "locked" in told:
+        return "another process writes to it: wait until it has ended, or end it"
+    if "malformed" in told or "not a database" in told:
+        return "it is damaged, or another program's: remove it and match anew, or name another file"
+    return "make room, and see that it and its folder may be written to"
 
 
 class _Ids:
@@ -227,13 +303,18 @@ class _Ids:
 
 
 def _encode(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")  # a file name may hold what UTF-8 cannot
+    """Bytes in the order of Python's strings; those of a file name that is no Unicode too."""
+    return name.encode("utf-8", "surrogatepass")
 
 
-def _blobs(pair: PairMatches) -> tuple[bytes, bytes, float | None, str | None]:
-    return pair.matches.astype("<i4").tobytes(), pair.scores.astype("<f4").tobytes(), pair.overlap, pair.note
+def _decode(name: bytes) -> str:
+    return name.decode("utf-8", "surrogatepass")
 
 
-def _pair_head(row: tuple[Any, ...]) -> PairHead:
-    name0, name1 = (name.decode("utf-8", "surrogateescape") for name in row[:2])
-    return PairHead(name0, name1, row[2], row[3], row[4], (row[5], row[6]))
+def _row(pair: PairMatches) -> tuple[Any, ...]:
+    """The columns of a pair after its images."""
+    matches, scores = pair.matches.astype("<i4").tobytes(), pair.scores.astype("<f4").tobytes()
+    head = (pair.name0, pair.name1, pair.digests, len(pair.scores), pair.overlap, pair.note)
+    checksum = zlib.crc32(scores, zlib.crc32(matches, zlib.crc32(_encode(repr(head)))))
+    note = None if pair.note is None else _encode(pair.note)
+    return (*pair.digests, len(pair.scores), matches, scores, pair.overlap, note, checksum)

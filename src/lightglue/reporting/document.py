@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Literal, TypeAlias
 
-from lightglue.evaluation.page import COLOURS, STYLE
+from lightglue.reporting.page import COLOURS, STYLE
 
 __all__ = [
     "Block",
@@ -84,15 +84,17 @@ class Chart:
     svg: str
     caption: str = ""
     legend: tuple[tuple[int, str], ...] = ()
+    wide: bool = False  # a row of its own
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A photograph as JPEG, or the reason why there is none."""
+    """A photograph or another picture, as JPEG or PNG, or the reason why there is none."""
 
     title: str
-    jpeg: bytes | None
+    image: bytes | None
     caption: str
+    dark: bytes | None = None  # the same for pages that are light on dark
 
 
 @dataclass(frozen=True)
@@ -257,19 +259,27 @@ def _chart(chart: Chart) -> str:
     legend = f"<ul>{keys}</ul>" if keys else ""
     caption = f"<p>{_text(chart.caption)}</p>" if chart.caption else ""
     svg = chart.svg.replace('role="img"', f'role="img" aria-label="{_text(chart.title)}"', 1)
-    return f"<figure><h3>{_text(chart.title)}</h3>{legend}{svg}<figcaption>{caption}</figcaption></figure>"
+    wide = ' class="wide"' if chart.wide else ""
+    return f"<figure{wide}><h3>{_text(chart.title)}</h3>{legend}{svg}<figcaption>{caption}</figcaption></figure>"
 
 
 def _picture(picture: Picture) -> str:
-    if picture.jpeg is None:
+    if picture.image is None:
         shown = ""
     else:
-        data = base64.b64encode(picture.jpeg).decode()
-        shown = f'<img alt="{_text(picture.title)}" src="data:image/jpeg;base64,{data}">'
+        shown = f'<img alt="{_text(picture.title)}" src="{_data(picture.image)}">'
+        if picture.dark is not None:
+            dark = f'<source media="(prefers-color-scheme: dark)" srcset="{_data(picture.dark)}">'
+            shown = f"<picture>{dark}{shown}</picture>"
     return (
         f'<figure class="photo"><h3>{_text(picture.title)}</h3>{shown}'
         f"<figcaption><p>{_text(picture.caption)}</p></figcaption></figure>"
     )
+
+
+def _data(image: bytes) -> str:
+    kind = "png" if image.startswith(b"\x89PNG") else "jpeg"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"
 
 
 def _markdown(block: Block) -> list[str]:

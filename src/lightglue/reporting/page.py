@@ -84,8 +84,8 @@ dt { color: var(--soft); } dd { margin: 0; overflow-wrap: anywhere; }
   margin: 0 0 1.3rem; }
 figure { margin: 0 0 1.2rem; background: var(--sheet); border: 1px solid var(--line); border-radius: 10px;
   padding: 1rem 1.1rem; }
-.charts figure { margin: 0; }
-figure svg { display: block; width: 100%; height: auto; max-width: 34rem; }
+.charts figure { margin: 0; } .charts figure.wide { grid-column: 1 / -1; }
+figure svg { display: block; width: 100%; height: auto; max-width: 34rem; } figure.wide svg { max-width: 52rem; }
 figure svg text { font-family: system-ui, -apple-system, "Segoe UI", "Helvetica Neue", "Noto Sans", Arial, sans-serif
   !important; }
 figure ul { list-style: none; margin: 0 0 0.4rem; padding: 0; display: flex; flex-wrap: wrap; gap: 0.15rem 1.1rem;

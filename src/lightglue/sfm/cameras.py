@@ -1,0 +1,201 @@
+"""Which camera took which image: from EXIF, from what the user knows, or guessed.
+
+Intrinsics here are those of the image as it is read, its EXIF orientation applied, in px whose (0, 0) is the centre of
+the top-left pixel. The half pixel to COLMAP's convention is added in `lightglue.sfm.colmap`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from lightglue.errors import InputError
+from lightglue.geometry.cameras import Camera
+
+__all__ = ["Assignment", "CameraMode", "CameraOptions", "MapCamera", "assign_cameras", "read_table"]
+
+CameraMode = Literal["auto", "single", "per_folder", "per_image"]
+MODEL = "SIMPLE_RADIAL"
+FOCAL_OF_EDGE = 1.2  # COLMAP's guess: the focal length in longer edges of the image
+_HEAD = 1 << 18  # bytes at the beginning of a file in which EXIF stands
+_EXIF = (b"Exif\0\0", b"eXIf", b"EXIF")  # in JPEG, PNG, WebP
+
+
+@dataclass(frozen=True)
+class MapCamera:
+    """A camera of a map."""
+
+    model: str  # one of COLMAP's, such as "SIMPLE_RADIAL"
+    size: tuple[int, int]  # width, height, px
+    params: tuple[float, ...]  # as COLMAP orders them; cx, cy in px whose (0, 0) is the centre of the top-left pixel
+    has_prior_focal: bool  # the focal length is known, if only from EXIF
+    is_fixed: bool  # the intrinsics are known: mapping leaves them as they are
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """Where the intrinsics come from. Raises InputError for values without meaning."""
+
+    model: str | None = None  # one of COLMAP's. None: SIMPLE_RADIAL
+    params: tuple[float, ...] | None = None  # of all images, as COLMAP orders them, px; they are held fixed
+    mode: CameraMode = "auto"  # which images share one; auto: those of a folder, of one size and EXIF focal length
+    table: str | None = None  # a COLMAP model's folder, or a JSON file {image name: K (3, 3) in px}; held fixed
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(CameraMode):
+            raise InputError(
+                f"The mode of the cameras is {self.mode!r}; choose one of {', '.join(get_args(CameraMode))}."
+            )
+        if self.params is not None and self.table is not None:
+            raise InputError("There are params for all images and a table of cameras; give one of the two.")
+        if self.params is not None:
+            if self.model is None:
+                raise InputError("There are params, but of which camera model? Give model too, such as PINHOLE.")
+            if not all(isinstance(p, (int, float)) and math.isfinite(p) for p in self.params):
+                raise InputError(f"params is {self.params}; give finite numbers, as COLMAP orders them.")
+            object.__setattr__(self, "params", tuple(float(p) for p in self.params))
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """The cameras of some images."""
+
+    cameras: tuple[MapCamera, ...]
+    of_image: Mapping[str, int]  # which of them, by name
+
+
+def assign_cameras(
+    sizes: Mapping[str, tuple[int, int]],
+    images: Path | None,
+    options: CameraOptions | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Assignment:
+    """Give each image its camera.
+
+    Args:
+        sizes: width and height in px of each image, turned as its EXIF says, by its name.
+        images: the folder that the names are relative to, whose files' EXIF is read. None: it is not.
+        options: None for the defaults.
+        progress: told how many images are done, of how many.
+
+    Raises InputError for options that do not fit the images: a camera of another size, images of different sizes that
+    are to share one, a table that cannot be read.
+    """
+    options = options or CameraOptions()
+    known = read_table(Path(options.table), sizes) if options.table is not None else {}
+    keys: dict[tuple[Any, ...], list[str]] = {}
+    focals: dict[str, float | None] = {}
+    for count, name in enumerate(sorted(sizes), 1):
+        if name in known:
+            key: tuple[Any, ...] = ("known", known[name])
+            if options.mode == "per_image":
+                key += (name,)
+        else:
+            needs_exif = options.params is None and images is not None
+            focals[name] = _focal(images / name) if needs_exif and images is not None else None
+            key = _key(options.mode, name, sizes[name], focals[name])
+        keys.setdefault(key, []).append(name)
+        progress(count, len(sizes))
+    cameras: list[MapCamera] = []
+    of_image: dict[str, int] = {}
+    for key, names in keys.items():
+        made = key[1] if key[0] == "known" else _camera(names, sizes, focals, options)
+        of_image |= dict.fromkeys(names, len(cameras))
+        cameras.append(made)
+    return Assignment(tuple(cameras), of_image)
+
+
+def _key(mode: CameraMode, name: str, size: tuple[int, int], focal: float | None) -> tuple[Any, ...]:
+    """What images that share a camera have in common."""
+    folder = name.rpartition("/")[0]
+    keys: dict[str, tuple[Any, ...]] = {
+        "single": ("single",),
+        "per_folder": ("per_folder", folder),
+        "per_image": ("per_image", name),
+        "auto": ("auto", folder, size, None if focal is None else round(focal, 2)),
+    }
+    return keys[mode]
+
+
+def _camera(
+    names: list[str],
+    sizes: Mapping[str, tuple[int, int]],
+    focals: Mapping[str, float | None],
+    options: CameraOptions,
+) -> MapCamera:
+    """The camera of images that share one."""
+    from lightglue.sfm import colmap
+
+    size = sizes[names[0]]
+    other = next((name for name in names if sizes[name] != size), None)
+    if other is not None:
+        raise InputError(
+            f"{names[0]!r} has {size[0]} x {size[1]} px and {other!r} {sizes[other][0]} x {sizes[other][1]} px: they "
+            f"cannot share a camera; choose another mode than {options.mode}."
+        )
+    model = options.model or MODEL
+    if options.params is not None:
+        camera = MapCamera(model, size, options.params, has_prior_focal=True, is_fixed=True)
+        colmap.camera_to_colmap(camera)  # which checks it
+        return camera
+    focal = next((focal for name in names if (focal := focals[name]) is not None), None)
+    return colmap.guessed_camera(model, focal or FOCAL_OF_EDGE * max(size), size, focal is not None)
+
+
+def _focal(path: Path) -> float | None:
+    """The focal length in px that a file's EXIF tells. A whole image is decoded for it only where there is EXIF."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:  # the features are there; the file need not be
+        return None
+    if not any(mark in head for mark in _EXIF) and head[:2] not in (b"II", b"MM"):
+        return None
+    from lightglue.sfm import colmap
+
+    return colmap.inferred_focal(path)
+
+
+def read_table(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, MapCamera]:
+    """The cameras of those images of `sizes` that a table names. Raises InputError."""
+    if not path.exists():
+        raise InputError(f"There is no table of cameras at {path}; check the path.")
+    cameras = _from_model(path, sizes) if path.is_dir() else _from_json(path, sizes)
+    if sizes and not cameras:
+        raise InputError(f"{path} names none of the images, such as {min(sizes)!r}; use their names in it.")
+    for name, camera in cameras.items():
+        if camera.size != sizes[name]:
+            told = f"{camera.size[0]} x {camera.size[1]} px, and the image has {sizes[name][0]} x {sizes[name][1]} px"
+            raise InputError(f"The camera of {name!r} in {path} is of {told}; scale the one or the other.")
+    return cameras
+
+
+def _from_model(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, MapCamera]:
+    from lightglue.sfm import colmap
+
+    model = colmap.read_model(path)
+    return {image.name: colmap.image_camera(model, image) for image in model.images.values() if image.name in sizes}
+
+
+def _from_json(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, MapCamera]:
+    try:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give JSON: {{image name: K}}.") from error
+    if not isinstance(table, dict):
+        raise InputError(f"{path} holds a {type(table).__name__}; give an object: {{image name: K}}.")
+    return {name: _from_matrix(f"{path}: {name!r}", table[name], sizes[name]) for name in table if name in sizes}
+
+
+def _from_matrix(what: str, matrix: Any, size: tuple[int, int]) -> MapCamera:
+    try:
+        K = Camera(matrix).K
+    except InputError as error:
+        raise InputError(f"{what}: {error}") from error
+    if abs(K[0, 1]) > 1e-9:
+        raise InputError(f"{what} has a skew of {K[0, 1]}, which COLMAP's cameras have not; undistort the image.")
+    return MapCamera("PINHOLE", size, (K[0, 0].item(), K[1, 1].item(), K[0, 2].item(), K[1, 2].item()), True, True)

@@ -1,0 +1,99 @@
+"""Which images lie under a folder, by their names: paths under it with '/' between folders."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lightglue.errors import InputError
+from lightglue.sfm.skipped import Skipped
+
+__all__ = ["SUFFIXES", "list_images"]
+
+# Of what `lightglue.images` reads.
+SUFFIXES = (
+    *(".bmp", ".gif", ".j2k", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
+    *(".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
+)
+
+
+def list_images(folder: str | os.PathLike[str]) -> tuple[list[str], tuple[Skipped, ...]]:
+    """The names of the images under a folder, sorted, and what looks like one but cannot be used.
+
+    By suffix, whatever its case; hidden files and folders are left out. Links are followed, but no folder is entered
+    twice, so that a link to a folder above it does no harm.
+
+    Raises InputError where there is no such folder, or no image in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        raise InputError(f"The folder of images {folder} {what}; name a folder with photographs.")
+    walk = _Walk(folder)
+    names = sorted(walk.names())
+    if not names:
+        why = f" that can be used ({walk.skipped[0].name}: {walk.skipped[0].reason})" if walk.skipped else ""
+        raise InputError(f"There is no image in {folder}{why}; looked for {' '.join(SUFFIXES)}.")
+    return names, tuple(sorted(walk.skipped, key=lambda skipped: skipped.name))
+
+
+@dataclass
+class _Walk:
+    """Folder by folder: first those that lie there, then those that are linked, each once."""
+
+    root: Path
+    skipped: list[Skipped] = field(default_factory=list)
+    plain: list[str] = field(default_factory=lambda: [""])  # folders to be entered, as prefixes of names
+    linked: deque[str] = field(default_factory=deque)
+    entered: set[tuple[int, int]] = field(default_factory=set)  # device and inode
+
+    def names(self) -> Iterator[str]:
+        while self.plain or self.linked:
+            prefix = self.plain.pop() if self.plain else self.linked.popleft()
+            place = os.path.join(self.root, prefix)
+            try:
+                stat = os.stat(place)
+                if (stat.st_dev, stat.st_ino) in self.entered:
+                    self._skip(prefix, "it is a link to a folder that is listed already; nothing is lost")
+                    continue
+                self.entered.add((stat.st_dev, stat.st_ino))
+                with os.scandir(place) as entries:
+                    found = sorted(entries, key=lambda entry: entry.name)
+            except OSError as error:
+                self._skip(prefix, f"the folder cannot be read ({error.strerror}); change its permissions")
+                continue
+            yield from self._images(prefix, found)
+
+    def _images(self, prefix: str, entries: list[os.DirEntry[str]]) -> Iterator[str]:
+        """The images right in a folder; its folders are put down for later."""
+        for entry in entries:
+            name = prefix + entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                (self.linked if entry.is_symlink() else self.plain).append(f"{name}/")
+            elif entry.name.lower().endswith(SUFFIXES):
+                if fault := _fault(name, entry):
+                    self._skip(name, fault)
+                else:
+                    yield name
+
+    def _skip(self, name: str, reason: str) -> None:
+        readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        self.skipped.append(Skipped(readable or str(self.root), reason))
+
+
+def _fault(name: str, entry: os.DirEntry[str]) -> str | None:
+    """Why a file with an image's suffix cannot be used."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return "its name is not UTF-8, which a COLMAP database cannot hold; rename the file"
+    if "\n" in name or "\r" in name:
+        return "its name holds a line break, which a list of pairs cannot hold; rename the file"
+    if not entry.is_file():
+        return "it is no regular file, or a link that leads nowhere; put the image in its place"
+    return None

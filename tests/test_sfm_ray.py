@@ -1,0 +1,198 @@
+"""The engine on Ray: two machines give what one process gives, also where a worker dies in the middle."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'lightglue[ray]'")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
+
+from lightglue.errors import InputError, LightGlueError  # noqa: E402
+from lightglue.model_choice import Models  # noqa: E402
+from lightglue.sfm.engine import make_engine  # noqa: E402
+from lightglue.sfm.extract import ExtractOptions, extract  # noqa: E402
+from lightglue.sfm.match import MatchOptions, match  # noqa: E402
+from lightglue.sfm.ray_engine import RayEngine  # noqa: E402
+from lightglue.stores import FeatureStore, MatchStore  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+MODELS = Models("sift", 200, "cpu", False, matcher="nearest", thresholds={"ratio_threshold": 0.9})  # no weights
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """Two nodes on this machine, with a processor each."""
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    size = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
+    nodes = Cluster(initialize_head=True, head_node_args=size)
+    nodes.add_node(num_cpus=1, object_store_memory=80_000_000)
+    ray.init(address=nodes.address, log_to_driver=False, logging_level="error")
+    ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import the tests
+    yield
+    ray.shutdown()
+    nodes.shutdown()
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("photographs")
+    image = cv2.imread(str(ROOT / "assets" / "montmartre_close.jpg"))
+    for i in range(12):
+        cv2.imwrite(str(folder / f"{i}.png"), image[10 * i : 10 * i + 200, 8 * i : 8 * i + 240])
+    (folder / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    return folder
+
+
+def run(photographs: Path, out: Path, engine: Any) -> tuple[Any, Any]:
+    options = ExtractOptions(MODELS, {"resize": None})
+    first = extract(photographs, out / "features", options, engine=engine)
+    pairs = list(itertools.combinations(FeatureStore.open(out / "features").names(), 2))
+    return first, match(out / "features", pairs, out / "matches.db", MatchOptions(MODELS), engine=engine)
+
+
+def content(out: Path) -> tuple[Any, ...]:
+    """All that the stores hold."""
+    store = FeatureStore.open(out / "features")
+    features = {name: store.get(name).digest for name in store.names()}
+    matches = [
+        (pair.name0, pair.name1, pair.matches.tolist(), pair.scores.tolist(), pair.digests)
+        for pair in MatchStore.open(out / "matches.db").read()
+    ]
+    return store.settings, features, matches
+
+
+def test_two_machines_give_what_one_process_gives(cluster, photographs, tmp_path):
+    engine = RayEngine()
+    assert engine.actors is None
+    extracted, matched = run(photographs, tmp_path / "ray", engine)
+    assert engine.count() == 2
+    assert (extracted.extracted, matched.matched) == (12, 66)
+    assert [fault.name for fault in extracted.skipped] == ["broken.png"]
+    run(photographs, tmp_path / "local", make_engine())
+    assert content(tmp_path / "ray") == content(tmp_path / "local")
+
+
+@dataclass(frozen=True)
+class Deadly:
+    """Squares numbers; the job of one of them kills its worker, once or each time."""
+
+    folder: str
+    fatal: int
+    always: bool
+    together: int = 3
+    threads: int = 1
+
+    def worker(self) -> Deadly:
+        return self
+
+    def read(self, job: int) -> int:
+        return job
+
+    def compute(self, job: int, read: int) -> tuple[int, int | str]:
+        mark = Path(self.folder, "died")
+        if job == self.fatal and (self.always or not mark.exists()):
+            mark.write_text("")
+            os.kill(os.getpid(), signal.SIGKILL)
+        return job, job**2
+
+    def failed(self, job: int, reason: str) -> tuple[int, int | str]:
+        return job, reason
+
+    def close(self) -> None:
+        pass
+
+
+def test_what_a_dead_worker_had_is_done_again(cluster, tmp_path):
+    results = list(RayEngine(actors=2).run(Deadly(str(tmp_path), 7, always=False), range(20)))
+    assert (tmp_path / "died").exists()
+    assert sorted(results) == [(i, i**2) for i in range(20)]
+
+
+def test_a_job_that_kills_every_worker_is_left_out_and_the_rest_done(cluster, tmp_path):
+    results = dict(RayEngine(actors=2).run(Deadly(str(tmp_path), 7, always=True), range(12)))
+    assert "3 workers died" in str(results.pop(7))
+    assert results == {i: i**2 for i in range(12) if i != 7}
+
+
+def test_a_worker_that_is_killed_in_the_middle_of_matching_changes_nothing(cluster, photographs, tmp_path):
+    class Killing(RayEngine):
+        """Kills a worker after the first result."""
+
+        def run(self, work: Any, jobs: Any) -> Iterator[Any]:
+            results = super().run(work, jobs)
+            yield next(results)
+            workers = [actor for actor in list_workers() if actor != os.getpid()]
+            os.kill(workers[0], signal.SIGKILL)
+            yield from results
+
+    run(photographs, tmp_path / "local", make_engine())
+    _, matched = run(photographs, tmp_path / "killed", Killing(actors=2))
+    assert matched.skipped == ()
+    assert content(tmp_path / "killed") == content(tmp_path / "local")
+
+
+def list_workers() -> list[int]:
+    """The processes of this cluster's actors."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = place.read_bytes()
+        except OSError:
+            continue
+        if b"ray::_Actor" in command and is_ours(int(place.parent.name)):
+            found.append(int(place.parent.name))
+    assert found
+    return found
+
+
+def is_ours(pid: int) -> bool:
+    """Whether this process is among the ancestors of another."""
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return False
+
+
+def test_a_folder_that_a_worker_does_not_see_is_one_clear_error(cluster, photographs, tmp_path):
+    from lightglue.sfm.extract import ExtractWork
+
+    with pytest.raises(InputError, match="does not see the folder .*absent; put it on a file system that all"):
+        list(RayEngine(actors=1).run(ExtractWork(str(tmp_path / "absent"), ExtractOptions(MODELS)), ["a.png"]))
+
+
+@dataclass(frozen=True)
+class Stillborn(Deadly):
+    """Its workers die as they start."""
+
+    def worker(self) -> Deadly:
+        os._exit(1)
+
+
+def test_workers_that_do_not_start_are_an_error_and_no_fault_of_the_jobs(cluster, tmp_path):
+    with pytest.raises(LightGlueError, match="do not start; install the same versions"):
+        list(RayEngine(actors=2).run(Stillborn(str(tmp_path), 7, always=True), range(12)))
+
+
+def test_numbers_that_make_no_sense_are_refused(cluster):
+    with pytest.raises(InputError, match="actors is 0"):
+        RayEngine(actors=0)
+    with pytest.raises(InputError, match="No machine of the cluster has 1 CPUs and 1 GPUs"):
+        RayEngine(num_gpus=1).count()

@@ -1,0 +1,104 @@
+"""Verification: which pairs get a geometry, and that it depends on nothing but the pair and the options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("pycolmap")
+from colmap_support import Scene, features_at, make_scene, put
+from lightglue.errors import InputError
+from lightglue.sfm.cameras import CameraOptions
+from lightglue.sfm.database import create_database
+from lightglue.sfm.verify import VerifyOptions, verify
+from lightglue.stores import PairMatches
+from test_sfm_database import content
+
+KNOWN = CameraOptions("PINHOLE", (600, 600, 319.5, 239.5))
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return make_scene(tmp_path)
+
+
+def made(scene: Scene, name: str, cameras: CameraOptions | None = None) -> Path:
+    path = scene.folder / name
+    create_database(path, scene.features, scene.matches, cameras=cameras)
+    return path
+
+
+def add_noise(scene: Scene) -> None:
+    """An image whose matches agree with nothing."""
+    points = np.random.default_rng(3).uniform(0, 400, (60, 2)).astype(np.float32)
+    put(scene.features, "noise.jpg", features_at(points))
+    heads = scene.features.head(scene.names[0]), scene.features.head("noise.jpg")
+    assert heads[0] is not None
+    assert heads[1] is not None
+    matches = np.stack([np.arange(60), np.arange(60)], axis=1).astype(np.int32)
+    digests = (heads[0].digest, heads[1].digest)
+    scene.matches.put([PairMatches(scene.names[0], "noise.jpg", matches, np.ones(60, np.float32), digests=digests)])
+
+
+def test_true_matches_are_verified_and_chance_is_not(scene: Scene) -> None:
+    add_noise(scene)
+    result = verify(made(scene, "d.db"), VerifyOptions(max_error=1.0))
+    assert (result.num_pairs, result.num_done, result.num_verified) == (11, 11, 10)
+    assert result.num_inliers > 0.9 * 10 * 200
+
+
+def test_known_cameras_give_calibrated_geometry(scene: Scene) -> None:
+    assert verify(made(scene, "known.db", KNOWN)).configurations == {"calibrated": 10}
+    assert verify(made(scene, "guessed.db")).configurations == {"uncalibrated": 10}
+
+
+def test_the_result_does_not_depend_on_threads_nor_on_restarts(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_noise(scene)
+    one, three = made(scene, "one.db", KNOWN), made(scene, "three.db", KNOWN)
+    verify(one, threads=1)
+    monkeypatch.setattr("lightglue.sfm.verify.PAIRS", 2)
+
+    def stop(done: int, total: int) -> None:
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify(three, threads=3, progress=stop)
+    assert verify(three, threads=3).num_done == 7
+    assert content(one) == content(three)
+
+
+def test_what_is_done_is_not_done_again_but_with_other_options(scene: Scene) -> None:
+    path = made(scene, "d.db")
+    verify(path)
+    assert verify(path).num_done == 0
+    assert verify(path, VerifyOptions(max_error=1.0)).num_done == 10
+
+
+def test_pairs_with_few_matches_are_not_tried_and_lose_what_other_options_gave_them(scene: Scene) -> None:
+    path = made(scene, "d.db")
+    verify(path)
+    result = verify(path, VerifyOptions(min_matches=201))
+    assert (result.num_done, result.num_too_few, result.num_verified) == (0, 10, 0)
+
+
+def test_progress_counts_to_the_end(scene: Scene) -> None:
+    told: list[tuple[int, int]] = []
+    verify(made(scene, "d.db"), progress=lambda done, total: told.append((done, total)))
+    assert (told[0], told[-1]) == ((0, 10), (10, 10))
+
+
+def test_without_a_database_it_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no database at .*none\.db"):
+        verify(tmp_path / "none.db")
+
+
+@pytest.mark.parametrize(
+    "options", [{"max_error": 0}, {"min_matches": 0}, {"confidence": 1.0}, {"seed": -1}, {"min_inliers": 2.5}]
+)
+def test_options_without_meaning_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        VerifyOptions(**options)
