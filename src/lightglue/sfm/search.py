@@ -45,7 +45,7 @@ def most_alike(
     -1 stands where there are no more. Descriptors of nothing but zeros are like nothing.
     """
     rows = max(1, _BLOCK_BYTES // (4 * max(1, queries.shape[1])))
-    k = min(k, len(database))
+    k = min(max(k, 0), len(database))
     for start in range(0, len(queries), min(rows, 4096)):
         block = _single(queries[start : start + min(rows, 4096)], device)
         best = torch.empty((len(block), 0), dtype=torch.float64, device=device)
@@ -57,9 +57,7 @@ def most_alike(
         yield np.where(found, 2**28 - 1 - back, -1), np.where(found, scores, 0)
 
 
-def _best_keys(
-    best: torch.Tensor, block: torch.Tensor, others: torch.Tensor, first: int, k: int
-) -> torch.Tensor:
+def _best_keys(best: torch.Tensor, block: torch.Tensor, others: torch.Tensor, first: int, k: int) -> torch.Tensor:
     """The `k` greatest of the keys so far and those of more descriptors.
 
     A key is a score (under 2^24 in size) times 2^28, plus how far from the end an index is: exact in double precision,
