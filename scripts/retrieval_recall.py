@@ -9,6 +9,7 @@ each gives at least 30 matches on one fundamental matrix. Features, matches and 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from pathlib import Path
@@ -19,12 +20,14 @@ import torch
 from lightglue.geometry.estimation import estimate_fundamental
 from lightglue.images import load_image
 from lightglue.model_choice import Models
+from lightglue.sfm.retrieval import RetrievalOptions, build_index
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairMatches, Source
 
 SETS = ("kusvod2", "planar", "strecha1024", "synth", "temple", "tum")
 INLIERS = 30
 RESIZE = 1024
 TRUTH = ("aliked", 1024)
+KS = (5, 10, 20)
 
 
 def images_of(data: Path, sets: Sequence[str] = SETS) -> list[str]:
@@ -90,6 +93,19 @@ def truth(data: Path, work: Path) -> list[tuple[str, str]]:
     return [(name0, name1) for name0, name1 in (line.split("\t") for line in path.read_text().splitlines())]
 
 
+def recall(store: FeatureStore, overlap: Sequence[tuple[str, str]], options: RetrievalOptions) -> list[float]:
+    """Per cent of the overlapping pairs of which one image is among the K most like the other, for each K."""
+    with tempfile.TemporaryDirectory() as folder:
+        index = build_index(store, Path(folder) / "retrieval.npz", options)
+    rank = {
+        (name, other): place
+        for name, best in index.nearest(index.names, max(KS))
+        for place, (other, _) in enumerate(best)
+    }
+    best = [min(rank.get((a, b), max(KS)), rank.get((b, a), max(KS))) for a, b in overlap]
+    return [100 * sum(place < k for place in best) / len(best) for k in KS]
+
+
 def main() -> None:
     """Print a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -97,7 +113,16 @@ def main() -> None:
     parser.add_argument("work", type=Path)
     arguments = parser.parse_args()
     overlap = truth(arguments.data, arguments.work)
-    print(f"{len(images_of(arguments.data))} images, {len(overlap)} overlapping pairs")
+    count = len(images_of(arguments.data))
+    print(f"{count} images, {len(overlap)} overlapping pairs of {count * (count - 1) // 2}")
+    print("| features | words | dimensions | " + " | ".join(f"recall@{k}" for k in KS) + " |")
+    print("|---|---|---|" + "---|" * len(KS))
+    for features, most in (("aliked", 2048), ("aliked", 512), ("disk", 2048), ("disk", 512)):
+        store = extract(arguments.data, arguments.work, features, most)
+        for words, dimensions in ((16, 64), (32, 64), (64, 32), (64, 64), (64, 128), (128, 64), (256, 64)):
+            found = recall(store, overlap, RetrievalOptions(words=words, dimensions=dimensions))
+            cells = " | ".join(f"{share:.1f}" for share in found)
+            print(f"| {features} {most} | {words} | {dimensions} | {cells} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,8 @@
     python scripts/throughput.py PHOTOGRAPHS --images 200 2000
 
 The images are crops of the photographs under a folder, turned and tilted a little, 640 px wide, the same at each run.
-Each image is matched with its next ones. Each size runs in a process of its own, so that its peak of memory is its own.
+Each image is matched with those that retrieval finds most like it. Each size runs in a process of its own, so that its
+peak of memory is its own.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from time import perf_counter
 
 import cv2
 import numpy as np
@@ -25,6 +27,9 @@ from lightglue.sfm.engine import make_engine
 from lightglue.sfm.extract import ExtractOptions, extract
 from lightglue.sfm.images import list_images
 from lightglue.sfm.match import MatchOptions, match
+from lightglue.sfm.pairs import Inputs, PairOptions, select_pairs
+from lightglue.sfm.retrieval import build_index
+from lightglue.stores import FeatureStore
 
 SIZE = (640, 480)  # px
 
@@ -53,15 +58,20 @@ def make_images(photographs: Path, folder: Path, count: int) -> None:
 def measure(folder: Path, models: Models, partners: int, engine: str) -> dict[str, float]:
     """Extract and match the images of a folder, in this process."""
     names, _ = list_images(folder / "images")
-    pairs = [(names[i], names[j]) for i in range(len(names)) for j in range(i + 1, min(i + 1 + partners, len(names)))]
     chosen = make_engine(engine)
     extracted = extract(folder / "images", folder / "features", ExtractOptions(models, {"resize": None}), engine=chosen)
-    peak = _peak()
+    peak, begin = _peak(), perf_counter()
+    index = build_index(FeatureStore.open(folder / "features"), folder / "retrieval.npz")
+    options = PairOptions(("retrieval",), retrieved=partners)
+    pairs = select_pairs(names, options, Inputs(retrieval=index)).pairs
+    retrieval, with_retrieval = perf_counter() - begin, _peak()
     matched = match(folder / "features", pairs, folder / "matches.db", MatchOptions(models), engine=chosen)
     return {
         "images": extracted.extracted,
         "seconds an image": extracted.seconds / max(1, extracted.extracted),
         "MB, extraction": peak,
+        "seconds of retrieval an image": retrieval / len(names),
+        "MB, retrieval": with_retrieval,
         "pairs": matched.matched,
         "matches a pair": matched.matches / max(1, matched.matched),
         "seconds a pair": matched.seconds / max(1, matched.matched),

@@ -171,3 +171,12 @@ def test_what_it_was_made_of_is_known(scene: Scene, tmp_path: Path) -> None:
     state = read_state(tmp_path / "database.db")
     assert list(state.names) == scene.names[:3]
     assert state.settings == {"features": {"made": 1}, "matches": {"made": 2}}
+
+
+def test_a_full_disk_is_told_before_anything_is_written(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lightglue.sfm.colmap._ROOM", 1 << 80)
+    with pytest.raises(StoreError, match=r"database\.db\.part cannot be written: the disk has .* bytes left"):
+        create_database(tmp_path / "database.db", scene.features, scene.matches)
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["features", "matches.db"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pycolmap")
-from colmap_support import Scene, make_scene
+from colmap_support import Scene, all_matches, features_at, make_scene, put
 from lightglue.errors import InputError, LightGlueError, StoreError
 from lightglue.sfm import colmap
 from lightglue.sfm.cameras import CameraOptions
@@ -148,3 +148,53 @@ def test_a_folder_without_a_model_or_with_a_damaged_one_is_named(tmp_path: Path)
         (tmp_path / file).write_bytes(b"\x00")
     with pytest.raises(LightGlueError, match="damaged"):
         colmap.read_model(tmp_path)
+
+
+def off_centre(folder: Path, count: int) -> Path:
+    """A database of images whose principal point is 10 px from their middle, by a camera that rolls as well."""
+    scene = make_scene(folder, count)
+    X = np.random.default_rng(7).uniform(-1, 1, (200, 3))
+    for number, name in enumerate(scene.names):
+        roll = np.eye(4)
+        a = 0.5 * number
+        roll[:2, :2] = [[np.cos(a), -np.sin(a)], [np.sin(a), np.cos(a)]]
+        T = roll @ scene.poses[name]
+        seen = (X @ T[:3, :3].T + T[:3, 3]) @ np.array([[600, 0, 319.5], [0, 600, 239.5], [0, 0, 1]]).T
+        noise = np.random.default_rng(number).normal(0, 0.1, (200, 2))
+        points = (seen[:, :2] / seen[:, 2:] + noise).astype(np.float32)
+        put(scene.features, name, features_at(points, (660, 480)))
+    names = scene.names
+    scene.matches.put(all_matches(scene.features, a, b) for i, a in enumerate(names) for b in names[i + 1 :])
+    export_database(scene.features, scene.matches, folder / "off.db", cameras=CameraOptions(mode="single"))
+    return folder / "off.db"
+
+
+def test_the_principal_point_is_found_where_enough_images_tell_it(tmp_path: Path) -> None:
+    reconstruct(off_centre(tmp_path, 8), tmp_path, tmp_path / "map", ONE)
+    (x, y), *_ = colmap.principal_points(colmap.read_model(tmp_path / "map" / "model")).values()
+    assert abs(x - 320) < 2
+    assert abs(y - 240) < 2
+
+
+def test_a_few_images_leave_the_principal_point_in_the_middle(tmp_path: Path) -> None:
+    reconstruct(off_centre(tmp_path, 4), tmp_path, tmp_path / "map", ONE)
+    assert list(colmap.principal_points(colmap.read_model(tmp_path / "map" / "model")).values()) == [(330, 240)]
+
+
+def test_the_last_adjustment_can_be_left_out(scene: Scene, tmp_path: Path) -> None:
+    plain = ReconstructOptions(threads=1, polish=False)
+    error = {
+        name: reconstruct(scene.folder / "known.db", scene.folder, tmp_path / name, options).models[0]
+        for name, options in {"with": ONE, "without": plain}.items()
+    }
+    assert error["with"].num_images == error["without"].num_images
+    assert error["with"].mean_reprojection_error != error["without"].mean_reprojection_error
+
+
+def test_observations_far_off_are_dropped_where_max_error_says_so(scene: Scene, tmp_path: Path) -> None:
+    strict = ReconstructOptions(threads=1, max_error=0.3)
+    found = reconstruct(scene.folder / "known.db", scene.folder, tmp_path / "strict", strict).models[0]
+    usual = reconstruct(scene.folder / "known.db", scene.folder, tmp_path / "usual", ONE).models[0]
+    assert found.num_observations < 0.9 * usual.num_observations
+    with pytest.raises(InputError, match="max_error is -1"):
+        ReconstructOptions(max_error=-1)

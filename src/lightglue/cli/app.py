@@ -7,11 +7,13 @@ from typing import Annotated
 import typer
 
 from lightglue import __version__
-from lightglue.cli import evaluate, weights
+from lightglue.cli import evaluate, mapping, weights
 from lightglue.cli.benchmark import BenchmarkCommand, benchmark
 from lightglue.cli.explain import explain
 from lightglue.cli.extract import extract
 from lightglue.cli.match import match
+from lightglue.cli.sfm import sfm
+from lightglue.cli.view import view
 
 app = typer.Typer(
     help="Match local features between images.",
@@ -21,8 +23,11 @@ app = typer.Typer(
 )
 app.add_typer(weights.app, name="weights")
 app.add_typer(evaluate.app, name="eval")
+app.add_typer(mapping.app, name="map")
 app.command()(match)
 app.command()(extract)
+app.command()(sfm)
+app.command()(view)
 app.command()(explain)
 app.command(cls=BenchmarkCommand)(benchmark)
 

@@ -104,21 +104,21 @@ def refine_matches(
     rows = (_inside(gray0, points0) & _inside(gray1, points1)).nonzero()[:, 0]
     if len(rows) >= _MIN_MATCHES:
         with torch.autocast(gray0.device.type, enabled=False):
-            place, good = _refine((gray0, gray1), points0[rows], points1[rows], options)
-        refined[rows[good]], moved[rows] = place[good], good
+            found = _refine((gray0, gray1), points0[rows], points1[rows], options)
+        refined[rows[found.good]], moved[rows] = found.place[found.good], found.good
     return Refined(points0.clone(), refined, moved)
 
 
-def _refine(
-    grays: tuple[Tensor, Tensor], points0: Tensor, points1: Tensor, options: RefineOptions
-) -> tuple[Tensor, Tensor]:
-    """Where the points of image 1 come to, (K, 2), and whether they may be moved there, (K,).
+def _refine(grays: tuple[Tensor, Tensor], points0: Tensor, points1: Tensor, options: RefineOptions) -> Measured:
+    """Where the points of image 1 come to, and whether they may be moved there.
 
     The first round fits the local maps to the points as they were given, the others to those that were refined.
     """
     best, good = points1, torch.zeros_like(points1[:, 0], dtype=torch.bool)
     neighbors = _nearest(points0, options.neighbors + 1)
     templates: list[Templates] = []
+    sigma = torch.full_like(points1[:, 0], torch.inf)
+    matrix = torch.eye(2, device=points1.device).expand(len(points1), 2, 2)
     for _ in range(options.rounds):
         maps = fit_local_maps(points0, best, neighbors, good if templates else ~good)
         maps = LocalMaps(maps.matrix, torch.where(good[:, None], best, maps.place))
@@ -131,8 +131,32 @@ def _refine(
         stays = (place - points1).norm(dim=1) <= options.max_shift
         sure = stays & _inside(grays[1], place) & (deviation <= options.max_deviation)
         best, good = torch.where(sure[:, None], place, best), good | sure
+        sigma, matrix = torch.where(sure, deviation, sigma), torch.where(sure[:, None, None], maps.matrix, matrix)
     seen = fit_local_maps(points0, best, neighbors, good).place
-    return best, good & ((best - seen).norm(dim=1) <= options.max_residual)
+    return Measured(best, good & ((best - seen).norm(dim=1) <= options.max_residual), matrix, sigma)
+
+
+class Measured(NamedTuple):
+    """Where image 1 shows what image 0 shows at the points."""
+
+    place: Tensor  # (K, 2) px of image 1
+    good: Tensor  # (K,) bool: measured; elsewhere the rest means nothing
+    matrix: Tensor  # (K, 2, 2): a point d px away in image 0 is matrix d px away in image 1
+    deviation: Tensor  # (K,) px of image 1: standard deviation of the place, in the worst direction
+
+
+@torch.no_grad()
+def measure_matches(gray0: Tensor, gray1: Tensor, points0: Tensor, points1: Tensor, options: RefineOptions) -> Measured:
+    """As `refine_matches`, and how sure it is, for those who go on computing: of brightness (H, W) in [0, 1], float32
+    on one device, and points (K, 2) that may lie outside the images.
+    """
+    place, matrix = points1.clone(), torch.eye(2, device=points1.device).repeat(len(points1), 1, 1)
+    good, deviation = torch.zeros_like(points1[:, 0], dtype=torch.bool), torch.full_like(points1[:, 0], torch.inf)
+    rows = (_inside(gray0, points0) & _inside(gray1, points1)).nonzero()[:, 0]
+    if len(rows) >= _MIN_MATCHES:
+        found = _refine((gray0, gray1), points0[rows], points1[rows], options)
+        place[rows], good[rows], matrix[rows], deviation[rows] = found
+    return Measured(place, good, matrix, deviation)
 
 
 class LocalMaps(NamedTuple):

@@ -8,6 +8,7 @@ properties or methods. Half a pixel is added here to what goes to COLMAP, and ta
 from __future__ import annotations
 
 import re
+import shutil
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ __all__ = [
 VERSION: str = pycolmap.__version__
 _RELEASE = tuple(int(part) for part in re.findall(r"\d+", VERSION)[:2])
 _MAX_IMAGES = 2**31 - 1  # COLMAP's kMaxNumImages: pair_id = this * smaller image_id + larger image_id
+_ROOM = 8 << 20  # bytes that must be free before something is written
 _PRINCIPAL_POINT: dict[str, list[int]] = {}  # places of cx, cy among a model's parameters
 
 if _RELEASE < (3, 11):
@@ -160,6 +162,7 @@ class Database:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        _check_room(path)
         with self._told(), quiet():
             if _RELEASE >= (3, 13):
                 self._database: Any = pycolmap.Database.open(str(path))
@@ -179,14 +182,15 @@ class Database:
         self.close()
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """Write what is written in this context together: many times faster. What failed in it may be there in part."""
+    def writing(self) -> Iterator[None]:
+        """For what is written together: COLMAP's log is still, and there is room for it.
+
+        No transaction: COLMAP's, committed by a destructor, ends the process where the disk is full, and with its log
+        written ahead and not synchronized SQLite is as fast without.
+        """
+        _check_room(self.path)
         with self._told(), quiet():
-            transaction = pycolmap.DatabaseTransaction(self._database)
-            try:
-                yield
-            finally:
-                del transaction  # which commits
+            yield
 
     def add_camera(self, camera_id: int, camera: MapCamera) -> None:
         """Write a camera, and the rig that it is alone in."""
@@ -273,6 +277,18 @@ class Database:
                 f"{self.path} cannot be used ({_short(error)}); see that there is room and that it may be written "
                 "to, or, if it is damaged, remove it and make it anew."
             ) from error
+
+
+def _check_room(path: Path) -> None:
+    """Raises StoreError where the disk is all but full: some versions end the process when it is."""
+    try:
+        free = shutil.disk_usage(path.absolute().parent).free
+    except OSError:  # opening it will tell
+        return
+    if free < _ROOM:
+        raise StoreError(
+            f"{path} cannot be written: the disk has {free:,} bytes left; make room, or name another disk."
+        )
 
 
 def _sensor(camera_id: int) -> Any:
@@ -382,11 +398,13 @@ def run_mapper(
     extract_colors: bool,
     fixed: tuple[int, ...],
     all_fixed: bool,
+    max_error: float | None,
     more: Mapping[str, Any],
 ) -> list[Any]:
     """The models that a mapper makes, as `pycolmap.Reconstruction`, those with most images first.
 
-    fixed: numbers of the cameras that stay as they are. Raises InputError where this version cannot do what is asked,
+    fixed: numbers of the cameras that stay as they are. max_error: px; observations farther off are dropped; None for
+    COLMAP's own. Raises InputError where this version cannot do what is asked,
     LightGlueError for what goes wrong in COLMAP.
     """
     check_mapper(mapper)
@@ -402,6 +420,8 @@ def run_mapper(
     _set(options, "num_threads", threads)
     if mapper == "hierarchical":
         options.num_workers = threads
+    if max_error is not None and mapper != "global":
+        _set(options, f"{part}mapper.filter_max_reproj_error", max_error)
     _hold(options, part, mapper, fixed, all_fixed)
     for name, value in more.items():
         _set(options, name, value)
@@ -416,6 +436,59 @@ def run_mapper(
             "another mapper."
         ) from error
     return sorted(models.values(), key=lambda model: (-_num_registered(model), -model.num_points3D()))
+
+
+def polish(
+    model: Any, *, loss_scale: float, threads: int, fixed: tuple[int, ...], intrinsics: bool, principal_point: bool
+) -> None:
+    """Adjust all poses and points of a model once more, observations far off counting for little (Cauchy's loss).
+
+    loss_scale: px. fixed: numbers of the cameras that stay as they are. intrinsics: adjust the focal lengths and
+    distortions of the others; principal_point: and that. Raises LightGlueError for what goes wrong in COLMAP.
+    """
+    options: Any = pycolmap.BundleAdjustmentOptions()
+    nested = "ceres." if hasattr(options, "ceres") else ""  # from 4.0 on
+    _set(options, f"{nested}loss_function_type", pycolmap.LossFunctionType.CAUCHY)
+    _set(options, f"{nested}loss_function_scale", loss_scale)
+    _set(options, f"{nested}solver_options.num_threads", threads)
+    _set(options, f"{nested}solver_options.max_num_iterations", 100)
+    options.refine_focal_length = options.refine_extra_params = intrinsics
+    options.refine_principal_point = intrinsics and principal_point
+    options.print_summary = False
+    try:
+        with quiet():
+            if hasattr(pycolmap, "BundleAdjustmentGauge"):
+                _adjust(model, options, fixed)
+            else:  # before 3.12; it writes two lines to the log whatever its level
+                options.refine_focal_length &= not fixed
+                options.refine_extra_params &= not fixed
+                options.refine_principal_point &= not fixed
+                pycolmap.bundle_adjustment(model, options)
+    except (RuntimeError, ValueError) as error:
+        raise LightGlueError(
+            f"COLMAP's bundle adjustment failed: {_short(error)}. Run it with polish=False."
+        ) from error
+    model.update_point_3d_errors()
+
+
+def _adjust(model: Any, options: Any, fixed: tuple[int, ...]) -> None:
+    config: Any = pycolmap.BundleAdjustmentConfig()
+    for image in registered(model):
+        config.add_image(image.image_id)
+    for number in fixed:
+        if number in model.cameras:
+            config.set_constant_cam_intrinsics(number)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+
+
+def principal_points(model: Any) -> dict[int, tuple[float, float]]:
+    """Of each camera of a model, px, COLMAP's convention."""
+    found = {}
+    for number, camera in model.cameras.items():
+        x, y = camera.principal_point_idxs() if callable(camera.principal_point_idxs) else camera.principal_point_idxs
+        found[number] = (float(camera.params[x]), float(camera.params[y]))
+    return found
 
 
 def _seed(options: Any, part: str, mapper: str, seed: int) -> None:

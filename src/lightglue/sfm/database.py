@@ -34,8 +34,8 @@ from lightglue.stores import FeatureStore, Head, MatchStore
 __all__ = ["DatabaseResult", "DatabaseState", "create_database", "read_state"]
 
 FORMAT = 1
-PAIRS = 500  # that are written in one transaction
-IMAGES = 200
+PAIRS = 500  # that are written before our table says so
+IMAGES = 200  # whose keypoints are read before they are written
 _HEADER = b"SQLite format 3\0"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lightglue_about(key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -355,12 +355,12 @@ def _write_images(part: Path, plan: _Plan) -> None:
 
     state = plan.state
     with Database(part) as database:
-        with database.transaction():
+        with database.writing():
             for number, camera in enumerate(state.cameras, 1):
                 database.add_camera(number, camera)
         for chunk in _chunks(state.ids.items(), IMAGES):
             points = [plan.keypoints(name) for name, _ in chunk]
-            with database.transaction():
+            with database.writing():
                 for (name, number), keypoints in zip(chunk, points, strict=True):
                     database.add_image(number, name, state.camera_of[number - 1] + 1, keypoints)
     with connected(part) as connection:
@@ -405,7 +405,7 @@ def _remove(path: Path, database: Any, numbers: list[int]) -> None:
 
     with connected(path) as connection:
         connection.executemany("DELETE FROM lightglue_pairs WHERE pair_id = ?", [(number,) for number in numbers])
-    with database.transaction():
+    with database.writing():
         for number in numbers:
             database.remove_pair(*pair_of(number))
 
@@ -420,7 +420,7 @@ def _write(database: Any, plan: _Plan, numbers: list[int], taken: _Taken) -> lis
     if len(found) != len(numbers):
         raise StoreError(f"{plan.matches.path} has changed while it was read; make the database again.")
     rows: list[tuple[int, str, str | None]] = []
-    with database.transaction():
+    with database.writing():
         for number, (first, second), pair in zip(numbers, both, found, strict=True):
             database.put_matches(first, second, pair.matches)
             geometry, verified = taken.geometry(pair.name0, pair.name1, plan.pairs[number])

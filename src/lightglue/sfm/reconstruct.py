@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
+import math
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any, Literal
 
 from lightglue.errors import InputError, StoreError
-from lightglue.sfm.database import connected, read_state
+from lightglue.sfm.database import DatabaseState, connected, read_state
 from lightglue.sfm.verify import num_verified
 from lightglue.stores.files import read_json, write_json
 
@@ -22,6 +26,10 @@ __all__ = ["Mapper", "ModelSummary", "ReconstructOptions", "ReconstructResult", 
 
 Mapper = Literal["incremental", "global", "hierarchical"]
 _REPORT = "reconstruction.json"
+_EDGE = 1024  # px of the longer edge that errors are given for
+_LOSS_SCALE = 0.5  # px: about the error of a keypoint
+_PRINCIPAL_POINT_IMAGES = 5  # of a camera, from which its principal point is estimated
+_MAX_PRINCIPAL_POINT_SHIFT = 0.03  # of the longer edge
 
 
 @dataclass(frozen=True)
@@ -36,6 +44,9 @@ class ReconstructOptions:
     threads: int | None = None  # None: as many as there are cores
     min_model_size: int = 3  # images; smaller models are dropped where there is a larger one
     extract_colors: bool = True  # of the points, from the images
+    # px in an image of 1,024 px, more in larger ones: observations farther off are dropped. None: COLMAP's 4 px.
+    max_error: float | None = None
+    polish: bool = True  # adjust the whole model once more in the end, robustly; see docs/decisions/016-tracks.md
     colmap: Mapping[str, Any] = field(
         default_factory=dict
     )  # COLMAP's options by their names, "mapper.init_min_tri_angle"
@@ -49,6 +60,11 @@ class ReconstructOptions:
                 continue
             if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
                 raise InputError(f"{name} is {value!r}; give an integer of at least {low}.")
+        limit = self.max_error
+        if limit is not None and (
+            isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < 1e6
+        ):
+            raise InputError(f"max_error is {limit!r}; give a positive number of px, or None.")
 
 
 @dataclass(frozen=True)
@@ -124,9 +140,13 @@ def reconstruct(
                 extract_colors=options.extract_colors and Path(images).is_dir(),
                 fixed=fixed,
                 all_fixed=len(fixed) == len(state.cameras),
+                max_error=None if options.max_error is None else options.max_error * _enlarged(state),
                 more=options.colmap,
             )
         )
+        if options.polish:
+            for model in models:
+                _polish(model, state, options)
         summaries = tuple(_summary(model) for model in models)
         with _told(out):
             shutil.rmtree(part / "work")
@@ -143,6 +163,41 @@ def reconstruct(
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return result
+
+
+def _enlarged(state: DatabaseState) -> float:
+    """How many times as large as 1,024 px the largest images are; features are found in images of about that size."""
+    return max(1.0, *(max(camera.size) / _EDGE for camera in state.cameras))
+
+
+def _polish(model: Any, state: DatabaseState, options: ReconstructOptions) -> None:
+    """Adjust a model once more, with its principal points where enough images can tell them.
+
+    A principal point is hard to tell from a turn of the camera. It is estimated where every camera has many images, and
+    taken back where it goes farther than it is in cameras that people use.
+    """
+    from lightglue.sfm import colmap
+
+    images = Counter(state.camera_of[state.ids[image.name] - 1] for image in colmap.registered(model))
+    free = [number for number in images if not state.cameras[number].is_fixed]
+    many = free and all(images[number] >= _PRINCIPAL_POINT_IMAGES for number in free)
+    adjust = partial(
+        colmap.polish,
+        loss_scale=_LOSS_SCALE * _enlarged(state),
+        threads=options.threads or os.cpu_count() or 1,
+        fixed=tuple(number for number, camera in enumerate(state.cameras, 1) if camera.is_fixed),
+        intrinsics=True,
+    )
+    adjust(model, principal_point=False)
+    if not many:
+        return
+    trial = copy.deepcopy(model)
+    adjust(trial, principal_point=True)
+    before, after = colmap.principal_points(model), colmap.principal_points(trial)
+    edges = {number: max(camera.width, camera.height) for number, camera in model.cameras.items()}
+    moved = (math.dist(before[number], after[number]) / edges[number] for number in before)
+    if max(moved) <= _MAX_PRINCIPAL_POINT_SHIFT:
+        adjust(model, principal_point=True)
 
 
 def _summary(model: Any) -> ModelSummary:

@@ -32,7 +32,7 @@ from lightglue.stores import FeatureStore, MatchStore
 
 __all__ = ["VerifyOptions", "VerifyResult", "export_database", "verify"]
 
-PAIRS = 128  # that are verified before they are written, in one transaction
+PAIRS = 128  # that are verified before they are written
 _KEPT = 256 << 20  # bytes of keypoints that are kept for the next pairs
 
 
@@ -141,7 +141,7 @@ def _write(path: Path, database: Any, numbers: list[int], geometries: list[Any],
     """The geometries first, then what they are made of: what a kill leaves in between is done again, to the same."""
     from lightglue.sfm.colmap import pair_of
 
-    with database.transaction():
+    with database.writing():
         for number, geometry in zip(numbers, geometries, strict=True):
             database.put_geometry(*pair_of(number), geometry)
     with connected(path) as connection:
@@ -156,7 +156,7 @@ def _forget(path: Path, database: Any, numbers: list[int]) -> None:
     with connected(path) as connection:
         rows = [(number,) for number in numbers]
         connection.executemany("UPDATE lightglue_pairs SET verified = NULL WHERE pair_id = ?", rows)
-    with database.transaction():
+    with database.writing():
         for number in numbers:
             database.remove_geometry(*pair_of(number))
 

@@ -39,6 +39,7 @@ class View:
 
     url: str
     server: Any  # viser.ViserServer
+    cameras: tuple[Any, ...]  # viser's handle of each image's pyramid, in the order of the model's images
     _stopped: threading.Event
 
     def stop(self) -> None:
@@ -116,7 +117,7 @@ def open_view(model: Model, photographs: Path | None = None, host: str = "127.0.
     if photographs is not None:
         threading.Thread(target=_show_photographs, args=(model, photographs, cameras, stopped), daemon=True).start()
     shown = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
-    return View(f"http://{shown}:{bound}", server, stopped)
+    return View(f"http://{shown}:{bound}", server, tuple(cameras), stopped)
 
 
 def _viser() -> Any:
@@ -152,7 +153,7 @@ def _placed(scene: Scene, points: Array) -> NDArray[np.float32]:
 
 def _set_up(server: Any, scene: Scene) -> None:
     server.scene.set_up_direction("+z")
-    server.initial_camera.position = (-0.9 * _RADIUS, -1.5 * _RADIUS, 0.9 * _RADIUS)
+    server.initial_camera.position = (-0.45 * _RADIUS, -1.1 * _RADIUS, 0.55 * _RADIUS)
     server.initial_camera.look_at = (0.0, 0.0, 0.0)
     server.gui.configure_theme(dark_mode=True)
     server.scene.set_background_image(np.full((1, 1, 3), 24, np.uint8))

@@ -85,7 +85,7 @@ class ImageFeatures:
     oris: NDArray[np.float32] | None = None  # (N,) radians
 
     def __post_init__(self) -> None:
-        count = len(self.scores) if self.scores.ndim else 0
+        count = (*self.keypoints.shape, 0)[0]
         shapes = {
             "keypoints": (count, 2),
             "descriptors": (count, (*self.descriptors.shape, 0, 0)[1]),

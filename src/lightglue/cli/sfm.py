@@ -1,0 +1,128 @@
+"""`lightglue sfm`: from a folder of photographs to a map."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lightglue.cli.models import (
+    CommercialOnly,
+    Device,
+    FeatureType,
+    MaxKeypoints,
+    Models,
+    ReducedPrecision,
+    Resize,
+    Tile,
+    extract_options,
+    memory_named,
+)
+from lightglue.cli.stages import (
+    Address,
+    AsJson,
+    CameraParams,
+    Cameras,
+    EngineName,
+    Mapper,
+    MinOverlap,
+    Pairs,
+    PairsFile,
+    Refine,
+    Retrieved,
+    Seed,
+    ShareCamera,
+    StageChoices,
+    Threads,
+    engine_of,
+    print_skipped,
+    progress_bars,
+)
+from lightglue.command_defaults import MAX_KEYPOINTS, RESIZE
+from lightglue.errors import LightGlueError
+
+__all__ = ["sfm"]
+
+
+def sfm(
+    context: typer.Context,
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", show_default=False, help="The folder of photographs.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="MAP", show_default=False, help="The map's folder.")
+    ],
+    features: FeatureType = "aliked",
+    max_keypoints: MaxKeypoints = MAX_KEYPOINTS,
+    resize: Resize = RESIZE,
+    tile: Tile = None,
+    pairs: Pairs = ("auto",),
+    pairs_file: PairsFile = None,
+    retrieved: Retrieved = 20,
+    min_overlap: MinOverlap = None,
+    refine: Refine = False,
+    share_camera: ShareCamera = "auto",
+    camera: CameraParams = None,
+    cameras: Cameras = None,
+    mapper: Mapper = "incremental",
+    threads: Threads = None,
+    seed: Seed = 0,
+    engine: EngineName = "local",
+    address: Address = None,
+    device: Device = "auto",
+    mp: ReducedPrecision = None,
+    as_json: AsJson = False,
+    commercial_only: CommercialOnly = False,
+) -> None:
+    """Make a map of a folder of photographs: cameras and points, in COLMAP's format.
+
+    MAP/model is the largest model, MAP/database.db COLMAP's database, MAP/report.html says how it went. The same
+    command goes on where it was stopped. Photographs that cannot be used are told on stderr; the exit code is 1 only
+    where there is no model.
+    """
+    from lightglue.sfm.pipeline import build_map
+
+    context.params.setdefault("scales", None)
+    choices = StageChoices(
+        Models(features, max_keypoints, device, mp, commercial_only),
+        extract_options(context),
+        pairs,
+        pairs_file,
+        retrieved,
+        min_overlap,
+        share_camera,
+        camera,
+        cameras,
+        refine,
+        mapper,
+        threads,
+        seed,
+    )
+    with memory_named(), progress_bars(as_json) as progress:
+        result = build_map(images, output, choices.options(), engine=engine_of(engine, address), progress=progress)
+    print_skipped(result.skipped)
+    best = result.model.models[0] if result.model.models else None
+    if as_json:
+        told = (
+            None
+            if best is None
+            else {
+                "registered": best.num_images,
+                "points": best.num_points,
+                "mean_reprojection_error": best.mean_reprojection_error,
+                "mean_track_length": best.mean_track_length,
+            }
+        )
+        skipped = [{"name": each.name, "reason": each.reason} for each in result.skipped]
+        typer.echo(json.dumps({"map": str(output), "model": told, "seconds": result.seconds, "skipped": skipped}))
+    else:
+        for stage, seconds in result.seconds.items():
+            typer.echo(f"{stage:>12} {seconds:8.1f} s")
+    if best is None:
+        raise LightGlueError(f"There is no model: {result.model.reason} See {output / 'report.html'}.")
+    if not as_json:
+        typer.echo(
+            f"{best.num_images} of {result.model.num_images} images, {best.num_points:,} points, "
+            f"mean reprojection error {best.mean_reprojection_error:.2f} px, mean track {best.mean_track_length:.1f}"
+        )
+        typer.echo(f"{output / 'model'}  {output / 'database.db'}  {output / 'report.html'}")

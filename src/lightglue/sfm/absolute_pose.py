@@ -1,0 +1,193 @@
+"""Where a camera stood, from points of its image and the map's points that they show: P3P in LO-RANSAC, refined.
+
+Estimated by COLMAP (Schönberger and Frahm, "Structure-from-Motion Revisited", CVPR 2016), through pycolmap. Points here
+have (0, 0) at the centre of the top-left pixel; COLMAP's half pixel is added and taken away in this module.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.errors import InputError
+from lightglue.geometry.cameras import COLMAP_OFFSET, Camera
+
+__all__ = ["Pose", "PoseOptions", "QueryCamera", "estimate_pose"]
+
+Floats = NDArray[np.float64]
+
+_REFERENCE_EDGE = 1024  # px: the long side of the image that `pixels` is given for
+_FEWEST = 4  # points: three for P3P, and one to choose between its solutions
+_FOCAL_RANGE = (0.2, 10.0)  # of the image's long side: fisheye to telephoto
+_DEPTH = 1e-9
+
+
+@dataclass(frozen=True)
+class PoseOptions:
+    """How a pose is estimated, and when it is believed."""
+
+    pixels: float = 6.0  # px of an image whose long side has 1,024: how far an inlier may lie from where it should
+    min_inliers: int = 30  # with fewer the pose is a failure
+    min_inlier_ratio: float = 0.1  # of the points that were matched with the map
+    max_iterations: int = 10_000
+    confidence: float = 0.99999
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises InputError."""
+        for name, least, most in (
+            ("pixels", 0.0, math.inf),
+            ("min_inlier_ratio", 0.0, 1.0),
+            ("confidence", 0.0, 1.0),
+        ):
+            value = getattr(self, name)
+            if not _is_number(value) or not least < value < most:
+                raise InputError(f"{name} is {value!r}; give a number between {least:g} and {most:g}.")
+        for name, fewest in (("min_inliers", _FEWEST), ("max_iterations", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not fewest <= value < 2**31:
+                raise InputError(f"{name} is {value!r}; give a whole number of at least {fewest}.")
+
+
+@dataclass(frozen=True, eq=False)
+class QueryCamera:
+    """What is known of the camera of an image whose place is looked for."""
+
+    camera: Camera
+    image_size: tuple[int, int]  # width, height, px
+    knows_focal: bool  # it is calibrated: nothing of it is estimated
+    guessed: bool = False  # not even the image's file says what the focal length is about
+
+
+@dataclass(frozen=True, eq=False)
+class Pose:
+    """The place of a camera, or why none was found."""
+
+    cam_from_world: Floats | None  # (4, 4)
+    camera: Camera | None  # with the focal length that was estimated, where it was
+    inliers: NDArray[np.bool_]  # (N,)
+    failure: str | None
+
+
+def estimate_pose(points2D: Any, points3D: Any, query: QueryCamera, options: PoseOptions | None = None) -> Pose:
+    """The pose of a camera that sees each of `points3D` at the same row of `points2D`, as far as they agree.
+
+    Args:
+        points2D: (N, 2) px of the image, (0, 0) being the centre of its first pixel.
+        points3D: (N, 3) in the unit of the map.
+        query: its focal length is estimated too where it is not known.
+
+    A pose that too few agree with is a failure. Raises InputError for points that are none.
+    """
+    options = options or PoseOptions()
+    points2D, points3D = _points(points2D, 2), _points(points3D, 3)
+    if len(points2D) != len(points3D):
+        raise InputError(f"There are {len(points2D)} points2D and {len(points3D)} points3D; give one for each.")
+    nothing = np.zeros(len(points2D), np.bool_)
+    distinct = min(len(np.unique(points, axis=0)) for points in (points2D, points3D)) if len(points2D) else 0
+    if distinct < max(_FEWEST, options.min_inliers):
+        return Pose(None, None, nothing, f"too few matches: {distinct} with points of the map")
+    found = _solve(points2D, points3D, query, options)
+    if found is None:
+        return Pose(None, None, nothing, f"no pose agrees with the {len(points2D)} matches with points of the map")
+    pose, failure = found, _failure(found, points2D, points3D, query, options)
+    return Pose(None, None, pose.inliers, failure) if failure else pose
+
+
+def _failure(pose: Pose, points2D: Floats, points3D: Floats, query: QueryCamera, options: PoseOptions) -> str | None:
+    """Why a pose is not to be believed."""
+    assert pose.camera is not None
+    count = int(pose.inliers.sum())
+    if count < options.min_inliers or count < options.min_inlier_ratio * len(points2D):
+        needed = max(options.min_inliers, math.ceil(options.min_inlier_ratio * len(points2D)))
+        return f"too few inliers: {count} of {len(points2D)} matches agree on a pose, and it takes {needed}"
+    pixels = _pixels(query, options)
+    if any(_extent(points[pose.inliers]) < least for points, least in ((points2D, pixels), (points3D, _DEPTH))):
+        return f"degenerate: the {count} points that agree lie on a line"
+    low, high = (edge * max(query.image_size) for edge in _FOCAL_RANGE)
+    if not query.knows_focal and not low <= pose.camera.focal <= high:
+        return f"degenerate: the focal length comes out as {pose.camera.focal:.0f} px; give the camera"
+    return None
+
+
+def _solve(points2D: Floats, points3D: Floats, query: QueryCamera, options: PoseOptions) -> Pose | None:
+    import pycolmap
+
+    camera, points = _colmap_camera(query, points2D)
+    estimation = pycolmap.AbsolutePoseEstimationOptions()
+    estimation.estimate_focal_length = query.guessed
+    estimation.ransac.max_error = _pixels(query, options)
+    estimation.ransac.confidence = options.confidence
+    estimation.ransac.max_num_trials = options.max_iterations
+    estimation.ransac.min_num_trials = min(estimation.ransac.min_num_trials, options.max_iterations)
+    if hasattr(estimation.ransac, "random_seed"):
+        estimation.ransac.random_seed = options.seed
+    else:
+        pycolmap.set_random_seed(options.seed)
+    refinement = pycolmap.AbsolutePoseRefinementOptions()
+    refinement.refine_focal_length = not query.knows_focal
+    refinement.refine_extra_params = False
+    seen = np.isfinite(points).all(axis=1)
+    found = pycolmap.estimate_and_refine_absolute_pose(points[seen], points3D[seen], camera, estimation, refinement)
+    if found is None:
+        return None
+    T = np.eye(4)
+    T[:3] = found["cam_from_world"].matrix()
+    if not np.isfinite(T).all() or not np.isfinite(camera.params).all():
+        return None
+    inliers = np.zeros(len(points2D), np.bool_)
+    inliers[seen] = np.asarray(found["inlier_mask"], np.bool_)
+    return Pose(T, query.camera if query.knows_focal else _from_colmap(camera), inliers, None)
+
+
+def _colmap_camera(query: QueryCamera, points2D: Floats) -> tuple[Any, Floats]:
+    """COLMAP's camera, a copy that it may change, and the points in its px."""
+    import pycolmap
+
+    if query.camera.colmap is not None:
+        return pycolmap.Camera(query.camera.colmap.todict()), points2D + COLMAP_OFFSET
+    K, (width, height) = query.camera.K, query.image_size
+    centre = [K[0, 2] + COLMAP_OFFSET, K[1, 2] + COLMAP_OFFSET]
+    if not query.knows_focal:
+        return pycolmap.Camera(
+            model="SIMPLE_PINHOLE", width=width, height=height, params=[query.camera.focal, *centre]
+        ), points2D + COLMAP_OFFSET
+    camera = pycolmap.Camera(model="PINHOLE", width=width, height=height, params=[K[0, 0], K[1, 1], *centre])
+    rays = query.camera.normalize(points2D)  # without skew, which COLMAP's pinhole does not have
+    return camera, rays * (K[0, 0], K[1, 1]) + centre
+
+
+def _from_colmap(camera: Any) -> Camera:
+    K = np.array(camera.calibration_matrix(), np.float64)
+    K[:2, 2] -= COLMAP_OFFSET
+    return Camera(K)
+
+
+def _pixels(query: QueryCamera, options: PoseOptions) -> float:
+    """The threshold in px of this image: keypoints of a larger one, found after it was made smaller, lie coarser."""
+    return options.pixels * max(query.image_size) / _REFERENCE_EDGE
+
+
+def _extent(points: Floats) -> float:
+    """How far points (N, 2 or 3) spread across the line that fits them best: twice the deviation."""
+    spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    return float(2 * spread[1] / np.sqrt(len(points)))
+
+
+def _points(points: Any, width: int) -> Floats:
+    try:
+        found = np.array(points, np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"points{width}D is {type(points).__name__}; give numbers (N, {width}).") from error
+    found = found.reshape(-1, width) if found.size == 0 else found
+    if found.ndim != 2 or found.shape[1] != width or not np.isfinite(found).all():
+        raise InputError(f"points{width}D is {found.shape}; give finite numbers (N, {width}).")
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

@@ -1,0 +1,300 @@
+"""All stages one after another: from a folder of photographs to a map.
+
+Each is a function of paths that anyone may call alone. What is on the disk is not done again, so that a run that was
+killed goes on where it stopped, and new photographs or other options of a later stage cost only what they change.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from lightglue.errors import InputError
+from lightglue.model_choice import Models
+from lightglue.sfm.cameras import CameraOptions
+from lightglue.sfm.database import Keypoints, create_database
+from lightglue.sfm.engine import Engine
+from lightglue.sfm.extract import ExtractOptions, ExtractResult, extract, on_one_device
+from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
+from lightglue.sfm.match import MatchOptions, MatchResult, match
+from lightglue.sfm.pairs import Inputs, PairOptions, select_pairs, settled, write_pairs
+from lightglue.sfm.reconstruct import ReconstructOptions, ReconstructResult, reconstruct
+from lightglue.sfm.report import write_report
+from lightglue.sfm.retrieval import RetrievalIndex, RetrievalOptions, build_index
+from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.tracks import TrackOptions, read_refined, refine_keypoints
+from lightglue.sfm.verify import VerifyOptions, VerifyResult, verify
+from lightglue.stores import FeatureStore, MatchStore
+
+__all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
+
+REFINED_ERROR = 1.25  # px, beyond which an observation by a refined keypoint is a wrong one
+STAGES = ("extract", "pairs", "match", "refine", "verify", "reconstruct", "report")
+Progress = Callable[[str, int, int], None]  # stage, things done, things in all
+
+
+@dataclass(frozen=True)
+class SfmOptions:
+    """The options of every stage."""
+
+    models: Models
+    extract: ExtractOptions
+    match: MatchOptions
+    pairs: PairOptions = field(default_factory=PairOptions)
+    retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
+    cameras: CameraOptions = field(default_factory=CameraOptions)
+    refine: TrackOptions | None = None  # None: keypoints stay where they were found
+    verify: VerifyOptions = field(default_factory=VerifyOptions)
+    reconstruct: ReconstructOptions = field(default_factory=ReconstructOptions)
+
+
+@dataclass(frozen=True)
+class MapResult:
+    """What came of a run."""
+
+    folder: Path
+    model: ReconstructResult
+    skipped: tuple[Skipped, ...]  # of all stages
+    seconds: dict[str, float]  # of each stage in this run
+
+
+def build_map(
+    images: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    options: SfmOptions,
+    *,
+    engine: Engine | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> MapResult:
+    """Make a map of the photographs under `images` in the folder `out`, or go on with the one that is there.
+
+    The largest model is in OUT/model, in COLMAP's binary format, and COLMAP's database in OUT/database.db; a report in
+    OUT/report.html and OUT/report.png. No model is a result too: `model.reason` says why there is none.
+
+    Raises InputError for options or folders that make no sense, or where `out` holds features or matches of other
+    options; StoreError for files that are damaged or cannot be written.
+    """
+    images, place = Path(images), MapFolder(Path(out))
+    run = _Run(images, place, options, engine, progress)
+    run.begin()
+    for stage in STAGES:
+        run.stage(stage)
+    assert run.model is not None
+    return MapResult(place.folder, run.model, tuple(run.skipped), run.seconds)
+
+
+def run_stage(
+    stage: str,
+    out: str | os.PathLike[str],
+    options: SfmOptions,
+    *,
+    images: str | os.PathLike[str] | None = None,
+    engine: Engine | None = None,
+    progress: Progress = lambda stage, done, total: None,
+) -> StageRecord:
+    """Run one stage of a map's folder. images: None for the folder that the map remembers.
+
+    Raises as `build_map`; InputError also where a stage before it has not run.
+    """
+    if stage not in STAGES:
+        raise InputError(f"There is no stage {stage!r}; choose one of {', '.join(STAGES)}.")
+    place = MapFolder(Path(out))
+    folder = place.read().images if images is None else Path(images)
+    run = _Run(folder, place, options, engine, progress)
+    run.begin()
+    return run.stage(stage)
+
+
+class _Run:
+    """A run of stages, and what each leaves for the next."""
+
+    def __init__(
+        self, images: Path, place: MapFolder, options: SfmOptions, engine: Engine | None, progress: Progress
+    ) -> None:
+        self.images, self.place, self.options, self.engine, self.progress = images, place, options, engine, progress
+        self.skipped: list[Skipped] = []
+        self.seconds: dict[str, float] = {}
+        self.model: ReconstructResult | None = None
+
+    def begin(self) -> None:
+        """Write map.json, or see that the one that is there is of the same images."""
+        if not self.images.is_dir():
+            what = "is a file" if self.images.exists() else "does not exist"
+            raise InputError(f"The folder of images {self.images} {what}; name a folder with photographs.")
+        inside = self.place.folder.absolute()
+        if self.images.absolute() == inside or self.images.resolve() == inside.resolve():
+            raise InputError(f"{self.images} would hold both photographs and map; name another folder for the map.")
+        models = asdict(on_one_device(self.options.models))
+        if not self.place.record.exists():
+            self.place.write(MapRecord(self.images, {"models": models}))
+            return
+        known = self.place.read()
+        if known.images != self.images.absolute() and known.images.resolve() != self.images.resolve():
+            raise InputError(
+                f"{self.place.folder} is a map of {known.images}, not of {self.images}; name another folder, or "
+                "`lightglue map add` the images."
+            )
+        self.place.write(MapRecord(self.images, {**known.settings, "models": models}, known.stages))
+
+    def stage(self, name: str) -> StageRecord:
+        """Run a stage, and remember what came of it."""
+        begin = perf_counter()
+        options, record, did_something = getattr(self, f"_{name}")()
+        seconds = perf_counter() - begin
+        record = StageRecord(seconds, record.counts, record.skipped)
+        self.place.note(name, options, record, did_something)
+        self.skipped += record.skipped
+        self.seconds[name] = seconds
+        return record
+
+    def _progress(self, stage: str) -> Callable[[int, int], None]:
+        return lambda done, total: self.progress(stage, done, total)
+
+    def _extract(self) -> tuple[Any, StageRecord, bool]:
+        told = self._progress("extract")
+        result: ExtractResult = extract(
+            self.images, self.place.features, self.options.extract, engine=self.engine, progress=told
+        )
+        gone = [Skipped(name, "the image is gone from the folder; its features are kept") for name in result.gone]
+        counts = {
+            "images": result.images,
+            "extracted": result.extracted,
+            "kept": result.kept,
+            "keypoints": sum(head.num_keypoints for head in self._features().heads()),
+        }
+        return self.options.extract.settings(), StageRecord(0, counts, (*result.skipped, *gone)), result.extracted > 0
+
+    def _features(self) -> FeatureStore:
+        return FeatureStore.open(self.place.features, read_only=True)
+
+    def _pairs(self) -> tuple[Any, StageRecord, bool]:
+        options = self.options.pairs
+        features = self._features()
+        names = features.names()
+        sources = settled(options, len(names)).sources
+        asks = "retrieval" in sources or ("sequential" in sources and options.loop_every > 0)
+        retrieval: RetrievalIndex | None = None
+        if asks and len(names) > 1:
+            retrieval = build_index(
+                features, self.place.retrieval, self.options.retrieval, progress=self._progress("pairs")
+            )
+        poses, tracks = self._known_model(sources)
+        found = select_pairs(names, options, Inputs(retrieval, self.images, poses, tracks))
+        write_pairs(self.place.pairs, found.pairs)
+        self.progress("pairs", len(found.pairs), len(found.pairs))
+        counts = {"images": len(names), "pairs": len(found.pairs), **{f"from_{k}": v for k, v in found.counts.items()}}
+        return asdict(options), StageRecord(0, counts, found.skipped), True
+
+    def _known_model(self, sources: tuple[str, ...]) -> tuple[Any, Any]:
+        """Poses and tracks of the model that is there, for the sources of pairs that look at them."""
+        if not {"poses", "covisibility"} & set(sources):
+            return None, None
+        from lightglue.sfm.model import read_model
+
+        model = read_model(self.place.folder)
+        poses = {image.name: np.hstack((image.rotation, image.translation[:, None])) for image in model.images}
+        if "covisibility" not in sources:
+            return poses, None
+        tracks: list[list[str]] = [[] for _ in model.points]
+        for image in model.images:
+            for point in np.unique(image.points).tolist():
+                tracks[point].append(image.name)
+        return poses, tracks
+
+    def _match(self) -> tuple[Any, StageRecord, bool]:
+        self._need(self.place.pairs, "pairs")
+        result: MatchResult = match(
+            self.place.features,
+            self.place.pairs,
+            self.place.matches,
+            self.options.match,
+            engine=self.engine,
+            progress=self._progress("match"),
+        )
+        counts = {
+            "pairs": result.pairs,
+            "matched": result.matched,
+            "kept": result.kept,
+            "without_overlap": result.without_overlap,
+        }
+        return self.options.match.settings(), StageRecord(0, counts, result.skipped), result.matched > 0
+
+    def _matches(self) -> MatchStore:
+        self._need(self.place.matches, "match")
+        return MatchStore.open(self.place.matches, read_only=True)
+
+    def _refine(self) -> tuple[Any, StageRecord, bool]:
+        options = self.options.refine
+        if options is None:
+            return None, StageRecord(0), True
+        told = self._progress("refine")
+        result = refine_keypoints(
+            self.images, self._features(), self._matches(), self.place.refined, options, progress=told
+        )
+        counts = {"images": result.images, "keypoints": result.keypoints, "moved": result.moved}
+        return asdict(options), StageRecord(0, counts, result.skipped), result.measured > 0
+
+    def _keypoints(self) -> Keypoints | None:
+        if self.options.refine is None:
+            return None
+        return lambda name: read_refined(self.place.refined, name).keypoints
+
+    def _verify(self) -> tuple[Any, StageRecord, bool]:
+        told = self._progress("verify")
+        made = create_database(
+            self.place.database,
+            self._features(),
+            self._matches(),
+            self.images,
+            cameras=self.options.cameras,
+            keypoints=self._keypoints(),
+        )
+        result: VerifyResult = verify(self.place.database, self.options.verify, progress=told)
+        counts = {
+            "images": made.num_images,
+            "cameras": made.num_cameras,
+            "pairs": result.num_pairs,
+            "too_few_matches": result.num_too_few,
+            "verified": result.num_verified,
+            "inliers": result.num_inliers,
+        }
+        options = {**asdict(self.options.verify), "cameras": asdict(self.options.cameras)}
+        did_something = made.num_written > 0 or result.num_done > 0
+        return options, StageRecord(0, counts, (*made.skipped, *result.skipped)), did_something
+
+    def _reconstruct(self) -> tuple[Any, StageRecord, bool]:
+        self._need(self.place.database, "verify")
+        self.progress("reconstruct", 0, 1)
+        options = self.options.reconstruct
+        if self.options.refine is not None and options.max_error is None:
+            options = replace(options, max_error=REFINED_ERROR)
+        result = reconstruct(self.place.database, self.images, self.place.folder, options)
+        self.model = result
+        self.progress("reconstruct", 1, 1)
+        counts: dict[str, float] = {"images": result.num_images, "models": len(result.models)}
+        if result.models:
+            best = result.models[0]
+            counts |= {
+                "registered": best.num_images,
+                "points": best.num_points,
+                "mean_reprojection_error": round(best.mean_reprojection_error, 4),
+                "mean_track_length": round(best.mean_track_length, 3),
+            }
+        reason = result.reason or "it is not in the largest model: too few of its matches agree with it"
+        missing = tuple(Skipped(name, reason) for name in result.unregistered)
+        return asdict(options), StageRecord(0, counts, missing), not result.was_there
+
+    def _report(self) -> tuple[Any, StageRecord, bool]:
+        write_report(self.place.folder)
+        self.progress("report", 1, 1)
+        return {}, StageRecord(0), True
+
+    def _need(self, path: Path, stage: str) -> None:
+        if not path.exists():
+            raise InputError(f"There is no {path}; run the stage `{stage}` first.")

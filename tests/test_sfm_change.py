@@ -1,0 +1,91 @@
+"""Images come into a map and go out of it."""
+
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("pycolmap")
+
+from lightglue.model_choice import Models
+from lightglue.sfm.change import add_images, remove_images
+from lightglue.sfm.database import create_database
+from lightglue.sfm.extract import ExtractOptions, extract
+from lightglue.sfm.folder import MapFolder, MapRecord
+from lightglue.sfm.localize import localize
+from lightglue.sfm.localizer import Localizer
+from lightglue.sfm.match import MatchOptions, match
+from lightglue.sfm.reconstruct import ReconstructOptions, reconstruct
+from lightglue.sfm.verify import verify
+from lightglue.stores import FeatureStore, MatchStore
+
+SCENE = Path(__file__).parents[2] / "shared/data/strecha1024/fountain-P11"
+NAMES = ["0003.jpg", "0004.jpg", "0005.jpg"]
+
+
+@pytest.fixture
+def place(tmp_path):
+    """A map of three images."""
+    if not SCENE.is_dir():
+        pytest.skip("the images of ../shared/data are not there")
+    models = Models("aliked", 512, device="cpu", mp=False)
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in NAMES:
+        (images / name).write_bytes((SCENE / name).read_bytes())
+    place = MapFolder(tmp_path / "map")
+    place.folder.mkdir()
+    place.write(MapRecord(images, {"models": asdict(models)}))
+    extract(images, place.features, ExtractOptions(models, {"resize": 640}))
+    match(place.features, list(combinations(NAMES, 2)), place.matches, MatchOptions(models))
+    create_database(place.database, FeatureStore.open(place.features), MatchStore.open(place.matches), images)
+    verify(place.database)
+    assert reconstruct(place.database, images, place.folder, ReconstructOptions(threads=1)).models
+    return place
+
+
+def test_an_image_is_added_localized_and_taken_out_again(place):
+    added = add_images(place.folder, [SCENE / "0006.jpg"])
+    assert added.names == ("0006.jpg",)
+    assert added.skipped == ()
+    assert added.registered == (*NAMES, "0006.jpg")
+    again = add_images(place.folder, [SCENE / "0006.jpg"])
+    assert again.registered == added.registered
+
+    found = Localizer.open(place.folder).localize(SCENE / "0007.jpg")
+    assert found.success, found.failure
+    assert found.num_inliers > 30
+
+    gone = remove_images(place.folder, ["0006.jpg", "none.jpg"])
+    assert gone.names == ("0006.jpg",)
+    assert gone.registered == tuple(NAMES)
+    assert [each.name for each in gone.skipped] == ["none.jpg"]
+    assert FeatureStore.open(place.features).names() == NAMES
+    assert (place.read().images / "0006.jpg").exists()
+
+
+def test_an_image_is_never_written_over(place, tmp_path):
+    (tmp_path / "0003.jpg").write_bytes((SCENE / "0009.jpg").read_bytes())
+    result = add_images(place.folder, [tmp_path / "0003.jpg"])
+    assert result.names == ()
+    assert "another image is called" in result.skipped[0].reason
+    assert (place.read().images / "0003.jpg").read_bytes() == (SCENE / "0003.jpg").read_bytes()
+
+
+def test_queries_go_into_files_and_a_cut_run_ends_with_the_same(place, tmp_path):
+    queries, out = tmp_path / "queries", tmp_path / "out"
+    queries.mkdir()
+    for name in ("0002.jpg", "0006.jpg"):
+        (queries / name).write_bytes((SCENE / name).read_bytes())
+    (queries / "broken.jpg").write_bytes(b"no image")
+    result = localize(place.folder, queries, out)
+    assert (result.queries, result.localized, result.kept) == (3, 2, 0)
+    assert [each.name for each in result.failures] == ["broken.jpg"]
+    files = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert [line.split()[0] for line in files["poses.txt"].splitlines()] == [b"0002.jpg", b"0006.jpg"]
+
+    (out / "queries.jsonl").write_bytes(files["queries.jsonl"][:-40])
+    (out / "poses.txt").unlink()
+    assert localize(place.folder, queries, out).kept == 2
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == files

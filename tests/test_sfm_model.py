@@ -1,0 +1,62 @@
+"""A COLMAP model as records: poses, points and errors are those of the files; what is no model is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightglue.errors import InputError, LightGlueError
+from lightglue.sfm.model import model_folder, read_model
+from lightglue.sfm.scene import scene_of
+from sfm_models import ERROR, FOCAL, HEIGHT, UP, WIDTH, write_model
+
+pytest.importorskip("pycolmap", reason="pycolmap is not installed")
+
+
+def test_poses_points_and_errors_are_those_of_the_files(tmp_path: Path) -> None:
+    model = read_model(write_model(tmp_path / "model"))
+    assert [image.name for image in model.images] == ["a.jpg", "b.jpg", "c.jpg"]
+    assert (model.points.shape, model.colours[0].tolist()) == ((60, 3), [200, 100, 50])
+    assert np.allclose(np.linalg.norm(model.centres, axis=1), np.sqrt(37))
+    assert np.allclose(model.images[1].centre, (0, -6, 1))
+    assert (model.num_observations, model.mean_track_length, model.mean_error) == (180, 3, ERROR)
+    for image in model.images:
+        assert (image.num_keypoints, len(image.points)) == (61, 60)
+        assert np.allclose(image.errors, ERROR, atol=1e-6)
+        assert np.allclose(image.rotation @ image.centre + image.translation, 0)
+
+
+def test_a_camera_has_its_parameters_by_name(tmp_path: Path) -> None:
+    (camera,) = read_model(write_model(tmp_path)).cameras
+    assert (camera.id, camera.model, camera.width, camera.height) == (7, "PINHOLE", WIDTH, HEIGHT)
+    assert camera.params == {"fx": FOCAL, "fy": FOCAL, "cx": WIDTH / 2, "cy": HEIGHT / 2}
+    assert camera.field_of_view == pytest.approx((65.24, 51.28), abs=0.01)
+
+
+def test_a_maps_folder_stands_for_the_model_in_it(tmp_path: Path) -> None:
+    write_model(tmp_path / "model")
+    assert model_folder(tmp_path) == tmp_path / "model"
+
+
+def test_no_model_and_a_damaged_one_are_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no COLMAP model"):
+        read_model(tmp_path)
+    write_model(tmp_path)
+    text = (tmp_path / "points3D.txt").read_text()
+    (tmp_path / "points3D.txt").write_text(text.replace(" 0.5 1 0", " 0.5 99 0", 1))  # an image that is not there
+    with pytest.raises(LightGlueError, match="damaged"):
+        read_model(tmp_path)
+
+
+def test_up_and_ahead_are_found_from_the_cameras_and_strays_are_left_out(tmp_path: Path) -> None:
+    model = read_model(write_model(tmp_path, tuple(f"{i}.jpg" for i in range(9)), points=400))
+    model.points[0] = (5000, 0, 0)
+    scene = scene_of(model)
+    assert scene.axes[2] @ UP > 0.999
+    assert scene.axes[1] @ (0, 1, 0) > 0.99
+    assert np.allclose(scene.axes @ scene.axes.T, np.eye(3))
+    assert np.linalg.det(scene.axes) == pytest.approx(1)
+    assert np.flatnonzero(~scene.shown).tolist() == [0]
+    assert 2 < scene.extent < 10

@@ -1,0 +1,141 @@
+"""Which images are alike, by descriptors that are learnt from the collection itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lightglue.errors import InputError, StoreError
+from lightglue.sfm.retrieval import RetrievalIndex, RetrievalOptions, build_index
+from lightglue.stores import FeatureStore, ImageFeatures, Source
+
+SMALL = RetrievalOptions(words=16, dimensions=16, sample=5000)
+
+
+def features_of(places: np.ndarray, rng: np.random.Generator, noise: float = 0.05) -> ImageFeatures:
+    """An image that shows some places of the world, each with a descriptor of its own."""
+    world = np.random.default_rng(7).normal(size=(3000, 32))
+    descriptors = world[places] + noise * rng.normal(size=(len(places), 32))
+    descriptors /= np.linalg.norm(descriptors, axis=1, keepdims=True)
+    points = rng.random((len(places), 2)).astype(np.float32) * 600
+    return ImageFeatures(points, descriptors.astype(np.float16), np.ones(len(places), np.float32), (640, 480), "made")
+
+
+def source(name: str) -> Source:
+    return Source(1, 2, name)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FeatureStore:
+    """Twelve images along a street: image i shows the places 100 i to 100 i + 300, so that neighbours overlap."""
+    store = FeatureStore.open(tmp_path / "features", {})
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        places = np.arange(100 * i, 100 * i + 300)
+        store.put(f"street/{i:02}.jpg", features_of(places, rng), source(str(i)))
+    return store
+
+
+def test_the_images_most_alike_are_those_that_show_the_same(store: FeatureStore, tmp_path: Path) -> None:
+    index = build_index(store, tmp_path / "retrieval.npz", SMALL)
+    for name, best in index.nearest(index.names, 2):
+        i = int(name[-6:-4])
+        assert all(abs(int(other[-6:-4]) - i) <= 2 for other, _ in best), (name, best)
+        assert name not in dict(best)
+        assert best[0][1] >= best[1][1]
+
+
+def test_a_photograph_from_elsewhere_finds_the_place_it_shows(store: FeatureStore, tmp_path: Path) -> None:
+    index = build_index(store, tmp_path / "retrieval.npz", SMALL)
+    found = index.query(features_of(np.arange(610, 880), np.random.default_rng(5)), 3)
+    assert found[0][0] == "street/06.jpg"
+    assert len(found) == 3
+
+
+def test_the_same_features_give_the_same_file(store: FeatureStore, tmp_path: Path) -> None:
+    build_index(store, tmp_path / "a.npz", SMALL)
+    build_index(store, tmp_path / "b.npz", SMALL)
+    assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
+
+
+def test_an_index_that_fits_is_left_alone_and_one_that_does_not_is_made_anew(
+    store: FeatureStore, tmp_path: Path
+) -> None:
+    path = tmp_path / "retrieval.npz"
+    build_index(store, path, SMALL)
+    before = path.stat().st_mtime_ns
+    build_index(store, path, SMALL)
+    assert path.stat().st_mtime_ns == before
+    store.put("street/00.jpg", features_of(np.arange(2000, 2300), np.random.default_rng(9)), source("new"))
+    again = build_index(store, path, SMALL)
+    assert path.stat().st_mtime_ns != before
+    assert again.digests[0] == store.head("street/00.jpg").digest
+
+
+def test_update_keeps_the_vocabulary_and_takes_what_is_there(store: FeatureStore, tmp_path: Path) -> None:
+    index = build_index(store, tmp_path / "retrieval.npz", SMALL)
+    store.put("new.jpg", features_of(np.arange(310, 600), np.random.default_rng(1)), source("new"))
+    store.remove("street/11.jpg")
+    changed = index.update(store)
+    assert changed.names == tuple(sorted(store.names()))
+    assert np.array_equal(changed.vocabulary.words, index.vocabulary.words)
+    assert np.array_equal(changed.descriptors[1], index.descriptors[0])  # street/00.jpg
+    assert dict(changed.nearest(["new.jpg"], 1))["new.jpg"][0][0] in ("street/03.jpg", "street/04.jpg")
+
+
+def test_what_is_written_is_read(store: FeatureStore, tmp_path: Path) -> None:
+    index = build_index(store, tmp_path / "retrieval.npz", SMALL)
+    read = RetrievalIndex.open(tmp_path / "retrieval.npz")
+    assert read.names == index.names
+    assert list(read.nearest(read.names, 3)) == list(index.nearest(index.names, 3))
+
+
+def test_an_image_without_keypoints_is_like_no_other(store: FeatureStore, tmp_path: Path) -> None:
+    store.put("blank.jpg", features_of(np.arange(0), np.random.default_rng(0)), source("blank"))
+    index = build_index(store, tmp_path / "retrieval.npz", SMALL)
+    assert [score for _, score in dict(index.nearest(["blank.jpg"], 3))["blank.jpg"]] == [0, 0, 0]
+
+
+def test_a_collection_smaller_than_the_vocabulary_is_described(tmp_path: Path) -> None:
+    store = FeatureStore.open(tmp_path / "features", {})
+    store.put("a.jpg", features_of(np.arange(3), np.random.default_rng(0)), source("a"))
+    store.put("b.jpg", features_of(np.arange(2), np.random.default_rng(0)), source("b"))
+    index = build_index(store, tmp_path / "retrieval.npz", SMALL)
+    assert dict(index.nearest(["a.jpg"], 5))["a.jpg"][0][0] == "b.jpg"
+
+
+def test_images_without_any_keypoints_are_refused_with_a_reason(tmp_path: Path) -> None:
+    store = FeatureStore.open(tmp_path / "features", {})
+    store.put("a.jpg", features_of(np.arange(0), np.random.default_rng(0)), source("a"))
+    with pytest.raises(InputError, match="No image has keypoints"):
+        build_index(store, tmp_path / "retrieval.npz", SMALL)
+
+
+def test_a_damaged_index_is_told_and_made_anew(store: FeatureStore, tmp_path: Path) -> None:
+    path = tmp_path / "retrieval.npz"
+    build_index(store, path, SMALL)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(StoreError, match="damaged"):
+        RetrievalIndex.open(path)
+    build_index(store, path, SMALL)
+    assert path.read_bytes() == whole
+
+
+def test_no_index_is_an_error_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="stage `pairs`"):
+        RetrievalIndex.open(tmp_path / "none.npz")
+
+
+def test_unknown_names_are_named(store: FeatureStore, tmp_path: Path) -> None:
+    index = build_index(store, tmp_path / "retrieval.npz", SMALL)
+    with pytest.raises(InputError, match="'nowhere.jpg'"):
+        list(index.nearest(["nowhere.jpg"], 1))
+
+
+@pytest.mark.parametrize("option", [{"words": 0}, {"dimensions": -1}, {"sample": 1.5}, {"seed": True}])
+def test_options_without_meaning_are_refused(option: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=next(iter(option))):
+        RetrievalOptions(**option)
