@@ -22,8 +22,10 @@ from lightglue.sfm.database import create_database
 from lightglue.sfm.extract import ExtractOptions, extract
 from lightglue.sfm.folder import MapFolder, MapRecord
 from lightglue.sfm.match import MatchOptions, match
+from lightglue.sfm.pairs import read_pairs, write_pairs
 from lightglue.sfm.skipped import Skipped
-from lightglue.sfm.verify import verify
+from lightglue.sfm.tracks import read_refined
+from lightglue.sfm.verify import VerifyOptions, verify
 from lightglue.stores import FeatureStore, MatchStore
 from lightglue.stores.files import write_whole
 
@@ -67,7 +69,9 @@ def add_images(
     names = sorted(set(names) - {each.name for each in done.skipped})
     settings = MatchStore.open(place.matches).settings
     matching = MatchOptions(models, settings.get("min_overlap"))
-    skipped += match(place.features, _pairs(place, store, names), place.matches, matching).skipped
+    pairs = _pairs(place, store, names)
+    skipped += match(place.features, pairs, place.matches, matching).skipped
+    _choose(place, pairs)
     _renew_database(place, record, store)
     registered = _register(place, record.images)
     missing = [Skipped(name, "it could not be registered in the model") for name in names if name not in registered]
@@ -140,9 +144,33 @@ def _pairs(place: MapFolder, store: FeatureStore, names: list[str]) -> list[tupl
 
 def _renew_database(place: MapFolder, record: MapRecord, store: FeatureStore) -> None:
     """As the stores have it; geometries that were verified are taken over."""
-    cameras = CameraOptions(**record.settings.get("cameras", {}))
-    create_database(place.database, store, MatchStore.open(place.matches), record.images, cameras=cameras)
-    verify(place.database)
+    told = dict(record.settings.get("verify") or {})
+    cameras = CameraOptions(**told.pop("cameras", {}))
+
+    def refined(name: str) -> Any:
+        """(N, 2) px; those of an image that came later, or has changed, are where they were found."""
+        features = store.get(name)
+        try:
+            return read_refined(place.refined, name, features.digest).keypoints
+        except InputError:
+            return features.keypoints
+
+    create_database(
+        place.database,
+        store,
+        MatchStore.open(place.matches),
+        record.images,
+        cameras=cameras,
+        pairs=read_pairs(place.pairs) if place.pairs.exists() else None,
+        keypoints=refined if record.settings.get("refine") else None,
+    )
+    verify(place.database, VerifyOptions(**told))
+
+
+def _choose(place: MapFolder, pairs: Iterable[tuple[str, str]]) -> None:
+    """Let these pairs be of the map too. Where no choice was written, all that are matched are."""
+    if place.pairs.exists():
+        write_pairs(place.pairs, sorted({*read_pairs(place.pairs), *pairs}))
 
 
 def _register(place: MapFolder, images: Path) -> list[str]:
