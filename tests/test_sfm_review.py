@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pycolmap")
-from colmap_support import Scene, all_matches, features_at, features_of, make_scene, pose, put
+from colmap_support import Scene, features_at, features_of, make_scene, pose, put
 from lightglue.errors import InputError
 from lightglue.model_choice import Models
 from lightglue.sfm.cameras import CameraOptions
@@ -20,7 +20,7 @@ from lightglue.sfm.database import read_state
 from lightglue.sfm.extract import ExtractOptions
 from lightglue.sfm.folder import MapFolder, MapRecord
 from lightglue.sfm.match import MatchOptions
-from lightglue.sfm.pairs import PairOptions, read_pairs, write_pairs
+from lightglue.sfm.pairs import PairOptions, write_pairs
 from lightglue.sfm.pipeline import SfmOptions, build_map, run_stage
 from lightglue.sfm.reconstruct import ReconstructOptions
 from lightglue.sfm.report_data import report_data
