@@ -10,15 +10,16 @@ import pytest
 
 pytest.importorskip("pycolmap")
 from colmap_support import Scene, features_at, features_of, make_scene, pose, put
-from lightglue.errors import InputError
+from lightglue.errors import InputError, StoreError
 from lightglue.model_choice import Models
 from lightglue.sfm.cameras import CameraOptions
 from lightglue.sfm.change import remove_images
-from lightglue.sfm.colmap import Database
+from lightglue.sfm.colmap import Database, read_model
 from lightglue.sfm.database import read_pairs as database_pairs
 from lightglue.sfm.database import read_state
 from lightglue.sfm.extract import ExtractOptions
 from lightglue.sfm.folder import MapFolder, MapRecord
+from lightglue.sfm.localizer import Localizer, LocalizeOptions
 from lightglue.sfm.match import MatchOptions
 from lightglue.sfm.pairs import PairOptions, write_pairs
 from lightglue.sfm.pipeline import SfmOptions, build_map, run_stage
@@ -166,3 +167,16 @@ def test_a_changed_map_keeps_its_cameras_and_its_refined_keypoints(scene: Scene)
     after = read_state(scene.folder / "database.db")
     assert after.cameras == before.cameras
     assert after.digests == before.digests[:4]
+
+
+def test_an_image_that_was_extracted_anew_does_not_speak_for_the_points_of_the_old_model(scene: Scene) -> None:
+    options = replace(OPTIONS, reconstruct=ReconstructOptions(threads=1, extract_colors=False))
+    run_stage("verify", scene.folder, options)
+    run_stage("reconstruct", scene.folder, options)
+    model = read_model(scene.folder / "model")
+    localizer = Localizer(model, scene.features, None, (None, None), "cpu", LocalizeOptions())
+    assert (localizer._map_image(scene.names[0]).point_ids >= 0).any()
+    others = scene.features.get(scene.names[1]).keypoints[::-1]  # as many
+    put(scene.features, scene.names[1], features_at(np.ascontiguousarray(others)))
+    with pytest.raises(StoreError, match="other keypoints than in the model"):
+        localizer._map_image(scene.names[1])

@@ -139,6 +139,7 @@ class _Run:
         self.skipped: list[Skipped] = []
         self.seconds: dict[str, float] = {}
         self.model: ReconstructResult | None = None
+        self.names: list[str] | None = None  # of the images, once they are known
 
     def begin(self) -> None:
         """Write map.json, or see that the one that is there is of the same images."""
@@ -182,7 +183,7 @@ class _Run:
         return lambda done, total: self.progress(stage, done, total)
 
     def _extract(self) -> tuple[Any, StageRecord, bool]:
-        told = self._progress("extract")
+        told, self.names = self._progress("extract"), None
         result: ExtractResult = extract(
             self.images, self.place.features, self.options.extract, engine=self.engine, progress=told
         )
@@ -208,7 +209,9 @@ class _Run:
 
     def _names(self) -> list[str]:
         """The images of the map, sorted: what was taken out of the folder, or renamed, has features still."""
-        return [name for name in self._features().names() if self._is_there(name)]
+        if self.names is None:
+            self.names = [name for name in self._features().names() if self._is_there(name)]
+        return self.names
 
     def _chosen(self) -> list[tuple[str, str]] | None:
         """The pairs of the map: others may have matches, of an earlier choice. None where no choice was made."""
