@@ -158,9 +158,10 @@ def build_index(
     path: str | os.PathLike[str],
     options: RetrievalOptions | None = None,
     *,
+    names: Iterable[str] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> RetrievalIndex:
-    """Describe all images of a store, and write the index to `path`.
+    """Describe all images of a store (names: only these), and write the index to `path`.
 
     It is left as it is where it was made of the same features with the same options; where they differ, all of it is
     made anew, so that it does not depend on what was there before.
@@ -170,7 +171,9 @@ def build_index(
     Raises InputError for features that cannot be described, StoreError where the index cannot be written.
     """
     options, path = options or RetrievalOptions(), Path(path)
+    wanted = None if names is None else set(names)
     heads = sorted(features.heads(), key=lambda head: head.name)
+    heads = [head for head in heads if wanted is None or head.name in wanted]
     names, digests = tuple(head.name for head in heads), tuple(head.digest for head in heads)
     try:
         known = RetrievalIndex.open(path)
