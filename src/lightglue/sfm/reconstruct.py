@@ -218,9 +218,13 @@ def _summary(model: Any) -> ModelSummary:
 
 def _reason(images: int, verified: int, database: Path) -> str:
     """Why there is no model."""
+    if images < 2:
+        return f"There {'is one image' if images else 'are no images'} with features: give photographs that overlap."
     if verified == 0:
         with connected(database) as connection:
             pairs = connection.execute("SELECT count(*) FROM matches").fetchone()[0]
+        if pairs == 0:
+            return f"No two of the {images} images have matches: they may not overlap, or too few pairs were chosen."
         return (
             f"None of the {pairs} pairs of the {images} images has a verified geometry: they may not overlap, or they "
             "were not verified yet. Match more pairs, or images with more overlap."
