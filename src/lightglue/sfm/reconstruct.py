@@ -224,6 +224,8 @@ def _reason(images: int, verified: int, database: Path) -> str:
     if verified == 0:
         with connected(database) as connection:
             pairs = connection.execute("SELECT count(*) FROM matches").fetchone()[0]
+        if pairs == 0:
+            return f"No two of the {images} images have matches: they may not overlap, or too few pairs were chosen."
         return (
             f"None of the {pairs} pairs of the {images} images has a verified geometry: they may not overlap, or they "
             "were not verified yet. Match more pairs, or images with more overlap."
