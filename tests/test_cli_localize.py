@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("pycolmap")
 
 from test_cli_match import Run, run, told
-from test_sfm_change import NAMES, SCENE, place  # noqa: F401  # a map of three images
+from test_sfm_change import NAMES, SCENE, made, place  # noqa: F401  # a map of three images
 
 
 def localize(*arguments: object) -> Run:

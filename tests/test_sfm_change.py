@@ -1,5 +1,6 @@
 """Images come into a map and go out of it."""
 
+import shutil
 from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
@@ -28,17 +29,18 @@ SCENE = Path(__file__).parents[2] / "shared/data/strecha1024/fountain-P11"
 NAMES = ["0003.jpg", "0004.jpg", "0005.jpg"]
 
 
-@pytest.fixture
-def place(tmp_path):
-    """A map of three images."""
+@pytest.fixture(scope="session")
+def made(tmp_path_factory):
+    """A map of three images, as it was made."""
     if not SCENE.is_dir():
         pytest.skip("the images of ../shared/data are not there")
     models = Models("aliked", 512, device="cpu", mp=False)
-    images = tmp_path / "images"
+    folder = tmp_path_factory.mktemp("made")
+    images = folder / "images"
     images.mkdir()
     for name in NAMES:
-        (images / name).write_bytes((SCENE / name).read_bytes())
-    place = MapFolder(tmp_path / "map")
+        shutil.copy2(SCENE / name, images / name)
+    place = MapFolder(folder / "map")
     place.folder.mkdir()
     place.write(MapRecord(images, {"models": asdict(models)}))
     extract(images, place.features, ExtractOptions(models, {"resize": 640}))
@@ -46,6 +48,15 @@ def place(tmp_path):
     create_database(place.database, FeatureStore.open(place.features), MatchStore.open(place.matches), images)
     verify(place.database)
     assert reconstruct(place.database, images, place.folder, ReconstructOptions(threads=1)).models
+    return folder
+
+
+@pytest.fixture
+def place(made, tmp_path):
+    """A copy of it, to be changed."""
+    shutil.copytree(made, tmp_path / "copy")
+    place = MapFolder(tmp_path / "copy/map")
+    place.write(MapRecord(tmp_path / "copy/images", place.read().settings))
     return place
 
 
