@@ -24,7 +24,7 @@ from lightglue.cli.app import app
 
 DOCUMENT = ROOT / "docs" / "map.md"
 FOUNTAIN = SHARED / "data" / "strecha1024" / "fountain-P11"
-PHOTOGRAPHS, QUERY = ("0001.jpg", "0002.jpg", "0003.jpg", "0005.jpg", "0006.jpg"), "0004.jpg"
+PHOTOGRAPHS, QUERY = ("0002.jpg", "0003.jpg", "0005.jpg", "0006.jpg"), "0004.jpg"
 QUICK = {"max_keypoints=2048": "max_keypoints=512", '"resize": 1024': '"resize": 640'}  # of the snippets
 QUICK_OPTIONS = ["--max-keypoints", "512", "--resize", "640"]  # of the commands that extract
 
