@@ -1,19 +1,22 @@
 """How well photographs are localized: a map of every second image of a scene, the others as queries.
 
-    python scripts/localize_table.py ../shared/data /tmp/maps [--first 3]
+    python scripts/localize_table.py ../shared/data OUT [--first 2 3]
 
-The map is made with unknown intrinsics and aligned with the ground truth by the centres of its cameras. Seconds are of
-one thread, from file to pose, with a warm localizer. Images of the other scene must fail.
+Maps have known intrinsics, held fixed, or unknown ones; each is aligned with the ground truth by the centres of its
+cameras, so that its own error is in those of the queries, which are medians: of the centre in mm and in per cent of the
+scene's extent (the largest distance between two true centres), and of the rotation in degrees. `map's` are queries with
+an unknown camera of the map's size. Seconds are of processor time on one thread, from file to pose, with a warm
+localizer, median and largest. Images of the other scene must fail.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
-from itertools import combinations
+import shutil
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -21,14 +24,13 @@ import torch
 
 from lightglue.model_choice import Models
 from lightglue.sfm import colmap
-from lightglue.sfm.database import create_database
-from lightglue.sfm.extract import ExtractOptions, extract
-from lightglue.sfm.folder import MapFolder, MapRecord
-from lightglue.sfm.localizer import LocalizeOptions, Localizer
-from lightglue.sfm.match import MatchOptions, match
-from lightglue.sfm.reconstruct import ReconstructOptions, reconstruct
-from lightglue.sfm.verify import verify
-from lightglue.stores import FeatureStore, MatchStore
+from lightglue.sfm.cameras import CameraOptions
+from lightglue.sfm.extract import ExtractOptions
+from lightglue.sfm.folder import MapFolder
+from lightglue.sfm.localizer import Localization, LocalizeOptions, Localizer
+from lightglue.sfm.match import MatchOptions
+from lightglue.sfm.pipeline import SfmOptions, build_map
+from lightglue.sfm.reconstruct import ReconstructOptions
 
 SCENES = ("loc_fountain", "loc_herzjesu")
 
@@ -38,69 +40,104 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--first", type=int, default=LocalizeOptions.first)
+    parser.add_argument("--first", type=int, nargs="+", default=[LocalizeOptions.first])
     args = parser.parse_args()
     torch.set_num_threads(1)
-    models = Models("aliked", 2048, device="cpu", mp=True)
     scenes = {name: json.loads((args.data / f"{name}.json").read_text())["images"] for name in SCENES}
-    print("scene        camera   localized  centre  rotation  seconds  median (mm, degrees, s); centre of the map's")
+    print("scene        map     camera  first  localized  centre mm  % extent  rotation  seconds  most  map's mm")
     for name, images in scenes.items():
-        place = make_map(args.out / name, args.data, images, models)
-        localizer = Localizer.open(place.folder, options=LocalizeOptions(first=args.first))
-        known = {Path(image["image"]).name: np.array(image["T_w2c"]) for image in images}
-        s, R, t, error = aligned(place, known)
-        queries = [image for image in images if not image["ref"]]
-        localizer.localize(args.data / queries[0]["image"])  # warm
-        for camera in ("known", "unknown"):
-            errors = []
-            for query in queries:
-                begin = perf_counter()
-                found = localizer.localize(
-                    args.data / query["image"], np.array(query["K"]) if camera == "known" else None
-                )
-                seconds = perf_counter() - begin
-                if found.success:
-                    T = np.array(query["T_w2c"])
-                    moved = np.linalg.norm(s * R @ found.centre + t + T[:3, :3].T @ T[:3, 3])
-                    cosine = (np.trace(found.R @ R.T @ T[:3, :3].T) - 1) / 2
-                    errors.append((1000 * moved, np.degrees(np.arccos(np.clip(cosine, -1, 1))), seconds))
-            middle = "  ".join(f"{value:8.3f}" for value in np.median(errors, axis=0))
-            print(f"{name:12s} {camera:8s} {len(errors)} of {len(queries)}   {middle}   {1000 * error:.2f}")
         others = [args.data / image["image"] for other in SCENES if other != name for image in scenes[other]]
-        wrong = [localizer.localize(path).success for path in others]
-        print(f"{name:12s} of the other scene {sum(wrong)} of {len(wrong)}")
+        for is_known in (True, False):
+            place = make_map(args.out / f"{name}-{'known' if is_known else 'unknown'}", args.data, images, is_known)
+            for first in args.first:
+                for camera in ("known", "map's", "unknown"):
+                    options = LocalizeOptions(first=first, map_camera=camera == "map's")
+                    table_row(name, is_known, camera, Localizer.open(place.folder, options=options), args.data, images)
+            localizer = Localizer.open(place.folder)
+            wrong = [localizer.localize(path) for path in others]
+            most = max(found.num_inliers for found in wrong)
+            found = sum(found.success for found in wrong)
+            print(f"{name:12s} {found} of {len(wrong)} images of the other scene, with at most {most} inliers")
 
 
-def make_map(folder: Path, data: Path, images: list[dict[str, Any]], models: Models) -> MapFolder:
-    """A map of the reference images, with unknown intrinsics."""
-    place = MapFolder(folder)
-    root = (data / images[0]["image"]).parent
-    names = [Path(image["image"]).name for image in images if image["ref"]]
-    place.folder.mkdir(parents=True, exist_ok=True)
-    place.write(MapRecord(root, {"models": asdict(models)}))
-    extract(root, place.features, ExtractOptions(models, {"resize": 1024}), names=names)
-    match(place.features, list(combinations(names, 2)), place.matches, MatchOptions(models))
-    create_database(place.database, FeatureStore.open(place.features), MatchStore.open(place.matches), root)
-    verify(place.database)
-    reconstruct(place.database, root, place.folder, ReconstructOptions(threads=1))
-    return place
+def table_row(
+    name: str, is_known: bool, camera: str, localizer: Localizer, data: Path, images: list[dict[str, Any]]
+) -> None:
+    """Localize the queries of a scene, and print a line."""
+    poses = {Path(image["image"]).name: np.array(image["T_w2c"]) for image in images}
+    fit = Similarity.of(localizer, poses)
+    queries = [image for image in images if not image["ref"]]
+    localizer.localize(data / queries[0]["image"])  # warm
+    errors, seconds = [], []
+    for query in queries:
+        begin = process_time()
+        found = localizer.localize(data / query["image"], np.array(query["K"]) if camera == "known" else None)
+        seconds.append(process_time() - begin)
+        if found.success:
+            errors.append(fit.errors(found, np.array(query["T_w2c"])))
+    moved, turned = np.median(errors, axis=0)
+    share = 100 * moved / extent(list(poses.values()))
+    print(
+        f"{name:12s} {'known' if is_known else 'unknown':7s} {camera:7s} {localizer.options.first:5d}  "
+        f"{len(errors):3d} of {len(queries)}  {1000 * moved:9.2f}  {share:8.3f}  {turned:8.4f}  "
+        f"{np.median(seconds):7.2f}  {max(seconds):4.2f}  {1000 * fit.error:8.2f}"
+    )
 
 
-def aligned(place: MapFolder, known: dict[str, Any]) -> tuple[float, Any, Any, float]:
-    """Scale, rotation and translation from the map to the ground truth, and the median distance of the centres then.
+def make_map(folder: Path, data: Path, images: list[dict[str, Any]], is_known: bool) -> MapFolder:
+    """A map of the reference images."""
+    models = Models("aliked", 2048, device="cpu", mp=True)
+    photographs = folder / "images"
+    photographs.mkdir(parents=True, exist_ok=True)
+    for image in images:
+        if image["ref"]:
+            shutil.copyfile(data / image["image"], photographs / Path(image["image"]).name)
+    K = np.array(images[0]["K"])
+    cameras = CameraOptions("PINHOLE", (K[0, 0], K[1, 1], K[0, 2], K[1, 2])) if is_known else CameraOptions()
+    options = SfmOptions(
+        models,
+        ExtractOptions(models, {"resize": 1024}),
+        MatchOptions(models),
+        cameras=cameras,
+        reconstruct=ReconstructOptions(threads=1),
+    )
+    build_map(photographs, folder / "map", options)
+    return MapFolder(folder / "map")
 
-    Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991.
-    """
-    model = colmap.read_model(place.model)
-    poses = [(colmap.cam_from_world(image), known[str(image.name)]) for image in colmap.registered(model)]
-    ours, theirs = (np.array([-T[:3, :3].T @ T[:3, 3] for T in each]) for each in zip(*poses, strict=True))
-    a, b = ours - ours.mean(axis=0), theirs - theirs.mean(axis=0)
-    U, S, Vt = np.linalg.svd(b.T @ a)
-    D = np.diag([1, 1, np.sign(np.linalg.det(U @ Vt))])
-    R = U @ D @ Vt
-    s = float(np.trace(np.diag(S) @ D) / (a**2).sum())
-    t = theirs.mean(axis=0) - s * R @ ours.mean(axis=0)
-    return s, R, t, float(np.median(np.linalg.norm(s * ours @ R.T + t - theirs, axis=1)))
+
+def extent(poses: list[Any]) -> float:
+    """The largest distance between two centres, m."""
+    centres = np.array([-T[:3, :3].T @ T[:3, 3] for T in poses])
+    return float(np.linalg.norm(centres[:, None] - centres[None], axis=2).max())
+
+
+@dataclass(frozen=True)
+class Similarity:
+    """From a map's world to the true one."""
+
+    scale: float
+    R: Any  # (3, 3)
+    t: Any  # (3,)
+    error: float  # m, median distance of the centres of the map's cameras
+
+    @classmethod
+    def of(cls, localizer: Localizer, known: dict[str, Any]) -> Similarity:
+        """Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991."""
+        pairs = [(colmap.cam_from_world(image), known[name]) for name, image in localizer._registered.items()]
+        ours, theirs = (np.array([-T[:3, :3].T @ T[:3, 3] for T in each]) for each in zip(*pairs, strict=True))
+        a, b = ours - ours.mean(axis=0), theirs - theirs.mean(axis=0)
+        U, S, Vt = np.linalg.svd(b.T @ a)
+        D = np.diag([1, 1, np.sign(np.linalg.det(U @ Vt))])
+        R = U @ D @ Vt
+        scale = float(np.trace(np.diag(S) @ D) / (a**2).sum())
+        t = theirs.mean(axis=0) - scale * R @ ours.mean(axis=0)
+        return cls(scale, R, t, float(np.median(np.linalg.norm(scale * ours @ R.T + t - theirs, axis=1))))
+
+    def errors(self, found: Localization, T: Any) -> tuple[float, float]:
+        """Of a pose against the true one (4, 4): of the centre in m, of the rotation in degrees."""
+        moved = np.linalg.norm(self.scale * self.R @ found.centre + self.t + T[:3, :3].T @ T[:3, 3])
+        cosine = (np.trace(found.R @ self.R.T @ T[:3, :3].T) - 1) / 2
+        return float(moved), float(np.degrees(np.arccos(np.clip(cosine, -1, 1))))
 
 
 if __name__ == "__main__":

@@ -8,14 +8,18 @@ import pytest
 
 pytest.importorskip("pycolmap")
 
+from lightglue.errors import InputError
 from lightglue.model_choice import Models
+from lightglue.sfm import colmap
+from lightglue.sfm.cameras import CameraOptions
 from lightglue.sfm.change import add_images, remove_images
-from lightglue.sfm.database import create_database
+from lightglue.sfm.database import create_database, read_state
 from lightglue.sfm.extract import ExtractOptions, extract
 from lightglue.sfm.folder import MapFolder, MapRecord
 from lightglue.sfm.localize import localize
 from lightglue.sfm.localizer import Localizer
 from lightglue.sfm.match import MatchOptions, match
+from lightglue.sfm.pairs import read_pairs
 from lightglue.sfm.reconstruct import ReconstructOptions, reconstruct
 from lightglue.sfm.verify import verify
 from lightglue.stores import FeatureStore, MatchStore
@@ -62,6 +66,9 @@ def test_an_image_is_added_localized_and_taken_out_again(place):
     assert gone.registered == tuple(NAMES)
     assert [each.name for each in gone.skipped] == ["none.jpg"]
     assert FeatureStore.open(place.features).names() == NAMES
+    assert all(set(pair) <= set(NAMES) for pair in read_pairs(place.pairs))
+    for file in place.model.iterdir():
+        assert (place.models / "0" / file.name).read_bytes() == file.read_bytes()
     assert (place.read().images / "0006.jpg").exists()
 
 
@@ -89,3 +96,36 @@ def test_queries_go_into_files_and_a_cut_run_ends_with_the_same(place, tmp_path)
     (out / "poses.txt").unlink()
     assert localize(place.folder, queries, out).kept == 2
     assert {path.name: path.read_bytes() for path in out.iterdir()} == files
+
+
+def test_a_new_first_image_of_another_size_shifts_all_numbers(place, tmp_path):
+    """Images and cameras are numbered by the sorted names: all numbers of the model have to change."""
+    import cv2
+
+    photograph = cv2.imread(str(SCENE / "0006.jpg"))
+    cv2.imwrite(str(tmp_path / "0000.jpg"), cv2.resize(photograph, (900, 600)))
+    added = add_images(place.folder, [tmp_path / "0000.jpg"])
+    assert added.registered == ("0000.jpg", *NAMES)
+    model = colmap.read_model(place.model)
+    widths = [model.camera(image.camera_id).width for image in colmap.registered(model)]
+    assert widths == [900, 1024, 1024, 1024]
+    state = read_state(place.database)
+    assert {str(image.name): image.image_id for image in colmap.registered(model)} == state.ids
+
+
+def test_too_few_images_are_left(place):
+    with pytest.raises(InputError, match="has no model"):
+        remove_images(place.folder, NAMES[:2])
+    assert FeatureStore.open(place.features).names() == NAMES
+
+
+def test_known_intrinsics_stay_where_the_model_is_continued(place):
+    cameras = {"cameras": {"model": "SIMPLE_PINHOLE", "params": (925.0, 511.5, 341.0)}}
+    place.write(MapRecord(place.read().images, {**place.read().settings, "verify": cameras}))
+    features, matches = FeatureStore.open(place.features), MatchStore.open(place.matches)
+    create_database(place.database, features, matches, cameras=CameraOptions(**cameras["cameras"]))
+    verify(place.database)
+    reconstruct(place.database, place.read().images, place.folder, ReconstructOptions(threads=1))
+    assert add_images(place.folder, [SCENE / "0006.jpg"]).registered == (*NAMES, "0006.jpg")
+    model = colmap.read_model(place.model)
+    assert [list(camera.params) for camera in model.cameras.values()] == [[925.0, 512.0, 341.5]]

@@ -199,6 +199,12 @@ def test_reading_ahead_holds_no_more_than_the_budget_or_one_job_alone():
     assert worker.most == 500
 
 
+def test_what_one_thread_reads_comes_in_the_order_of_the_jobs():
+    worker = Counting()
+    worker.threads = 1
+    assert list(pipelined(worker, range(1, 200))) == list(range(1, 200))
+
+
 def test_results_that_are_no_longer_wanted_leave_no_thread_waiting():
     before = threading.active_count()
     results = pipelined(Counting(), [9] * 20)

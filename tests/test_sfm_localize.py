@@ -8,9 +8,9 @@ from lightglue.geometry.cameras import Camera
 
 pytest.importorskip("pycolmap")
 
-from lightglue.sfm.absolute_pose import PoseOptions, QueryCamera, estimate_pose
+from lightglue.sfm.absolute_pose import Pose, PoseOptions, QueryCamera, estimate_pose
 from lightglue.sfm.localize import _Journal, _queries, quaternion
-from lightglue.sfm.localizer import LocalizeOptions, one_to_one
+from lightglue.sfm.localizer import LocalizeOptions, best_pose, one_to_one
 
 K = np.array([[900.0, 0, 500], [0, 910, 330], [0, 0, 1]])
 
@@ -77,6 +77,16 @@ def test_a_keypoint_gets_the_point_that_most_say_and_a_point_one_keypoint():
     ids = np.array([7, 8, 8, 8, 9])
     scores = np.array([0.9, 0.6, 0.6, 0.5, 0.1])
     assert [array.tolist() for array in one_to_one(rows, ids, scores)] == [[0, 2], [8, 9]]
+
+
+def test_the_likeliest_camera_is_left_only_for_far_more_inliers():
+    def pose(count, failure=None):
+        return Pose(None, None, np.arange(300) < count, failure)
+
+    assert best_pose([a := pose(200), pose(215)]) is a
+    assert best_pose([pose(200), b := pose(230)]) is b
+    assert best_pose([pose(200, "too few"), b := pose(40)]) is b
+    assert best_pose([a := pose(20, "too few"), pose(10, "too few")]) is a
 
 
 def test_options_are_checked():

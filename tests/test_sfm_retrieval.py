@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from lightglue.errors import InputError, StoreError
 from lightglue.sfm.retrieval import RetrievalIndex, RetrievalOptions, build_index
+from lightglue.sfm.search import cosine, most_alike, quantize
 from lightglue.stores import FeatureStore, ImageFeatures, Source
 
 SMALL = RetrievalOptions(words=16, dimensions=16, sample=5000)
@@ -95,7 +97,8 @@ def test_what_is_written_is_read(store: FeatureStore, tmp_path: Path) -> None:
 def test_an_image_without_keypoints_is_like_no_other(store: FeatureStore, tmp_path: Path) -> None:
     store.put("blank.jpg", features_of(np.arange(0), np.random.default_rng(0)), source("blank"))
     index = build_index(store, tmp_path / "retrieval.npz", SMALL)
-    assert [score for _, score in dict(index.nearest(["blank.jpg"], 3))["blank.jpg"]] == [0, 0, 0]
+    assert dict(index.nearest(["blank.jpg"], 3)) == {"blank.jpg": []}
+    assert all("blank.jpg" not in dict(best) for _, best in index.nearest(index.names, 20))
 
 
 def test_a_collection_smaller_than_the_vocabulary_is_described(tmp_path: Path) -> None:
@@ -139,3 +142,45 @@ def test_unknown_names_are_named(store: FeatureStore, tmp_path: Path) -> None:
 def test_options_without_meaning_are_refused(option: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(option))):
         RetrievalOptions(**option)
+
+
+def test_damaged_features_leave_their_image_out_and_the_rest_is_described(store: FeatureStore, tmp_path: Path) -> None:
+    place = store._place("street/05.jpg")
+    content = bytearray(place.read_bytes())
+    content[-2000] ^= 255
+    place.write_bytes(content)
+    index = build_index(store, tmp_path / "retrieval.npz", SMALL)
+    assert set(store.names()) - set(index.names) <= {"street/05.jpg"}
+    assert len(index.names) >= 11
+
+
+def test_features_of_another_kind_are_refused_with_a_reason(store: FeatureStore, tmp_path: Path) -> None:
+    index = build_index(store, tmp_path / "retrieval.npz", SMALL)
+    other = ImageFeatures(
+        np.zeros((1, 2), np.float32), np.ones((1, 7), np.float32), np.ones(1, np.float32), (9, 9), "x"
+    )
+    with pytest.raises(InputError, match="7 numbers"):
+        index.query(other, 3)
+
+
+def unit(count: int, size: int, seed: int = 0) -> torch.Tensor:
+    return torch.nn.functional.normalize(torch.randn(count, size, generator=torch.Generator().manual_seed(seed)))
+
+
+@pytest.mark.parametrize("size", [1, 7, 512, 4096])
+def test_quantized_descriptors_have_products_that_single_precision_holds_exactly(size: int) -> None:
+    found = np.stack([quantize(row) for row in unit(50, size)]).astype(np.int64)
+    assert (found**2).sum(axis=1).max() <= 4096**2
+    assert cosine((found**2).sum(axis=1), size) == pytest.approx(np.ones(50), abs=0.04)
+
+
+def test_the_search_is_exact_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    descriptors = np.stack([quantize(row) for row in unit(300, 64)])
+    descriptors[200:] = descriptors[100:200]  # equal ones: the first counts
+    whole = descriptors.astype(np.int64) @ descriptors.astype(np.int64).T
+    wanted = np.argsort(-whole, axis=1, kind="stable")[:, :7]
+    for rows in (1, 13, 299, 5000):
+        monkeypatch.setattr("lightglue.sfm.search._BLOCK_BYTES", rows * 4 * 64)
+        indices, scores = (np.concatenate(part) for part in zip(*most_alike(descriptors, descriptors, 7), strict=True))
+        assert np.array_equal(indices, wanted)
+        assert np.array_equal(scores, np.take_along_axis(whole, wanted, axis=1))

@@ -11,6 +11,7 @@ from lightglue.cli import evaluate, mapping, weights
 from lightglue.cli.benchmark import BenchmarkCommand, benchmark
 from lightglue.cli.explain import explain
 from lightglue.cli.extract import extract
+from lightglue.cli.localize import localize
 from lightglue.cli.match import match
 from lightglue.cli.sfm import sfm
 from lightglue.cli.view import view
@@ -27,6 +28,7 @@ app.add_typer(mapping.app, name="map")
 app.command()(match)
 app.command()(extract)
 app.command()(sfm)
+app.command()(localize)
 app.command()(view)
 app.command()(explain)
 app.command(cls=BenchmarkCommand)(benchmark)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -43,6 +44,7 @@ from lightglue.command_defaults import MAX_KEYPOINTS, RESIZE
 from lightglue.errors import InputError
 
 if TYPE_CHECKING:
+    from lightglue.sfm.change import ChangeResult
     from lightglue.stores.hloc import Exchanged
 
 __all__ = ["app"]
@@ -132,6 +134,51 @@ def reconstruct(
     """Make the model."""
     choices = StageChoices(_models(folder), {}, mapper=mapper, threads=threads, seed=seed)
     _run("reconstruct", folder, choices, as_json)
+
+
+@app.command()
+def add(
+    folder: Map,
+    images: Annotated[
+        list[Path], typer.Argument(metavar="IMAGES...", show_default=False, help="Photographs, or folders of them.")
+    ],
+    engine: EngineName = "local",
+    address: Address = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add photographs to the model that is there.
+
+    Those outside the map's image folder are copied into it. A run that was stopped is finished by the same command.
+    """
+    from lightglue.sfm.change import add_images
+
+    with memory_named(), progress_bars(as_json) as progress:
+        done = add_images(folder, images, engine=engine_of(engine, address), progress=progress)
+    _print_change("added", done, as_json)
+
+
+@app.command()
+def remove(
+    folder: Map,
+    names: Annotated[
+        list[str], typer.Argument(metavar="NAMES...", show_default=False, help="Of images: paths in their folder.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Take images out of the map. The photographs stay, and `lightglue sfm` would take them in again."""
+    from lightglue.sfm.change import remove_images
+
+    _print_change("removed", remove_images(folder, names), as_json)
+
+
+def _print_change(what: str, done: ChangeResult, as_json: bool) -> None:
+    if as_json:
+        skipped = [{"name": each.name, "reason": each.reason} for each in done.skipped]
+        told = {what: done.names, "registered": len(done.registered), "seconds": done.seconds, "skipped": skipped}
+        typer.echo(json.dumps(told))
+        return
+    typer.echo(f"{what} {len(done.names)}; {len(done.registered)} images have a pose ({done.seconds:.1f} s)")
+    print_skipped(done.skipped)
 
 
 @app.command()

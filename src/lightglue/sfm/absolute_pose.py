@@ -1,7 +1,7 @@
 """Where a camera stood, from points of its image and the map's points that they show: P3P in LO-RANSAC, refined.
 
 Estimated by COLMAP (Schönberger and Frahm, "Structure-from-Motion Revisited", CVPR 2016), through pycolmap. Points here
-have (0, 0) at the centre of the top-left pixel; COLMAP's half pixel is added and taken away in this module.
+have (0, 0) at the centre of the top-left pixel.
 """
 
 from __future__ import annotations
@@ -115,56 +115,40 @@ def _failure(pose: Pose, points2D: Floats, points3D: Floats, query: QueryCamera,
 
 
 def _solve(points2D: Floats, points3D: Floats, query: QueryCamera, options: PoseOptions) -> Pose | None:
-    import pycolmap
+    from lightglue.sfm import colmap
 
     camera, points = _colmap_camera(query, points2D)
-    estimation = pycolmap.AbsolutePoseEstimationOptions()
-    estimation.estimate_focal_length = query.guessed
-    estimation.ransac.max_error = _pixels(query, options)
-    estimation.ransac.confidence = options.confidence
-    estimation.ransac.max_num_trials = options.max_iterations
-    estimation.ransac.min_num_trials = min(estimation.ransac.min_num_trials, options.max_iterations)
-    if hasattr(estimation.ransac, "random_seed"):
-        estimation.ransac.random_seed = options.seed
-    else:
-        pycolmap.set_random_seed(options.seed)
-    refinement = pycolmap.AbsolutePoseRefinementOptions()
-    refinement.refine_focal_length = not query.knows_focal
-    refinement.refine_extra_params = False
     seen = np.isfinite(points).all(axis=1)
-    found = pycolmap.estimate_and_refine_absolute_pose(points[seen], points3D[seen], camera, estimation, refinement)
-    if found is None:
-        return None
-    T = np.eye(4)
-    T[:3] = found["cam_from_world"].matrix()
-    if not np.isfinite(T).all() or not np.isfinite(camera.params).all():
+    found = colmap.absolute_pose(
+        camera,
+        points[seen],
+        points3D[seen],
+        estimate_focal=query.guessed,
+        refine_focal=not query.knows_focal,
+        max_error=_pixels(query, options),
+        confidence=options.confidence,
+        max_iterations=options.max_iterations,
+        seed=options.seed,
+    )
+    if found is None or not np.isfinite(found[0]).all() or not np.isfinite(camera.params).all():
         return None
     inliers = np.zeros(len(points2D), np.bool_)
-    inliers[seen] = np.asarray(found["inlier_mask"], np.bool_)
-    return Pose(T, query.camera if query.knows_focal else _from_colmap(camera), inliers, None)
+    inliers[seen] = found[1]
+    return Pose(found[0], query.camera if query.knows_focal else Camera(colmap.matrix(camera)), inliers, None)
 
 
 def _colmap_camera(query: QueryCamera, points2D: Floats) -> tuple[Any, Floats]:
     """COLMAP's camera, a copy that it may change, and the points in its px."""
-    import pycolmap
+    from lightglue.sfm import colmap
 
     if query.camera.colmap is not None:
-        return pycolmap.Camera(query.camera.colmap.todict()), points2D + COLMAP_OFFSET
-    K, (width, height) = query.camera.K, query.image_size
-    centre = [K[0, 2] + COLMAP_OFFSET, K[1, 2] + COLMAP_OFFSET]
+        return colmap.copied(query.camera.colmap), points2D + COLMAP_OFFSET
+    K = query.camera.K
+    made = colmap.pinhole(K, query.image_size, is_square=not query.knows_focal)
     if not query.knows_focal:
-        return pycolmap.Camera(
-            model="SIMPLE_PINHOLE", width=width, height=height, params=[query.camera.focal, *centre]
-        ), points2D + COLMAP_OFFSET
-    camera = pycolmap.Camera(model="PINHOLE", width=width, height=height, params=[K[0, 0], K[1, 1], *centre])
+        return made, points2D + COLMAP_OFFSET
     rays = query.camera.normalize(points2D)  # without skew, which COLMAP's pinhole does not have
-    return camera, rays * (K[0, 0], K[1, 1]) + centre
-
-
-def _from_colmap(camera: Any) -> Camera:
-    K = np.array(camera.calibration_matrix(), np.float64)
-    K[:2, 2] -= COLMAP_OFFSET
-    return Camera(K)
+    return made, rays * (K[0, 0], K[1, 1]) + K[:2, 2] + COLMAP_OFFSET
 
 
 def _pixels(query: QueryCamera, options: PoseOptions) -> float:

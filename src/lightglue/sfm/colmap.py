@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,11 @@ except ImportError as error:
 __all__ = [
     "VERSION",
     "Database",
+    "absolute_pose",
     "cam_from_world",
     "camera_to_colmap",
+    "copied",
+    "deregister",
     "guessed_camera",
     "image_camera",
     "inferred_focal",
@@ -401,12 +404,15 @@ def run_mapper(
     all_fixed: bool,
     max_error: float | None,
     more: Mapping[str, Any],
+    start: Path | None = None,
 ) -> list[Any]:
     """The models that a mapper makes, as `pycolmap.Reconstruction`, those with most images first.
 
     fixed: numbers of the cameras that stay as they are. max_error: px; observations farther off are dropped; None for
-    COLMAP's own. Raises InputError where this version cannot do what is asked,
-    LightGlueError for what goes wrong in COLMAP.
+    COLMAP's own. start: a model, in the database's numbers, that the incremental mapper is to go on with; its result is
+    the only one then.
+
+    Raises InputError where this version cannot do what is asked, LightGlueError for what goes wrong in COLMAP.
     """
     check_mapper(mapper)
     options: Any = getattr(pycolmap, f"{mapper.capitalize()}PipelineOptions")()
@@ -427,10 +433,13 @@ def run_mapper(
     for name, value in more.items():
         _set(options, name, value)
     run = getattr(pycolmap, f"{mapper}_mapping")
+    begin = {}
+    if start is not None:
+        options.multiple_models, begin = False, {"input_path": str(start)}
     try:
         with quiet():
             pycolmap.set_random_seed(seed)
-            models = run(str(database), str(images), str(out), options)
+            models = run(str(database), str(images), str(out), options, **begin)
     except (RuntimeError, ValueError, IndexError, OSError) as error:
         raise LightGlueError(
             f"COLMAP's {mapper} mapper failed on {database}: {_short(error)}. Make the database anew, or choose "
@@ -549,6 +558,16 @@ def registered(model: Any) -> list[Any]:
     return sorted(images, key=lambda image: str(image.name))
 
 
+def deregister(model: Any, names: Collection[str]) -> None:
+    """Take the poses of images out of a model, and the points that fewer than two others see."""
+    for image in registered(model):
+        if str(image.name) in names:
+            if hasattr(model, "deregister_frame"):  # 3.12
+                model.deregister_frame(image.frame_id)
+            else:
+                model.deregister_image(image.image_id)
+
+
 def cam_from_world(image: Any) -> NDArray[np.float64]:
     """The pose T (4, 4) of a registered image, from the world to its camera."""
     pose = image.cam_from_world
@@ -561,3 +580,66 @@ def cam_from_world(image: Any) -> NDArray[np.float64]:
 def image_camera(model: Any, image: Any) -> MapCamera:
     """The camera of an image of a model, as we have it."""
     return camera_from_colmap(model.camera(image.camera_id), is_fixed=True)
+
+
+# --- the place of an image ---------------------------------------------------------------------------------------
+
+
+def copied(camera: Any) -> Any:
+    """A `pycolmap.Camera` that may be changed."""
+    return pycolmap.Camera(camera.todict())
+
+
+def pinhole(K: NDArray[np.float64], size: tuple[int, int], is_square: bool) -> Any:
+    """A `pycolmap.Camera` with this matrix, (0, 0) being the centre of the first pixel, and no distortion or skew.
+
+    is_square: with one focal length, the mean of the two.
+    """
+    focal = [float(K[0, 0] + K[1, 1]) / 2] if is_square else [float(K[0, 0]), float(K[1, 1])]
+    centre = [float(K[0, 2]) + COLMAP_OFFSET, float(K[1, 2]) + COLMAP_OFFSET]
+    model = "SIMPLE_PINHOLE" if is_square else "PINHOLE"
+    return pycolmap.Camera(model=model, width=size[0], height=size[1], params=[*focal, *centre])
+
+
+def matrix(camera: Any) -> NDArray[np.float64]:
+    """K (3, 3) of a camera, (0, 0) being the centre of the first pixel."""
+    K = np.array(camera.calibration_matrix(), np.float64)
+    K[:2, 2] -= COLMAP_OFFSET
+    return K
+
+
+def absolute_pose(
+    camera: Any,
+    points2D: NDArray[np.float64],
+    points3D: NDArray[np.float64],
+    *,
+    estimate_focal: bool,
+    refine_focal: bool,
+    max_error: float,
+    confidence: float,
+    max_iterations: int,
+    seed: int,
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
+    """The pose T (4, 4) from the world to a camera, and which points (N,) agree with it; None where there is none.
+
+    camera: a `pycolmap.Camera` that gets the focal length that is found. points2D: (N, 2) px as COLMAP has them.
+    estimate_focal: by RANSAC. refine_focal: with the pose, from what RANSAC found.
+    """
+    estimation = pycolmap.AbsolutePoseEstimationOptions()
+    estimation.estimate_focal_length = estimate_focal
+    ransac: Any = estimation.ransac
+    ransac.max_error, ransac.confidence, ransac.max_num_trials = max_error, confidence, max_iterations
+    ransac.min_num_trials = min(ransac.min_num_trials, max_iterations)
+    if hasattr(ransac, "random_seed"):  # 3.13
+        ransac.random_seed = seed
+    else:
+        pycolmap.set_random_seed(seed)
+    refinement = pycolmap.AbsolutePoseRefinementOptions()
+    refinement.refine_focal_length, refinement.refine_extra_params = refine_focal, False
+    with quiet():
+        found = pycolmap.estimate_and_refine_absolute_pose(points2D, points3D, camera, estimation, refinement)
+    if found is None:
+        return None
+    T = np.eye(4)
+    T[:3] = found["cam_from_world"].matrix()
+    return T, np.asarray(found["inlier_mask"], np.bool_)

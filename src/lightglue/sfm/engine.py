@@ -93,7 +93,7 @@ def pipelined(worker: Worker[Job, Result], jobs: Iterable[Job]) -> Iterator[Resu
                 return
             # Whichever is read first: one that waits for memory is not waited for by those that hold it.
             done, _ = wait(reading, return_when=FIRST_COMPLETED)
-            for future in done:
+            for future in [future for future in reading if future in done]:  # in the order of the jobs
                 yield worker.compute(reading.pop(future), future.result())
     except BaseException:  # also where no more results are wanted
         worker.close()

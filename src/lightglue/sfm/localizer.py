@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter, OrderedDict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +21,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightglue.errors import InputError, LightGlueError, StoreError
+from lightglue.errors import InputError, StoreError
 from lightglue.geometry.cameras import COLMAP_OFFSET, Camera, as_camera
 from lightglue.images import load_image, numpy_image_to_torch
 from lightglue.model_choice import Models
 from lightglue.sfm.absolute_pose import Pose, PoseOptions, QueryCamera, estimate_pose
+from lightglue.sfm.cameras import _focal
 from lightglue.sfm.folder import MapFolder
 from lightglue.stores import FeatureStore, ImageFeatures
 from lightglue.types import Features
@@ -33,6 +34,7 @@ from lightglue.types import Features
 __all__ = ["Localization", "LocalizeOptions", "Localizer"]
 
 _GUESSED_FOCAL = 1.2  # of the image's long side, as COLMAP guesses
+_FAR_MORE = 1.1  # times as many inliers: a camera does not fit, if another has so many more
 _WITHOUT_INDEX = 60  # images of a map up to which it is searched without a retrieval index
 
 
@@ -43,6 +45,7 @@ class LocalizeOptions:
     candidates: int = 10  # images of the map that a query is matched with, at the most
     first: int = 3  # of them, before it is looked whether these are enough
     enough: int = 300  # inliers with which no more images are looked at
+    map_camera: bool = True  # try the map's only camera for queries of its size and EXIF whose camera is not known
     pose: PoseOptions = field(default_factory=PoseOptions)
     memory: int = 512_000_000  # bytes of the map's features that are kept
 
@@ -51,6 +54,8 @@ class LocalizeOptions:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < least:
                 raise InputError(f"{name} is {value!r}; give a whole number of at least {least}.")
+        if not isinstance(self.map_camera, bool):
+            raise InputError(f"map_camera is {self.map_camera!r}; give True or False.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +107,15 @@ class _MapImage:
         return sum(array.nbytes for array in arrays) + self.point_ids.nbytes
 
 
+@dataclass(frozen=True, eq=False)
+class _MapCamera:
+    """The camera that took all images of a map."""
+
+    camera: Camera
+    image_size: tuple[int, int]
+    focal: float | None  # px, as the EXIF of its images has it
+
+
 class Localizer:
     """A map in memory. `Localizer.open` makes one; it is for one thread."""
 
@@ -113,12 +127,14 @@ class Localizer:
         models: tuple[Any, Any],
         device: Any,
         options: LocalizeOptions,
+        camera: _MapCamera | None = None,
     ) -> None:
         from lightglue.sfm import colmap
 
         self.options = options
         self._model, self._store, self._index, self._device = model, store, index, device
         self._extractor, self._matcher = models
+        self._camera = camera
         self._registered = {str(image.name): image for image in colmap.registered(model)}
         self._kept: OrderedDict[str, _MapImage] = OrderedDict()
         if not self._registered:
@@ -143,7 +159,8 @@ class Localizer:
 
         place = MapFolder(Path(folder))
         store = FeatureStore.open(place.features, read_only=True)
-        models = place.read().models if models is None else models
+        record = place.read()
+        models = record.models if models is None else models
         if store.settings.get("features", models.features) != models.features:
             raise InputError(f"The map's features are {store.settings['features']}; localize with these.")
         index = None
@@ -152,7 +169,8 @@ class Localizer:
 
             index = RetrievalIndex.open(place.retrieval)
         model = colmap.read_model(place.model)
-        return cls(model, store, index, models.load(), models.found_device(), options or LocalizeOptions())
+        camera = _map_camera(model, record.images)
+        return cls(model, store, index, models.load(), models.found_device(), options or LocalizeOptions(), camera)
 
     @property
     def names(self) -> list[str]:
@@ -166,7 +184,8 @@ class Localizer:
             image: the path of an image file, a tensor (3, H, W) in [0, 1], or an array (H, W, 3) uint8.
             camera: K (3, 3) px, a `pycolmap.Camera`, or a `lightglue.geometry.Camera`. None: the focal length is
                 what the file's EXIF says, or a guess, and is estimated with the pose; the lens is taken to have no
-                distortion and its axis to go through the image's middle.
+                distortion and its axis to go through the image's middle. If one camera took all images of the map and
+                the query has their size and EXIF, it is tried too, and taken unless far fewer points agree with it.
 
         Raises ImageError for a file that is no image, InputError for an image or a camera that makes no sense.
         """
@@ -178,8 +197,18 @@ class Localizer:
             features = self._extract(pixels)
         size = (pixels.shape[-1], pixels.shape[-2])
         with clock.step("camera"):
-            query = _query_camera(image, size, known)
-        return _Search(self, features, query, clock).run()
+            cameras = self._cameras(image, size, known)
+        return _Search(self, features, cameras, clock).run()
+
+    def _cameras(self, image: Any, size: tuple[int, int], known: Camera | None) -> list[QueryCamera]:
+        """What may have taken the query, the likeliest first."""
+        if known is not None:
+            return [QueryCamera(known, size, knows_focal=True)]
+        focal = _focal(Path(image)) if isinstance(image, (str, os.PathLike)) else None
+        own = self._camera
+        may_be_own = self.options.map_camera and own is not None and (own.image_size, own.focal) == (size, focal)
+        tried = [QueryCamera(own.camera, size, knows_focal=True)] if may_be_own and own is not None else []
+        return [*tried, _guessed_camera(size, focal)]
 
     @torch.inference_mode()
     def _extract(self, pixels: Tensor) -> Features:
@@ -230,8 +259,8 @@ class Localizer:
 class _Search:
     """For the place of one query."""
 
-    def __init__(self, localizer: Localizer, features: Features, query: QueryCamera, clock: _Clock) -> None:
-        self.localizer, self.features, self.query, self.clock = localizer, features, query, clock
+    def __init__(self, localizer: Localizer, features: Features, cameras: list[QueryCamera], clock: _Clock) -> None:
+        self.localizer, self.features, self.cameras, self.clock = localizer, features, cameras, clock
         self.keypoints = features["keypoints"][0].detach().cpu().numpy().astype(np.float64)
         self.tried: list[str] = []
         self.found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
@@ -271,7 +300,9 @@ class _Search:
             columns = [np.concatenate(column) for column in zip(*self.found, strict=True)]
             self.rows, self.ids = one_to_one(*columns) if self.found else (self.rows, self.ids)
             xyz = self.localizer._xyz(self.ids)
-            return estimate_pose(self.keypoints[self.rows], xyz, self.query, self.localizer.options.pose)
+            options = self.localizer.options.pose
+            found = [estimate_pose(self.keypoints[self.rows], xyz, camera, options) for camera in self.cameras]
+            return best_pose(found)
 
     def _answer(self, pose: Pose | None, failure: str | None) -> Localization:
         inliers = np.zeros(len(self.ids), np.bool_) if pose is None else pose.inliers
@@ -331,18 +362,34 @@ def _pixels(image: Any) -> Tensor:
     raise InputError(f"The image is {shape}; give a path, a tensor (3, H, W) in [0, 1] or an array (H, W, 3) uint8.")
 
 
-def _query_camera(image: Any, size: tuple[int, int], camera: Camera | None) -> QueryCamera:
-    if camera is not None:
-        return QueryCamera(camera, size, knows_focal=True)
-    focal = None
-    if isinstance(image, (str, os.PathLike)):
-        from lightglue.sfm import colmap
+def best_pose(poses: Sequence[Pose]) -> Pose:
+    """Of poses with several cameras, the likeliest first: the first, unless far more points agree with another.
 
-        try:
-            focal = colmap.inferred_focal(Path(image))
-        except LightGlueError:
-            focal = None
-    guessed = focal is None
+    A camera with more that is free fits a few more points in any case.
+    """
+    best = poses[0]
+    for pose in poses[1:]:
+        is_better = pose.inliers.sum() > _FAR_MORE * best.inliers.sum()
+        if (pose.failure is None, bool(is_better)) > (best.failure is None, False):
+            best = pose
+    return best
+
+
+def _guessed_camera(size: tuple[int, int], focal: float | None) -> QueryCamera:
+    """With the focal length in px that EXIF tells, or a guess, and nothing else known."""
     f = _GUESSED_FOCAL * max(size) if focal is None else focal
     centre = [edge / 2 - COLMAP_OFFSET for edge in size]
-    return QueryCamera(Camera(np.array([[f, 0, centre[0]], [0, f, centre[1]], [0, 0, 1.0]])), size, False, guessed)
+    K = np.array([[f, 0, centre[0]], [0, f, centre[1]], [0, 0, 1.0]])
+    return QueryCamera(Camera(K), size, knows_focal=False, guessed=focal is None)
+
+
+def _map_camera(model: Any, images: Path) -> _MapCamera | None:
+    """The camera that took all images of a map; None where there are several."""
+    from lightglue.sfm import colmap
+
+    registered = colmap.registered(model)
+    if len({image.camera_id for image in registered}) != 1:
+        return None
+    camera = model.camera(registered[0].camera_id)
+    size = (int(camera.width), int(camera.height))
+    return _MapCamera(as_camera(camera), size, _focal(images / str(registered[0].name)))

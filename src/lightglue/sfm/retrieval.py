@@ -23,15 +23,15 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
+from lightglue.sfm.search import cosine, most_alike, quantize
 from lightglue.sfm.vlad import Vocabulary, train
 from lightglue.stores import FeatureStore, ImageFeatures
 from lightglue.stores.files import write_whole
 
 __all__ = ["RetrievalIndex", "RetrievalOptions", "build_index"]
 
-FORMAT = 1
+FORMAT = 2
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
-_BLOCK = 1024  # images that are compared with all others at once
 Progress = Callable[[int, int], None]
 
 
@@ -58,7 +58,7 @@ class RetrievalIndex:
     vocabulary: Vocabulary
     names: tuple[str, ...]  # sorted
     digests: tuple[str, ...]  # of the features that were described
-    descriptors: NDArray[np.float16]  # (N, W d), of length 1, or 0 for an image without keypoints
+    descriptors: NDArray[np.int16]  # (N, W d), as `search.quantize` has them; zeros for an image without keypoints
     options: RetrievalOptions
 
     @classmethod
@@ -102,20 +102,21 @@ class RetrievalIndex:
 
     def query(self, features: ImageFeatures, k: int) -> list[tuple[str, float]]:
         """The `k` images most like one with these features, best first, with the cosine of the two descriptors."""
-        if not self.names or k < 1:
-            return []
-        wanted = self._describe(features)[None]
-        return self._best(wanted, k, None)[0]
+        indices, scores = next(most_alike(self._describe(features)[None], self.descriptors, k))
+        return self._named(indices[0], scores[0])
 
     def nearest(self, names: Sequence[str], k: int) -> Iterator[tuple[str, list[tuple[str, float]]]]:
         """For each of these images the at most `k` others most like it, best first. Raises InputError for others."""
         rows = {name: row for row, name in enumerate(self.names)}
         if unknown := next((name for name in names if name not in rows), None):
             raise InputError(f"The retrieval index knows nothing of {unknown!r}; add the image first.")
-        for start in range(0, len(names), _BLOCK):
-            some = [rows[name] for name in names[start : start + _BLOCK]]
-            found = self._best(self.descriptors[some], k, some)
-            yield from ((self.names[row], best) for row, best in zip(some, found, strict=True))
+        wanted = np.array([rows[name] for name in names], np.int64)
+        done = 0
+        for found, likeness in most_alike(self.descriptors[wanted], self.descriptors, k + 1):  # one is the image itself
+            for indices, scores in zip(found, likeness, strict=True):
+                others = indices != wanted[done]
+                yield names[done], self._named(indices[others][:k], scores[others][:k])
+                done += 1
 
     def update(self, features: FeatureStore, names: Iterable[str] | None = None) -> RetrievalIndex:
         """With the vocabulary that is there: of the images that have features now (names: of these), no others.
@@ -133,27 +134,23 @@ class RetrievalIndex:
             rows.append(self.descriptors[known[name][1]] if same else self._describe(features.get(name)))
             digests.append(head.digest)
             kept.append(name)
-        descriptors = np.stack(rows) if rows else np.empty((0, self.vocabulary.size), np.float16)
+        descriptors = np.stack(rows) if rows else np.empty((0, self.vocabulary.size), np.int16)
         return replace(self, names=tuple(kept), digests=tuple(digests), descriptors=descriptors)
 
-    def _describe(self, features: ImageFeatures) -> NDArray[np.float16]:
-        return np.asarray(self.vocabulary.describe(_local(features)).numpy(), np.float16)
+    def _describe(self, features: ImageFeatures) -> NDArray[np.int16]:
+        width = len(self.vocabulary.mean)
+        if not len(features):
+            return np.zeros(self.vocabulary.size, np.int16)
+        if features.descriptors.shape[1] != width:
+            raise InputError(
+                f"The descriptors have {features.descriptors.shape[1]} numbers, those of the index {width}; extract "
+                "with the extractor that the index was made with."
+            )
+        return quantize(self.vocabulary.describe(_local(features)))
 
-    def _best(self, wanted: NDArray[np.float16], k: int, own: list[int] | None) -> list[list[tuple[str, float]]]:
-        """The best images of each row of `wanted`, but itself; blocks of the others bound the memory."""
-        left = torch.from_numpy(wanted.astype(np.float32))
-        likeness = torch.empty(len(left), len(self.names))
-        for start in range(0, len(self.names), _BLOCK):
-            block = torch.from_numpy(self.descriptors[start : start + _BLOCK].astype(np.float32))
-            likeness[:, start : start + _BLOCK] = left @ block.T
-        if own is not None:
-            likeness[torch.arange(len(left)), torch.tensor(own)] = -torch.inf
-        count = min(k, len(self.names) - (own is not None))
-        values, rows = likeness.sort(dim=1, descending=True, stable=True)  # equal ones in the order of their names
-        return [
-            [(self.names[int(row)], float(value)) for value, row in zip(some[:count], those[:count], strict=True)]
-            for some, those in zip(values, rows, strict=True)
-        ]
+    def _named(self, indices: NDArray[np.int64], scores: NDArray[np.int64]) -> list[tuple[str, float]]:
+        cosines = cosine(scores, self.vocabulary.size)
+        return [(self.names[row], float(value)) for row, value in zip(indices, cosines, strict=True) if row >= 0]
 
 
 def build_index(
@@ -168,7 +165,9 @@ def build_index(
     It is left as it is where it was made of the same features with the same options; where they differ, all of it is
     made anew, so that it does not depend on what was there before.
 
-    Raises InputError for features that cannot be described, StoreError for files that are damaged or not written.
+    Images whose features are damaged are left out.
+
+    Raises InputError for features that cannot be described, StoreError where the index cannot be written.
     """
     options, path = options or RetrievalOptions(), Path(path)
     heads = sorted(features.heads(), key=lambda head: head.name)
@@ -180,12 +179,21 @@ def build_index(
     except (InputError, StoreError):
         pass  # made anew
     vocabulary = _train(features, names, options)
-    index = RetrievalIndex(vocabulary, (), (), np.empty((0, vocabulary.size), np.float16), options)
-    rows = np.empty((len(names), vocabulary.size), np.float16)
+    index = RetrievalIndex(vocabulary, (), (), np.empty((0, vocabulary.size), np.int16), options)
+    rows = np.empty((len(names), vocabulary.size), np.int16)
+    described: list[int] = []
     for row, name in enumerate(names):
-        rows[row] = index._describe(features.get(name))
+        of_image = _whole(features, name)
+        if of_image is not None:
+            rows[len(described)] = index._describe(of_image)
+            described.append(row)
         progress(row + 1, len(names))
-    index = replace(index, names=names, digests=digests, descriptors=rows)
+    index = replace(
+        index,
+        names=tuple(names[row] for row in described),
+        digests=tuple(digests[row] for row in described),
+        descriptors=rows[: len(described)],
+    )
     index.save(path)
     return index
 
@@ -198,13 +206,22 @@ def _train(features: FeatureStore, names: Sequence[str], options: RetrievalOptio
     share = -(-options.sample // most)
     taken: list[NDArray[Any]] = []
     for row in chosen:
-        of_image = features.get(names[row]).descriptors
-        taken.append(of_image[np.sort(generator.permutation(len(of_image))[:share])])
+        of_image = _whole(features, names[row])
+        if of_image is not None:
+            taken.append(of_image.descriptors[np.sort(generator.permutation(len(of_image))[:share])])
     sample = np.concatenate([each for each in taken if len(each)]) if any(map(len, taken)) else None
     if sample is None:
         raise InputError("No image has keypoints, so that none can be told from another; look at the photographs.")
     local = torch.from_numpy(sample.astype(np.float32))
     return train(local, options.words, min(options.dimensions, local.shape[1]), options.seed)
+
+
+def _whole(features: FeatureStore, name: str) -> ImageFeatures | None:
+    """The features of an image; None where they are damaged, or were removed meanwhile."""
+    try:
+        return features.get(name)
+    except (InputError, StoreError):
+        return None
 
 
 def _local(features: ImageFeatures) -> torch.Tensor:
