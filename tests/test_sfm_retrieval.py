@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from lightglue.errors import InputError, StoreError
+from lightglue.errors import InputError, LightGlueError, StoreError
 from lightglue.sfm.retrieval import RetrievalIndex, RetrievalOptions, build_index
 from lightglue.sfm.search import cosine, most_alike, quantize
 from lightglue.stores import FeatureStore, ImageFeatures, Source
@@ -138,7 +140,9 @@ def test_unknown_names_are_named(store: FeatureStore, tmp_path: Path) -> None:
         list(index.nearest(["nowhere.jpg"], 1))
 
 
-@pytest.mark.parametrize("option", [{"words": 0}, {"dimensions": -1}, {"sample": 1.5}, {"seed": True}])
+@pytest.mark.parametrize(
+    "option", [{"search": "fast"}, {"words": 0}, {"dimensions": -1}, {"sample": 1.5}, {"seed": True}]
+)
 def test_options_without_meaning_are_refused(option: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(option))):
         RetrievalOptions(**option)
@@ -184,3 +188,21 @@ def test_the_search_is_exact_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch
         indices, scores = (np.concatenate(part) for part in zip(*most_alike(descriptors, descriptors, 7), strict=True))
         assert np.array_equal(indices, wanted)
         assert np.array_equal(scores, np.take_along_axis(whole, wanted, axis=1))
+
+
+def test_faiss_finds_what_the_exact_search_finds(store: FeatureStore, tmp_path: Path) -> None:
+    pytest.importorskip("faiss", reason="faiss is an extra")
+    store.put("blank.jpg", features_of(np.arange(0), np.random.default_rng(0)), source("blank"))
+    exact = build_index(store, tmp_path / "exact.npz", SMALL)
+    nearly = build_index(store, tmp_path / "nearly.npz", replace(SMALL, search="faiss"))
+    assert list(nearly.nearest(nearly.names, 4)) == list(exact.nearest(exact.names, 4))
+
+
+def test_without_faiss_the_error_names_the_extra(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.delitem(sys.modules, "lightglue.sfm.with_faiss", raising=False)
+    index = build_index(store, tmp_path / "retrieval.npz", replace(SMALL, search="faiss"))
+    with pytest.raises(LightGlueError, match=r"lightglue\[faiss\]"):
+        list(index.nearest(index.names, 4))

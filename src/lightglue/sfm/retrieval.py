@@ -33,22 +33,27 @@ __all__ = ["RetrievalIndex", "RetrievalOptions", "build_index"]
 FORMAT = 2
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 Progress = Callable[[int, int], None]
+Descriptors = NDArray[np.int16]
+Search = Callable[[Descriptors, Descriptors, int], Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]]
 
 
 @dataclass(frozen=True)
 class RetrievalOptions:
     """How images are described. Raises InputError."""
 
-    words: int = 64
+    words: int = 32
     dimensions: int = 64  # principal components of the local descriptors that are kept
     sample: int = 100_000  # local descriptors that the vocabulary is trained on
     seed: int = 0
+    search: str = "exact"  # or "faiss": nearly so, for more than 100,000 images
 
     def __post_init__(self) -> None:
         for name, low in (("words", 1), ("dimensions", 1), ("sample", 1), ("seed", 0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**31:
                 raise InputError(f"{name} is {value!r}; give an integer of at least {low}.")
+        if self.search not in ("exact", "faiss"):
+            raise InputError(f"search is {self.search!r}; choose exact or faiss.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +63,7 @@ class RetrievalIndex:
     vocabulary: Vocabulary
     names: tuple[str, ...]  # sorted
     digests: tuple[str, ...]  # of the features that were described
-    descriptors: NDArray[np.int16]  # (N, W d), as `search.quantize` has them; zeros for an image without keypoints
+    descriptors: Descriptors  # (N, W d), as `search.quantize` has them; zeros for an image without keypoints
     options: RetrievalOptions
 
     @classmethod
@@ -112,7 +117,10 @@ class RetrievalIndex:
             raise InputError(f"The retrieval index knows nothing of {unknown!r}; add the image first.")
         wanted = np.array([rows[name] for name in names], np.int64)
         done = 0
-        for found, likeness in most_alike(self.descriptors[wanted], self.descriptors, k + 1):  # one is the image itself
+        search: Search = most_alike
+        if self.options.search == "faiss":
+            from lightglue.sfm.with_faiss import most_alike as search
+        for found, likeness in search(self.descriptors[wanted], self.descriptors, k + 1):  # one is the image itself
             for indices, scores in zip(found, likeness, strict=True):
                 others = indices != wanted[done]
                 yield names[done], self._named(indices[others][:k], scores[others][:k])
