@@ -291,6 +291,7 @@ class _Change:
             extract_colors=options.extract_colors,
             fixed=fixed,
             all_fixed=len(fixed) == len(state.cameras),
+            max_error=None,
             more=options.colmap if options.mapper == "incremental" else {},
             start=folder / "start",
         )
