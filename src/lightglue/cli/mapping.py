@@ -132,7 +132,8 @@ def reconstruct(
     folder: Map, mapper: Mapper = "incremental", threads: Threads = None, seed: Seed = 0, as_json: AsJson = False
 ) -> None:
     """Make the model."""
-    choices = StageChoices(_models(folder), {}, mapper=mapper, threads=threads, seed=seed)
+    refined = _settings(folder).get("refine") is not None  # whose errors are smaller
+    choices = StageChoices(_models(folder), {}, refine=refined, mapper=mapper, threads=threads, seed=seed)
     _run("reconstruct", folder, choices, as_json)
 
 

@@ -233,6 +233,7 @@ class _Change:
             self.record.images,
             cameras=CameraOptions(**options.pop("cameras", {})),
             names=names,
+            pairs=read_pairs(self.place.pairs) if self.place.pairs.exists() else None,
             keypoints=self._keypoints(),
         )
         self.verified = verify(self.place.database, VerifyOptions(**options), progress=progress)
@@ -246,12 +247,9 @@ class _Change:
         def found(name: str) -> Any:
             own = self.store.get(name)
             try:
-                refined = read_refined(self.place.refined, name).keypoints
-            except InputError:
+                return read_refined(self.place.refined, name, own.digest).keypoints
+            except InputError:  # it came later, or has changed
                 return own.keypoints
-            limit = max(1.0, max(own.image_size) / settings["max_edge"]) * settings["max_shift"]
-            is_of_it = refined.shape == own.keypoints.shape and _moved(refined, own.keypoints) <= limit
-            return refined if is_of_it else own.keypoints  # those of an image that had this name before
 
         return found
 

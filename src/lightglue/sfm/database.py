@@ -15,7 +15,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from itertools import islice
@@ -100,6 +100,7 @@ def create_database(
     *,
     cameras: CameraOptions | None = None,
     names: Iterable[str] | None = None,
+    pairs: Iterable[tuple[str, str]] | None = None,
     keypoints: Keypoints | None = None,
     progress: Progress = lambda done, total: None,
 ) -> DatabaseResult:
@@ -109,6 +110,7 @@ def create_database(
         path: where; what is there must be a database of ours, or nothing.
         images: the folder of the images, for their EXIF. None: focal lengths are guessed.
         names: only these images. None: all that have features.
+        pairs: only these, the smaller name first. None: all that have matches.
         keypoints: refined keypoints of an image, (N, 2) px, in the rows of the store's. None: the store's.
         progress: told how many pairs are there, of how many.
 
@@ -119,9 +121,12 @@ def create_database(
     """
     begin = perf_counter()
     path = Path(path)
+    names = None if names is None else list(names)
     heads = _heads(features, names)
     skipped = [Skipped(name, "it has no features; extract them") for name in sorted(set(names or ()) - set(heads))]
-    plan = _plan(features, matches, heads, None if images is None else Path(images), cameras, keypoints, skipped)
+    wanted = None if pairs is None else set(pairs)
+    folder = None if images is None else Path(images)
+    plan = _plan(features, matches, heads, wanted, folder, cameras, keypoints, skipped)
     there = read_state(path) if path.exists() else None
     if there is not None and there == plan.state:
         written = _sync(path, plan, None, progress)
@@ -147,6 +152,7 @@ def _plan(
     features: FeatureStore,
     matches: MatchStore,
     heads: dict[str, Head],
+    wanted: Collection[tuple[str, str]] | None,
     images: Path | None,
     cameras: CameraOptions | None,
     keypoints: Keypoints | None,
@@ -168,7 +174,7 @@ def _plan(
         assigned.cameras,
         settings,
     )
-    return _Plan(state, _pairs(matches, heads, state.ids, skipped), found, matches)
+    return _Plan(state, _pairs(matches, heads, wanted, state.ids, skipped), found, matches)
 
 
 def _check_names(heads: dict[str, Head], skipped: list[Skipped]) -> None:
@@ -197,15 +203,21 @@ def _checked(keypoints: Keypoints, heads: Mapping[str, Head]) -> Keypoints:
 
 
 def _pairs(
-    matches: MatchStore, heads: Mapping[str, Head], ids: Mapping[str, int], skipped: list[Skipped]
+    matches: MatchStore,
+    heads: Mapping[str, Head],
+    wanted: Collection[tuple[str, str]] | None,
+    ids: Mapping[str, int],
+    skipped: list[Skipped],
 ) -> dict[int, str]:
-    """What each pair with matches is made of. Adds to `skipped` what is left out."""
+    """What each pair with matches is made of. wanted: None for all. Adds to `skipped` what is left out."""
     from lightglue.sfm.colmap import pair_id
 
     common = json.dumps(dict(matches.settings), sort_keys=True)
     pairs: dict[int, str] = {}
     missing: dict[str, int] = {}
-    for pair in matches.pairs():
+    for pair in matches.iter_pairs():
+        if wanted is not None and (pair.name0, pair.name1) not in wanted:
+            continue
         absent = [name for name in (pair.name0, pair.name1) if name not in heads]
         for name in absent:
             missing[name] = missing.get(name, 0) + 1

@@ -35,6 +35,7 @@ __all__ = ["Localization", "LocalizeOptions", "Localizer"]
 
 _GUESSED_FOCAL = 1.2  # of the image's long side, as COLMAP guesses
 _FAR_MORE = 1.1  # times as many inliers: a camera does not fit, if another has so many more
+_MOVED = 0.005  # of the longer edge: more than a keypoint is moved when it is refined
 _WITHOUT_INDEX = 60  # images of a map up to which it is searched without a retrieval index
 
 
@@ -234,6 +235,9 @@ class Localizer:
                 raise StoreError(
                     f"{name!r} has {len(features)} keypoints and {len(points)} in the model; reconstruct it anew."
                 )
+            places = np.array([p.xy for p in image.points2D], np.float64).reshape(-1, 2) - COLMAP_OFFSET
+            if len(points) and not _agree(places, features):
+                raise StoreError(f"{name!r} has other keypoints than in the model; reconstruct the map anew.")
             ids = np.where(points == unset, 0, points).astype(np.int64) - (points == unset)
             ids = ids if len(points) else np.full(len(features), -1)
             self._kept[name] = _MapImage(features.torch(self._device), ids.astype(np.int64))
@@ -335,6 +339,12 @@ def one_to_one(
         pairs = pairs[np.sort(np.unique(pairs[:, column], return_index=True)[1])]
     pairs = pairs[np.argsort(pairs[:, 0])]
     return pairs[:, 0], pairs[:, 1]
+
+
+def _agree(places: NDArray[np.float64], features: ImageFeatures) -> bool:
+    """Whether (N, 2) px are the keypoints of these features, which refinement may have moved a little."""
+    off = np.linalg.norm(places - features.keypoints, axis=1)
+    return bool(np.median(off) <= _MOVED * max(features.image_size))
 
 
 class _Clock:

@@ -14,16 +14,17 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightglue.errors import InputError
 from lightglue.model_choice import Models
-from lightglue.sfm.cameras import CameraOptions
+from lightglue.sfm.cameras import CameraOptions, MapCamera, read_table
 from lightglue.sfm.database import Keypoints, create_database
 from lightglue.sfm.engine import Engine
 from lightglue.sfm.extract import ExtractOptions, ExtractResult, extract, on_one_device
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
 from lightglue.sfm.match import MatchOptions, MatchResult, match
-from lightglue.sfm.pairs import Inputs, PairOptions, select_pairs, settled, write_pairs
+from lightglue.sfm.pairs import Inputs, PairOptions, read_pairs, select_pairs, settled, write_pairs
 from lightglue.sfm.reconstruct import ReconstructOptions, ReconstructResult, reconstruct
 from lightglue.sfm.report import write_report
 from lightglue.sfm.retrieval import RetrievalIndex, RetrievalOptions, build_index
@@ -81,12 +82,29 @@ def build_map(
     options; StoreError for files that are damaged or cannot be written.
     """
     images, place = Path(images), MapFolder(Path(out))
+    _check_early(options)
     run = _Run(images, place, options, engine, progress)
     run.begin()
     for stage in STAGES:
         run.stage(stage)
     assert run.model is not None
     return MapResult(place.folder, run.model, tuple(run.skipped), run.seconds)
+
+
+def _check_early(options: SfmOptions) -> None:
+    """Raises InputError for what the last stages would not take: not only after hours of the first."""
+    from lightglue.sfm import colmap
+
+    colmap.check_mapper(options.reconstruct.mapper)
+    cameras, pairs = options.cameras, options.pairs
+    if cameras.params is not None and cameras.model is not None:
+        colmap.camera_to_colmap(MapCamera(cameras.model, (1, 1), cameras.params, True, True))
+    elif cameras.model is not None:
+        colmap.guessed_camera(cameras.model, 1.0, (1, 1), False)
+    if cameras.table is not None:
+        read_table(Path(cameras.table), {})
+    if "file" in pairs.sources and pairs.file is not None and not os.path.isfile(pairs.file):
+        raise InputError(f"There is no file of pairs at {pairs.file}; check the path.")
 
 
 def run_stage(
@@ -121,6 +139,7 @@ class _Run:
         self.skipped: list[Skipped] = []
         self.seconds: dict[str, float] = {}
         self.model: ReconstructResult | None = None
+        self.names: list[str] | None = None  # of the images, once they are known
 
     def begin(self) -> None:
         """Write map.json, or see that the one that is there is of the same images."""
@@ -162,26 +181,43 @@ class _Run:
         return lambda done, total: self.progress(stage, done, total)
 
     def _extract(self) -> tuple[Any, StageRecord, bool]:
-        told = self._progress("extract")
+        told, self.names = self._progress("extract"), None
         result: ExtractResult = extract(
             self.images, self.place.features, self.options.extract, engine=self.engine, progress=told
         )
-        gone = [Skipped(name, "the image is gone from the folder; its features are kept") for name in result.gone]
+        # Only now: features of other models are refused above, and what made those that are there must stay known.
+        known = self.place.read()
+        self.place.write(MapRecord(known.images, {**known.settings, "models": self._models()}, known.stages))
+        gone = [
+            Skipped(name, "it is gone from the folder; its features stay, in case it returns") for name in result.gone
+        ]
         counts = {
             "images": result.images,
             "extracted": result.extracted,
             "kept": result.kept,
-            "keypoints": sum(head.num_keypoints for head in self._features().heads()),
+            "keypoints": sum(head.num_keypoints for head in self._features().heads() if self._is_there(head.name)),
         }
         return self.options.extract.settings(), StageRecord(0, counts, (*result.skipped, *gone)), result.extracted > 0
 
     def _features(self) -> FeatureStore:
         return FeatureStore.open(self.place.features, read_only=True)
 
+    def _is_there(self, name: str) -> bool:
+        return os.path.exists(self.images / name)
+
+    def _names(self) -> list[str]:
+        """The images of the map, sorted: what was taken out of the folder, or renamed, has features still."""
+        if self.names is None:
+            self.names = [name for name in self._features().names() if self._is_there(name)]
+        return self.names
+
+    def _chosen(self) -> list[tuple[str, str]] | None:
+        """The pairs of the map: others may have matches, of an earlier choice. None where no choice was made."""
+        return read_pairs(self.place.pairs) if self.place.pairs.exists() else None
+
     def _pairs(self) -> tuple[Any, StageRecord, bool]:
         options = self.options.pairs
-        features = self._features()
-        names = features.names()
+        features, names = self._features(), self._names()
         if len(names) < 2:  # none of the sources has anything to look at
             write_pairs(self.place.pairs, [])
             return asdict(options), StageRecord(0, {"images": len(names), "pairs": 0}), True
@@ -190,7 +226,7 @@ class _Run:
         retrieval: RetrievalIndex | None = None
         if asks:
             retrieval = build_index(
-                features, self.place.retrieval, self.options.retrieval, progress=self._progress("pairs")
+                features, self.place.retrieval, self.options.retrieval, names=names, progress=self._progress("pairs")
             )
         poses, tracks = self._known_model(sources)
         found = select_pairs(names, options, Inputs(retrieval, self.images, poses, tracks))
@@ -241,9 +277,15 @@ class _Run:
         options = self.options.refine
         if options is None:
             return None, StageRecord(0), True
-        told = self._progress("refine")
         result = refine_keypoints(
-            self.images, self._features(), self._matches(), self.place.refined, options, progress=told
+            self.images,
+            self._features(),
+            self._matches(),
+            self.place.refined,
+            options,
+            names=self._names(),
+            pairs=self._chosen(),
+            progress=self._progress("refine"),
         )
         counts = {"images": result.images, "keypoints": result.keypoints, "moved": result.moved}
         return asdict(options), StageRecord(0, counts, result.skipped), result.measured > 0
@@ -251,7 +293,13 @@ class _Run:
     def _keypoints(self) -> Keypoints | None:
         if self.options.refine is None:
             return None
-        return lambda name: read_refined(self.place.refined, name).keypoints
+        features = self._features()
+
+        def refined(name: str) -> NDArray[np.float32]:
+            head = features.head(name)
+            return read_refined(self.place.refined, name, None if head is None else head.digest).keypoints
+
+        return refined
 
     def _verify(self) -> tuple[Any, StageRecord, bool]:
         told = self._progress("verify")
@@ -261,6 +309,8 @@ class _Run:
             self._matches(),
             self.images,
             cameras=self.options.cameras,
+            names=self._names(),
+            pairs=self._chosen(),
             keypoints=self._keypoints(),
         )
         result: VerifyResult = verify(self.place.database, self.options.verify, progress=told)

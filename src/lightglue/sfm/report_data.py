@@ -12,6 +12,7 @@ from typing import Any
 
 from lightglue.errors import InputError, LightGlueError, StoreError
 from lightglue.sfm.model import Model, read_model
+from lightglue.sfm.pairing.files import read_pairs
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, MatchStore
 from lightglue.stores.files import read_json
@@ -77,7 +78,7 @@ def report_data(folder: str | os.PathLike[str]) -> ReportData:
         raise InputError(f"There is no folder {folder}; give the folder of a map, which `lightglue sfm` makes.")
     it = _Gathered(folder)
     about = it.about()
-    it.from_features()
+    it.from_features(about.get("images"))
     it.from_matches()
     it.from_database()
     model = it.model()
@@ -117,19 +118,30 @@ class _Gathered:
             self.problems.append(str(error))
             return {}
 
-    def from_features(self) -> None:
+    def from_features(self, images: object) -> None:
+        """Of the images that are there: others have features still, but are not in the map."""
         if (self.folder / "features").is_dir():
             try:
                 store = FeatureStore.open(self.folder / "features", read_only=True)
-                self.keypoints.update((head.name, head.num_keypoints) for head in store.heads())
+                folder = Path(str(images or ""))
+                knows = bool(images) and folder.is_dir()  # else the photographs are elsewhere
+                self.keypoints.update(
+                    (head.name, head.num_keypoints)
+                    for head in store.heads()
+                    if not knows or os.path.exists(folder / head.name)
+                )
             except LightGlueError as error:
                 self.problems.append(str(error))
 
     def from_matches(self) -> None:
         if (self.folder / "matches.db").exists():
             try:
-                for head in MatchStore.open(self.folder / "matches.db", read_only=True).pairs():
+                chosen = self.folder / "pairs.txt"
+                wanted = set(read_pairs(chosen)) if chosen.exists() else None
+                for head in MatchStore.open(self.folder / "matches.db", read_only=True).iter_pairs():
                     key = (head.name0, head.name1)
+                    if wanted is not None and key not in wanted:
+                        continue  # of an earlier choice
                     self.pairs[key] = PairRow(*key, head.num_matches, None, head.overlap, head.note)
             except LightGlueError as error:
                 self.problems.append(str(error))

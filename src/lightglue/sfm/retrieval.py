@@ -237,14 +237,13 @@ def _describe_images(
         raise InputError("descriptor='megaloc' looks at the photographs; give their folder as `images`.")
     index = _empty(GlobalDescriptor(), options)
     old = (
-        {}
-        if known is None
-        else {(n, d): row for n, d, row in zip(known.names, known.digests, known.descriptors, strict=True)}
+        {} if known is None else dict(zip(zip(known.names, known.digests, strict=True), known.descriptors, strict=True))
     )
     rows: list[Descriptors] = []
     described: list[str] = []
     fresh = 0
     for done, (name, digest) in enumerate(digests.items(), 1):
+        progress(done, len(digests))
         row = old.get((name, digest))
         if row is None:
             try:
@@ -252,12 +251,12 @@ def _describe_images(
             except ImageError:
                 continue
             fresh += 1
-            if fresh % _SAVED == 0:
-                _with(index, described, digests, np.array(rows, np.int16).reshape(-1, index.vocabulary.size)).save(path)
         rows.append(row)
         described.append(name)
-        progress(done, len(digests))
-    index = _with(index, described, digests, np.array(rows, np.int16).reshape(-1, index.vocabulary.size))
+        if fresh == _SAVED:
+            fresh = 0
+            _with(index, described, digests, np.stack(rows)).save(path)
+    index = _with(index, described, digests, np.stack(rows) if rows else index.descriptors)
     index.save(path)
     return index
 

@@ -20,7 +20,7 @@ import sqlite3
 import zipfile
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -35,12 +35,12 @@ from lightglue.geometry.refine import RefineOptions, measure_matches
 from lightglue.geometry.tracks import Measurements, solve_displacements
 from lightglue.images import read_image, resize_image
 from lightglue.sfm.skipped import Skipped
-from lightglue.stores import FeatureStore, MatchStore, PairMatches
+from lightglue.stores import FeatureStore, MatchStore, PairHead, PairMatches
 from lightglue.stores.files import as_read, check_settings, read_json, write_json, write_whole
 
 __all__ = ["RefinedKeypoints", "TrackOptions", "TracksResult", "read_refined", "refine_keypoints"]
 
-REVISION = 1  # raised when the same options give other keypoints
+REVISION = 2  # raised when the same options give other keypoints
 _PIXELS_HELD = 200_000_000  # of gray images that are kept decoded
 _PAIRS_AT_ONCE = 16  # measured in one transaction
 _SCHEMA = "CREATE TABLE IF NOT EXISTS measured(pair BLOB PRIMARY KEY, key TEXT NOT NULL, rows BLOB NOT NULL)"
@@ -78,6 +78,7 @@ class RefinedKeypoints:
 
     keypoints: NDArray[np.float32]  # (N, 2) px of the original image, (0, 0) = centre of the top-left pixel
     moved: NDArray[np.bool_]  # (N,): False where the keypoint kept its place, as nothing certain was measured
+    digest: str  # of the features whose keypoints they are
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,8 @@ def refine_keypoints(
     out: str | os.PathLike[str],
     options: TrackOptions | None = None,
     *,
+    names: Iterable[str] | None = None,
+    pairs: Iterable[tuple[str, str]] | None = None,
     device: str = "cpu",
     progress: Progress = lambda done, total: None,
 ) -> TracksResult:
@@ -109,6 +112,9 @@ def refine_keypoints(
     Args:
         images: the folder of the images.
         out: a folder, made where there is none; `read_refined` reads from it.
+        names: only these images. None: all that have features.
+        pairs: only these, the smaller name first. None: all that have matches. Those that were matched with other
+            features than are there now are passed over: `create_database` tells of them.
         device: where windows are aligned.
 
     All keypoints and measurements (some 70 bytes each, at most two a match) are in memory while they are solved for.
@@ -117,51 +123,60 @@ def refine_keypoints(
     """
     begin, options, out = perf_counter(), options or TrackOptions(), Path(out)
     _claim(out, {"revision": REVISION, "options": asdict(options)})
-    names = features.names()
+    digests = {head.name: head.digest for head in features.heads()}
+    names = sorted(digests if names is None else digests.keys() & set(names))
+    known, wanted = set(names), None if pairs is None else set(pairs)
     with torch.no_grad(), _Measured.open(out / "measured.db") as store:
         grays = _Grays(Path(images), features, options.max_edge, device)
-        pairs = _usable(features, matches)
+        used_pairs = [
+            (head.name0, head.name1)
+            for head in matches.iter_pairs()
+            if (wanted is None or (head.name0, head.name1) in wanted) and _is_current(head, known, digests)
+        ]
         count = 0
-        for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-            chunk = pairs[start : start + _PAIRS_AT_ONCE]
+        for start in range(0, len(used_pairs), _PAIRS_AT_ONCE):
+            chunk = used_pairs[start : start + _PAIRS_AT_ONCE]
             count += store.fill(matches.read(chunk), grays, options)
-            progress(start + len(chunk), len(pairs))
+            progress(start + len(chunk), len(used_pairs))
         keypoints = {name: grays.keypoints(name) for name in names}
         rows = _Rows(names, keypoints)
-        found = _gather(store, matches.read(pairs), rows, grays)
-    refined = _solve(found, rows, grays, options)
+        found = _gather(store, matches.read(used_pairs), rows, grays)
+    refined = _solve(found, rows, grays, options, digests)
     for name, each in refined.items():
         _write(out, name, each)
     used = np.zeros(rows.total, bool)
     used[found.i] = used[found.j] = True
     moved = sum(int(each.moved.sum()) for each in refined.values())
     return TracksResult(
-        out, len(names), len(pairs), count, int(used.sum()), moved, perf_counter() - begin, grays.faults()
+        out, len(names), len(used_pairs), count, int(used.sum()), moved, perf_counter() - begin, grays.faults()
     )
 
 
-def read_refined(out: str | os.PathLike[str], name: str) -> RefinedKeypoints:
-    """The refined keypoints of an image. Raises InputError where there are none, StoreError where they are damaged."""
+def _is_current(pair: PairHead, names: Collection[str], digests: Mapping[str, str]) -> bool:
+    """Whether a pair has matches, of the features that are there."""
+    if not pair.num_matches or pair.name0 not in names or pair.name1 not in names:
+        return False
+    return not any(pair.digests) or pair.digests == (digests[pair.name0], digests[pair.name1])
+
+
+def read_refined(out: str | os.PathLike[str], name: str, digest: str | None = None) -> RefinedKeypoints:
+    """The refined keypoints of an image.
+
+    digest: of the features that they are to be of; None: of any.
+
+    Raises InputError where there are none, or those of other features; StoreError where they are damaged.
+    """
     path = _path(Path(out), name)
     try:
         with np.load(io.BytesIO(path.read_bytes())) as file:
-            return RefinedKeypoints(file["keypoints"], file["moved"])
+            refined = RefinedKeypoints(file["keypoints"], file["moved"], str(file["digest"]))
     except FileNotFoundError as error:
         raise InputError(f"{name!r} has no refined keypoints in {out}; refine them first.") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise StoreError(f"{path} cannot be read ({error}); remove it and refine anew.") from error
-
-
-def _usable(features: FeatureStore, matches: MatchStore) -> list[tuple[str, str]]:
-    """The pairs that have matches, of the features that there are: other rows mean nothing."""
-    digests = {head.name: head.digest for head in features.heads()}
-    return [
-        (head.name0, head.name1)
-        for head in matches.iter_pairs()
-        if head.num_matches
-        and {head.name0, head.name1} <= digests.keys()
-        and (not any(head.digests) or head.digests == (digests[head.name0], digests[head.name1]))
-    ]
+    if digest is not None and refined.digest != digest:
+        raise InputError(f"{name!r} was refined with other features than it has now; refine it again.")
+    return refined
 
 
 def _claim(out: Path, settings: Mapping[str, object]) -> None:
@@ -180,7 +195,7 @@ def _path(out: Path, name: str) -> Path:
 
 def _write(out: Path, name: str, refined: RefinedKeypoints) -> None:
     content = io.BytesIO()
-    np.savez(content, keypoints=refined.keypoints, moved=refined.moved)
+    np.savez(content, keypoints=refined.keypoints, moved=refined.moved, digest=refined.digest)
     write_whole(_path(out, name), content.getvalue())
 
 
@@ -190,7 +205,7 @@ class _Grays:
     def __init__(self, images: Path, features: FeatureStore, max_edge: int, device: str) -> None:
         self.images, self.features, self.max_edge, self.device = images, features, max_edge, device
         self._held: OrderedDict[str, torch.Tensor | None] = OrderedDict()
-        self._points: dict[str, tuple[NDArray[np.float32], float]] = {}
+        self._points: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._faults: dict[str, str] = {}
 
     def faults(self) -> tuple[Skipped, ...]:
@@ -201,14 +216,14 @@ class _Grays:
         """(N, 2) px of the original image."""
         return self._load(name)[0]
 
-    def scale(self, name: str) -> float:
-        """Px of the reduced image for one of the original."""
+    def scale(self, name: str) -> NDArray[np.float32]:
+        """(2,) px of the reduced image for one of the original, along x and y: each edge is rounded."""
         return self._load(name)[1]
 
     def reduced(self, name: str) -> NDArray[np.float32]:
         """(N, 2) keypoints in px of the reduced image."""
         points, scale = self._load(name)
-        return ((points + 0.5) * np.float32(scale) - 0.5).astype(np.float32)
+        return ((points + 0.5) * scale - 0.5).astype(np.float32)
 
     def gray(self, name: str) -> torch.Tensor | None:
         """(H, W) in [0, 1]; None where the image cannot be used."""
@@ -236,11 +251,17 @@ class _Grays:
             image, _ = resize_image(image, self.max_edge, "max", "area")
         return torch.from_numpy(np.ascontiguousarray(image)).to(self.device).float() / 255
 
-    def _load(self, name: str) -> tuple[NDArray[np.float32], float]:
+    def _load(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         if name not in self._points:
             features = self.features.get(name)
-            self._points[name] = features.keypoints, min(1.0, self.max_edge / max(features.image_size))
+            self._points[name] = features.keypoints, _scale(features.image_size, self.max_edge)
         return self._points[name]
+
+
+def _scale(size: tuple[int, int], max_edge: int) -> NDArray[np.float32]:
+    """(2,) along x and y: of an image of so many px that `resize_image` has brought to `max_edge`."""
+    wanted = min(1.0, max_edge / max(size))
+    return np.array([max(1, round(edge * wanted)) / edge for edge in size], np.float32)
 
 
 class _Measured:
@@ -359,7 +380,9 @@ def _gather(store: _Measured, pairs: Iterator[PairMatches], rows: _Rows, grays: 
     return Measurements(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
-def _solve(found: Measurements, rows: _Rows, grays: _Grays, options: TrackOptions) -> dict[str, RefinedKeypoints]:
+def _solve(
+    found: Measurements, rows: _Rows, grays: _Grays, options: TrackOptions, digests: Mapping[str, str]
+) -> dict[str, RefinedKeypoints]:
     """The keypoints of each image, refined."""
     told = solve_displacements(found, rows.total, options.prior, options.floor, options.outlier)
     refined = {}
@@ -369,5 +392,5 @@ def _solve(found: Measurements, rows: _Rows, grays: _Grays, options: TrackOption
         shift = told.displacements[part]
         moved = (told.support[part] >= options.min_support) & (np.linalg.norm(shift, axis=1) <= options.max_shift)
         place = np.where(moved[:, None], points + shift / scale, points).astype(np.float32)
-        refined[name] = RefinedKeypoints(place, moved)
+        refined[name] = RefinedKeypoints(place, moved, digests[name])
     return refined
