@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 
-from lightglue.errors import InputError, StoreError
+from lightglue.errors import InputError, LightGlueError, StoreError
+from lightglue.sfm import global_descriptor
 from lightglue.sfm.retrieval import RetrievalIndex, RetrievalOptions, build_index
 from lightglue.sfm.search import cosine, most_alike, quantize
 from lightglue.stores import FeatureStore, ImageFeatures, Source
@@ -138,7 +143,10 @@ def test_unknown_names_are_named(store: FeatureStore, tmp_path: Path) -> None:
         list(index.nearest(["nowhere.jpg"], 1))
 
 
-@pytest.mark.parametrize("option", [{"words": 0}, {"dimensions": -1}, {"sample": 1.5}, {"seed": True}])
+@pytest.mark.parametrize(
+    "option",
+    [{"descriptor": "net"}, {"search": "fast"}, {"words": 0}, {"dimensions": -1}, {"sample": 1.5}, {"seed": True}],
+)
 def test_options_without_meaning_are_refused(option: dict[str, object]) -> None:
     with pytest.raises(InputError, match=next(iter(option))):
         RetrievalOptions(**option)
@@ -184,3 +192,110 @@ def test_the_search_is_exact_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch
         indices, scores = (np.concatenate(part) for part in zip(*most_alike(descriptors, descriptors, 7), strict=True))
         assert np.array_equal(indices, wanted)
         assert np.array_equal(scores, np.take_along_axis(whole, wanted, axis=1))
+
+
+def test_faiss_finds_what_the_exact_search_finds(store: FeatureStore, tmp_path: Path) -> None:
+    pytest.importorskip("faiss", reason="faiss is an extra")
+    store.put("blank.jpg", features_of(np.arange(0), np.random.default_rng(0)), source("blank"))
+    exact = build_index(store, tmp_path / "exact.npz", SMALL)
+    nearly = build_index(store, tmp_path / "nearly.npz", replace(SMALL, search="faiss"))
+    assert list(nearly.nearest(nearly.names, 4)) == list(exact.nearest(exact.names, 4))
+
+
+def test_without_faiss_the_error_names_the_extra(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    monkeypatch.delitem(sys.modules, "lightglue.sfm.with_faiss", raising=False)
+    index = build_index(store, tmp_path / "retrieval.npz", replace(SMALL, search="faiss"))
+    with pytest.raises(LightGlueError, match=r"lightglue\[faiss\]"):
+        list(index.nearest(index.names, 4))
+
+
+class Hub:
+    """A network in MegaLoc's place: the mean colours of a grid of cells."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[object, ...]] = []
+        self.seen = 0
+
+    def load(self, *arguments: object, **options: object) -> Hub:
+        self.calls.append((*arguments, options))
+        return self
+
+    def eval(self) -> Hub:
+        return self
+
+    def to(self, device: object) -> Hub:
+        return self
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        assert images.shape == (1, 3, 322, 322)
+        self.seen += 1
+        return torch.nn.functional.adaptive_avg_pool2d(images, (64, 44)).flatten(1)
+
+
+@pytest.fixture
+def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
+    fake = Hub()
+    monkeypatch.setattr(torch.hub, "load", fake.load)
+    global_descriptor._model.cache_clear()
+    yield fake
+    global_descriptor._model.cache_clear()
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> tuple[FeatureStore, Path]:
+    """Two scenes of two photographs, and one file that is none, all with features."""
+    store, folder = FeatureStore.open(tmp_path / "features", {}), tmp_path / "images"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for scene in "ab":
+        picture = rng.integers(0, 255, (60, 80, 3), np.uint8)
+        for view in range(2):
+            cv2.imwrite(str(folder / f"{scene}{view}.png"), np.roll(picture, view, axis=1))
+    (folder / "c.png").write_text("no image")
+    for path in folder.iterdir():
+        store.put(path.name, features_of(np.arange(5), rng), source(path.name))
+    return store, folder
+
+
+def test_a_network_from_the_hub_describes_the_images_where_it_is_asked_for(
+    photographs: tuple[FeatureStore, Path], tmp_path: Path, hub: Hub
+) -> None:
+    store, folder = photographs
+    options = RetrievalOptions(descriptor="megaloc")
+    index = build_index(store, tmp_path / "retrieval.npz", options, images=folder)
+    assert hub.calls == [("gmberton/MegaLoc", "get_trained_model", {"trust_repo": True})]
+    assert index.names == ("a0.png", "a1.png", "b0.png", "b1.png")
+    assert {name: best[0][0] for name, best in index.nearest(index.names, 1)}["b1.png"] == "b0.png"
+    read = RetrievalIndex.open(tmp_path / "retrieval.npz")
+    assert read.query(store.get("a0.png"), 1, folder / "a0.png")[0][0] == "a0.png"
+    with pytest.raises(InputError, match="give the images"):
+        read.query(store.get("a0.png"), 1)
+
+
+def test_what_the_network_has_described_is_not_described_again(
+    photographs: tuple[FeatureStore, Path], tmp_path: Path, hub: Hub
+) -> None:
+    store, folder = photographs
+    options, path = RetrievalOptions(descriptor="megaloc"), tmp_path / "retrieval.npz"
+    build_index(store, path, options, images=folder, names=["a0.png", "b0.png"])
+    assert hub.seen == 2
+    build_index(store, path, options, images=folder)
+    assert hub.seen == 4
+    whole = path.read_bytes()
+    path.unlink()
+    build_index(store, path, options, images=folder)
+    assert path.read_bytes() == whole
+
+
+def test_a_hub_out_of_reach_is_one_sentence_with_the_remedy(
+    photographs: tuple[FeatureStore, Path], tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError("Name or service not known")
+
+    monkeypatch.setattr(torch.hub, "load", unreachable)
+    with pytest.raises(LightGlueError, match="torch.hub.*not known.*descriptor='vlad'"):
+        build_index(photographs[0], tmp_path / "r.npz", RetrievalOptions(descriptor="megaloc"), images=photographs[1])

@@ -1,7 +1,7 @@
 """Where a photograph was taken, as its file says.
 
-Read by Pillow, which comes with matplotlib: it reads the file's head and decodes nothing. (`pycolmap.Bitmap` decodes
-the whole image, at some 100 times the cost, and gives no sign to an altitude below the sea.)
+Read by Pillow, which comes with matplotlib: it reads the file's head, where `pycolmap.Bitmap` decodes the whole image
+(0.7 s against 0.6 ms for a JPEG of 12 megapixels).
 """
 
 from __future__ import annotations
