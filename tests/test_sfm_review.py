@@ -175,7 +175,7 @@ def test_an_image_that_was_extracted_anew_does_not_speak_for_the_points_of_the_o
         localizer._map_image(scene.names[1])
 
 
-@pytest.mark.parametrize(("kept", "told"), [(1, "one image with features"), (2, "No two of the 2 images have matches")])
+@pytest.mark.parametrize(("kept", "told"), [(1, "One image has features"), (2, "No two of the 2 images have matches")])
 def test_why_there_is_no_model_is_told_of_what_is_there(kept: int, told: str, scene: Scene) -> None:
     scene.matches.remove_images(scene.names)
     for number in range(kept, 5):

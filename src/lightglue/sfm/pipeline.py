@@ -226,7 +226,12 @@ class _Run:
         retrieval: RetrievalIndex | None = None
         if asks:
             retrieval = build_index(
-                features, self.place.retrieval, self.options.retrieval, names=names, progress=self._progress("pairs")
+                features,
+                self.place.retrieval,
+                self.options.retrieval,
+                names=names,
+                images=self.images,
+                progress=self._progress("pairs"),
             )
         poses, tracks = self._known_model(sources)
         found = select_pairs(names, options, Inputs(retrieval, self.images, poses, tracks))
