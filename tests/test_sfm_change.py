@@ -18,10 +18,11 @@ from lightglue.sfm.database import create_database, read_state
 from lightglue.sfm.extract import ExtractOptions, extract
 from lightglue.sfm.folder import MapFolder, MapRecord
 from lightglue.sfm.localize import localize
-from lightglue.sfm.localizer import Localizer
+from lightglue.sfm.localizer import LocalizeOptions, Localizer
 from lightglue.sfm.match import MatchOptions, match
 from lightglue.sfm.pairs import read_pairs
 from lightglue.sfm.reconstruct import ReconstructOptions, reconstruct
+from lightglue.sfm.retrieval import RetrievalIndex, build_index
 from lightglue.sfm.verify import verify
 from lightglue.stores import FeatureStore, MatchStore
 
@@ -81,6 +82,17 @@ def test_an_image_is_added_localized_and_taken_out_again(place):
     for file in place.model.iterdir():
         assert (place.models / "0" / file.name).read_bytes() == file.read_bytes()
     assert (place.read().images / "0006.jpg").exists()
+
+
+def test_an_index_says_where_to_look_and_learns_of_changes(place):
+    build_index(FeatureStore.open(place.features), place.retrieval)
+    found = Localizer.open(place.folder, options=LocalizeOptions(candidates=1)).localize(SCENE / "0006.jpg")
+    assert found.images == ("0005.jpg",)  # the neighbour, not the image with most points
+    assert found.success, found.failure
+    add_images(place.folder, [SCENE / "0006.jpg"])
+    assert RetrievalIndex.open(place.retrieval).names == (*NAMES, "0006.jpg")
+    remove_images(place.folder, ["0006.jpg"])
+    assert RetrievalIndex.open(place.retrieval).names == tuple(NAMES)
 
 
 def test_an_image_is_never_written_over(place, tmp_path):

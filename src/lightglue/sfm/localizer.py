@@ -44,7 +44,7 @@ class LocalizeOptions:
     """How a query is matched with the map, and when its pose is believed. Raises InputError."""
 
     candidates: int = 10  # images of the map that a query is matched with, at the most
-    first: int = 3  # of them, before it is looked whether these are enough
+    first: int = 2  # of them, before it is looked whether these are enough
     enough: int = 300  # inliers with which no more images are looked at
     map_camera: bool = True  # try the map's only camera for queries of its size and EXIF whose camera is not known
     pose: PoseOptions = field(default_factory=PoseOptions)
