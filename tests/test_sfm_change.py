@@ -13,7 +13,7 @@ from lightglue.errors import InputError
 from lightglue.model_choice import Models
 from lightglue.sfm import colmap
 from lightglue.sfm.cameras import CameraOptions
-from lightglue.sfm.change import add_images, remove_images
+from lightglue.sfm.change import _brought, add_images, remove_images
 from lightglue.sfm.database import create_database, read_state
 from lightglue.sfm.extract import ExtractOptions, extract
 from lightglue.sfm.folder import MapFolder, MapRecord
@@ -152,3 +152,14 @@ def test_known_intrinsics_stay_where_the_model_is_continued(place):
     assert add_images(place.folder, [SCENE / "0006.jpg"]).registered == (*NAMES, "0006.jpg")
     model = colmap.read_model(place.model)
     assert [list(camera.params) for camera in model.cameras.values()] == [[925.0, 512.0, 341.5]]
+
+
+def test_a_file_that_is_no_image_is_not_copied_among_the_photographs(tmp_path):
+    photographs, broken = tmp_path / "photographs", tmp_path / "broken.jpg"
+    photographs.mkdir()
+    broken.write_bytes(b"no image")
+    names, skipped = _brought(photographs, [broken, tmp_path / "absent.jpg"])
+    assert names == []
+    assert [Path(each.name).name for each in skipped] == ["broken.jpg", "absent.jpg"]
+    assert "not an image" in skipped[0].reason
+    assert list(photographs.iterdir()) == []

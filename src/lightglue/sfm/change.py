@@ -18,7 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from lightglue.errors import InputError
+from lightglue.errors import ImageError, InputError
+from lightglue.images import read_image
 from lightglue.sfm.cameras import CameraOptions
 from lightglue.sfm.database import DatabaseState, Keypoints, create_database, read_state
 from lightglue.sfm.engine import Engine
@@ -170,6 +171,9 @@ def _copied(folder: Path, image: Path) -> str | Skipped:
         return Skipped(str(image), f"its name does not end as those of images do ({' '.join(SUFFIXES)}); rename it")
     try:
         content = image.read_bytes()
+        read_image(image)  # before anything is copied: a file that is no image does not belong among the photographs
+    except ImageError as error:
+        return Skipped(str(image), " ".join(str(error).split()))
     except OSError as error:
         return Skipped(str(image), f"it cannot be read ({error.strerror}); check the path")
     target = folder / image.name
