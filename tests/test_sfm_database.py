@@ -13,7 +13,7 @@ from colmap_support import POINTS, Scene, all_matches, features_at, features_of,
 from lightglue.errors import InputError, StoreError
 from lightglue.sfm.cameras import CameraOptions
 from lightglue.sfm.colmap import Database, pair_id, pair_of
-from lightglue.sfm.database import create_database, read_pairs, read_state
+from lightglue.sfm.database import create_database, pair_states, read_state
 from lightglue.sfm.verify import export_database, verify
 
 
@@ -106,7 +106,7 @@ def test_other_features_or_cameras_are_verified_again(scene: Scene, tmp_path: Pa
     path = tmp_path / "database.db"
     export_database(scene.features, scene.matches, path)
     create_database(path, scene.features, scene.matches, cameras=CameraOptions("PINHOLE", (600, 600, 319.5, 239.5)))
-    assert all(verified is None for _, verified in read_pairs(path).values())
+    assert all(verified is None for _, verified in pair_states(path).values())
     assert len(content(path)["two_view_geometries"]) == 0
 
 

@@ -182,7 +182,7 @@ def test_a_few_images_leave_the_principal_point_in_the_middle(tmp_path: Path) ->
 
 
 def test_the_last_adjustment_can_be_left_out(scene: Scene, tmp_path: Path) -> None:
-    plain = ReconstructOptions(threads=1, polish=False)
+    plain = ReconstructOptions(threads=1, final_adjustment=False)
     error = {
         name: reconstruct(scene.folder / "known.db", scene.folder, tmp_path / name, options).models[0]
         for name, options in {"with": ONE, "without": plain}.items()

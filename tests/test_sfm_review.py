@@ -15,7 +15,7 @@ from lightglue.model_choice import Models
 from lightglue.sfm.cameras import CameraOptions
 from lightglue.sfm.change import remove_images
 from lightglue.sfm.colmap import Database, read_model
-from lightglue.sfm.database import read_pairs as database_pairs
+from lightglue.sfm.database import pair_states as database_pairs
 from lightglue.sfm.database import read_state
 from lightglue.sfm.extract import ExtractOptions
 from lightglue.sfm.folder import MapFolder, MapRecord

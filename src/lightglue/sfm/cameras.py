@@ -96,7 +96,7 @@ def assign_cameras(
                 key += (name,)
         else:
             needs_exif = options.params is None and images is not None
-            focals[name] = _focal(images / name) if needs_exif and images is not None else None
+            focals[name] = exif_focal(images / name) if needs_exif and images is not None else None
             key = _key(options.mode, name, sizes[name], focals[name])
         keys.setdefault(key, []).append(name)
         progress(count, len(sizes))
@@ -146,7 +146,7 @@ def _camera(
     return colmap.guessed_camera(model, focal or FOCAL_OF_EDGE * max(size), size, focal is not None)
 
 
-def _focal(path: Path) -> float | None:
+def exif_focal(path: Path) -> float | None:
     """The focal length in px that a file's EXIF tells. A whole image is decoded for it only where there is EXIF."""
     try:
         with path.open("rb") as file:

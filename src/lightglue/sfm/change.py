@@ -28,7 +28,7 @@ from lightglue.sfm.folder import MapFolder, StageRecord
 from lightglue.sfm.images import SUFFIXES, list_images
 from lightglue.sfm.match import NO_OVERLAP, MatchOptions, match
 from lightglue.sfm.pairs import read_pairs, write_pairs
-from lightglue.sfm.reconstruct import ModelSummary, ReconstructOptions, ReconstructResult, _summary, _write_report
+from lightglue.sfm.reconstruct import ModelSummary, ReconstructOptions, ReconstructResult, summarize, write_summary
 from lightglue.sfm.report import write_report
 from lightglue.sfm.retrieval import RetrievalIndex, build_index
 from lightglue.sfm.skipped import Skipped
@@ -301,7 +301,7 @@ class _Change:
 
     def finish(self, names: Collection[str], skipped: Mapping[str, tuple[Skipped, ...]]) -> None:
         """What tells of the map: models/0, map.json and the report. skipped: of these names, by stage."""
-        state, summary = read_state(self.place.database), _summary(self.model)
+        state, summary = read_state(self.place.database), summarize(self.model)
         missing = tuple(name for name in state.names if name not in set(summary.images))
         _mirror(self.place, summary, missing, len(state.names))
         skipped = {**skipped, "reconstruct": tuple(Skipped(name, _NOT_REGISTERED) for name in missing)}
@@ -448,4 +448,4 @@ def _mirror(place: MapFolder, summary: ModelSummary, missing: tuple[str, ...], n
         shutil.copytree(place.model, part)
         shutil.rmtree(first, ignore_errors=True)
         part.replace(first)
-        _write_report(place.models, ReconstructResult(place.folder, (summary,), num_images, missing, None, 0.0), "")
+        write_summary(place.models, ReconstructResult(place.folder, (summary,), num_images, missing, None, 0.0), "")

@@ -448,13 +448,13 @@ def run_mapper(
     return sorted(models.values(), key=lambda model: (-_num_registered(model), -model.num_points3D()))
 
 
-def polish(
-    model: Any, *, loss_scale: float, threads: int, fixed: tuple[int, ...], intrinsics: bool, principal_point: bool
+def bundle_adjustment(
+    model: Any, *, loss_scale: float, threads: int, fixed: tuple[int, ...], principal_point: bool
 ) -> None:
     """Adjust all poses and points of a model once more, observations far off counting for little (Cauchy's loss).
 
-    loss_scale: px. fixed: numbers of the cameras that stay as they are. intrinsics: adjust the focal lengths and
-    distortions of the others; principal_point: and that. Raises LightGlueError for what goes wrong in COLMAP.
+    loss_scale: px. fixed: numbers of the cameras that stay as they are; of the others the focal lengths and distortions
+    are adjusted too. principal_point: and that. Raises LightGlueError for what goes wrong in COLMAP.
     """
     options: Any = pycolmap.BundleAdjustmentOptions()
     nested = "ceres." if hasattr(options, "ceres") else ""  # from 4.0 on
@@ -462,8 +462,8 @@ def polish(
     _set(options, f"{nested}loss_function_scale", loss_scale)
     _set(options, f"{nested}solver_options.num_threads", threads)
     _set(options, f"{nested}solver_options.max_num_iterations", 100)
-    options.refine_focal_length = options.refine_extra_params = intrinsics
-    options.refine_principal_point = intrinsics and principal_point
+    options.refine_focal_length = options.refine_extra_params = True
+    options.refine_principal_point = principal_point
     options.print_summary = False
     try:
         with quiet():
@@ -476,7 +476,7 @@ def polish(
                 pycolmap.bundle_adjustment(model, options)
     except (RuntimeError, ValueError) as error:
         raise LightGlueError(
-            f"COLMAP's bundle adjustment failed: {_short(error)}. Run it with polish=False."
+            f"COLMAP's bundle adjustment failed: {_short(error)}. Reconstruct with final_adjustment=False."
         ) from error
     model.update_point_3d_errors()
 

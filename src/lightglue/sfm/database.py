@@ -165,7 +165,7 @@ def _plan(
         found: Keypoints = lambda name: features.get(name).keypoints  # noqa: E731
     else:
         found = _checked(keypoints, heads)
-        digests = {name: _digest(found(name).tobytes()) for name in heads}
+        digests = {name: digest_of(found(name).tobytes()) for name in heads}
     settings = {"features": dict(features.settings), "matches": dict(matches.settings)}
     state = DatabaseState(
         tuple(heads),
@@ -228,7 +228,7 @@ def _pairs(
             both = f"{pair.name0}, {pair.name1}"
             skipped.append(Skipped(both, "they were matched with other features; match them again"))
             continue
-        made_of = _digest(repr((common, digests, pair.num_matches)).encode())
+        made_of = digest_of(repr((common, digests, pair.num_matches)).encode())
         pairs[pair_id(ids[pair.name0], ids[pair.name1])] = made_of
     told = {each.name for each in skipped}
     for name, count in sorted(missing.items()):
@@ -237,7 +237,7 @@ def _pairs(
     return pairs
 
 
-def _digest(content: bytes) -> str:
+def digest_of(content: bytes) -> str:
     return hashlib.blake2b(content, digest_size=8).hexdigest()
 
 
@@ -307,7 +307,7 @@ def _state_from(read: dict[str, Any]) -> DatabaseState:
     return DatabaseState(names, digests, camera_of, cameras, read["settings"])
 
 
-def read_pairs(path: Path) -> dict[int, tuple[str, str | None]]:
+def pair_states(path: Path) -> dict[int, tuple[str, str | None]]:
     """What each pair of a database and its geometry are made of, by the pair's number, in its order."""
     with connected(path) as connection:
         rows = connection.execute("SELECT pair_id, made_of, verified FROM lightglue_pairs ORDER BY pair_id").fetchall()
@@ -370,7 +370,7 @@ def _write_images(part: Path, plan: _Plan) -> None:
         with database.writing():
             for number, camera in enumerate(state.cameras, 1):
                 database.add_camera(number, camera)
-        for chunk in _chunks(state.ids.items(), IMAGES):
+        for chunk in chunks(state.ids.items(), IMAGES):
             points = [plan.keypoints(name) for name, _ in chunk]
             with database.writing():
                 for (name, number), keypoints in zip(chunk, points, strict=True):
@@ -389,7 +389,7 @@ def _sync(path: Path, plan: _Plan, old: tuple[Path, DatabaseState] | None, progr
     """
     from lightglue.sfm.colmap import Database
 
-    there = {number: made_of for number, (made_of, _) in read_pairs(path).items()}
+    there = {number: made_of for number, (made_of, _) in pair_states(path).items()}
     gone = sorted(number for number, made_of in there.items() if plan.pairs.get(number) != made_of)
     wanted = sorted(number for number, made_of in plan.pairs.items() if there.get(number) != made_of)
     progress(len(plan.pairs) - len(wanted), len(plan.pairs))
@@ -398,10 +398,10 @@ def _sync(path: Path, plan: _Plan, old: tuple[Path, DatabaseState] | None, progr
         return 0
     _set_complete(path, False)
     with Database(path) as database, _Taken(old, plan) as taken:
-        for chunk in _chunks(gone, PAIRS):
+        for chunk in chunks(gone, PAIRS):
             _remove(path, database, chunk)
         done = len(plan.pairs) - len(wanted)
-        for chunk in _chunks(wanted, PAIRS):
+        for chunk in chunks(wanted, PAIRS):
             rows = _write(database, plan, chunk, taken)
             with connected(path) as connection:
                 connection.executemany("INSERT OR REPLACE INTO lightglue_pairs VALUES(?, ?, ?)", rows)
@@ -454,7 +454,7 @@ class _Taken:
         from lightglue.sfm.colmap import Database
 
         if self.old is not None:
-            self.pairs = read_pairs(self.old[0])
+            self.pairs = pair_states(self.old[0])
             self.database = Database(self.old[0])
         return self
 
@@ -486,7 +486,7 @@ def _set_complete(path: Path, is_complete: bool) -> None:
         connection.execute("INSERT OR REPLACE INTO lightglue_about VALUES(?, ?)", row)
 
 
-def _chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     rest = iter(items)
     while chunk := list(islice(rest, size)):
         yield chunk

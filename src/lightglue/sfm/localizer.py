@@ -26,7 +26,7 @@ from lightglue.geometry.cameras import COLMAP_OFFSET, Camera, as_camera
 from lightglue.images import load_image, numpy_image_to_torch
 from lightglue.model_choice import Models
 from lightglue.sfm.absolute_pose import Pose, PoseOptions, QueryCamera, estimate_pose
-from lightglue.sfm.cameras import _focal
+from lightglue.sfm.cameras import exif_focal
 from lightglue.sfm.folder import MapFolder
 from lightglue.stores import FeatureStore, ImageFeatures
 from lightglue.types import Features
@@ -205,7 +205,7 @@ class Localizer:
         """What may have taken the query, the likeliest first."""
         if known is not None:
             return [QueryCamera(known, size, knows_focal=True)]
-        focal = _focal(Path(image)) if isinstance(image, (str, os.PathLike)) else None
+        focal = exif_focal(Path(image)) if isinstance(image, (str, os.PathLike)) else None
         own = self._camera
         may_be_own = self.options.map_camera and own is not None and (own.image_size, own.focal) == (size, focal)
         tried = [QueryCamera(own.camera, size, knows_focal=True)] if may_be_own and own is not None else []
@@ -402,4 +402,4 @@ def _map_camera(model: Any, images: Path) -> _MapCamera | None:
         return None
     camera = model.camera(registered[0].camera_id)
     size = (int(camera.width), int(camera.height))
-    return _MapCamera(as_camera(camera), size, _focal(images / str(registered[0].name)))
+    return _MapCamera(as_camera(camera), size, exif_focal(images / str(registered[0].name)))

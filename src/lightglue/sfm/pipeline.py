@@ -7,7 +7,7 @@ killed goes on where it stopped, and new photographs or other options of a later
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
@@ -163,13 +163,19 @@ class _Run:
     def stage(self, name: str) -> StageRecord:
         """Run a stage, and remember what came of it."""
         begin = perf_counter()
-        options, record, did_something = getattr(self, f"_{name}")()
+        run: Mapping[str, Callable[[], tuple[Any, StageRecord, bool]]] = {
+            "extract": self._extract,
+            "pairs": self._pairs,
+            "match": self._match,
+            "refine": self._refine,
+            "verify": self._verify,
+            "reconstruct": self._reconstruct,
+            "report": self._report,
+        }
+        options, record, did_something = run[name]()
         seconds = perf_counter() - begin
         record = StageRecord(seconds, record.counts, record.skipped)
         self.place.note(name, options, record, did_something)
-        if name == "match":  # not before: what is there may be of other models, and then these are refused
-            known = self.place.read()
-            self.place.write(MapRecord(known.images, {**known.settings, "models": self._models()}, known.stages))
         self.skipped += record.skipped
         self.seconds[name] = seconds
         return record

@@ -47,7 +47,9 @@ class ReconstructOptions:
     extract_colors: bool = True  # of the points, from the images
     # px in an image of 1,024 px, more in larger ones: observations farther off are dropped. None: COLMAP's 4 px.
     max_error: float | None = None
-    polish: bool = True  # adjust the whole model once more in the end, robustly; see docs/decisions/016-tracks.md
+    final_adjustment: bool = (
+        True  # adjust the whole model once more in the end, robustly; see docs/decisions/016-tracks.md
+    )
     colmap: Mapping[str, Any] = field(
         default_factory=dict
     )  # COLMAP's options by their names, "mapper.init_min_tri_angle"
@@ -126,29 +128,8 @@ def reconstruct(
         shutil.rmtree(part, ignore_errors=True)
         (part / "work").mkdir(parents=True)
     try:
-        fixed = tuple(number for number, camera in enumerate(state.cameras, 1) if camera.is_fixed)
-        models = (
-            []
-            if verified == 0
-            else colmap.run_mapper(
-                options.mapper,
-                database,
-                Path(images),
-                part / "work",
-                seed=options.seed,
-                threads=options.threads or os.cpu_count() or 1,
-                min_model_size=options.min_model_size,
-                extract_colors=options.extract_colors and Path(images).is_dir(),
-                fixed=fixed,
-                all_fixed=len(fixed) == len(state.cameras),
-                max_error=None if options.max_error is None else options.max_error * _enlarged(state),
-                more=options.colmap,
-            )
-        )
-        if options.polish:
-            for model in models:
-                _polish(model, state, options)
-        summaries = tuple(_summary(model) for model in models)
+        models = _models(database, Path(images), part / "work", state, options) if verified else []
+        summaries = tuple(summarize(model) for model in models)
         with _told(out):
             shutil.rmtree(part / "work")
             for number, model in enumerate(models):
@@ -159,7 +140,7 @@ def reconstruct(
         reason = None if models else _reason(len(state.names), verified, database)
         result = ReconstructResult(out, summaries, len(state.names), missing, reason, perf_counter() - begin)
         with _told(out):
-            _write_report(part, result, made_of)
+            write_summary(part, result, made_of)
             _put(part, out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -171,37 +152,61 @@ def _enlarged(state: DatabaseState) -> float:
     return max(1.0, *(max(camera.size) / _EDGE for camera in state.cameras))
 
 
-def _polish(model: Any, state: DatabaseState, options: ReconstructOptions) -> None:
-    """Adjust a model once more, with its principal points where enough images can tell them.
+def _models(database: Path, images: Path, work: Path, state: DatabaseState, options: ReconstructOptions) -> list[Any]:
+    """The models that the mapper makes, adjusted once more where that is asked for."""
+    from lightglue.sfm import colmap
+
+    fixed = _fixed(state)
+    models = colmap.run_mapper(
+        options.mapper,
+        database,
+        images,
+        work,
+        seed=options.seed,
+        threads=options.threads or os.cpu_count() or 1,
+        min_model_size=options.min_model_size,
+        extract_colors=options.extract_colors and images.is_dir(),
+        fixed=fixed,
+        all_fixed=len(fixed) == len(state.cameras),
+        max_error=None if options.max_error is None else options.max_error * _enlarged(state),
+        more=options.colmap,
+    )
+    return [_adjusted(model, state, options) for model in models] if options.final_adjustment else models
+
+
+def _fixed(state: DatabaseState) -> tuple[int, ...]:
+    """The numbers of the cameras whose intrinsics are known."""
+    return tuple(number for number, camera in enumerate(state.cameras, 1) if camera.is_fixed)
+
+
+def _adjusted(model: Any, state: DatabaseState, options: ReconstructOptions) -> Any:
+    """A model adjusted once more, with its principal points where enough images can tell them.
 
     A principal point is hard to tell from a turn of the camera. It is estimated where every camera has many images, and
-    taken back where it goes farther than it is in cameras that people use.
+    left in the middle where it would go farther than it is in cameras that people use.
     """
     from lightglue.sfm import colmap
 
-    images = Counter(state.camera_of[state.ids[image.name] - 1] for image in colmap.registered(model))
-    free = [number for number in images if not state.cameras[number].is_fixed]
-    many = free and all(images[number] >= _PRINCIPAL_POINT_IMAGES for number in free)
     adjust = partial(
-        colmap.polish,
+        colmap.bundle_adjustment,
         loss_scale=_LOSS_SCALE * _enlarged(state),
         threads=options.threads or os.cpu_count() or 1,
-        fixed=tuple(number for number, camera in enumerate(state.cameras, 1) if camera.is_fixed),
-        intrinsics=True,
+        fixed=_fixed(state),
     )
     adjust(model, principal_point=False)
-    if not many:
-        return
+    images = Counter(state.camera_of[state.ids[image.name] - 1] for image in colmap.registered(model))
+    free = [number for number in images if not state.cameras[number].is_fixed]
+    if not free or any(images[number] < _PRINCIPAL_POINT_IMAGES for number in free):
+        return model
     trial = copy.deepcopy(model)
     adjust(trial, principal_point=True)
     before, after = colmap.principal_points(model), colmap.principal_points(trial)
     edges = {number: max(camera.width, camera.height) for number, camera in model.cameras.items()}
-    moved = (math.dist(before[number], after[number]) / edges[number] for number in before)
-    if max(moved) <= _MAX_PRINCIPAL_POINT_SHIFT:
-        adjust(model, principal_point=True)
+    moved = max(math.dist(before[number], after[number]) / edges[number] for number in before)
+    return trial if moved <= _MAX_PRINCIPAL_POINT_SHIFT else model
 
 
-def _summary(model: Any) -> ModelSummary:
+def summarize(model: Any) -> ModelSummary:
     from lightglue.sfm import colmap
 
     names = tuple(str(image.name) for image in colmap.registered(model))
@@ -251,7 +256,7 @@ def _made_of(database: Path, options: ReconstructOptions) -> str:
     return digest.hexdigest()
 
 
-def _write_report(folder: Path, result: ReconstructResult, made_of: str) -> None:
+def write_summary(folder: Path, result: ReconstructResult, made_of: str) -> None:
     said = {"made_of": made_of, "files": _checksums(folder), **asdict(result)}
     del said["out"], said["was_there"]
     write_json(folder / _REPORT, said)

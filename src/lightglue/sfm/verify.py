@@ -19,12 +19,12 @@ from lightglue.errors import InputError
 from lightglue.sfm.cameras import CameraOptions
 from lightglue.sfm.database import (
     DatabaseResult,
-    _chunks,
-    _digest,
     check_database,
+    chunks,
     connected,
     create_database,
-    read_pairs,
+    digest_of,
+    pair_states,
     read_state,
 )
 from lightglue.sfm.skipped import Skipped
@@ -106,9 +106,9 @@ def verify(
     begin = perf_counter()
     path, options = Path(path), options or VerifyOptions()
     read_state(path, is_complete=True)  # which checks it
-    made_of = _digest(json.dumps(asdict(options), sort_keys=True).encode())
+    made_of = digest_of(json.dumps(asdict(options), sort_keys=True).encode())
     counts = _num_matches(path)
-    pairs = read_pairs(path)
+    pairs = pair_states(path)
     few = [number for number in pairs if counts.get(number, 0) < options.min_matches]
     waiting = [
         number for number in pairs if pairs[number][1] != made_of and counts.get(number, 0) >= options.min_matches
@@ -121,7 +121,7 @@ def verify(
         with Database(path) as database, _Verifier(database, options, threads) as verifier:
             if stale:
                 _forget(path, database, stale)
-            for chunk in _chunks(waiting, PAIRS):
+            for chunk in chunks(waiting, PAIRS):
                 _write(path, database, chunk, verifier.geometries(chunk), made_of)
                 done += len(chunk)
                 progress(done, len(pairs))
