@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,13 +147,13 @@ def _tree(folder: Path) -> dict[str, Any]:
 
 
 def _refined(place: MapFolder) -> dict[str, Any]:
-    with sqlite3.connect(place.refined / "measured.db") as connection:
+    with closing(sqlite3.connect(place.refined / "measured.db")) as connection, connection:
         rows = {f"measured {row[0]!r}": row for row in _sorted_rows(connection, "measured")}
     return rows | {name: each for name, each in _tree(place.refined).items() if not name.startswith("measured.db")}
 
 
 def _database(place: MapFolder) -> dict[str, Any]:
-    with sqlite3.connect(place.database) as connection:
+    with closing(sqlite3.connect(place.database)) as connection, connection:
         names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         return {f"{name} {i}": row for name in names for i, row in enumerate(_sorted_rows(connection, name))}
 

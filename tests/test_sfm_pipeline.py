@@ -12,7 +12,7 @@ import sqlite3
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -185,14 +185,14 @@ def test_verification_with_other_options_killed_midway_leaves_nothing_of_them(pl
     place_of = place / "map/database.db"
     before = _geometries(place_of)
     strict = replace(options(), verify=replace(options().verify, max_error=0.05))
-    with mock.patch("lightglue.sfm.verify._write", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+    with mock.patch("lightglue.sfm.verify._verify", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
         again(place, strict)
     again(place)
     assert _geometries(place_of) == before
 
 
 def _geometries(path: Path) -> list[Any]:
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(path)) as connection, connection:
         return connection.execute("SELECT * FROM two_view_geometries ORDER BY pair_id").fetchall()
 
 
@@ -321,11 +321,11 @@ def test_refinement_goes_on_without_an_image_that_was_lost_and_measures_anew_wha
     chosen = replace(options(), refine=TrackOptions())
     assert again(place, chosen).model.models[0].num_images == 5
     database = place / "map/refined/measured.db"
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         before = connection.execute("SELECT * FROM measured ORDER BY pair").fetchall()
         connection.execute("UPDATE measured SET rows = zeroblob(700) WHERE pair = ?", before[3][:1])
     again(place, chosen)
-    with sqlite3.connect(database) as connection:
+    with closing(sqlite3.connect(database)) as connection, connection:
         assert connection.execute("SELECT * FROM measured ORDER BY pair").fetchall() == before
     (place / "photographs/2.png").write_bytes(b"no image any more")
     result = again(place, chosen)

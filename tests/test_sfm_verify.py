@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sqlite3
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,11 @@ import pytest
 pytest.importorskip("pycolmap")
 from colmap_support import Scene, features_at, make_scene, put
 from lightglue.errors import InputError
+from lightglue.sfm import colmap, database
+from lightglue.sfm import verify as verification
 from lightglue.sfm.cameras import CameraOptions
 from lightglue.sfm.database import create_database
-from lightglue.sfm.verify import VerifyOptions, verify
+from lightglue.sfm.verify import VerifyOptions, export_database, verify
 from lightglue.stores import PairMatches
 from test_sfm_database import content
 
@@ -102,3 +106,39 @@ def test_without_a_database_it_says_so(tmp_path: Path) -> None:
 def test_options_without_meaning_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(options))):
         VerifyOptions(**options)
+
+
+def test_a_database_is_never_open_to_two_copies_of_sqlite_at_once(tmp_path, monkeypatch):
+    """Ours and COLMAP's do not see each other's locks: one would put the other's log away, and its pages with it."""
+    opened: list[Path] = []
+    usual_open, usual_close, usual = colmap.Database.__init__, colmap.Database.close, database.connected
+
+    def open_noted(self, path):
+        usual_open(self, path)
+        opened.append(path)
+
+    def close_noted(self):
+        usual_close(self)
+        opened.remove(self.path)
+
+    @contextmanager
+    def connected(path):
+        assert path not in opened
+        with usual(path) as connection:
+            yield connection
+
+    monkeypatch.setattr(colmap.Database, "__init__", open_noted)
+    monkeypatch.setattr(colmap.Database, "close", close_noted)
+    for module in (database, verification):
+        monkeypatch.setattr(module, "connected", connected)
+        monkeypatch.setattr(module, "PAIRS", 2)
+    scene = make_scene(tmp_path)
+    place = tmp_path / "database.db"
+    for options in (VerifyOptions(), VerifyOptions(max_error=1.0)):  # the second forgets what the first made
+        export_database(scene.features, scene.matches, place, options=options)
+    scene.matches.remove_images(scene.names[:1])
+    export_database(scene.features, scene.matches, place)
+    assert not opened
+    with closing(sqlite3.connect(place)) as connection, connection:
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        assert connection.execute("SELECT count(*) FROM two_view_geometries").fetchone() == (6,)

@@ -246,7 +246,12 @@ def digest_of(content: bytes) -> str:
 
 @contextmanager
 def connected(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of one transaction to our tables. Raises StoreError for whatever SQLite says."""
+    """A connection of one transaction to our tables. Raises StoreError for whatever SQLite says.
+
+    Never while COLMAP has the same file open: pycolmap brings an SQLite of its own, and two of them in one process do
+    not see each other's locks. The one that closes first takes itself for the last, and puts the log of the other away
+    (https://www.sqlite.org/howtocorrupt.html, section 2.2.1).
+    """
     try:
         connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=30)
         try:
@@ -397,12 +402,13 @@ def _sync(path: Path, plan: _Plan, old: tuple[Path, DatabaseState] | None, progr
         _set_complete(path, True)
         return 0
     _set_complete(path, False)
-    with Database(path) as database, _Taken(old, plan) as taken:
+    with _Taken(old, plan) as taken:
         for chunk in chunks(gone, PAIRS):
-            _remove(path, database, chunk)
+            _remove(path, chunk)
         done = len(plan.pairs) - len(wanted)
         for chunk in chunks(wanted, PAIRS):
-            rows = _write(database, plan, chunk, taken)
+            with Database(path) as database:
+                rows = _write(database, plan, chunk, taken)
             with connected(path) as connection:
                 connection.executemany("INSERT OR REPLACE INTO lightglue_pairs VALUES(?, ?, ?)", rows)
             done += len(chunk)
@@ -411,13 +417,13 @@ def _sync(path: Path, plan: _Plan, old: tuple[Path, DatabaseState] | None, progr
     return len(wanted)
 
 
-def _remove(path: Path, database: Any, numbers: list[int]) -> None:
+def _remove(path: Path, numbers: list[int]) -> None:
     """Take pairs out: their rows first, so that none is believed to be there that is not."""
-    from lightglue.sfm.colmap import pair_of
+    from lightglue.sfm.colmap import Database, pair_of
 
     with connected(path) as connection:
         connection.executemany("DELETE FROM lightglue_pairs WHERE pair_id = ?", [(number,) for number in numbers])
-    with database.writing():
+    with Database(path) as database, database.writing():
         for number in numbers:
             database.remove_pair(*pair_of(number))
 

@@ -101,8 +101,6 @@ def verify(
 
     Raises InputError where there is no such database; StoreError where it is damaged or cannot be written.
     """
-    from lightglue.sfm.colmap import Database
-
     begin = perf_counter()
     path, options = Path(path), options or VerifyOptions()
     read_state(path, is_complete=True)  # which checks it
@@ -118,11 +116,10 @@ def verify(
     done = len(pairs) - len(waiting)
     progress(done, len(pairs))
     if waiting or stale:
-        with Database(path) as database, _Verifier(database, options, threads) as verifier:
-            if stale:
-                _forget(path, database, stale)
+        with _Verifier(options, threads) as verifier:
+            _forget(path, stale)
             for chunk in chunks(waiting, PAIRS):
-                _write(path, database, chunk, verifier.geometries(chunk), made_of)
+                _verify(path, verifier, chunk, made_of)
                 done += len(chunk)
                 progress(done, len(pairs))
     kinds, inliers = _configurations(path, options.min_inliers)
@@ -138,26 +135,33 @@ def verify(
     )
 
 
-def _write(path: Path, database: Any, numbers: list[int], geometries: list[Any], made_of: str) -> None:
-    """The geometries first, then what they are made of: what a kill leaves in between is done again, to the same."""
-    from lightglue.sfm.colmap import pair_of
+def _verify(path: Path, verifier: _Verifier, numbers: list[int], made_of: str) -> None:
+    """The geometries first, then what they are made of: what a kill leaves in between is done again, to the same.
 
-    with database.writing():
-        for number, geometry in zip(numbers, geometries, strict=True):
-            database.put_geometry(*pair_of(number), geometry)
+    COLMAP lets go of the file before it is opened otherwise: see `connected`.
+    """
+    from lightglue.sfm.colmap import Database, pair_of
+
+    with Database(path) as database:
+        geometries = verifier.geometries(database, numbers)
+        with database.writing():
+            for number, geometry in zip(numbers, geometries, strict=True):
+                database.put_geometry(*pair_of(number), geometry)
     with connected(path) as connection:
         rows = [(made_of, number) for number in numbers]
         connection.executemany("UPDATE lightglue_pairs SET verified = ? WHERE pair_id = ?", rows)
 
 
-def _forget(path: Path, database: Any, numbers: list[int]) -> None:
+def _forget(path: Path, numbers: list[int]) -> None:
     """Take out geometries that were made with other options."""
-    from lightglue.sfm.colmap import pair_of
+    from lightglue.sfm.colmap import Database, pair_of
 
+    if not numbers:
+        return
     with connected(path) as connection:
         rows = [(number,) for number in numbers]
         connection.executemany("UPDATE lightglue_pairs SET verified = NULL WHERE pair_id = ?", rows)
-    with database.writing():
+    with Database(path) as database, database.writing():
         for number in numbers:
             database.remove_geometry(*pair_of(number))
 
@@ -165,12 +169,12 @@ def _forget(path: Path, database: Any, numbers: list[int]) -> None:
 class _Verifier:
     """Verifies pairs in threads, reading keypoints once as far as they fit into a budget."""
 
-    def __init__(self, database: Any, options: VerifyOptions, threads: int | None) -> None:
+    def __init__(self, options: VerifyOptions, threads: int | None) -> None:
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise InputError(f"threads is {threads!r}; give a positive integer, or None for all cores.")
-        self.database, self.options = database, options
+        self.options = options
         self.pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)  # pycolmap lets go of Python meanwhile
-        self.cameras = database.cameras()
+        self.cameras: dict[int, Any] = {}  # of each image, once they were read
         self.points: OrderedDict[int, NDArray[np.float64]] = OrderedDict()
         self.bytes = 0
 
@@ -180,16 +184,18 @@ class _Verifier:
     def __exit__(self, *_: object) -> None:
         self.pool.shutdown(cancel_futures=True)
 
-    def geometries(self, numbers: list[int]) -> list[Any]:
+    def geometries(self, database: Any, numbers: list[int]) -> list[Any]:
         """The geometry of each pair."""
         from lightglue.sfm.colmap import pair_of, quiet, two_view_geometry
+
+        self.cameras = self.cameras or database.cameras()
 
         def jobs() -> Iterator[Any]:
             for number in numbers:
                 first, second = pair_of(number)
                 cameras = self.cameras[first], self.cameras[second]
-                points = self._keypoints(first), self._keypoints(second)
-                matches = self.database.matches(first, second)
+                points = self._keypoints(database, first), self._keypoints(database, second)
+                matches = database.matches(first, second)
                 yield self.pool.submit(
                     two_view_geometry, cameras, points, matches, self.options.colmap(), self.options.seed
                 )
@@ -197,11 +203,11 @@ class _Verifier:
         with quiet():
             return [job.result() for job in list(jobs())]
 
-    def _keypoints(self, number: int) -> NDArray[np.float64]:
+    def _keypoints(self, database: Any, number: int) -> NDArray[np.float64]:
         if number in self.points:
             self.points.move_to_end(number)
             return self.points[number]
-        points: NDArray[np.float64] = self.database.keypoints(number)
+        points: NDArray[np.float64] = database.keypoints(number)
         self.points[number] = points
         self.bytes += points.nbytes
         while self.bytes > _KEPT and len(self.points) > 1:
