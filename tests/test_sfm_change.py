@@ -5,15 +5,17 @@ from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 pytest.importorskip("pycolmap")
 
+from colmap_support import features_at, make_scene, put
 from lightglue.errors import InputError
 from lightglue.model_choice import Models
 from lightglue.sfm import colmap
 from lightglue.sfm.cameras import CameraOptions
-from lightglue.sfm.change import _brought, add_images, remove_images
+from lightglue.sfm.change import _brought, _Change, _pairs, add_images, remove_images
 from lightglue.sfm.database import create_database, read_state
 from lightglue.sfm.extract import ExtractOptions, extract
 from lightglue.sfm.folder import MapFolder, MapRecord
@@ -23,7 +25,7 @@ from lightglue.sfm.match import MatchOptions, match
 from lightglue.sfm.pairs import read_pairs
 from lightglue.sfm.reconstruct import ReconstructOptions, reconstruct
 from lightglue.sfm.retrieval import RetrievalIndex, build_index
-from lightglue.sfm.verify import verify
+from lightglue.sfm.verify import export_database, verify
 from lightglue.stores import FeatureStore, MatchStore
 
 SCENE = Path(__file__).parents[2] / "shared/data/strecha1024/fountain-P11"
@@ -163,3 +165,15 @@ def test_a_file_that_is_no_image_is_not_copied_among_the_photographs(tmp_path):
     assert [Path(each.name).name for each in skipped] == ["broken.jpg", "absent.jpg"]
     assert "not an image" in skipped[0].reason
     assert list(photographs.iterdir()) == []
+
+
+def test_what_was_taken_out_of_the_folder_before_does_not_come_back_with_an_addition(tmp_path):
+    """Features stay in the store of photographs that are gone; the map is what its database holds."""
+    scene = make_scene(tmp_path / "scene", 3)
+    export_database(scene.features, scene.matches, tmp_path / "scene/database.db")
+    put(scene.features, "gone.jpg", features_at(np.zeros((4, 2), np.float32)))
+    change = _Change.__new__(_Change)
+    change.place, change.store = MapFolder(tmp_path / "scene"), scene.features
+    assert change.held == scene.names
+    pairs = _pairs(change.place, scene.features, ["new.jpg"], [*change.held, "new.jpg"], tmp_path)
+    assert sorted(pairs) == [(name, "new.jpg") if name < "new.jpg" else ("new.jpg", name) for name in scene.names]

@@ -72,7 +72,6 @@ def extract(
     commercial_only: CommercialOnly = False,
 ) -> None:
     """Extract the features of all photographs of a folder."""
-    context.params.setdefault("scales", None)
     models = Models(features, max_keypoints, device, mp, commercial_only)
     choices = StageChoices(models, extract_options(context))
     _run("extract", output, choices, as_json, images=images, engine=engine, address=address)

@@ -99,7 +99,7 @@ def asked_for(context: typer.Context, *names: str) -> dict[str, Any]:
 
 def extract_options(context: typer.Context) -> dict[str, Any]:
     """Options of `extract` from those of a command that has --resize, --tile and --scales."""
-    options = {name: context.params[name] for name in ("tile", "scales") if context.params[name] is not None}
+    options = {name: context.params[name] for name in ("tile", "scales") if context.params.get(name) is not None}
     if "tile" in options and "resize" not in asked_for(context, "resize"):
         return options
     return {**options, "resize": context.params["resize"] or None}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -42,6 +42,9 @@ from lightglue.cli.stages import (
 )
 from lightglue.command_defaults import MAX_KEYPOINTS, RESIZE
 from lightglue.errors import LightGlueError
+
+if TYPE_CHECKING:
+    from lightglue.sfm.pipeline import MapResult
 
 __all__ = ["sfm"]
 
@@ -82,47 +85,50 @@ def sfm(
     """
     from lightglue.sfm.pipeline import build_map
 
-    context.params.setdefault("scales", None)
     choices = StageChoices(
         Models(features, max_keypoints, device, mp, commercial_only),
         extract_options(context),
-        pairs,
-        pairs_file,
-        retrieved,
-        min_overlap,
-        share_camera,
-        camera,
-        cameras,
-        refine,
-        mapper,
-        threads,
-        seed,
+        pairs=pairs,
+        pairs_file=pairs_file,
+        retrieved=retrieved,
+        min_overlap=min_overlap,
+        share_camera=share_camera,
+        camera=camera,
+        cameras=cameras,
+        refine=refine,
+        mapper=mapper,
+        threads=threads,
+        seed=seed,
     )
     with memory_named(), progress_bars(as_json) as progress:
         result = build_map(images, output, choices.options(), engine=engine_of(engine, address), progress=progress)
     print_skipped(result.skipped)
-    best = result.model.models[0] if result.model.models else None
-    if as_json:
-        told = (
-            None
-            if best is None
-            else {
-                "registered": best.num_images,
-                "points": best.num_points,
-                "mean_reprojection_error": best.mean_reprojection_error,
-                "mean_track_length": best.mean_track_length,
-            }
-        )
-        skipped = [{"name": each.name, "reason": each.reason} for each in result.skipped]
-        typer.echo(json.dumps({"map": str(output), "model": told, "seconds": result.seconds, "skipped": skipped}))
-    else:
-        for stage, seconds in result.seconds.items():
-            typer.echo(f"{stage:>12} {seconds:8.1f} s")
-    if best is None:
+    typer.echo(_as_json(output, result) if as_json else _as_text(output, result))
+    if not result.model.models:
         raise LightGlueError(f"There is no model: {result.model.reason} See {output / 'report.html'}.")
-    if not as_json:
-        typer.echo(
+
+
+def _as_json(output: Path, result: MapResult) -> str:
+    told = None
+    if result.model.models:
+        best = result.model.models[0]
+        told = {
+            "registered": best.num_images,
+            "points": best.num_points,
+            "mean_reprojection_error": best.mean_reprojection_error,
+            "mean_track_length": best.mean_track_length,
+        }
+    skipped = [{"name": each.name, "reason": each.reason} for each in result.skipped]
+    return json.dumps({"map": str(output), "model": told, "seconds": result.seconds, "skipped": skipped})
+
+
+def _as_text(output: Path, result: MapResult) -> str:
+    lines = [f"{stage:>12} {seconds:8.1f} s" for stage, seconds in result.seconds.items()]
+    if result.model.models:
+        best = result.model.models[0]
+        lines += [
             f"{best.num_images} of {result.model.num_images} images, {best.num_points:,} points, "
-            f"mean reprojection error {best.mean_reprojection_error:.2f} px, mean track {best.mean_track_length:.1f}"
-        )
-        typer.echo(f"{output / 'model'}  {output / 'database.db'}  {output / 'report.html'}")
+            f"mean reprojection error {best.mean_reprojection_error:.2f} px, mean track {best.mean_track_length:.1f}",
+            f"{output / 'model'}  {output / 'database.db'}  {output / 'report.html'}",
+        ]
+    return "\n".join(lines)

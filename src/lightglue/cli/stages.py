@@ -63,7 +63,7 @@ def _params(value: object) -> tuple[str, tuple[float, ...]]:
     except ValueError:
         params = ()
     if not model.isupper() or not params:
-        raise typer.BadParameter(f"'{value}' is no camera; give MODEL:PARAMS, such as PINHOLE:920,920,512,384.")
+        raise typer.BadParameter(f"'{value}' is no camera; give MODEL:PARAMS, such as PINHOLE:920,920,511.5,383.5.")
     return model, params
 
 
@@ -116,7 +116,8 @@ CameraParams = Annotated[
         parser=_params,
         metavar="MODEL:PARAMS",
         show_default=False,
-        help="Known intrinsics of all images, in px, such as PINHOLE:920,920,512,384; by default from EXIF or guessed.",
+        help="Known intrinsics of all images, such as PINHOLE:920,920,511.5,383.5; px, (0, 0) is the centre of the "
+        "first. By default from EXIF, or guessed.",
     ),
 ]
 Cameras = Annotated[
@@ -204,18 +205,14 @@ def engine_of(name: str, address: str | None) -> Engine | None:
         if address is not None:
             raise InputError(f"--address {address} has an effect with --engine ray only.")
         return None
-    try:
-        from lightglue.sfm.ray_engine import RayEngine
-    except ImportError as error:
-        if getattr(error, "name", "") != "ray":
-            raise
-        raise InputError("--engine ray needs Ray: pip install 'lightglue[ray]'.") from error
-    return RayEngine(address=address)
+    from lightglue.sfm.engine import make_engine
+
+    return make_engine(name, address=address)
 
 
 @contextmanager
 def progress_bars(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar a stage, with the time left, on stderr where that is a terminal."""
+    """Show a bar a stage, with the time left, on stderr; a line a stage where that is no terminal."""
     from rich.console import Console
     from rich.progress import (
         BarColumn,
@@ -241,6 +238,8 @@ def progress_bars(quiet: bool = False) -> Iterator[Callable[[str, int, int], Non
         def show(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
                 tasks[stage] = bars.add_task(stage, total=total)
+                if bars.disable and not quiet:
+                    typer.echo(f"{stage} ...", err=True)
             bars.update(tasks[stage], completed=done, total=total)
 
         yield show

@@ -85,12 +85,13 @@ def add_images(
     told = [_of_stage(progress, stage) for stage in ("extract", "match", "verify")]
     extracted = extract(record.images, place.features, options, names=names, engine=engine, progress=told[0])
     names = sorted(name for name in names if name in change.store)
-    pairs = _pairs(place, change.store, names)
+    held = sorted({*change.held, *names})
+    pairs = _pairs(place, change.store, names, held, record.images)
     known = set(read_pairs(place.pairs)) if place.pairs.exists() else set()
     write_pairs(place.pairs, sorted(known | set(pairs)))
     matching = MatchOptions(record.models, MatchStore.open(place.matches, read_only=True).settings.get("min_overlap"))
     matched = match(place.features, pairs, place.matches, matching, engine=engine, progress=told[1])
-    change.renew_database(progress=told[2])
+    change.renew_database(held, progress=told[2])
     progress("reconstruct", 0, 1)
     change.renew_model(names)
     change.finish(names, {"extract": (*skipped, *extracted.skipped), "match": matched.skipped})
@@ -111,7 +112,7 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
     begin = perf_counter()
     change = _Change(MapFolder(Path(map_folder)))
     place, store = change.place, change.store
-    there = set(store.names())
+    there = {*change.held, *(name for name in names if name in store)}
     going = sorted(set(names) & there)
     if len(set(change.registered) - set(going)) < 2:
         raise InputError(f"Without these images {place.folder} has no model; to be rid of the map, remove its folder.")
@@ -120,7 +121,8 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
     if place.pairs.exists():
         write_pairs(place.pairs, [pair for pair in read_pairs(place.pairs) if not set(pair) & set(going)])
     if place.retrieval.exists():
-        RetrievalIndex.open(place.retrieval).update(store, there - set(going)).save(place.retrieval)
+        index = RetrievalIndex.open(place.retrieval)
+        index.update(store, there - set(going), change.record.images).save(place.retrieval)
     MatchStore.open(place.matches).remove_images(going)
     for name in going:  # last: a run after a kill finds by them what was to go
         store.remove(name)
@@ -184,16 +186,17 @@ def _copied(folder: Path, image: Path) -> str | Skipped:
     return image.name
 
 
-def _pairs(place: MapFolder, store: FeatureStore, names: list[str]) -> list[tuple[str, str]]:
-    """Each new image with those it is to be matched with. An index learns of the new images before."""
-    known = store.names()
-    if not place.retrieval.exists() and len(known) <= _EXHAUSTIVE:
-        return sorted({(min(a, b), max(a, b)) for a in names for b in known if a != b})
+def _pairs(
+    place: MapFolder, store: FeatureStore, names: list[str], held: list[str], images: Path
+) -> list[tuple[str, str]]:
+    """Each new image with those of the map that it is to be matched with. An index learns of the new images before."""
+    if not place.retrieval.exists() and len(held) <= _EXHAUSTIVE:
+        return sorted({(min(a, b), max(a, b)) for a in names for b in held if a != b})
     if place.retrieval.exists():
-        index = RetrievalIndex.open(place.retrieval).update(store)
+        index = RetrievalIndex.open(place.retrieval).update(store, held, images)
         index.save(place.retrieval)
     else:
-        index = build_index(store, place.retrieval)
+        index = build_index(store, place.retrieval, names=held, images=images)
     found = index.nearest(names, _PAIRED)
     return sorted({(min(name, other), max(name, other)) for name, alike in found for other, _ in alike})
 
@@ -220,15 +223,18 @@ class _Change:
 
         return [str(image.name) for image in colmap.registered(self.model)]
 
+    @property
+    def held(self) -> list[str]:
+        """The images of the map. Features stay in the store of images that were taken out of the folder."""
+        return [name for name in read_state(self.place.database).names if name in self.store]
+
     def settings(self, stage: str) -> Mapping[str, Any]:
         """What a stage was run with; empty where the map does not say."""
         found: Mapping[str, Any] = self.record.settings.get(stage) or {}
         return found
 
-    def renew_database(
-        self, names: list[str] | None = None, progress: Callable[[int, int], None] = lambda done, total: None
-    ) -> None:
-        """As the stores have it, or only these images; geometries that were verified are taken over."""
+    def renew_database(self, names: list[str], progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """Of these images, as the stores have them; geometries that were verified are taken over."""
         options = dict(self.settings("verify"))
         create_database(
             self.place.database,
@@ -317,7 +323,7 @@ class _Change:
 
     def _counts(self, summary: ModelSummary, cameras: int) -> dict[str, dict[str, float]]:
         """What has changed of each stage's figures."""
-        heads = list(self.store.heads())
+        heads = [head for name in read_state(self.place.database).names if (head := self.store.head(name)) is not None]
         matches = list(MatchStore.open(self.place.matches, read_only=True).pairs())
         counts: dict[str, dict[str, float]] = {
             "extract": {"images": len(heads), "keypoints": sum(head.num_keypoints for head in heads)},

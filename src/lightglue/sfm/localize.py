@@ -164,6 +164,8 @@ class _Journal:
         except (FileNotFoundError, ValueError):
             return {}
         objects = [found for line in lines if (found := _object(line)) is not None]
+        if objects and objects[0].get("model") != self.header.get("model"):
+            raise InputError(f"{self.path} is of another model than the map has now. Name another folder.")
         if objects and (told := differences(objects[0], self.header)):
             raise InputError(f"{self.path} was made with others: {'; '.join(told)[:500]}. Name another folder.")
         return {str(found["name"]): found for found in objects[1:] if "name" in found and "made_of" in found}

@@ -141,7 +141,10 @@ class Localizer:
         if not self._registered:
             raise StoreError("The map's model has no image with a pose; reconstruct it anew.")
         if index is None and len(self._registered) > _WITHOUT_INDEX:
-            raise InputError(f"The map has {len(self._registered)} images and no retrieval index; make one.")
+            raise InputError(
+                f"The map has {len(self._registered)} images and no retrieval index; "
+                "`lightglue map pairs MAP --pairs retrieval` makes one."
+            )
 
     @classmethod
     def open(
@@ -199,7 +202,7 @@ class Localizer:
         size = (pixels.shape[-1], pixels.shape[-2])
         with clock.step("camera"):
             cameras = self._cameras(image, size, known)
-        return _Search(self, features, cameras, clock).run()
+        return _Search(self, pixels, features, cameras, clock).run()
 
     def _cameras(self, image: Any, size: tuple[int, int], known: Camera | None) -> list[QueryCamera]:
         """What may have taken the query, the likeliest first."""
@@ -217,12 +220,12 @@ class Localizer:
         found: Features = self._extractor.extract(pixels.to(self._device), **options)
         return found
 
-    def _ranked(self, features: Features) -> list[str]:
+    def _ranked(self, features: Features, pixels: Tensor) -> list[str]:
         """Images of the map, those first that look most like a query."""
         if self._index is None:
             return sorted(self._registered, key=lambda name: -int(self._registered[name].num_points3D))
         query = ImageFeatures.from_torch(features, str(self._store.settings.get("features", "")))
-        found = [name for name, _ in self._index.query(query, 4 * self.options.candidates)]
+        found = [name for name, _ in self._index.query(query, 4 * self.options.candidates, pixels)]
         return [name for name in found if name in self._registered]
 
     def _map_image(self, name: str) -> _MapImage:
@@ -263,8 +266,16 @@ class Localizer:
 class _Search:
     """For the place of one query."""
 
-    def __init__(self, localizer: Localizer, features: Features, cameras: list[QueryCamera], clock: _Clock) -> None:
-        self.localizer, self.features, self.cameras, self.clock = localizer, features, cameras, clock
+    def __init__(
+        self,
+        localizer: Localizer,
+        pixels: Tensor,
+        features: Features,
+        cameras: list[QueryCamera],
+        clock: _Clock,
+    ) -> None:
+        self.localizer, self.pixels, self.features = localizer, pixels, features
+        self.cameras, self.clock = cameras, clock
         self.keypoints = features["keypoints"][0].detach().cpu().numpy().astype(np.float64)
         self.tried: list[str] = []
         self.found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
@@ -275,7 +286,7 @@ class _Search:
         if not len(self.keypoints):
             return self._answer(None, "the image has no keypoints")
         with self.clock.step("retrieve"):
-            ranked = self.localizer._ranked(self.features)
+            ranked = self.localizer._ranked(self.features, self.pixels)
         pose = self._round(ranked[: min(options.first, options.candidates)])
         if int(pose.inliers.sum()) < options.enough or pose.failure:
             near = [] if pose.failure else self.localizer._covisible(self.ids[pose.inliers])
