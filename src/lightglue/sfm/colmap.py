@@ -26,7 +26,7 @@ from lightglue.sfm.model_files import check_model_files
 try:
     import pycolmap
 except ImportError as error:
-    raise LightGlueError("pycolmap is not installed; run `pip install pycolmap` (3.11 or later).") from error
+    raise LightGlueError("Maps need pycolmap: pip install 'lightglue[sfm]'.") from error
 
 __all__ = [
     "VERSION",

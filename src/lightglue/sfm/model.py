@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lightglue.errors import InputError, LightGlueError, StoreError
-from lightglue.sfm.model_files import check_model_files
+from lightglue.errors import InputError, StoreError
 
 __all__ = ["Camera", "Model", "RegisteredImage", "model_folder", "read_model"]
 
@@ -126,39 +125,36 @@ def read_model(path: str | os.PathLike[str]) -> Model:
         LightGlueError: pycolmap is not installed.
     """
     folder = model_folder(path)
+    from lightglue.sfm import colmap
+
+    found = colmap.read_model(folder)
     try:
-        return _converted(folder, _reconstruction(folder))
-    except LightGlueError:
-        raise
+        return _converted(folder, found)
     except (IndexError, KeyError, RuntimeError, ValueError, OSError, MemoryError) as error:
         raise StoreError(f"The model in {folder} is damaged ({error}); reconstruct it anew.") from error
 
 
-def _reconstruction(folder: Path) -> Any:
-    try:
-        import pycolmap
-    except ImportError as error:
-        raise LightGlueError("COLMAP models are read with pycolmap: pip install 'lightglue[sfm]'.") from error
-    check_model_files(folder)
-    return pycolmap.Reconstruction(str(folder))
-
-
 def _converted(folder: Path, found: Any) -> Model:
+    from lightglue.sfm import colmap
+
     cameras = {int(key): _camera(camera) for key, camera in found.cameras.items()}
     # In one pass: each access builds a new object in Python.
     seen = [(key, p.xyz, p.color, p.error, p.track.length()) for key, p in found.points3D.items()]
     rows = {int(key): row for row, (key, *_) in enumerate(seen)}
     points = np.array([each[1] for each in seen], np.float64).reshape(-1, 3)
     errors = np.array([each[3] for each in seen], np.float64)
-    images = [_image(image, found, cameras, rows, points) for image in found.images.values() if image.has_pose]
+    images = tuple(_image(image, found, cameras, rows, points) for image in colmap.registered(found))
+    lengths = np.array([each[4] for each in seen], np.int64)
+    if lengths.sum() != sum(len(image.points) for image in images):  # which pycolmap before 4.0 lets pass
+        raise ValueError("the tracks of its points are not the observations of its images")
     return Model(
         folder,
         tuple(cameras[key] for key in sorted(cameras)),
-        tuple(sorted(images, key=lambda image: image.name)),
+        images,
         points,
         np.array([each[2] for each in seen], np.uint8).reshape(-1, 3),
         np.where(errors >= 0, errors, np.nan),  # COLMAP writes -1 where it has not measured
-        np.array([each[4] for each in seen], np.int64),
+        lengths,
     )
 
 
@@ -178,9 +174,10 @@ def _numbered(params: list[float]) -> list[tuple[str, float]]:
 def _image(
     image: Any, found: Any, cameras: Mapping[int, Camera], rows: Mapping[int, int], points: Array
 ) -> RegisteredImage:
-    pose = image.cam_from_world() if callable(image.cam_from_world) else image.cam_from_world  # a method since 3.12
-    matrix = np.asarray(pose.matrix(), np.float64)
-    rotation, translation = matrix[:, :3].copy(), matrix[:, 3].copy()
+    from lightglue.sfm import colmap
+
+    pose = colmap.cam_from_world(image)
+    rotation, translation = pose[:3, :3], pose[:3, 3]
     observed = [(point.xy, rows[int(point.point3D_id)]) for point in image.get_observation_points2D()]
     which = np.array([row for _, row in observed], np.int64)
     pixels = np.array([xy for xy, _ in observed], np.float64).reshape(-1, 2)
