@@ -44,8 +44,8 @@ def test_no_model_and_a_damaged_one_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no COLMAP model"):
         read_model(tmp_path)
     write_model(tmp_path)
-    text = (tmp_path / "points3D.txt").read_text()
-    (tmp_path / "points3D.txt").write_text(text.replace(" 0.5 1 0", " 0.5 99 0", 1))  # an image that is not there
+    text = (tmp_path / "images.txt").read_text()
+    (tmp_path / "images.txt").write_text(text.replace(" 7 a.jpg", " 99 a.jpg"))  # a camera that is not there
     with pytest.raises(LightGlueError, match="damaged"):
         read_model(tmp_path)
 

@@ -144,9 +144,6 @@ def _converted(folder: Path, found: Any) -> Model:
     points = np.array([each[1] for each in seen], np.float64).reshape(-1, 3)
     errors = np.array([each[3] for each in seen], np.float64)
     images = tuple(_image(image, found, cameras, rows, points) for image in colmap.registered(found))
-    lengths = np.array([each[4] for each in seen], np.int64)
-    if lengths.sum() != sum(len(image.points) for image in images):  # which pycolmap before 4.0 lets pass
-        raise ValueError("the tracks of its points are not the observations of its images")
     return Model(
         folder,
         tuple(cameras[key] for key in sorted(cameras)),
@@ -154,7 +151,7 @@ def _converted(folder: Path, found: Any) -> Model:
         points,
         np.array([each[2] for each in seen], np.uint8).reshape(-1, 3),
         np.where(errors >= 0, errors, np.nan),  # COLMAP writes -1 where it has not measured
-        lengths,
+        np.array([each[4] for each in seen], np.int64),
     )
 
 
