@@ -27,15 +27,22 @@ from typing import Any
 
 import numpy as np
 
-from lightglue.model_choice import Models
-from lightglue.sfm import colmap, match, reconstruct, report, retrieval, verify  # noqa: F401  # not in the time below
-from lightglue.sfm.extract import ExtractOptions
+from lightglue.models.choice import Models
+from lightglue.sfm import colmap  # noqa: F401  # not in the time below
 from lightglue.sfm.folder import MapFolder
-from lightglue.sfm.match import MatchOptions
-from lightglue.sfm.pairs import PairOptions
 from lightglue.sfm.pipeline import STAGES, SfmOptions, build_map, run_stage
-from lightglue.sfm.reconstruct import ReconstructOptions
-from lightglue.sfm.tracks import TrackOptions
+from lightglue.sfm.report.document import document as report  # noqa: F401  # not in the time below
+from lightglue.sfm.retrieval.index import index as retrieval  # noqa: F401  # not in the time below
+from lightglue.sfm.stages import (
+    match,  # noqa: F401  # not in the time below
+    reconstruct,  # noqa: F401  # not in the time below
+    verify,  # noqa: F401  # not in the time below
+)
+from lightglue.sfm.stages.extract import ExtractOptions
+from lightglue.sfm.stages.match import MatchOptions
+from lightglue.sfm.stages.pairs import PairOptions
+from lightglue.sfm.stages.reconstruct import ReconstructOptions
+from lightglue.sfm.stages.refine import TrackOptions
 from lightglue.stores import FeatureStore, MatchStore
 
 WHOLE = "sfm"

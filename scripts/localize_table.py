@@ -22,15 +22,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightglue.model_choice import Models
+from lightglue.models.choice import Models
 from lightglue.sfm import colmap
-from lightglue.sfm.cameras import CameraOptions
-from lightglue.sfm.extract import ExtractOptions
+from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.folder import MapFolder
-from lightglue.sfm.localizer import Localization, LocalizeOptions, Localizer
-from lightglue.sfm.match import MatchOptions
+from lightglue.sfm.localization.localizer import Localization, LocalizeOptions, Localizer
 from lightglue.sfm.pipeline import SfmOptions, build_map
-from lightglue.sfm.reconstruct import ReconstructOptions
+from lightglue.sfm.stages.extract import ExtractOptions
+from lightglue.sfm.stages.match import MatchOptions
+from lightglue.sfm.stages.reconstruct import ReconstructOptions
 
 SCENES = ("loc_fountain", "loc_herzjesu")
 

@@ -27,7 +27,7 @@ from lightglue.evaluation.pair import Benchmark
 from lightglue.evaluation.records import Run, read_run
 from lightglue.evaluation.run import Job, evaluate
 from lightglue.evaluation.summary import summarize
-from lightglue.model_choice import Models
+from lightglue.models.choice import Models
 
 SETS = ("planar15", "synth16", "tum18", "strecha_dev", "strecha_wide_dev", "temple18", "kusvod2")
 FULL = {"depth_confidence": -1, "width_confidence": -1}

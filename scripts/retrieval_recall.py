@@ -19,8 +19,8 @@ import torch
 
 from lightglue.geometry.estimation import estimate_fundamental
 from lightglue.images import load_image
-from lightglue.model_choice import Models
-from lightglue.sfm.retrieval import RetrievalOptions, build_index
+from lightglue.models.choice import Models
+from lightglue.sfm.retrieval.index import RetrievalOptions, build_index
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairMatches, Source
 
 SETS = ("kusvod2", "planar", "strecha1024", "synth", "temple", "tum")

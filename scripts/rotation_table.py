@@ -21,7 +21,7 @@ import cv2
 import torch
 
 from lightglue import ALIKED, DISK, SIFT, LightGlue, NearestNeighbor, XFeat, load_image, match_pair
-from lightglue.rotation import Turn
+from lightglue.pairs.rotation import Turn
 
 KEYPOINTS, RESIZE = 1024, 640
 SETS = ("synth16", "tum18", "strecha_dev", "temple18", "planar15")
@@ -83,7 +83,7 @@ def run(models: tuple[Any, Any], paths: tuple[Path, Path], turn: int, way: bool 
 
 
 def _shrink(image: torch.Tensor, edge: int) -> torch.Tensor:
-    from lightglue.resampling import resize_tensor
+    from lightglue.images.resampling import resize_tensor
 
     return image if max(image.shape[-2:]) <= edge else resize_tensor(image, edge)[0]
 

@@ -23,14 +23,14 @@ from typing import Any
 import numpy as np
 import pycolmap
 
-from lightglue.model_choice import Models
-from lightglue.sfm.cameras import CameraOptions
+from lightglue.models.choice import Models
 from lightglue.sfm.colmap import cam_from_world, quiet, registered
-from lightglue.sfm.extract import ExtractOptions
-from lightglue.sfm.match import MatchOptions
-from lightglue.sfm.pairs import PairOptions
+from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.pipeline import SfmOptions, build_map
-from lightglue.sfm.reconstruct import ReconstructOptions
+from lightglue.sfm.stages.extract import ExtractOptions
+from lightglue.sfm.stages.match import MatchOptions
+from lightglue.sfm.stages.pairs import PairOptions
+from lightglue.sfm.stages.reconstruct import ReconstructOptions
 
 SCENES = {"fountain-P11": "loc_fountain.json", "Herz-Jesus-P8": "loc_herzjesu.json"}
 
@@ -92,7 +92,7 @@ def run_ours(scene: Scene, known: bool, out: Path, seed: int, method: str) -> tu
     params = (K[0, 0], K[1, 1], K[0, 2], K[1, 2])
     refined: Any = None
     if refine:
-        from lightglue.sfm.tracks import TrackOptions
+        from lightglue.sfm.stages.refine import TrackOptions
 
         refined = TrackOptions()
     options = SfmOptions(

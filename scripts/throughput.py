@@ -22,13 +22,13 @@ import cv2
 import numpy as np
 
 from lightglue.images import read_image
-from lightglue.model_choice import Models
-from lightglue.sfm.engine import make_engine
-from lightglue.sfm.extract import ExtractOptions, extract
-from lightglue.sfm.images import list_images
-from lightglue.sfm.match import MatchOptions, match
-from lightglue.sfm.pairs import Inputs, PairOptions, select_pairs
-from lightglue.sfm.retrieval import build_index
+from lightglue.models.choice import Models
+from lightglue.sfm.engines.engine import make_engine
+from lightglue.sfm.retrieval.index import build_index
+from lightglue.sfm.stages.extract import ExtractOptions, extract
+from lightglue.sfm.stages.images import list_images
+from lightglue.sfm.stages.match import MatchOptions, match
+from lightglue.sfm.stages.pairs import Inputs, PairOptions, select_pairs
 from lightglue.stores import FeatureStore
 
 SIZE = (640, 480)  # px

@@ -23,7 +23,7 @@ import pytest
 from lightglue.benchmark.plan import Settings
 from lightglue.cli import main
 from lightglue.cli.benchmark import usual_spelling
-from lightglue.precision import cpu_has_fast_bfloat16
+from lightglue.support.precision import cpu_has_fast_bfloat16
 
 ROOT = Path(__file__).parents[1]
 ASSETS = ROOT / "assets"

@@ -11,8 +11,8 @@ from unittest import mock
 
 import pytest
 
-from lightglue import precision
 from lightglue.cli import main
+from lightglue.support import precision
 
 ASSETS = Path(__file__).parents[1] / "assets"
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"

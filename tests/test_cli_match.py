@@ -25,12 +25,12 @@ import torch
 from lightglue import ALIKED, LightGlue, XFeat, load_image, match_pair
 from lightglue.cli import geometry as geometric
 from lightglue.cli import main, parsing
-from lightglue.command_defaults import TRAINED_ON, WITH_VERDICT, default_mp
 from lightglue.extractors import views
 from lightglue.geometry import estimation
 from lightglue.geometry.errors import transfer_error
 from lightglue.geometry.options import METHODS
 from lightglue.matching.overlap import COEFFICIENTS
+from lightglue.models.defaults import TRAINED_ON, WITH_VERDICT, default_mp
 
 ASSETS = Path(__file__).parents[1] / "assets"
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
@@ -822,7 +822,7 @@ def test_a_device_that_is_not_there_is_named(name: str, count: int, wanted: str)
 
 
 def test_auto_takes_a_gpu_where_there_is_one() -> None:
-    from lightglue.devices import find_device
+    from lightglue.support.devices import find_device
 
     for count, mps, expected in ((2, False, "cuda"), (0, True, "mps"), (0, False, "cpu")):
         with (

@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 from lightglue.cli import stages
 from lightglue.cli.app import app
 from lightglue.errors import InputError
-from lightglue.sfm.cameras import CameraMode
-from lightglue.sfm.pairs import SOURCES
-from lightglue.sfm.reconstruct import Mapper
+from lightglue.sfm.colmap.cameras import CameraMode
+from lightglue.sfm.stages.pairs import SOURCES
+from lightglue.sfm.stages.reconstruct import Mapper
 
 
 def run(*arguments):

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lightglue import DISK, InputError, load_image, precision, weights
+from lightglue import DISK, InputError, load_image, weights
 from lightglue.extractors import disk_fast
 from lightglue.extractors.disk_fast import describe, encode, heatmap
 from lightglue.extractors.disk_network import DiskNetwork
+from lightglue.support import precision
 
 
 @pytest.fixture(autouse=True)

@@ -92,7 +92,7 @@ def test_the_table_of_stages_has_the_options_of_each() -> None:
 
 
 def test_the_table_of_pairs_has_every_source() -> None:
-    from lightglue.sfm.pairs import SOURCES
+    from lightglue.sfm.stages.pairs import SOURCES
 
     rows = re.findall(r"^\| `(\w+)` \|", text().split("| source |")[1].split("\n\n")[0], re.M)
     assert tuple(rows) == SOURCES

@@ -15,7 +15,7 @@ from lightglue.evaluation.metrics import Matched, judge, metrics_of, worst
 from lightglue.evaluation.pair import Correspondences, Homography, RelativePose
 from lightglue.evaluation.run import Job, evaluate
 from lightglue.geometry import as_camera
-from lightglue.model_choice import Models
+from lightglue.models.choice import Models
 
 SIZE = (100, 80)
 SHIFT = np.array([[1.0, 0, 4], [0, 1, 0], [0, 0, 1]])

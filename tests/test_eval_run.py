@@ -26,7 +26,7 @@ from lightglue.evaluation.report import write_report
 from lightglue.evaluation.run import Job, evaluate
 from lightglue.evaluation.summary import summarize
 from lightglue.geometry.points import transform
-from lightglue.model_choice import Models
+from lightglue.models.choice import Models
 
 ROOT = Path(__file__).parents[1]
 PHOTOGRAPH = ROOT / "assets" / "montmartre_close.jpg"

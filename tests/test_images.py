@@ -20,8 +20,8 @@ from PIL import Image
 
 from lightglue import images
 from lightglue.errors import ImageError, ImageNotFoundError, InputError
-from lightglue.image_headers import FORMATS, format_of, stored_size
 from lightglue.images import load_image, numpy_image_to_torch, read_image, resize_image
+from lightglue.images.headers import FORMATS, format_of, stored_size
 
 # What Pillow can write and the loader must read: format -> modes, and options for the encoder.
 WRITTEN = {

@@ -17,10 +17,10 @@ from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 
 from conftest import ASSETS
-from lightglue import _lettering
+from lightglue.drawing import lettering as _lettering
+from lightglue.drawing.matches import plot_match_summary
 from lightglue.errors import InputError
 from lightglue.images import load_image
-from lightglue.match_picture import plot_match_summary
 
 
 def rendered(figure: Figure) -> np.ndarray:
@@ -68,7 +68,7 @@ def python(code: str, **environment: str) -> None:
 def test_the_summary_never_imports_pyplot() -> None:
     code = (
         "import io, sys, numpy as np\n"
-        "from lightglue.match_picture import plot_match_summary\n"
+        "from lightglue.drawing.matches import plot_match_summary\n"
         "image = np.zeros((20, 30), np.uint8)\n"
         "figure = plot_match_summary(image, image, [[1, 1]], [[1, 1]], [[0, 0]], [0.5])\n"
         "for kind in ('png', 'jpg', 'pdf', 'svg'):\n"

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 import lightglue
-from lightglue.command_defaults import EXTRACTORS, TRAINED_ON
-from lightglue.model_choice import MATCHERS, Models
+from lightglue.models.choice import MATCHERS, Models
+from lightglue.models.defaults import EXTRACTORS, TRAINED_ON
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def built(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
 
 def test_the_choice_is_made_without_loading_torch() -> None:
     script = (
-        "import sys; from lightglue.model_choice import Models; Models('aliked', 9)\n"
+        "import sys; from lightglue.models.choice import Models; Models('aliked', 9)\n"
         "assert not {'torch', 'numpy', 'cv2'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -85,14 +85,14 @@ def test_models_come_in_evaluation_mode_on_their_device() -> None:
 def test_reduced_precision_is_asked_for_or_as_the_device_likes_it() -> None:
     assert Models("disk", 1, "cpu", mp=True).with_mp()
     assert not Models("disk", 1, "cpu", mp=False).with_mp()
-    with mock.patch("lightglue.model_choice.default_mp", return_value=True) as asked:
+    with mock.patch("lightglue.models.choice.default_mp", return_value=True) as asked:
         assert Models("disk", 1, "cpu").with_mp()
     assert asked.call_args.args[0].type == "cpu"
     assert asked.call_args.args[1] == "disk"
 
 
 def test_xfeat_stays_in_float32() -> None:
-    with mock.patch("lightglue.precision.product_dtype", return_value=torch.bfloat16):
+    with mock.patch("lightglue.support.precision.product_dtype", return_value=torch.bfloat16):
         assert Models("aliked", 1, "cpu").with_mp()
         assert not Models("xfeat", 1, "cpu").with_mp()
     assert Models("xfeat", 1, "cpu", mp=True).with_mp()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightglue import precision
+from lightglue.support import precision
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightglue.errors import InputError
-from lightglue.resampling import (
+from lightglue.images.resampling import (
     MAX_EDGE,
     ImagePreprocessor,
     _resample_banded,

@@ -12,7 +12,7 @@ import pytest
 pytest.importorskip("pycolmap")
 from lightglue.errors import InputError
 from lightglue.sfm import colmap
-from lightglue.sfm.cameras import CameraOptions, MapCamera, assign_cameras
+from lightglue.sfm.colmap.cameras import CameraOptions, MapCamera, assign_cameras
 
 SIZES = {"a/0.jpg": (640, 480), "a/1.jpg": (640, 480), "b/0.jpg": (640, 480), "b/1.jpg": (480, 640)}
 

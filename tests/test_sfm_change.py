@@ -12,20 +12,20 @@ pytest.importorskip("pycolmap")
 
 from colmap_support import features_at, make_scene, put
 from lightglue.errors import InputError
-from lightglue.model_choice import Models
+from lightglue.models.choice import Models
 from lightglue.sfm import colmap
-from lightglue.sfm.cameras import CameraOptions
 from lightglue.sfm.change import _brought, _Change, _pairs, add_images, remove_images
-from lightglue.sfm.database import create_database, read_state
-from lightglue.sfm.extract import ExtractOptions, extract
+from lightglue.sfm.colmap.cameras import CameraOptions
+from lightglue.sfm.colmap.database import create_database, read_state
 from lightglue.sfm.folder import MapFolder, MapRecord
-from lightglue.sfm.localize import localize
-from lightglue.sfm.localizer import LocalizeOptions, Localizer
-from lightglue.sfm.match import MatchOptions, match
-from lightglue.sfm.pairs import read_pairs
-from lightglue.sfm.reconstruct import ReconstructOptions, reconstruct
-from lightglue.sfm.retrieval import RetrievalIndex, build_index
-from lightglue.sfm.verify import export_database, verify
+from lightglue.sfm.localization.localize import localize
+from lightglue.sfm.localization.localizer import LocalizeOptions, Localizer
+from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
+from lightglue.sfm.stages.extract import ExtractOptions, extract
+from lightglue.sfm.stages.match import MatchOptions, match
+from lightglue.sfm.stages.pairs import read_pairs
+from lightglue.sfm.stages.reconstruct import ReconstructOptions, reconstruct
+from lightglue.sfm.stages.verify import export_database, verify
 from lightglue.stores import FeatureStore, MatchStore
 
 SCENE = Path(__file__).parents[2] / "shared/data/strecha1024/fountain-P11"

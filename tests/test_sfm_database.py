@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("pycolmap")
 from colmap_support import POINTS, Scene, all_matches, features_at, features_of, make_scene, pose, put
 from lightglue.errors import InputError, StoreError
-from lightglue.sfm.cameras import CameraOptions
 from lightglue.sfm.colmap import Database, pair_id, pair_of
-from lightglue.sfm.database import create_database, pair_states, read_state
-from lightglue.sfm.verify import export_database, verify
+from lightglue.sfm.colmap.cameras import CameraOptions
+from lightglue.sfm.colmap.database import create_database, pair_states, read_state
+from lightglue.sfm.stages.verify import export_database, verify
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_an_interrupted_call_goes_on_to_the_same_database(
     scene.matches.remove_images([names[4]])
     create_database(path, scene.features, scene.matches)
     scene.matches.put(lone)
-    monkeypatch.setattr("lightglue.sfm.database.PAIRS", 2)
+    monkeypatch.setattr("lightglue.sfm.colmap.database.PAIRS", 2)
 
     def stop(done: int, total: int) -> None:
         if done == 8:

@@ -16,9 +16,9 @@ import pytest
 
 from lightglue.errors import InputError
 from lightglue.images import load_image
-from lightglue.model_choice import Models
-from lightglue.sfm.engine import Budget, make_engine, pipelined
-from lightglue.sfm.extract import ExtractOptions, ExtractResult, ExtractWorker, extract
+from lightglue.models.choice import Models
+from lightglue.sfm.engines.engine import Budget, make_engine, pipelined
+from lightglue.sfm.stages.extract import ExtractOptions, ExtractResult, ExtractWorker, extract
 from lightglue.stores import FeatureStore
 
 ROOT = Path(__file__).parents[1]
@@ -139,7 +139,7 @@ def test_an_option_that_extract_does_not_know_is_an_error_and_no_fault_of_the_im
 
 KILLED = """
 import os, signal, sys
-from lightglue.sfm.extract import extract
+from lightglue.sfm.stages.extract import extract
 from lightglue.stores import FeatureStore
 sys.path.insert(0, {tests!r})
 from test_sfm_extract import OPTIONS

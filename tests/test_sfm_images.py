@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from lightglue.errors import InputError
-from lightglue.sfm.images import list_images
+from lightglue.sfm.stages.images import list_images
 
 
 def put(folder: Path, *names: str) -> None:

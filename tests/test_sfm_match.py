@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from lightglue.errors import InputError
-from lightglue.model_choice import Models
-from lightglue.sfm.engine import LocalEngine
-from lightglue.sfm.extract import ExtractOptions, extract
-from lightglue.sfm.match import MatchOptions, MatchResult, PairTable, match
+from lightglue.models.choice import Models
+from lightglue.sfm.engines.engine import LocalEngine
+from lightglue.sfm.stages.extract import ExtractOptions, extract
+from lightglue.sfm.stages.match import MatchOptions, MatchResult, PairTable, match
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, Source
 
 ROOT = Path(__file__).parents[1]
@@ -116,7 +116,7 @@ def test_the_order_in_which_batches_are_done_changes_nothing(store):
 
 
 def test_memory_that_is_short_for_a_batch_is_enough_for_its_pairs(store, monkeypatch):
-    from lightglue.sfm.match import MatchWorker
+    from lightglue.sfm.stages.match import MatchWorker
 
     usual = MatchWorker._match_all
 
@@ -139,7 +139,7 @@ def test_a_small_budget_of_memory_changes_nothing(store):
 
 KILLED = """
 import os, signal, sys
-import lightglue.sfm.match as stage
+import lightglue.sfm.stages.match as stage
 from lightglue.stores import MatchStore
 stage.SECONDS = 0
 usual, count = MatchStore.put, 0

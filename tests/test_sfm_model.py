@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from lightglue.errors import InputError, LightGlueError
-from lightglue.sfm.model import model_folder, read_model
-from lightglue.sfm.scene import scene_of
+from lightglue.sfm.colmap.model import model_folder, read_model
+from lightglue.sfm.report.scene import scene_of
 from sfm_models import ERROR, FOCAL, HEIGHT, UP, WIDTH, write_model
 
 pytest.importorskip("pycolmap", reason="pycolmap is not installed")

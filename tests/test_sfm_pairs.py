@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from lightglue.errors import InputError, StoreError
-from lightglue.sfm.exif import Place, read_place
-from lightglue.sfm.pairing.files import pairs_among
-from lightglue.sfm.pairing.order import exhaustive, natural_key
-from lightglue.sfm.pairing.places import earth_centred
-from lightglue.sfm.pairs import Inputs, PairOptions, read_pairs, select_pairs, settled, write_pairs
+from lightglue.sfm.stages.exif import Place, read_place
+from lightglue.sfm.stages.pairing.files import pairs_among
+from lightglue.sfm.stages.pairing.order import exhaustive, natural_key
+from lightglue.sfm.stages.pairing.places import earth_centred
+from lightglue.sfm.stages.pairs import Inputs, PairOptions, read_pairs, select_pairs, settled, write_pairs
 
 AWKWARD = [
     "a b.jpg",

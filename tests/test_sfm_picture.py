@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from lightglue.errors import InputError
-from lightglue.sfm.model import Model, read_model
-from lightglue.sfm.picture import save_picture
+from lightglue.sfm.colmap.model import Model, read_model
+from lightglue.sfm.report.picture import save_picture
 from sfm_models import write_model
 
 pytest.importorskip("pycolmap", reason="pycolmap is not installed")

@@ -26,16 +26,16 @@ import pytest
 pytest.importorskip("pycolmap")
 from lightglue.cli import main
 from lightglue.errors import InputError, LightGlueError, StoreError
-from lightglue.model_choice import Models
+from lightglue.models.choice import Models
 from lightglue.sfm import pipeline
-from lightglue.sfm.extract import ExtractOptions
+from lightglue.sfm.colmap.model import read_model
 from lightglue.sfm.folder import MapFolder
-from lightglue.sfm.match import MatchOptions
-from lightglue.sfm.model import read_model
-from lightglue.sfm.pairs import PairOptions
 from lightglue.sfm.pipeline import STAGES, MapResult, SfmOptions, build_map, run_stage
-from lightglue.sfm.reconstruct import ReconstructOptions
-from lightglue.sfm.tracks import TrackOptions
+from lightglue.sfm.stages.extract import ExtractOptions
+from lightglue.sfm.stages.match import MatchOptions
+from lightglue.sfm.stages.pairs import PairOptions
+from lightglue.sfm.stages.reconstruct import ReconstructOptions
+from lightglue.sfm.stages.refine import TrackOptions
 from sfm_photographs import photograph, take_photographs
 
 Change = Callable[[Path], object]
@@ -185,7 +185,10 @@ def test_verification_with_other_options_killed_midway_leaves_nothing_of_them(pl
     place_of = place / "map/database.db"
     before = _geometries(place_of)
     strict = replace(options(), verify=replace(options().verify, max_error=0.05))
-    with mock.patch("lightglue.sfm.verify._verify", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+    with (
+        mock.patch("lightglue.sfm.stages.verify._verify", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
         again(place, strict)
     again(place)
     assert _geometries(place_of) == before

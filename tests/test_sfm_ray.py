@@ -23,11 +23,11 @@ pytestmark = [
 ]
 
 from lightglue.errors import InputError, LightGlueError  # noqa: E402
-from lightglue.model_choice import Models  # noqa: E402
-from lightglue.sfm.engine import make_engine  # noqa: E402
-from lightglue.sfm.extract import ExtractOptions, extract  # noqa: E402
-from lightglue.sfm.match import MatchOptions, match  # noqa: E402
-from lightglue.sfm.ray_engine import RayEngine  # noqa: E402
+from lightglue.models.choice import Models  # noqa: E402
+from lightglue.sfm.engines.engine import make_engine  # noqa: E402
+from lightglue.sfm.engines.with_ray import RayEngine  # noqa: E402
+from lightglue.sfm.stages.extract import ExtractOptions, extract  # noqa: E402
+from lightglue.sfm.stages.match import MatchOptions, match  # noqa: E402
 from lightglue.stores import FeatureStore, MatchStore  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
@@ -172,7 +172,7 @@ def is_ours(pid: int) -> bool:
 
 
 def test_a_folder_that_a_worker_does_not_see_is_one_clear_error(cluster, photographs, tmp_path):
-    from lightglue.sfm.extract import ExtractWork
+    from lightglue.sfm.stages.extract import ExtractWork
 
     with pytest.raises(InputError, match="does not see the folder .*absent; put it on a file system that all"):
         list(RayEngine(actors=1).run(ExtractWork(str(tmp_path / "absent"), ExtractOptions(MODELS)), ["a.png"]))

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from lightglue.errors import InputError
-from lightglue.sfm.charts import MATRIX_IMAGES
-from lightglue.sfm.report import report_html, write_report
-from lightglue.sfm.report_data import ImageRow, PairRow, ReportData, Stage, report_data
+from lightglue.sfm.report.charts import MATRIX_IMAGES
+from lightglue.sfm.report.data import ImageRow, PairRow, ReportData, Stage, report_data
+from lightglue.sfm.report.document import report_html, write_report
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairMatches, Source
 from sfm_models import write_model

@@ -13,9 +13,8 @@ import pytest
 import torch
 
 from lightglue.errors import InputError, LightGlueError, StoreError
-from lightglue.sfm import global_descriptor
-from lightglue.sfm.retrieval import RetrievalIndex, RetrievalOptions, build_index
-from lightglue.sfm.search import cosine, most_alike, quantize
+from lightglue.sfm.retrieval.index import RetrievalIndex, RetrievalOptions, build_index, global_descriptor
+from lightglue.sfm.retrieval.search import cosine, most_alike, quantize
 from lightglue.stores import FeatureStore, ImageFeatures, Source
 
 SMALL = RetrievalOptions(words=16, dimensions=16, sample=5000)
@@ -188,7 +187,7 @@ def test_the_search_is_exact_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch
     whole = descriptors.astype(np.int64) @ descriptors.astype(np.int64).T
     wanted = np.argsort(-whole, axis=1, kind="stable")[:, :7]
     for rows in (1, 13, 299, 5000):
-        monkeypatch.setattr("lightglue.sfm.search._BLOCK_BYTES", rows * 4 * 64)
+        monkeypatch.setattr("lightglue.sfm.retrieval.search._BLOCK_BYTES", rows * 4 * 64)
         indices, scores = (np.concatenate(part) for part in zip(*most_alike(descriptors, descriptors, 7), strict=True))
         assert np.array_equal(indices, wanted)
         assert np.array_equal(scores, np.take_along_axis(whole, wanted, axis=1))
@@ -206,7 +205,7 @@ def test_without_faiss_the_error_names_the_extra(
     store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
-    monkeypatch.delitem(sys.modules, "lightglue.sfm.with_faiss", raising=False)
+    monkeypatch.delitem(sys.modules, "lightglue.sfm.retrieval.with_faiss", raising=False)
     index = build_index(store, tmp_path / "retrieval.npz", replace(SMALL, search="faiss"))
     with pytest.raises(LightGlueError, match=r"lightglue\[faiss\]"):
         list(index.nearest(index.names, 4))

@@ -11,22 +11,22 @@ import pytest
 pytest.importorskip("pycolmap")
 from colmap_support import Scene, features_at, features_of, make_scene, pose, put
 from lightglue.errors import InputError, StoreError
-from lightglue.model_choice import Models
-from lightglue.sfm.cameras import CameraOptions
+from lightglue.models.choice import Models
 from lightglue.sfm.change import remove_images
 from lightglue.sfm.colmap import Database, read_model
-from lightglue.sfm.database import pair_states as database_pairs
-from lightglue.sfm.database import read_state
-from lightglue.sfm.extract import ExtractOptions
+from lightglue.sfm.colmap.cameras import CameraOptions
+from lightglue.sfm.colmap.database import pair_states as database_pairs
+from lightglue.sfm.colmap.database import read_state
 from lightglue.sfm.folder import MapFolder, MapRecord
-from lightglue.sfm.localizer import LocalizeOptions, Localizer
-from lightglue.sfm.match import MatchOptions
-from lightglue.sfm.pairs import PairOptions, write_pairs
+from lightglue.sfm.localization.localizer import LocalizeOptions, Localizer
 from lightglue.sfm.pipeline import SfmOptions, build_map, run_stage
-from lightglue.sfm.reconstruct import ReconstructOptions
-from lightglue.sfm.report_data import report_data
-from lightglue.sfm.retrieval import RetrievalIndex, RetrievalOptions, build_index
-from lightglue.sfm.tracks import TrackOptions, _Grays, read_refined
+from lightglue.sfm.report.data import report_data
+from lightglue.sfm.retrieval.index import RetrievalIndex, RetrievalOptions, build_index
+from lightglue.sfm.stages.extract import ExtractOptions
+from lightglue.sfm.stages.match import MatchOptions
+from lightglue.sfm.stages.pairs import PairOptions, write_pairs
+from lightglue.sfm.stages.reconstruct import ReconstructOptions
+from lightglue.sfm.stages.refine import TrackOptions, _Grays, read_refined
 from lightglue.stores import FeatureStore
 
 MODELS = Models("aliked", 64, device="cpu", mp=False)

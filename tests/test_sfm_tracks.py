@@ -10,7 +10,7 @@ import pytest
 
 from lightglue.errors import InputError
 from lightglue.geometry.tracks import Measurements, solve_densely, solve_displacements
-from lightglue.sfm.tracks import TrackOptions, TracksResult, read_refined, refine_keypoints
+from lightglue.sfm.stages.refine import TrackOptions, TracksResult, read_refined, refine_keypoints
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairMatches, Source
 
 W, H = 260, 200
@@ -148,7 +148,7 @@ def test_a_run_that_was_cut_off_goes_on_where_it_stopped(
         if done == 4:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("lightglue.sfm.tracks._PAIRS_AT_ONCE", 2)
+    monkeypatch.setattr("lightglue.sfm.stages.refine._PAIRS_AT_ONCE", 2)
     arguments = collection.images, collection.features, collection.matches
     with pytest.raises(KeyboardInterrupt):
         refine_keypoints(*arguments, collection.folder / "refined", progress=stop)

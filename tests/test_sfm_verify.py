@@ -13,11 +13,12 @@ import pytest
 pytest.importorskip("pycolmap")
 from colmap_support import Scene, features_at, make_scene, put
 from lightglue.errors import InputError
-from lightglue.sfm import colmap, database
-from lightglue.sfm import verify as verification
-from lightglue.sfm.cameras import CameraOptions
-from lightglue.sfm.database import create_database
-from lightglue.sfm.verify import VerifyOptions, export_database, verify
+from lightglue.sfm import colmap
+from lightglue.sfm.colmap import database
+from lightglue.sfm.colmap.cameras import CameraOptions
+from lightglue.sfm.colmap.database import create_database
+from lightglue.sfm.stages import verify as verification
+from lightglue.sfm.stages.verify import VerifyOptions, export_database, verify
 from lightglue.stores import PairMatches
 from test_sfm_database import content
 
@@ -63,7 +64,7 @@ def test_the_result_does_not_depend_on_threads_nor_on_restarts(scene: Scene, mon
     add_noise(scene)
     one, three = made(scene, "one.db", KNOWN), made(scene, "three.db", KNOWN)
     verify(one, threads=1)
-    monkeypatch.setattr("lightglue.sfm.verify.PAIRS", 2)
+    monkeypatch.setattr("lightglue.sfm.stages.verify.PAIRS", 2)
 
     def stop(done: int, total: int) -> None:
         if done == 4:

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from lightglue.errors import InputError, LightGlueError
-from lightglue.sfm.model import Model, read_model
-from lightglue.sfm.view import open_view, photographs_of
+from lightglue.sfm.colmap.model import Model, read_model
+from lightglue.sfm.report.view import open_view, photographs_of
 from sfm_models import write_model
 
 pytest.importorskip("pycolmap", reason="pycolmap is not installed")

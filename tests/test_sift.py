@@ -21,9 +21,9 @@ from conftest import ASSETS, PAIRS
 from lightglue import SIFT, InputError, LightGlue, load_image
 from lightglue.extractors import base, sift
 from lightglue.extractors.dog import DogConfig, root_sift, suppress_neighbours
-from lightglue.extractors.exact_resize import shrink_exactly
 from lightglue.extractors.grayscale import gray_images_in
 from lightglue.images import resize_tensor
+from lightglue.images.exact_resize import shrink_exactly
 from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.network import LightGlueNetwork
 

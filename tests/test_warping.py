@@ -13,8 +13,8 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from lightglue.drawing.warping import align_image, plot_overlay
 from lightglue.errors import InputError
-from lightglue.warping import align_image, plot_overlay
 
 IDENTITY = np.eye(3)
 

@@ -26,9 +26,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lightglue import _fetch, weights
+from lightglue import weights
 from lightglue.errors import WeightsError
 from lightglue.weights import FILES, LicenceNotice, WeightFile, WheelSource, load_state_dict, resolve
+from lightglue.weights import fetch as _fetch
 
 NAME = "tiny"
 

@@ -2,7 +2,7 @@
 
 The published functions draw on pyplot's current figure: `plot_images`, then any number of `plot_keypoints`,
 `plot_matches` and `add_text`, then `save_plot`. For one finished picture, which leaves pyplot's state alone, see
-`lightglue.match_picture`.
+`lightglue.drawing.matches`.
 
 Arrays may be NumPy arrays or tensors on any device. Keypoints are (N, 2) x y in px of their image.
 """
@@ -24,7 +24,7 @@ from matplotlib.patheffects import Normal, Stroke
 from matplotlib.transforms import IdentityTransform
 from numpy.typing import ArrayLike
 
-from lightglue._plotting import Array, to_array, to_pixels, to_points
+from lightglue.drawing.plotting import Array, to_array, to_pixels, to_points
 from lightglue.errors import InputError
 
 __all__ = [

@@ -9,8 +9,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from lightglue.command_defaults import EXTRACTORS, MAX_KEYPOINTS, RESIZE
 from lightglue.errors import InputError
+from lightglue.models.defaults import EXTRACTORS, MAX_KEYPOINTS, RESIZE
 
 __all__ = ["FEATURES", "STAGES", "Contestant", "Row", "Settings", "plan_rows"]
 

@@ -71,7 +71,7 @@ class Session:
         torch.set_float32_matmul_precision(request["matmul_precision"])
         torch.set_grad_enabled(False)
         if self.is_ours:
-            self.device = importlib.import_module("lightglue.devices").find_device(request["device"])
+            self.device = importlib.import_module("lightglue.support.devices").find_device(request["device"])
         else:
             self.device = torch.device(request["device"])
         # What a run needs beside torch, so that a gap in the environment shows now.
@@ -269,14 +269,14 @@ class Session:
         if not self.is_ours:  # the published mp is autocast for CUDA
             return bool(wanted) and self.device.type == "cuda"
         if wanted is None:
-            return bool(importlib.import_module("lightglue.command_defaults").default_mp(self.device))
+            return bool(importlib.import_module("lightglue.models.defaults").default_mp(self.device))
         return wanted
 
     def reduced_precision(self) -> str | None:
         """The dtype that our `mp` multiplies in on this device; None where it changes nothing."""
         if not self.is_ours:
             return None
-        dtype = importlib.import_module("lightglue.precision").product_dtype(self.device, True)
+        dtype = importlib.import_module("lightglue.support.precision").product_dtype(self.device, True)
         return None if dtype is None else str(dtype).removeprefix("torch.")
 
     def cached(self, key: Any, make: Callable[[], Any]) -> Any:
@@ -292,7 +292,7 @@ class Session:
 
         options = {**request["matcher"], "mp": self.mp(request["matcher"]["mp"])}
         if self.is_ours and request["task"] == "pair":  # as the command line does it
-            options["pruning"] = importlib.import_module("lightglue.command_defaults").PRUNING
+            options["pruning"] = importlib.import_module("lightglue.models.defaults").PRUNING
         if request["compile"]:
             torch._dynamo.reset()  # it keeps few versions of a function, and there is one for each length
 

@@ -29,7 +29,7 @@ from lightglue.cli.models import (
     asked_for,
     memory_named,
 )
-from lightglue.command_defaults import EXTRACTORS
+from lightglue.models.defaults import EXTRACTORS
 from lightglue.options import nearest_name
 
 if TYPE_CHECKING:

@@ -23,8 +23,8 @@ from lightglue.cli.models import (
     memory_named,
     precision_of,
 )
-from lightglue.command_defaults import MAX_KEYPOINTS, RESIZE
 from lightglue.errors import ImageNotFoundError
+from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
 
 if TYPE_CHECKING:
     from lightglue.timing import Timeline

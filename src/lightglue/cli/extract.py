@@ -26,8 +26,8 @@ from lightglue.cli.models import (
     memory_named,
 )
 from lightglue.cli.outputs import write_files
-from lightglue.command_defaults import MAX_KEYPOINTS, RESIZE
 from lightglue.errors import ImageError, InputError, LightGlueError
+from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
 
 __all__ = ["extract"]
 

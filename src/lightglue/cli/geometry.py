@@ -292,7 +292,7 @@ def warped(image0: Any, image1: Any, H: Any, names: tuple[str, str], path: Path)
     os.environ.pop("MPLBACKEND", None)  # as for pictures of matches
     import cv2
 
-    from lightglue.warping import align_image, plot_overlay
+    from lightglue.drawing.warping import align_image, plot_overlay
 
     aligned = align_image(image1, H, size_of(image0))
     ending = path.suffix.lower()

@@ -15,7 +15,7 @@ from lightglue.cli.stages import AsJson, CameraParams, print_skipped, progress_b
 from lightglue.errors import InputError
 
 if TYPE_CHECKING:
-    from lightglue.model_choice import Models
+    from lightglue.models.choice import Models
 
 __all__ = ["localize"]
 
@@ -54,8 +54,8 @@ def localize(
     """
     from lightglue.errors import LightGlueError
     from lightglue.sfm.folder import MapFolder
-    from lightglue.sfm.localize import localize as run
-    from lightglue.sfm.localizer import LocalizeOptions
+    from lightglue.sfm.localization.localize import localize as run
+    from lightglue.sfm.localization.localizer import LocalizeOptions
 
     models = _chosen(MapFolder(folder).read().models, asked_for(context, "device", "mp"))
     with memory_named(has_tiles=False), progress_bars(as_json) as progress:
@@ -90,8 +90,8 @@ def _camera(known: tuple[str, tuple[float, ...]] | None) -> Any:
     """A `pycolmap.Camera`; of any size, as the queries' are not known yet. Raises InputError."""
     if known is None:
         return None
-    from lightglue.sfm.cameras import MapCamera
     from lightglue.sfm.colmap import camera_to_colmap
+    from lightglue.sfm.colmap.cameras import MapCamera
 
     model, params = known
     try:

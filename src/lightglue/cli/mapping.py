@@ -40,8 +40,8 @@ from lightglue.cli.stages import (
     print_stage,
     progress_bars,
 )
-from lightglue.command_defaults import MAX_KEYPOINTS, RESIZE
 from lightglue.errors import InputError
+from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
 
 if TYPE_CHECKING:
     from lightglue.sfm.change import ChangeResult
@@ -184,7 +184,7 @@ def _print_change(what: str, done: ChangeResult, as_json: bool) -> None:
 @app.command()
 def report(folder: Map) -> None:
     """Write MAP/report.html and MAP/report.png anew."""
-    from lightglue.sfm.report import write_report
+    from lightglue.sfm.report.document import write_report
 
     typer.echo(f"{write_report(folder).html}")
 

@@ -34,8 +34,8 @@ from lightglue.cli.models import (
     precision_of,
 )
 from lightglue.cli.outputs import ENDINGS, MatchedPair, fault_of, size_of, write_all
-from lightglue.command_defaults import MAX_KEYPOINTS, RESIZE, WITH_VERDICT
 from lightglue.errors import ImageNotFoundError
+from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE, WITH_VERDICT
 from lightglue.timing import wait_for_gpu
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ import typer
 
 from lightglue.cli import parsing
 from lightglue.cli.weights import CommercialOnly
-from lightglue.command_defaults import EXTRACTORS
 from lightglue.errors import LightGlueError
-from lightglue.model_choice import MATCHERS, Models
+from lightglue.models.choice import MATCHERS, Models
+from lightglue.models.defaults import EXTRACTORS
 
 __all__ = [
     "MATCHERS",
@@ -107,7 +107,7 @@ def extract_options(context: typer.Context) -> dict[str, Any]:
 
 def precision_of(matcher: Any) -> str:
     """The precision of the products, in words."""
-    from lightglue.precision import product_dtype
+    from lightglue.support.precision import product_dtype
 
     own = next(matcher.parameters(), None)
     if own is None:  # nearest neighbours

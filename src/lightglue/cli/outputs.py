@@ -95,7 +95,7 @@ def _csv(pair: MatchedPair, _: str) -> bytes:
 
 def _picture(pair: MatchedPair, ending: str) -> bytes:
     os.environ.pop("MPLBACKEND", None)  # no window is opened, and Matplotlib cannot be imported with an unknown one
-    from lightglue.match_picture import plot_match_summary
+    from lightglue.drawing.matches import plot_match_summary
 
     figure = plot_match_summary(
         pair.image0,

@@ -40,8 +40,8 @@ from lightglue.cli.stages import (
     print_skipped,
     progress_bars,
 )
-from lightglue.command_defaults import MAX_KEYPOINTS, RESIZE
 from lightglue.errors import LightGlueError
+from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
 
 if TYPE_CHECKING:
     from lightglue.sfm.pipeline import MapResult

@@ -16,7 +16,7 @@ from lightglue.cli.models import Models
 from lightglue.errors import InputError
 
 if TYPE_CHECKING:
-    from lightglue.sfm.engine import Engine
+    from lightglue.sfm.engines.engine import Engine
     from lightglue.sfm.folder import StageRecord
     from lightglue.sfm.pipeline import SfmOptions
     from lightglue.sfm.skipped import Skipped
@@ -167,14 +167,14 @@ class StageChoices:
 
     def options(self) -> SfmOptions:
         """The options of the stages. Raises InputError."""
-        from lightglue.sfm.cameras import CameraOptions
-        from lightglue.sfm.extract import ExtractOptions
-        from lightglue.sfm.match import MatchOptions
-        from lightglue.sfm.pairs import PairOptions
+        from lightglue.sfm.colmap.cameras import CameraOptions
         from lightglue.sfm.pipeline import SfmOptions
-        from lightglue.sfm.reconstruct import ReconstructOptions
-        from lightglue.sfm.tracks import TrackOptions
-        from lightglue.sfm.verify import VerifyOptions
+        from lightglue.sfm.stages.extract import ExtractOptions
+        from lightglue.sfm.stages.match import MatchOptions
+        from lightglue.sfm.stages.pairs import PairOptions
+        from lightglue.sfm.stages.reconstruct import ReconstructOptions
+        from lightglue.sfm.stages.refine import TrackOptions
+        from lightglue.sfm.stages.verify import VerifyOptions
 
         model, params = self.camera or (None, None)
         sources = tuple(dict.fromkeys((*self.pairs, "file"))) if self.pairs_file else self.pairs
@@ -205,7 +205,7 @@ def engine_of(name: str, address: str | None) -> Engine | None:
         if address is not None:
             raise InputError(f"--address {address} has an effect with --engine ray only.")
         return None
-    from lightglue.sfm.engine import make_engine
+    from lightglue.sfm.engines.engine import make_engine
 
     return make_engine(name, address=address)
 

@@ -25,13 +25,13 @@ def view(
 ) -> None:
     """Show a model in 3D: points, cameras, photographs. Click a camera to look through it."""
     if png is not None:
-        from lightglue.sfm.model import read_model
-        from lightglue.sfm.picture import save_picture
+        from lightglue.sfm.colmap.model import read_model
+        from lightglue.sfm.report.picture import save_picture
 
         save_picture(read_model(model), png, title=model.resolve().name)
         typer.echo(f"{png}")
         return
-    from lightglue.sfm.view import view_model
+    from lightglue.sfm.report.view import view_model
 
     shown = view_model(model, images, host, port)
     typer.echo(f"{shown.url}   (Ctrl-C ends it)")

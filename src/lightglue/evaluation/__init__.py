@@ -17,7 +17,7 @@ _OWNERS = {
     "Correspondences": "lightglue.evaluation.pair",
     "Homography": "lightglue.evaluation.pair",
     "Job": "lightglue.evaluation.run",
-    "Models": "lightglue.model_choice",
+    "Models": "lightglue.models.choice",
     "Pair": "lightglue.evaluation.pair",
     "Protocol": "lightglue.evaluation.pair",
     "RelativePose": "lightglue.evaluation.pair",
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lightglue.evaluation.report import write_report
     from lightglue.evaluation.run import Job, evaluate
     from lightglue.evaluation.summary import summarize
-    from lightglue.model_choice import Models
+    from lightglue.models.choice import Models
 
 __all__ = [
     "Benchmark",

@@ -15,12 +15,12 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
+from lightglue.drawing.matches import plot_match_summary
+from lightglue.drawing.page import COLOURS
+from lightglue.drawing.svg import SHEET, SOFT, quiet, round_values, svg_chart
 from lightglue.evaluation.matches import Matches
 from lightglue.geometry.curves import recall_curve
 from lightglue.images import read_image
-from lightglue.match_picture import plot_match_summary
-from lightglue.reporting.page import COLOURS
-from lightglue.reporting.svg import SHEET, SOFT, quiet, round_values, svg_chart
 
 __all__ = [
     "error_histogram",

@@ -15,15 +15,7 @@ from typing import TypeAlias, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from lightglue.errors import InputError, LightGlueError
-from lightglue.evaluation import plots
-from lightglue.evaluation.bootstrap import cleaned, number, with_unit
-from lightglue.evaluation.compare import Comparison, Verdict, compare
-from lightglue.evaluation.matches import read_matches
-from lightglue.evaluation.records import Metric, Record, Run, matches_path
-from lightglue.evaluation.summary import Figure, Summary, headline_metric, summarize
-from lightglue.evaluation.words import protocol_in_words, what_ran
-from lightglue.reporting.document import (
+from lightglue.drawing.document import (
     Block,
     Cards,
     Cell,
@@ -40,7 +32,15 @@ from lightglue.reporting.document import (
     to_html,
     to_markdown,
 )
-from lightglue.reporting.facts import facts
+from lightglue.drawing.facts import facts
+from lightglue.errors import InputError, LightGlueError
+from lightglue.evaluation import plots
+from lightglue.evaluation.bootstrap import cleaned, number, with_unit
+from lightglue.evaluation.compare import Comparison, Verdict, compare
+from lightglue.evaluation.matches import read_matches
+from lightglue.evaluation.records import Metric, Record, Run, matches_path
+from lightglue.evaluation.summary import Figure, Summary, headline_metric, summarize
+from lightglue.evaluation.words import protocol_in_words, what_ran
 
 __all__ = ["write_report"]
 

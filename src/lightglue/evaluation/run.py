@@ -47,8 +47,8 @@ from lightglue.evaluation.records import (
 from lightglue.geometry.cameras import scaling
 from lightglue.geometry.refine import RefineOptions, refine_matches
 from lightglue.images import load_image
-from lightglue.model_choice import Models
-from lightglue.resampling import target_size
+from lightglue.images.resampling import target_size
+from lightglue.models.choice import Models
 from lightglue.timing import wait_for_gpu
 
 __all__ = ["Job", "evaluate"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lightglue.drawing.facts import is_number
 from lightglue.evaluation.bootstrap import with_unit
-from lightglue.reporting.facts import is_number
 
 __all__ = ["protocol_in_words", "what_ran"]
 

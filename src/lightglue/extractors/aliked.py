@@ -35,7 +35,7 @@ from lightglue.extractors.detection import clear_border, nms_maxima, refine, sam
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.state_dicts import publish_keys
 from lightglue.extractors.views import Part
-from lightglue.precision import product_dtype
+from lightglue.support.precision import product_dtype
 from lightglue.types import Features
 
 __all__ = ["ALIKED", "AlikedConfig"]

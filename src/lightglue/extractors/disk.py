@@ -33,7 +33,7 @@ from lightglue.extractors.disk_fast import Affine, Norms, describe, encode, heat
 from lightglue.extractors.disk_network import PLAIN_MODULES, STRIDE, DiskNetwork
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.views import sample_of
-from lightglue.precision import product_dtype
+from lightglue.support.precision import product_dtype
 from lightglue.types import Features
 
 __all__ = ["DISK", "DiskConfig"]

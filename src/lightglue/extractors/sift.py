@@ -12,9 +12,9 @@ from torch import Tensor
 from lightglue.errors import InputError
 from lightglue.extractors.base import Extractor, full_precision, stack_features
 from lightglue.extractors.dog import DogConfig, check_backend, describe_opencv, detect, root_sift
-from lightglue.extractors.exact_resize import shrink_exactly
 from lightglue.extractors.grayscale import gray_images_in
-from lightglue.resampling import target_size
+from lightglue.images.exact_resize import shrink_exactly
+from lightglue.images.resampling import target_size
 from lightglue.types import Features
 
 __all__ = ["SIFT"]

@@ -15,7 +15,7 @@ from lightglue.errors import InputError
 from lightglue.extractors.masks import on_mask, read_mask, read_masks
 from lightglue.extractors.views import Part, Tile, best_of, check_scales, check_tile, merge_views, tiles_of
 from lightglue.images import numpy_image_to_torch, read_image, resize_image
-from lightglue.resampling import target_size
+from lightglue.images.resampling import target_size
 from lightglue.timing import span
 from lightglue.types import Features
 

@@ -32,7 +32,7 @@ from lightglue.extractors.masks import Allowed
 from lightglue.extractors.state_dicts import add_counters, publish_keys
 from lightglue.extractors.xfeat_fast import encode, fold, heatmap, is_foldable
 from lightglue.extractors.xfeat_network import EPSILON, STRIDE, XFeatNetwork, normalize
-from lightglue.precision import product_dtype
+from lightglue.support.precision import product_dtype
 from lightglue.types import Features
 
 __all__ = ["XFeat", "XFeatConfig"]

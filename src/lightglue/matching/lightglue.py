@@ -26,7 +26,7 @@ from lightglue.matching.inputs import pair_list, read_features, read_pairs, with
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.matching.overlap import COEFFICIENTS, overlap_probability
 from lightglue.options import build_config, nearest_name, warn_unknown
-from lightglue.precision import product_dtype
+from lightglue.support.precision import product_dtype
 from lightglue.timing import span
 from lightglue.types import Features, Matches
 

@@ -20,22 +20,28 @@ import numpy as np
 
 from lightglue.errors import ImageError, InputError
 from lightglue.images import read_image
-from lightglue.sfm.cameras import CameraOptions
-from lightglue.sfm.database import DatabaseState, Keypoints, create_database, read_state
-from lightglue.sfm.engine import Engine
-from lightglue.sfm.extract import ExtractOptions, extract
+from lightglue.sfm.colmap.cameras import CameraOptions
+from lightglue.sfm.colmap.database import DatabaseState, Keypoints, create_database, read_state
+from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, StageRecord
-from lightglue.sfm.images import SUFFIXES, list_images
-from lightglue.sfm.match import NO_OVERLAP, MatchOptions, match
-from lightglue.sfm.pairs import read_pairs, write_pairs
-from lightglue.sfm.reconstruct import ModelSummary, ReconstructOptions, ReconstructResult, summarize, write_summary
-from lightglue.sfm.report import write_report
-from lightglue.sfm.retrieval import RetrievalIndex, build_index
+from lightglue.sfm.report.document import write_report
+from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import Skipped
-from lightglue.sfm.tracks import read_refined
-from lightglue.sfm.verify import VerifyOptions, VerifyResult, verify
+from lightglue.sfm.stages.extract import ExtractOptions, extract
+from lightglue.sfm.stages.images import SUFFIXES, list_images
+from lightglue.sfm.stages.match import NO_OVERLAP, MatchOptions, match
+from lightglue.sfm.stages.pairs import read_pairs, write_pairs
+from lightglue.sfm.stages.reconstruct import (
+    ModelSummary,
+    ReconstructOptions,
+    ReconstructResult,
+    summarize,
+    write_summary,
+)
+from lightglue.sfm.stages.refine import read_refined
+from lightglue.sfm.stages.verify import VerifyOptions, VerifyResult, verify
 from lightglue.stores import FeatureStore, MatchStore
-from lightglue.stores.files import write_whole, writing
+from lightglue.support.files import write_whole, writing
 
 __all__ = ["ChangeResult", "add_images", "remove_images"]
 
@@ -394,7 +400,7 @@ def _has_numbers_of(model: Any, state: DatabaseState) -> bool:
 def _renumbered(model: Any, state: DatabaseState, folder: Path) -> Any:
     """The model with the database's numbers, which is in folder/start then."""
     from lightglue.sfm import colmap
-    from lightglue.sfm.renumber import renumber
+    from lightglue.sfm.colmap.renumber import renumber
 
     model.write(str(_made(folder / "old")))
     num_params = {number: len(camera.params) for number, camera in model.cameras.items()}

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from lightglue.errors import InputError, StoreError
-from lightglue.model_choice import Models
+from lightglue.models.choice import Models
 from lightglue.sfm.skipped import Skipped
-from lightglue.stores.files import as_read, read_json, write_json
+from lightglue.support.files import as_read, read_json, write_json
 
 __all__ = ["MapFolder", "MapRecord", "StageRecord"]
 

@@ -17,20 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.model_choice import Models
-from lightglue.sfm.cameras import CameraOptions, MapCamera, read_table
-from lightglue.sfm.database import Keypoints, create_database
-from lightglue.sfm.engine import Engine
-from lightglue.sfm.extract import ExtractOptions, ExtractResult, extract, on_one_device
+from lightglue.models.choice import Models
+from lightglue.sfm.colmap.cameras import CameraOptions, MapCamera, read_table
+from lightglue.sfm.colmap.database import Keypoints, create_database
+from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
-from lightglue.sfm.match import MatchOptions, MatchResult, match
-from lightglue.sfm.pairs import Inputs, PairOptions, read_pairs, select_pairs, settled, write_pairs
-from lightglue.sfm.reconstruct import ReconstructOptions, ReconstructResult, reconstruct
-from lightglue.sfm.report import write_report
-from lightglue.sfm.retrieval import RetrievalIndex, RetrievalOptions, build_index
+from lightglue.sfm.report.document import write_report
+from lightglue.sfm.retrieval.index import RetrievalIndex, RetrievalOptions, build_index
 from lightglue.sfm.skipped import Skipped
-from lightglue.sfm.tracks import TrackOptions, read_refined, refine_keypoints
-from lightglue.sfm.verify import VerifyOptions, VerifyResult, verify
+from lightglue.sfm.stages.extract import ExtractOptions, ExtractResult, extract, on_one_device
+from lightglue.sfm.stages.match import MatchOptions, MatchResult, match
+from lightglue.sfm.stages.pairs import Inputs, PairOptions, read_pairs, select_pairs, settled, write_pairs
+from lightglue.sfm.stages.reconstruct import ReconstructOptions, ReconstructResult, reconstruct
+from lightglue.sfm.stages.refine import TrackOptions, read_refined, refine_keypoints
+from lightglue.sfm.stages.verify import VerifyOptions, VerifyResult, verify
 from lightglue.stores import FeatureStore, MatchStore
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
@@ -250,7 +250,7 @@ class _Run:
         """Poses and tracks of the model that is there, for the sources of pairs that look at them."""
         if not {"poses", "covisibility"} & set(sources):
             return None, None
-        from lightglue.sfm.model import read_model
+        from lightglue.sfm.colmap.model import read_model
 
         model = read_model(self.place.folder)
         poses = {image.name: np.hstack((image.rotation, image.translation[:, None])) for image in model.images}

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
-from lightglue.stores.files import (
+from lightglue.support.files import (
     as_read,
     check_settings,
     read_json,

@@ -34,8 +34,8 @@ from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
 from lightglue.stores.features import FeatureStore, Head, ImageFeatures, Source
-from lightglue.stores.files import whole
 from lightglue.stores.matches import MatchStore, PairMatches
+from lightglue.support.files import whole
 
 __all__ = ["UNKNOWN", "Exchanged", "read_features", "read_matches", "write_features", "write_matches"]
 

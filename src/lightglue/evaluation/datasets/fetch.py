@@ -22,11 +22,11 @@ from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
 
-from lightglue import _fetch
 from lightglue.errors import LightGlueError
 from lightglue.evaluation.datasets.archives import ArchiveError, check_room, unpack
 from lightglue.evaluation.datasets.dataset import Dataset, Download
 from lightglue.weights import cache_folder
+from lightglue.weights import fetch as _fetch
 
 __all__ = ["data_folder", "fetch", "find_fetched"]
 

@@ -6,7 +6,7 @@ import re
 import struct
 from pathlib import Path
 
-from lightglue.image_headers import format_of, stored_size
+from lightglue.images.headers import format_of, stored_size
 
 __all__ = ["camera_fault"]
 

@@ -1,0 +1,1 @@
+"""Which extractor and matcher: the registry, and how a choice is loaded."""

@@ -1,0 +1,1 @@
+"""Where a stage's work is done: here, or on a cluster."""

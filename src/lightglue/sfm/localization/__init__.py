@@ -1,0 +1,1 @@
+"""Where an image was taken in a map."""

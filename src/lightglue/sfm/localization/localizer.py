@@ -1,0 +1,416 @@
+"""Where a photograph was taken: a map that is kept in memory and asked.
+
+The query's features are matched with images of the map that look like it; the keypoints that these matched were made
+into points of the map, so each match may say where in the world the query's keypoint lies. A pose that enough of them
+agree with is the answer, and anything else is a failure with its reason.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightglue.errors import InputError, StoreError
+from lightglue.geometry.cameras import COLMAP_OFFSET, Camera, as_camera
+from lightglue.images import load_image, numpy_image_to_torch
+from lightglue.models.choice import Models
+from lightglue.sfm.colmap.cameras import exif_focal
+from lightglue.sfm.folder import MapFolder
+from lightglue.sfm.localization.absolute_pose import Pose, PoseOptions, QueryCamera, estimate_pose
+from lightglue.stores import FeatureStore, ImageFeatures
+from lightglue.types import Features
+
+__all__ = ["Localization", "LocalizeOptions", "Localizer"]
+
+_GUESSED_FOCAL = 1.2  # of the image's long side, as COLMAP guesses
+_FAR_MORE = 1.1  # times as many inliers: a camera does not fit, if another has so many more
+_MOVED = 0.005  # of the longer edge: more than a keypoint is moved when it is refined
+_WITHOUT_INDEX = 60  # images of a map up to which it is searched without a retrieval index
+
+
+@dataclass(frozen=True)
+class LocalizeOptions:
+    """How a query is matched with the map, and when its pose is believed. Raises InputError."""
+
+    candidates: int = 10  # images of the map that a query is matched with, at the most
+    first: int = 2  # of them, before it is looked whether these are enough
+    enough: int = 300  # inliers with which no more images are looked at
+    map_camera: bool = True  # try the map's only camera for queries of its size and EXIF whose camera is not known
+    pose: PoseOptions = field(default_factory=PoseOptions)
+    memory: int = 512_000_000  # bytes of the map's features that are kept
+
+    def __post_init__(self) -> None:
+        for name, least in (("candidates", 1), ("first", 1), ("enough", 1), ("memory", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"{name} is {value!r}; give a whole number of at least {least}.")
+        if not isinstance(self.map_camera, bool):
+            raise InputError(f"map_camera is {self.map_camera!r}; give True or False.")
+
+
+@dataclass(frozen=True, eq=False)
+class Localization:
+    """Where a photograph was taken, or why this is not known."""
+
+    success: bool
+    failure: str | None
+    cam_from_world: NDArray[np.float64] | None  # (4, 4), from the map's world to the camera
+    camera: Camera | None  # that the pose goes with; its focal length was estimated where it was not given
+    num_matches: int  # keypoints of the query that were matched with points of the map
+    num_inliers: int
+    points: NDArray[np.float64]  # (I, 2) px of the query: the inliers; (0, 0) is the centre of its first pixel
+    point_ids: NDArray[np.int64]  # (I,) of the model
+    images: tuple[str, ...]  # of the map that the query was matched with, in this order
+    seconds: Mapping[str, float]  # of each step
+
+    @property
+    def R(self) -> NDArray[np.float64]:  # noqa: N802
+        """(3, 3), from the world to the camera. Raises InputError where there is no pose."""
+        return self._pose()[:3, :3]
+
+    @property
+    def t(self) -> NDArray[np.float64]:
+        """(3,), from the world to the camera, in the unit of the map. Raises InputError where there is no pose."""
+        return self._pose()[:3, 3]
+
+    @property
+    def centre(self) -> NDArray[np.float64]:
+        """(3,), where the camera stood. Raises InputError where there is no pose."""
+        return np.asarray(-self.R.T @ self.t)
+
+    def _pose(self) -> NDArray[np.float64]:
+        if self.cam_from_world is None:
+            raise InputError(f"There is no pose: {self.failure}.")
+        return self.cam_from_world
+
+
+@dataclass(frozen=True, eq=False)
+class _MapImage:
+    """What is needed of an image of the map to match a query with it."""
+
+    features: Features
+    point_ids: NDArray[np.int64]  # (N,) of each keypoint; -1 where it is of no point
+
+    @property
+    def bytes(self) -> int:
+        arrays = [value for value in self.features.values() if isinstance(value, Tensor)]
+        return sum(array.nbytes for array in arrays) + self.point_ids.nbytes
+
+
+@dataclass(frozen=True, eq=False)
+class _MapCamera:
+    """The camera that took all images of a map."""
+
+    camera: Camera
+    image_size: tuple[int, int]
+    focal: float | None  # px, as the EXIF of its images has it
+
+
+class Localizer:
+    """A map in memory. `Localizer.open` makes one; it is for one thread."""
+
+    def __init__(
+        self,
+        model: Any,
+        store: FeatureStore,
+        index: Any,
+        models: tuple[Any, Any],
+        device: Any,
+        options: LocalizeOptions,
+        camera: _MapCamera | None = None,
+    ) -> None:
+        from lightglue.sfm import colmap
+
+        self.options = options
+        self._model, self._store, self._index, self._device = model, store, index, device
+        self._extractor, self._matcher = models
+        self._camera = camera
+        self._registered = {str(image.name): image for image in colmap.registered(model)}
+        self._kept: OrderedDict[str, _MapImage] = OrderedDict()
+        if not self._registered:
+            raise StoreError("The map's model has no image with a pose; reconstruct it anew.")
+        if index is None and len(self._registered) > _WITHOUT_INDEX:
+            raise InputError(
+                f"The map has {len(self._registered)} images and no retrieval index; "
+                "`lightglue map pairs MAP --pairs retrieval` makes one."
+            )
+
+    @classmethod
+    def open(
+        cls,
+        folder: str | os.PathLike[str],
+        models: Models | None = None,
+        options: LocalizeOptions | None = None,
+    ) -> Localizer:
+        """Load a map and the models that it was made with.
+
+        models: others, for their device or precision; the features must be of the same kind.
+
+        Raises InputError where there is no map, or the models do not go with it; StoreError where it is damaged.
+        """
+        from lightglue.sfm import colmap
+
+        place = MapFolder(Path(folder))
+        store = FeatureStore.open(place.features, read_only=True)
+        record = place.read()
+        models = record.models if models is None else models
+        if store.settings.get("features", models.features) != models.features:
+            raise InputError(f"The map's features are {store.settings['features']}; localize with these.")
+        index = None
+        if place.retrieval.exists():
+            from lightglue.sfm.retrieval.index import RetrievalIndex
+
+            index = RetrievalIndex.open(place.retrieval)
+        model = colmap.read_model(place.model)
+        camera = _map_camera(model, record.images)
+        return cls(model, store, index, models.load(), models.found_device(), options or LocalizeOptions(), camera)
+
+    @property
+    def names(self) -> list[str]:
+        """The images of the map that have a pose, sorted."""
+        return list(self._registered)
+
+    def localize(self, image: Any, camera: Any = None) -> Localization:
+        """Where a photograph was taken.
+
+        Args:
+            image: the path of an image file, a tensor (3, H, W) in [0, 1], or an array (H, W, 3) uint8.
+            camera: K (3, 3) px, a `pycolmap.Camera`, or a `lightglue.geometry.Camera`. None: the focal length is
+                what the file's EXIF says, or a guess, and is estimated with the pose; the lens is taken to have no
+                distortion and its axis to go through the image's middle. If one camera took all images of the map and
+                the query has their size and EXIF, it is tried too, and taken unless far fewer points agree with it.
+
+        Raises ImageError for a file that is no image, InputError for an image or a camera that makes no sense.
+        """
+        known = None if camera is None else as_camera(camera)
+        clock = _Clock()
+        with clock.step("read"):
+            pixels = _pixels(image)
+        with clock.step("extract"):
+            features = self._extract(pixels)
+        size = (pixels.shape[-1], pixels.shape[-2])
+        with clock.step("camera"):
+            cameras = self._cameras(image, size, known)
+        return _Search(self, pixels, features, cameras, clock).run()
+
+    def _cameras(self, image: Any, size: tuple[int, int], known: Camera | None) -> list[QueryCamera]:
+        """What may have taken the query, the likeliest first."""
+        if known is not None:
+            return [QueryCamera(known, size, knows_focal=True)]
+        focal = exif_focal(Path(image)) if isinstance(image, (str, os.PathLike)) else None
+        own = self._camera
+        may_be_own = self.options.map_camera and own is not None and (own.image_size, own.focal) == (size, focal)
+        tried = [QueryCamera(own.camera, size, knows_focal=True)] if may_be_own and own is not None else []
+        return [*tried, _guessed_camera(size, focal)]
+
+    @torch.inference_mode()
+    def _extract(self, pixels: Tensor) -> Features:
+        options = dict(self._store.settings.get("extract", {}))
+        found: Features = self._extractor.extract(pixels.to(self._device), **options)
+        return found
+
+    def _ranked(self, features: Features, pixels: Tensor) -> list[str]:
+        """Images of the map, those first that look most like a query."""
+        if self._index is None:
+            return sorted(self._registered, key=lambda name: -int(self._registered[name].num_points3D))
+        query = ImageFeatures.from_torch(features, str(self._store.settings.get("features", "")))
+        found = [name for name, _ in self._index.query(query, 4 * self.options.candidates, pixels)]
+        return [name for name in found if name in self._registered]
+
+    def _map_image(self, name: str) -> _MapImage:
+        """An image of the map, from memory or the disk; what was not asked for longest is forgotten."""
+        if name not in self._kept:
+            features, image = self._store.get(name), self._registered[name]
+            unset = 2**64 - 1
+            points = np.array([p.point3D_id for p in image.points2D], np.uint64)
+            if len(points) not in (0, len(features)):
+                raise StoreError(
+                    f"{name!r} has {len(features)} keypoints and {len(points)} in the model; reconstruct it anew."
+                )
+            places = np.array([p.xy for p in image.points2D], np.float64).reshape(-1, 2) - COLMAP_OFFSET
+            if len(points) and not _agree(places, features):
+                raise StoreError(f"{name!r} has other keypoints than in the model; reconstruct the map anew.")
+            ids = np.where(points == unset, 0, points).astype(np.int64) - (points == unset)
+            ids = ids if len(points) else np.full(len(features), -1)
+            self._kept[name] = _MapImage(features.torch(self._device), ids.astype(np.int64))
+            size = sum(each.bytes for each in self._kept.values())
+            while size > self.options.memory and len(self._kept) > 1:
+                size -= self._kept.popitem(last=False)[1].bytes
+        self._kept.move_to_end(name)
+        return self._kept[name]
+
+    def _xyz(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        points = self._model.points3D
+        return np.array([points[number].xyz for number in ids.tolist()], np.float64).reshape(-1, 3)
+
+    def _covisible(self, ids: NDArray[np.int64]) -> list[str]:
+        """Images of the map that see these points, those first that see most."""
+        counts: Counter[int] = Counter()
+        for number in ids.tolist():
+            counts.update({each.image_id for each in self._model.points3D[number].track.elements})
+        names = [(str(self._model.images[number].name), count) for number, count in counts.items()]
+        return [name for name, _ in sorted(names, key=lambda item: (-item[1], item[0]))]
+
+
+class _Search:
+    """For the place of one query."""
+
+    def __init__(
+        self,
+        localizer: Localizer,
+        pixels: Tensor,
+        features: Features,
+        cameras: list[QueryCamera],
+        clock: _Clock,
+    ) -> None:
+        self.localizer, self.pixels, self.features = localizer, pixels, features
+        self.cameras, self.clock = cameras, clock
+        self.keypoints = features["keypoints"][0].detach().cpu().numpy().astype(np.float64)
+        self.tried: list[str] = []
+        self.found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+        self.rows = self.ids = np.empty(0, np.int64)
+
+    def run(self) -> Localization:
+        options = self.localizer.options
+        if not len(self.keypoints):
+            return self._answer(None, "the image has no keypoints")
+        with self.clock.step("retrieve"):
+            ranked = self.localizer._ranked(self.features, self.pixels)
+        pose = self._round(ranked[: min(options.first, options.candidates)])
+        if int(pose.inliers.sum()) < options.enough or pose.failure:
+            near = [] if pose.failure else self.localizer._covisible(self.ids[pose.inliers])
+            rest = [name for name in dict.fromkeys([*near, *ranked]) if name not in self.tried]
+            if more := rest[: options.candidates - len(self.tried)]:
+                pose = self._round(more)
+        failure = pose.failure
+        if failure and not len(self.ids):
+            failure = f"no overlap found: no point of the map in the {len(self.tried)} images looked at"
+        return self._answer(pose, failure)
+
+    def _round(self, names: list[str]) -> Pose:
+        """Match the query with more images of the map, and estimate from all matches so far."""
+        with self.clock.step("load"):
+            images = [self.localizer._map_image(name) for name in names]
+        with self.clock.step("match"):
+            results = self.localizer._matcher.match([(self.features, image.features) for image in images])
+        self.tried += names
+        with self.clock.step("pose"):
+            for image, result in zip(images, results, strict=True):
+                matches = result["matches"][0].cpu().numpy().astype(np.int64)
+                points = image.point_ids[matches[:, 1]]
+                scores = result["scores"][0].float().cpu().numpy().astype(np.float64)
+                seen = points >= 0
+                self.found.append((matches[seen, 0], points[seen], scores[seen]))
+            columns = [np.concatenate(column) for column in zip(*self.found, strict=True)]
+            self.rows, self.ids = one_to_one(*columns) if self.found else (self.rows, self.ids)
+            xyz = self.localizer._xyz(self.ids)
+            options = self.localizer.options.pose
+            found = [estimate_pose(self.keypoints[self.rows], xyz, camera, options) for camera in self.cameras]
+            return best_pose(found)
+
+    def _answer(self, pose: Pose | None, failure: str | None) -> Localization:
+        inliers = np.zeros(len(self.ids), np.bool_) if pose is None else pose.inliers
+        good = failure is None and pose is not None
+        return Localization(
+            good,
+            failure,
+            pose.cam_from_world if good and pose else None,
+            pose.camera if good and pose else None,
+            len(self.ids),
+            int(inliers.sum()),
+            self.keypoints[self.rows[inliers]],
+            self.ids[inliers],
+            tuple(self.tried),
+            dict(self.clock.seconds),
+        )
+
+
+def one_to_one(
+    rows: NDArray[np.int64], ids: NDArray[np.int64], scores: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Each keypoint with the point of the map that most images say it is, by the sum of the scores of their matches.
+
+    A point, too, is given to one keypoint only. (M,) keypoints and points may come many times; returns (K,) of each.
+    """
+    pairs, which = np.unique(np.stack([rows, ids], axis=1), axis=0, return_inverse=True)
+    votes = np.bincount(which.reshape(-1), weights=scores, minlength=len(pairs))
+    pairs = pairs[np.argsort(-votes, kind="stable")]
+    for column in (0, 1):
+        pairs = pairs[np.sort(np.unique(pairs[:, column], return_index=True)[1])]
+    pairs = pairs[np.argsort(pairs[:, 0])]
+    return pairs[:, 0], pairs[:, 1]
+
+
+def _agree(places: NDArray[np.float64], features: ImageFeatures) -> bool:
+    """Whether (N, 2) px are the keypoints of these features, which refinement may have moved a little."""
+    off = np.linalg.norm(places - features.keypoints, axis=1)
+    return bool(np.median(off) <= _MOVED * max(features.image_size))
+
+
+class _Clock:
+    """The seconds that each step took."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        begin = perf_counter()
+        yield
+        self.seconds[name] += perf_counter() - begin  # type: ignore[assignment]
+
+
+def _pixels(image: Any) -> Tensor:
+    """(3, H, W) float32 in [0, 1]."""
+    if isinstance(image, (str, os.PathLike)):
+        return load_image(image)
+    if isinstance(image, np.ndarray):
+        return numpy_image_to_torch(image)
+    if isinstance(image, Tensor) and image.ndim == 3 and image.is_floating_point() and image.numel():
+        return image
+    shape = tuple(getattr(image, "shape", ())) or type(image).__name__
+    raise InputError(f"The image is {shape}; give a path, a tensor (3, H, W) in [0, 1] or an array (H, W, 3) uint8.")
+
+
+def best_pose(poses: Sequence[Pose]) -> Pose:
+    """Of poses with several cameras, the likeliest first: the first, unless far more points agree with another.
+
+    A camera with more that is free fits a few more points in any case.
+    """
+    best = poses[0]
+    for pose in poses[1:]:
+        is_better = pose.inliers.sum() > _FAR_MORE * best.inliers.sum()
+        if (pose.failure is None, bool(is_better)) > (best.failure is None, False):
+            best = pose
+    return best
+
+
+def _guessed_camera(size: tuple[int, int], focal: float | None) -> QueryCamera:
+    """With the focal length in px that EXIF tells, or a guess, and nothing else known."""
+    f = _GUESSED_FOCAL * max(size) if focal is None else focal
+    centre = [edge / 2 - COLMAP_OFFSET for edge in size]
+    K = np.array([[f, 0, centre[0]], [0, f, centre[1]], [0, 0, 1.0]])
+    return QueryCamera(Camera(K), size, knows_focal=False, guessed=focal is None)
+
+
+def _map_camera(model: Any, images: Path) -> _MapCamera | None:
+    """The camera that took all images of a map; None where there are several."""
+    from lightglue.sfm import colmap
+
+    registered = colmap.registered(model)
+    if len({image.camera_id for image in registered}) != 1:
+        return None
+    camera = model.camera(registered[0].camera_id)
+    size = (int(camera.width), int(camera.height))
+    return _MapCamera(as_camera(camera), size, exif_focal(images / str(registered[0].name)))

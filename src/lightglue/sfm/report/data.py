@@ -1,0 +1,214 @@
+"""What a report tells of a map, gathered from its folder, whatever of it is there."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lightglue.errors import InputError, LightGlueError, StoreError
+from lightglue.sfm.colmap.model import Model, read_model
+from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.stages.pairing.files import read_pairs
+from lightglue.stores import FeatureStore, MatchStore
+from lightglue.support.files import read_json
+
+__all__ = ["ImageRow", "PairRow", "ReportData", "Stage", "report_data"]
+
+_PAIR = 2_147_483_647  # COLMAP's pair_id is this times the smaller image_id, plus the larger (its scene/database.cc)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What is known of a stage that ran."""
+
+    name: str  # such as "extract"
+    seconds: float | None
+    counts: Mapping[str, Any]  # whatever else it told
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """An image of the map. Its pose, if any, is in the model."""
+
+    name: str
+    num_keypoints: int | None
+
+
+@dataclass(frozen=True)
+class PairRow:
+    """Two images that were matched. None where it is not known."""
+
+    name0: str
+    name1: str
+    matches: int | None  # before verification
+    verified: int | None  # that fit one geometry
+    overlap: float | None = None  # the matcher's probability that both show the same thing
+    note: str | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ReportData:
+    """All that a report is written from."""
+
+    title: str
+    photographs: str  # the folder of the images, if it is known
+    settings: Mapping[str, Any]
+    stages: tuple[Stage, ...]  # in the order in which they ran
+    images: tuple[ImageRow, ...]  # by name
+    pairs: tuple[PairRow, ...]  # by names
+    model: Model | None
+    num_models: int = 0  # that were reconstructed, of which `model` is the largest
+    problems: tuple[str, ...] = ()  # what could not be read, in sentences
+
+
+def report_data(folder: str | os.PathLike[str]) -> ReportData:
+    """Gather what is known of a map. What is missing or damaged is left out, and told in `problems`.
+
+    Raises:
+        InputError: there is no such folder, or nothing of a map in it.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}; give the folder of a map, which `lightglue sfm` makes.")
+    it = _Gathered(folder)
+    about = it.about()
+    it.from_features(about.get("images"))
+    it.from_matches()
+    it.from_database()
+    model = it.model()
+    if not (about or it.keypoints or it.pairs or model):
+        told = f" {' '.join(it.problems)}" if it.problems else ""
+        raise InputError(f"{folder} holds nothing of a map; give a folder that `lightglue sfm` made.{told}")
+    names = sorted({*it.keypoints, *(image.name for image in model.images)} if model else it.keypoints)
+    settings = about.get("settings")
+    return ReportData(
+        folder.resolve().name,
+        str(about.get("images") or ""),
+        settings if isinstance(settings, Mapping) else {},
+        tuple(_stages(about.get("stages"))),
+        tuple(ImageRow(name, it.keypoints.get(name)) for name in names),
+        tuple(it.pairs[key] for key in sorted(it.pairs)),
+        model,
+        sum(each.is_dir() for each in folder.glob("models/*")),
+        tuple(it.problems),
+    )
+
+
+@dataclass(frozen=True)
+class _Gathered:
+    """What was found so far."""
+
+    folder: Path
+    keypoints: dict[str, int | None] = field(default_factory=dict)
+    pairs: dict[tuple[str, str], PairRow] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+
+    def about(self) -> dict[str, Any]:
+        try:
+            return read_json(self.folder / "map.json")
+        except FileNotFoundError:
+            return {}
+        except StoreError as error:
+            self.problems.append(str(error))
+            return {}
+
+    def from_features(self, images: object) -> None:
+        """Of the images that are there: others have features still, but are not in the map."""
+        if (self.folder / "features").is_dir():
+            try:
+                store = FeatureStore.open(self.folder / "features", read_only=True)
+                folder = Path(str(images or ""))
+                knows = bool(images) and folder.is_dir()  # else the photographs are elsewhere
+                self.keypoints.update(
+                    (head.name, head.num_keypoints)
+                    for head in store.heads()
+                    if not knows or os.path.exists(folder / head.name)
+                )
+            except LightGlueError as error:
+                self.problems.append(str(error))
+
+    def from_matches(self) -> None:
+        if (self.folder / "matches.db").exists():
+            try:
+                chosen = self.folder / "pairs.txt"
+                wanted = set(read_pairs(chosen)) if chosen.exists() else None
+                for head in MatchStore.open(self.folder / "matches.db", read_only=True).iter_pairs():
+                    key = (head.name0, head.name1)
+                    if wanted is not None and key not in wanted:
+                        continue  # of an earlier choice
+                    self.pairs[key] = PairRow(*key, head.num_matches, None, head.overlap, head.note)
+            except LightGlueError as error:
+                self.problems.append(str(error))
+
+    def from_database(self) -> None:
+        """Keypoints and matches of COLMAP's database, with what was verified."""
+        path = self.folder / "database.db"
+        if not path.exists():
+            return
+        try:
+            found = list(_database_pairs(path, self.keypoints))
+        except (sqlite3.Error, ValueError, OSError) as error:
+            self.problems.append(f"{path} cannot be read ({error}); remove it and verify the matches anew.")
+            return
+        for row in found:
+            key = (row.name0, row.name1)
+            known = self.pairs.get(key)
+            if known is not None:
+                row = PairRow(*key, known.matches, row.verified, known.overlap, known.note)
+            self.pairs[key] = row
+
+    def model(self) -> Model | None:
+        try:
+            return read_model(self.folder)
+        except InputError:
+            return None  # the report says why, as far as it can
+        except LightGlueError as error:
+            self.problems.append(str(error))
+            return None
+
+
+def _database_pairs(path: Path, keypoints: dict[str, int | None]) -> Iterator[PairRow]:
+    """Pairs of a COLMAP database, smaller name first; and into `keypoints` how many each image has."""
+    log = path.with_name(path.name + "-wal")
+    # Without a log to be read too, nothing is written beside the database, whose folder may be read-only.
+    mode = "mode=ro" if log.exists() and log.stat().st_size else "mode=ro&immutable=1"
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?{mode}", uri=True, timeout=30)) as connection:
+        connection.text_factory = lambda text: text.decode("utf-8", "surrogateescape")
+        names = dict(connection.execute("SELECT image_id, name FROM images"))
+        rows = dict(connection.execute("SELECT image_id, rows FROM keypoints"))
+        keypoints.update((name, rows.get(key, keypoints.get(name))) for key, name in names.items())
+        matches = dict(connection.execute("SELECT pair_id, rows FROM matches"))
+        verified = dict(connection.execute("SELECT pair_id, rows FROM two_view_geometries"))
+    for pair in sorted({*matches, *verified}):
+        ends = sorted(names[each] for each in divmod(pair, _PAIR) if each in names)
+        if len(ends) == 2:
+            name0, name1 = ends
+            yield PairRow(name0, name1, matches.get(pair), verified.get(pair))
+
+
+def _stages(told: Any) -> Iterator[Stage]:
+    for name, stage in told.items() if isinstance(told, Mapping) else ():
+        if not isinstance(stage, Mapping):
+            continue
+        seconds = stage.get("seconds")
+        skipped = stage.get("skipped")
+        yield Stage(
+            str(name),
+            float(seconds) if isinstance(seconds, (int, float)) else None,
+            {key: value for key, value in stage.items() if key not in ("seconds", "skipped")},
+            tuple(_skipped(each) for each in (skipped if isinstance(skipped, list) else [])),
+        )
+
+
+def _skipped(told: Any) -> Skipped:
+    if isinstance(told, list) and len(told) == 2:
+        return Skipped(str(told[0]), str(told[1]))
+    if isinstance(told, Mapping):
+        return Skipped(str(told.get("name", "")), str(told.get("reason", "")))
+    return Skipped(str(told), "")

@@ -1,0 +1,397 @@
+"""The report of a map: one HTML page for people, whatever of the map is there, and a picture beside it."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.drawing.document import (
+    Block,
+    Cards,
+    Cell,
+    Chart,
+    Document,
+    Facts,
+    Fold,
+    Picture,
+    Section,
+    Table,
+    Text,
+    to_html,
+)
+from lightglue.drawing.facts import facts
+from lightglue.sfm.colmap.model import Camera, Model, RegisteredImage
+from lightglue.sfm.report.charts import Node
+from lightglue.sfm.report.data import ImageRow, PairRow, ReportData, Stage, report_data
+from lightglue.sfm.report import charts
+from lightglue.sfm.report.picture import plot_model
+from lightglue.sfm.report.scene import scene_of
+from lightglue.support.files import write_whole, writing
+
+__all__ = ["WrittenReport", "report_html", "write_report"]
+
+_ROWS = 1000  # of a table
+_NODES = 400  # of the graph of views; more images are drawn in groups
+_GROUPS = 150
+_DPI = 110
+
+
+@dataclass(frozen=True)
+class WrittenReport:
+    """The files of a report."""
+
+    html: Path
+    picture: Path | None  # PNG; None without a model
+
+
+def write_report(folder: str | os.PathLike[str], data: ReportData | None = None) -> WrittenReport:
+    """Write FOLDER/report.html and, where there is a model, FOLDER/report.png; each whole or not at all.
+
+    Args:
+        folder: of a map.
+        data: what to report; None gathers it from the folder.
+
+    Raises:
+        InputError: the folder holds nothing of a map.
+        StoreError: a file cannot be written.
+    """
+    folder = Path(folder)
+    data = report_data(folder) if data is None else data
+    html, picture = folder / "report.html", None
+    if data.model is not None and _has_content(data.model):
+        picture = folder / "report.png"
+        write_whole(picture, _png(data.model, data.title, dpi=130))
+    else:
+        with writing(folder / "report.png"):
+            (folder / "report.png").unlink(missing_ok=True)  # of a model that is there no longer
+    write_whole(html, report_html(data).encode("utf-8", "replace"))
+    return WrittenReport(html, picture)
+
+
+def report_html(data: ReportData) -> str:
+    """The page, self-contained; the same data give the same bytes with the same Matplotlib."""
+    sections = [
+        Section("result", "Result", tuple(_result(data))),
+        Section("map", "Map", tuple(_map(data))),
+        Section("matches", "Matches", tuple(_matches(data))),
+        Section("points", "Points", tuple(_points(data))),
+        Section("images", "Images", tuple(_images(data))),
+        Section("cameras", "Cameras", tuple(_cameras(data))),
+        Section("skipped", "Left out", tuple(_skipped(data))),
+        Section("time", "Time", tuple(_time(data))),
+        Section("settings", "Settings", tuple(_settings(data))),
+    ]
+    subtitle = f"Photographs in {data.photographs}" if data.photographs else "From photographs to a map"
+    return to_html(Document(f"Map of {data.title}", subtitle, tuple(each for each in sections if each.blocks)))
+
+
+# --- the result ---------------------------------------------------------------------------------------------------
+
+
+def _result(data: ReportData) -> list[Block]:
+    blocks: list[Block] = [Text(problem, "warning") for problem in data.problems]
+    model, cards = data.model, []
+    if model is None:
+        blocks.append(Text(f"There is no model. {_why_none(data)}", "warning"))
+        cards += [("images", f"{len(data.images):,}", "")] if data.images else []
+    else:
+        cards += _model_cards(data, model)
+    verified = [row for row in data.pairs if row.verified]
+    if data.pairs:
+        known = any(row.verified is not None for row in data.pairs)
+        value = f"{len(verified):,}" if known else f"{len(data.pairs):,}"
+        cards.append(
+            ("verified pairs" if known else "matched pairs", value, f"of {len(data.pairs):,}" if known else "")
+        )
+    left_out = sum(len(stage.skipped) for stage in data.stages)
+    cards += [("left out", f"{left_out:,}", "see below")] if left_out else []
+    total = _total(data.stages)
+    cards += [("time", _duration(total), "all stages")] if total is not None else []
+    return [*blocks, Cards(tuple(cards))] if cards else blocks
+
+
+def _model_cards(data: ReportData, model: Model) -> list[tuple[str, str, str]]:
+    count, of = len(model.images), max(len(data.images), len(model.images))
+    others = data.num_models - 1
+    small = f"of {of:,}" + (f"; {_count(others, 'smaller model')} beside it" if others > 0 else "")
+    cards = [("registered images", f"{count:,}", small), ("points", f"{len(model.points):,}", "")]
+    if math.isfinite(model.mean_error):
+        cards.append(("reprojection error", f"{model.mean_error:.2f} px", "mean over points"))
+    if len(model.points):
+        cards.append(("track length", f"{model.mean_track_length:.1f}", f"{model.num_observations:,} observations"))
+    return cards
+
+
+def _why_none(data: ReportData) -> str:
+    """As far as it can be told from what is there."""
+    told = {stage.name: stage for stage in data.stages}
+    if not data.images:
+        return "No image has features: see what was left out." if data.stages else "No stage has run yet."
+    if len(data.images) == 1:
+        return "There is one image; a map takes two or more that show the same thing."
+    if not data.pairs:
+        return "No pair of images has been matched."
+    if all(row.verified is None for row in data.pairs):
+        most = max(row.matches or 0 for row in data.pairs)
+        return f"No matches have been verified; the best of {_count(len(data.pairs), 'pair')} has {most:,} matches."
+    most = max(row.verified or 0 for row in data.pairs)
+    best = f"the best pair has {_count(most, 'verified match', 'verified matches')}"
+    if "reconstruct" not in told:
+        return f"The stage reconstruct has not ended yet; {best}."
+    reasons = "; ".join(dict.fromkeys(each.reason for each in told["reconstruct"].skipped if each.reason))
+    return f"{reasons[:500].rstrip('.')}; {best}." if reasons else f"No two images gave it a start; {best}."
+
+
+# --- the map ------------------------------------------------------------------------------------------------------
+
+
+def _map(data: ReportData) -> list[Block]:
+    if data.model is None or not _has_content(data.model):
+        return []
+    light, dark = (_png(data.model, data.title, _DPI, dark) for dark in (False, True))
+    caption = "Each pyramid is a photograph, from where it was taken to what it shows. Stray points are left out."
+    return [Picture("Cameras and points", light, caption, dark)]
+
+
+def _has_content(model: Model) -> bool:
+    return bool(model.images or len(model.points))
+
+
+def _png(model: Model, title: str, dpi: float, dark: bool = False) -> bytes:
+    buffer = io.BytesIO()
+    plot_model(model, title=title, dark=dark, dpi=dpi).savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+# --- matches ------------------------------------------------------------------------------------------------------
+
+
+def _matches(data: ReportData) -> list[Block]:
+    if not data.pairs:
+        return []
+    blocks: list[Block] = []
+    verified = [row.verified for row in data.pairs if row.verified is not None]
+    raw = [row.matches for row in data.pairs if row.matches is not None]
+    names = [image.name for image in data.images]
+    rows = {name: i for i, name in enumerate(names)}
+    pairs = {_key(rows, row): row for row in data.pairs if row.name0 in rows and row.name1 in rows}
+    blocks.append(_graph(data, pairs, rows))
+    if 1 < len(names) <= charts.MATRIX_IMAGES:
+        svg = charts.match_matrix(names, {key: (row.matches, row.verified) for key, row in pairs.items()})
+        caption = (
+            "The stronger the colour, the more; empty: none, or not matched. Images are in the order of their names."
+        )
+        legend = ((0, "above the diagonal: verified matches"), (5, "below: all matches"))
+        blocks.append(Chart("Who was matched with whom", svg, caption, legend, wide=True))
+    for counts, title in ((verified, "Verified matches of a pair"), (raw, "Matches of a pair")):
+        if counts:
+            svg = charts.histogram(np.array(counts, np.float64), title.split(" of ")[0].lower(), "pairs")
+            none = sum(count == 0 for count in counts)
+            blocks.append(Chart(title, svg, f"{none:,} of {_count(len(counts), 'pair')} have none." if none else ""))
+    return [*blocks, *_pair_table(data.pairs)]
+
+
+def _key(rows: Mapping[str, int], row: PairRow) -> tuple[int, int]:
+    i, j = sorted((rows[row.name0], rows[row.name1]))
+    return i, j
+
+
+def _graph(data: ReportData, pairs: Mapping[tuple[int, int], PairRow], rows: Mapping[str, int]) -> Chart:
+    known = any(row.verified is not None for row in pairs.values())
+    edges = {key: (row.verified if known else row.matches) or 0 for key, row in pairs.items()}
+    nodes = [Node(image.name, None) for image in data.images]
+    caption = "A line for each pair; the stronger, the more matches were verified."
+    if not known:
+        caption = "A line for each pair; the stronger, the more matches. None is verified yet."
+    if data.model is not None and data.model.images:
+        flat = scene_of(data.model).turned(data.model.centres)[:, :2]
+        for image, place in zip(data.model.images, flat, strict=True):
+            if image.name in rows:
+                nodes[rows[image.name]] = Node(image.name, (float(place[0]), float(place[1])))
+        caption += " Images stand where they were taken, seen from above"
+        caption += "; grey below are those without a pose." if any(n.place is None for n in nodes) else "."
+    if len(nodes) > _NODES:
+        nodes, edges = _grouped(nodes, edges)
+        caption += f" {len(data.images):,} images are drawn as {len(nodes):,} groups of neighbours."
+    return Chart("View graph", charts.view_graph(nodes, edges), caption, wide=True)
+
+
+def _grouped(
+    nodes: Sequence[Node], edges: Mapping[tuple[int, int], int]
+) -> tuple[list[Node], dict[tuple[int, int], int]]:
+    """Neighbours as one node: by place in squares of equal size, and those without a place by name in runs."""
+    places = np.array([node.place or (np.nan, np.nan) for node in nodes], np.float64)
+    known = np.isfinite(places[:, 0])
+    label = np.zeros(len(nodes), np.int64)
+    if known.any():
+        some = places[known]
+        low = np.percentile(some, 1, axis=0)
+        cell = max(float(np.sqrt(np.prod(np.percentile(some, 99, axis=0) - low) / _GROUPS)), 1e-9)
+        squares = np.clip((some - low) // cell, -_GROUPS, _GROUPS).astype(np.int64)
+        label[known] = np.unique(squares, axis=0, return_inverse=True)[1].reshape(-1)
+    others = np.flatnonzero(~known)
+    run = -(-len(others) // (_GROUPS if len(others) == len(nodes) else 40)) or 1
+    label[others] = label.max() + 1 + np.arange(len(others)) // run
+    _, label = np.unique(label, return_inverse=True)
+    groups = []
+    for i in range(int(label.max()) + 1):
+        members = np.flatnonzero(label == i)
+        place = places[members].mean(axis=0) if known[members[0]] else None
+        name = f"{_count(len(members), 'image')} from {nodes[members[0]].name}"
+        groups.append(Node(name, None if place is None else (float(place[0]), float(place[1])), len(members)))
+    between: dict[tuple[int, int], int] = {}
+    for (i, j), count in edges.items():
+        a, b = sorted((int(label[i]), int(label[j])))
+        if a != b:
+            between[a, b] = between.get((a, b), 0) + count
+    return groups, between
+
+
+def _pair_table(pairs: Sequence[PairRow]) -> list[Block]:
+    rows = sorted(pairs, key=lambda row: (-(row.verified or 0), -(row.matches or 0), row.name0, row.name1))
+    shown = rows[:_ROWS]
+    overlap, noted = (any(getattr(row, name) is not None for row in shown) for name in ("overlap", "note"))
+    head = ["image", "with", *(["note"] if noted else []), "matches", "verified", "share"]
+    lines = []
+    for row in shown:
+        share = row.verified / row.matches if row.verified is not None and row.matches else None
+        cells: list[str | Cell] = [row.name0, row.name1, *([row.note or ""] if noted else [])]
+        cells += [_number(row.matches), _number(row.verified)]
+        cells.append("–" if share is None else Cell(f"{100 * share:.0f} %", share))
+        cells += [("–" if row.overlap is None else f"{row.overlap:.2f}")] if overlap else []
+        lines.append(tuple(cells))
+    table = Table((*head, *(["overlap"] if overlap else [])), tuple(lines), words=3 if noted else 2)
+    title = f"All {len(rows):,} pairs" if len(rows) <= _ROWS else f"The {_ROWS:,} best of {len(rows):,} pairs"
+    return [Fold(title, (table,))]
+
+
+# --- points, images, cameras --------------------------------------------------------------------------------------
+
+
+def _points(data: ReportData) -> list[Block]:
+    model = data.model
+    if model is None or not len(model.points):
+        return []
+    errors = model.errors[np.isfinite(model.errors)]
+    blocks: list[Block] = []
+    if len(errors):
+        caption = f"Median {np.median(errors):.2f} px, mean {errors.mean():.2f} px."
+        blocks.append(
+            Chart("Reprojection error of a point", charts.histogram(errors, "error, px", "points"), _beyond(caption))
+        )
+    lengths: NDArray[np.int64] = model.track_lengths
+    caption = f"Mean {model.mean_track_length:.2f}; {100 * float((lengths == 2).mean()):.0f} % are seen by two only."
+    svg = charts.length_histogram(lengths, "images that see the point", "points")
+    return [*blocks, Chart("Track length", svg, caption + (" The last bar: 30 or more." if lengths.max() > 30 else ""))]
+
+
+def _beyond(caption: str) -> str:
+    return f"{caption} The last bar holds all that are beyond."
+
+
+def _images(data: ReportData) -> list[Block]:
+    if not data.images:
+        return []
+    poses = {image.name: image for image in data.model.images} if data.model else {}
+    order = sorted(data.images, key=lambda row: (len(poses[row.name].points) if row.name in poses else -1, row.name))
+    shown = {row.name for row in order[:_ROWS]}
+    most = max((len(pose.points) for pose in poses.values()), default=0)
+    rows = tuple(_image_row(row, poses.get(row.name), most) for row in data.images if row.name in shown)
+    table = Table(("image", "pose", "camera", "keypoints", "observations", "mean error, px"), rows, words=3)
+    if len(data.images) > _ROWS:
+        told = f"The {_ROWS:,} of {len(data.images):,} images that see the fewest points."
+        return [Text(told), Fold("These images", (table,))]
+    missing = len(data.images) - len(poses)
+    told = f"{_count(missing, 'image has', 'images have')} no pose." if missing and data.model else ""
+    blocks: list[Block] = [Text(told)] if told else []
+    return [*blocks, table if len(rows) <= 60 else Fold(f"All {len(rows):,} images", (table,))]
+
+
+def _image_row(row: ImageRow, pose: RegisteredImage | None, most: int) -> tuple[str | Cell, ...]:
+    if pose is None:
+        return row.name, Cell("none", tone="bad"), "–", _number(row.num_keypoints), "–", "–"
+    count = row.num_keypoints if row.num_keypoints is not None else pose.num_keypoints
+    observed = Cell(f"{len(pose.points):,}", len(pose.points) / most if most else None)
+    error = f"{pose.mean_error:.2f}" if math.isfinite(pose.mean_error) else "–"
+    return row.name, Cell("found", tone="good"), str(pose.camera.id), f"{count:,}", observed, error
+
+
+def _cameras(data: ReportData) -> list[Block]:
+    if data.model is None or not data.model.cameras:
+        return []
+    used: dict[int, int] = {}
+    for image in data.model.images:
+        used[image.camera.id] = used.get(image.camera.id, 0) + 1
+    cameras = [camera for camera in data.model.cameras if camera.id in used] or list(data.model.cameras)
+    rows = tuple(_camera_row(camera, used.get(camera.id, 0)) for camera in cameras[:_ROWS])
+    head = ("camera", "model", "size, px", "parameters", "images", "field of view")
+    table = Table(head, rows, words=4)
+    note = Text("Parameters are COLMAP's: px, with (0, 0) at the corner of the top-left pixel.", "note")
+    return [table if len(rows) <= 20 else Fold(f"{_count(len(cameras), 'camera')}", (table,)), note]
+
+
+def _camera_row(camera: Camera, images: int) -> tuple[str | Cell, ...]:
+    params = ", ".join(f"{name} {value:.6g}" for name, value in camera.params.items())
+    across, down = camera.field_of_view
+    size = f"{camera.width:,} × {camera.height:,}"
+    return str(camera.id), camera.model, size, params, f"{images:,}", f"{across:.0f}° × {down:.0f}°"
+
+
+# --- the run ------------------------------------------------------------------------------------------------------
+
+
+def _skipped(data: ReportData) -> list[Block]:
+    rows = [(each.name, stage.name, each.reason) for stage in data.stages for each in stage.skipped]
+    if not rows:
+        return []
+    table = Table(("what", "stage", "why"), tuple(rows[:_ROWS]), words=3)
+    told = f"{len(rows):,} inputs were left out; all else was done."
+    if len(rows) == 1:
+        told = "One input was left out; all else was done."
+    if len(rows) > _ROWS:
+        told += f" The first {_ROWS:,} are shown."
+    return [Text(told), table if len(rows) <= 60 else Fold(f"All {min(len(rows), _ROWS):,}", (table,))]
+
+
+def _time(data: ReportData) -> list[Block]:
+    total = _total(data.stages)
+    rows = []
+    for stage in data.stages:
+        counts = "; ".join(f"{term}: {said}" for term, said in facts(stage.counts))
+        share = stage.seconds / total if stage.seconds is not None and total else None
+        time = "–" if stage.seconds is None else _duration(stage.seconds)
+        rows.append((stage.name, counts, Cell(time, share)))
+    return [Table(("stage", "what it did", "time"), tuple(rows), words=2)] if rows else []
+
+
+def _settings(data: ReportData) -> list[Block]:
+    found: list[tuple[str, str]] = facts(data.settings)
+    return [Facts(tuple(found))] if found else []
+
+
+def _total(stages: Sequence[Stage]) -> float | None:
+    known = [stage.seconds for stage in stages if stage.seconds is not None]
+    return sum(known) if known else None
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 100 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _number(value: Any) -> str:
+    return "–" if value is None else f"{value:,}"
+
+
+def _count(count: int, one: str, many: str = "") -> str:
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

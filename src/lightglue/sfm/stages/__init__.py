@@ -1,0 +1,1 @@
+"""The stages of a map: path in, path out."""

@@ -1,0 +1,281 @@
+"""Local features of all images under a folder, into a store of features."""
+
+from __future__ import annotations
+
+import os
+import platform
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lightglue.errors import ImageError, InputError, StoreError
+from lightglue.images import DEFAULT_MAX_PIXELS, ImageFile, numpy_image_to_torch
+from lightglue.models.choice import Models
+from lightglue.models.defaults import EXTRACTORS, default_mp
+from lightglue.sfm.engines.engine import Budget, Engine, LocalEngine, is_out_of_memory
+from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.stages.images import list_images
+from lightglue.stores import FeatureStore, ImageFeatures, Source
+
+__all__ = ["ExtractOptions", "ExtractResult", "extract", "on_one_device"]
+
+REVISION = 1  # raised when the same settings give other features
+READERS = 2  # threads that decode ahead
+PIXELS_AHEAD = 50_000_000  # decoded and waiting, unless one image alone has more
+
+Progress = Callable[[int, int], None]  # images done, images in all
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """What is extracted, and how. Raises InputError."""
+
+    models: Models
+    extract: Mapping[str, Any] = field(default_factory=dict)  # options of `Extractor.extract`, such as resize
+    descriptor_dtype: str = "float16"  # or "float32": docs/decisions/017-stores.md
+    max_pixels: int | None = DEFAULT_MAX_PIXELS  # larger images are left out
+
+    def __post_init__(self) -> None:
+        if self.descriptor_dtype not in ("float16", "float32"):
+            raise InputError(f"descriptor_dtype is {self.descriptor_dtype!r}; give 'float16' or 'float32'.")
+        if self.models.features not in EXTRACTORS:
+            raise InputError(f"features is {self.models.features!r}; choose one of {', '.join(EXTRACTORS)}.")
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the features, for the store."""
+        models = on_one_device(self.models)
+        return {
+            "revision": REVISION,
+            "features": models.features,
+            "max_keypoints": models.max_keypoints,
+            "extractor": dict(models.extractor),
+            "extract": dict(self.extract),
+            "mp": models.mp,
+            "device": torch.device(models.device).type,
+            "descriptor_dtype": self.descriptor_dtype,
+        }
+
+
+def on_one_device(models: Models) -> Models:
+    """`models` with what "auto" stands for here, so that other machines compute the same.
+
+    A device that is named need not be in this machine: others may be the ones that compute.
+    """
+    device = models.found_device() if models.device == "auto" else torch.device(models.device)
+    mp = default_mp(device, models.features) if models.mp is None else models.mp
+    return replace(models, device=str(device), mp=mp)
+
+
+@dataclass(frozen=True)
+class ExtractResult:
+    """What became of the images."""
+
+    images: int  # that were asked for
+    extracted: int
+    kept: int  # whose features were there
+    keypoints: int  # of those extracted
+    seconds: float
+    skipped: tuple[Skipped, ...]
+    gone: tuple[str, ...]  # images that have features, but are in the folder no longer; their features stay
+
+
+def extract(
+    images: str | os.PathLike[str],
+    store: str | os.PathLike[str],
+    options: ExtractOptions,
+    *,
+    names: Sequence[str] | None = None,
+    engine: Engine | None = None,
+    progress: Progress = lambda done, total: None,
+) -> ExtractResult:
+    """Extract the features of images that have none yet, or have changed since.
+
+    Args:
+        images: a folder; with folders in it.
+        store: the folder of a store of features, made where there is none.
+        names: only these, paths under `images`; by default all.
+        engine: who does the work; this process by default. The features do not depend on it.
+
+    An image that cannot be used is in `skipped`, and the others are done; features that it had are taken away, since
+    they are of another image than the one that is there. Those of an image that is no longer there stay. Images
+    without keypoints count as done.
+
+    Raises InputError for options or a folder that make no sense, or a store of other settings; StoreError where the
+    store cannot be written.
+    """
+    begin = perf_counter()
+    images, engine = Path(images), engine or LocalEngine()
+    listed, skipped = list_images(images)
+    if names is not None:
+        listed, skipped = sorted(set(names)), ()
+    features = FeatureStore.open(store, options.settings())
+    kept = 0
+    waiting: list[str] = []
+    for name in listed:
+        if _is_done(features, name, images / name):
+            kept += 1
+            progress(kept, len(listed))
+        else:
+            waiting.append(name)
+    extracted = keypoints = 0
+    faults = []
+    work = ExtractWork(str(images.absolute()), replace(options, models=on_one_device(options.models)))
+    for count, result in enumerate(engine.run(work, waiting), 1):
+        if result.features is None or result.source is None:
+            if (images / result.name).exists():
+                features.remove(result.name)
+            faults.append(Skipped(result.name, result.fault or "it has no features"))
+        else:
+            features.put(result.name, result.features, result.source)
+            extracted, keypoints = extracted + 1, keypoints + len(result.features)
+        progress(kept + count, len(listed))
+    gone = () if names is not None else tuple(features.besides(listed))
+    left_out = sorted((*skipped, *faults), key=lambda each: each.name)
+    return ExtractResult(
+        len(listed) + len(skipped), extracted, kept, keypoints, perf_counter() - begin, tuple(left_out), gone
+    )
+
+
+def _is_done(store: FeatureStore, name: str, path: Path) -> bool:
+    """Whether the features of an image are there, whole, and of the file that is there now."""
+    head = store.head(name)
+    if head is None or not head.source.is_still(path):
+        return False
+    try:
+        store.get(name)  # all of it: a damaged file may have a whole head
+    except (StoreError, InputError):
+        return False
+    return True
+
+
+@dataclass(frozen=True, eq=False)
+class Extracted:
+    """What became of an image: its features, or a fault."""
+
+    name: str
+    features: ImageFeatures | None = None
+    source: Source | None = None
+    fault: str | None = None
+
+
+@dataclass(frozen=True)
+class ExtractWork:
+    """Extract images of a folder."""
+
+    folder: str  # absolute
+    options: ExtractOptions
+    together: int = 8  # images
+
+    def worker(self) -> ExtractWorker:
+        """One with a model of its own. Raises InputError for options that `extract` does not take."""
+        check_seen(self.folder)
+        return ExtractWorker(self)
+
+    def failed(self, name: str, reason: str) -> Extracted:
+        """The result for an image that nobody could do."""
+        return Extracted(name, fault=reason)
+
+
+def check_seen(folder: str) -> None:
+    """Raises InputError where this machine does not see a folder that another one named."""
+    if not os.path.isdir(folder):
+        raise InputError(
+            f"{platform.node()} does not see the folder {folder}; put it on a file system that all machines share, "
+            "under one path."
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Decoded:
+    pixels: NDArray[Any]  # (H, W, 3) uint8 or uint16
+    source: Source
+
+
+class ExtractWorker:
+    """An extractor; each file is read once, for its hash and its pixels."""
+
+    threads = READERS
+
+    def __init__(self, work: ExtractWork) -> None:
+        self.folder, self.options = work.folder, work.options
+        self.extractor = work.options.models.load_extractor()
+        self.device = work.options.models.found_device()
+        self.dtype = np.dtype(work.options.descriptor_dtype)
+        self.ahead = Budget(PIXELS_AHEAD)
+        self._try_options()
+
+    def _try_options(self) -> None:
+        """Raises InputError for options of `extract` that it does not take: no fault of the images."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", ".*ignores the unknown option")
+            try:
+                self.extractor.extract(torch.zeros(3, 64, 64, device=self.device), **self.options.extract)
+            except UserWarning as warning:
+                raise InputError(str(warning)) from None
+
+    def read(self, name: str) -> _Decoded | str:
+        """The pixels of an image, or a fault."""
+        path = os.path.join(self.folder, name)
+        try:
+            # What it is before it is read: if it changes meanwhile, the next run notices.
+            mtime_ns = os.stat(path).st_mtime_ns
+            file = ImageFile.read(path)
+            source = Source(len(file.data), mtime_ns, sha256(file.data).hexdigest())
+            width, height = file.size
+            if self.options.max_pixels is not None and width * height > self.options.max_pixels:
+                file.decode(max_pixels=self.options.max_pixels)  # raises
+            self.ahead.take(width * height)
+            try:
+                return _Decoded(file.decode(max_pixels=self.options.max_pixels), source)
+            except BaseException:
+                self.ahead.give_back(width * height)
+                raise
+        except FileNotFoundError:
+            return f"there is no image at {path}; check the path"
+        except (ImageError, InputError, OSError) as error:
+            return _one_line(error)
+        except (MemoryError, RuntimeError) as error:
+            return _short_of_memory(error)
+
+    def compute(self, name: str, read: _Decoded | str) -> Extracted:
+        """The features of an image."""
+        if isinstance(read, str):
+            return Extracted(name, fault=read)
+        try:
+            return Extracted(name, self._features(read.pixels), read.source)
+        except (ImageError, InputError) as error:
+            return Extracted(name, fault=_one_line(error))
+        except (MemoryError, RuntimeError) as error:
+            return Extracted(name, fault=_short_of_memory(error))
+        finally:
+            self.ahead.give_back(read.pixels.shape[0] * read.pixels.shape[1])
+
+    @torch.inference_mode()
+    def _features(self, pixels: NDArray[Any]) -> ImageFeatures:
+        options = self.options.extract
+        tiled = options.get("tile") is not None  # then it is converted tile by tile
+        found = self.extractor.extract(pixels if tiled else numpy_image_to_torch(pixels), **options)
+        return ImageFeatures.from_torch(found, self.options.models.features, self.dtype)
+
+    def close(self) -> None:
+        """Let go of the threads that wait to decode."""
+        self.ahead.close()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def _short_of_memory(error: BaseException) -> str:
+    """The fault that an error stands for; raises it where it is of another kind."""
+    if not is_out_of_memory(error):
+        raise error
+    return "there is not enough memory for this image; extract it smaller (resize) or in tiles (tile)"

@@ -1,0 +1,403 @@
+"""Matches of pairs of images, from a store of features into a store of matches."""
+
+from __future__ import annotations
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lightglue.errors import InputError, StoreError
+from lightglue.models.choice import MATCHERS, Models
+from lightglue.models.defaults import WITH_VERDICT
+from lightglue.sfm.engines.engine import Engine, LocalEngine, is_out_of_memory
+from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.stages.extract import check_seen, on_one_device
+from lightglue.stores import FeatureStore, MatchStore, PairMatches
+from lightglue.types import Features
+
+__all__ = ["NO_OVERLAP", "MatchOptions", "MatchResult", "match"]
+
+REVISION = 1  # raised when the same settings give other matches
+NO_OVERLAP = "no overlap"  # the note of pairs below `min_overlap`
+BATCH_CPU, BATCH_GPU = 16, 64  # pairs that a worker takes at once
+# With bfloat16 on a CPU every number of keypoints that pruning leaves has code generated for it, which stays: with it
+# memory grew by a megabyte a pair. Up to so many keypoints matching is about as fast without: docs/scale.md.
+UNPRUNED = 2048
+TILE = 128  # images; pairs are gone through in squares of so many by so many
+SECONDS = 1.0  # of work that are written at once, and lost by a kill
+LOOKED_UP = 1024  # pairs that are looked up in the store at once
+
+Pair = tuple[str, str]
+Progress = Callable[[int, int], None]  # pairs done, pairs in all
+
+
+@dataclass(frozen=True)
+class MatchOptions:
+    """What is matched with, and what is kept. Raises InputError."""
+
+    models: Models
+    min_overlap: float | None = None  # pairs that overlap with a lower probability are given no matches
+    memory: int = 512_000_000  # bytes of features that are kept for further pairs
+
+    def __post_init__(self) -> None:
+        if self.models.matcher not in MATCHERS:
+            raise InputError(f"matcher is {self.models.matcher!r}; choose one of {', '.join(MATCHERS)}.")
+        if isinstance(self.memory, bool) or not isinstance(self.memory, int) or self.memory < 0:
+            raise InputError(f"memory is {self.memory!r}; give a number of bytes, at least 0.")
+        limit = self.min_overlap
+        if limit is None:
+            return
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit <= 1:
+            raise InputError(f"min_overlap is {limit!r}; give a probability from 0 to 1, or None to keep all matches.")
+        if self.models.matcher != "lightglue" or self.models.features not in WITH_VERDICT:
+            raise InputError(
+                f"min_overlap is {limit!r}, but {self.models.features} with {self.models.matcher} gives no probability "
+                f"that images overlap; leave it out, or use LightGlue with one of {', '.join(WITH_VERDICT)}."
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the matches of given features, for the store."""
+        models = on_one_device(self.models)
+        return {
+            "revision": REVISION,
+            "features": models.features,
+            "matcher": models.matcher,
+            "thresholds": dict(models.thresholds),
+            "mp": models.mp,
+            "device": torch.device(models.device).type,
+            "min_overlap": self.min_overlap,
+        }
+
+    @property
+    def batch(self) -> int:
+        """Pairs that are matched in one call."""
+        return BATCH_CPU if torch.device(on_one_device(self.models).device).type == "cpu" else BATCH_GPU
+
+
+@dataclass(frozen=True)
+class MatchResult:
+    """What became of the pairs."""
+
+    pairs: int  # that were asked for, each once
+    matched: int
+    kept: int  # that were there
+    without_overlap: int  # of those matched
+    matches: int  # of those matched
+    seconds: float
+    skipped: tuple[Skipped, ...]
+
+
+def match(
+    store: str | os.PathLike[str],
+    pairs: str | os.PathLike[str] | Iterable[Pair],
+    out: str | os.PathLike[str],
+    options: MatchOptions,
+    *,
+    engine: Engine | None = None,
+    progress: Progress = lambda done, total: None,
+) -> MatchResult:
+    """Match pairs of images that have no matches yet, or whose features have changed since.
+
+    Args:
+        store: the folder of the features.
+        pairs: names of images, in any order, also (b, a) for (a, b) and some twice; or a file of them.
+        out: the file of the store of matches, made where there is none.
+        engine: who does the work; this process by default.
+
+    A pair that cannot be matched is in `skipped`, and the others are done. A damaged file of features is removed, so
+    that `extract` makes it anew. What is killed goes on where it stopped, and ends with the same matches to the last
+    bit: pairs go through the matcher in the same batches then.
+
+    Raises InputError for options or files that make no sense, or a store of other settings; StoreError where the store
+    cannot be written.
+    """
+    begin = perf_counter()
+    features = FeatureStore.open(store, read_only=True)
+    made_of = features.settings.get("features", options.models.features)
+    if made_of != options.models.features:
+        raise InputError(f"{store} holds features of {made_of}; match them as such, not as {options.models.features}.")
+    table = PairTable.of(pairs)
+    matches = MatchStore.open(out, options.settings())
+    todo = _Todo(features, matches, table, options.batch)
+    work = MatchWork(str(features.folder.absolute()), replace(options, models=on_one_device(options.models)))
+    skipped = [Skipped(f"{name}, {name}", "an image is not matched with itself") for name in table.selfs]
+    matched = without_overlap = found = missed = 0
+    with _Writer(matches) as writer:
+        for batch in (engine or LocalEngine()).run(work, todo.batches()):
+            _remove(store, batch.damaged)
+            writer.put(batch.pairs)
+            skipped += batch.skipped
+            missed += len(batch.skipped)
+            matched += len(batch.pairs)
+            without_overlap += sum(pair.note == NO_OVERLAP for pair in batch.pairs)
+            found += sum(len(pair.matches) for pair in batch.pairs)
+            progress(matched + missed + todo.kept + len(todo.skipped), len(table))
+    skipped += todo.skipped
+    progress(len(table), len(table))
+    seconds = perf_counter() - begin
+    return MatchResult(len(table), matched, todo.kept, without_overlap, found, seconds, tuple(skipped))
+
+
+def _remove(store: str | os.PathLike[str], damaged: Sequence[str]) -> None:
+    """Take damaged features away, if that is allowed here."""
+    with suppress(StoreError):
+        for name in damaged:
+            FeatureStore.open(store).remove(name)
+
+
+@dataclass(frozen=True, eq=False)
+class PairTable:
+    """Pairs of images, each once, in the order in which they are matched; eight bytes a pair."""
+
+    names: list[str]  # sorted
+    index: NDArray[np.int32]  # (P, 2) into `names`, the smaller first
+    selfs: tuple[str, ...] = ()  # images that were paired with themselves
+
+    @classmethod
+    def of(cls, pairs: str | os.PathLike[str] | Iterable[Pair]) -> PairTable:
+        """Those of a file or a sequence. Raises InputError for what are no pairs of names."""
+        if isinstance(pairs, (str, os.PathLike)):
+            from lightglue.sfm.stages.pairing.files import read_pairs
+
+            listed: Iterable[Pair] = read_pairs(Path(pairs))
+        else:
+            listed = pairs
+        known: dict[str, int] = {}
+        index = np.fromiter(
+            (known.setdefault(name, len(known)) for pair in listed for name in _checked(pair)), np.int32
+        ).reshape(-1, 2)
+        names = sorted(known)
+        rank = np.empty(len(names), np.int32)
+        rank[[known[name] for name in names]] = np.arange(len(names), dtype=np.int32)
+        index = np.sort(rank[index], axis=1)
+        same = index[:, 0] == index[:, 1]
+        selfs = tuple(names[i] for i in np.unique(index[same, 0]))
+        index = np.unique(index[~same], axis=0)
+        tile = index // TILE
+        order = np.lexsort((index[:, 1], index[:, 0], tile[:, 1], tile[:, 0]))
+        return cls(names, index[order], selfs)
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __iter__(self) -> Iterator[Pair]:
+        for i, j in self.index:
+            yield self.names[i], self.names[j]
+
+
+def _checked(pair: Any) -> Pair:
+    if isinstance(pair, (tuple, list)) and len(pair) == 2 and all(isinstance(name, str) and name for name in pair):
+        return pair[0], pair[1]
+    raise InputError(f"{pair!r:.100} is no pair; give two names of images.")
+
+
+class _Todo:
+    """What is left to do of a table of pairs, in batches.
+
+    Batches are cut from all that is left, in a fixed order. Since they are written whole, what a killed run leaves
+    is cut in the same places again: with reduced precision the last bits of a score depend on the batch.
+    """
+
+    def __init__(self, features: FeatureStore, matches: MatchStore, table: PairTable, size: int) -> None:
+        self.features, self.matches, self.table, self.size = features, matches, table, size
+        self.kept = 0
+        self.skipped: list[Skipped] = []
+        self.digests: dict[str, str | None] = {}  # of the features of each image
+
+    def batches(self) -> Iterator[tuple[Pair, ...]]:
+        """Batches of `size` pairs; the last may be smaller."""
+        batch: list[Pair] = []
+        for pair in self._waiting():
+            batch.append(pair)
+            if len(batch) == self.size:
+                yield tuple(batch)
+                batch = []
+        if batch:
+            yield tuple(batch)
+
+    def _waiting(self) -> Iterator[Pair]:
+        pairs = iter(self.table)
+        while some := list(islice(pairs, LOOKED_UP)):
+            for pair, head in zip(some, self.matches.heads(some), strict=True):
+                digests = self._digest(pair[0]), self._digest(pair[1])
+                absent = [name for name, digest in zip(pair, digests, strict=True) if digest is None]
+                if absent:
+                    reason = f"there are no features of {' and '.join(map(repr, absent))}; extract them first"
+                    self.skipped.append(Skipped(", ".join(pair), reason))
+                elif head is not None and head.digests == digests:
+                    self.kept += 1
+                else:
+                    yield pair
+
+    def _digest(self, name: str) -> str | None:
+        if name not in self.digests:
+            head = self.features.head(name)
+            self.digests[name] = None if head is None else head.digest
+        return self.digests[name]
+
+
+class _Writer:
+    """Puts pairs into a store in transactions of about a second's work."""
+
+    def __init__(self, store: MatchStore) -> None:
+        self.store = store
+        self.waiting: list[PairMatches] = []
+        self.since = perf_counter()
+
+    def put(self, pairs: Iterable[PairMatches]) -> None:
+        self.waiting += pairs
+        if perf_counter() - self.since > SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.waiting:
+            self.store.put(self.waiting)
+        self.waiting, self.since = [], perf_counter()
+
+    def __enter__(self) -> _Writer:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.flush()  # also what was done before an error
+
+
+@dataclass(frozen=True, eq=False)
+class Matched:
+    """What became of a batch of pairs."""
+
+    pairs: tuple[PairMatches, ...]
+    skipped: tuple[Skipped, ...] = ()
+    damaged: tuple[str, ...] = ()  # images whose features are no use
+
+
+@dataclass(frozen=True)
+class MatchWork:
+    """Match pairs of images whose features are in a store."""
+
+    folder: str  # of the features, absolute
+    options: MatchOptions
+    together: int = 1  # batch
+
+    def worker(self) -> MatchWorker:
+        """One with a matcher of its own. Raises InputError where the store cannot be seen."""
+        check_seen(self.folder)
+        return MatchWorker(self)
+
+    def failed(self, batch: tuple[Pair, ...], reason: str) -> Matched:
+        """The result for pairs that nobody could do."""
+        return Matched((), tuple(Skipped(", ".join(pair), reason) for pair in batch))
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    features: Features
+    digest: str
+    bytes: int
+
+
+class MatchWorker:
+    """A matcher, and the features read last."""
+
+    threads = 1  # what is remembered is not shared
+
+    def __init__(self, work: MatchWork) -> None:
+        self.options = work.options
+        self.store = FeatureStore.open(work.folder, read_only=True)
+        self.matcher = work.options.models.load_matcher()
+        self.device = work.options.models.found_device()
+        if self.device.type == "cpu" and work.options.models.mp and work.options.models.matcher == "lightglue":
+            self.matcher.pruning_keypoint_thresholds["cpu"] = UNPRUNED
+        self.seen: OrderedDict[str, _Image] = OrderedDict()
+        self.held = 0  # bytes in `seen`
+
+    def read(self, batch: tuple[Pair, ...]) -> dict[str, _Image | StoreError | InputError]:
+        """The features of the images of a batch, or what is wrong with them."""
+        return {name: self._look(name) for name in dict.fromkeys(name for pair in batch for name in pair)}
+
+    def _look(self, name: str) -> _Image | StoreError | InputError:
+        if name in self.seen:
+            self.seen.move_to_end(name)
+            return self.seen[name]
+        try:
+            found = self.store.get(name)
+        except (StoreError, InputError) as error:
+            return error
+        features = found.torch(self.device)
+        size = sum(value.nbytes for value in features.values() if isinstance(value, torch.Tensor))
+        image = self.seen[name] = _Image(features, found.digest, size)
+        self.held += size
+        while self.held > self.options.memory:
+            self.held -= self.seen.popitem(last=False)[1].bytes
+        return image
+
+    def compute(self, batch: tuple[Pair, ...], read: dict[str, _Image | StoreError | InputError]) -> Matched:
+        """The matches of the pairs of a batch."""
+        images = {name: image for name, image in read.items() if isinstance(image, _Image)}
+        faults = {name: fault for name, fault in read.items() if not isinstance(fault, _Image)}
+        skipped = [
+            Skipped(", ".join(pair), next(_told(faults[name]) for name in pair if name in faults))
+            for pair in batch
+            if faults.keys() & set(pair)
+        ]
+        usable = [pair for pair in batch if not faults.keys() & set(pair)]
+        done, failed = self._match(usable, images)
+        damaged = tuple(name for name, fault in faults.items() if _is_damaged(fault))
+        return Matched(tuple(done), (*skipped, *failed), damaged)
+
+    def _match(self, pairs: list[Pair], images: dict[str, _Image]) -> tuple[list[PairMatches], list[Skipped]]:
+        """The matches of pairs; where memory is short, of one after another."""
+        if not pairs:
+            return [], []
+        try:
+            return self._match_all(pairs, images), []
+        except InputError as error:
+            reason = " ".join(str(error).split())
+        except (MemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error):
+                raise
+            reason = "there is not enough memory for this pair; extract fewer keypoints"
+        if len(pairs) == 1:
+            return [], [Skipped(", ".join(pairs[0]), reason)]
+        one_by_one = [self._match([pair], images) for pair in pairs]
+        return [pair for done, _ in one_by_one for pair in done], [
+            fault for _, failed in one_by_one for fault in failed
+        ]
+
+    @torch.inference_mode()
+    def _match_all(self, pairs: list[Pair], images: dict[str, _Image]) -> list[PairMatches]:
+        both = [(images[name0], images[name1]) for name0, name1 in pairs]
+        found = self.matcher.match([(image0.features, image1.features) for image0, image1 in both])
+        results = []
+        for (name0, name1), (image0, image1), result in zip(pairs, both, found, strict=True):
+            overlap = float(result["overlap"][0]) if "overlap" in result else None
+            matches, scores = result["matches"][0], result["scores"][0]
+            note = None
+            if self.options.min_overlap is not None and overlap is not None and overlap < self.options.min_overlap:
+                matches, scores, note = matches[:0], scores[:0], NO_OVERLAP
+            arrays = matches.cpu().numpy().astype(np.int32), scores.float().cpu().numpy()
+            digests = image0.digest, image1.digest
+            results.append(PairMatches(name0, name1, *arrays, overlap, note, digests))
+        return results
+
+    def close(self) -> None:
+        """Nothing waits here."""
+
+
+def _told(fault: StoreError | InputError) -> str:
+    again = " The file is removed where that is allowed; extract anew." if _is_damaged(fault) else ""
+    return " ".join(str(fault).split()) + again
+
+
+def _is_damaged(fault: StoreError | InputError) -> bool:
+    """Whether the file is at fault, not the disk or the way to it: that may be better next time."""
+    return isinstance(fault, StoreError) and not isinstance(fault.__cause__, OSError)

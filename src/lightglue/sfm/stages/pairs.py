@@ -1,0 +1,248 @@
+"""Which images to match with which.
+
+Pairs come from one or several sources, and what they give is united: every pair of a small collection; neighbours in
+a sequence; those whose descriptors are alike; those taken near one another, as their files or poses say; those that
+see the same points of a model; a file. All pairs are canonical, name0 < name1 in Python's order, each once, sorted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.errors import InputError
+from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.stages.pairing.covisibility import covisible
+from lightglue.sfm.stages.pairing.files import Pair, pairs_among, read_pairs, write_pairs
+from lightglue.sfm.stages.pairing.order import exhaustive, offsets, sequences, sequential
+from lightglue.sfm.stages.pairing.places import earth_centred, near, near_and_alike, poses_of
+
+__all__ = [
+    "SOURCES",
+    "Inputs",
+    "Pair",
+    "PairOptions",
+    "PairsResult",
+    "Retrieval",
+    "read_pairs",
+    "select_pairs",
+    "settled",
+    "write_pairs",
+]
+
+Indices = NDArray[np.int64]
+
+SOURCES = ("auto", "exhaustive", "sequential", "retrieval", "gps", "poses", "covisibility", "file")
+
+
+class Retrieval(Protocol):
+    """What retrieval must be able to do: `lightglue.sfm.retrieval.index.RetrievalIndex`."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """The images that are known, sorted."""
+
+    def nearest(self, names: Sequence[str], k: int) -> Iterator[tuple[str, list[tuple[str, float]]]]:
+        """For each of these images the at most `k` others most like it, best first, with how much (1: the same)."""
+
+
+@dataclass(frozen=True)
+class PairOptions:
+    """Where pairs come from, and how many."""
+
+    sources: tuple[str, ...] = ("auto",)  # of SOURCES
+    auto_exhaustive: int = 60  # images up to which "auto" means every pair
+    max_exhaustive: int = 2000  # images up to which every pair may be asked for
+    overlap: int = 10  # images that follow in the sequence
+    quadratic: bool = False  # also 1, 2, 4, ... images on, as many again
+    loop_every: int = 10  # each so many images of a sequence, look for a place seen before; 0: never
+    loop_closures: int = 10  # images outside the overlap that are tried then
+    retrieved: int = 20  # images most like each
+    gps_neighbors: int = 20  # nearest to each
+    gps_radius: float = 100.0  # m
+    pose_neighbors: int = 20  # nearest to each
+    pose_radius: float | None = None  # in the unit of the poses
+    pose_angle: float = 60.0  # degrees between the optical axes
+    covisible: int = 20  # images that share most points with each
+    file: str | None = None  # of pairs
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(self.sources))  # JSON has lists
+        unknown = [source for source in self.sources if source not in SOURCES]
+        if unknown or not self.sources:
+            raise InputError(f"There is no source of pairs {unknown or ''}; choose of {', '.join(SOURCES)}.")
+        counts = {option.name: getattr(self, option.name) for option in fields(self) if option.type == "int"}
+        for name, value in counts.items():
+            least = 0 if name in ("loop_every", "auto_exhaustive") else 1
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise InputError(f"{name} is {value!r}; give a whole number from {least}.")
+        for name, most in (("gps_radius", np.inf), ("pose_radius", np.inf), ("pose_angle", 180.0)):
+            value = getattr(self, name)
+            if value is not None and not (isinstance(value, int | float) and 0 < value <= most):
+                raise InputError(f"{name} is {value!r}; give a number above 0{f' up to {most:g}' * (most < 999)}.")
+        if "file" in self.sources and self.file is None:
+            raise InputError("The source `file` needs a file of pairs; give its path as `file`.")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What the sources look at; each needs its own."""
+
+    retrieval: Retrieval | None = None  # of "retrieval", and of "sequential" where it closes loops
+    images: Path | None = None  # folder of the photographs, of "gps"
+    poses: Mapping[str, Any] | None = None  # of "poses": name -> T (4, 4) or (3, 4), world to camera
+    tracks: Iterable[Sequence[str]] | None = None  # of "covisibility": the names of the images that see each point
+
+
+@dataclass(frozen=True)
+class PairsResult:
+    """Pairs, and where they come from."""
+
+    pairs: list[Pair]
+    counts: dict[str, int] = field(default_factory=dict)  # source -> pairs it gave; those of several count in each
+    skipped: tuple[Skipped, ...] = ()
+
+
+def select_pairs(names: Iterable[str], options: PairOptions | None = None, inputs: Inputs | None = None) -> PairsResult:
+    """The pairs of the images `names` that the sources give together.
+
+    An image that a source knows nothing of (no GPS, no pose) gets no pairs from it, and is told of in `skipped`.
+
+    Raises:
+        InputError: a source lacks what it looks at, or there are too many images for every pair.
+        StoreError: the file of pairs cannot be read.
+    """
+    options, inputs = options or PairOptions(), inputs or Inputs()
+    collection = _Collection(sorted(set(names)), options, inputs)
+    found = {source: collection.pairs_of(source) for source in settled(options, len(collection.names)).sources}
+    keys = {source: _keys(pairs, len(collection.names)) for source, pairs in found.items()}
+    united = np.unique(np.concatenate([np.empty(0, np.int64), *keys.values()]))
+    rows0, rows1 = np.divmod(united, max(1, len(collection.names)))
+    pairs = [(collection.names[a], collection.names[b]) for a, b in zip(rows0.tolist(), rows1.tolist(), strict=True)]
+    counts = {source: len(some) for source, some in keys.items()}
+    return PairsResult(pairs, counts, tuple(collection.skipped))
+
+
+def settled(options: PairOptions, count: int) -> PairOptions:
+    """The options with "auto" replaced by what it stands for with `count` images.
+
+    That is every pair up to 60 images: 1,770, where 20 a piece would save a third at the most. Beyond, retrieval.
+    """
+    auto = "exhaustive" if count <= options.auto_exhaustive else "retrieval"
+    return replace(options, sources=tuple(dict.fromkeys(auto if s == "auto" else s for s in options.sources)))
+
+
+def _keys(pairs: Indices, count: int) -> Indices:
+    """Each pair once, as one number: the lower index times `count` plus the higher."""
+    pairs = pairs[pairs[:, 0] != pairs[:, 1]]
+    return np.unique(pairs.min(axis=1, initial=count) * count + pairs.max(axis=1, initial=-1))
+
+
+class _Collection:
+    """Images, sorted by name, that pairs are looked for among: indices into `names` are in the order of names."""
+
+    def __init__(self, names: Sequence[str], options: PairOptions, inputs: Inputs) -> None:
+        self.names = names
+        self.options = options
+        self.inputs = inputs
+        self.skipped: list[Skipped] = []
+        self.index = {name: index for index, name in enumerate(names)}
+
+    def pairs_of(self, source: str) -> Indices:
+        found: Indices = getattr(self, f"_{source}")()
+        return found
+
+    def _exhaustive(self) -> Indices:
+        return exhaustive(len(self.names), self.options.max_exhaustive)
+
+    def _sequential(self) -> Indices:
+        o = self.options
+        pairs = sequential(self.names, o.overlap, o.quadratic)
+        if self.inputs.retrieval is None or o.loop_every == 0:
+            return pairs
+        return np.concatenate([pairs, self._loops(self.inputs.retrieval)])
+
+    def _loops(self, retrieval: Retrieval) -> Indices:
+        """Each so many images, those most like it that are not its neighbours in the sequence anyway."""
+        o = self.options
+        window = len(offsets(o.overlap, o.quadratic))
+        at = {int(i): (n, place) for n, s in enumerate(sequences(self.names)) for place, i in enumerate(s)}
+        some = [int(i) for sequence in sequences(self.names) for i in sequence[:: o.loop_every]]
+        pairs = []
+        for image, likely in self._retrieved(retrieval, some, o.loop_closures + 2 * window):
+            folder, place = at[image]
+            near = set(offsets(o.overlap, o.quadratic))
+            far = [j for j in likely if at[j][0] != folder or abs(at[j][1] - place) not in near]
+            pairs += [(image, j) for j in far[: o.loop_closures]]
+        return _array(pairs)
+
+    def _retrieval(self) -> Indices:
+        if self.inputs.retrieval is None:
+            raise InputError("Pairs by retrieval need an index of the images; build one with `build_index`.")
+        every = range(len(self.names))
+        found = self._retrieved(self.inputs.retrieval, every, self.options.retrieved)
+        return _array([(image, other) for image, likely in found for other in likely])
+
+    def _retrieved(self, retrieval: Retrieval, images: Iterable[int], k: int) -> Iterator[tuple[int, list[int]]]:
+        known = set(retrieval.names)
+        asked = [self.names[image] for image in images]
+        self._skip((name for name in asked if name not in known), "It has no descriptor; extract it and index it anew.")
+        for name, likely in retrieval.nearest([name for name in asked if name in known], k):
+            yield self.index[name], [self.index[other] for other, _ in likely if other in self.index]
+
+    def _gps(self) -> Indices:
+        from lightglue.sfm.stages.exif import read_place
+
+        if self.inputs.images is None:
+            raise InputError("Pairs by GPS need the photographs; give their folder as `images`.")
+        folder = Path(self.inputs.images)
+        places = {index: place for index, name in enumerate(self.names) if (place := read_place(folder / name))}
+        told = "Its file does not say where it was taken; choose its pairs in another way."
+        self._skip((name for index, name in enumerate(self.names) if index not in places), told)
+        if not places:
+            return _array([])
+        # Altitudes of phones and drones are off by tens of metres, or refer to something else: neighbours are those
+        # on the map.
+        latitude, longitude = np.array([(place.latitude, place.longitude) for place in places.values()]).T
+        positions = earth_centred(latitude, longitude, np.zeros_like(latitude))
+        found = near(positions, self.options.gps_neighbors, self.options.gps_radius)
+        return np.array(list(places), np.int64)[found]
+
+    def _poses(self) -> Indices:
+        o = self.options
+        if self.inputs.poses is None:
+            raise InputError("Pairs from poses need `poses`: a mapping of names to T (4, 4), world to camera.")
+        self._skip((name for name in self.names if name not in self.inputs.poses), "It has no pose.")
+        names, poses = poses_of({name: self.inputs.poses[name] for name in self.names if name in self.inputs.poses})
+        radius = np.inf if o.pose_radius is None else o.pose_radius
+        found = near_and_alike(poses, o.pose_neighbors, o.pose_angle, radius)
+        return np.array([self.index[name] for name in names], np.int64)[found]
+
+    def _covisibility(self) -> Indices:
+        if self.inputs.tracks is None:
+            raise InputError("Pairs by covisibility need a model; give the `tracks` of its points.")
+        tracks = [[self.index[name] for name in track if name in self.index] for track in self.inputs.tracks]
+        seen = {index for track in tracks for index in track}
+        self._skip(
+            (name for index, name in enumerate(self.names) if index not in seen), "The model has no point in it."
+        )
+        return covisible(tracks, self.options.covisible)
+
+    def _file(self) -> Indices:
+        path: str | os.PathLike[str] = self.options.file or ""
+        pairs, skipped = pairs_among(path, self.index)
+        self.skipped += skipped
+        return _array([(self.index[name0], self.index[name1]) for name0, name1 in pairs])
+
+    def _skip(self, names: Iterable[str], reason: str) -> None:
+        self.skipped += [Skipped(name, reason) for name in names]
+
+
+def _array(pairs: Sequence[tuple[int, int]]) -> Indices:
+    return np.array(pairs, np.int64).reshape(-1, 2)

@@ -1,0 +1,320 @@
+"""From a database of verified pairs to models: COLMAP's mappers."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import json
+import math
+import os
+import shutil
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Literal
+
+from lightglue.errors import InputError, StoreError
+from lightglue.sfm.colmap.database import DatabaseState, connected, read_state
+from lightglue.sfm.stages.verify import num_verified
+from lightglue.support.files import read_json, write_json
+
+__all__ = ["Mapper", "ModelSummary", "ReconstructOptions", "ReconstructResult", "reconstruct"]
+
+Mapper = Literal["incremental", "global", "hierarchical"]
+_REPORT = "reconstruction.json"
+_EDGE = 1024  # px of the longer edge that errors are given for
+_LOSS_SCALE = 0.5  # px: about the error of a keypoint
+_PRINCIPAL_POINT_IMAGES = 5  # of a camera, from which its principal point is estimated
+_MAX_PRINCIPAL_POINT_SHIFT = 0.03  # of the longer edge
+
+
+@dataclass(frozen=True)
+class ReconstructOptions:
+    """Which mapper, and how. With one thread the same options on the same database give the same model.
+
+    Raises InputError.
+    """
+
+    mapper: Mapper = "incremental"
+    seed: int = 0
+    threads: int | None = None  # None: as many as there are cores
+    min_model_size: int = 3  # images; smaller models are dropped where there is a larger one
+    extract_colors: bool = True  # of the points, from the images
+    # px in an image of 1,024 px, more in larger ones: observations farther off are dropped. None: COLMAP's 4 px.
+    max_error: float | None = None
+    final_adjustment: bool = (
+        True  # adjust the whole model once more in the end, robustly; see docs/decisions/016-tracks.md
+    )
+    colmap: Mapping[str, Any] = field(
+        default_factory=dict
+    )  # COLMAP's options by their names, "mapper.init_min_tri_angle"
+
+    def __post_init__(self) -> None:
+        if self.mapper not in ("incremental", "global", "hierarchical"):
+            raise InputError(f"The mapper is {self.mapper!r}; choose incremental, global or hierarchical.")
+        for name, low in (("seed", 0), ("threads", 1), ("min_model_size", 2)):
+            value = getattr(self, name)
+            if value is None and name == "threads":
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
+                raise InputError(f"{name} is {value!r}; give an integer of at least {low}.")
+        limit = self.max_error
+        if limit is not None and (
+            isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < 1e6
+        ):
+            raise InputError(f"max_error is {limit!r}; give a positive number of px, or None.")
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """A model in figures."""
+
+    num_images: int  # registered
+    num_points: int
+    num_observations: int
+    mean_reprojection_error: float  # px
+    mean_track_length: float
+    images: tuple[str, ...]  # the names of those registered
+
+
+@dataclass(frozen=True)
+class ReconstructResult:
+    """What the stage made."""
+
+    out: Path  # the largest model is in `model` there, all of them in `models/0`, `models/1`...
+    models: tuple[ModelSummary, ...]  # those with most images first
+    num_images: int  # in the database
+    unregistered: tuple[str, ...]  # images that are not in the largest model
+    reason: str | None  # why there is no model
+    seconds: float
+    was_there: bool = False  # it was made before, of the same database and options
+
+
+def reconstruct(
+    database: str | os.PathLike[str],
+    images: str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    options: ReconstructOptions | None = None,
+) -> ReconstructResult:
+    """Map the images of a database.
+
+    Args:
+        database: that `verify` has gone through.
+        images: the folder of the images, for the colours of the points.
+        out: the folder that gets `model` and `models`; what was there of them is replaced.
+
+    No model is a result too, with a reason.
+
+    Raises InputError where there is no such database, or this pycolmap does not have the mapper; StoreError where files
+    are damaged or cannot be written; LightGlueError for what fails in COLMAP.
+    """
+    from lightglue.sfm import colmap
+
+    begin = perf_counter()
+    database, out, options = Path(database), Path(out), options or ReconstructOptions()
+    colmap.check_mapper(options.mapper)
+    state = read_state(database, is_complete=True)
+    made_of = _made_of(database, options)
+    if (there := _read_report(out, made_of)) is not None:
+        return there
+    verified = num_verified(database)
+    part = out / ".models.part"
+    with _told(out):
+        shutil.rmtree(part, ignore_errors=True)
+        (part / "work").mkdir(parents=True)
+    try:
+        models = _models(database, Path(images), part / "work", state, options) if verified else []
+        summaries = tuple(summarize(model) for model in models)
+        with _told(out):
+            shutil.rmtree(part / "work")
+            for number, model in enumerate(models):
+                (part / str(number)).mkdir()
+                model.write(str(part / str(number)))
+        registered = set(summaries[0].images) if summaries else set()
+        missing = tuple(name for name in state.names if name not in registered)
+        reason = None if models else _reason(len(state.names), verified, database)
+        result = ReconstructResult(out, summaries, len(state.names), missing, reason, perf_counter() - begin)
+        with _told(out):
+            write_summary(part, result, made_of)
+            _put(part, out)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return result
+
+
+def _enlarged(state: DatabaseState) -> float:
+    """How many times as large as 1,024 px the largest images are; features are found in images of about that size."""
+    return max(1.0, *(max(camera.size) / _EDGE for camera in state.cameras))
+
+
+def _models(database: Path, images: Path, work: Path, state: DatabaseState, options: ReconstructOptions) -> list[Any]:
+    """The models that the mapper makes, adjusted once more where that is asked for."""
+    from lightglue.sfm import colmap
+
+    fixed = _fixed(state)
+    models = colmap.run_mapper(
+        options.mapper,
+        database,
+        images,
+        work,
+        seed=options.seed,
+        threads=options.threads or os.cpu_count() or 1,
+        min_model_size=options.min_model_size,
+        extract_colors=options.extract_colors and images.is_dir(),
+        fixed=fixed,
+        all_fixed=len(fixed) == len(state.cameras),
+        max_error=None if options.max_error is None else options.max_error * _enlarged(state),
+        more=options.colmap,
+    )
+    return [_adjusted(model, state, options) for model in models] if options.final_adjustment else models
+
+
+def _fixed(state: DatabaseState) -> tuple[int, ...]:
+    """The numbers of the cameras whose intrinsics are known."""
+    return tuple(number for number, camera in enumerate(state.cameras, 1) if camera.is_fixed)
+
+
+def _adjusted(model: Any, state: DatabaseState, options: ReconstructOptions) -> Any:
+    """A model adjusted once more, with its principal points where enough images can tell them.
+
+    A principal point is hard to tell from a turn of the camera. It is estimated where every camera has many images, and
+    left in the middle where it would go farther than it is in cameras that people use.
+    """
+    from lightglue.sfm import colmap
+
+    adjust = partial(
+        colmap.bundle_adjustment,
+        loss_scale=_LOSS_SCALE * _enlarged(state),
+        threads=options.threads or os.cpu_count() or 1,
+        fixed=_fixed(state),
+    )
+    adjust(model, principal_point=False)
+    images = Counter(state.camera_of[state.ids[image.name] - 1] for image in colmap.registered(model))
+    free = [number for number in images if not state.cameras[number].is_fixed]
+    if not free or any(images[number] < _PRINCIPAL_POINT_IMAGES for number in free):
+        return model
+    trial = copy.deepcopy(model)
+    adjust(trial, principal_point=True)
+    before, after = colmap.principal_points(model), colmap.principal_points(trial)
+    edges = {number: max(camera.width, camera.height) for number, camera in model.cameras.items()}
+    moved = max(math.dist(before[number], after[number]) / edges[number] for number in before)
+    return trial if moved <= _MAX_PRINCIPAL_POINT_SHIFT else model
+
+
+def summarize(model: Any) -> ModelSummary:
+    from lightglue.sfm import colmap
+
+    names = tuple(str(image.name) for image in colmap.registered(model))
+    points = model.num_points3D()
+    model.update_point_3d_errors()
+    return ModelSummary(
+        len(names),
+        points,
+        model.compute_num_observations(),
+        float(model.compute_mean_reprojection_error()) if points else 0.0,
+        float(model.compute_mean_track_length()) if points else 0.0,
+        names,
+    )
+
+
+def _reason(images: int, verified: int, database: Path) -> str:
+    """Why there is no model."""
+    if images < 2:
+        return f"{'One image has' if images else 'No image has'} features; a map needs several: see what was left out."
+    if verified == 0:
+        with connected(database) as connection:
+            pairs = connection.execute("SELECT count(*) FROM matches").fetchone()[0]
+        if pairs == 0:
+            return f"No two of the {images} images have matches: they may not overlap, or too few pairs were chosen."
+        return (
+            f"None of the {pairs} pairs of the {images} images has a verified geometry: they may not overlap, or they "
+            "were not verified yet. Match more pairs, or images with more overlap."
+        )
+    return (
+        f"{verified} pairs of the {images} images have a verified geometry, and none is wide enough to begin with: "
+        "give images from more places, or more keypoints."
+    )
+
+
+def _made_of(database: Path, options: ReconstructOptions) -> str:
+    """A digest of all that decides the models, but for what several threads leave to chance."""
+    from lightglue.sfm import colmap
+
+    digest = hashlib.blake2b(digest_size=8)
+    with connected(database) as connection:
+        digest.update(
+            connection.execute("SELECT value FROM lightglue_about WHERE key = 'state'").fetchone()[0].encode()
+        )
+        for row in connection.execute("SELECT pair_id, made_of, verified FROM lightglue_pairs ORDER BY pair_id"):
+            digest.update(repr(row).encode())
+    digest.update(json.dumps([asdict(options), colmap.VERSION], sort_keys=True, default=str).encode())
+    return digest.hexdigest()
+
+
+def write_summary(folder: Path, result: ReconstructResult, made_of: str) -> None:
+    said = {"made_of": made_of, "files": _checksums(folder), **asdict(result)}
+    del said["out"], said["was_there"]
+    write_json(folder / _REPORT, said)
+
+
+def _read_report(out: Path, made_of: str) -> ReconstructResult | None:
+    """The result that is there, if it is of the same database and options and its files are there."""
+    try:
+        said = read_json(out / "models" / _REPORT)
+        if said.pop("made_of") != made_of or said.pop("files") != _checksums(out / "models"):
+            return None
+        models = tuple(ModelSummary(**{**each, "images": tuple(each["images"])}) for each in said.pop("models"))
+        said["unregistered"] = tuple(said["unregistered"])
+        result = ReconstructResult(out, models, **said, was_there=True)
+    except (OSError, StoreError, KeyError, TypeError):
+        return None
+    if models and _checksums(out / "model") != _checksums(out / "models" / "0"):
+        return None
+    return result
+
+
+def _checksums(folder: Path) -> dict[str, int]:
+    """Of each file of the models under a folder, by its path: COLMAP may read a damaged one without an end."""
+    found = {}
+    for path in sorted(folder.glob("**/*.bin")):
+        checksum = 0
+        with path.open("rb") as file:
+            while content := file.read(1 << 24):
+                checksum = zlib.crc32(content, checksum)
+        found[path.relative_to(folder).as_posix()] = checksum
+    return found
+
+
+def _put(part: Path, out: Path) -> None:
+    """Put the finished models in the place of those that were there. After a kill between, the stage runs again."""
+    old, model = out / ".models.old", out / ".model.part"
+    for folder in (old, model):
+        shutil.rmtree(folder, ignore_errors=True)
+    if (part / "0").exists():
+        shutil.copytree(part / "0", model)
+    with suppress(FileNotFoundError):
+        (out / "models").replace(old)
+    shutil.rmtree(out / "model", ignore_errors=True)
+    if model.exists():
+        model.replace(out / "model")
+    part.replace(out / "models")  # last: its report says that all is there
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def _told(out: Path) -> Iterator[None]:
+    """Turn what the operating system, or COLMAP, says of files that are written into an error that names the folder."""
+    try:
+        yield
+    except StoreError:
+        raise
+    except (OSError, RuntimeError, ValueError) as error:
+        raise StoreError(
+            f"{out} cannot be written ({getattr(error, 'strerror', None) or error}); make room, or name a folder that "
+            "may be written to."
+        ) from error

@@ -1,0 +1,396 @@
+"""One refined place for each keypoint, such that all its matches agree.
+
+    OUT/store.json            what made it
+    OUT/measured.db           what was measured of each pair (SQLite)
+    OUT/3f/3f9a….npz          the keypoints of one image, named after the SHA-256 of the image's name
+
+Each match is measured both ways, by aligning the image around it (`lightglue.geometry.refine`); then all keypoints
+move at once (`lightglue.geometry.tracks`). What was measured stays on disk: a run that was killed goes on where it
+stopped, and a pair is measured anew only if its features or matches have changed. The result does not depend on the
+order in which pairs were matched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import math
+import os
+import sqlite3
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lightglue.errors import ImageError, InputError, StoreError
+from lightglue.geometry.refine import RefineOptions, measure_matches
+from lightglue.geometry.tracks import Measurements, solve_displacements
+from lightglue.images import read_image, resize_image
+from lightglue.sfm.skipped import Skipped
+from lightglue.stores import FeatureStore, MatchStore, PairHead, PairMatches
+from lightglue.support.files import as_read, check_settings, read_json, write_json, write_whole
+
+__all__ = ["RefinedKeypoints", "TrackOptions", "TracksResult", "read_refined", "refine_keypoints"]
+
+REVISION = 2  # raised when the same options give other keypoints
+_PIXELS_HELD = 200_000_000  # of gray images that are kept decoded
+_PAIRS_AT_ONCE = 16  # measured in one transaction
+_SCHEMA = "CREATE TABLE IF NOT EXISTS measured(pair BLOB PRIMARY KEY, key TEXT NOT NULL, rows BLOB NOT NULL)"
+# Of one measurement: the row of the match, the direction, and what lightglue.geometry.tracks takes.
+_ROW = np.dtype([("match", "<i4"), ("back", "<i4"), ("place", "<f4", 2), ("matrix", "<f4", (2, 2)), ("sigma", "<f4")])
+
+Progress = Callable[[int, int], None]  # pairs done, pairs in all
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """How keypoints are refined. Lengths are px of the images as they are aligned. Raises InputError."""
+
+    max_edge: int = 1600  # px: larger images are reduced before they are aligned
+    max_shift: float = 6.0  # of a keypoint; one that would move farther keeps its place
+    prior: float = 2.0  # standard deviation of where the detector puts a keypoint
+    floor: float = 0.05  # that a measurement is uncertain by at least
+    outlier: float = 0.5  # a measurement that is so far off keeps a quarter of its weight
+    min_support: float = 0.9  # sum of weights of a keypoint's measurements, each at most 1; with less it stays
+    # Places that contradict their neighbours are for the solution to judge, which sees more: docs/decisions/016.
+    align: RefineOptions = field(default_factory=lambda: RefineOptions(max_residual=2.0))
+
+    def __post_init__(self) -> None:
+        for name in ("max_edge", "max_shift", "prior", "floor", "outlier", "min_support"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+                raise InputError(f"{name} is {value!r}; give a positive number.")
+        if self.max_edge < self.align.window:
+            raise InputError(f"max_edge is {self.max_edge} px, less than a window of {self.align.window} px.")
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedKeypoints:
+    """Those of one image, in the rows of its features."""
+
+    keypoints: NDArray[np.float32]  # (N, 2) px of the original image, (0, 0) = centre of the top-left pixel
+    moved: NDArray[np.bool_]  # (N,): False where the keypoint kept its place, as nothing certain was measured
+    digest: str  # of the features whose keypoints they are
+
+
+@dataclass(frozen=True)
+class TracksResult:
+    """What became of the keypoints."""
+
+    out: Path
+    images: int  # whose keypoints were written
+    pairs: int  # with matches
+    measured: int  # of these, in this run
+    keypoints: int  # that have a match
+    moved: int
+    seconds: float
+    skipped: tuple[Skipped, ...]  # images that could not be read: their keypoints keep their places
+
+
+def refine_keypoints(
+    images: str | os.PathLike[str],
+    features: FeatureStore,
+    matches: MatchStore,
+    out: str | os.PathLike[str],
+    options: TrackOptions | None = None,
+    *,
+    names: Iterable[str] | None = None,
+    pairs: Iterable[tuple[str, str]] | None = None,
+    device: str = "cpu",
+    progress: Progress = lambda done, total: None,
+) -> TracksResult:
+    """Refine the keypoints of all images that have matches; those of the others are written as they are.
+
+    Args:
+        images: the folder of the images.
+        out: a folder, made where there is none; `read_refined` reads from it.
+        names: only these images. None: all that have features.
+        pairs: only these, the smaller name first. None: all that have matches. Those that were matched with other
+            features than are there now are passed over: `create_database` tells of them.
+        device: where windows are aligned.
+
+    All keypoints and measurements (some 70 bytes each, at most two a match) are in memory while they are solved for.
+
+    Raises InputError for a folder of other options or of other features; StoreError where it cannot be written.
+    """
+    begin, options, out = perf_counter(), options or TrackOptions(), Path(out)
+    _claim(out, {"revision": REVISION, "options": asdict(options)})
+    digests = {head.name: head.digest for head in features.heads()}
+    names = sorted(digests if names is None else digests.keys() & set(names))
+    known, wanted = set(names), None if pairs is None else set(pairs)
+    with torch.no_grad(), _Measured.open(out / "measured.db") as store:
+        grays = _Grays(Path(images), features, options.max_edge, device)
+        used_pairs = [
+            (head.name0, head.name1)
+            for head in matches.iter_pairs()
+            if (wanted is None or (head.name0, head.name1) in wanted) and _is_current(head, known, digests)
+        ]
+        count = 0
+        for start in range(0, len(used_pairs), _PAIRS_AT_ONCE):
+            chunk = used_pairs[start : start + _PAIRS_AT_ONCE]
+            count += store.fill(matches.read(chunk), grays, options)
+            progress(start + len(chunk), len(used_pairs))
+        keypoints = {name: grays.keypoints(name) for name in names}
+        rows = _Rows(names, keypoints)
+        found = _gather(store, matches.read(used_pairs), rows, grays)
+    refined = _solve(found, rows, grays, options, digests)
+    for name, each in refined.items():
+        _write(out, name, each)
+    used = np.zeros(rows.total, bool)
+    used[found.i] = used[found.j] = True
+    moved = sum(int(each.moved.sum()) for each in refined.values())
+    return TracksResult(
+        out, len(names), len(used_pairs), count, int(used.sum()), moved, perf_counter() - begin, grays.faults()
+    )
+
+
+def _is_current(pair: PairHead, names: Collection[str], digests: Mapping[str, str]) -> bool:
+    """Whether a pair has matches, of the features that are there."""
+    if not pair.num_matches or pair.name0 not in names or pair.name1 not in names:
+        return False
+    return not any(pair.digests) or pair.digests == (digests[pair.name0], digests[pair.name1])
+
+
+def read_refined(out: str | os.PathLike[str], name: str, digest: str | None = None) -> RefinedKeypoints:
+    """The refined keypoints of an image.
+
+    digest: of the features that they are to be of; None: of any.
+
+    Raises InputError where there are none, or those of other features; StoreError where they are damaged.
+    """
+    path = _path(Path(out), name)
+    try:
+        with np.load(io.BytesIO(path.read_bytes())) as file:
+            refined = RefinedKeypoints(file["keypoints"], file["moved"], str(file["digest"]))
+    except FileNotFoundError as error:
+        raise InputError(f"{name!r} has no refined keypoints in {out}; refine them first.") from error
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise StoreError(f"{path} cannot be read ({error}); remove it and refine anew.") from error
+    if digest is not None and refined.digest != digest:
+        raise InputError(f"{name!r} was refined with other features than it has now; refine it again.")
+    return refined
+
+
+def _claim(out: Path, settings: Mapping[str, object]) -> None:
+    """The folder is for these settings. Raises InputError where it is for others."""
+    path = out / "store.json"
+    try:
+        check_settings(out, read_json(path), as_read(settings))
+    except FileNotFoundError:
+        write_json(path, as_read(settings))
+
+
+def _path(out: Path, name: str) -> Path:
+    digest = hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()
+    return out / digest[:2] / f"{digest}.npz"
+
+
+def _write(out: Path, name: str, refined: RefinedKeypoints) -> None:
+    content = io.BytesIO()
+    np.savez(content, keypoints=refined.keypoints, moved=refined.moved, digest=refined.digest)
+    write_whole(_path(out, name), content.getvalue())
+
+
+class _Grays:
+    """Gray images, reduced, and keypoints on them; what was used last stays in memory."""
+
+    def __init__(self, images: Path, features: FeatureStore, max_edge: int, device: str) -> None:
+        self.images, self.features, self.max_edge, self.device = images, features, max_edge, device
+        self._held: OrderedDict[str, torch.Tensor | None] = OrderedDict()
+        self._points: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+        self._faults: dict[str, str] = {}
+
+    def faults(self) -> tuple[Skipped, ...]:
+        """Images that could not be read."""
+        return tuple(Skipped(name, reason) for name, reason in sorted(self._faults.items()))
+
+    def keypoints(self, name: str) -> NDArray[np.float32]:
+        """(N, 2) px of the original image."""
+        return self._load(name)[0]
+
+    def scale(self, name: str) -> NDArray[np.float32]:
+        """(2,) px of the reduced image for one of the original, along x and y: each edge is rounded."""
+        return self._load(name)[1]
+
+    def reduced(self, name: str) -> NDArray[np.float32]:
+        """(N, 2) keypoints in px of the reduced image."""
+        points, scale = self._load(name)
+        return ((points + 0.5) * scale - 0.5).astype(np.float32)
+
+    def gray(self, name: str) -> torch.Tensor | None:
+        """(H, W) in [0, 1]; None where the image cannot be used."""
+        if name not in self._held:
+            self._held[name] = self._decode(name)
+            while sum(g.numel() for g in self._held.values() if g is not None) > _PIXELS_HELD and len(self._held) > 2:
+                self._held.popitem(last=False)
+        self._held.move_to_end(name)
+        return self._held[name]
+
+    def _decode(self, name: str) -> torch.Tensor | None:
+        if name in self._faults:
+            return None
+        try:
+            image = read_image(self.images / name, grayscale=True)
+        except ImageError as error:
+            self._faults[name] = str(error)
+            return None
+        width, height = self.features.get(name).image_size
+        if image.shape[:2] != (height, width):
+            was = f"{width} x {height} px"
+            self._faults[name] = f"It is {image.shape[1]} x {image.shape[0]} px, and was {was}; extract it anew."
+            return None
+        if max(image.shape) > self.max_edge:
+            image, _ = resize_image(image, self.max_edge, "max", "area")
+        return torch.from_numpy(np.ascontiguousarray(image)).to(self.device).float() / 255
+
+    def _load(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        if name not in self._points:
+            features = self.features.get(name)
+            self._points[name] = features.keypoints, _scale(features.image_size, self.max_edge)
+        return self._points[name]
+
+
+def _scale(size: tuple[int, int], max_edge: int) -> NDArray[np.float32]:
+    """(2,) along x and y: of an image of so many px that `resize_image` has brought to `max_edge`."""
+    wanted = min(1.0, max_edge / max(size))
+    return np.array([max(1, round(edge * wanted)) / edge for edge in size], np.float32)
+
+
+class _Measured:
+    """What was measured of each pair, on disk."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path, self.connection = path, connection
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path) -> Iterator[_Measured]:
+        """Raises StoreError for whatever SQLite says."""
+        try:
+            connection = sqlite3.connect(path)
+            try:
+                connection.execute(_SCHEMA)
+                yield cls(path, connection)
+            finally:
+                connection.close()
+        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a schema that is damaged
+            raise StoreError(f"{path} cannot be used ({error}); make room, or remove it and refine anew.") from error
+
+    def fill(self, pairs: Iterator[PairMatches], grays: _Grays, options: TrackOptions) -> int:
+        """Measure the pairs that were not yet; returns how many. All are on disk then."""
+        new = []
+        for pair in pairs:
+            if self._there(pair, grays) is None:
+                rows = _measure(pair, grays, options)
+                if rows is not None:
+                    new.append((_pair(pair), _key(pair, grays), _sealed(rows.tobytes())))
+        with self.connection:
+            self.connection.executemany("INSERT OR REPLACE INTO measured VALUES(?, ?, ?)", new)
+        return len(new)
+
+    def rows(self, pair: PairMatches, grays: _Grays) -> NDArray[np.void]:
+        """The measurements of a pair: none where an image of it cannot be used."""
+        return np.frombuffer(self._there(pair, grays) or b"", _ROW)
+
+    def _there(self, pair: PairMatches, grays: _Grays) -> bytes | None:
+        """What was measured of a pair; None where it was not, or is damaged."""
+        query = "SELECT rows FROM measured WHERE pair = ? AND key = ?"
+        there = self.connection.execute(query, (_pair(pair), _key(pair, grays))).fetchone()
+        content = there[0] if there else None
+        if not isinstance(content, bytes) or _sealed(content[:-4]) != content:
+            return None
+        return content[:-4]
+
+
+def _sealed(content: bytes) -> bytes:
+    """With a checksum at its end: SQLite does not notice what was altered on the disk."""
+    return content + zlib.crc32(content).to_bytes(4, "little")
+
+
+def _pair(pair: PairMatches) -> bytes:
+    names = (name.encode("utf-8", "surrogateescape") for name in (pair.name0, pair.name1))
+    return b"\0".join(names)
+
+
+def _key(pair: PairMatches, grays: _Grays) -> str:
+    """16 hexadecimal digits of what a measurement depends on, but for the pixels and the options."""
+    digest = hashlib.blake2b(digest_size=8)
+    for array in (grays.keypoints(pair.name0), grays.keypoints(pair.name1), pair.matches):
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _measure(pair: PairMatches, grays: _Grays, options: TrackOptions) -> NDArray[np.void] | None:
+    """The matches of a pair, both ways; None where an image cannot be used."""
+    found = []
+    sides = [(pair.name0, pair.matches[:, 0]), (pair.name1, pair.matches[:, 1])]
+    for back, ((name0, rows0), (name1, rows1)) in enumerate((sides, sides[::-1])):
+        gray0, gray1 = grays.gray(name0), grays.gray(name1)
+        if gray0 is None or gray1 is None:
+            return None
+        points0, points1 = (
+            torch.from_numpy(grays.reduced(name)[rows]).to(gray0.device)
+            for name, rows in ((name0, rows0), (name1, rows1))
+        )
+        told = [each.cpu().numpy() for each in measure_matches(gray0, gray1, points0, points1, options.align)]
+        place, good, matrix, sigma = told
+        good = good & np.isfinite(matrix).all((1, 2)) & np.isfinite(sigma)
+        rows = np.zeros(int(good.sum()), _ROW)
+        rows["match"], rows["back"] = good.nonzero()[0], back
+        rows["place"], rows["matrix"], rows["sigma"] = place[good], matrix[good], sigma[good]
+        found.append(rows)
+    return np.concatenate(found)
+
+
+class _Rows:
+    """All keypoints in one row of numbers, image by image."""
+
+    def __init__(self, names: Sequence[str], keypoints: Mapping[str, NDArray[np.float32]]) -> None:
+        ends = np.cumsum([0, *(len(keypoints[name]) for name in names)])
+        self.start = {name: int(start) for name, start in zip(names, ends[:-1], strict=True)}
+        self.names, self.total = list(names), int(ends[-1])
+
+
+def _gather(store: _Measured, pairs: Iterator[PairMatches], rows: _Rows, grays: _Grays) -> Measurements:
+    """The measurements of all pairs, in px of the reduced images."""
+    parts = [(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2)), np.zeros((0, 2, 2)), np.zeros(0))]
+    for pair in pairs:
+        told = store.rows(pair, grays)
+        index = pair.matches[told["match"]].astype(np.int64)
+        back = told["back"] == 1
+        index[back] = index[back, ::-1]  # of the keypoint that is looked for, and of that in the image it is seen in
+        first = np.where(back, rows.start[pair.name1], rows.start[pair.name0])
+        second = np.where(back, rows.start[pair.name0], rows.start[pair.name1])
+        target = np.where(
+            back[:, None],
+            grays.reduced(pair.name0)[pair.matches[told["match"], 0]],
+            grays.reduced(pair.name1)[pair.matches[told["match"], 1]],
+        )
+        offset = told["place"].astype(np.float64) - target
+        fields = told["matrix"].astype(np.float64), told["sigma"].astype(np.float64)
+        parts.append((first + index[:, 0], second + index[:, 1], offset, *fields))
+    return Measurements(*(np.concatenate(part) for part in zip(*parts, strict=True)))
+
+
+def _solve(
+    found: Measurements, rows: _Rows, grays: _Grays, options: TrackOptions, digests: Mapping[str, str]
+) -> dict[str, RefinedKeypoints]:
+    """The keypoints of each image, refined."""
+    told = solve_displacements(found, rows.total, options.prior, options.floor, options.outlier)
+    refined = {}
+    for name in rows.names:
+        points, scale = grays.keypoints(name), grays.scale(name)
+        part = slice(rows.start[name], rows.start[name] + len(points))
+        shift = told.displacements[part]
+        moved = (told.support[part] >= options.min_support) & (np.linalg.norm(shift, axis=1) <= options.max_shift)
+        place = np.where(moved[:, None], points + shift / scale, points).astype(np.float32)
+        refined[name] = RefinedKeypoints(place, moved, digests[name])
+    return refined

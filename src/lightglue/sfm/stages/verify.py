@@ -1,0 +1,262 @@
+"""Which matches agree with one geometry of two views: COLMAP's verification of each pair of a database."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.errors import InputError
+from lightglue.sfm.colmap.cameras import CameraOptions
+from lightglue.sfm.colmap.database import (
+    DatabaseResult,
+    check_database,
+    chunks,
+    connected,
+    create_database,
+    digest_of,
+    pair_states,
+    read_state,
+)
+from lightglue.sfm.skipped import Skipped
+from lightglue.stores import FeatureStore, MatchStore
+
+__all__ = ["VerifyOptions", "VerifyResult", "export_database", "verify"]
+
+PAIRS = 128  # that are verified before they are written
+_KEPT = 256 << 20  # bytes of keypoints that are kept for the next pairs
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """When two views agree. The same options on the same pair give the same result. Raises InputError."""
+
+    min_matches: int = 15  # pairs with fewer are not tried
+    min_inliers: int = 15  # a geometry of fewer is none
+    max_error: float = 4.0  # px; the distance from the epipolar line up to which a match is an inlier
+    min_inlier_ratio: float = 0.25  # that RANSAC reckons with when it decides how long to try
+    confidence: float = 0.999
+    max_iterations: int = 10_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low in (("min_matches", 1), ("min_inliers", 1), ("max_iterations", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
+                raise InputError(f"{name} is {value!r}; give an integer of at least {low}.")
+        for name, high in (("max_error", 1e6), ("min_inlier_ratio", 1.0), ("confidence", 1.0)):
+            value = getattr(self, name)
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < high:
+                raise InputError(f"{name} is {value!r}; give a number above 0 and below {high:g}.")
+
+    def colmap(self) -> dict[str, float]:
+        """As COLMAP's TwoViewGeometryOptions name them."""
+        return {
+            "min_num_inliers": self.min_inliers,
+            "ransac.max_error": float(self.max_error),
+            "ransac.min_inlier_ratio": float(self.min_inlier_ratio),
+            "ransac.confidence": float(self.confidence),
+            "ransac.max_num_trials": self.max_iterations,
+            "ransac.min_num_trials": min(100, self.max_iterations),
+        }
+
+
+@dataclass(frozen=True)
+class VerifyResult:
+    """What became of the pairs of a database."""
+
+    path: Path
+    num_pairs: int  # with matches
+    num_done: int  # of them, verified in this call; the others were before, or have too few matches
+    num_too_few: int  # with fewer than min_matches
+    num_verified: int  # that have a geometry
+    num_inliers: int  # in all of these
+    configurations: Mapping[str, int] = field(default_factory=dict)  # pairs of each kind of geometry
+    seconds: float = 0.0
+    skipped: tuple[Skipped, ...] = ()
+
+
+def verify(
+    path: str | os.PathLike[str],
+    options: VerifyOptions | None = None,
+    *,
+    threads: int | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> VerifyResult:
+    """Write the two-view geometry of each pair of a database that has none, or one of other options.
+
+    Args:
+        path: a database that `create_database` made.
+        threads: None for as many as there are cores. The result does not depend on it.
+        progress: told how many pairs are done, of how many.
+
+    Raises InputError where there is no such database; StoreError where it is damaged or cannot be written.
+    """
+    begin = perf_counter()
+    path, options = Path(path), options or VerifyOptions()
+    read_state(path, is_complete=True)  # which checks it
+    made_of = digest_of(json.dumps(asdict(options), sort_keys=True).encode())
+    counts = _num_matches(path)
+    pairs = pair_states(path)
+    few = [number for number in pairs if counts.get(number, 0) < options.min_matches]
+    waiting = [
+        number for number in pairs if pairs[number][1] != made_of and counts.get(number, 0) >= options.min_matches
+    ]
+    # Forgotten before anything is written: a kill must not leave new geometries under what the old were made of.
+    stale = [number for number in (*few, *waiting) if pairs[number][1] is not None]
+    done = len(pairs) - len(waiting)
+    progress(done, len(pairs))
+    if waiting or stale:
+        with _Verifier(options, threads) as verifier:
+            _forget(path, stale)
+            for chunk in chunks(waiting, PAIRS):
+                _verify(path, verifier, chunk, made_of)
+                done += len(chunk)
+                progress(done, len(pairs))
+    kinds, inliers = _configurations(path, options.min_inliers)
+    return VerifyResult(
+        path,
+        len(pairs),
+        len(waiting),
+        len(few),
+        sum(kinds.values()),
+        inliers,
+        dict(sorted(kinds.items())),
+        perf_counter() - begin,
+    )
+
+
+def _verify(path: Path, verifier: _Verifier, numbers: list[int], made_of: str) -> None:
+    """The geometries first, then what they are made of: what a kill leaves in between is done again, to the same.
+
+    COLMAP lets go of the file before it is opened otherwise: see `connected`.
+    """
+    from lightglue.sfm.colmap import Database, pair_of
+
+    with Database(path) as database:
+        geometries = verifier.geometries(database, numbers)
+        with database.writing():
+            for number, geometry in zip(numbers, geometries, strict=True):
+                database.put_geometry(*pair_of(number), geometry)
+    with connected(path) as connection:
+        rows = [(made_of, number) for number in numbers]
+        connection.executemany("UPDATE lightglue_pairs SET verified = ? WHERE pair_id = ?", rows)
+
+
+def _forget(path: Path, numbers: list[int]) -> None:
+    """Take out geometries that were made with other options."""
+    from lightglue.sfm.colmap import Database, pair_of
+
+    if not numbers:
+        return
+    with connected(path) as connection:
+        rows = [(number,) for number in numbers]
+        connection.executemany("UPDATE lightglue_pairs SET verified = NULL WHERE pair_id = ?", rows)
+    with Database(path) as database, database.writing():
+        for number in numbers:
+            database.remove_geometry(*pair_of(number))
+
+
+class _Verifier:
+    """Verifies pairs in threads, reading keypoints once as far as they fit into a budget."""
+
+    def __init__(self, options: VerifyOptions, threads: int | None) -> None:
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise InputError(f"threads is {threads!r}; give a positive integer, or None for all cores.")
+        self.options = options
+        self.pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)  # pycolmap lets go of Python meanwhile
+        self.cameras: dict[int, Any] = {}  # of each image, once they were read
+        self.points: OrderedDict[int, NDArray[np.float64]] = OrderedDict()
+        self.bytes = 0
+
+    def __enter__(self) -> _Verifier:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.pool.shutdown(cancel_futures=True)
+
+    def geometries(self, database: Any, numbers: list[int]) -> list[Any]:
+        """The geometry of each pair."""
+        from lightglue.sfm.colmap import pair_of, quiet, two_view_geometry
+
+        self.cameras = self.cameras or database.cameras()
+
+        def jobs() -> Iterator[Any]:
+            for number in numbers:
+                first, second = pair_of(number)
+                cameras = self.cameras[first], self.cameras[second]
+                points = self._keypoints(database, first), self._keypoints(database, second)
+                matches = database.matches(first, second)
+                yield self.pool.submit(
+                    two_view_geometry, cameras, points, matches, self.options.colmap(), self.options.seed
+                )
+
+        with quiet():
+            return [job.result() for job in list(jobs())]
+
+    def _keypoints(self, database: Any, number: int) -> NDArray[np.float64]:
+        if number in self.points:
+            self.points.move_to_end(number)
+            return self.points[number]
+        points: NDArray[np.float64] = database.keypoints(number)
+        self.points[number] = points
+        self.bytes += points.nbytes
+        while self.bytes > _KEPT and len(self.points) > 1:
+            self.bytes -= self.points.popitem(last=False)[1].nbytes
+        return points
+
+
+def _num_matches(path: Path) -> dict[int, int]:
+    """How many matches each pair has, by its number."""
+    with connected(path) as connection:
+        return dict(connection.execute("SELECT pair_id, rows FROM matches").fetchall())
+
+
+def _configurations(path: Path, min_inliers: int) -> tuple[Counter[str], int]:
+    """How many pairs have a geometry of each kind, and the inliers of all of them."""
+    from lightglue.sfm.colmap import configuration_name
+
+    with connected(path) as connection:
+        rows = connection.execute(
+            "SELECT config, count(*), sum(rows) FROM two_view_geometries WHERE rows >= ? GROUP BY config",
+            (min_inliers,),
+        ).fetchall()
+    return Counter({configuration_name(kind): count for kind, count, _ in rows}), sum(row[2] for row in rows)
+
+
+def num_verified(path: Path) -> int:
+    """How many pairs of any COLMAP database have a geometry."""
+    check_database(path)
+    with connected(path) as connection:
+        count: int = connection.execute("SELECT count(*) FROM two_view_geometries WHERE rows > 0").fetchone()[0]
+    return count
+
+
+def export_database(
+    features: FeatureStore,
+    matches: MatchStore,
+    path: str | os.PathLike[str],
+    images: str | os.PathLike[str] | None = None,
+    *,
+    cameras: CameraOptions | None = None,
+    options: VerifyOptions | None = None,
+    verified: bool = True,
+    threads: int | None = None,
+) -> DatabaseResult:
+    """Write a COLMAP database of features, raw matches and, unless `verified` is False, two-view geometries.
+
+    Arguments and errors as in `create_database` and `verify`.
+    """
+    result = create_database(path, features, matches, images, cameras=cameras)
+    if verified:
+        verify(path, options, threads=threads)
+    return result
