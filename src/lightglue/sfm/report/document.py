@@ -29,9 +29,9 @@ from lightglue.drawing.document import (
 )
 from lightglue.drawing.facts import facts
 from lightglue.sfm.colmap.model import Camera, Model, RegisteredImage
+from lightglue.sfm.report import charts
 from lightglue.sfm.report.charts import Node
 from lightglue.sfm.report.data import ImageRow, PairRow, ReportData, Stage, report_data
-from lightglue.sfm.report import charts
 from lightglue.sfm.report.picture import plot_model
 from lightglue.sfm.report.scene import scene_of
 from lightglue.support.files import write_whole, writing
