@@ -1,5 +1,6 @@
-"""Keyword options: published names in, a frozen dataclass out, with a hint where a name is misspelt.
+"""Options: frozen dataclasses beside their owner, each field with what people and the command line must know of it.
 
+Keyword options: published names in, a frozen dataclass out, with a hint where a name is misspelt.
 Published code accepts any keyword and ignores the ones it does not know, so a typing error passes in silence.
 Here an unknown keyword gives a warning with the nearest valid name, and the call goes on as published code would.
 """
@@ -9,10 +10,19 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-__all__ = ["KNOWN_CALLER_KEYWORDS", "build_config", "nearest_name", "warn_unknown"]
+__all__ = [
+    "KNOWN_CALLER_KEYWORDS",
+    "OptionInfo",
+    "build_config",
+    "nearest_name",
+    "option",
+    "option_info",
+    "warn_unknown",
+]
 
 Config = TypeVar("Config")
 
@@ -21,6 +31,37 @@ Config = TypeVar("Config")
 KNOWN_CALLER_KEYWORDS = frozenset(
     {"name", "compile", "trainable", "timeit", "freeze_batch_normalization", "force_num_keypoints"}
 )
+
+
+@dataclass(frozen=True)
+class OptionInfo:
+    """How an option is presented: the one place from which command lines, forms and documents take it."""
+
+    help: str
+    group: str = ""  # heading of --help, such as "Features"
+    flag: str | None = None  # on the command line, where it is not the field's name: "--output"
+    metavar: str | None = None
+    choices: tuple[str, ...] = ()
+    parse: Callable[[str], Any] | None = None  # from a user's text; raises InputError (or ValueError)
+
+
+def option(default: Any, help: str, **info: Any) -> Any:
+    """A field of a frozen options dataclass: its default, and the fields of `OptionInfo`.
+
+    >>> @dataclass(frozen=True)
+    ... class Blur:
+    ...     sigma: float = option(1.6, "Standard deviation of the blur, px.", group="Features")
+    >>> Blur().sigma, option_info(Blur, "sigma").help
+    (1.6, 'Standard deviation of the blur, px.')
+    """
+    return dataclasses.field(default=default, metadata={"option": OptionInfo(help, **info)})
+
+
+def option_info(owner: Any, name: str) -> OptionInfo:
+    """What is known of the option `name` of the dataclass `owner`. Raises KeyError where that is no option."""
+    fields = {field.name: field for field in dataclasses.fields(owner)}
+    info: OptionInfo = fields[name].metadata["option"]
+    return info
 
 
 def nearest_name(name: str, valid: Iterable[str]) -> str | None:

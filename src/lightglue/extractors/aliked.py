@@ -19,22 +19,13 @@ from lightglue.extractors.aliked_fast import coarsest_level, encode, score_map
 from lightglue.extractors.aliked_folding import FoldedAliked, fold, is_foldable
 from lightglue.extractors.aliked_network import ARCHITECTURES, AlikedNetwork
 from lightglue.extractors.aliked_sparse import describe
-from lightglue.extractors.base import (
-    Extractor,
-    Weights,
-    check_choice,
-    check_int,
-    check_real,
-    full_precision,
-    load_strictly,
-    read_weights,
-    stack_features,
-)
+from lightglue.extractors.base import Extractor, Weights, full_precision, load_strictly, read_weights, stack_features
 from lightglue.extractors.derived import Derived
 from lightglue.extractors.detection import clear_border, nms_maxima, refine, sample_bilinear, strongest, xy_of
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.state_dicts import publish_keys
 from lightglue.extractors.views import Part
+from lightglue.support.checks import check_choice, check_int, check_real
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-import operator
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from types import SimpleNamespace
 from typing import Any, ClassVar, TypeVar, cast, overload
@@ -32,9 +31,6 @@ from lightglue.types import Features
 __all__ = [
     "Extractor",
     "Weights",
-    "check_choice",
-    "check_int",
-    "check_real",
     "full_precision",
     "load_strictly",
     "read_weights",
@@ -349,29 +345,3 @@ def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) ->
     if problems:
         raise WeightsError(f"These weights do not fit {name}:\n  " + "\n  ".join(problems))
     network.load_state_dict(dict(state))
-
-
-def check_int(name: str, value: Any, lowest: int, meaning: str) -> None:
-    """InputError unless `value` is an integer of at least `lowest`; `meaning` says what to give."""
-    try:
-        valid = not isinstance(value, bool) and operator.index(value) >= lowest
-    except TypeError:
-        valid = False
-    if not valid:
-        raise InputError(f"{name} is {value!r}; give {meaning}.")
-
-
-def check_real(name: str, value: Any, meaning: str) -> None:
-    """InputError unless `value` is a finite number."""
-    try:
-        valid = not isinstance(value, (bool, str)) and math.isfinite(value)
-    except (TypeError, ValueError, OverflowError):
-        valid = False
-    if not valid:
-        raise InputError(f"{name} is {value!r}; give {meaning}.")
-
-
-def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """InputError unless `value` is one of `choices`."""
-    if value not in (valid := list(choices)):
-        raise InputError(f"{name} is {value!r}; choose one of {', '.join(valid)}.")

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightglue.errors import InputError
-from lightglue.extractors.base import check_choice, check_int, check_real
 from lightglue.extractors.masks import Allowed
+from lightglue.support.checks import check_choice, check_int, check_real
 from lightglue.types import Features
 
 __all__ = [

@@ -16,22 +16,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightglue.errors import InputError
-from lightglue.extractors.base import (
-    Extractor,
-    Weights,
-    check_int,
-    check_real,
-    full_precision,
-    load_strictly,
-    read_weights,
-    stack_features,
-)
+from lightglue.extractors.base import Extractor, Weights, full_precision, load_strictly, read_weights, stack_features
 from lightglue.extractors.derived import Derived
 from lightglue.extractors.detection import strongest, window_maxima
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.state_dicts import add_counters, publish_keys
 from lightglue.extractors.xfeat_fast import encode, fold, heatmap, is_foldable
 from lightglue.extractors.xfeat_network import EPSILON, STRIDE, XFeatNetwork, normalize
+from lightglue.support.checks import check_int, check_real
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
 
