@@ -39,10 +39,11 @@ class OptionInfo:
 
     help: str
     group: str = ""  # heading of --help, such as "Features"
-    flag: str | None = None  # on the command line, where it is not the field's name: "--output"
+    flag: str | None = None  # where it is not the field's name: "--output -o", "--mp/--no-mp"; the first is the name
     metavar: str | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()  # for help, checks and completion; a Literal's values need not be repeated here
     parse: Callable[[str], Any] | None = None  # from a user's text; raises InputError (or ValueError)
+    old: tuple[str, ...] = ()  # former flags, which work with a warning: "--scales"
 
 
 def option(default: Any, help: str, **info: Any) -> Any:
