@@ -64,24 +64,8 @@ def test_defaults_are_the_owners_and_nothing_counts_as_given() -> None:
 
 
 def test_options_reach_the_dataclass_and_those_nested_in_it() -> None:
-    words = [
-        "a",
-        "--count",
-        "5",
-        "--sizes",
-        "1",
-        "--sizes",
-        "2",
-        "--no-mp",
-        "-o",
-        "x.png",
-        "--sources",
-        "gps,auto",
-        "--kind",
-        "gauss",
-        "--seed",
-        "4",
-        "--again",
+    line = "a --count 5 --sizes 1 --sizes 2 --no-mp -o x.png --sources gps,auto --kind gauss --seed 4 --again"
+    words = line.split()
     ]
     _, options, given = run(Toy, *words)
     expected = Toy(5, (1, 2), False, Path("x.png"), ("gps", "auto"), 4, Blur(kind="gauss", seed=4), Blur())
@@ -220,6 +204,7 @@ def test_commit_is_read_from_a_clones_files(tmp_path: Path) -> None:
     assert commit(package) is None
 
 
+RUN = "from lightglue.cli import main\ntry: main()\nexcept SystemExit: pass"
 WAITING = "import os, sys\n{}\nprint(os.environ.get('OMP_WAIT_POLICY'), file=sys.stderr)"
 
 
