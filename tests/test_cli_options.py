@@ -23,7 +23,7 @@ class Blur:
     sigma: float = option(1.6, "Standard deviation of the blur, px.", group="Features")
     kind: Literal["box", "gauss"] = option("box", "What is blurred with.", group="Features")
     seed: int = option(0, "Of what is random.", group="Machine")
-    inner: int = 7  # not offered on command lines
+    inner: int = option(7, "Not offered on command lines.")
 
 
 @dataclass(frozen=True)
@@ -35,6 +35,7 @@ class Toy:
     sources: tuple[str, ...] = option(
         ("auto",),
         "Where from.",
+        group="Pairs",
         choices=("auto", "gps"),
         parse=lambda text: tuple(known(part, ("auto", "gps")) for part in text.split(",")),
     )
@@ -66,7 +67,6 @@ def test_defaults_are_the_owners_and_nothing_counts_as_given() -> None:
 def test_options_reach_the_dataclass_and_those_nested_in_it() -> None:
     line = "a --count 5 --sizes 1 --sizes 2 --no-mp -o x.png --sources gps,auto --kind gauss --seed 4 --again"
     words = line.split()
-    ]
     _, options, given = run(Toy, *words)
     expected = Toy(5, (1, 2), False, Path("x.png"), ("gps", "auto"), 4, Blur(kind="gauss", seed=4), Blur())
     assert options == expected

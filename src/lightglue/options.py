@@ -38,7 +38,7 @@ class OptionInfo:
     """How an option is presented: the one place from which command lines, forms and documents take it."""
 
     help: str
-    group: str = ""  # heading of --help, such as "Features"
+    group: str = ""  # heading of --help, such as "Features"; "": for Python alone, no command line has it
     flag: str | None = None  # where it is not the field's name: "--output -o", "--mp/--no-mp"; the first is the name
     metavar: str | None = None
     choices: tuple[str, ...] = ()  # for help, checks and completion; a Literal's values need not be repeated here

@@ -1,8 +1,8 @@
 """Commands whose options come from their owners: frozen dataclasses whose fields are declared with `option(...)`.
 
 A command's function takes arguments as typer has them, and instances of options dataclasses. Each field of these, and
-of the dataclasses nested in them, that is declared with `lightglue.options.option` becomes an option of the command:
-its name, default, help, group, choices and completion. What the dataclass refuses is a wrong command line.
+of the dataclasses nested in them, that is declared with `lightglue.options.option` and a group becomes an option of the
+command: its name, default, help, choices and completion. What the dataclass refuses is a wrong command line.
 """
 
 from __future__ import annotations
@@ -133,11 +133,12 @@ class _Owner:
     def own_options(self) -> dict[str, _Option]:
         """The options of its own fields, by the fields' names."""
         hints = get_type_hints(self.kind)
-        return {
+        found = {
             field.name: _Option(field.name, hints[field.name], field.default, field.metadata["option"])
             for field in dataclasses.fields(self.kind)
             if "option" in field.metadata and (self.only is None or field.name in self.only)
         }
+        return {name: each for name, each in found.items() if each.info.group}
 
     def nested(self) -> dict[str, _Owner]:
         """The options dataclasses nested in it, by the fields' names."""
