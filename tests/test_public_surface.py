@@ -148,4 +148,6 @@ def test_nearest_neighbours_need_nothing_of_the_network():
         "assert len(NearestNeighbor()({'image0': image, 'image1': image})['matches'][0]) == 3"
     )
     rooms = {name for name in loaded if name.startswith("lightglue.matching.")}
-    assert rooms == {f"lightglue.matching.{name}" for name in ("assignment", "config", "inputs", "nearest", "neighbors")}
+    assert rooms == {
+        f"lightglue.matching.{name}" for name in ("assignment", "config", "inputs", "nearest", "neighbors")
+    }
