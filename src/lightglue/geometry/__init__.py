@@ -10,35 +10,65 @@ Points are (K, 2) px whose (0, 0) is the centre of the top-left pixel, arrays or
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lightglue.geometry.cameras import Camera, as_camera
-from lightglue.geometry.curves import auc, recall_curve
-from lightglue.geometry.dlt import fit_homography
-from lightglue.geometry.errors import (
-    corner_error,
-    epipolar_error,
-    essential_from_pose,
-    fundamental_from_pose,
-    normalized_epipolar_error,
-    pose_error,
-    rotation_error,
-    symmetric_transfer_error,
-    transfer_error,
-    translation_error,
-)
-from lightglue.geometry.estimation import (
-    estimate,
-    estimate_essential,
-    estimate_fundamental,
-    estimate_homography,
-    estimate_relative_pose,
-)
-from lightglue.geometry.options import EstimatorOptions
-from lightglue.geometry.results import Estimate, Statistics
+# Public name -> the module that owns it, loaded when the name is first used: options and camera texts need no numpy.
+_OWNERS = {
+    "Camera": "cameras",
+    "Estimate": "results",
+    "EstimatorOptions": "options",
+    "RefineOptions": "options",
+    "Refined": "refine",
+    "Statistics": "results",
+    "as_camera": "cameras",
+    "auc": "curves",
+    "corner_error": "errors",
+    "epipolar_error": "errors",
+    "essential_from_pose": "errors",
+    "estimate": "estimation",
+    "estimate_essential": "estimation",
+    "estimate_fundamental": "estimation",
+    "estimate_homography": "estimation",
+    "estimate_relative_pose": "estimation",
+    "fit_homography": "dlt",
+    "fundamental_from_pose": "errors",
+    "normalized_epipolar_error": "errors",
+    "pose_error": "errors",
+    "recall_curve": "curves",
+    "refine_matches": "refine",
+    "rotation_error": "errors",
+    "symmetric_transfer_error": "errors",
+    "transfer_error": "errors",
+    "translation_error": "errors",
+}
 
 if TYPE_CHECKING:
-    from lightglue.geometry.refine import Refined, RefineOptions, refine_matches
+    from lightglue.geometry.cameras import Camera, as_camera
+    from lightglue.geometry.curves import auc, recall_curve
+    from lightglue.geometry.dlt import fit_homography
+    from lightglue.geometry.errors import (
+        corner_error,
+        epipolar_error,
+        essential_from_pose,
+        fundamental_from_pose,
+        normalized_epipolar_error,
+        pose_error,
+        rotation_error,
+        symmetric_transfer_error,
+        transfer_error,
+        translation_error,
+    )
+    from lightglue.geometry.estimation import (
+        estimate,
+        estimate_essential,
+        estimate_fundamental,
+        estimate_homography,
+        estimate_relative_pose,
+    )
+    from lightglue.geometry.options import EstimatorOptions, RefineOptions
+    from lightglue.geometry.refine import Refined, refine_matches
+    from lightglue.geometry.results import Estimate, Statistics
 
 __all__ = [
     "Camera",
@@ -71,9 +101,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """What needs torch, when it is first used: manifests and reports do without."""
-    if name not in ("RefineOptions", "Refined", "refine_matches"):
+    if name not in _OWNERS:
         raise AttributeError(f"module 'lightglue.geometry' has no attribute {name!r}")
-    from lightglue.geometry import refine
-
-    return getattr(refine, name)
+    value = getattr(import_module(f"lightglue.geometry.{_OWNERS[name]}"), name)
+    globals()[name] = value
+    return value
