@@ -13,36 +13,6 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-# Public name -> the module that owns it, loaded when the name is first used: options and camera texts need no numpy.
-_OWNERS = {
-    "Camera": "cameras",
-    "Estimate": "results",
-    "EstimatorOptions": "options",
-    "RefineOptions": "options",
-    "Refined": "refine",
-    "Statistics": "results",
-    "as_camera": "cameras",
-    "auc": "curves",
-    "corner_error": "errors",
-    "epipolar_error": "errors",
-    "essential_from_pose": "errors",
-    "estimate": "estimation",
-    "estimate_essential": "estimation",
-    "estimate_fundamental": "estimation",
-    "estimate_homography": "estimation",
-    "estimate_relative_pose": "estimation",
-    "fit_homography": "dlt",
-    "fundamental_from_pose": "errors",
-    "normalized_epipolar_error": "errors",
-    "pose_error": "errors",
-    "recall_curve": "curves",
-    "refine_matches": "refine",
-    "rotation_error": "errors",
-    "symmetric_transfer_error": "errors",
-    "transfer_error": "errors",
-    "translation_error": "errors",
-}
-
 if TYPE_CHECKING:
     from lightglue.geometry.cameras import Camera, as_camera
     from lightglue.geometry.curves import auc, recall_curve
@@ -99,10 +69,40 @@ __all__ = [
     "translation_error",
 ]
 
+# Module of this room -> what it offers. Loaded when first used: options are read without NumPy, most without torch.
+_OWNERS = {
+    "cameras": ("Camera", "as_camera"),
+    "curves": ("auc", "recall_curve"),
+    "dlt": ("fit_homography",),
+    "errors": (
+        "corner_error",
+        "epipolar_error",
+        "essential_from_pose",
+        "fundamental_from_pose",
+        "normalized_epipolar_error",
+        "pose_error",
+        "rotation_error",
+        "symmetric_transfer_error",
+        "transfer_error",
+        "translation_error",
+    ),
+    "estimation": (
+        "estimate",
+        "estimate_essential",
+        "estimate_fundamental",
+        "estimate_homography",
+        "estimate_relative_pose",
+    ),
+    "options": ("EstimatorOptions", "RefineOptions"),
+    "refine": ("Refined", "refine_matches"),
+    "results": ("Estimate", "Statistics"),
+}
+_OWNER_OF = {name: module for module, names in _OWNERS.items() for name in names}
+
 
 def __getattr__(name: str) -> Any:
-    if name not in _OWNERS:
+    if name not in _OWNER_OF:
         raise AttributeError(f"module 'lightglue.geometry' has no attribute {name!r}")
-    value = getattr(import_module(f"lightglue.geometry.{_OWNERS[name]}"), name)
+    value = getattr(import_module(f"lightglue.geometry.{_OWNER_OF[name]}"), name)
     globals()[name] = value
     return value
