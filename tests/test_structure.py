@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "lightglue"
 # Library -> the modules and rooms that may import it; a name covers what lies below it.
 USERS = {
     "PIL": ["sfm.stages.exif"],
-    "cv2": ["images", "geometry.with_opencv", "drawing", "pairs.rotation", "extractors.dog", "cli.geometry",
+    "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog", "cli.geometry",
             "benchmark.photographs", "sfm.stages.pairing.places", "sfm.report.view"],
     "faiss": ["sfm.retrieval.with_faiss"],
     "filelock": ["weights", "evaluation.datasets.fetch", "benchmark.environment"],
@@ -27,7 +27,7 @@ USERS = {
     "pycolmap": ["sfm.colmap", "geometry.with_pycolmap", "extractors.dog", "cli.geometry",
                  "evaluation.datasets.manifest"],
     "ray": ["sfm.engines.with_ray"],
-    "rich": ["cli", "weights.fetch", "benchmark.report"],
+    "rich": ["cli", "support.progress", "benchmark.report"],
     "safetensors": ["weights", "matching.checkpoint"],
     "typer": ["cli"],
     "viser": ["sfm.report.view"],

@@ -15,7 +15,8 @@ from typer.core import TyperCommand
 from lightglue.benchmark.plan import FEATURES, STAGES, Settings
 from lightglue.benchmark.report import MEASURES, headline, to_json, to_tables
 from lightglue.cli import parsing
-from lightglue.cli.outputs import fault_of, write_files
+from lightglue.cli.outputs import fault_of
+from lightglue.support.files import write_files
 
 __all__ = ["BenchmarkCommand", "benchmark"]
 
