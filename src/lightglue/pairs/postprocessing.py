@@ -90,7 +90,9 @@ class PostProcessing:
 def without_matches(pair: MatchedPair, reason: str) -> MatchedPair:
     """`pair` with all its matches dropped, for this reason."""
     found: dict[str, Any] = dict(pair.matches01)
-    kept = {name: found[name][:0] for name in ("matches", "scores", "points0", "points1", "inliers") if name in found}
+    kept: dict[str, Any] = {
+        name: found[name][:0] for name in ("matches", "scores", "points0", "points1", "inliers") if name in found
+    }
     kept |= {name: torch.full_like(found[name], -1) for name in ("matches0", "matches1") if name in found}
     if pair.geometry is not None:
         none = replace(pair.geometry.statistics, num_matches=0, num_inliers=0, failure=reason)
