@@ -10,7 +10,8 @@ from types import MappingProxyType
 from typing import Any
 
 from lightglue.errors import InputError
-from lightglue.models.defaults import EXTRACTORS, MAX_KEYPOINTS, RESIZE
+from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
+from lightglue.models.registry import FEATURES as FEATURE_TYPES
 
 __all__ = ["FEATURES", "STAGES", "Contestant", "Row", "Settings", "plan_rows"]
 
@@ -25,7 +26,11 @@ STAGES: Mapping[str, tuple[str, tuple[int, ...]]] = MappingProxyType(
 )
 # Feature type -> extractor and the options that make it return its best keypoints: those of the published package.
 FEATURES: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
-    {name: EXTRACTORS[name] for name in ("aliked", "disk", "superpoint", "sift", "doghardnet")}
+    {
+        name: (row.extractor, row.best)
+        for name, row in FEATURE_TYPES.items()
+        if name in ("aliked", "disk", "superpoint", "sift", "doghardnet")
+    }
 )
 MODES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {"full": {"depth_confidence": -1, "width_confidence": -1}, "adaptive": {}}

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from lightglue.errors import ImageError, InputError, StoreError
 from lightglue.images import DEFAULT_MAX_PIXELS, ImageFile, numpy_image_to_torch
 from lightglue.models.choice import Models
-from lightglue.models.defaults import EXTRACTORS, default_mp
+from lightglue.models.registry import default_mp
 from lightglue.sfm.engines.engine import Budget, Engine, LocalEngine, is_out_of_memory
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.images import list_images
@@ -46,8 +46,6 @@ class ExtractOptions:
     def __post_init__(self) -> None:
         if self.descriptor_dtype not in ("float16", "float32"):
             raise InputError(f"descriptor_dtype is {self.descriptor_dtype!r}; give 'float16' or 'float32'.")
-        if self.models.features not in EXTRACTORS:
-            raise InputError(f"features is {self.models.features!r}; choose one of {', '.join(EXTRACTORS)}.")
 
     def settings(self) -> dict[str, Any]:
         """All that decides the features, for the store."""

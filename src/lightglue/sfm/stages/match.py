@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
-from lightglue.models.choice import MATCHERS, Models
-from lightglue.models.defaults import WITH_VERDICT
+from lightglue.models.choice import Models
+from lightglue.models.registry import WITH_OVERLAP
 from lightglue.sfm.engines.engine import Engine, LocalEngine, is_out_of_memory
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.extract import check_seen, on_one_device
@@ -50,8 +50,6 @@ class MatchOptions:
     memory: int = 512_000_000  # bytes of features that are kept for further pairs
 
     def __post_init__(self) -> None:
-        if self.models.matcher not in MATCHERS:
-            raise InputError(f"matcher is {self.models.matcher!r}; choose one of {', '.join(MATCHERS)}.")
         if isinstance(self.memory, bool) or not isinstance(self.memory, int) or self.memory < 0:
             raise InputError(f"memory is {self.memory!r}; give a number of bytes, at least 0.")
         limit = self.min_overlap
@@ -59,10 +57,10 @@ class MatchOptions:
             return
         if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit <= 1:
             raise InputError(f"min_overlap is {limit!r}; give a probability from 0 to 1, or None to keep all matches.")
-        if self.models.matcher != "lightglue" or self.models.features not in WITH_VERDICT:
+        if self.models.matcher != "lightglue" or self.models.features not in WITH_OVERLAP:
             raise InputError(
                 f"min_overlap is {limit!r}, but {self.models.features} with {self.models.matcher} gives no probability "
-                f"that images overlap; leave it out, or use LightGlue with one of {', '.join(WITH_VERDICT)}."
+                f"that images overlap; leave it out, or use LightGlue with one of {', '.join(WITH_OVERLAP)}."
             )
 
     def settings(self) -> dict[str, Any]:
