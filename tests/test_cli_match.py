@@ -26,9 +26,7 @@ from lightglue import ALIKED, LightGlue, XFeat, load_image, match_pair
 from lightglue.cli import geometry as geometric
 from lightglue.cli import main, parsing
 from lightglue.extractors import options, views
-from lightglue.geometry import estimation
 from lightglue.geometry.errors import transfer_error
-from lightglue.geometry.options import METHODS
 from lightglue.matching.overlap import COEFFICIENTS
 from lightglue.models.registry import FEATURES, WITH_OVERLAP, default_mp
 
@@ -597,12 +595,6 @@ def test_a_full_disk_leaves_no_half_of_an_alignment(aligned: Written, tmp_path: 
     assert "could not be written (No space left on device)" in result.err
     assert before.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [before]
-
-
-def test_names_of_geometries_and_estimators_are_those_of_the_library() -> None:
-    assert geometric.GEOMETRIES == estimation.GEOMETRIES
-    assert geometric.CALIBRATED == estimation.CALIBRATED
-    assert {*geometric.ESTIMATORS, "dlt"} == set(METHODS)
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------

@@ -38,11 +38,12 @@ class OptionInfo:
     """How an option is presented: the one place from which command lines, forms and documents take it."""
 
     help: str
-    group: str = ""  # heading of --help, such as "Features"
-    flag: str | None = None  # on the command line, where it is not the field's name: "--output"
+    group: str = ""  # heading of --help, such as "Features"; "": for Python alone, no command line has it
+    flag: str | None = None  # where it is not the field's name: "--output -o", "--mp/--no-mp"; the first is the name
     metavar: str | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()  # for help, checks and completion; a Literal's values need not be repeated here
     parse: Callable[[str], Any] | None = None  # from a user's text; raises InputError (or ValueError)
+    old: tuple[str, ...] = ()  # former flags, which work with a warning: "--scales"
 
 
 def option(default: Any, help: str, **info: Any) -> Any:

@@ -15,11 +15,11 @@ from lightglue.cli.localize import localize
 from lightglue.cli.match import match
 from lightglue.cli.sfm import sfm
 from lightglue.cli.view import view
+from lightglue.support.revision import commit
 
 app = typer.Typer(
     help="Match local features between images.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(weights.app, name="weights")
@@ -36,14 +36,18 @@ app.command(cls=BenchmarkCommand)(benchmark)
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"lightglue {__version__}")
+        at = commit()
+        typer.echo(f"lightglue {__version__}{f' (commit {at})' if at else ''}")
         raise typer.Exit
 
 
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version, and the commit of a clone."
+        ),
     ] = False,
 ) -> None:
     """Options of the command as a whole."""

@@ -156,7 +156,7 @@ def _match(task: Task, models: Models) -> tuple[MatchedPair, dict[str, Any]]:
     """What is in the two images, and a summary of it."""
     seconds = {"load": perf_counter(), "extraction": 0.0, "matching": 0.0}
     from lightglue.images import load_image, read_image
-    from lightglue.pairs import match_pair
+    from lightglue.pairs.match import match_pair
 
     # An image for tiles may be too large for floats. They come first: a mistyped name must not cost a download.
     load: Callable[[Path], Any] = read_image if "tile" in task.extract else load_image
