@@ -21,19 +21,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightglue import weights
-from lightglue.errors import InputError, WeightsError
+from lightglue.errors import InputError
 from lightglue.extractors.masks import Allowed, Mask, mask_of, read_masks
 from lightglue.extractors.view_extraction import extract_views
 from lightglue.images import ImagePreprocessor, resize_tensor
 from lightglue.options import warn_unknown
 from lightglue.timing import span
 from lightglue.types import Features
+from lightglue.weights.state_dicts import check_tensors
 
 __all__ = [
     "Extractor",
     "Weights",
     "full_precision",
-    "load_strictly",
     "read_weights",
     "stack_features",
 ]
@@ -326,27 +326,4 @@ def read_weights(source: Weights, *, commercial_only: bool = False) -> dict[str,
     """The state dict that `source` is, or that lies in the file or under the published name that it says."""
     if isinstance(source, (str, PathLike)):
         return weights.load_state_dict(source, commercial_only=commercial_only)
-    state = source.get("extractor", source)  # DISK's files hold it under this name
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise WeightsError("weights is a mapping, but not one of parameter names to tensors.")
-    return dict(state)
-
-
-def load_strictly(network: nn.Module, state: Mapping[str, Tensor], name: str) -> None:
-    """Load `state` into `network`, every key there, none more, each of its shape, all values finite.
-
-    Raises:
-        WeightsError: lists what is wrong; the network is then as it was.
-    """
-    expected = network.state_dict()
-    problems = [f"missing: {key}" for key in expected if key not in state]
-    problems += [f"unexpected: {key}" for key in state if key not in expected]
-    for key in expected.keys() & state.keys():
-        here, there = tuple(expected[key].shape), tuple(state[key].shape)
-        if here != there:
-            problems.append(f"wrong shape: {key} is {there}, not {here}")
-        elif not state[key].isfinite().all():
-            problems.append(f"not finite: {key}")
-    if problems:
-        raise WeightsError(f"These weights do not fit {name}:\n  " + "\n  ".join(problems))
-    network.load_state_dict(dict(state))
+    return check_tensors(source.get("extractor", source), "weights")  # DISK's files hold it under this name

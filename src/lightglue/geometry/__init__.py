@@ -36,8 +36,8 @@ if TYPE_CHECKING:
         estimate_homography,
         estimate_relative_pose,
     )
-    from lightglue.geometry.options import EstimatorOptions
-    from lightglue.geometry.refine import Refined, RefineOptions, refine_matches
+    from lightglue.geometry.options import EstimatorOptions, RefineOptions
+    from lightglue.geometry.refine import Refined, refine_matches
     from lightglue.geometry.results import Estimate, Statistics
 
 __all__ = [
@@ -93,8 +93,8 @@ _OWNERS = {
         "estimate_homography",
         "estimate_relative_pose",
     ),
-    "options": ("EstimatorOptions",),
-    "refine": ("RefineOptions", "Refined", "refine_matches"),
+    "options": ("EstimatorOptions", "RefineOptions"),
+    "refine": ("Refined", "refine_matches"),
     "results": ("Estimate", "Statistics"),
 }
 _OWNER_OF = {name: module for module, names in _OWNERS.items() for name in names}

@@ -1,4 +1,4 @@
-"""How a model is estimated from matches: the options that every estimator takes."""
+"""How a model is estimated from matches, and how matches are refined. Importing it loads neither torch nor numpy."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import sys
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from lightglue.support.checks import check_choice, check_int, check_real
+from lightglue.errors import InputError
+from lightglue.options import option
+from lightglue.support.checks import check_choice, check_int, check_real, is_real
 
 __all__ = [
     "CALIBRATED",
@@ -19,6 +21,7 @@ __all__ = [
     "EstimatorOptions",
     "Geometry",
     "Method",
+    "RefineOptions",
     "RobustMethod",
 ]
 
@@ -68,3 +71,28 @@ class EstimatorOptions:
     def settled(self, usual: float) -> EstimatorOptions:
         """The options with a threshold: `usual` px where there is none."""
         return self if self.threshold is not None else replace(self, threshold=usual)
+
+
+@dataclass(frozen=True)
+class RefineOptions:
+    """How matched points are refined. Raises InputError."""
+
+    window: int = option(21, "px of image 0, odd: edge of the window that is aligned.")
+    sigma: float = option(5.0, "px: standard deviation of the weights of the window's pixels.")
+    neighbors: int = option(12, "Matches that the local affine map is fitted to, besides the match itself.")
+    max_shift: float = option(6.0, "px of image 1: a point that moves farther stays.")
+    max_deviation: float = option(0.4, "px of image 1: a point whose position is less certain stays.")
+    max_residual: float = option(1.0, "px of image 1, from where its neighbours see it: a point beyond stays.")
+    iterations: int = option(15, "At most, in each round.")
+    tolerance: float = option(0.05, "px of image 0: a point whose step is shorter has converged.")
+    rounds: int = option(2, "The maps of the second are fitted to the points that the first refined.")
+
+    def __post_init__(self) -> None:
+        for name, least in (("window", 3), ("neighbors", 3), ("iterations", 1), ("rounds", 1)):
+            check_int(name, getattr(self, name), least, f"an integer of at least {least}")
+        if self.window % 2 == 0:
+            raise InputError(f"window is {self.window}; give an odd number of px, so that a pixel is in its middle.")
+        for name in ("sigma", "max_shift", "max_deviation", "max_residual", "tolerance"):
+            value = getattr(self, name)
+            if not is_real(value, 0) or value <= 0:
+                raise InputError(f"{name} is {value!r}; give a positive number of px.")

@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from lightglue.errors import WeightsError
 from lightglue.matching.config import LightGlueConfig
 
-__all__ = ["Description", "adapt", "infer_architecture", "load_strictly", "read_description", "save"]
+__all__ = ["Description", "adapt", "infer_architecture", "read_description", "save"]
 
 FORMAT = "lightglue-1"  # value of the metadata key "format"
 
@@ -75,33 +74,6 @@ def infer_architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return found
 
 
-def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str, owner: str = "LightGlue") -> None:
-    """Copy `state` (after `adapt`) into the network. Anything missing, left over or misshapen is a WeightsError."""
-    expected = network.state_dict()
-    derived = {"confidence_thresholds"} & expected.keys()
-    missing = sorted(expected.keys() - state.keys() - derived)
-    unexpected = sorted(state.keys() - expected.keys())
-    misshapen = [
-        f"{key} is {tuple(state[key].shape)}, not {tuple(expected[key].shape)}"
-        for key in expected
-        if key in state and state[key].shape != expected[key].shape
-    ]
-    problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-    if any(problems.values()):
-        told = "; ".join(
-            f"{len(v)} {k} ({', '.join(v[:3])}{', ...' if len(v) > 3 else ''})" for k, v in problems.items() if v
-        )
-        inferred = infer_architecture(state)
-        hint = f" The file was made with {inferred}." if inferred else ""
-        raise WeightsError(f"{source} does not fit this {owner}: {told}.{hint}")
-    if any(value.is_meta for value in state.values()):
-        raise WeightsError(f"{source} holds no values (its tensors are on the meta device); load it on the CPU")
-    bad = [key for key, value in state.items() if not value.isfinite().all()]
-    if bad:
-        raise WeightsError(f"{source} holds NaN or infinity in {bad[0]}; fetch it again")
-    network.load_state_dict({**{k: expected[k] for k in derived}, **state}, strict=True)
-
-
 def save(path: Path, network: nn.Module, config: LightGlueConfig, features: str | None, licence: str | None) -> None:
     """Write weights and description in one safetensors file, whole or not at all. Raises WeightsError."""
     options = asdict(config)
@@ -143,10 +115,3 @@ def read_description(path: Path) -> Description | None:
     if not isinstance(config, dict):
         raise WeightsError(f"{path} is not a readable LightGlue file: its configuration is {config!r}")
     return Description(config, metadata.get("features"), metadata.get("licence"))
-
-
-def check_tensors(state: Any, source: str) -> dict[str, Tensor]:
-    """A state dict given by the user: a mapping of names to tensors, or a WeightsError."""
-    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise WeightsError(f"{source} must map parameter names to tensors")
-    return {str(k): v for k, v in state.items()}

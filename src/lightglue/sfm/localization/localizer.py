@@ -11,7 +11,7 @@ import os
 from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -27,7 +27,8 @@ from lightglue.images import load_image, numpy_image_to_torch
 from lightglue.models.choice import Models
 from lightglue.sfm.colmap.cameras import exif_focal
 from lightglue.sfm.folder import MapFolder
-from lightglue.sfm.localization.absolute_pose import Pose, PoseOptions, QueryCamera, estimate_pose
+from lightglue.sfm.localization.absolute_pose import Pose, QueryCamera, estimate_pose
+from lightglue.sfm.options import LocalizeOptions
 from lightglue.stores import FeatureStore, ImageFeatures
 from lightglue.types import Features
 
@@ -37,26 +38,6 @@ _GUESSED_FOCAL = 1.2  # of the image's long side, as COLMAP guesses
 _FAR_MORE = 1.1  # times as many inliers: a camera does not fit, if another has so many more
 _MOVED = 0.005  # of the longer edge: more than a keypoint is moved when it is refined
 _WITHOUT_INDEX = 60  # images of a map up to which it is searched without a retrieval index
-
-
-@dataclass(frozen=True)
-class LocalizeOptions:
-    """How a query is matched with the map, and when its pose is believed. Raises InputError."""
-
-    candidates: int = 10  # images of the map that a query is matched with, at the most
-    first: int = 2  # of them, before it is looked whether these are enough
-    enough: int = 300  # inliers with which no more images are looked at
-    map_camera: bool = True  # try the map's only camera for queries of its size and EXIF whose camera is not known
-    pose: PoseOptions = field(default_factory=PoseOptions)
-    memory: int = 512_000_000  # bytes of the map's features that are kept
-
-    def __post_init__(self) -> None:
-        for name, least in (("candidates", 1), ("first", 1), ("enough", 1), ("memory", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"{name} is {value!r}; give a whole number of at least {least}.")
-        if not isinstance(self.map_camera, bool):
-            raise InputError(f"map_camera is {self.map_camera!r}; give True or False.")
 
 
 @dataclass(frozen=True, eq=False)

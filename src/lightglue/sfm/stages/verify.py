@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import (
     DatabaseResult,
     check_database,
@@ -27,6 +26,7 @@ from lightglue.sfm.colmap.database import (
     pair_states,
     read_state,
 )
+from lightglue.sfm.options import CameraOptions, VerifyOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, MatchStore
 
@@ -34,40 +34,6 @@ __all__ = ["VerifyOptions", "VerifyResult", "export_database", "verify"]
 
 PAIRS = 128  # that are verified before they are written
 _KEPT = 256 << 20  # bytes of keypoints that are kept for the next pairs
-
-
-@dataclass(frozen=True)
-class VerifyOptions:
-    """When two views agree. The same options on the same pair give the same result. Raises InputError."""
-
-    min_matches: int = 15  # pairs with fewer are not tried
-    min_inliers: int = 15  # a geometry of fewer is none
-    max_error: float = 4.0  # px; the distance from the epipolar line up to which a match is an inlier
-    min_inlier_ratio: float = 0.25  # that RANSAC reckons with when it decides how long to try
-    confidence: float = 0.999
-    max_iterations: int = 10_000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, low in (("min_matches", 1), ("min_inliers", 1), ("max_iterations", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
-                raise InputError(f"{name} is {value!r}; give an integer of at least {low}.")
-        for name, high in (("max_error", 1e6), ("min_inlier_ratio", 1.0), ("confidence", 1.0)):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < high:
-                raise InputError(f"{name} is {value!r}; give a number above 0 and below {high:g}.")
-
-    def colmap(self) -> dict[str, float]:
-        """As COLMAP's TwoViewGeometryOptions name them."""
-        return {
-            "min_num_inliers": self.min_inliers,
-            "ransac.max_error": float(self.max_error),
-            "ransac.min_inlier_ratio": float(self.min_inlier_ratio),
-            "ransac.confidence": float(self.confidence),
-            "ransac.max_num_trials": self.max_iterations,
-            "ransac.min_num_trials": min(100, self.max_iterations),
-        }
 
 
 @dataclass(frozen=True)
