@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from lightglue import ALIKED, load_image
-from lightglue.models.defaults import default_mp
+from lightglue.models.registry import default_mp
 from support import ASSETS, A, B
 from support.command import lightglue, plain
 
