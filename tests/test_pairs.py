@@ -16,7 +16,7 @@ from lightglue.geometry import EstimatorOptions
 from lightglue.geometry.errors import pose_error, transfer_error
 from lightglue.images import read_image
 from lightglue.pairs import match
-from matching_support import random_features, small_matcher
+from support.matching import random_features, small_matcher
 
 
 class CountingExtractor:

@@ -16,7 +16,7 @@ from lightglue import ALIKED, SIFT, LightGlue, NearestNeighbor, XFeat, load_imag
 from lightglue.errors import ImageError, InputError
 from lightglue.images.rotation import Rotation
 from lightglue.pairs.rotation import PROBES, Probes, angles_of, find_angle
-from matching_support import random_features, small_matcher
+from support.matching import random_features, small_matcher
 
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
 

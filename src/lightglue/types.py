@@ -66,7 +66,8 @@ class ExtractKeywords(TypedDict, total=False):
     align_corners: bool | None
     antialias: bool
     tile: int | None  # px; look at the image in tiles of this side
-    scales: Sequence[float] | None  # look at the image in several sizes, such as (1, 0.5)
+    pyramid: Sequence[float] | None  # look at the image in several sizes, such as (1, 0.5)
+    scales: Sequence[float] | None  # former name of pyramid
 
 
 class Extractor(Protocol):

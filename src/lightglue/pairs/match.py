@@ -57,7 +57,7 @@ def match_pair(
         camera0, camera1: for the last two, K (3, 3), (fx, fy, cx, cy), a `pycolmap.Camera` of each image, or "auto":
             from EXIF where the image is a file, else guessed; `matches01["cameras"]` says which.
         estimator: how to estimate; None for PoseLib at 1 px, for homographies 2.
-        preprocess: options of `extractor.extract`, such as `resize` and `tile`.
+        preprocess: options of `extractor.extract`, such as `resize`, `tile`, `pyramid`.
 
     Returns:
         A `MatchedPair`: the features of both images and the matches, without batch dimension, to be unpacked as three
