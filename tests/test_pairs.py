@@ -15,7 +15,7 @@ from lightglue.errors import InputError
 from lightglue.geometry import EstimatorOptions
 from lightglue.geometry.errors import pose_error, transfer_error
 from lightglue.pairs import match
-from matching_support import random_features, small_matcher
+from support.matching import random_features, small_matcher
 
 
 class CountingExtractor:
