@@ -3,51 +3,48 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lightglue.cli import parsing
-from lightglue.cli.models import Device, ReducedPrecision, asked_for, memory_named
-from lightglue.cli.stages import AsJson, CameraParams, print_skipped
-from lightglue.errors import InputError
+from lightglue.cli.from_options import Given, Only
+from lightglue.cli.printing import AsJson, memory_named
+from lightglue.cli.stages import print_skipped, skipped_record
+from lightglue.models.choice import Models
+from lightglue.sfm.options import CameraOptions, LocalizeOptions
 from lightglue.support.progress import progress_display
-
-if TYPE_CHECKING:
-    from lightglue.models.choice import Models
 
 __all__ = ["localize"]
 
 
-def _candidates(value: object) -> int:
-    if number := parsing.integer(value, 999_999):
-        return number
-    raise typer.BadParameter(f"'{value}' is not a number of images of at least 1.")
-
-
 def localize(
-    context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="MAP", show_default=False, help="The map's folder.")],
     queries: Annotated[
         Path,
         typer.Argument(
-            metavar="QUERIES", show_default=False, help="A folder of photographs, one, or a list with a path a line."
+            metavar="QUERIES", show_default=False, help="A folder of images, one image, or a list with a path a line."
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", show_default=False, help="The folder of the results.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            show_default=False,
+            rich_help_panel="Output",
+            help="The folder of the results.",
+        ),
     ],
-    camera: CameraParams = None,
-    candidates: Annotated[
-        int, typer.Option(parser=_candidates, metavar="N", help="Images of the map to match with, at the most.")
-    ] = 10,
-    device: Device = "auto",
-    mp: ReducedPrecision = None,
+    options: LocalizeOptions,
+    cameras: Annotated[CameraOptions, Only(("params",))],
+    machine: Annotated[Models, Only(("device", "mp"))],
+    given: Given,
     as_json: AsJson = False,
 ) -> None:
-    """Find where photographs were taken in a map.
+    """Find the poses of images in a map.
 
     DIR/poses.txt gets a line for each: name qw qx qy qz tx ty tz, from the world to the camera; DIR/failures.txt those
     that were not found, and why. The same command goes on where it was stopped. The exit code is 1 only where none
