@@ -55,7 +55,7 @@ def match_pair(
         geometry: also estimate a "homography", "fundamental" or "essential" matrix, or the "relative_pose".
         camera0, camera1: for the last two, K (3, 3) or a `pycolmap.Camera` of each image.
         estimator: how to estimate; None for PoseLib at 1 px, for homographies 2.
-        preprocess: options of `extractor.extract`, such as `resize`, `tile`, `scales`.
+        preprocess: options of `extractor.extract`, such as `resize`, `tile`, `pyramid`.
 
     Returns:
         The features of both images and the matches, without batch dimension. The matches also hold `points0` and
