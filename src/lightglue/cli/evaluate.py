@@ -54,7 +54,11 @@ def _register(name: str, title: str) -> None:
 
     @command(app, name, example=f"lightglue eval {name} --features aliked", help=title, rich_help_panel="Benchmarks")
     def run(
-        models: Evaluated, thresholds: Thresholds, options: EvaluationOptions, data: Data = None, as_json: AsJson = False
+        models: Evaluated,
+        thresholds: Thresholds,
+        options: EvaluationOptions,
+        data: Data = None,
+        as_json: AsJson = False,
     ) -> None:
         from lightglue.evaluation.datasets import BENCHMARKS
         from lightglue.evaluation.datasets.fetch import fetch
@@ -98,9 +102,7 @@ class ConvertOptions:
     max_pairs: int = option(
         1500, "At most so many pairs.", parse=integer("a number of pairs from 1 to 1000000"), group="Pairs"
     )
-    seed: int = option(
-        0, "Of the choice among more.", parse=integer("an integer from 0", 0, 2**31 - 1), group="Pairs"
-    )
+    seed: int = option(0, "Of the choice among more.", parse=integer("an integer from 0", 0, 2**31 - 1), group="Pairs")
 
 
 @command(app, example="lightglue eval convert sparse/0 images -o pairs.json", rich_help_panel="Pairs of your own")
@@ -110,7 +112,12 @@ def convert(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", metavar="FILE", show_default=False, rich_help_panel="Output", help="The manifest to write."
+            "--output",
+            "-o",
+            metavar="FILE",
+            show_default=False,
+            rich_help_panel="Output",
+            help="The manifest to write.",
         ),
     ],
     options: ConvertOptions,
@@ -128,7 +135,11 @@ class CompareOptions:
     by: Literal["pair", "scene"] = option("pair", "What is resampled.", group="Output")
 
 
-@command(app, example="lightglue eval compare eval/hpatches/sift-nearest eval/hpatches/aliked-lightglue", rich_help_panel="Runs")
+@command(
+    app,
+    example="lightglue eval compare eval/hpatches/sift-nearest eval/hpatches/aliked-lightglue",
+    rich_help_panel="Runs",
+)
 def compare(
     first: Annotated[Path, typer.Argument(metavar="A", show_default=False, help="A run to compare with.")],
     second: Annotated[Path, typer.Argument(metavar="B", show_default=False, help="The run that is judged.")],
@@ -152,9 +163,7 @@ def report(
     run: Annotated[Path, typer.Argument(metavar="RUN", show_default=False, help="The folder of a run.")],
     beside: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="RUN", rich_help_panel="Output", help="Another run of the benchmark to show. Repeatable."
-        ),
+        typer.Option(metavar="RUN", rich_help_panel="Output", help="Another run of the benchmark to show. Repeatable."),
     ] = None,
 ) -> None:
     """Write the report of a run anew, perhaps with others beside it."""

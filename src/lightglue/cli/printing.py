@@ -13,7 +13,9 @@ from lightglue.support.memory import is_out_of_memory
 
 __all__ = ["AsJson", "memory_named", "print_rows"]
 
-AsJson = Annotated[bool, typer.Option("--json", rich_help_panel="Output", metavar="", help="Print JSON instead of text.")]
+AsJson = Annotated[
+    bool, typer.Option("--json", rich_help_panel="Output", metavar="", help="Print JSON instead of text.")
+]
 
 
 def print_rows(rows: Mapping[str, str]) -> None:

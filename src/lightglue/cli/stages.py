@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lightglue.extractors.options import ViewOptions
 from lightglue.cli.from_options import Only
+from lightglue.extractors.options import ViewOptions
 from lightglue.sfm.options import EngineOptions
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def engine_of(options: EngineOptions) -> Engine | None:
 def print_stage(stage: str, record: StageRecord, as_json: bool) -> None:
     """Print what came of a stage, and what it left out."""
     if as_json:
-        counts = {"stage": stage, "seconds": record.seconds, **record.counts}
-        typer.echo(json.dumps({**counts, "skipped": skipped_record(record.skipped)}))
+        made = {"stage": stage, "seconds": record.seconds, **record.counts}
+        typer.echo(json.dumps({**made, "skipped": skipped_record(record.skipped)}))
         return
     counts = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in record.counts.items())
     typer.echo(f"{stage}: {counts or 'done'} ({record.seconds:.1f} s)")

@@ -77,7 +77,10 @@ class EvaluationOptions:
         group="Output",
     )
     workers: int = option(
-        1, "Processes that match pairs.", parse=integer("a number of processes from 1 to 1024", 1, 1024), group="Machine"
+        1,
+        "Processes that match pairs.",
+        parse=integer("a number of processes from 1 to 1024", 1, 1024),
+        group="Machine",
     )
 
 
