@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from lightglue import ALIKED, load_image
-from lightglue.models.defaults import default_mp
+from lightglue.models.registry import default_mp
 from test_cli_match import ASSETS, A, B, Run, told
 from test_cli_match import run as run_match
 

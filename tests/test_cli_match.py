@@ -25,12 +25,10 @@ import torch
 from lightglue import ALIKED, LightGlue, XFeat, load_image, match_pair
 from lightglue.cli import geometry as geometric
 from lightglue.cli import main, parsing
-from lightglue.extractors import views
-from lightglue.geometry import estimation
+from lightglue.extractors import options, views
 from lightglue.geometry.errors import transfer_error
-from lightglue.geometry.options import METHODS
 from lightglue.matching.overlap import COEFFICIENTS
-from lightglue.models.defaults import TRAINED_ON, WITH_VERDICT, default_mp
+from lightglue.models.registry import FEATURES, WITH_OVERLAP, default_mp
 
 ASSETS = Path(__file__).parents[1] / "assets"
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
@@ -332,7 +330,7 @@ def test_tiles_and_scales_are_those_of_extract() -> None:
     assert found["keypoints0"] == extractor.extract(A, tile=700)["keypoints"][0].tolist()
     assert found["image_size0"] == [1280, 876]
     found = json.loads(run(A, B, *SMALL, "--json", "--scales", "1,0.5").out)
-    expected = extractor.extract(load_image(A), resize=320, scales=(1, 0.5))
+    expected = extractor.extract(load_image(A), resize=320, pyramid=(1, 0.5))
     assert found["keypoints0"] == expected["keypoints"][0].tolist()
 
 
@@ -368,7 +366,7 @@ def test_the_verdict_is_told_and_may_drop_all_matches(tmp_path: Path) -> None:
 
 
 def test_feature_types_with_a_verdict_are_those_that_it_was_fitted_for() -> None:
-    assert {TRAINED_ON.get(name, name) for name in WITH_VERDICT} == set(COEFFICIENTS)
+    assert {FEATURES[name].matcher for name in WITH_OVERLAP} == set(COEFFICIENTS)
 
 
 def test_tiles_are_drawn_too(tmp_path: Path) -> None:
@@ -393,7 +391,7 @@ def test_other_alikeds_go_with_alikeds_matcher() -> None:
 
 
 def test_the_smallest_tile_is_that_of_extract() -> None:
-    assert parsing.SMALLEST_TILE == views.SMALLEST_TILE
+    assert parsing.SMALLEST_TILE == options.SMALLEST_TILE == 4 * views.OVERLAP
 
 
 # -- geometry ----------------------------------------------------------------------------------------------------------
@@ -597,12 +595,6 @@ def test_a_full_disk_leaves_no_half_of_an_alignment(aligned: Written, tmp_path: 
     assert "could not be written (No space left on device)" in result.err
     assert before.read_text() == "precious"
     assert list(tmp_path.iterdir()) == [before]
-
-
-def test_names_of_geometries_and_estimators_are_those_of_the_library() -> None:
-    assert geometric.GEOMETRIES == estimation.GEOMETRIES
-    assert geometric.CALIBRATED == estimation.CALIBRATED
-    assert {*geometric.ESTIMATORS, "dlt"} == set(METHODS)
 
 
 # -- refusals ----------------------------------------------------------------------------------------------------------

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from lightglue import __version__, cli, weights
+from lightglue import __version__, cli
 from lightglue.cli import app as cli_app
 from lightglue.cli import weights as cli_weights
 from lightglue.errors import WeightsError
-from lightglue.weights import FILES, WeightFile
+from lightglue.weights import FILES, WeightFile, locate
 
 CONTENT = {"free": b"free bytes", "bound": b"bound bytes"}
 NOWHERE = ("http://127.0.0.1:9/nobody-listens-here",)
@@ -33,11 +33,11 @@ def entry(name: str, commercial: bool) -> WeightFile:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table of two files, `free` and `bound` (not for commercial use), and an empty cache folder."""
     table = {"free": entry("free", True), "bound": entry("bound", False)}
-    for module in (weights, cli_weights):
+    for module in (locate.table, cli_weights):
         monkeypatch.setattr(module, "FILES", table)
     for variable in ("LIGHTGLUE_OFFLINE", "LIGHTGLUE_COMMERCIAL_ONLY"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(weights, "_noticed", set())
+    monkeypatch.setattr(locate, "_noticed", set())
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("LIGHTGLUE_CACHE", str(tmp_path))
     return tmp_path

@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from lightglue import match_pair, match_pairs, pairs
+from lightglue import match_pair, match_pairs
 from lightglue.errors import InputError
 from lightglue.geometry import EstimatorOptions
 from lightglue.geometry.errors import pose_error, transfer_error
+from lightglue.pairs import match
 from matching_support import random_features, small_matcher
 
 
@@ -237,8 +238,8 @@ def as_gray(_: Path, images: tuple[torch.Tensor, torch.Tensor]) -> tuple[Any, An
 @pytest.mark.parametrize("form", [as_paths, as_arrays, as_deep_arrays, as_batches, as_gray])
 def test_whatever_can_be_extracted_can_be_refined(form: Any, tmp_path: Path):
     images = form(tmp_path, (texture(), texture(SHIFT)))
-    for match in (match_pair, lambda e, m, a, b, **options: match_pairs(e, m, [(a, b)], **options)[0]):
-        _, _, found = match(Detector(images[0]), RowByRow(), *images, refine=True, tile=512)
+    for run in (match_pair, lambda e, m, a, b, **options: match_pairs(e, m, [(a, b)], **options)[0]):
+        _, _, found = run(Detector(images[0]), RowByRow(), *images, refine=True, tile=512)
         assert distance(found) < 0.05
 
 
@@ -248,7 +249,7 @@ def test_black_and_white_images_are_refined():
 
 
 def test_a_turned_image_is_refined_in_its_own_pixels(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(pairs, "find_angle", lambda *_: 90)  # what turns it back
+    monkeypatch.setattr(match, "find_angle", lambda *_: 90)  # what turns it back
     first, upright = texture(), texture(SHIFT)
     turned = torch.rot90(upright, 1, (1, 2)).contiguous()
     options: dict[str, Any] = {"auto_rotate": True, "refine": True, "geometry": "homography"}

@@ -139,3 +139,15 @@ after = state()
 assert before == after, [pair for pair in zip(before, after) if pair[0] != pair[1]]
 """
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_nearest_neighbours_need_nothing_of_the_network():
+    loaded = modules_after(
+        "import torch; from lightglue import NearestNeighbor\n"
+        "image = {'keypoints': torch.zeros(1, 3, 2), 'descriptors': torch.eye(3)[None]}\n"
+        "assert len(NearestNeighbor()({'image0': image, 'image1': image})['matches'][0]) == 3"
+    )
+    rooms = {name for name in loaded if name.startswith("lightglue.matching.")}
+    assert rooms == {
+        f"lightglue.matching.{name}" for name in ("assignment", "config", "inputs", "nearest", "neighbors")
+    }

@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from lightglue.errors import InputError, LightGlueError, StoreError
-from lightglue.sfm.retrieval.index import RetrievalIndex, RetrievalOptions, build_index, global_descriptor
+from lightglue.sfm.retrieval import global_descriptor
+from lightglue.sfm.retrieval.index import RetrievalIndex, RetrievalOptions, build_index
 from lightglue.sfm.retrieval.search import cosine, most_alike, quantize
 from lightglue.stores import FeatureStore, ImageFeatures, Source
 

@@ -140,7 +140,7 @@ def test_checkpoints_load_strictly_from_a_file(tmp_path):
     del state["bin_score"]
     state["kenc.encoder.0.weight"] = torch.zeros(8, 4, 1)
     state["gnn.layers.4.mlp.0.bias"] = torch.zeros(32)
-    with pytest.raises(WeightsError, match="SuperGlue.*missing.*bin_score.*layers.4.*encoder.0.weight is"):
+    with pytest.raises(WeightsError, match="(?s)SuperGlue.*missing.*bin_score.*layers.4.*encoder.0.weight is"):
         SuperGlue(weights=state, **SMALL)
 
 

@@ -27,8 +27,8 @@ _OWNERS = {
     "XFeat": "lightglue.extractors.xfeat",
     "batch_to_device": "lightglue.containers",
     "load_image": "lightglue.images",
-    "match_pair": "lightglue.pairs",
-    "match_pairs": "lightglue.pairs",
+    "match_pair": "lightglue.pairs.match",
+    "match_pairs": "lightglue.pairs.match",
     "rbd": "lightglue.containers",
 }
 
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from lightglue.images import load_image
     from lightglue.matching.lightglue import LightGlue
     from lightglue.matching.nearest import NearestNeighbor
-    from lightglue.pairs import match_pair, match_pairs
+    from lightglue.pairs.match import match_pair, match_pairs
 
 __all__ = [
     "ALIKED",

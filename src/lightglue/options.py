@@ -38,11 +38,13 @@ class OptionInfo:
     """How an option is presented: the one place from which command lines, forms and documents take it."""
 
     help: str
-    group: str = ""  # heading of --help, such as "Features"
-    flag: str | None = None  # on the command line, where it is not the field's name: "--output"
+    group: str = ""  # heading of --help, such as "Features"; "": for Python alone, no command line has it
+    flag: str | None = None  # where it is not the field's name: "--output -o", "--mp/--no-mp", "--no-flash"
     metavar: str | None = None
-    choices: tuple[str, ...] = ()
+    choices: tuple[str, ...] = ()  # for help, checks and completion; a Literal's values need not be repeated here
     parse: Callable[[str], Any] | None = None  # from a user's text; raises InputError (or ValueError)
+    repeated: bool = False  # of a tuple with a parser: this is of one value, and the option is repeated for others
+    old: tuple[str, ...] = ()  # former flags, which work with a warning: "--scales"
 
 
 def option(default: Any, help: str, **info: Any) -> Any:

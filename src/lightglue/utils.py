@@ -5,7 +5,7 @@ from __future__ import annotations
 from lightglue.containers import batch_to_device, map_tensor, rbd
 from lightglue.extractors.base import Extractor
 from lightglue.images import ImagePreprocessor, load_image, numpy_image_to_torch, read_image, resize_image
-from lightglue.pairs import match_pair
+from lightglue.pairs.match import match_pair
 
 __all__ = [
     "Extractor",

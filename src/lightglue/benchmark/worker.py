@@ -269,7 +269,7 @@ class Session:
         if not self.is_ours:  # the published mp is autocast for CUDA
             return bool(wanted) and self.device.type == "cuda"
         if wanted is None:
-            return bool(importlib.import_module("lightglue.models.defaults").default_mp(self.device))
+            return bool(importlib.import_module("lightglue.models.registry").default_mp(self.device))
         return wanted
 
     def reduced_precision(self) -> str | None:
@@ -292,7 +292,7 @@ class Session:
 
         options = {**request["matcher"], "mp": self.mp(request["matcher"]["mp"])}
         if self.is_ours and request["task"] == "pair":  # as the command line does it
-            options["pruning"] = importlib.import_module("lightglue.models.defaults").PRUNING
+            options["pruning"] = importlib.import_module("lightglue.models.choice").PRUNING
         if request["compile"]:
             torch._dynamo.reset()  # it keeps few versions of a function, and there is one for each length
 

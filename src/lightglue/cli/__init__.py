@@ -19,6 +19,8 @@ def main() -> None:
 
     Exit code 0: done; 1: an error in one line on stderr; 2: a wrong command line; 130: interrupted; 143: terminated.
     """
+    # Threads of torch that wait let others compute; torch reads this when it is loaded: docs/decisions.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     warnings.formatwarning = _one_line
     signal.signal(signal.SIGTERM, _terminate)
     for stream in (sys.stdout, sys.stderr):

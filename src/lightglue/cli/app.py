@@ -11,15 +11,16 @@ from lightglue.cli import evaluate, mapping, weights
 from lightglue.cli.benchmark import BenchmarkCommand, benchmark
 from lightglue.cli.explain import explain
 from lightglue.cli.extract import extract
+from lightglue.cli.from_options import command
 from lightglue.cli.localize import localize
 from lightglue.cli.match import match
 from lightglue.cli.sfm import sfm
 from lightglue.cli.view import view
+from lightglue.support.revision import commit
 
 app = typer.Typer(
     help="Match local features between images.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(weights.app, name="weights")
@@ -31,19 +32,23 @@ app.command()(sfm)
 app.command()(localize)
 app.command()(view)
 app.command()(explain)
-app.command(cls=BenchmarkCommand)(benchmark)
+command(app, example="lightglue benchmark --stage pair --against published", cls=BenchmarkCommand)(benchmark)
 
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"lightglue {__version__}")
+        at = commit()
+        typer.echo(f"lightglue {__version__}{f' (commit {at})' if at else ''}")
         raise typer.Exit
 
 
 @app.callback()
 def root(
     version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version, and the commit of a clone."
+        ),
     ] = False,
 ) -> None:
     """Options of the command as a whole."""

@@ -17,6 +17,7 @@ import typer
 from lightglue.cli import parsing
 from lightglue.cli.outputs import size_of
 from lightglue.errors import InputError, LightGlueError
+from lightglue.geometry.options import CALIBRATED, GEOMETRIES, LARGEST_SEED, ROBUST_METHODS
 
 if TYPE_CHECKING:
     from lightglue.geometry import Estimate
@@ -35,12 +36,7 @@ __all__ = [
     "without_model",
 ]
 
-# As in lightglue.geometry, which loads NumPy: help and refusals do without.
-GEOMETRIES = ("homography", "fundamental", "essential", "relative_pose")
-CALIBRATED = ("essential", "relative_pose")
-ESTIMATORS = ("poselib", "opencv", "pycolmap")
 WARP_ENDINGS = (".png", ".jpg", ".jpeg")
-LARGEST_SEED = 2**31 - 1
 LARGEST_SIZE = 1_000_000  # px of an edge of a camera's image
 
 
@@ -49,7 +45,7 @@ def _geometry(value: str) -> str:
 
 
 def _estimator(value: str) -> str:
-    return parsing.known(value, ESTIMATORS)
+    return parsing.known(value, ROBUST_METHODS)
 
 
 def _threshold(value: object) -> float:
@@ -110,7 +106,7 @@ CameraText = Annotated[
     ),
 ]
 Estimator = Annotated[
-    str, typer.Option(parser=_estimator, metavar="|".join(ESTIMATORS), help="Library that estimates.")
+    str, typer.Option(parser=_estimator, metavar="|".join(ROBUST_METHODS), help="Library that estimates.")
 ]
 Threshold = Annotated[
     float | None,

@@ -35,7 +35,8 @@ from lightglue.cli.models import (
 )
 from lightglue.cli.outputs import ENDINGS, MatchedPair, fault_of, size_of, write_all
 from lightglue.errors import ImageNotFoundError
-from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE, WITH_VERDICT
+from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
+from lightglue.models.registry import WITH_OVERLAP
 from lightglue.timing import wait_for_gpu
 
 if TYPE_CHECKING:
@@ -128,8 +129,8 @@ def match(
         raise typer.BadParameter(
             "it has no thresholds and no verdict; leave these options out.", param_hint="--matcher"
         )
-    if min_overlap and features not in WITH_VERDICT:
-        message = f"there is no verdict for --features {features}, only for {', '.join(WITH_VERDICT)}; leave it out."
+    if min_overlap and features not in WITH_OVERLAP:
+        message = f"there is no verdict for --features {features}, only for {', '.join(WITH_OVERLAP)}; leave it out."
         raise typer.BadParameter(message, param_hint="--min-overlap")
     asked = Geometric(geometry, (camera0, camera1), estimator, threshold, seed, refine)
     asked.check(warp, bool(asked_for(context, "estimator", "threshold", "seed")))
@@ -155,7 +156,7 @@ def _match(task: Task, models: Models) -> tuple[MatchedPair, dict[str, Any]]:
     """What is in the two images, and a summary of it."""
     seconds = {"load": perf_counter(), "extraction": 0.0, "matching": 0.0}
     from lightglue.images import load_image, read_image
-    from lightglue.pairs import match_pair
+    from lightglue.pairs.match import match_pair
 
     # An image for tiles may be too large for floats. They come first: a mistyped name must not cost a download.
     load: Callable[[Path], Any] = read_image if "tile" in task.extract else load_image

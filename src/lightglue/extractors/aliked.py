@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from operator import attrgetter
 from typing import Any, ClassVar
 
 import torch
@@ -19,15 +18,15 @@ from lightglue.extractors.aliked_fast import coarsest_level, encode, score_map
 from lightglue.extractors.aliked_folding import FoldedAliked, fold, is_foldable
 from lightglue.extractors.aliked_network import ARCHITECTURES, AlikedNetwork
 from lightglue.extractors.aliked_sparse import describe
-from lightglue.extractors.base import Extractor, Weights, full_precision, load_strictly, read_weights, stack_features
-from lightglue.extractors.derived import Derived
+from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
 from lightglue.extractors.detection import clear_border, nms_maxima, refine, sample_bilinear, strongest, xy_of
 from lightglue.extractors.masks import Allowed
-from lightglue.extractors.state_dicts import publish_keys
 from lightglue.extractors.views import Part
 from lightglue.support.checks import check_choice, check_int, check_real
+from lightglue.support.derived import Derived, tensors_of, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
+from lightglue.weights.state_dicts import load_strictly, publish_keys
 
 __all__ = ["ALIKED", "AlikedConfig"]
 
@@ -150,7 +149,8 @@ class ALIKED(Extractor):
     ) -> Iterator[tuple[Callable[[], Tensor], Callable[[Tensor], Tensor]]]:
         """For each image of (B, 3, H, W) the functions that give its scores (H, W) and the descriptors (N, D) at
         keypoints (N, 2). `part` is heeded by the folded layers only."""
-        if self._wants_gradients(image) or not is_foldable(self.network):
+        wanted = wants_gradients([image], tensors_of(self.network, self._tensors))
+        if wanted or not is_foldable(self.network):
             features, scores = self.network(image)
             for one, score in zip(features, scores[:, 0], strict=True):
                 yield partial(Tensor.clone, score), partial(self.network.describe, one)
@@ -164,11 +164,7 @@ class ALIKED(Extractor):
     def _folded_network(self) -> FoldedAliked:
         """The network for inference; option `mp` has an effect on it only."""
         dtype = product_dtype(self.reference.device, self.options().mp)
-        return self._folded.of(self.network, self._tensors, dtype)
-
-    def _wants_gradients(self, image: Tensor) -> bool:
-        tensors = (attrgetter(name)(self.network) for name in self._tensors)
-        return torch.is_grad_enabled() and (image.requires_grad or any(t.requires_grad for t in tensors))
+        return self._folded.of(self.network, tensors_of(self.network, self._tensors), dtype)
 
 
 def _detect(

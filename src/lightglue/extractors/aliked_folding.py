@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from lightglue.extractors.aliked_network import AlikedNetwork, ConvBlock, DeformableConv2d, DescriptorHead, ResBlock
-from lightglue.extractors.derived import is_plain
+from lightglue.support.derived import is_plain
 
 __all__ = [
     "UNIT",

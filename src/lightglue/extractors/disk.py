@@ -17,16 +17,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightglue.errors import InputError
-from lightglue.extractors.base import Extractor, Weights, full_precision, load_strictly, read_weights, stack_features
-from lightglue.extractors.derived import is_plain
+from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
 from lightglue.extractors.detection import clear_border, strict_maxima, strongest, xy_of
 from lightglue.extractors.disk_fast import Affine, Norms, describe, encode, heatmap
 from lightglue.extractors.disk_network import PLAIN_MODULES, STRIDE, DiskNetwork
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.views import sample_of
 from lightglue.support.checks import check_int, check_real
+from lightglue.support.derived import is_plain
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
+from lightglue.weights.state_dicts import load_strictly
 
 __all__ = ["DISK", "DiskConfig"]
 

@@ -8,13 +8,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from lightglue.extractors.base import Extractor, Weights, full_precision, load_strictly, read_weights, stack_features
+from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
 from lightglue.extractors.dog import check_backend, detect
 from lightglue.extractors.grayscale import gray_images_in
 from lightglue.extractors.hardnet_network import HardNetNetwork
 from lightglue.extractors.sift import SIFT
-from lightglue.extractors.state_dicts import add_counters, publish_keys
 from lightglue.types import Features
+from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
 
 __all__ = ["DoGHardNet"]
 

@@ -15,13 +15,13 @@ from torch import Tensor
 
 from lightglue.errors import InputError, WeightsError
 from lightglue.extractors.aliked import ALIKED
-from lightglue.extractors.base import Extractor, Weights, full_precision, load_strictly, read_weights, stack_features
+from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
 from lightglue.extractors.detection import clear_border, refine, sample_bilinear, strongest, xy_of
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.raco_network import RacoMaps, RacoNetwork
-from lightglue.extractors.state_dicts import add_counters, publish_keys
 from lightglue.support.checks import check_int, check_real
 from lightglue.types import Features
+from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
 
 __all__ = ["RaCo", "RacoConfig"]
 

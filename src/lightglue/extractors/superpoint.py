@@ -14,14 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightglue.errors import InputError
-from lightglue.extractors.base import Extractor, Weights, full_precision, load_strictly, read_weights, stack_features
+from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
 from lightglue.extractors.detection import clear_border, simple_nms, strongest, xy_of
 from lightglue.extractors.grayscale import gray_images_in
 from lightglue.extractors.masks import Allowed
-from lightglue.extractors.state_dicts import add_counters, publish_keys
 from lightglue.extractors.superpoint_network import SuperPointNetwork, is_open_layout, published_names
 from lightglue.support.checks import check_int, check_real
 from lightglue.types import Features
+from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
 
 __all__ = ["SuperPoint", "SuperPointConfig"]
 

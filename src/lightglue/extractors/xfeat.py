@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from operator import attrgetter
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 import torch
@@ -16,16 +15,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightglue.errors import InputError
-from lightglue.extractors.base import Extractor, Weights, full_precision, load_strictly, read_weights, stack_features
-from lightglue.extractors.derived import Derived
+from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
 from lightglue.extractors.detection import strongest, window_maxima
 from lightglue.extractors.masks import Allowed
-from lightglue.extractors.state_dicts import add_counters, publish_keys
 from lightglue.extractors.xfeat_fast import encode, fold, heatmap, is_foldable
 from lightglue.extractors.xfeat_network import EPSILON, STRIDE, XFeatNetwork, normalize
 from lightglue.support.checks import check_int, check_real
+from lightglue.support.derived import Derived, tensors_of, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
+from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
 
 __all__ = ["XFeat", "XFeatConfig"]
 
@@ -182,15 +181,12 @@ class XFeat(Extractor):
 
     def _read(self, image: Tensor, with_heat: bool = True) -> tuple[Tensor, _Maps]:
         """The heatmap (H, W) of an image (1, 1, H, W), where it is wanted, and its other maps."""
-        if self._wants_gradients(image) or not is_foldable(self.network):
+        tensors = tensors_of(self.network, self._tensors)
+        if wants_gradients([image], tensors) or not is_foldable(self.network):
             features, logits, reliability = self.network(image)
             return self.network.heatmap(logits)[0, 0], _PlainMaps(self.network, features[0], reliability[0])
-        folded = self._folded.of(self.network, self._tensors, product_dtype(image.device, self.options().mp))
+        folded = self._folded.of(self.network, tensors, product_dtype(image.device, self.options().mp))
         return heatmap(folded, image) if with_heat else image.new_empty(0, 0), encode(folded, image)
-
-    def _wants_gradients(self, image: Tensor) -> bool:
-        tensors = (attrgetter(name)(self.network) for name in self._tensors)
-        return torch.is_grad_enabled() and (image.requires_grad or any(t.requires_grad for t in tensors))
 
 
 class _PlainMaps(NamedTuple):

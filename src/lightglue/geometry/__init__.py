@@ -10,35 +10,35 @@ Points are (K, 2) px whose (0, 0) is the centre of the top-left pixel, arrays or
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from lightglue.geometry.cameras import Camera, as_camera
-from lightglue.geometry.curves import auc, recall_curve
-from lightglue.geometry.dlt import fit_homography
-from lightglue.geometry.errors import (
-    corner_error,
-    epipolar_error,
-    essential_from_pose,
-    fundamental_from_pose,
-    normalized_epipolar_error,
-    pose_error,
-    rotation_error,
-    symmetric_transfer_error,
-    transfer_error,
-    translation_error,
-)
-from lightglue.geometry.estimation import (
-    estimate,
-    estimate_essential,
-    estimate_fundamental,
-    estimate_homography,
-    estimate_relative_pose,
-)
-from lightglue.geometry.options import EstimatorOptions
-from lightglue.geometry.results import Estimate, Statistics
-
 if TYPE_CHECKING:
-    from lightglue.geometry.refine import Refined, RefineOptions, refine_matches
+    from lightglue.geometry.cameras import Camera, as_camera
+    from lightglue.geometry.curves import auc, recall_curve
+    from lightglue.geometry.dlt import fit_homography
+    from lightglue.geometry.errors import (
+        corner_error,
+        epipolar_error,
+        essential_from_pose,
+        fundamental_from_pose,
+        normalized_epipolar_error,
+        pose_error,
+        rotation_error,
+        symmetric_transfer_error,
+        transfer_error,
+        translation_error,
+    )
+    from lightglue.geometry.estimation import (
+        estimate,
+        estimate_essential,
+        estimate_fundamental,
+        estimate_homography,
+        estimate_relative_pose,
+    )
+    from lightglue.geometry.options import EstimatorOptions, RefineOptions
+    from lightglue.geometry.refine import Refined, refine_matches
+    from lightglue.geometry.results import Estimate, Statistics
 
 __all__ = [
     "Camera",
@@ -69,11 +69,40 @@ __all__ = [
     "translation_error",
 ]
 
+# Module of this room -> what it offers. Loaded when first used: options are read without NumPy, most without torch.
+_OWNERS = {
+    "cameras": ("Camera", "as_camera"),
+    "curves": ("auc", "recall_curve"),
+    "dlt": ("fit_homography",),
+    "errors": (
+        "corner_error",
+        "epipolar_error",
+        "essential_from_pose",
+        "fundamental_from_pose",
+        "normalized_epipolar_error",
+        "pose_error",
+        "rotation_error",
+        "symmetric_transfer_error",
+        "transfer_error",
+        "translation_error",
+    ),
+    "estimation": (
+        "estimate",
+        "estimate_essential",
+        "estimate_fundamental",
+        "estimate_homography",
+        "estimate_relative_pose",
+    ),
+    "options": ("EstimatorOptions", "RefineOptions"),
+    "refine": ("Refined", "refine_matches"),
+    "results": ("Estimate", "Statistics"),
+}
+_OWNER_OF = {name: module for module, names in _OWNERS.items() for name in names}
+
 
 def __getattr__(name: str) -> Any:
-    """What needs torch, when it is first used: manifests and reports do without."""
-    if name not in ("RefineOptions", "Refined", "refine_matches"):
+    if name not in _OWNER_OF:
         raise AttributeError(f"module 'lightglue.geometry' has no attribute {name!r}")
-    from lightglue.geometry import refine
-
-    return getattr(refine, name)
+    value = getattr(import_module(f"lightglue.geometry.{_OWNER_OF[name]}"), name)
+    globals()[name] = value
+    return value

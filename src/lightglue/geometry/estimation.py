@@ -12,6 +12,7 @@ are an error.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from time import perf_counter
 from typing import Any
 
@@ -22,13 +23,19 @@ from lightglue.errors import InputError
 from lightglue.geometry import errors
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.dlt import fit_homography
-from lightglue.geometry.options import THRESHOLD, THRESHOLD_OF_HOMOGRAPHIES, EstimatorOptions
+from lightglue.geometry.options import (
+    CALIBRATED,
+    GEOMETRIES,
+    THRESHOLD,
+    THRESHOLD_OF_HOMOGRAPHIES,
+    EstimatorOptions,
+    Geometry,
+)
 from lightglue.geometry.points import as_matches
 from lightglue.geometry.results import Estimate, Found, Library, Statistics
+from lightglue.support.checks import check_choice
 
 __all__ = [
-    "CALIBRATED",
-    "GEOMETRIES",
     "check_geometry",
     "estimate",
     "estimate_essential",
@@ -38,8 +45,7 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-GEOMETRIES = ("homography", "fundamental", "essential", "relative_pose")
-CALIBRATED = ("essential", "relative_pose")  # those that need cameras
+_FEWEST: dict[Geometry, int] = {"homography": 4, "fundamental": 7, "relative_pose": 5}  # matches
 
 
 def estimate(
@@ -64,8 +70,7 @@ def estimate(
 
 def check_geometry(geometry: Any, camera0: Any, camera1: Any) -> None:
     """InputError where there is no such geometry, or it needs cameras and they are missing or wrong."""
-    if geometry not in GEOMETRIES:
-        raise InputError(f"geometry is {geometry!r}; choose one of {', '.join(GEOMETRIES)}.")
+    check_choice("geometry", geometry, GEOMETRIES)
     if geometry in CALIBRATED and (camera0 is None or camera1 is None):
         raise InputError(f"{geometry} needs camera0 and camera1: K (3, 3) or a pycolmap.Camera of each image.")
     for camera in (camera0, camera1):
@@ -98,7 +103,7 @@ def estimate_homography(
     def inliers(H: Floats) -> NDArray[np.bool_]:
         return np.asarray(errors.transfer_error(H, first, second) < options.pixels)
 
-    return _run(solve, inliers, first, second, options, fewest=4)
+    return _run(solve, inliers, first, second, options, "homography")
 
 
 def estimate_fundamental(points0: Any, points1: Any, options: EstimatorOptions | None = None) -> Estimate:
@@ -112,7 +117,10 @@ def estimate_fundamental(points0: Any, points1: Any, options: EstimatorOptions |
     def inliers(F: Floats) -> NDArray[np.bool_]:
         return np.asarray(errors.epipolar_error(F, first, second) < options.pixels)
 
-    return _run(lambda: _library(options).fundamental(first, second, options), inliers, first, second, options, 7)
+    def solve() -> Found | None:
+        return _library(options).fundamental(first, second, options)
+
+    return _run(solve, inliers, first, second, options, "fundamental")
 
 
 def estimate_essential(
@@ -123,9 +131,8 @@ def estimate_essential(
     Arguments as in `estimate_relative_pose`. Raises InputError.
     """
     estimate = estimate_relative_pose(points0, points1, camera0, camera1, options)
-    if estimate.model is None:
-        return estimate
-    return Estimate(errors.essential_from_pose(estimate.model), estimate.inliers, estimate.statistics)
+    model = None if estimate.model is None else errors.essential_from_pose(estimate.model)
+    return replace(estimate, model=model, geometry="essential")
 
 
 def estimate_relative_pose(
@@ -162,7 +169,7 @@ def estimate_relative_pose(
         known = [np.where(seen[:, None], points, 0) for points in undistorted]
         return np.asarray(seen & (errors.epipolar_error(F, *known) < options.pixels))
 
-    return _run(solve, inliers, first, second, options, fewest=5)
+    return _run(solve, inliers, first, second, options, "relative_pose")
 
 
 def _robust(options: EstimatorOptions | None) -> EstimatorOptions:
@@ -193,10 +200,10 @@ def _run(
     points0: Floats,
     points1: Floats,
     options: EstimatorOptions,
-    fewest: int,
+    geometry: Geometry,
 ) -> Estimate:
     """Estimate, check what came out, count."""
-    begin = perf_counter()
+    begin, fewest = perf_counter(), _FEWEST[geometry]
     count, found, failure = len(points0), None, None
     distinct = _distinct(points0, points1)
     if distinct < fewest:
@@ -217,7 +224,7 @@ def _run(
     seconds = perf_counter() - begin
     iterations = None if found is None else found.iterations
     statistics = Statistics(count, int(inliers.sum()), iterations, seconds, options, failure)
-    return Estimate(None if found is None else found.model, inliers, statistics)
+    return Estimate(None if found is None else found.model, inliers, statistics, geometry)
 
 
 def _distinct(points0: Floats, points1: Floats) -> int:

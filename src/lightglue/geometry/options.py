@@ -1,20 +1,40 @@
-"""How a model is estimated from matches: the options that every estimator takes."""
+"""How a model is estimated from matches, and how matches are refined. Importing it loads neither torch nor numpy."""
 
 from __future__ import annotations
 
-import math
+import sys
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from lightglue.errors import InputError
+from lightglue.options import option
+from lightglue.support.checks import check_choice, check_int, check_real, is_real
 
-__all__ = ["METHODS", "THRESHOLD", "THRESHOLD_OF_HOMOGRAPHIES", "EstimatorOptions", "Method"]
+__all__ = [
+    "CALIBRATED",
+    "GEOMETRIES",
+    "LARGEST_SEED",
+    "METHODS",
+    "ROBUST_METHODS",
+    "THRESHOLD",
+    "THRESHOLD_OF_HOMOGRAPHIES",
+    "EstimatorOptions",
+    "Geometry",
+    "Method",
+    "RefineOptions",
+    "RobustMethod",
+]
 
-Method = Literal["poselib", "opencv", "pycolmap", "dlt"]
+Geometry = Literal["homography", "fundamental", "essential", "relative_pose"]
+GEOMETRIES: tuple[Geometry, ...] = get_args(Geometry)
+CALIBRATED: tuple[Geometry, ...] = ("essential", "relative_pose")  # those that need cameras
+RobustMethod = Literal["poselib", "opencv", "pycolmap"]
+ROBUST_METHODS: tuple[RobustMethod, ...] = get_args(RobustMethod)
+Method = Literal[RobustMethod, "dlt"]
 METHODS: tuple[Method, ...] = get_args(Method)
 THRESHOLD = 1.0  # px, for epipolar geometry
 THRESHOLD_OF_HOMOGRAPHIES = 2.0  # px; docs/decisions/013-geometry.md has the figures
-_LARGEST_SEED = 2**31 - 1
+LARGEST_SEED = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -28,16 +48,15 @@ class EstimatorOptions:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise InputError(f"The estimator's method is {self.method!r}; choose one of {', '.join(METHODS)}.")
-        if self.threshold is not None and not (_is_number(self.threshold) and 0 < self.threshold < math.inf):
-            raise InputError(f"The estimator's threshold is {self.threshold!r}; give a number of px above 0.")
-        if not (_is_integer(self.max_iterations) and 1 <= self.max_iterations <= 10**9):
-            raise InputError(f"max_iterations is {self.max_iterations!r}; give an integer from 1 to 1e9.")
-        if not (_is_number(self.confidence) and 0 < self.confidence < 1):
-            raise InputError(f"The estimator's confidence is {self.confidence!r}; give a number between 0 and 1.")
-        if not (_is_integer(self.seed) and 0 <= self.seed <= _LARGEST_SEED):
-            raise InputError(f"The estimator's seed is {self.seed!r}; give an integer from 0 to {_LARGEST_SEED}.")
+        check_choice("The estimator's method", self.method, METHODS)
+        if self.threshold is not None:
+            check_real("The estimator's threshold", self.threshold, "a number of px above 0", sys.float_info.min)
+        check_int("max_iterations", self.max_iterations, 1, "an integer from 1 to 1e9", 10**9)
+        below_1 = 1 - sys.float_info.epsilon
+        check_real(
+            "The estimator's confidence", self.confidence, "a number between 0 and 1", sys.float_info.min, below_1
+        )
+        check_int("The estimator's seed", self.seed, 0, f"an integer from 0 to {LARGEST_SEED}", LARGEST_SEED)
 
     @property
     def label(self) -> str:
@@ -54,9 +73,26 @@ class EstimatorOptions:
         return self if self.threshold is not None else replace(self, threshold=usual)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+@dataclass(frozen=True)
+class RefineOptions:
+    """How matched points are refined. Raises InputError."""
 
+    window: int = option(21, "px of image 0, odd: edge of the window that is aligned.")
+    sigma: float = option(5.0, "px: standard deviation of the weights of the window's pixels.")
+    neighbors: int = option(12, "Matches that the local affine map is fitted to, besides the match itself.")
+    max_shift: float = option(6.0, "px of image 1: a point that moves farther stays.")
+    max_deviation: float = option(0.4, "px of image 1: a point whose position is less certain stays.")
+    max_residual: float = option(1.0, "px of image 1, from where its neighbours see it: a point beyond stays.")
+    iterations: int = option(15, "At most, in each round.")
+    tolerance: float = option(0.05, "px of image 0: a point whose step is shorter has converged.")
+    rounds: int = option(2, "The maps of the second are fitted to the points that the first refined.")
 
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+    def __post_init__(self) -> None:
+        for name, least in (("window", 3), ("neighbors", 3), ("iterations", 1), ("rounds", 1)):
+            check_int(name, getattr(self, name), least, f"an integer of at least {least}")
+        if self.window % 2 == 0:
+            raise InputError(f"window is {self.window}; give an odd number of px, so that a pixel is in its middle.")
+        for name in ("sigma", "max_shift", "max_deviation", "max_residual", "tolerance"):
+            value = getattr(self, name)
+            if not is_real(value, 0) or value <= 0:
+                raise InputError(f"{name} is {value!r}; give a positive number of px.")

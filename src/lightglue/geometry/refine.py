@@ -17,7 +17,6 @@ K stands for the matches, N for the neighbours of a match and itself, P for the 
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -27,6 +26,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightglue.errors import InputError
+from lightglue.geometry.options import RefineOptions
 
 __all__ = ["RefineOptions", "Refined", "refine_matches"]
 
@@ -37,35 +37,6 @@ _MAX_STEP = 2.0  # px: the derivatives say little about what is farther
 _MAX_SCALE = 8.0  # a local map that stretches or shrinks by more is taken for a wrong one
 _OUTLIER = 3.0  # px: a neighbour's residual that takes three quarters of its weight
 _NOISE = 1 / 255  # standard deviation of brightness that is there even where the windows agree
-
-
-@dataclass(frozen=True)
-class RefineOptions:
-    """How matched points are refined."""
-
-    window: int = 21  # px of image 0, odd: edge of the window that is aligned
-    sigma: float = 5.0  # px: standard deviation of the weights of the window's pixels
-    neighbors: int = 12  # matches that the local affine map is fitted to, besides the match itself
-    max_shift: float = 6.0  # px of image 1: a point that moves farther keeps its place
-    max_deviation: float = 0.4  # px of image 1: a point whose place is less certain keeps its place
-    max_residual: float = 1.0  # px of image 1, from where its neighbours see it: a point beyond keeps its place
-    iterations: int = 15  # at most, in each round
-    tolerance: float = 0.05  # px of image 0: a point whose step is shorter has converged
-    rounds: int = 2  # the maps of the second are fitted to the points that the first refined
-
-    def __post_init__(self) -> None:
-        """Raises InputError."""
-        for name, least in (("window", 3), ("neighbors", 3), ("iterations", 1), ("rounds", 1)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-                raise InputError(f"{name} is {value!r}; give an integer of at least {least}.")
-        if self.window % 2 == 0:
-            raise InputError(f"window is {self.window}; give an odd number of px, so that a pixel is in its middle.")
-        for name in ("sigma", "max_shift", "max_deviation", "max_residual", "tolerance"):
-            value = getattr(self, name)
-            is_number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
-            if not is_number or not 0 < value < math.inf:
-                raise InputError(f"{name} is {value!r}; give a positive number of px.")
 
 
 @dataclass(frozen=True)

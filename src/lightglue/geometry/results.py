@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.geometry.cameras import Camera
-from lightglue.geometry.options import EstimatorOptions
+from lightglue.geometry.options import EstimatorOptions, Geometry
 
 __all__ = ["Estimate", "Found", "Library", "Statistics"]
 
 Floats = NDArray[np.float64]
+FEW = 0.5  # share of the matches below which a homography hardly explains the scene; of flat ones it is near 1
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,30 @@ class Estimate:
     model: Floats | None  # (3, 3), or (4, 4) for a relative pose; None where there is none
     inliers: NDArray[np.bool_]  # (K,)
     statistics: Statistics
+    geometry: Geometry | None = None  # what was estimated
+
+    def __str__(self) -> str:
+        """One line: the motion of a relative pose, and how many matches agree."""
+        name = (self.geometry or "model").replace("_", " ") + " matrix" * (
+            self.geometry in ("fundamental", "essential")
+        )
+        found, options = self.statistics, self.statistics.options
+        if self.model is None:
+            return f"no {name}: {found.failure}"
+        agree = f"{found.num_inliers} of {found.num_matches} matches agree within {options.pixels:g} px"
+        if options.method == "dlt":
+            agree = f"fitted to all {found.num_matches} matches"
+        elif self.geometry == "homography" and found.num_inliers < FEW * found.num_matches:
+            agree += "; few inliers for a homography: the scene is hardly flat"
+        return f"{name}: {_motion(self.model)}{agree}" if self.geometry == "relative_pose" else f"{name}: {agree}"
+
+
+def _motion(T: Floats) -> str:
+    """A relative pose (4, 4) in words."""
+    R, (x, y, z) = T[:3, :3], T[:3, 3]
+    axis = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]])  # 2 sin(angle) long
+    angle = np.degrees(np.arctan2(np.linalg.norm(axis), np.trace(R) - 1))
+    return f"rotation {angle:.1f}°, translation direction ({x:.2f}, {y:.2f}, {z:.2f}), scale unknown; "
 
 
 class Found(NamedTuple):

@@ -32,6 +32,7 @@ __all__ = [
     "read_image",
     "resize_image",
     "resize_tensor",
+    "size_of",
 ]
 
 DEFAULT_MAX_PIXELS = 500_000_000  # admits 20,000 x 20,000
@@ -242,6 +243,12 @@ def _turn_to_rgb(image: NDArray[Any]) -> NDArray[Any]:
         rows = image[start : start + _ROWS]
         rows[:] = cv2.cvtColor(rows, cv2.COLOR_BGR2RGB)
     return image
+
+
+def size_of(image: Tensor | NDArray[Any]) -> tuple[int, int]:
+    """Width and height, px, of a tensor (..., H, W) or an array (H, W, ...)."""
+    h, w = image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2]
+    return int(w), int(h)
 
 
 def _is_positive(value: Any) -> bool:

@@ -17,7 +17,7 @@ from torch import Tensor
 from lightglue.errors import InputError
 from lightglue.types import Assigned
 
-__all__ = ["Assignment", "blocked_matches", "collate", "log_assignment", "mutual_matches", "row_blocks"]
+__all__ = ["Assignment", "blocked_matches", "collate", "log_assignment", "mutual_matches", "row_blocks", "unmatched"]
 
 # Elements of the (M, N) matrix that are worked on at once, and the fewest rows: a product of fewer is slow.
 CPU_BLOCK, CPU_ROWS = 1 << 20, 128  # 4 MB, in the cache
@@ -117,6 +117,12 @@ def _keep_mutual(best0: Tensor, partner0: Tensor, partner1: Tensor, threshold: f
     scores0, scores1 = best0.new_zeros(len(partner0)), best0.new_zeros(len(partner1))
     scores0[i] = scores1[j] = score
     return Assignment(matches0, matches1, scores0, scores1)
+
+
+def unmatched(m: int, n: int, like: Tensor) -> Assignment:
+    """No match for any of m and n keypoints; scores in the dtype and on the device of `like`."""
+    nowhere0, nowhere1 = (torch.full((size,), -1, device=like.device) for size in (m, n))
+    return Assignment(nowhere0, nowhere1, like.new_zeros(m), like.new_zeros(n))
 
 
 def collate(assignments: Sequence[Assignment]) -> Assigned:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from lightglue.errors import WeightsError
 from lightglue.matching.config import LightGlueConfig
+from lightglue.support.files import os_reason, whole
 
-__all__ = ["Description", "adapt", "infer_architecture", "load_strictly", "read_description", "save"]
+__all__ = ["Description", "adapt", "infer_architecture", "read_description", "save"]
 
 FORMAT = "lightglue-1"  # value of the metadata key "format"
 
@@ -75,33 +73,6 @@ def infer_architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return found
 
 
-def load_strictly(network: nn.Module, state: Mapping[str, Tensor], source: str, owner: str = "LightGlue") -> None:
-    """Copy `state` (after `adapt`) into the network. Anything missing, left over or misshapen is a WeightsError."""
-    expected = network.state_dict()
-    derived = {"confidence_thresholds"} & expected.keys()
-    missing = sorted(expected.keys() - state.keys() - derived)
-    unexpected = sorted(state.keys() - expected.keys())
-    misshapen = [
-        f"{key} is {tuple(state[key].shape)}, not {tuple(expected[key].shape)}"
-        for key in expected
-        if key in state and state[key].shape != expected[key].shape
-    ]
-    problems = {"missing": missing, "unexpected": unexpected, "misshapen": misshapen}
-    if any(problems.values()):
-        told = "; ".join(
-            f"{len(v)} {k} ({', '.join(v[:3])}{', ...' if len(v) > 3 else ''})" for k, v in problems.items() if v
-        )
-        inferred = infer_architecture(state)
-        hint = f" The file was made with {inferred}." if inferred else ""
-        raise WeightsError(f"{source} does not fit this {owner}: {told}.{hint}")
-    if any(value.is_meta for value in state.values()):
-        raise WeightsError(f"{source} holds no values (its tensors are on the meta device); load it on the CPU")
-    bad = [key for key, value in state.items() if not value.isfinite().all()]
-    if bad:
-        raise WeightsError(f"{source} holds NaN or infinity in {bad[0]}; fetch it again")
-    network.load_state_dict({**{k: expected[k] for k in derived}, **state}, strict=True)
-
-
 def save(path: Path, network: nn.Module, config: LightGlueConfig, features: str | None, licence: str | None) -> None:
     """Write weights and description in one safetensors file, whole or not at all. Raises WeightsError."""
     options = asdict(config)
@@ -110,22 +81,12 @@ def save(path: Path, network: nn.Module, config: LightGlueConfig, features: str 
     metadata |= {k: v for k, v in {"features": features, "licence": licence}.items() if v is not None}
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     try:
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        os.close(handle)
-        try:
-            save_file(tensors, partial, metadata)
-            os.chmod(partial, 0o666 & ~_umask())
-            os.replace(partial, path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
+        if not path.parent.is_dir():  # may be a slip: no folder is made
+            raise FileNotFoundError(f"there is no folder {path.parent}")
+        with whole(path) as part:
+            save_file(tensors, part, metadata)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"could not write {path}: {error}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        raise WeightsError(f"could not write {path}: {os_reason(error)}") from error
 
 
 def read_description(path: Path) -> Description | None:
@@ -143,10 +104,3 @@ def read_description(path: Path) -> Description | None:
     if not isinstance(config, dict):
         raise WeightsError(f"{path} is not a readable LightGlue file: its configuration is {config!r}")
     return Description(config, metadata.get("features"), metadata.get("licence"))
-
-
-def check_tensors(state: Any, source: str) -> dict[str, Tensor]:
-    """A state dict given by the user: a mapping of names to tensors, or a WeightsError."""
-    if not isinstance(state, Mapping) or not all(isinstance(v, torch.Tensor) for v in state.values()):
-        raise WeightsError(f"{source} must map parameter names to tensors")
-    return {str(k): v for k, v in state.items()}

@@ -10,21 +10,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightglue.matching import adaptive
-from lightglue.matching.assignment import Assignment
+from lightglue.matching.assignment import Assignment, unmatched
 from lightglue.matching.folding import FoldedLayer
+from lightglue.matching.inputs import ImageKeypoints
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.matching.packing import MIN_ROWS, PackedPairs, Workspace, kept_rows, run_layer
 from lightglue.timing import span
 
-__all__ = ["EngineOptions", "ImageKeypoints", "ImageTokens", "PairResult", "embed", "match_packed", "pack"]
-
-
-@dataclass(frozen=True, eq=False)
-class ImageKeypoints:
-    """The keypoints of one image as the user gave them."""
-
-    positions: Tensor  # (N, 2 or 4) float32, normalised; then log-free scale and orientation where used
-    descriptors: Tensor  # (N, input_dim) float32
+__all__ = ["EngineOptions", "ImageTokens", "PairResult", "embed", "match_packed", "pack"]
 
 
 @dataclass(frozen=True)
@@ -118,12 +111,6 @@ class Ledger:
     def _record(self, pair: int, stop: int, assignment: Assignment) -> None:
         prune0, prune1 = (self.layers_run[self.places[2 * pair + side]].clone() for side in (0, 1))
         self.results[pair] = PairResult(assignment, stop, prune0, prune1)
-
-
-def unmatched(m: int, n: int, like: Tensor) -> Assignment:
-    """No match for any of m and n keypoints; scores in the dtype and on the device of `like`."""
-    nowhere0, nowhere1 = (torch.full((size,), -1, device=like.device) for size in (m, n))
-    return Assignment(nowhere0, nowhere1, like.new_zeros(m), like.new_zeros(n))
 
 
 def match_packed(

@@ -13,9 +13,7 @@ Shapes: d width of the transformer, h heads of width e, R rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import type_before_parametrizations
 
 from lightglue.errors import InputError
-from lightglue.matching.network import CrossAttention, SelfAttention, TransformerLayer
+from lightglue.matching.network import CrossAttention, LightGlueNetwork, SelfAttention, TransformerLayer
 
-__all__ = ["FoldCache", "FoldedBlock", "FoldedLayer", "fold_layer"]
+__all__ = ["FoldedBlock", "FoldedLayer", "check_plain", "fold_layer", "fold_layers"]
 
 # Modules whose parameters say all that they do.
 PLAIN_MODULES = (TransformerLayer, SelfAttention, CrossAttention, nn.Linear, nn.LayerNorm, nn.GELU, nn.Sequential)
@@ -123,39 +121,14 @@ def _fold(
     )
 
 
-class FoldCache:
-    """The folded layers of a network, made anew when one of its parameters has changed."""
-
-    def __init__(self) -> None:
-        self._key: tuple[Any, ...] = ()
-        self._samples: list[Tensor] = []  # views of the parameters
-        self._values = torch.empty(0)  # what they held
-        self._layers: list[FoldedLayer] = []
-
-    def layers(self, layers: Sequence[TransformerLayer], dtype: torch.dtype) -> list[FoldedLayer]:
-        """The layers folded in `dtype`. Raises InputError where a module was replaced or given a hook."""
-        for index, layer in enumerate(layers):
-            _check_plain(layer, f"transformers[{index}]")
-        parameters = [parameter for layer in layers for parameter in layer.parameters()]
-        states = ((p.data_ptr(), 0 if p.is_inference() else p._version) for p in parameters)
-        key = (dtype, parameters[0].dtype, parameters[0].device, *states)
-        if key != self._key or not torch.equal(torch.cat(self._samples), self._values):
-            self._layers = [fold_layer(layer, dtype) for layer in layers]
-            self._samples = [_sample(p.detach()) for p in parameters]
-            self._key, self._values = key, torch.cat(self._samples)
-        return self._layers
+def fold_layers(network: LightGlueNetwork, dtype: torch.dtype) -> list[FoldedLayer]:
+    """Every layer folded. Raises InputError where a module was replaced or given a hook."""
+    for index, layer in enumerate(network.layers()):
+        check_plain(layer, f"transformers[{index}]")
+    return [fold_layer(layer, dtype) for layer in network.layers()]
 
 
-def _sample(parameter: Tensor) -> Tensor:
-    """Some elements, by which to notice a change that torch does not count (`.data`, inference tensors).
-
-    Of a matrix one in each row, in different columns, since each is read from memory that is not in the cache; of a
-    vector all.
-    """
-    return parameter.flatten()[:: max(1, parameter.shape[-1] - 1)] if parameter.ndim > 1 else parameter
-
-
-def _check_plain(layer: TransformerLayer, name: str) -> None:
+def check_plain(layer: TransformerLayer, name: str) -> None:
     """Refuse what the folded layers would silently leave out."""
     for module in layer.modules():
         plain = type_before_parametrizations(module) in PLAIN_MODULES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
@@ -10,10 +11,10 @@ from torch import Tensor
 
 from lightglue.errors import InputError
 from lightglue.matching.config import LightGlueConfig
-from lightglue.matching.engine import ImageKeypoints
 
 __all__ = [
     "Arrays",
+    "ImageKeypoints",
     "both_images",
     "normalize_keypoints",
     "pair_list",
@@ -29,6 +30,14 @@ class Arrays(NamedTuple):
 
     keypoints: Tensor  # (B, N, 2), px
     descriptors: Tensor  # (B, N, D)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageKeypoints:
+    """The keypoints of one image as the user gave them."""
+
+    positions: Tensor  # (N, 2 or 4) float32, normalised; then log-free scale and orientation where used
+    descriptors: Tensor  # (N, input_dim) float32
 
 
 def normalize_keypoints(keypoints: Tensor, size: Tensor) -> Tensor:

@@ -20,15 +20,17 @@ from lightglue.matching import checkpoint
 from lightglue.matching.assignment import collate
 from lightglue.matching.compiled import CompiledLayers, compile_layers, match_padded
 from lightglue.matching.config import PRESETS, PRUNING_THRESHOLDS, LightGlueConfig
-from lightglue.matching.engine import EngineOptions, ImageKeypoints, ImageTokens, PairResult, embed, match_packed
-from lightglue.matching.folding import FoldCache, FoldedLayer
-from lightglue.matching.inputs import pair_list, read_features, read_pairs, with_batch
+from lightglue.matching.engine import EngineOptions, ImageTokens, PairResult, embed, match_packed
+from lightglue.matching.folding import FoldedLayer, check_plain, fold_layers
+from lightglue.matching.inputs import ImageKeypoints, pair_list, read_features, read_pairs, with_batch
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.matching.overlap import COEFFICIENTS, overlap_probability
 from lightglue.options import build_config, nearest_name, warn_unknown
+from lightglue.support.derived import Derived
 from lightglue.support.precision import product_dtype
 from lightglue.timing import span
 from lightglue.types import Features, Matches
+from lightglue.weights.state_dicts import check_tensors, load_strictly
 
 __all__ = ["LightGlue"]
 
@@ -98,8 +100,7 @@ class LightGlue(LightGlueNetwork):
                 stacklevel=2,
             )
         else:
-            origin = "the given state dict" if isinstance(source, Mapping) else str(source)
-            checkpoint.load_strictly(self, checkpoint.adapt(state, config.n_layers), origin)
+            self._load(checkpoint.adapt(state, config.n_layers), str(source) if not isinstance(source, Mapping) else "")
         self.feature_type = features
         self.licence = licence
         self._built = _without_weights(config)
@@ -108,11 +109,10 @@ class LightGlue(LightGlueNetwork):
         self.conf = SimpleNamespace(**{**options, **dataclasses.asdict(self._built), **named})
         self.pruning_keypoint_thresholds = ChainMap(thresholds, type(self).pruning_keypoint_thresholds)
         self._compiled: CompiledLayers | None = None
-        self._folded = FoldCache()
+        self._folded = Derived(fold_layers)
 
     def __getstate__(self) -> dict[str, Any]:
-        # For copies and torch.save: what is derived from the parameters is derived again there.
-        return {**self.__dict__, "_compiled": None, "_folded": FoldCache()}
+        return {**self.__dict__, "_compiled": None}  # for copies and torch.save
 
     @classmethod
     def _preset(cls, features: Any) -> dict[str, Any]:
@@ -124,6 +124,12 @@ class LightGlue(LightGlueNetwork):
             hint = f"did you mean {nearest!r}? " if nearest else ""
             raise InputError(f"LightGlue: unknown features {features!r}; {hint}valid names: {', '.join(cls.features)}")
         return dict(cls.features[features])
+
+    def _load(self, state: dict[str, Tensor], source: str) -> None:
+        made_with = checkpoint.infer_architecture(state)
+        hint = f"They were made with {made_with}." if made_with else ""
+        complete = {**state, "confidence_thresholds": self.confidence_thresholds}
+        load_strictly(self, complete, "this LightGlue", source, hint)
 
     @property
     def _like(self) -> Tensor:
@@ -207,7 +213,9 @@ class LightGlue(LightGlueNetwork):
         self, pairs: list[tuple[ImageKeypoints, ImageKeypoints]], products: torch.dtype, options: EngineOptions
     ) -> list[PairResult]:
         """Chunk by chunk, in order; in each, the pairs that fit a compiled length one by one, all others packed."""
-        layers = self._folded.layers(self.layers(), products) if pairs else []
+        for index, layer in enumerate(self.layers()):
+            check_plain(layer, f"transformers[{index}]")
+        layers = self._folded.of(self, list(self.transformers.parameters()), products) if pairs else []
         known: dict[int, ImageTokens] = {}
         results = []
         for chunk in _chunks(pairs, self._like.device):
@@ -334,7 +342,7 @@ def _read_weights(
     if source is None:
         return None, None
     if isinstance(source, Mapping):
-        return checkpoint.check_tensors(source, "the given state dict"), None
+        return check_tensors(source, "the given state dict"), None
     if not isinstance(source, (str, os.PathLike)):
         raise InputError(f"LightGlue: weights must be a name, a path or a state dict, not {type(source).__name__}")
     state = weight_files.load_state_dict(source, commercial_only=commercial_only)

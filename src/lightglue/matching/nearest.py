@@ -12,8 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightglue.errors import InputError
-from lightglue.matching.assignment import Assignment, collate
-from lightglue.matching.engine import unmatched
+from lightglue.matching.assignment import Assignment, collate, unmatched
 from lightglue.matching.inputs import both_images, pair_list, read_arrays, with_batch
 from lightglue.matching.neighbors import blocked_neighbors, keep_matches
 from lightglue.options import build_config

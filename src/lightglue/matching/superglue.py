@@ -15,14 +15,13 @@ from torch import Tensor
 
 from lightglue import weights as weight_files
 from lightglue.errors import InputError, WeightsError
-from lightglue.matching import checkpoint
-from lightglue.matching.assignment import Assignment, collate, mutual_matches
+from lightglue.matching.assignment import Assignment, collate, mutual_matches, unmatched
 from lightglue.matching.config import LightGlueConfig
-from lightglue.matching.engine import ImageKeypoints, unmatched
-from lightglue.matching.inputs import read_pairs
+from lightglue.matching.inputs import ImageKeypoints, read_pairs
 from lightglue.matching.superglue_network import HEADS, SuperGlueNetwork, adapt
 from lightglue.options import build_config
 from lightglue.types import Assigned
+from lightglue.weights.state_dicts import check_tensors, load_strictly
 
 __all__ = ["SuperGlue", "SuperGlueConfig"]
 
@@ -91,8 +90,8 @@ class SuperGlue(SuperGlueNetwork):
                 "SuperGlue without weights is random: good for timing, its matches mean nothing", stacklevel=2
             )
         else:
-            source = "the given state dict" if isinstance(config.weights, Mapping) else str(config.weights)
-            checkpoint.load_strictly(self, adapt(state), source, owner="SuperGlue")
+            source = "" if isinstance(config.weights, Mapping) else str(config.weights)
+            load_strictly(self, adapt(state), "SuperGlue", source)
         self.conf = config
         self._shape = LightGlueConfig(input_dim=config.descriptor_dim)  # what a features dictionary is checked against
         self.eval()  # its norms would otherwise follow the batch
@@ -127,7 +126,7 @@ def _read_weights(source: Any) -> dict[str, Tensor] | None:
     if source is None:
         return None
     if isinstance(source, Mapping):
-        return checkpoint.check_tensors(source, "the given state dict")
+        return check_tensors(source, "the given state dict")
     if not isinstance(source, (str, os.PathLike)):
         raise InputError(f"SuperGlue: weights must be a path or a state dict, not {type(source).__name__}")
     if source in PUBLISHED:

@@ -20,26 +20,25 @@ import numpy as np
 
 from lightglue.errors import ImageError, InputError
 from lightglue.images import read_image
-from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import DatabaseState, Keypoints, create_database, read_state
 from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, StageRecord
+from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, ReconstructOptions, VerifyOptions
 from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import Skipped
-from lightglue.sfm.stages.extract import ExtractOptions, extract
+from lightglue.sfm.stages.extract import extract
 from lightglue.sfm.stages.images import SUFFIXES, list_images
-from lightglue.sfm.stages.match import NO_OVERLAP, MatchOptions, match
+from lightglue.sfm.stages.match import NO_OVERLAP, match
 from lightglue.sfm.stages.pairs import read_pairs, write_pairs
 from lightglue.sfm.stages.reconstruct import (
     ModelSummary,
-    ReconstructOptions,
     ReconstructResult,
     summarize,
     write_summary,
 )
 from lightglue.sfm.stages.refine import read_refined
-from lightglue.sfm.stages.verify import VerifyOptions, VerifyResult, verify
+from lightglue.sfm.stages.verify import VerifyResult, verify
 from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.files import write_whole, writing
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,42 +17,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.models.choice import Models
-from lightglue.sfm.colmap.cameras import CameraOptions, MapCamera, read_table
+from lightglue.sfm.colmap.cameras import MapCamera, read_table
 from lightglue.sfm.colmap.database import Keypoints, create_database
 from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
+from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.report.document import write_report
-from lightglue.sfm.retrieval.index import RetrievalIndex, RetrievalOptions, build_index
+from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import Skipped
-from lightglue.sfm.stages.extract import ExtractOptions, ExtractResult, extract, on_one_device
-from lightglue.sfm.stages.match import MatchOptions, MatchResult, match
-from lightglue.sfm.stages.pairs import Inputs, PairOptions, read_pairs, select_pairs, settled, write_pairs
-from lightglue.sfm.stages.reconstruct import ReconstructOptions, ReconstructResult, reconstruct
-from lightglue.sfm.stages.refine import TrackOptions, read_refined, refine_keypoints
-from lightglue.sfm.stages.verify import VerifyOptions, VerifyResult, verify
+from lightglue.sfm.stages.extract import ExtractResult, extract
+from lightglue.sfm.stages.match import MatchResult, match
+from lightglue.sfm.stages.pairs import Inputs, read_pairs, select_pairs, settled, write_pairs
+from lightglue.sfm.stages.reconstruct import ReconstructResult, reconstruct
+from lightglue.sfm.stages.refine import read_refined, refine_keypoints
+from lightglue.sfm.stages.verify import VerifyResult, verify
 from lightglue.stores import FeatureStore, MatchStore
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
 
 REFINED_ERROR = 1.25  # px, beyond which an observation by a refined keypoint is a wrong one
-STAGES = ("extract", "pairs", "match", "refine", "verify", "reconstruct", "report")
 Progress = Callable[[str, int, int], None]  # stage, things done, things in all
-
-
-@dataclass(frozen=True)
-class SfmOptions:
-    """The options of every stage."""
-
-    models: Models
-    extract: ExtractOptions
-    match: MatchOptions
-    pairs: PairOptions = field(default_factory=PairOptions)
-    retrieval: RetrievalOptions = field(default_factory=RetrievalOptions)
-    cameras: CameraOptions = field(default_factory=CameraOptions)
-    refine: TrackOptions | None = None  # None: keypoints stay where they were found
-    verify: VerifyOptions = field(default_factory=VerifyOptions)
-    reconstruct: ReconstructOptions = field(default_factory=ReconstructOptions)
 
 
 @dataclass(frozen=True)

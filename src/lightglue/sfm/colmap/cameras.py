@@ -7,18 +7,17 @@ the top-left pixel. The half pixel to COLMAP's convention is added in `lightglue
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from lightglue.errors import InputError
 from lightglue.geometry.cameras import Camera
+from lightglue.sfm.options import CameraMode, CameraOptions
 
 __all__ = ["Assignment", "CameraMode", "CameraOptions", "MapCamera", "assign_cameras", "read_table"]
 
-CameraMode = Literal["auto", "single", "per_folder", "per_image"]
 MODEL = "SIMPLE_RADIAL"
 FOCAL_OF_EDGE = 1.2  # COLMAP's guess: the focal length in longer edges of the image
 _HEAD = 1 << 18  # bytes at the beginning of a file in which EXIF stands
@@ -34,30 +33,6 @@ class MapCamera:
     params: tuple[float, ...]  # as COLMAP orders them; cx, cy in px whose (0, 0) is the centre of the top-left pixel
     has_prior_focal: bool  # the focal length is known, if only from EXIF
     is_fixed: bool  # the intrinsics are known: mapping leaves them as they are
-
-
-@dataclass(frozen=True)
-class CameraOptions:
-    """Where the intrinsics come from. Raises InputError for values without meaning."""
-
-    model: str | None = None  # one of COLMAP's. None: SIMPLE_RADIAL
-    params: tuple[float, ...] | None = None  # of all images, as COLMAP orders them, px; they are held fixed
-    mode: CameraMode = "auto"  # which images share one; auto: those of a folder, of one size and EXIF focal length
-    table: str | None = None  # a COLMAP model's folder, or a JSON file {image name: K (3, 3) in px}; held fixed
-
-    def __post_init__(self) -> None:
-        if self.mode not in get_args(CameraMode):
-            raise InputError(
-                f"The mode of the cameras is {self.mode!r}; choose one of {', '.join(get_args(CameraMode))}."
-            )
-        if self.params is not None and self.table is not None:
-            raise InputError("There are params for all images and a table of cameras; give one of the two.")
-        if self.params is not None:
-            if self.model is None:
-                raise InputError("There are params, but of which camera model? Give model too, such as PINHOLE.")
-            if not all(isinstance(p, (int, float)) and math.isfinite(p) for p in self.params):
-                raise InputError(f"params is {self.params}; give finite numbers, as COLMAP orders them.")
-            object.__setattr__(self, "params", tuple(float(p) for p in self.params))
 
 
 @dataclass(frozen=True)

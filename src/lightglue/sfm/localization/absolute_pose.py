@@ -15,42 +15,15 @@ from numpy.typing import NDArray
 
 from lightglue.errors import InputError
 from lightglue.geometry.cameras import COLMAP_OFFSET, Camera
+from lightglue.sfm.options import FEWEST_POINTS, PoseOptions
 
 __all__ = ["Pose", "PoseOptions", "QueryCamera", "estimate_pose"]
 
 Floats = NDArray[np.float64]
 
 _REFERENCE_EDGE = 1024  # px: the long side of the image that `pixels` is given for
-_FEWEST = 4  # points: three for P3P, and one to choose between its solutions
 _FOCAL_RANGE = (0.2, 10.0)  # of the image's long side: fisheye to telephoto
 _DEPTH = 1e-9
-
-
-@dataclass(frozen=True)
-class PoseOptions:
-    """How a pose is estimated, and when it is believed."""
-
-    pixels: float = 6.0  # px of an image whose long side has 1,024: how far an inlier may lie from where it should
-    min_inliers: int = 30  # with fewer the pose is a failure
-    min_inlier_ratio: float = 0.1  # of the points that were matched with the map
-    max_iterations: int = 10_000
-    confidence: float = 0.99999
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Raises InputError."""
-        for name, least, most in (
-            ("pixels", 0.0, math.inf),
-            ("min_inlier_ratio", 0.0, 1.0),
-            ("confidence", 0.0, 1.0),
-        ):
-            value = getattr(self, name)
-            if not _is_number(value) or not least < value < most:
-                raise InputError(f"{name} is {value!r}; give a number between {least:g} and {most:g}.")
-        for name, fewest in (("min_inliers", _FEWEST), ("max_iterations", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not fewest <= value < 2**31:
-                raise InputError(f"{name} is {value!r}; give a whole number of at least {fewest}.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,7 +62,7 @@ def estimate_pose(points2D: Any, points3D: Any, query: QueryCamera, options: Pos
         raise InputError(f"There are {len(points2D)} points2D and {len(points3D)} points3D; give one for each.")
     nothing = np.zeros(len(points2D), np.bool_)
     distinct = min(len(np.unique(points, axis=0)) for points in (points2D, points3D)) if len(points2D) else 0
-    if distinct < max(_FEWEST, options.min_inliers):
+    if distinct < max(FEWEST_POINTS, options.min_inliers):
         return Pose(None, None, nothing, f"too few matches: {distinct} with points of the map")
     found = _solve(points2D, points3D, query, options)
     if found is None:
@@ -171,7 +144,3 @@ def _points(points: Any, width: int) -> Floats:
     if found.ndim != 2 or found.shape[1] != width or not np.isfinite(found).all():
         raise InputError(f"points{width}D is {found.shape}; give finite numbers (N, {width}).")
     return found
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float, np.number)) and not isinstance(value, bool)

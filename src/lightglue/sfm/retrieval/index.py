@@ -23,6 +23,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError, StoreError
+from lightglue.sfm.options import RetrievalOptions
 from lightglue.sfm.retrieval.global_descriptor import GlobalDescriptor
 from lightglue.sfm.retrieval.search import cosine, most_alike, quantize
 from lightglue.sfm.retrieval.vlad import Vocabulary, train
@@ -39,28 +40,6 @@ Progress = Callable[[int, int], None]
 Image = str | os.PathLike[str] | torch.Tensor
 Descriptors = NDArray[np.int16]
 Search = Callable[[Descriptors, Descriptors, int], Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]]
-
-
-@dataclass(frozen=True)
-class RetrievalOptions:
-    """How images are described. Raises InputError."""
-
-    descriptor: str = "vlad"  # or "megaloc": a network from torch.hub, which sees the images and is downloaded
-    words: int = 64
-    dimensions: int = 64  # principal components of the local descriptors that are kept
-    sample: int = 100_000  # local descriptors that the vocabulary is trained on
-    seed: int = 0
-    search: str = "exact"  # or "faiss": nearly so, for more than 100,000 images
-
-    def __post_init__(self) -> None:
-        for name, low in (("words", 1), ("dimensions", 1), ("sample", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not low <= value < 2**31:
-                raise InputError(f"{name} is {value!r}; give an integer of at least {low}.")
-        if self.descriptor not in ("vlad", "megaloc"):
-            raise InputError(f"descriptor is {self.descriptor!r}; choose vlad or megaloc.")
-        if self.search not in ("exact", "faiss"):
-            raise InputError(f"search is {self.search!r}; choose exact or faiss.")
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from time import perf_counter
@@ -17,61 +17,20 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError, StoreError
-from lightglue.images import DEFAULT_MAX_PIXELS, ImageFile, numpy_image_to_torch
-from lightglue.models.choice import Models
-from lightglue.models.defaults import EXTRACTORS, default_mp
-from lightglue.sfm.engines.engine import Budget, Engine, LocalEngine, is_out_of_memory
+from lightglue.images import ImageFile, numpy_image_to_torch
+from lightglue.sfm.engines.engine import Budget, Engine, LocalEngine
+from lightglue.sfm.options import ExtractOptions, on_one_device
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.images import list_images
 from lightglue.stores import FeatureStore, ImageFeatures, Source
+from lightglue.support.memory import is_out_of_memory
 
 __all__ = ["ExtractOptions", "ExtractResult", "extract", "on_one_device"]
 
-REVISION = 1  # raised when the same settings give other features
 READERS = 2  # threads that decode ahead
 PIXELS_AHEAD = 50_000_000  # decoded and waiting, unless one image alone has more
 
 Progress = Callable[[int, int], None]  # images done, images in all
-
-
-@dataclass(frozen=True)
-class ExtractOptions:
-    """What is extracted, and how. Raises InputError."""
-
-    models: Models
-    extract: Mapping[str, Any] = field(default_factory=dict)  # options of `Extractor.extract`, such as resize
-    descriptor_dtype: str = "float16"  # or "float32": docs/decisions/017-stores.md
-    max_pixels: int | None = DEFAULT_MAX_PIXELS  # larger images are left out
-
-    def __post_init__(self) -> None:
-        if self.descriptor_dtype not in ("float16", "float32"):
-            raise InputError(f"descriptor_dtype is {self.descriptor_dtype!r}; give 'float16' or 'float32'.")
-        if self.models.features not in EXTRACTORS:
-            raise InputError(f"features is {self.models.features!r}; choose one of {', '.join(EXTRACTORS)}.")
-
-    def settings(self) -> dict[str, Any]:
-        """All that decides the features, for the store."""
-        models = on_one_device(self.models)
-        return {
-            "revision": REVISION,
-            "features": models.features,
-            "max_keypoints": models.max_keypoints,
-            "extractor": dict(models.extractor),
-            "extract": dict(self.extract),
-            "mp": models.mp,
-            "device": torch.device(models.device).type,
-            "descriptor_dtype": self.descriptor_dtype,
-        }
-
-
-def on_one_device(models: Models) -> Models:
-    """`models` with what "auto" stands for here, so that other machines compute the same.
-
-    A device that is named need not be in this machine: others may be the ones that compute.
-    """
-    device = models.found_device() if models.device == "auto" else torch.device(models.device)
-    mp = default_mp(device, models.features) if models.mp is None else models.mp
-    return replace(models, device=str(device), mp=mp)
 
 
 @dataclass(frozen=True)
@@ -127,7 +86,7 @@ def extract(
             waiting.append(name)
     extracted = keypoints = 0
     faults = []
-    work = ExtractWork(str(images.absolute()), replace(options, models=on_one_device(options.models)))
+    work = ExtractWork(str(images.absolute()), replace(options, models=on_one_device(options.chosen)))
     for count, result in enumerate(engine.run(work, waiting), 1):
         if result.features is None or result.source is None:
             if (images / result.name).exists():
@@ -206,8 +165,8 @@ class ExtractWorker:
 
     def __init__(self, work: ExtractWork) -> None:
         self.folder, self.options = work.folder, work.options
-        self.extractor = work.options.models.load_extractor()
-        self.device = work.options.models.found_device()
+        self.extractor = work.options.chosen.load_extractor()
+        self.device = work.options.chosen.found_device()
         self.dtype = np.dtype(work.options.descriptor_dtype)
         self.ahead = Budget(PIXELS_AHEAD)
         self._try_options()
@@ -263,7 +222,7 @@ class ExtractWorker:
         options = self.options.extract
         tiled = options.get("tile") is not None  # then it is converted tile by tile
         found = self.extractor.extract(pixels if tiled else numpy_image_to_torch(pixels), **options)
-        return ImageFeatures.from_torch(found, self.options.models.features, self.dtype)
+        return ImageFeatures.from_torch(found, self.options.chosen.features, self.dtype)
 
     def close(self) -> None:
         """Let go of the threads that wait to decode."""

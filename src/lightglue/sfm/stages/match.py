@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,17 +16,17 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
-from lightglue.models.choice import MATCHERS, Models
-from lightglue.models.defaults import WITH_VERDICT
-from lightglue.sfm.engines.engine import Engine, LocalEngine, is_out_of_memory
+from lightglue.sfm.engines.engine import Engine, LocalEngine
+from lightglue.sfm.options import MatchOptions, on_one_device
 from lightglue.sfm.skipped import Skipped
-from lightglue.sfm.stages.extract import check_seen, on_one_device
+from lightglue.sfm.stages.extract import check_seen
 from lightglue.stores import FeatureStore, MatchStore, PairMatches
+from lightglue.support.caches import BoundedCache
+from lightglue.support.memory import is_out_of_memory
 from lightglue.types import Features
 
 __all__ = ["NO_OVERLAP", "MatchOptions", "MatchResult", "match"]
 
-REVISION = 1  # raised when the same settings give other matches
 NO_OVERLAP = "no overlap"  # the note of pairs below `min_overlap`
 BATCH_CPU, BATCH_GPU = 16, 64  # pairs that a worker takes at once
 # With bfloat16 on a CPU every number of keypoints that pruning leaves has code generated for it, which stays: with it
@@ -39,49 +38,6 @@ LOOKED_UP = 1024  # pairs that are looked up in the store at once
 
 Pair = tuple[str, str]
 Progress = Callable[[int, int], None]  # pairs done, pairs in all
-
-
-@dataclass(frozen=True)
-class MatchOptions:
-    """What is matched with, and what is kept. Raises InputError."""
-
-    models: Models
-    min_overlap: float | None = None  # pairs that overlap with a lower probability are given no matches
-    memory: int = 512_000_000  # bytes of features that are kept for further pairs
-
-    def __post_init__(self) -> None:
-        if self.models.matcher not in MATCHERS:
-            raise InputError(f"matcher is {self.models.matcher!r}; choose one of {', '.join(MATCHERS)}.")
-        if isinstance(self.memory, bool) or not isinstance(self.memory, int) or self.memory < 0:
-            raise InputError(f"memory is {self.memory!r}; give a number of bytes, at least 0.")
-        limit = self.min_overlap
-        if limit is None:
-            return
-        if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 <= limit <= 1:
-            raise InputError(f"min_overlap is {limit!r}; give a probability from 0 to 1, or None to keep all matches.")
-        if self.models.matcher != "lightglue" or self.models.features not in WITH_VERDICT:
-            raise InputError(
-                f"min_overlap is {limit!r}, but {self.models.features} with {self.models.matcher} gives no probability "
-                f"that images overlap; leave it out, or use LightGlue with one of {', '.join(WITH_VERDICT)}."
-            )
-
-    def settings(self) -> dict[str, Any]:
-        """All that decides the matches of given features, for the store."""
-        models = on_one_device(self.models)
-        return {
-            "revision": REVISION,
-            "features": models.features,
-            "matcher": models.matcher,
-            "thresholds": dict(models.thresholds),
-            "mp": models.mp,
-            "device": torch.device(models.device).type,
-            "min_overlap": self.min_overlap,
-        }
-
-    @property
-    def batch(self) -> int:
-        """Pairs that are matched in one call."""
-        return BATCH_CPU if torch.device(on_one_device(self.models).device).type == "cpu" else BATCH_GPU
 
 
 @dataclass(frozen=True)
@@ -123,13 +79,14 @@ def match(
     """
     begin = perf_counter()
     features = FeatureStore.open(store, read_only=True)
-    made_of = features.settings.get("features", options.models.features)
-    if made_of != options.models.features:
-        raise InputError(f"{store} holds features of {made_of}; match them as such, not as {options.models.features}.")
+    made_of = features.settings.get("features", options.chosen.features)
+    if made_of != options.chosen.features:
+        raise InputError(f"{store} holds features of {made_of}; match them as such, not as {options.chosen.features}.")
     table = PairTable.of(pairs)
     matches = MatchStore.open(out, options.settings())
-    todo = _Todo(features, matches, table, options.batch)
-    work = MatchWork(str(features.folder.absolute()), replace(options, models=on_one_device(options.models)))
+    models = on_one_device(options.chosen)
+    todo = _Todo(features, matches, table, BATCH_CPU if models.device == "cpu" else BATCH_GPU)
+    work = MatchWork(str(features.folder.absolute()), replace(options, models=models))
     skipped = [Skipped(f"{name}, {name}", "an image is not matched with itself") for name in table.selfs]
     matched = without_overlap = found = missed = 0
     with _Writer(matches) as writer:
@@ -313,32 +270,27 @@ class MatchWorker:
     def __init__(self, work: MatchWork) -> None:
         self.options = work.options
         self.store = FeatureStore.open(work.folder, read_only=True)
-        self.matcher = work.options.models.load_matcher()
-        self.device = work.options.models.found_device()
-        if self.device.type == "cpu" and work.options.models.mp and work.options.models.matcher == "lightglue":
+        models = work.options.chosen
+        self.matcher, self.device = models.load_matcher(), models.found_device()
+        if self.device.type == "cpu" and models.mp and models.matcher == "lightglue":
             self.matcher.pruning_keypoint_thresholds["cpu"] = UNPRUNED
-        self.seen: OrderedDict[str, _Image] = OrderedDict()
-        self.held = 0  # bytes in `seen`
+        self.seen: BoundedCache[str, _Image] = BoundedCache(work.options.memory, lambda image: image.bytes, keep=0)
 
     def read(self, batch: tuple[Pair, ...]) -> dict[str, _Image | StoreError | InputError]:
         """The features of the images of a batch, or what is wrong with them."""
         return {name: self._look(name) for name in dict.fromkeys(name for pair in batch for name in pair)}
 
     def _look(self, name: str) -> _Image | StoreError | InputError:
-        if name in self.seen:
-            self.seen.move_to_end(name)
-            return self.seen[name]
         try:
-            found = self.store.get(name)
+            return self.seen.get(name, lambda: self._load(name))
         except (StoreError, InputError) as error:
             return error
+
+    def _load(self, name: str) -> _Image:
+        found = self.store.get(name)
         features = found.torch(self.device)
         size = sum(value.nbytes for value in features.values() if isinstance(value, torch.Tensor))
-        image = self.seen[name] = _Image(features, found.digest, size)
-        self.held += size
-        while self.held > self.options.memory:
-            self.held -= self.seen.popitem(last=False)[1].bytes
-        return image
+        return _Image(features, found.digest, size)
 
     def compute(self, batch: tuple[Pair, ...], read: dict[str, _Image | StoreError | InputError]) -> Matched:
         """The matches of the pairs of a batch."""

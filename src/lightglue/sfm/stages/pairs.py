@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
+from lightglue.sfm.options import SOURCES, PairOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.pairing.covisibility import covisible
 from lightglue.sfm.stages.pairing.files import Pair, pairs_among, read_pairs, write_pairs
@@ -38,8 +39,6 @@ __all__ = [
 
 Indices = NDArray[np.int64]
 
-SOURCES = ("auto", "exhaustive", "sequential", "retrieval", "gps", "poses", "covisibility", "file")
-
 
 class Retrieval(Protocol):
     """What retrieval must be able to do: `lightglue.sfm.retrieval.index.RetrievalIndex`."""
@@ -50,44 +49,6 @@ class Retrieval(Protocol):
 
     def nearest(self, names: Sequence[str], k: int) -> Iterator[tuple[str, list[tuple[str, float]]]]:
         """For each of these images the at most `k` others most like it, best first, with how much (1: the same)."""
-
-
-@dataclass(frozen=True)
-class PairOptions:
-    """Where pairs come from, and how many."""
-
-    sources: tuple[str, ...] = ("auto",)  # of SOURCES
-    auto_exhaustive: int = 60  # images up to which "auto" means every pair
-    max_exhaustive: int = 2000  # images up to which every pair may be asked for
-    overlap: int = 10  # images that follow in the sequence
-    quadratic: bool = False  # also 1, 2, 4, ... images on, as many again
-    loop_every: int = 10  # each so many images of a sequence, look for a place seen before; 0: never
-    loop_closures: int = 10  # images outside the overlap that are tried then
-    retrieved: int = 20  # images most like each
-    gps_neighbors: int = 20  # nearest to each
-    gps_radius: float = 100.0  # m
-    pose_neighbors: int = 20  # nearest to each
-    pose_radius: float | None = None  # in the unit of the poses
-    pose_angle: float = 60.0  # degrees between the optical axes
-    covisible: int = 20  # images that share most points with each
-    file: str | None = None  # of pairs
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "sources", tuple(self.sources))  # JSON has lists
-        unknown = [source for source in self.sources if source not in SOURCES]
-        if unknown or not self.sources:
-            raise InputError(f"There is no source of pairs {unknown or ''}; choose of {', '.join(SOURCES)}.")
-        counts = {option.name: getattr(self, option.name) for option in fields(self) if option.type == "int"}
-        for name, value in counts.items():
-            least = 0 if name in ("loop_every", "auto_exhaustive") else 1
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise InputError(f"{name} is {value!r}; give a whole number from {least}.")
-        for name, most in (("gps_radius", np.inf), ("pose_radius", np.inf), ("pose_angle", 180.0)):
-            value = getattr(self, name)
-            if value is not None and not (isinstance(value, int | float) and 0 < value <= most):
-                raise InputError(f"{name} is {value!r}; give a number above 0{f' up to {most:g}' * (most < 999)}.")
-        if "file" in self.sources and self.file is None:
-            raise InputError("The source `file` needs a file of pairs; give its path as `file`.")
 
 
 @dataclass(frozen=True)

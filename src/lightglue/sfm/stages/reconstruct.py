@@ -10,64 +10,27 @@ import os
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any, Literal
+from typing import Any
 
-from lightglue.errors import InputError, StoreError
+from lightglue.errors import StoreError
 from lightglue.sfm.colmap.database import DatabaseState, connected, read_state
+from lightglue.sfm.options import Mapper, ReconstructOptions
 from lightglue.sfm.stages.verify import num_verified
 from lightglue.support.files import read_json, write_json
 
 __all__ = ["Mapper", "ModelSummary", "ReconstructOptions", "ReconstructResult", "reconstruct"]
 
-Mapper = Literal["incremental", "global", "hierarchical"]
 _REPORT = "reconstruction.json"
 _EDGE = 1024  # px of the longer edge that errors are given for
 _LOSS_SCALE = 0.5  # px: about the error of a keypoint
 _PRINCIPAL_POINT_IMAGES = 5  # of a camera, from which its principal point is estimated
 _MAX_PRINCIPAL_POINT_SHIFT = 0.03  # of the longer edge
-
-
-@dataclass(frozen=True)
-class ReconstructOptions:
-    """Which mapper, and how. With one thread the same options on the same database give the same model.
-
-    Raises InputError.
-    """
-
-    mapper: Mapper = "incremental"
-    seed: int = 0
-    threads: int | None = None  # None: as many as there are cores
-    min_model_size: int = 3  # images; smaller models are dropped where there is a larger one
-    extract_colors: bool = True  # of the points, from the images
-    # px in an image of 1,024 px, more in larger ones: observations farther off are dropped. None: COLMAP's 4 px.
-    max_error: float | None = None
-    final_adjustment: bool = (
-        True  # adjust the whole model once more in the end, robustly; see docs/decisions/016-tracks.md
-    )
-    colmap: Mapping[str, Any] = field(
-        default_factory=dict
-    )  # COLMAP's options by their names, "mapper.init_min_tri_angle"
-
-    def __post_init__(self) -> None:
-        if self.mapper not in ("incremental", "global", "hierarchical"):
-            raise InputError(f"The mapper is {self.mapper!r}; choose incremental, global or hierarchical.")
-        for name, low in (("seed", 0), ("threads", 1), ("min_model_size", 2)):
-            value = getattr(self, name)
-            if value is None and name == "threads":
-                continue
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
-                raise InputError(f"{name} is {value!r}; give an integer of at least {low}.")
-        limit = self.max_error
-        if limit is not None and (
-            isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < 1e6
-        ):
-            raise InputError(f"max_error is {limit!r}; give a positive number of px, or None.")
 
 
 @dataclass(frozen=True)

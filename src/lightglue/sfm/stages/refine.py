@@ -14,15 +14,13 @@ from __future__ import annotations
 
 import hashlib
 import io
-import math
 import os
 import sqlite3
 import zipfile
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
 
@@ -31,12 +29,15 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError, StoreError
-from lightglue.geometry.refine import RefineOptions, measure_matches
+from lightglue.geometry.refine import measure_matches
 from lightglue.geometry.tracks import Measurements, solve_displacements
 from lightglue.images import read_image, resize_image
+from lightglue.sfm.options import TrackOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, MatchStore, PairHead, PairMatches
-from lightglue.support.files import as_read, check_settings, read_json, write_json, write_whole
+from lightglue.stores.settings import as_read, check_settings
+from lightglue.support.caches import BoundedCache
+from lightglue.support.files import read_json, write_json, write_whole
 
 __all__ = ["RefinedKeypoints", "TrackOptions", "TracksResult", "read_refined", "refine_keypoints"]
 
@@ -48,28 +49,6 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS measured(pair BLOB PRIMARY KEY, key TEXT N
 _ROW = np.dtype([("match", "<i4"), ("back", "<i4"), ("place", "<f4", 2), ("matrix", "<f4", (2, 2)), ("sigma", "<f4")])
 
 Progress = Callable[[int, int], None]  # pairs done, pairs in all
-
-
-@dataclass(frozen=True)
-class TrackOptions:
-    """How keypoints are refined. Lengths are px of the images as they are aligned. Raises InputError."""
-
-    max_edge: int = 1600  # px: larger images are reduced before they are aligned
-    max_shift: float = 6.0  # of a keypoint; one that would move farther keeps its place
-    prior: float = 2.0  # standard deviation of where the detector puts a keypoint
-    floor: float = 0.05  # that a measurement is uncertain by at least
-    outlier: float = 0.5  # a measurement that is so far off keeps a quarter of its weight
-    min_support: float = 0.9  # sum of weights of a keypoint's measurements, each at most 1; with less it stays
-    # Places that contradict their neighbours are for the solution to judge, which sees more: docs/decisions/016.
-    align: RefineOptions = field(default_factory=lambda: RefineOptions(max_residual=2.0))
-
-    def __post_init__(self) -> None:
-        for name in ("max_edge", "max_shift", "prior", "floor", "outlier", "min_support"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-                raise InputError(f"{name} is {value!r}; give a positive number.")
-        if self.max_edge < self.align.window:
-            raise InputError(f"max_edge is {self.max_edge} px, less than a window of {self.align.window} px.")
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,7 +183,9 @@ class _Grays:
 
     def __init__(self, images: Path, features: FeatureStore, max_edge: int, device: str) -> None:
         self.images, self.features, self.max_edge, self.device = images, features, max_edge, device
-        self._held: OrderedDict[str, torch.Tensor | None] = OrderedDict()
+        self._held: BoundedCache[str, torch.Tensor | None] = BoundedCache(
+            _PIXELS_HELD, lambda gray: 0 if gray is None else gray.numel(), keep=2
+        )
         self._points: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._faults: dict[str, str] = {}
 
@@ -227,12 +208,7 @@ class _Grays:
 
     def gray(self, name: str) -> torch.Tensor | None:
         """(H, W) in [0, 1]; None where the image cannot be used."""
-        if name not in self._held:
-            self._held[name] = self._decode(name)
-            while sum(g.numel() for g in self._held.values() if g is not None) > _PIXELS_HELD and len(self._held) > 2:
-                self._held.popitem(last=False)
-        self._held.move_to_end(name)
-        return self._held[name]
+        return self._held.get(name, lambda: self._decode(name))
 
     def _decode(self, name: str) -> torch.Tensor | None:
         if name in self._faults:

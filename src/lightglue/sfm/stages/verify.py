@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import (
     DatabaseResult,
     check_database,
@@ -27,47 +27,15 @@ from lightglue.sfm.colmap.database import (
     pair_states,
     read_state,
 )
+from lightglue.sfm.options import CameraOptions, VerifyOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, MatchStore
+from lightglue.support.caches import BoundedCache
 
 __all__ = ["VerifyOptions", "VerifyResult", "export_database", "verify"]
 
 PAIRS = 128  # that are verified before they are written
 _KEPT = 256 << 20  # bytes of keypoints that are kept for the next pairs
-
-
-@dataclass(frozen=True)
-class VerifyOptions:
-    """When two views agree. The same options on the same pair give the same result. Raises InputError."""
-
-    min_matches: int = 15  # pairs with fewer are not tried
-    min_inliers: int = 15  # a geometry of fewer is none
-    max_error: float = 4.0  # px; the distance from the epipolar line up to which a match is an inlier
-    min_inlier_ratio: float = 0.25  # that RANSAC reckons with when it decides how long to try
-    confidence: float = 0.999
-    max_iterations: int = 10_000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, low in (("min_matches", 1), ("min_inliers", 1), ("max_iterations", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or isinstance(value, bool) or not low <= value < 2**31:
-                raise InputError(f"{name} is {value!r}; give an integer of at least {low}.")
-        for name, high in (("max_error", 1e6), ("min_inlier_ratio", 1.0), ("confidence", 1.0)):
-            value = getattr(self, name)
-            if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 < value < high:
-                raise InputError(f"{name} is {value!r}; give a number above 0 and below {high:g}.")
-
-    def colmap(self) -> dict[str, float]:
-        """As COLMAP's TwoViewGeometryOptions name them."""
-        return {
-            "min_num_inliers": self.min_inliers,
-            "ransac.max_error": float(self.max_error),
-            "ransac.min_inlier_ratio": float(self.min_inlier_ratio),
-            "ransac.confidence": float(self.confidence),
-            "ransac.max_num_trials": self.max_iterations,
-            "ransac.min_num_trials": min(100, self.max_iterations),
-        }
 
 
 @dataclass(frozen=True)
@@ -175,8 +143,7 @@ class _Verifier:
         self.options = options
         self.pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)  # pycolmap lets go of Python meanwhile
         self.cameras: dict[int, Any] = {}  # of each image, once they were read
-        self.points: OrderedDict[int, NDArray[np.float64]] = OrderedDict()
-        self.bytes = 0
+        self.points: BoundedCache[int, NDArray[np.float64]] = BoundedCache(_KEPT, lambda points: points.nbytes)
 
     def __enter__(self) -> _Verifier:
         return self
@@ -194,7 +161,8 @@ class _Verifier:
             for number in numbers:
                 first, second = pair_of(number)
                 cameras = self.cameras[first], self.cameras[second]
-                points = self._keypoints(database, first), self._keypoints(database, second)
+                read = database.keypoints
+                points = self.points.get(first, partial(read, first)), self.points.get(second, partial(read, second))
                 matches = database.matches(first, second)
                 yield self.pool.submit(
                     two_view_geometry, cameras, points, matches, self.options.colmap(), self.options.seed
@@ -202,17 +170,6 @@ class _Verifier:
 
         with quiet():
             return [job.result() for job in list(jobs())]
-
-    def _keypoints(self, database: Any, number: int) -> NDArray[np.float64]:
-        if number in self.points:
-            self.points.move_to_end(number)
-            return self.points[number]
-        points: NDArray[np.float64] = database.keypoints(number)
-        self.points[number] = points
-        self.bytes += points.nbytes
-        while self.bytes > _KEPT and len(self.points) > 1:
-            self.bytes -= self.points.popitem(last=False)[1].nbytes
-        return points
 
 
 def _num_matches(path: Path) -> dict[int, int]:

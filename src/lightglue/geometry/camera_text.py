@@ -1,0 +1,68 @@
+"""Cameras in words: the one grammar of the command line.
+
+    auto                          from EXIF, or guessed
+    fx,fy,cx,cy                   a pinhole; (0, 0) is the centre of the top-left pixel
+    MODEL:PARAMS                  one of COLMAP's models, its parameters in COLMAP's order, with the same origin
+    MODEL,WIDTH,HEIGHT,PARAMS     as COLMAP itself writes a camera: (0, 0) is the corner of the top-left pixel
+
+Nothing here needs numpy or pycolmap.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from lightglue.errors import InputError
+from lightglue.geometry.intrinsics import Intrinsics, params_from_colmap
+
+__all__ = ["parse_camera", "parse_known_camera"]
+
+_LARGEST_SIZE = 1_000_000  # px of an edge
+
+
+def parse_camera(text: str) -> Intrinsics | Literal["auto"]:
+    """The camera that a text stands for. Raises InputError."""
+    return "auto" if text.strip().lower() == "auto" else parse_known_camera(text)
+
+
+def parse_known_camera(text: str) -> Intrinsics:
+    """The same where "auto" is no answer. Raises InputError."""
+    model, colon, rest = (part.strip() for part in text.partition(":"))
+    if colon:
+        return _checked(text, model, None, _numbers(rest.split(",")))
+    words = [part.strip() for part in text.split(",")]
+    if not words[0][:1].isalpha():
+        if len(words) == 4:
+            return _checked(text, "PINHOLE", None, _numbers(words))
+    elif len(numbers := _numbers(words[1:])) >= 3:
+        model, (width, height, *params) = words[0].upper(), numbers
+        if all(edge.is_integer() and 1 <= edge <= _LARGEST_SIZE for edge in (width, height)):
+            return _checked(text, model, (int(width), int(height)), params_from_colmap(model, params))
+    raise _fault(text)
+
+
+def _checked(text: str, model: str, size: tuple[int, int] | None, params: Sequence[float]) -> Intrinsics:
+    if not params:
+        raise _fault(text)
+    camera = Intrinsics(model.upper(), size, tuple(params)).check()
+    if min(camera.focal) <= 0:
+        raise _fault(text)
+    return camera
+
+
+def _numbers(parts: Sequence[str]) -> list[float]:
+    """Finite numbers; none where one of the parts is not."""
+    try:
+        numbers = [float(part) for part in parts]
+    except ValueError:
+        return []
+    return numbers if all(map(math.isfinite, numbers)) else []
+
+
+def _fault(text: str) -> InputError:
+    return InputError(
+        f"{text!r} is no camera; give fx,fy,cx,cy in px, MODEL:PARAMS such as PINHOLE:920,920,511.5,383.5, or "
+        "MODEL,WIDTH,HEIGHT,PARAMS as COLMAP has them, such as OPENCV,1024,768,900,900,512,384,0.1,0,0,0."
+    )

@@ -1,0 +1,505 @@
+"""The options of every stage of a map: the one place that states them. Importing it loads neither torch nor numpy.
+
+Each field carries its help text and, where the command line has it, its flag: the parameters of `lightglue sfm`, of the
+stages under `lightglue map` and of `lightglue localize` are built from these records, so that an option is added here
+and nowhere else. All of them raise InputError for values that make no sense.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, get_args
+
+from lightglue.errors import InputError
+from lightglue.geometry.camera_text import parse_known_camera
+from lightglue.geometry.options import RefineOptions
+from lightglue.models.choice import Models
+from lightglue.models.registry import WITH_OVERLAP, default_mp
+from lightglue.options import OptionInfo, option
+from lightglue.support.checks import check_bool, check_choice, check_int, check_real, is_real
+
+__all__ = [
+    "DESCRIPTORS",
+    "ENGINES",
+    "MAPPERS",
+    "SEARCHES",
+    "SHARES",
+    "SOURCES",
+    "STAGES",
+    "STAGE_OPTIONS",
+    "CameraMode",
+    "CameraOptions",
+    "EngineOptions",
+    "ExtractOptions",
+    "LocalizeOptions",
+    "Mapper",
+    "MatchOptions",
+    "PairOptions",
+    "PoseOptions",
+    "ReconstructOptions",
+    "RetrievalOptions",
+    "SfmOptions",
+    "Source",
+    "Stage",
+    "TrackOptions",
+    "VerifyOptions",
+    "on_one_device",
+]
+
+Stage = Literal["extract", "pairs", "match", "refine", "verify", "reconstruct", "report"]
+Source = Literal["auto", "exhaustive", "sequential", "retrieval", "gps", "poses", "covisibility", "file"]
+CameraMode = Literal["auto", "single", "per_folder", "per_image"]
+Mapper = Literal["incremental", "global", "hierarchical"]
+EngineName = Literal["local", "ray"]
+Descriptor = Literal["vlad", "megaloc"]
+Search = Literal["exact", "faiss"]
+
+STAGES: tuple[str, ...] = get_args(Stage)
+SOURCES: tuple[str, ...] = get_args(Source)
+SHARES: tuple[str, ...] = get_args(CameraMode)
+MAPPERS: tuple[str, ...] = get_args(Mapper)
+ENGINES: tuple[str, ...] = get_args(EngineName)
+DESCRIPTORS: tuple[str, ...] = get_args(Descriptor)
+SEARCHES: tuple[str, ...] = get_args(Search)
+
+EXTRACT_REVISION = 1  # raised when the same settings give other features
+MATCH_REVISION = 1  # raised when the same settings give other matches
+_MOST = 2**31 - 1  # COLMAP's integers have 32 bits
+
+
+def _default(factory: Callable[[], Any], help: str) -> Any:
+    """A field as `option` makes one, whose default is made anew for each record."""
+    return field(default_factory=factory, metadata={"option": OptionInfo(help)})
+
+
+def _check_integers(options: Any, **lowest: int) -> None:
+    """Each of these fields is an integer of at least so much; a numpy integer becomes Python's, which JSON holds."""
+    for name, least in lowest.items():
+        check_int(name, value := getattr(options, name), least, f"an integer of at least {least}", _MOST)
+        if hasattr(value, "item"):
+            object.__setattr__(options, name, value.item())
+
+
+def _check_between(options: Any, **highest: float) -> None:
+    """Each of these fields is a number above 0 and below so much."""
+    for name, limit in highest.items():
+        value = getattr(options, name)
+        if not is_real(value, 0, limit) or value in (0, limit):
+            raise InputError(f"{name} is {value!r}; give a number above 0 and below {limit:g}.")
+        if hasattr(value, "item"):
+            object.__setattr__(options, name, value.item())
+
+
+# --- features and matches ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ExtractOptions:
+    """What is extracted, and how."""
+
+    models: Models | None = None  # None: those of the `SfmOptions` that this is part of
+    extract: Mapping[str, Any] = _default(dict, "Options of `Extractor.extract`, such as resize.")
+    descriptor_dtype: str = option(
+        "float16", "How descriptors are stored; see docs/decisions/017-stores.md.", choices=("float16", "float32")
+    )
+    max_pixels: int | None = option(500_000_000, "Larger images are left out; None: none is.")  # as lightglue.images
+
+    def __post_init__(self) -> None:
+        check_choice("descriptor_dtype", self.descriptor_dtype, ("float16", "float32"))
+
+    @property
+    def chosen(self) -> Models:
+        """The models. Raises InputError where none are given."""
+        return _chosen(self)
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the features, for the store."""
+        models = on_one_device(self.chosen)
+        return {
+            "revision": EXTRACT_REVISION,
+            "features": models.features,
+            "max_keypoints": models.max_keypoints,
+            "extractor": dict(models.extractor),
+            "extract": dict(self.extract),
+            "mp": models.mp,
+            "device": models.device.partition(":")[0],
+            "descriptor_dtype": self.descriptor_dtype,
+        }
+
+
+@dataclass(frozen=True)
+class MatchOptions:
+    """What is matched with, and what is kept."""
+
+    models: Models | None = None  # None: those of the `SfmOptions` that this is part of
+    min_overlap: float | None = option(
+        None,
+        "Drop pairs that overlap with a lower probability: they are given no matches.",
+        group="Matching",
+        flag="--min-overlap",
+        metavar="X",
+    )
+    memory: int = option(512_000_000, "Bytes of features that are kept for further pairs.")
+
+    def __post_init__(self) -> None:
+        check_int("memory", self.memory, 0, "a number of bytes, at least 0")
+        limit = self.min_overlap
+        if limit is not None:
+            check_real("min_overlap", limit, "a probability from 0 to 1, or None to keep all matches", 0, 1)
+        if (models := self.models) is None:
+            return
+        if limit is not None and (models.matcher != "lightglue" or models.features not in WITH_OVERLAP):
+            raise InputError(
+                f"min_overlap is {limit!r}, but {models.features} with {models.matcher} gives no probability that "
+                f"images overlap; leave it out, or use LightGlue with one of {', '.join(WITH_OVERLAP)}."
+            )
+
+    @property
+    def chosen(self) -> Models:
+        """The models. Raises InputError where none are given."""
+        return _chosen(self)
+
+    def settings(self) -> dict[str, Any]:
+        """All that decides the matches of given features, for the store."""
+        models = on_one_device(self.chosen)
+        return {
+            "revision": MATCH_REVISION,
+            "features": models.features,
+            "matcher": models.matcher,
+            "thresholds": dict(models.thresholds),
+            "mp": models.mp,
+            "device": models.device.partition(":")[0],
+            "min_overlap": self.min_overlap,
+        }
+
+
+def _chosen(options: ExtractOptions | MatchOptions) -> Models:
+    if options.models is None:
+        raise InputError(f"{type(options).__name__} has no models; give them, such as Models('aliked', 2048).")
+    return options.models
+
+
+def on_one_device(models: Models) -> Models:
+    """`models` with what "auto" stands for here, so that other machines compute the same.
+
+    A device that is named need not be in this machine: others may be the ones that compute.
+    """
+    import torch
+
+    device = models.found_device() if models.device == "auto" else torch.device(models.device)
+    mp = default_mp(device, models.features) if models.mp is None else models.mp
+    return replace(models, device=str(device), mp=mp)
+
+
+# --- pairs -------------------------------------------------------------------------------------------------------
+
+
+def _parse_sources(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
+@dataclass(frozen=True)
+class PairOptions:
+    """Which images are matched with which, and how many."""
+
+    sources: tuple[str, ...] = option(
+        ("auto",),
+        "Which images to match; several with commas. auto: all up to 60 images, else those that look alike.",
+        group="Matching",
+        flag="--pairs",
+        choices=SOURCES,
+        parse=_parse_sources,
+    )
+    auto_exhaustive: int = option(60, 'Images up to which "auto" means every pair.')
+    max_exhaustive: int = option(2000, "Images up to which every pair may be asked for.")
+    overlap: int = option(10, "Of sequential: images that follow in the sequence.")
+    quadratic: bool = option(False, "Of sequential: also 1, 2, 4, ... images on, as many again.")
+    loop_every: int = option(10, "Of sequential: each so many images, look for a scene seen before; 0: never.")
+    loop_closures: int = option(10, "Of sequential: images outside the overlap that are tried then.")
+    retrieved: int = option(
+        20,
+        "Of --pairs retrieval: images for each, those most like it.",
+        group="Matching",
+        flag="--retrieved",
+        metavar="K",
+    )
+    gps_neighbors: int = option(20, "Of gps: nearest images to each.")
+    gps_radius: float = option(100.0, "Of gps: metres.")
+    pose_neighbors: int = option(20, "Of poses: nearest images to each.")
+    pose_radius: float | None = option(None, "Of poses: in the unit of the poses; None: any.")
+    pose_angle: float = option(60.0, "Of poses: degrees between the optical axes.")
+    covisible: int = option(20, "Of covisibility: images that share most points with each.")
+    file: str | None = option(
+        None, "Of --pairs file: two names a line.", group="Matching", flag="--pairs-file", metavar="FILE"
+    )
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sources", tuple(self.sources))  # JSON has lists
+        unknown = [source for source in self.sources if source not in SOURCES]
+        if unknown or not self.sources:
+            raise InputError(f"There is no source of pairs {unknown or ''}; choose of {', '.join(SOURCES)}.")
+        _check_integers(
+            self,
+            auto_exhaustive=0,
+            max_exhaustive=1,
+            overlap=1,
+            loop_every=0,
+            loop_closures=1,
+            retrieved=1,
+            gps_neighbors=1,
+            pose_neighbors=1,
+            covisible=1,
+        )
+        for name, most in (("gps_radius", 1e999), ("pose_radius", 1e999), ("pose_angle", 180.0)):
+            value = getattr(self, name)
+            if value is not None and not (is_real(value, 0, most) and value > 0):
+                raise InputError(f"{name} is {value!r}; give a number above 0{f' up to {most:g}' * (most < 999)}.")
+        if "file" in self.sources and self.file is None:
+            raise InputError("The source `file` needs a file of pairs; give its path as `file`.")
+
+
+@dataclass(frozen=True)
+class RetrievalOptions:
+    """How images are described, so that those that look alike are found."""
+
+    descriptor: Descriptor = option(
+        "vlad",
+        "vlad: of the local features; megaloc: a network from torch.hub that sees the images and is downloaded.",
+        choices=DESCRIPTORS,
+    )
+    words: int = option(64, "Of the vocabulary.")
+    dimensions: int = option(64, "Principal components of the local descriptors that are kept.")
+    sample: int = option(100_000, "Local descriptors that the vocabulary is trained on.")
+    seed: int = option(0, "Of the sample and of k-means.")
+    search: Search = option("exact", "faiss: nearly exact, for more than 100,000 images.", choices=SEARCHES)
+
+    def __post_init__(self) -> None:
+        _check_integers(self, words=1, dimensions=1, sample=1, seed=0)
+        check_choice("descriptor", self.descriptor, DESCRIPTORS)
+        check_choice("search", self.search, SEARCHES)
+
+
+# --- geometry ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrackOptions:
+    """How keypoints are refined. Lengths are px of the images as they are aligned."""
+
+    max_edge: int = option(1600, "px: larger images are reduced before they are aligned.")
+    max_shift: float = option(6.0, "A keypoint that would move farther stays.")
+    prior: float = option(2.0, "Standard deviation of the detector's position of a keypoint.")
+    floor: float = option(0.05, "That a measurement is uncertain by at least.")
+    outlier: float = option(0.5, "A measurement that is so far off keeps a quarter of its weight.")
+    min_support: float = option(0.9, "Sum of weights of a keypoint's measurements, each at most 1; with less it stays.")
+    # Positions that contradict their neighbours are for the solution to judge, which sees more: docs/decisions/016.
+    align: RefineOptions = option(RefineOptions(max_residual=2.0), "How windows are aligned.")
+
+    def __post_init__(self) -> None:
+        for name in ("max_edge", "max_shift", "prior", "floor", "outlier", "min_support"):
+            value = getattr(self, name)
+            if not is_real(value, 0) or value <= 0:
+                raise InputError(f"{name} is {value!r}; give a positive number.")
+        if self.max_edge < self.align.window:
+            raise InputError(f"max_edge is {self.max_edge} px, less than a window of {self.align.window} px.")
+
+
+@dataclass(frozen=True)
+class VerifyOptions:
+    """When two views agree. The same options on the same pair give the same result."""
+
+    min_matches: int = option(15, "Pairs with fewer are not tried.")
+    min_inliers: int = option(15, "A geometry of fewer is none.")
+    max_error: float = option(4.0, "px; distance from the epipolar line up to which a match is an inlier.")
+    min_inlier_ratio: float = option(0.25, "That RANSAC expects when it decides how long to try.")
+    confidence: float = option(0.999, "With which RANSAC stops.")
+    max_iterations: int = option(10_000, "Of RANSAC.")
+    seed: int = option(0, "Of all that is random.", group="Machine", flag="--seed", metavar="N")
+
+    def __post_init__(self) -> None:
+        _check_integers(self, min_matches=1, min_inliers=1, max_iterations=1, seed=0)
+        _check_between(self, max_error=1e6, min_inlier_ratio=1.0, confidence=1.0)
+
+    def colmap(self) -> dict[str, float]:
+        """As COLMAP's TwoViewGeometryOptions name them."""
+        return {
+            "min_num_inliers": self.min_inliers,
+            "ransac.max_error": float(self.max_error),
+            "ransac.min_inlier_ratio": float(self.min_inlier_ratio),
+            "ransac.confidence": float(self.confidence),
+            "ransac.max_num_trials": self.max_iterations,
+            "ransac.min_num_trials": min(100, self.max_iterations),
+        }
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """Where the intrinsics of a map's cameras come from."""
+
+    model: str | None = option(None, "One of COLMAP's camera models; None: SIMPLE_RADIAL.")
+    params: tuple[float, ...] | None = option(
+        None,
+        "Known intrinsics of all images, such as PINHOLE:920,920,511.5,383.5; px, (0, 0) is the centre of the first. "
+        "By default from EXIF, or guessed.",  # a tuple in Python, in COLMAP's order; held fixed; `model` says of what
+        group="Geometry",
+        flag="--camera",
+        metavar="MODEL:PARAMS",
+        parse=parse_known_camera,
+    )
+    mode: CameraMode = option(
+        "auto",
+        "Which images one camera took. auto: those of a folder with the same size and focal length.",
+        group="Geometry",
+        flag="--share-camera",
+        choices=SHARES,
+    )
+    table: str | None = option(
+        None,
+        "Known intrinsics: JSON {image: K}, or a COLMAP model.",
+        group="Geometry",
+        flag="--cameras",
+        metavar="FILE|MODEL",
+    )
+
+    def __post_init__(self) -> None:
+        if self.mode not in SHARES:
+            raise InputError(f"The mode of the cameras is {self.mode!r}; choose one of {', '.join(SHARES)}.")
+        if self.params is not None and self.table is not None:
+            raise InputError("There are params for all images and a table of cameras; give one of the two.")
+        if self.params is not None:
+            if self.model is None:
+                raise InputError("There are params, but of which camera model? Give model too, such as PINHOLE.")
+            if not all(is_real(p) for p in self.params):
+                raise InputError(f"params is {self.params}; give finite numbers, as COLMAP orders them.")
+            object.__setattr__(self, "params", tuple(float(p) for p in self.params))
+
+
+# --- mapping -----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ReconstructOptions:
+    """Which mapper, and how. With one thread the same options on the same database give the same model."""
+
+    mapper: Mapper = option(
+        "incremental", "COLMAP's way from pairs to a model.", group="Mapping", flag="--mapper", choices=MAPPERS
+    )
+    seed: int = option(0, "Of all that is random.", group="Machine", flag="--seed", metavar="N")
+    threads: int | None = option(
+        None, "Of COLMAP; 1: the same model every time.", group="Machine", flag="--threads", metavar="N"
+    )
+    min_model_size: int = option(3, "Images; smaller models are dropped where there is a larger one.")
+    extract_colors: bool = option(True, "Give the points the colours of the images.")
+    max_error: float | None = option(
+        None, "px in an image of 1,024 px, more in larger ones: observations beyond are dropped. None: COLMAP's 4 px."
+    )
+    final_adjustment: bool = option(True, "Adjust the whole model once more in the end, robustly: docs/decisions/016.")
+    colmap: Mapping[str, Any] = _default(dict, 'Options of COLMAP by its names, such as "mapper.init_min_tri_angle".')
+
+    def __post_init__(self) -> None:
+        if self.mapper not in MAPPERS:
+            raise InputError(f"The mapper is {self.mapper!r}; choose incremental, global or hierarchical.")
+        _check_integers(self, seed=0, min_model_size=2, **({} if self.threads is None else {"threads": 1}))
+        limit = self.max_error
+        if limit is not None and not (is_real(limit, 0, 1e6) and limit not in (0, 1e6)):
+            raise InputError(f"max_error is {limit!r}; give a positive number of px, or None.")
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Who extracts and matches."""
+
+    engine: EngineName = option(
+        "local", "Who extracts and matches: a Ray cluster.", group="Machine", flag="--engine", choices=ENGINES
+    )
+    address: str | None = option(
+        None, "Of the Ray cluster; none: one made here.", group="Machine", flag="--address", metavar="HOST:PORT"
+    )
+
+    def __post_init__(self) -> None:
+        if self.engine not in ENGINES:
+            raise InputError(f"engine is {self.engine!r}; choose local or ray.")
+        if self.engine == "local" and self.address is not None:
+            raise InputError(f"--address {self.address} has an effect with --engine ray only.")
+
+
+@dataclass(frozen=True)
+class SfmOptions:
+    """The options of every stage. The models are stated once, here, and put into the stages that use them."""
+
+    models: Models
+    extract: ExtractOptions = ExtractOptions()
+    match: MatchOptions = MatchOptions()
+    pairs: PairOptions = PairOptions()
+    retrieval: RetrievalOptions = RetrievalOptions()
+    cameras: CameraOptions = CameraOptions()
+    refine: TrackOptions | None = option(
+        None,  # keypoints stay where they were found
+        "Move keypoints to a fraction of a pixel before mapping.",
+        group="Geometry",
+        flag="--refine/--no-refine",
+    )
+    verify: VerifyOptions = VerifyOptions()
+    reconstruct: ReconstructOptions = ReconstructOptions()
+
+    def __post_init__(self) -> None:
+        for name in ("extract", "match"):
+            stage = getattr(self, name)
+            if stage.models not in (None, self.models):
+                raise InputError(f"The stage {name} has other models, {stage.models}, than the map, {self.models}.")
+            object.__setattr__(self, name, replace(stage, models=self.models))
+
+
+# Stage -> the records whose options it takes; `lightglue sfm` takes those of all of them.
+STAGE_OPTIONS: Mapping[str, tuple[type[Any], ...]] = {
+    "extract": (ExtractOptions, EngineOptions),
+    "pairs": (PairOptions,),
+    "match": (MatchOptions, EngineOptions),
+    "refine": (TrackOptions,),
+    "verify": (CameraOptions, VerifyOptions),
+    "reconstruct": (ReconstructOptions,),
+    "report": (),
+}
+
+
+# --- localization ------------------------------------------------------------------------------------------------
+
+FEWEST_POINTS = 4  # of a pose: three for P3P, and one to choose between its solutions
+
+
+@dataclass(frozen=True)
+class PoseOptions:
+    """How a pose is estimated, and when it is believed."""
+
+    pixels: float = option(6.0, "px of an image whose long side has 1,024: largest error of an inlier.")
+    min_inliers: int = option(30, "With fewer the pose is a failure.")
+    min_inlier_ratio: float = option(0.1, "Of the points that were matched with the map; with less it is a failure.")
+    max_iterations: int = option(10_000, "Of RANSAC.")
+    confidence: float = option(0.99999, "With which RANSAC stops.")
+    seed: int = option(0, "Of RANSAC.")
+
+    def __post_init__(self) -> None:
+        _check_integers(self, min_inliers=FEWEST_POINTS, max_iterations=1, seed=0)
+        _check_between(self, pixels=1e999, min_inlier_ratio=1.0, confidence=1.0)
+
+
+@dataclass(frozen=True)
+class LocalizeOptions:
+    """How a query is matched with the map, and when its pose is believed."""
+
+    candidates: int = option(
+        10, "Images of the map to match with, at the most.", group="Matching", flag="--candidates", metavar="N"
+    )
+    first: int = option(2, "Of the candidates, matched before it is decided whether these are enough.")
+    enough: int = option(300, "Inliers with which no more images are matched.")
+    map_camera: bool = option(
+        True, "Try the map's only camera for queries of its size and EXIF whose camera is not known."
+    )
+    pose: PoseOptions = PoseOptions()
+    memory: int = option(512_000_000, "Bytes of the map's features that are kept.")
+
+    def __post_init__(self) -> None:
+        _check_integers(self, candidates=1, first=1, enough=1)
+        check_int("memory", self.memory, 0, "a number of bytes, at least 0")
+        check_bool("map_camera", self.map_camera)

@@ -1,0 +1,105 @@
+"""Options of matching two images: read without torch, checked where they are made."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from lightglue.errors import InputError
+from lightglue.geometry.options import GEOMETRIES, METHODS, ROBUST_METHODS
+from lightglue.options import option_info
+from lightglue.pairs import options
+from lightglue.pairs.options import OutputOptions, PairOptions
+
+
+def test_options_are_read_without_torch_and_numpy() -> None:
+    script = "import sys, lightglue.pairs.options; print({'torch', 'numpy', 'cv2', 'matplotlib'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize("owner", [PairOptions, OutputOptions])
+def test_each_option_says_what_it_is_and_to_which_group_it_belongs(owner: Any) -> None:
+    for field in dataclasses.fields(owner):
+        info = option_info(owner, field.name)
+        assert info.help.endswith(".")
+        assert info.group in ("Features", "Matching", "Geometry", "Output", "Machine")
+
+
+def test_names_of_geometries_and_estimators() -> None:
+    assert GEOMETRIES == ("homography", "fundamental", "essential", "relative_pose")
+    assert {*ROBUST_METHODS, "dlt"} == set(METHODS)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"auto_rotate": 1}, "auto_rotate is 1; give True or False"),
+        ({"auto_rotate": True, "rotation_step": 7}, "'7' is not a number of degrees that 360 is a multiple of"),
+        ({"auto_rotate": True, "rotation_step": 0}, "rotation_step is 0; give a number of degrees"),
+        ({"rotation_step": 45}, "rotation_step is 45; it has an effect with auto_rotate only"),
+        ({"min_overlap": float("nan")}, "min_overlap is nan; give a number from 0 to 1"),
+        ({"min_overlap": 2}, "min_overlap is 2; give a number from 0 to 1"),
+        ({"refine": "yes"}, "refine is 'yes'; give True or False"),
+        ({"geometry": "homograpy"}, "geometry is 'homograpy'; choose one of homography, fundamental"),
+        ({"geometry": "essential"}, "essential needs the cameras of both images: camera0 and camera1, as fx,fy,cx,cy"),
+        ({"geometry": "relative_pose", "camera0": "auto"}, "relative_pose needs the cameras of both images"),
+        ({"geometry": "homography", "camera0": "auto"}, "A camera is for the geometry relative_pose and essential"),
+        ({"camera1": (1.0, 1.0, 0.0, 0.0)}, "A camera is for the geometry relative_pose and essential"),
+        ({"seed": 1}, "estimator, threshold and seed have an effect with a geometry only"),
+        ({"geometry": "homography", "estimator": "dlt"}, "estimator is 'dlt'; choose one of poselib, opencv, pycolmap"),
+        ({"geometry": "homography", "threshold": 0}, "threshold is 0; give a number of px above 0"),
+        ({"geometry": "homography", "threshold": float("inf")}, "threshold is inf"),
+        ({"geometry": "homography", "seed": -1}, "seed is -1; give an integer from 0 to 2147483647"),
+    ],
+)
+def test_what_makes_no_sense_or_does_not_go_together_is_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("(", r"\(")):
+        PairOptions(**wrong)
+
+
+def test_an_estimator_that_is_not_installed_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(options, "find_spec", lambda name: None)
+    assert PairOptions(geometry="homography", estimator="opencv").estimator == "opencv"
+    with pytest.raises(InputError, match="pycolmap is not installed; run `pip install pycolmap`, or choose opencv"):
+        PairOptions(geometry="homography", estimator="pycolmap")
+
+
+@pytest.mark.parametrize(
+    ("features", "matcher", "message"),
+    [("sift", "lightglue", "no overlap for the features sift, only for aliked"), ("disk", "nearest", "has no overlap")],
+)
+def test_an_overlap_is_asked_only_of_models_that_know_one(features: str, matcher: str, message: str) -> None:
+    PairOptions().check_models(features, matcher)
+    with pytest.raises(InputError, match=message):
+        PairOptions(min_overlap=0.5).check_models(features, matcher)
+
+
+def test_cameras_in_words() -> None:
+    assert options.parse_camera(" Auto ") == "auto"
+    assert options.parse_camera("900, 910, 640,448") == (900.0, 910.0, 640.0, 448.0)
+    assert options.parse_camera("opencv,1280,896,900,910,640,448,0.1,0,0,0")[:3] == ("OPENCV", 1280.0, 896.0)
+    for wrong in ("fisheye", "1,1,0", "0,1,0,0", "1,nan,0,0", "1e999,1,0,0", "PINHOLE,12.5,9,1,1,1,1", ""):
+        with pytest.raises(InputError, match="is no camera; give auto, or fx,fy,cx,cy in px"):
+            options.parse_camera(wrong)
+
+
+def test_numbers_in_words() -> None:
+    assert options.parse_rotation_step("45") == 45
+    assert options.parse_share("0.25") == 0.25
+    assert options.parse_threshold("2") == 2
+    assert options.parse_seed("7") == 7
+    for parse, wrong in (
+        (options.parse_rotation_step, "7"),
+        (options.parse_rotation_step, "-90"),
+        (options.parse_share, "nan"),
+        (options.parse_threshold, "inf"),
+        (options.parse_seed, "1.5"),
+        (options.parse_seed, "2147483648"),
+    ):
+        with pytest.raises(InputError, match=f"'{wrong}' is not a"):
+            parse(wrong)
