@@ -30,7 +30,7 @@ imports: setup
 	$(BIN)/lint-imports
 
 docs: setup  # the site in out/site, without a network; -n -W: a broken link or reference is an error
-	$(BIN)/python -m sphinx -n -W --keep-going -q -d out/doctrees docs out/site
+	$(BIN)/python -m sphinx -E -a -n -W --keep-going -q -d out/doctrees docs out/site
 
 unit: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4  # a process a core rather than threads

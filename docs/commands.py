@@ -45,7 +45,7 @@ def _is_option(parameter: Any) -> bool:
 
 
 def _names(parameter: Any) -> str:
-    metavar = (parameter.metavar or "").replace("|", r"\|")
+    metavar = (parameter.metavar or "").replace("|", r" \| ")  # so that a long list of choices wraps
     if not _is_option(parameter):
         return f"`{metavar or parameter.name.upper()}`"
     names = ", ".join(sorted(parameter.opts, key=len, reverse=True) + parameter.secondary_opts)

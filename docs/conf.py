@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import re
 import sys
 from pathlib import Path
@@ -30,9 +32,12 @@ myst_heading_anchors = 4
 # -- the API, from the docstrings --
 default_role = "code"
 autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
 autodoc_typehints = "signature"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True}
+toc_object_entries_show_parents = "hide"
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 python_maximum_signature_line_length = 100
 nitpicky = True
@@ -42,7 +47,8 @@ nitpick_ignore_regex = [("py:(class|exc|data|obj)", r".*")]
 # -- pages that need no network: system fonts, local search --
 html_theme = "furo"
 html_title = "lightglue"
-html_static_path: list[str] = []
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {"navigation_with_keys": True}
@@ -52,6 +58,7 @@ class Commands(SphinxDirective):
     """Every command with its options, as the command line itself declares them."""
 
     def run(self) -> list:  # noqa: D102
+        self.env.note_reread()
         return self.parse_text_to_nodes(as_markdown(), allow_section_headings=True)
 
 
@@ -68,6 +75,21 @@ def front_page(_: Sphinx, name: str, source: list[str]) -> None:
         return f"]({own.get(target) or (target[5:] if target.startswith('docs/') else '../' + target)})"
 
     source[0] = re.sub(r"\]\(([^)\s]+)\)", moved, (ROOT / FROM_ROOT[name]).read_text()) + source[0]
+
+
+def fields(_: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
+    """What the comments beside a dataclass's fields say of them: shapes, units, remarks."""
+    if what != "class" or not dataclasses.is_dataclass(obj):
+        return
+    try:
+        source = inspect.getsource(obj)
+    except OSError:
+        return
+    said = re.findall(r"^    (\w+): [^#\n]*?  # (.+)$", source, re.MULTILINE)
+    names = {field.name for field in dataclasses.fields(obj)}
+    lines += (
+        ["", "Attributes:", *(f"    {field}: {text}" for field, text in said if field in names), ""] if said else []
+    )
 
 
 def plain_text(app: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
@@ -87,4 +109,5 @@ def plain_text(app: Sphinx, what: str, name: str, obj: object, options: object, 
 def setup(app: Sphinx) -> None:  # noqa: D103
     app.add_directive("commands", Commands)
     app.connect("source-read", front_page)
+    app.connect("autodoc-process-docstring", fields, priority=300)
     app.connect("autodoc-process-docstring", plain_text, priority=400)  # before napoleon

@@ -183,9 +183,7 @@ def test_the_guide_to_matching_runs_as_written(folder: Path, capsys: pytest.Capt
     assert sorted(path.name for path in folder.iterdir()) == ["assets", "matcher.safetensors", "pair.png"]
 
 
-def test_the_commands_of_the_guide_to_matching_run_as_written(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_commands_of_the_guide_to_matching_run_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = commands_of(*blocks(DOCS / "match.md", "bash"))
     assert len(commands) == 4
     run_commands(commands, capsys)
@@ -259,7 +257,17 @@ def test_the_reference_of_commands_is_made_of_the_commands() -> None:
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=60
     ).stdout
     assert made.startswith("## lightglue match\n")
-    for command in ("extract", "sfm", "localize", "view", "explain", "benchmark", "weights pull", "eval pairs", "map add"):
+    for command in (
+        "extract",
+        "sfm",
+        "localize",
+        "view",
+        "explain",
+        "benchmark",
+        "weights pull",
+        "eval pairs",
+        "map add",
+    ):
         assert f"\n## lightglue {command}\n" in made
     assert re.search(r"^\| `--max-keypoints N` \| `2048` \| .+ \|$", made, re.MULTILINE)
 
