@@ -1,8 +1,8 @@
 """The picture of imports in docs/architecture.md, drawn from the code: `python scripts/draw_architecture.py`.
 
-Rooms (and single files at the top) stand in the layers of pyproject.toml. A mark in the matrix means that a module of the
-row's room imports one of the column's, here or under TYPE_CHECKING or inside a function. tests/test_docs_architecture.py
-holds the file to the code.
+Rooms (and single files at the top) stand in the layers of pyproject.toml. A mark in the matrix means that a module of
+the row's room imports one of the column's, at its top, under TYPE_CHECKING or inside a function.
+tests/test_docs_architecture.py holds the file to the code.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ except ModuleNotFoundError:  # Python 3.10
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "architecture.svg"
 PUBLISHED = "published paths"  # one row for all of them: each only hands on names
+PATHS = {"lightglue", "superpoint", "disk", "aliked", "sift", "dog_hardnet", "utils", "viz2d", "kornia"}
 CELL, LEFT, TOP = 24, 150, 120  # px
 
 
@@ -33,7 +34,11 @@ def layers() -> list[list[str]]:
 def room_of(module: str) -> str | None:
     """The room of a module; None for the package itself, which resolves names when they are first used."""
     room = module.split(".")[1] if "." in module else None
-    return PUBLISHED if room in {"lightglue", "superpoint", "disk", "aliked", "sift", "dog_hardnet", "utils", "viz2d", "kornia"} else room
+    return (
+        PUBLISHED
+        if room in {"lightglue", "superpoint", "disk", "aliked", "sift", "dog_hardnet", "utils", "viz2d", "kornia"}
+        else room
+    )
 
 
 def edges() -> set[tuple[str, str]]:
@@ -54,8 +59,9 @@ def draw() -> str:
     rooms = [room for layer in rows for room in layer]
     found = edges()
     width, height = LEFT + CELL * len(rooms) + 30, TOP + CELL * len(rooms) + 10
+    font = 'font-family="sans-serif" font-size="13"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" {font}>',
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
     start = 0
@@ -75,8 +81,9 @@ def draw() -> str:
         for j, other in enumerate(rooms):
             if (room, other) in found:
                 colour = "#1f6f4a" if j > i else "#c0392b"  # red: an import upwards, which the contract forbids
+                title = f"<title>{name} imports {html.escape(other)}</title>"
                 across = LEFT + CELL * (j + 0.5)
-                parts.append(f'<circle cx="{across:g}" cy="{y:g}" r="6" fill="{colour}"><title>{name} imports {other}</title></circle>')
+                parts.append(f'<circle cx="{across:g}" cy="{y:g}" r="6" fill="{colour}">{title}</circle>')
     return "\n".join([*parts, "</svg>", ""])
 
 
