@@ -44,6 +44,7 @@ python_maximum_signature_line_length = 100
 nitpicky = True
 # Signatures name types of other packages, whose pages are elsewhere, and internal ones, which have none.
 nitpick_ignore_regex = [("py:(class|exc|data|obj)", r".*")]
+suppress_warnings = ["ref.python"]  # a name in a signature that several modules have, such as Extractor
 
 # -- pages that need no network: system fonts, local search --
 html_theme = "furo"
