@@ -30,7 +30,7 @@ USERS = {
     "rich": ["cli", "support.progress", "benchmark.report"],
     "safetensors": ["weights", "matching.checkpoint"],
     "typer": ["cli"],
-    "typing_extensions": ["pairs.match"],
+    "typing_extensions": ["extractors", "matching", "pairs.match"],  # for type checkers only
     "viser": ["sfm.report.view"],
 }  # fmt: skip
 ANYWHERE = {"numpy", "torch"}

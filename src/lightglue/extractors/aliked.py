@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +27,11 @@ from lightglue.support.derived import Derived, tensors_of, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
 from lightglue.weights.state_dicts import load_strictly, publish_keys
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.extractors.keywords import AlikedKeywords
 
 __all__ = ["ALIKED", "AlikedConfig"]
 
@@ -77,7 +82,9 @@ class ALIKED(Extractor):
     default_conf: ClassVar[dict[str, Any]] = asdict(AlikedConfig())
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
 
-    def __init__(self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Any) -> None:
+    def __init__(
+        self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Unpack[AlikedKeywords]
+    ) -> None:
         super().__init__(**conf)
         name = self.conf.model_name
         self.network = AlikedNetwork(ARCHITECTURES[name])

@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from types import SimpleNamespace
-from typing import Any, ClassVar, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 
 import torch
 from numpy.typing import NDArray
@@ -27,8 +27,11 @@ from lightglue.extractors.view_extraction import extract_views
 from lightglue.images import ImagePreprocessor, resize_tensor
 from lightglue.options import warn_unknown
 from lightglue.timing import span
-from lightglue.types import Features
+from lightglue.types import ExtractKeywords, Features
 from lightglue.weights.state_dicts import check_tensors
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "Extractor",
@@ -101,11 +104,17 @@ class Extractor(nn.Module):
         raise NotImplementedError
 
     @overload
-    def extract(self, img: Tensor | AnyImage, *, mask: Mask | None = None, **options: Any) -> Features: ...
+    def extract(  # type: ignore[overload-overlap]  # a str is a sequence of str
+        self, img: Tensor | AnyImage, *, mask: Mask | None = None, **options: Unpack[ExtractKeywords]
+    ) -> Features: ...
 
     @overload
     def extract(
-        self, img: Sequence[Tensor | AnyImage], *, mask: Sequence[Mask | None] | None = None, **options: Any
+        self,
+        img: Sequence[Tensor | AnyImage],
+        *,
+        mask: Sequence[Mask | None] | None = None,
+        **options: Unpack[ExtractKeywords],
     ) -> list[Features]: ...
 
     @torch.no_grad()
