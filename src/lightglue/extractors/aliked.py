@@ -21,7 +21,7 @@ from lightglue.extractors.aliked_sparse import describe
 from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
 from lightglue.extractors.detection import clear_border, nms_maxima, refine, sample_bilinear, strongest, xy_of
 from lightglue.extractors.masks import Allowed
-from lightglue.extractors.views import Part
+from lightglue.extractors.request import EVERYTHING, Part, Request
 from lightglue.support.checks import check_choice, check_int, check_real
 from lightglue.support.derived import Derived, tensors_of, wants_gradients
 from lightglue.support.precision import product_dtype
@@ -99,7 +99,7 @@ class ALIKED(Extractor):
         return self.network(image)  # type: ignore[no-any-return]
 
     @full_precision
-    def forward(self, data: Mapping[str, Any]) -> Features:
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
         """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
 
         Args:
@@ -112,22 +112,21 @@ class ALIKED(Extractor):
         Raises:
             InputError: also where the images yield unequal numbers of keypoints.
         """
-        options = self.options()
+        options, is_part = self.options(), request.part is not None
         image, image_size = self.images_in(data)
         sizes = [None] * len(image) if image_size is None else torch.split(image_size, 1)
         features: list[Features] = []
-        part = data.get("part")
-        read = self._read(image, part)
-        for size, allowed in zip(sizes, self.allowed_in(data, len(image)), strict=True):
+        read = self._read(image, request.part)
+        for size, allowed in zip(sizes, request.allowed_in(len(image)), strict=True):
             scores_of, describe_at = next(read)
             scores = scores_of().float()
             radius = min(options.nms_radius, max(scores.shape))  # a larger window holds no more
-            indices = _detect(scores.detach(), size, replace(options, nms_radius=radius), allowed, part is not None)
+            indices = _detect(scores.detach(), size, replace(options, nms_radius=radius), allowed, is_part)
             keypoints = refine(scores, xy_of(indices, scores.shape[-1]), radius)
             keypoint_scores = sample_bilinear(scores[None], keypoints)[:, 0]
             descriptors = describe_at(keypoints)
             found: Any = {"keypoints": keypoints, "keypoint_scores": keypoint_scores, "descriptors": descriptors}
-            if data.get("will_merge"):  # the best are those that score best before their positions are refined
+            if request.will_merge:  # the best are those that score best before their positions are refined
                 found["strength"] = scores.detach().flatten()[indices]
             features.append(found)
             del scores_of, describe_at  # with this image's maps, before those of the next are made

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import math
 import sys
 import warnings
@@ -22,7 +23,8 @@ from torch import Tensor, nn
 
 from lightglue import weights
 from lightglue.errors import InputError
-from lightglue.extractors.masks import Allowed, Mask, mask_of, read_masks
+from lightglue.extractors.masks import Mask, mask_of, read_masks
+from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.view_extraction import extract_views
 from lightglue.images import ImagePreprocessor, resize_tensor
 from lightglue.options import warn_unknown
@@ -96,8 +98,11 @@ class Extractor(nn.Module):
         names = {field.name for field in dataclasses.fields(self.config_type)}
         return self.config_type(**{key: value for key, value in vars(self.conf).items() if key in names})
 
-    def forward(self, data: Mapping[str, Any]) -> Features:
-        """Features of `data["image"]`, (B, C, H, W), in the pixels of that tensor."""
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
+        """Features of `data["image"]`, (B, C, H, W), in the pixels of that tensor.
+
+        A subclass that leaves out `request` works without masks and tiles.
+        """
         raise NotImplementedError
 
     @overload
@@ -109,7 +114,6 @@ class Extractor(nn.Module):
     ) -> list[Features]: ...
 
     @torch.no_grad()
-    @full_precision
     def extract(
         self,
         img: Any,
@@ -153,27 +157,45 @@ class Extractor(nn.Module):
             message = "extract(scales=) is deprecated, use extract(pyramid=) with the same factors."
             warnings.warn(message, DeprecationWarning, stacklevel=_callers_level() - 1)
             pyramid = preprocess.pop("scales")
+        views = {"tile": tile, "pyramid": pyramid}
+        extractor: Any = self
+        if not isinstance(extractor, Extractor):  # the published function is called with other objects, too
+            preprocess = {**getattr(extractor, "preprocess_conf", {}), **preprocess}
+            extractor = _Borrowed(extractor)
+        return cast(Features, extractor._extract(img, mask, **views, **preprocess))
+
+    @full_precision
+    def _extract(self, img: Any, mask: Any, tile: Any, pyramid: Any, **preprocess: Any) -> Any:
         if isinstance(img, (list, tuple)):
             masks = [None] * len(img) if mask is None else mask
             if not isinstance(masks, (list, tuple)) or len(masks) != len(img):
-                raise InputError(
-                    f"mask is of a {type(mask).__name__}; give a list of {len(img)}, one an image, or None."
-                )
-            options = {"tile": tile, "pyramid": pyramid, **preprocess}
-            return [self.extract(image, mask=own, **options) for image, own in zip(img, masks, strict=True)]
+                given = type(mask).__name__
+                raise InputError(f"mask is of a {given}; give a list of {len(img)}, one an image, or None.")
+            each = zip(img, masks, strict=True)
+            return [self._extract(image, own, tile, pyramid, **preprocess) for image, own in each]
         if tile is not None or pyramid is not None:
             return stack_features(extract_views(self, img, mask, tile, pyramid, preprocess))
         with span("resize"):
             image = self.check_image(img)
             masks = read_masks(mask, image)
-            resized, factors = self.resize(image, preprocess)
-        allowed = [mask_of(own, lambda keypoints: (keypoints + 0.5) / factors - 0.5) for own in masks]
+            resized, ratio = self.resize(image, preprocess)
+        allowed = [mask_of(own, lambda keypoints: (keypoints + 0.5) / ratio - 0.5) for own in masks]
         with span("extract", width=resized.shape[-1], height=resized.shape[-2]):
-            features = self.forward({"image": resized, "allowed": allowed})
-        self.to_original(features, factors)
+            features = self.run(resized, Request(allowed))
+        self.to_original(features, ratio)
         h, w = image.shape[-2:]
-        features["image_size"] = factors.new_tensor([[w, h]]).repeat(len(image), 1)
+        features["image_size"] = ratio.new_tensor([[w, h]]).repeat(len(image), 1)
         return features
+
+    def run(self, image: Tensor, request: Request) -> Features:
+        """`forward` with a request. Raises InputError where it must be heeded and `forward` knows of none."""
+        if "request" in inspect.signature(self.forward).parameters:
+            return self.forward({"image": image}, request)
+        if request.part is not None or any(allowed is not None for allowed in request.allowed):
+            raise InputError(
+                f"{type(self).__name__}.forward takes no `request`, which masks and tiles need; extract without these."
+            )
+        return self.forward({"image": image})
 
     @torch.no_grad()
     @full_precision
@@ -204,7 +226,7 @@ class Extractor(nn.Module):
     def prepare_tiles(self, read: Callable[[slice, slice], Tensor], size: tuple[int, int]) -> Any:
         """What every tile of an image must know of the whole, such as statistics; None where there is nothing.
 
-        Called once before the tiles; `forward` finds the result as `data["part"].prepared`.
+        Called once before the tiles; `forward` finds the result as `request.part.prepared`.
 
         Args:
             read: the window (1, C, h, w) of given rows and columns, as `forward` would get it. The whole image may be
@@ -217,15 +239,15 @@ class Extractor(nn.Module):
         """The image (B, C, H, W) that `extract` would look at, and `keypoints` (B, N, 2) in px of it, checked."""
         image = self.check_image(img)
         keypoints = _check_keypoints(keypoints, image)
-        resized, factors = self.resize(image, preprocess)
-        return resized, (keypoints.to(image) + 0.5) * factors - 0.5
+        resized, ratio = self.resize(image, preprocess)
+        return resized, (keypoints.to(image) + 0.5) * ratio - 0.5
 
-    def to_original(self, features: Features, scales: Tensor) -> None:
-        """From px of the resized image to px of the original, in place. scales: (2,), new size over old."""
-        features["keypoints"] = (features["keypoints"] + 0.5) / scales - 0.5
+    def to_original(self, features: Features, ratio: Tensor) -> None:
+        """From px of the resized image to px of the original, in place. ratio: (2,), new size over old."""
+        features["keypoints"] = (features["keypoints"] + 0.5) / ratio - 0.5
 
     def resize(self, image: Tensor, preprocess: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """`image` (B, C, H, W) resized with `preprocess` over `preprocess_conf`, and its scales (2,) float32."""
+        """`image` (B, C, H, W) resized with `preprocess` over `preprocess_conf`, and the ratio (2,) of the sizes."""
         return self.resample(image, **self.resize_options(preprocess))
 
     def resize_options(self, preprocess: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,7 +261,7 @@ class Extractor(nn.Module):
         return {key: options.get(key, default) for key, default in valid.items()}
 
     def resample(self, image: Tensor, resize: int | tuple[int, int] | None, **options: Any) -> tuple[Tensor, Tensor]:
-        """`image` (B, C, H, W) resized with every option of `resize_tensor`, and its scales (2,) float32."""
+        """`image` (B, C, H, W) resized with every option of `resize_tensor`, and the ratio (2,) of the sizes."""
         return resize_tensor(image, resize, **options)
 
     def check_image(self, image: Any) -> Tensor:
@@ -261,12 +283,9 @@ class Extractor(nn.Module):
             raise InputError("The image holds NaN or infinite values; give finite ones in [0, 1].")
         if lowest < -_TOLERANCE or highest > 1 + _TOLERANCE:
             remedy = "divide 8-bit values by 255, as load_image does"
-            raise InputError(f"The image's values lie from {lowest:.4g} to {highest:.4g}, not in [0, 1]: {remedy}.")
+            message = f"The image's values lie from {lowest:.4g} to {highest:.4g}, not in [0, 1]: {remedy}."
+            warnings.warn(message, stacklevel=_callers_level() - 1)
         return cast(Tensor, image if image.ndim == 4 else image[None])
-
-    def allowed_in(self, data: Mapping[str, Any], count: int) -> Sequence[Allowed | None]:
-        """For each of `count` images what tells which keypoints may stay; None for all."""
-        return cast("Sequence[Allowed | None]", data.get("allowed") or [None] * count)
 
     def images_in(self, data: Any) -> tuple[Tensor, Tensor | None]:
         """What `forward` works on: `data["image"]` as (B, 3, H, W), and `data["image_size"]` (B, 2) or None."""
@@ -283,6 +302,23 @@ class Extractor(nn.Module):
             if not fits or not ((size >= 1) & size.isfinite()).all():
                 raise InputError(f'data["image_size"] is {size!r}; give {len(image)} rows of width height, px.')
         return image.expand(-1, 3, -1, -1), size
+
+
+class _Borrowed(Extractor):
+    """An object that is no `Extractor` but has its `forward`."""
+
+    def __init__(self, owner: Any) -> None:
+        super().__init__()
+        self.owner = owner
+
+    def forward(self, data: Mapping[str, Any]) -> Features:  # type: ignore[override]
+        """The object's own."""
+        return cast(Features, self.owner.forward(data))
+
+    def check_image(self, image: Any) -> Tensor:
+        """As of any extractor; where the object has no parameters, the image stays on its device."""
+        checked = super().check_image(image)
+        return checked if next(self.parameters(), None) is not None else checked.to(image.device)
 
 
 def _check_keypoints(keypoints: Any, image: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from lightglue.extractors.detection import clear_border, strict_maxima, stronges
 from lightglue.extractors.disk_fast import Affine, Norms, describe, encode, heatmap
 from lightglue.extractors.disk_network import PLAIN_MODULES, STRIDE, DiskNetwork
 from lightglue.extractors.masks import Allowed
+from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.views import sample_of
 from lightglue.support.checks import check_int, check_real
 from lightglue.support.derived import is_plain
@@ -90,7 +91,7 @@ class DISK(Extractor):
         return self.model.unet.first.conv.weight
 
     @full_precision
-    def forward(self, data: Mapping[str, Any]) -> Features:
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
         """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
 
         Args:
@@ -111,9 +112,8 @@ class DISK(Extractor):
             raise InputError(f"The image of {w} x {h} px has a side that is no multiple of {STRIDE}; {remedy}.")
         image = F.pad(image, (0, -w % STRIDE, 0, -h % STRIDE))
         sizes = [None] * len(image) if image_size is None else [size[None] for size in image_size]
-        each = zip(image, sizes, self.allowed_in(data, len(image)), strict=True)
-        part = data.get("part")
-        norms = None if part is None else part.prepared
+        each = zip(image, sizes, request.allowed_in(len(image)), strict=True)
+        norms = None if request.part is None else request.part.prepared
         return stack_features([self._features(*args, h, w, options, norms) for args in each])
 
     def _features(

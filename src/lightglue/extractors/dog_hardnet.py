@@ -12,6 +12,7 @@ from lightglue.extractors.base import Extractor, Weights, full_precision, read_w
 from lightglue.extractors.dog import check_backend, detect
 from lightglue.extractors.grayscale import gray_images_in
 from lightglue.extractors.hardnet_network import HardNetNetwork
+from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.sift import SIFT
 from lightglue.types import Features
 from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
@@ -57,11 +58,11 @@ class DoGHardNet(SIFT):
         return torch.stack([self.network.describe(*one) for one in each])
 
     @full_precision
-    def forward(self, data: Mapping[str, Any]) -> Features:
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
         """Features of a batch of images as from `SIFT.forward`, but for the descriptors (B, N, 128), of unit length."""
         image, image_size = gray_images_in(self, data)
         sizes = [None] * len(image) if image_size is None else image_size.long().tolist()
-        found = detect(image, image_size, self.options(), self.allowed_in(data, len(image)), describe=False)
+        found = detect(image, image_size, self.options(), request.allowed_in(len(image)), describe=False)
         features = []
         for gray, size, detections in zip(image, sizes, found, strict=True):
             own = gray if size is None else gray[:, : size[1], : size[0]]

@@ -19,6 +19,7 @@ from lightglue.extractors.base import Extractor, Weights, full_precision, read_w
 from lightglue.extractors.detection import clear_border, refine, sample_bilinear, strongest, xy_of
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.raco_network import RacoMaps, RacoNetwork
+from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.support.checks import check_int, check_real
 from lightglue.types import Features
 from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
@@ -100,7 +101,7 @@ class RaCo(Extractor):
         return self.network.block1.conv1.weight
 
     @full_precision
-    def forward(self, data: Mapping[str, Any]) -> Features:
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
         """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
 
         Args:
@@ -123,7 +124,7 @@ class RaCo(Extractor):
             inside = clear_border(torch.ones_like(logits, dtype=torch.bool), 0, 0, image_size)
             logits = logits.masked_fill(~inside, -torch.inf)
         features: list[Features] = []
-        for i, (one, allowed) in enumerate(zip(image, self.allowed_in(data, len(image)), strict=True)):
+        for i, (one, allowed) in enumerate(zip(image, request.allowed_in(len(image)), strict=True)):
             ranks, cholesky = (None if m is None else m[i].float() for m in (maps.ranks, maps.cholesky))
             features.append(self._features(one, RacoMaps(logits[i], ranks, cholesky), options, allowed))
         return stack_features(features)
@@ -155,12 +156,12 @@ class RaCo(Extractor):
             found["descriptors"] = self.aliked.describe_at(image[None], found["keypoints"][None])[0]
         return cast(Features, found)
 
-    def to_original(self, features: Features, scales: Tensor) -> None:
+    def to_original(self, features: Features, ratio: Tensor) -> None:
         """Keypoints and covariances from px of the resized image to px of the original, in place."""
-        super().to_original(features, scales)
+        super().to_original(features, ratio)
         found = cast(dict[str, Tensor], features)
         if "covariances" in found:
-            found["covariances"] = found["covariances"] / (scales[:, None] * scales)
+            found["covariances"] = found["covariances"] / (ratio[:, None] * ratio)
 
 
 def _fitting(state: Mapping[str, Tensor], options: RacoConfig) -> dict[str, Tensor]:

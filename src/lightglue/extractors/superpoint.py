@@ -18,6 +18,7 @@ from lightglue.extractors.base import Extractor, Weights, full_precision, read_w
 from lightglue.extractors.detection import clear_border, simple_nms, strongest, xy_of
 from lightglue.extractors.grayscale import gray_images_in
 from lightglue.extractors.masks import Allowed
+from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.superpoint_network import SuperPointNetwork, is_open_layout, published_names
 from lightglue.support.checks import check_int, check_real
 from lightglue.types import Features
@@ -93,7 +94,7 @@ class SuperPoint(Extractor):
         return cast(Tensor, self.network.get_submodule("conv1a").weight)
 
     @full_precision
-    def forward(self, data: Mapping[str, Any]) -> Features:
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
         """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
 
         Args:
@@ -114,7 +115,7 @@ class SuperPoint(Extractor):
         logits, dense = self.network(self._padded(image))  # has no keypoints beyond its size all the same
         scores = self.network.scores(logits).float()
         features: list[Features] = []
-        allowed = self.allowed_in(data, len(image))
+        allowed = request.allowed_in(len(image))
         for i, indices in enumerate(_detect(scores.detach(), image_size, options, allowed)):
             pixels = xy_of(indices, scores.shape[-1])
             keypoint_scores = scores[i].flatten()[indices]

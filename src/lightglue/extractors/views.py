@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightglue.extractors.request import Part
 from lightglue.types import Features
 
 __all__ = [
-    "Part",
     "Tile",
     "best_of",
     "merge_views",
@@ -40,17 +40,6 @@ class Span:
     stop: int
     first: float  # positions from here,
     last: float  # to before here
-
-
-@dataclass(frozen=True)
-class Part:
-    """Which part of a whole image a network is given, px, and what its extractor prepared for all parts."""
-
-    x: int  # where it begins
-    y: int
-    width: int  # of the whole
-    height: int
-    prepared: Any = None
 
 
 @dataclass(frozen=True)

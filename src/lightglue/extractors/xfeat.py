@@ -18,6 +18,7 @@ from lightglue.errors import InputError
 from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
 from lightglue.extractors.detection import strongest, window_maxima
 from lightglue.extractors.masks import Allowed
+from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.xfeat_fast import encode, fold, heatmap, is_foldable
 from lightglue.extractors.xfeat_network import EPSILON, STRIDE, XFeatNetwork, normalize
 from lightglue.support.checks import check_int, check_real
@@ -73,7 +74,7 @@ class _Fitted(NamedTuple):
 
     image: Tensor  # (1, 1, H, W), normalised, its sides multiples of STRIDE
     size: tuple[int, int]  # height, width of what the image fills, px; the rest is padding
-    scales: Tensor  # (2,) px of the original for one of this, x y
+    ratio: Tensor  # (2,) px of the original for one of this, x y
 
 
 class XFeat(Extractor):
@@ -113,7 +114,7 @@ class XFeat(Extractor):
         return cast(Tensor, self.network.skip1[1].weight)
 
     @full_precision
-    def forward(self, data: Mapping[str, Any]) -> Features:
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
         """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
 
         Args:
@@ -129,8 +130,8 @@ class XFeat(Extractor):
         options = self.options()
         image, image_size = self.images_in(data)
         gray = _gray(data["image"].to(image))
-        moments = getattr(data.get("part"), "prepared", None)
-        each = zip(_cut(gray, image_size), self.allowed_in(data, len(image)), strict=True)
+        moments = None if request.part is None else request.part.prepared
+        each = zip(_cut(gray, image_size), request.allowed_in(len(image)), strict=True)
         return stack_features([self._features(one, options, allowed, moments) for one, allowed in each])
 
     def size_for_tiles(self, height: int, width: int) -> tuple[int, int]:
@@ -154,7 +155,7 @@ class XFeat(Extractor):
         for one, xy in zip(torch.split(gray, 1), keypoints, strict=True):
             fitted = _fit(one)
             _, maps = self._read(fitted.image, with_heat=False)
-            found.append(maps.describe(xy.to(fitted.scales) / fitted.scales).float())
+            found.append(maps.describe(xy.to(fitted.ratio) / fitted.ratio).float())
         return torch.stack(found)
 
     def _features(
@@ -167,11 +168,11 @@ class XFeat(Extractor):
         heat = heat.float()[:height, :width]
         pixels = _detect(heat.detach(), fitted.image.shape[-2:], options)
         if allowed is not None:
-            pixels = pixels[allowed(pixels.to(fitted.scales) * fitted.scales)]
+            pixels = pixels[allowed(pixels.to(fitted.ratio) * fitted.ratio)]
         x, y = pixels.T
-        pixels = pixels.to(fitted.scales)
+        pixels = pixels.to(fitted.ratio)
         scores = heat[y, x] * maps.trust(pixels).float()
-        keypoints = pixels * fitted.scales
+        keypoints = pixels * fitted.ratio
         chosen = _select(scores.detach(), options.max_num_keypoints)
         return {
             "keypoints": keypoints[chosen],
@@ -232,8 +233,8 @@ def _fit(gray: Tensor, moments: Moments | None = None) -> _Fitted:
     else:
         gray = (gray - moments.mean) * (moments.variance + EPSILON) ** -0.5
     image = F.pad(gray, (0, -width % STRIDE, 0, -height % STRIDE))
-    scales = torch.tensor([w / width, h / height], dtype=torch.float32, device=gray.device)
-    return _Fitted(image, (height, width), scales)
+    ratio = torch.tensor([w / width, h / height], dtype=torch.float32, device=gray.device)
+    return _Fitted(image, (height, width), ratio)
 
 
 def _detect(heat: Tensor, size: Sequence[int], options: XFeatConfig) -> Tensor:
