@@ -83,6 +83,13 @@ class Extractor(nn.Module):
         self.conf = SimpleNamespace(**{**self.default_conf, **conf})
         self.options()
 
+    def __getattr__(self, name: str) -> Any:
+        """The layers of `network` under their published names, too: `extractor.conv1a`."""
+        network = self.__dict__.get("_modules", {}).get("network")
+        if network is None or name in self._modules or name not in network._modules:
+            return super().__getattr__(name)
+        return network._modules[name]
+
     @property
     def reference(self) -> Tensor:
         """A tensor of the device and dtype that images are moved to: a weight, or float32 on the CPU without weights.
