@@ -27,7 +27,7 @@ from lightglue.extractors.masks import Mask, mask_of, read_masks
 from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.view_extraction import extract_views
 from lightglue.images import ImagePreprocessor, resize_tensor
-from lightglue.options import warn_unknown
+from lightglue.options import nearest_name, warn_unknown
 from lightglue.timing import span
 from lightglue.types import Features
 from lightglue.weights.state_dicts import check_tensors
@@ -193,6 +193,16 @@ class Extractor(nn.Module):
         h, w = image.shape[-2:]
         features["image_size"] = ratio.new_tensor([[w, h]]).repeat(len(image), 1)
         return features
+
+    def try_options(self, options: Mapping[str, Any]) -> None:
+        """Try options of `extract` on a blank image. Raises InputError for one that it does not take."""
+        valid = {*ImagePreprocessor.default_conf, "grayscale", "tile", "pyramid", "scales", "mask"}
+        for name in options:
+            if name not in valid:
+                nearest = nearest_name(name, valid)
+                hint = f"did you mean {nearest!r}?" if nearest else f"valid names: {', '.join(sorted(valid))}."
+                raise InputError(f"{type(self).__name__}.extract has no option {name!r}; {hint}")
+        self.extract(torch.zeros(3, 64, 64), **options)
 
     def run(self, image: Tensor, request: Request) -> Features:
         """`forward` with a request. Raises InputError where it must be heeded and `forward` knows of none."""

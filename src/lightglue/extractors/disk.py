@@ -24,7 +24,7 @@ from lightglue.extractors.disk_network import PLAIN_MODULES, STRIDE, DiskNetwork
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.views import sample_of
-from lightglue.support.checks import check_int, check_real
+from lightglue.support.checks import check_bool, check_int, check_real
 from lightglue.support.derived import is_plain
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
@@ -56,9 +56,8 @@ class DiskConfig:
         check_int("desc_dim", self.desc_dim, 1, "a positive integer")
         check_int("nms_window_size", self.nms_window_size, 1, "a window's side in px, a positive integer")
         check_real("detection_threshold", self.detection_threshold, "a number")
-        for name in ("pad_if_not_divisible", "mp"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} is {getattr(self, name)!r}; give True or False.")
+        check_bool("pad_if_not_divisible", self.pad_if_not_divisible)
+        check_bool("mp", self.mp)
 
 
 class DISK(Extractor):

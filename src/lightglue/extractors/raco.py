@@ -20,7 +20,7 @@ from lightglue.extractors.detection import clear_border, refine, sample_bilinear
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.raco_network import RacoMaps, RacoNetwork
 from lightglue.extractors.request import EVERYTHING, Request
-from lightglue.support.checks import check_int, check_real
+from lightglue.support.checks import check_bool, check_int, check_real
 from lightglue.types import Features
 from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
 
@@ -54,8 +54,7 @@ class RacoConfig:
         if self.subpixel_temp <= 0:
             raise InputError(f"subpixel_temp is {self.subpixel_temp!r}; give a positive number.")
         for name in ("subpixel_sampling", "ranker", "covariance_estimator", "sort_by_ranker"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} is {getattr(self, name)!r}; give True or False.")
+            check_bool(name, getattr(self, name))
         if self.sort_by_ranker and not self.ranker:
             raise InputError("sort_by_ranker is True and ranker is False; give ranker=True.")
 
