@@ -44,6 +44,7 @@ class ALIKED(Extractor):
     """
 
     config_type = AlikedConfig
+    reference_name = "network.conv1.weight"
     default_conf: ClassVar[dict[str, Any]] = asdict(AlikedConfig())
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
     # Published name -> channels of the four blocks, descriptor length, side of a patch in px, sample positions.
@@ -66,11 +67,6 @@ class ALIKED(Extractor):
         publish_keys(self)
         self.eval()  # batch statistics in place of the learned ones would silently spoil the result
 
-    @property
-    def reference(self) -> Tensor:
-        """A weight, whose device and dtype images get."""
-        return self.network.conv1.weight
-
     def __getattr__(self, name: str) -> Any:
         if name == "desc_head" and name not in self._modules:
             return SDDH.of(self.network.desc_head)
@@ -83,20 +79,13 @@ class ALIKED(Extractor):
 
     @full_precision
     def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
-        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
+        """See `Extractor.forward`.
 
         What is put in the place of `dkd` or `desc_head`, and what is changed of `dkd`, has the effect that it has in
         the published code; masks and tiles do not go with it.
 
-        Args:
-            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
-                "image_size" (B, 2), the width and height in px without: no keypoint then lies in the padding.
-
         Returns:
             keypoints (B, N, 2), keypoint_scores (B, N), descriptors (B, N, D), all float32.
-
-        Raises:
-            InputError: also where the images yield unequal numbers of keypoints.
         """
         options, is_part = self.options(), request.part is not None
         image, image_size = self.images_in(data)

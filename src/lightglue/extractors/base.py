@@ -13,6 +13,7 @@ import math
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from os import PathLike
 from types import SimpleNamespace
 from typing import Any, ClassVar, TypeVar, cast, overload
@@ -75,6 +76,8 @@ class Extractor(nn.Module):
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": None}
     same_point: ClassVar[float] = 2.0  # px; keypoints of two tiles or sizes this close are one
     required_data_keys: ClassVar[list[str]] = ["image"]
+    # A weight by its name, since `parameters` is empty in the copies that `nn.DataParallel` makes.
+    reference_name: ClassVar[str] = ""
 
     def __init__(self, **conf: Any) -> None:
         super().__init__()
@@ -92,10 +95,9 @@ class Extractor(nn.Module):
 
     @property
     def reference(self) -> Tensor:
-        """A tensor of the device and dtype that images are moved to: a weight, or float32 on the CPU without weights.
-
-        Asked of a named weight, since `parameters` is empty in the copies that `nn.DataParallel` makes.
-        """
+        """A tensor of the device and dtype that images get: a weight, or float32 on the CPU where there is none."""
+        if self.reference_name:
+            return cast(Tensor, attrgetter(self.reference_name)(self))
         return next(self.parameters(), torch.empty(0))
 
     def options(self) -> Any:
@@ -106,9 +108,18 @@ class Extractor(nn.Module):
         return self.config_type(**{key: value for key, value in vars(self.conf).items() if key in names})
 
     def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
-        """Features of `data["image"]`, (B, C, H, W), in the pixels of that tensor.
+        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
 
-        A subclass that leaves out `request` works without masks and tiles.
+        Args:
+            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
+                "image_size" (B, 2), the width and height in px without: no keypoint then lies in the padding.
+            request: what `extract` asks for; a subclass that leaves it out works without masks and tiles.
+
+        Returns:
+            keypoints (B, N, 2), keypoint_scores (B, N), descriptors (B, N, D), all float32.
+
+        Raises:
+            InputError: also where the images yield unequal numbers of keypoints.
         """
         raise NotImplementedError
 

@@ -73,6 +73,7 @@ class DISK(Extractor):
     """
 
     config_type = DiskConfig
+    reference_name = "model.unet.first.conv.weight"
     default_conf: ClassVar[dict[str, Any]] = asdict(DiskConfig())
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024, "grayscale": False}
 
@@ -84,24 +85,12 @@ class DISK(Extractor):
         load_strictly(self.model, read_weights(source, commercial_only=commercial_only), "DISK")
         self.eval()
 
-    @property
-    def reference(self) -> Tensor:
-        """A weight, whose device and dtype images get."""
-        return self.model.unet.first.conv.weight
-
     @full_precision
     def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
-        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
-
-        Args:
-            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
-                "image_size" (B, 2), the width and height in px without: no keypoint then lies in the padding.
+        """See `Extractor.forward`.
 
         Returns:
             keypoints (B, N, 2), keypoint_scores (B, N), not bounded, and descriptors (B, N, D), all float32.
-
-        Raises:
-            InputError: also where the images yield unequal numbers of keypoints.
         """
         options = self.options()
         image, image_size = self.images_in(data)

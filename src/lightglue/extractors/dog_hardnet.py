@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,6 +36,7 @@ class DoGHardNet(SIFT):
         WeightsError: where the weights cannot be had or do not fit.
     """
 
+    reference_name = "network.features.0.weight"
     check_image = Extractor.check_image  # on the device of the weights, which SIFT has none of
 
     def __init__(self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Any) -> None:
@@ -46,11 +47,6 @@ class DoGHardNet(SIFT):
         load_strictly(self.network, add_counters(self.network, state), "HardNet")
         publish_keys(self)
         self.eval()  # batch statistics in place of the learned ones would silently spoil the result
-
-    @property
-    def reference(self) -> Tensor:
-        """A weight, whose device and dtype images get."""
-        return cast(Tensor, self.network.features[0].weight)
 
     def describe_frames(self, gray: Tensor, keypoints: Tensor, scales: Tensor, oris: Tensor) -> Tensor:
         """Descriptors (B, N, 128) of (B, 1, H, W) at `keypoints` (B, N, 2) with `scales` and `oris` (B, N)."""

@@ -77,6 +77,7 @@ class RaCo(Extractor):
     """
 
     config_type = RacoConfig
+    reference_name = "network.block1.conv1.weight"
     default_conf: ClassVar[dict[str, Any]] = asdict(RacoConfig())
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
 
@@ -94,26 +95,14 @@ class RaCo(Extractor):
             self.aliked = ALIKED(model_name=options.descriptor, commercial_only=commercial_only)
         self.eval()  # batch statistics in place of the learned ones would silently spoil the result
 
-    @property
-    def reference(self) -> Tensor:
-        """A weight, whose device and dtype images get."""
-        return self.network.block1.conv1.weight
-
     @full_precision
     def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
-        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
-
-        Args:
-            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
-                "image_size" (B, 2), the width and height in px without: no keypoint then lies in the padding.
+        """See `Extractor.forward`.
 
         Returns:
             keypoints (B, N, 2), keypoint_scores (B, N), which add up to about 1 over all pixels of an image, and as
             the options say descriptors (B, N, D), ranker_scores (B, N), higher is better, and covariances (B, N, 2, 2)
             in px^2; all float32.
-
-        Raises:
-            InputError: also where the images yield unequal numbers of keypoints.
         """
         options = self.options()
         image, image_size = self.images_in(data)

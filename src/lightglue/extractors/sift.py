@@ -100,19 +100,12 @@ class SIFT(Extractor):
 
     @full_precision
     def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
-        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
-
-        Args:
-            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
-                "image_size" (B, 2), the width and height in px without: the padding is then cut off.
+        """See `Extractor.forward`.
 
         Returns:
             keypoints (B, N, 2), scales (B, N), oris (B, N) in radians, descriptors (B, N, 128), and but for COLMAP
             keypoint_scores (B, N), all float32. `extract` leaves the scales in pixels of the resized image, as the
             published package does: its matcher was trained so, with images of 1,024 px.
-
-        Raises:
-            InputError: also where the images yield unequal numbers of keypoints.
         """
         options = self.options()
         image, image_size = gray_images_in(self, data)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -74,6 +74,7 @@ class SuperPoint(Extractor):
     """
 
     config_type = SuperPointConfig
+    reference_name = "network.conv1a.weight"
     default_conf: ClassVar[dict[str, Any]] = asdict(SuperPointConfig())
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
 
@@ -88,24 +89,12 @@ class SuperPoint(Extractor):
         publish_keys(self)
         self.eval()  # batch statistics in place of the learned ones would silently spoil the result
 
-    @property
-    def reference(self) -> Tensor:
-        """A weight, whose device and dtype images get."""
-        return cast(Tensor, self.network.get_submodule("conv1a").weight)
-
     @full_precision
     def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
-        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
-
-        Args:
-            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
-                "image_size" (B, 2), the width and height in px without: no keypoint then lies in the padding.
+        """See `Extractor.forward`.
 
         Returns:
             keypoints (B, N, 2), keypoint_scores (B, N) in [0, 1], descriptors (B, N, D), all float32.
-
-        Raises:
-            InputError: also where the images yield unequal numbers of keypoints.
         """
         options = self.options()
         image, image_size = gray_images_in(self, data)

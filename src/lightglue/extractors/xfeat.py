@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, cast
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -91,6 +91,7 @@ class XFeat(Extractor):
     """
 
     config_type = XFeatConfig
+    reference_name = "network.skip1.1.weight"
     default_conf: ClassVar[dict[str, Any]] = asdict(XFeatConfig())
     # With images of this size and 4,096 keypoints LighterGlue was published to be most accurate.
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
@@ -106,24 +107,12 @@ class XFeat(Extractor):
         publish_keys(self)
         self.eval()  # batch statistics in place of the learned ones would silently spoil the result
 
-    @property
-    def reference(self) -> Tensor:
-        """A weight, whose device and dtype images get."""
-        return cast(Tensor, self.network.skip1[1].weight)
-
     @full_precision
     def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
-        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
-
-        Args:
-            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
-                "image_size" (B, 2), the width and height in px without: the padding is cut off.
+        """See `Extractor.forward`.
 
         Returns:
             keypoints (B, N, 2), keypoint_scores (B, N) in [0, 1], descriptors (B, N, 64), all float32.
-
-        Raises:
-            InputError: also where the images yield unequal numbers of keypoints.
         """
         options = self.options()
         image, image_size = self.images_in(data)
