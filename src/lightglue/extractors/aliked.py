@@ -25,7 +25,6 @@ from lightglue.extractors.request import EVERYTHING, Part, Request
 from lightglue.support.derived import Derived, is_plain, tensors_of, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
-from lightglue.weights.state_dicts import load_strictly, publish_keys
 
 __all__ = ["ALIKED", "AlikedConfig"]
 
@@ -59,13 +58,11 @@ class ALIKED(Extractor):
         name = self.conf.model_name
         self.network = AlikedNetwork(ARCHITECTURES[name])
         state = read_weights(name if weights is None else weights, commercial_only=commercial_only)
-        load_strictly(self.network, state, name)
         self._tensors = tuple(self.network.state_dict())
         self._folded = Derived(fold)
         self.dkd = DKD.of(self.options())
         self._built_dkd = self.dkd.settings()
-        publish_keys(self)
-        self.eval()  # batch statistics in place of the learned ones would silently spoil the result
+        self.adopt(state, name)
 
     def __getattr__(self, name: str) -> Any:
         if name == "desc_head" and name not in self._modules:

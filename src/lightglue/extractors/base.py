@@ -31,7 +31,7 @@ from lightglue.images import ImagePreprocessor, resize_tensor
 from lightglue.options import nearest_name, warn_unknown
 from lightglue.timing import span
 from lightglue.types import Features
-from lightglue.weights.state_dicts import check_tensors
+from lightglue.weights.state_dicts import add_counters, check_tensors, load_strictly, publish_keys
 
 __all__ = [
     "Extractor",
@@ -92,6 +92,16 @@ class Extractor(nn.Module):
         if network is None or name in self._modules or name not in network._modules:
             return super().__getattr__(name)
         return network._modules[name]
+
+    def adopt(self, state: Mapping[str, Tensor], name: str) -> None:
+        """Load `network` strictly with `state`, save and load it under published keys, and go to evaluation mode.
+
+        Batch statistics in place of the learned ones would silently spoil the result.
+        """
+        network = cast(nn.Module, self.network)
+        load_strictly(network, add_counters(network, state), name)
+        publish_keys(self)
+        self.eval()
 
     @property
     def reference(self) -> Tensor:

@@ -15,7 +15,6 @@ from lightglue.extractors.hardnet_network import HardNetNetwork
 from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.sift import SIFT
 from lightglue.types import Features
-from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
 
 __all__ = ["DoGHardNet"]
 
@@ -44,9 +43,7 @@ class DoGHardNet(SIFT):
         check_backend(self.options())
         self.network = HardNetNetwork()
         state = read_weights("hardnet" if weights is None else weights, commercial_only=commercial_only)
-        load_strictly(self.network, add_counters(self.network, state), "HardNet")
-        publish_keys(self)
-        self.eval()  # batch statistics in place of the learned ones would silently spoil the result
+        self.adopt(state, "HardNet")
 
     def describe_frames(self, gray: Tensor, keypoints: Tensor, scales: Tensor, oris: Tensor) -> Tensor:
         """Descriptors (B, N, 128) of (B, 1, H, W) at `keypoints` (B, N, 2) with `scales` and `oris` (B, N)."""

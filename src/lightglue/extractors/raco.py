@@ -22,7 +22,6 @@ from lightglue.extractors.raco_network import RacoMaps, RacoNetwork
 from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.support.checks import check_bool, check_int, check_real
 from lightglue.types import Features
-from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
 
 __all__ = ["RaCo", "RacoConfig"]
 
@@ -88,12 +87,10 @@ class RaCo(Extractor):
         options = self.options()
         self.network = RacoNetwork(options.ranker, options.covariance_estimator)
         state = _fitting(read_weights(weights), options)
-        load_strictly(self.network, add_counters(self.network, state), "RaCo")
-        publish_keys(self)
+        self.adopt(state, "RaCo")
         self.aliked: ALIKED | None = None
         if options.descriptor is not None:
             self.aliked = ALIKED(model_name=options.descriptor, commercial_only=commercial_only)
-        self.eval()  # batch statistics in place of the learned ones would silently spoil the result
 
     @full_precision
     def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:

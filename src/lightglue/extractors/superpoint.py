@@ -22,7 +22,6 @@ from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.superpoint_network import SuperPointNetwork, is_open_layout, published_names
 from lightglue.support.checks import check_int, check_real
 from lightglue.types import Features
-from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
 
 __all__ = ["SuperPoint", "SuperPointConfig"]
 
@@ -85,9 +84,7 @@ class SuperPoint(Extractor):
         is_open = is_open_layout(state)
         state = published_names(state) if is_open else state
         self.network = SuperPointNetwork(options.channels, options.descriptor_dim, batch_norm=is_open)
-        load_strictly(self.network, add_counters(self.network, state), "SuperPoint")
-        publish_keys(self)
-        self.eval()  # batch statistics in place of the learned ones would silently spoil the result
+        self.adopt(state, "SuperPoint")
 
     @full_precision
     def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:

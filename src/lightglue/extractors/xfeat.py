@@ -24,7 +24,6 @@ from lightglue.support.checks import check_bool, check_int, check_real
 from lightglue.support.derived import Derived, tensors_of, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
-from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
 
 __all__ = ["XFeat", "XFeatConfig"]
 
@@ -60,7 +59,7 @@ class _Maps(Protocol):
     def trust(self, pixels: Tensor) -> Tensor: ...
 
 
-class Moments(NamedTuple):
+class GrayLevels(NamedTuple):
     """Of a whole image's gray values."""
 
     mean: float
@@ -100,12 +99,10 @@ class XFeat(Extractor):
         super().__init__(**conf)
         self.network = XFeatNetwork()
         state = read_weights("xfeat" if weights is None else weights, commercial_only=commercial_only)
-        load_strictly(self.network, add_counters(self.network, state), "XFeat")
+        self.adopt(state, "XFeat")
         # Without what no keypoint needs, since this is what is looked at for changes at each call.
         self._tensors = tuple(name for name in self.network.state_dict() if not name.startswith("fine_matcher."))
         self._folded = Derived(fold)
-        publish_keys(self)
-        self.eval()  # batch statistics in place of the learned ones would silently spoil the result
 
     @full_precision
     def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
@@ -117,15 +114,15 @@ class XFeat(Extractor):
         options = self.options()
         image, image_size = self.images_in(data)
         gray = _gray(data["image"].to(image))
-        moments = None if request.part is None else request.part.prepared
+        levels = None if request.part is None else request.part.prepared
         each = zip(_cut(gray, image_size), request.allowed_in(len(image)), strict=True)
-        return stack_features([self._features(one, options, allowed, moments) for one, allowed in each])
+        return stack_features([self._features(one, options, allowed, levels) for one, allowed in each])
 
     def size_for_tiles(self, height: int, width: int) -> tuple[int, int]:
         """The sides of a whole image as the network would see them."""
         return max(height // STRIDE, 1) * STRIDE, max(width // STRIDE, 1) * STRIDE
 
-    def prepare_tiles(self, read: Callable[[slice, slice], Tensor], size: tuple[int, int]) -> Moments:
+    def prepare_tiles(self, read: Callable[[slice, slice], Tensor], size: tuple[int, int]) -> GrayLevels:
         """Mean and deviation of the whole image, with which each of its tiles is normalised; see `Extractor`."""
         height, width = size
         count, total, squares = 0, 0.0, 0.0
@@ -133,7 +130,7 @@ class XFeat(Extractor):
             gray = _gray(read(slice(row, min(row + ROWS, height)), slice(0, width))).double()
             count, total, squares = count + gray.numel(), total + float(gray.sum()), squares + float((gray**2).sum())
         mean = total / count
-        return Moments(mean, max(squares / count - mean * mean, 0.0))
+        return GrayLevels(mean, max(squares / count - mean * mean, 0.0))
 
     def describe_at(self, image: Tensor, keypoints: Tensor) -> Tensor:
         """Descriptors (B, N, 64), L2-normalised, at `keypoints` (B, N, 2), px of `image` (B, C, H, W)."""
@@ -146,10 +143,10 @@ class XFeat(Extractor):
         return torch.stack(found)
 
     def _features(
-        self, gray: Tensor, options: XFeatConfig, allowed: Allowed | None, moments: Moments | None
+        self, gray: Tensor, options: XFeatConfig, allowed: Allowed | None, levels: GrayLevels | None
     ) -> Features:
-        """Features of one image (1, 1, H, W), or of a tile of one with these moments."""
-        fitted = _fit(gray, moments)
+        """Features of one image (1, 1, H, W), or of a tile of one with these levels."""
+        fitted = _fit(gray, levels)
         heat, maps = self._read(fitted.image)
         height, width = fitted.size
         heat = heat.float()[:height, :width]
@@ -204,8 +201,8 @@ def _cut(images: Tensor, image_size: Tensor | None) -> list[Tensor]:
     return [one[..., :height, :width] for one, (width, height) in zip(torch.split(images, 1), sizes, strict=True)]
 
 
-def _fit(gray: Tensor, moments: Moments | None = None) -> _Fitted:
-    """An image (1, 1, H, W), or a tile of one with these moments, its sides rounded down to multiples of STRIDE.
+def _fit(gray: Tensor, levels: GrayLevels | None = None) -> _Fitted:
+    """An image (1, 1, H, W), or a tile of one with these levels, its sides rounded down to multiples of STRIDE.
 
     This is as published; shorter sides are padded. Positions go back by the ratio of the sides, as published, though
     pixels are stretched about their outer edges: they are off by (1 - ratio) / 2, that is 0.02 px at a side of 640 px
@@ -215,10 +212,10 @@ def _fit(gray: Tensor, moments: Moments | None = None) -> _Fitted:
     height, width = (n // STRIDE * STRIDE or n for n in (h, w))
     if (height, width) != (h, w):
         gray = F.interpolate(gray, (height, width), mode="bilinear", align_corners=False)
-    if moments is None:
+    if levels is None:
         gray = normalize(gray)
     else:
-        gray = (gray - moments.mean) * (moments.variance + EPSILON) ** -0.5
+        gray = (gray - levels.mean) * (levels.variance + EPSILON) ** -0.5
     image = F.pad(gray, (0, -width % STRIDE, 0, -height % STRIDE))
     ratio = torch.tensor([w / width, h / height], dtype=torch.float32, device=gray.device)
     return _Fitted(image, (height, width), ratio)
