@@ -21,6 +21,7 @@ USERS = {
     "faiss": ["sfm.retrieval.with_faiss"],
     "filelock": ["weights", "evaluation.datasets.fetch", "benchmark.environment"],
     "h5py": ["stores.hloc"],
+    "kornia": ["dog_hardnet"],
     "matplotlib": ["drawing", "viz2d", "evaluation.plots", "benchmark.chart", "sfm.report.charts",
                    "sfm.report.picture"],
     "poselib": ["geometry.with_poselib"],
@@ -29,6 +30,7 @@ USERS = {
     "ray": ["sfm.engines.with_ray"],
     "rich": ["cli", "support.progress", "benchmark.report"],
     "safetensors": ["weights", "matching.checkpoint"],
+    "torchvision": ["aliked"],
     "typer": ["cli"],
     "typing_extensions": ["pairs.match"],
     "viser": ["sfm.report.view"],
@@ -37,7 +39,6 @@ ANYWHERE = {"numpy", "torch"}
 
 # Circles that are on their way out.
 CIRCLES = [
-    {"extractors.base", "extractors.view_extraction"},
     {"sfm.colmap", "sfm.colmap.cameras"},
     {"sfm.engines.engine", "sfm.engines.with_ray"},
 ]

@@ -139,8 +139,8 @@ class ALIKED(Extractor):
     ) -> Iterator[tuple[Callable[[], Tensor], Callable[[Tensor], Tensor]]]:
         """For each image of (B, 3, H, W) the functions that give its scores (H, W) and the descriptors (N, D) at
         keypoints (N, 2). `part` is heeded by the folded layers only."""
-        wanted = wants_gradients([image], tensors_of(self.network, self._tensors))
-        if wanted or not is_foldable(self.network):
+        foldable = is_foldable(self.network)  # first: of other modules there are no such tensors
+        if not foldable or wants_gradients([image], tensors_of(self.network, self._tensors)):
             features, scores = self.network(image)
             for one, score in zip(features, scores[:, 0], strict=True):
                 yield partial(Tensor.clone, score), partial(self.network.describe, one)

@@ -166,8 +166,9 @@ class XFeat(Extractor):
 
     def _read(self, image: Tensor, with_heat: bool = True) -> tuple[Tensor, _Maps]:
         """The heatmap (H, W) of an image (1, 1, H, W), where it is wanted, and its other maps."""
-        tensors = tensors_of(self.network, self._tensors)
-        if wants_gradients([image], tensors) or not is_foldable(self.network):
+        foldable = is_foldable(self.network)  # first: of other modules there are no such tensors
+        tensors = tensors_of(self.network, self._tensors) if foldable else []
+        if not foldable or wants_gradients([image], tensors):
             features, logits, reliability = self.network(image)
             return self.network.heatmap(logits)[0, 0], _PlainMaps(self.network, features[0], reliability[0])
         folded = self._folded.of(self.network, tensors, product_dtype(image.device, self.options().mp))

@@ -72,8 +72,9 @@ def is_plain(network: nn.Module, modules: tuple[type[nn.Module], ...]) -> bool:
 
 def _is_untouched(module: nn.Module) -> bool:
     """Whether it has no hook, and nobody replaced its `forward`, of the object or of its class, by one of their own."""
-    origins = {owner.__module__.partition(".")[0] for owner in (type(module), type(module).forward)}
-    replaced = len(origins) > 1 or "forward" in vars(module)
+    owner = next(kind for kind in type(module).__mro__ if "forward" in vars(kind))
+    packages = {part.__module__.partition(".")[0] for part in (owner, vars(owner)["forward"])}
+    replaced = len(packages) > 1 or "forward" in vars(module)
     return not (replaced or module._forward_hooks or module._forward_pre_hooks)
 
 
