@@ -376,7 +376,6 @@ def test_an_image_is_resized_once(image, monkeypatch):
     [
         (torch.zeros(3, 0, 5), "not empty"),
         (torch.zeros(8, 8, 3), r"permute \(H, W, C\) to \(C, H, W\)"),
-        (torch.full((3, 8, 8), 200.0), "not in .0, 1."),
         (torch.full((1, 8, 8), float("inf")), "infinite"),
         (np.zeros((8, 8), np.uint8), "is a ndarray.*numpy_image_to_torch"),
     ],
@@ -384,6 +383,11 @@ def test_an_image_is_resized_once(image, monkeypatch):
 def test_what_is_no_image_is_refused(image, message):
     with pytest.raises(InputError, match=message):
         SIFT().extract(image)
+
+
+def test_values_out_of_range_are_worth_a_warning():
+    with pytest.warns(UserWarning, match="from 200 to 200, not in .0, 1."):
+        SIFT().extract(torch.full((3, 8, 8), 200.0))
 
 
 # COLMAP
