@@ -10,13 +10,13 @@ from unittest import mock
 
 import cv2
 import numpy as np
-import pytest
 import torch
 
 from lightglue import ALIKED, load_image
 from lightglue.models.registry import default_mp
-from support import ASSETS, A, B
+from support import A, B
 from support.command import lightglue, plain
+from support.users import ordinary_user
 
 SMALL = ("--max-keypoints", "80", "--resize", "256", "--device", "cpu")
 run = partial(lightglue, "extract")
@@ -107,9 +107,12 @@ def test_a_wrong_command_line_ends_with_code_2_before_any_work(tmp_path: Path) -
     assert sorted(os.listdir(tmp_path)) == ["file", "other"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_one_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    result = run(ASSETS / "montmartre_close.jpg", "-o", tmp_path, *SMALL)
+def test_a_folder_without_permission_is_one_error(public_folder: Path) -> None:
+    image = public_folder / "image.png"
+    cv2.imwrite(str(image), np.zeros((32, 32), np.uint8))
+    arguments = (image, "--features", "sift", "--device", "cpu")  # no weights, which another user may not reach
+    assert run(*arguments, "-o", public_folder / "before").code == 0
+    with ordinary_user():
+        result = run(*arguments, "-o", public_folder)
     assert result.code == 1
     assert "could not be written" in plain(result.err)
