@@ -189,7 +189,7 @@ def test_a_wrong_command_line_ends_with_code_2_before_any_work(arguments: list[s
 def test_missing_photographs_are_one_line(tmp_path: Path) -> None:
     result = run("--images", tmp_path)
     assert (result.code, result.out) == (1, "")
-    assert result.err.startswith("error: There are no photographs in")
+    assert result.err.startswith("error: There are no images in")
     assert result.err.count("\n") == 1
 
 

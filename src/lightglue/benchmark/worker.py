@@ -63,7 +63,7 @@ class Session:
     # -- what the coordinator asks for -----------------------------------------------------------------------------
 
     def start(self, request: Request) -> dict[str, Any]:
-        """Set the thread count, the precision and the device; tell what runs here."""
+        """Set the thread count, the precision and the device; say what runs here."""
         import torch
 
         if request["threads"]:
@@ -348,7 +348,7 @@ def strongest(features: Mapping[str, Any], count: int) -> dict[str, Any]:
 
 
 def resident_bytes() -> int:
-    """Bytes of memory in use now; the greatest so far where the system does not tell (it does on Linux)."""
+    """Bytes of memory in use now; the greatest so far where the system does not say (it does on Linux)."""
     return _linux_status("VmRSS") or peak_bytes()
 
 
