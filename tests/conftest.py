@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -61,6 +62,13 @@ def random_weights() -> Callable[[str], dict[str, Any]]:
         return _arrays(path)
 
     return load
+
+
+@pytest.fixture
+def no_models() -> Iterator[None]:
+    """Fail the test where weights are read."""
+    with mock.patch("lightglue.weights.read.resolve", side_effect=AssertionError("a model was loaded")):
+        yield
 
 
 @pytest.fixture

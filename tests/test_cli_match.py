@@ -9,7 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -65,13 +65,6 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("blank") / "blank.png"
     cv2.imwrite(str(path), np.full((90, 120, 3), 128, np.uint8))
     return path
-
-
-@pytest.fixture
-def no_models() -> Iterator[None]:
-    """Fail the test if the command goes on to load a model."""
-    with mock.patch("lightglue.weights.resolve", side_effect=AssertionError("a model was loaded")):
-        yield
 
 
 # -- what it prints ----------------------------------------------------------------------------------------------------
@@ -720,6 +713,12 @@ def test_an_input_is_recognised_under_another_name(tmp_path: Path) -> None:
 def test_a_folder_is_no_output(tmp_path: Path) -> None:
     (tmp_path / "r.png").mkdir()
     assert "is a folder" in plain(run(A, B, "--output", tmp_path / "r.png").err)
+
+
+@pytest.mark.usefixtures("no_models")
+def test_a_model_that_is_loaded_would_be_noticed() -> None:
+    with pytest.raises(AssertionError, match="a model was loaded"):
+        run(A, B, *SMALL)
 
 
 @pytest.mark.usefixtures("no_models")

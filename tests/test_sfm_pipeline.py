@@ -341,10 +341,11 @@ def test_a_full_disk_is_told_and_when_there_is_room_the_run_goes_on(made, tmp_pa
     assert build_map(made / "photographs", tmp_path / "map", options()).model.models[0].num_images == 5
 
 
-def test_a_folder_that_may_not_be_written_to_is_reported(place, public_folder):
-    shutil.copytree(place, public_folder / "place")
+def test_a_folder_that_may_not_be_written_to_is_reported(made, public_folder):
+    shutil.copytree(made / "photographs", public_folder / "photographs")
+    public_folder.joinpath("photographs").chmod(0o755)
     with ordinary_user(), pytest.raises(StoreError, match=r"map\.json cannot be written \(Permission denied\)"):
-        again(public_folder / "place")
+        build_map(public_folder / "photographs", public_folder, options())
 
 
 def test_a_file_in_the_place_of_the_map_is_told_and_stays(place):
