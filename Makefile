@@ -7,7 +7,7 @@ INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constra
 BASE := .venv/.installed
 DEV := .venv/.installed-dev
 
-.PHONY: setup demo test lint types imports unit clean
+.PHONY: setup demo test lint types imports unit docs clean
 
 setup: $(DEV)
 
@@ -24,7 +24,7 @@ demo: $(BASE)
 	mkdir -p out
 	$(BIN)/lightglue match assets/montmartre_close.jpg assets/montmartre_far.jpg --output out/demo.png
 
-test: lint types imports unit
+test: lint types imports unit docs
 
 lint: setup
 	$(BIN)/ruff check .
@@ -35,6 +35,9 @@ types: setup
 
 imports: setup
 	$(BIN)/lint-imports
+
+docs: setup  # the site in out/site, without a network; -n -W: a broken link or reference is an error
+	$(BIN)/python -m sphinx -E -a -n -W --keep-going -q -d out/doctrees docs out/site
 
 unit: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4  # a process a core rather than threads
