@@ -1,4 +1,4 @@
-"""COLMAP's estimators through pycolmap: LO-RANSAC."""
+"""COLMAP through pycolmap: its estimators, LO-RANSAC."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import LightGlueError
-from lightglue.geometry.cameras import COLMAP_OFFSET, Camera
+from lightglue.geometry.cameras import Camera
+from lightglue.geometry.colmap_cameras import camera_to_colmap
+from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.geometry.options import EstimatorOptions
 from lightglue.geometry.results import Found
 
@@ -61,8 +63,7 @@ def relative_pose(
 
 def _pinhole(camera: Camera) -> Any:
     K = camera.K
-    params = [K[0, 0], K[1, 1], K[0, 2] + COLMAP_OFFSET, K[1, 2] + COLMAP_OFFSET]
-    return pycolmap.Camera(model="PINHOLE", width=1, height=1, params=params)
+    return camera_to_colmap(Intrinsics("PINHOLE", None, (K[0, 0], K[1, 1], K[0, 2], K[1, 2])))
 
 
 def _ransac(options: EstimatorOptions) -> Any:
