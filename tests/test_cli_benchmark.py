@@ -123,7 +123,7 @@ def test_without_options_it_is_the_published_benchmark(asked: Asked) -> None:
 def test_all_stages_and_words_for_pip(asked: Asked) -> None:
     run("--stage", "all", "--against", "published", "--pip-args", "--index-url 'https://a mirror' torch==2.9.0")
     assert asked.settings == Settings(stages=("match", "extract", "pair", "batch"), against=True)
-    assert asked.others == [None, None, ["--index-url", "https://a mirror", "torch==2.9.0"]]
+    assert asked.others == [None, None, ("--index-url", "https://a mirror", "torch==2.9.0")]
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_the_commands_of_the_document_are_valid(
         (["--batch-size", "0"], "'0' is not a number of pairs from 1"),
         (["--budget", "0"], "'0' is not a number of seconds above 0"),
         (["--timeout", "nan"], "'nan' is not a number of seconds above 0"),
-        (["--image-size", "1e9"], "'1e9' is neither"),
+        (["--image-size", "1e9"], "'1e9' is not a number of px"),
         (["--pip-args", "'open"], "cannot be cut into words"),
         (["--save", "curves.gif"], "known endings: .png, .jpg, .jpeg, .pdf, .svg"),
         (["--json", "record.txt"], "known endings: .json"),

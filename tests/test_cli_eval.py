@@ -43,12 +43,12 @@ def evaluated(manifest: Path, output: Path, *arguments: Any) -> dict[str, Any]:
 
 
 def test_pairs_of_ones_own(manifest, tmp_path, monkeypatch):
-    monkeypatch.setattr("lightglue.cli.evaluate._Lines.EVERY", 0.0)
+    monkeypatch.setattr("lightglue.support.progress._Lines.EVERY", 0.0)
     done = run("pairs", manifest, *FAST, "--output", tmp_path / "run", command="eval")
     assert done.code == 0
     assert "3, 1 of them failed" in done.out
     assert "corner_error/opencv@0.5 auc@1" in done.out
-    assert "3 of 3 pairs" in done.err  # progress, where stderr is a file
+    assert "pairs: 3 of 3" in done.err  # progress, where stderr is a file
     found = read_run(tmp_path / "run")
     assert [record.failure is None for record in found.records] == [True, False, True]
     assert "gone.png" in (tmp_path / "run" / "report.html").read_text()

@@ -43,17 +43,3 @@ def test_what_is_no_camera_is_refused_with_an_example(tmp_path, camera):
 def test_an_address_without_ray_is_refused_not_ignored():
     with pytest.raises(InputError, match="--engine ray only"):
         stages.engine_of("local", "127.0.0.1:6379")
-
-
-def test_without_a_terminal_each_stage_is_a_line(capsys):
-    with stages.progress_bars() as progress:
-        progress("extract", 1, 3)
-        progress("extract", 2, 3)
-        progress("match", 1, 1)
-    assert capsys.readouterr().err == "extract ...\nmatch ...\n"
-
-
-def test_json_stands_alone(capsys):
-    with stages.progress_bars(quiet=True) as progress:
-        progress("extract", 1, 3)
-    assert capsys.readouterr().err == ""

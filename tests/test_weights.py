@@ -357,7 +357,7 @@ def test_fetched_file_is_whole_and_alone_in_the_folder(
     assert resolve(NAME) == cache / "tiny.pth"
     assert (cache / "tiny.pth").read_bytes() == BYTES
     assert left_in(cache) == ["tiny.pth"]
-    assert capsys.readouterr() == ("", "fetching tiny.pth\n"), "a line, not a bar, where nobody watches"
+    assert capsys.readouterr() == ("", "fetching tiny.pth ...\n"), "a line, not a bar, where nobody watches"
 
 
 def test_file_is_fetched_once(publish: Callable[..., None], server: Server) -> None:
@@ -668,7 +668,7 @@ def test_two_processes_fetch_once(tmp_path: Path, cache: Path, server: Server) -
     ]
     outputs = [run.communicate(timeout=60) for run in runs]
     assert [out for out, _ in outputs] == [f"{cache / 'tiny.pth'}\n"] * 2
-    assert sorted(err for _, err in outputs) == ["", "fetching tiny.pth\n"]
+    assert sorted(err for _, err in outputs) == ["", "fetching tiny.pth ...\n"]
     assert server.asked == ["/tiny.pth"]
     assert left_in(cache) == ["tiny.pth"]
 

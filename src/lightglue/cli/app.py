@@ -11,6 +11,7 @@ from lightglue.cli import evaluate, mapping, weights
 from lightglue.cli.benchmark import BenchmarkCommand, benchmark
 from lightglue.cli.explain import explain
 from lightglue.cli.extract import extract
+from lightglue.cli.from_options import command
 from lightglue.cli.localize import localize
 from lightglue.cli.match import match
 from lightglue.cli.sfm import sfm
@@ -31,7 +32,7 @@ app.command()(sfm)
 app.command()(localize)
 app.command()(view)
 app.command()(explain)
-app.command(cls=BenchmarkCommand)(benchmark)
+command(app, example="lightglue benchmark --stage pair --against published", cls=BenchmarkCommand)(benchmark)
 
 
 def _print_version(wanted: bool) -> None:

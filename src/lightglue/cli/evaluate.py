@@ -6,11 +6,8 @@ import dataclasses
 import json
 import math
 import re
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from time import monotonic
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -31,6 +28,7 @@ from lightglue.cli.models import (
 )
 from lightglue.models.defaults import EXTRACTORS
 from lightglue.options import nearest_name
+from lightglue.support.progress import progress_display
 
 if TYPE_CHECKING:
     from lightglue.evaluation.pair import Benchmark
@@ -255,13 +253,13 @@ def _evaluate(context: typer.Context, benchmark: Benchmark) -> None:
 
     folder = chosen["output"] or Path("eval") / _as_folder(benchmark.name) / f"{models.features}-{models.matcher}"
     job = Job(models, settings["extract"], chosen["refine"])
-    with memory_named(has_tiles=False), _progress() as progress:
+    with memory_named(has_tiles=False), progress_display() as show:
         run = evaluate(
             benchmark,
             job,
             folder,
             workers=chosen["workers"],
-            progress=progress,
+            progress=lambda done, total: show("pairs", done, total),
             about={"machine": describe_machine()},
         )
     reports = write_report(run)
@@ -325,39 +323,6 @@ def _unknown(group: str, name: str, valid: Sequence[str]) -> typer.BadParameter:
     nearest = nearest_name(name, valid)
     hint = f"Did you mean {nearest!r}? " if nearest else ""
     return typer.BadParameter(f"{group}.{name} is unknown. {hint}Valid: {', '.join(valid)}.", param_hint="--conf")
-
-
-@contextmanager
-def _progress() -> Iterator[Callable[[int, int], None]]:
-    """A bar with the time left on stderr where that is a terminal, else a line now and then."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        yield _Lines()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("pairs"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("pairs", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-class _Lines:
-    """Progress for a log file."""
-
-    EVERY = 20.0  # seconds
-
-    def __init__(self) -> None:
-        self.begin = self.last = monotonic()
-        self.first = 0  # pairs that were done when this began, and one more
-
-    def __call__(self, done: int, total: int) -> None:
-        self.first, now = self.first or done, monotonic()
-        if now - self.last < self.EVERY or sys.stderr is None:
-            return
-        self.last = now
-        seconds = (now - self.begin) / (done - self.first + 1) * (total - done)
-        print(f"{done} of {total} pairs, about {seconds:.0f} s left", file=sys.stderr, flush=True)
 
 
 def _print(run: Run, reports: Sequence[Path], as_json: bool) -> None:

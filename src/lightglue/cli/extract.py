@@ -25,9 +25,9 @@ from lightglue.cli.models import (
     extract_options,
     memory_named,
 )
-from lightglue.cli.outputs import write_files
 from lightglue.errors import ImageError, InputError, LightGlueError
 from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
+from lightglue.support.files import write_files
 
 __all__ = ["extract"]
 

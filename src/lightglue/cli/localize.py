@@ -11,8 +11,9 @@ import typer
 
 from lightglue.cli import parsing
 from lightglue.cli.models import Device, ReducedPrecision, asked_for, memory_named
-from lightglue.cli.stages import AsJson, CameraParams, print_skipped, progress_bars
+from lightglue.cli.stages import AsJson, CameraParams, print_skipped
 from lightglue.errors import InputError
+from lightglue.support.progress import progress_display
 
 if TYPE_CHECKING:
     from lightglue.models.choice import Models
@@ -58,7 +59,7 @@ def localize(
     from lightglue.sfm.localization.localizer import LocalizeOptions
 
     models = _chosen(MapFolder(folder).read().models, asked_for(context, "device", "mp"))
-    with memory_named(has_tiles=False), progress_bars(as_json) as progress:
+    with memory_named(has_tiles=False), progress_display(quiet=as_json, leave=True) as progress:
         done = run(
             folder,
             queries,

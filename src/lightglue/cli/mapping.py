@@ -38,10 +38,10 @@ from lightglue.cli.stages import (
     engine_of,
     print_skipped,
     print_stage,
-    progress_bars,
 )
 from lightglue.errors import InputError
 from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
+from lightglue.support.progress import progress_display
 
 if TYPE_CHECKING:
     from lightglue.sfm.change import ChangeResult
@@ -152,7 +152,7 @@ def add(
     """
     from lightglue.sfm.change import add_images
 
-    with memory_named(), progress_bars(as_json) as progress:
+    with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
         done = add_images(folder, images, engine=engine_of(engine, address), progress=progress)
     _print_change("added", done, as_json)
 
@@ -238,7 +238,7 @@ def _run(
 ) -> None:
     from lightglue.sfm.pipeline import run_stage
 
-    with memory_named(), progress_bars(as_json) as progress:
+    with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
         done = run_stage(
             stage, folder, choices.options(), images=images, engine=engine_of(engine, address), progress=progress
         )

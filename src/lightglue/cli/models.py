@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -14,6 +13,7 @@ from lightglue.cli.weights import CommercialOnly
 from lightglue.errors import LightGlueError
 from lightglue.models.choice import MATCHERS, Models
 from lightglue.models.defaults import EXTRACTORS
+from lightglue.support.memory import is_out_of_memory
 
 __all__ = [
     "MATCHERS",
@@ -123,8 +123,7 @@ def memory_named(has_tiles: bool = True) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        told = isinstance(error, LightGlueError)
-        if told or not (isinstance(error, MemoryError) or re.search("out of memory|can't allocate", str(error))):
+        if not is_out_of_memory(error):
             raise
         raise LightGlueError(
             "there is not enough memory; use "

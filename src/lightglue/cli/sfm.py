@@ -38,10 +38,10 @@ from lightglue.cli.stages import (
     Threads,
     engine_of,
     print_skipped,
-    progress_bars,
 )
 from lightglue.errors import LightGlueError
 from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
+from lightglue.support.progress import progress_display
 
 if TYPE_CHECKING:
     from lightglue.sfm.pipeline import MapResult
@@ -100,7 +100,7 @@ def sfm(
         threads=threads,
         seed=seed,
     )
-    with memory_named(), progress_bars(as_json) as progress:
+    with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
         result = build_map(images, output, choices.options(), engine=engine_of(engine, address), progress=progress)
     print_skipped(result.skipped)
     typer.echo(_as_json(output, result) if as_json else _as_text(output, result))

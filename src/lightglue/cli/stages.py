@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -40,7 +39,6 @@ __all__ = [
     "engine_of",
     "print_skipped",
     "print_stage",
-    "progress_bars",
 ]
 
 SOURCES = ("auto", "exhaustive", "sequential", "retrieval", "gps", "poses", "covisibility", "file")
@@ -208,41 +206,6 @@ def engine_of(name: str, address: str | None) -> Engine | None:
     from lightglue.sfm.engines.engine import make_engine
 
     return make_engine(name, address=address)
-
-
-@contextmanager
-def progress_bars(quiet: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """Show a bar a stage, with the time left, on stderr; a line a stage where that is no terminal."""
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description:>12}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as bars:
-        tasks: dict[str, Any] = {}
-
-        def show(stage: str, done: int, total: int) -> None:
-            if stage not in tasks:
-                tasks[stage] = bars.add_task(stage, total=total)
-                if bars.disable and not quiet:
-                    typer.echo(f"{stage} ...", err=True)
-            bars.update(tasks[stage], completed=done, total=total)
-
-        yield show
 
 
 def print_stage(stage: str, record: StageRecord, as_json: bool) -> None:

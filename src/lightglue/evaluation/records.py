@@ -13,13 +13,13 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from lightglue.errors import InputError
+from lightglue.support.files import write_whole
 
 __all__ = ["Metric", "Record", "RecordWriter", "Run", "matches_path", "read_run", "remove_empty", "start_run"]
 
@@ -138,7 +138,7 @@ def start_run(
             (folder / _MATCHES).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder} cannot be made a folder ({error.strerror}); name another.") from error
-        _write_whole(place, json.dumps({**said, "about": dict(about)}, indent=1) + "\n")
+        write_whole(place, (json.dumps({**said, "about": dict(about)}, indent=1) + "\n").encode())
     return read_run(folder)
 
 
@@ -224,12 +224,6 @@ def _load_json(path: Path) -> dict[str, Any]:
     if not isinstance(said, dict):
         raise InputError(f"{path} holds no run; remove the folder and run it anew.")
     return said
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_suffix(f".{secrets.token_hex(8)}.part")  # of its own: two processes may begin at once
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
 
 
 _WORDS = {

@@ -41,6 +41,7 @@ from lightglue.evaluation.matches import read_matches
 from lightglue.evaluation.records import Metric, Record, Run, matches_path
 from lightglue.evaluation.summary import Figure, Summary, headline_metric, summarize
 from lightglue.evaluation.words import protocol_in_words, what_ran
+from lightglue.support.files import write_files
 
 __all__ = ["write_report"]
 
@@ -88,10 +89,8 @@ def write_report(run: Run, *, others: Sequence[Run] = ()) -> tuple[Path, Path]:
     beside = tuple((name, other, summarize(other)) for name, other in zip(named, others, strict=True))
     document = _document(_Reported(run, summarize(run), headline_metric(run.metrics), beside))
     files = run.folder / "report.md", run.folder / "report.html"
-    for path, text in zip(files, (to_markdown(document), to_html(document)), strict=True):
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(text.encode("utf-8", "replace"))
-        part.replace(path)
+    texts = to_markdown(document), to_html(document)
+    write_files({path: text.encode("utf-8", "replace") for path, text in zip(files, texts, strict=True)})
     return files
 
 

@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
+from lightglue.stores.settings import as_read, check_settings
 from lightglue.support.files import (
-    as_read,
-    check_settings,
+    part_in,
     read_json,
     remove_parts,
     write_json,
@@ -229,7 +229,7 @@ class FeatureStore:
         buffer = io.BytesIO()
         arrays = {"about": np.array(json.dumps(about)), **features._arrays()}  # first what `head` reads
         np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its allow_pickle stands in the way
-        write_whole(self._place(name), buffer.getvalue(), self.folder)
+        write_whole(self._place(name), buffer.getvalue(), part_in(self.folder))
         return head
 
     def get(self, name: str) -> ImageFeatures:

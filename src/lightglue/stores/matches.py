@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
-from lightglue.support.files import as_read, check_settings, remove_parts, whole, writing
+from lightglue.stores.settings import as_read, check_settings
+from lightglue.support.files import remove_parts, whole, writing
 
 __all__ = ["MatchStore", "PairHead", "PairMatches"]
 

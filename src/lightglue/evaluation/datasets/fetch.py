@@ -16,7 +16,7 @@ import os
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import IO, Any
 from lightglue.errors import LightGlueError
 from lightglue.evaluation.datasets.archives import ArchiveError, check_room, unpack
 from lightglue.evaluation.datasets.dataset import Dataset, Download
+from lightglue.support.progress import progress_display
 from lightglue.weights import cache_folder
 from lightglue.weights import fetch as _fetch
 
@@ -153,16 +154,17 @@ def _append(url: str, part: Path, label: str) -> None:
         left = int(length) if length.isdigit() else None
         check_room(part.parent, left or 0)
         _write_note(part, url, response.headers)
-        with part.open("ab" if goes_on else "wb") as out, _fetch.progress_bar(label, left) as advance:
-            received = _copy(response, out, advance)
+        with part.open("ab" if goes_on else "wb") as out, progress_display(in_bytes=True) as show:
+            received = _copy(response, out, lambda count: show(f"fetching {label}", count, left))
     if left is not None and received < left:
         raise _Broken(f"the connection closed after {have + received:,} of {have + left:,} bytes")
 
 
-def _copy(response: Any, out: IO[bytes], advance: Any) -> int:
+def _copy(response: Any, out: IO[bytes], show: Callable[[int], None]) -> int:
     """Write what the server sends; return the number of bytes. Raises _Broken; OSError is the disk's."""
     received = 0
     while True:
+        show(received)
         try:
             block = response.read1(_fetch.BLOCK)  # what is there: a slow line that breaks loses nothing
         except (OSError, HTTPException) as error:
@@ -171,7 +173,6 @@ def _copy(response: Any, out: IO[bytes], advance: Any) -> int:
             return received
         out.write(block)
         received += len(block)
-        advance(len(block))
 
 
 @contextmanager

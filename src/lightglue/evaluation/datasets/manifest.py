@@ -30,6 +30,7 @@ from lightglue.evaluation.pair import (
 )
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.options import EstimatorOptions
+from lightglue.support.files import os_reason, write_whole
 
 __all__ = ["PROTOCOLS", "load_manifest", "write_manifest"]
 
@@ -102,13 +103,10 @@ def write_manifest(benchmark: Benchmark, path: str | os.PathLike[str]) -> None:
     text = (
         json.dumps(head, indent=1, ensure_ascii=False)[:-2] + ',\n "pairs": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
     )
-    part = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error}).") from error
+        write_whole(path, text.encode())
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path, or what UTF-8 cannot hold
+        raise InputError(f"{path} cannot be written ({os_reason(error)}).") from error
 
 
 def _find(path: Path) -> Path:
