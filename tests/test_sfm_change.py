@@ -13,10 +13,11 @@ pytest.importorskip("pycolmap")
 from colmap_support import features_at, make_scene, put
 from lightglue.errors import InputError
 from lightglue.models.choice import Models
-from lightglue.sfm import colmap
+from lightglue.sfm.colmap import models as colmap_models
 from lightglue.sfm.change import _brought, _Change, _pairs, add_images, remove_images
 from lightglue.sfm.colmap.cameras import CameraOptions
-from lightglue.sfm.colmap.database import create_database, read_state
+from lightglue.sfm.colmap.database import create_database
+from lightglue.sfm.colmap.state import read_state
 from lightglue.sfm.folder import MapFolder, MapRecord
 from lightglue.sfm.localization.localize import localize
 from lightglue.sfm.localization.localizer import LocalizeOptions, Localizer
@@ -131,11 +132,11 @@ def test_a_new_first_image_of_another_size_shifts_all_numbers(place, tmp_path):
     cv2.imwrite(str(tmp_path / "0000.jpg"), cv2.resize(photograph, (900, 600)))
     added = add_images(place.folder, [tmp_path / "0000.jpg"])
     assert added.registered == ("0000.jpg", *NAMES)
-    model = colmap.read_model(place.model)
-    widths = [model.camera(image.camera_id).width for image in colmap.registered(model)]
+    model = colmap_models.open_model(place.model)
+    widths = [model.camera(image.camera_id).width for image in colmap_models.registered(model)]
     assert widths == [900, 1024, 1024, 1024]
     state = read_state(place.database)
-    assert {str(image.name): image.image_id for image in colmap.registered(model)} == state.ids
+    assert {str(image.name): image.image_id for image in colmap_models.registered(model)} == state.ids
 
 
 def test_too_few_images_are_left(place):
@@ -152,7 +153,7 @@ def test_known_intrinsics_stay_where_the_model_is_continued(place):
     verify(place.database)
     reconstruct(place.database, place.read().images, place.folder, ReconstructOptions(threads=1))
     assert add_images(place.folder, [SCENE / "0006.jpg"]).registered == (*NAMES, "0006.jpg")
-    model = colmap.read_model(place.model)
+    model = colmap_models.open_model(place.model)
     assert [list(camera.params) for camera in model.cameras.values()] == [[925.0, 512.0, 341.5]]
 
 

@@ -88,14 +88,13 @@ def _chosen(models: Models, asked: dict[str, Any]) -> Models:
 
 
 def _camera(known: tuple[str, tuple[float, ...]] | None) -> Any:
-    """A `pycolmap.Camera`; of any size, as the queries' are not known yet. Raises InputError."""
+    """Intrinsics; of any size, as the queries' are not known yet. Raises InputError."""
     if known is None:
         return None
-    from lightglue.sfm.colmap import camera_to_colmap
-    from lightglue.sfm.colmap.cameras import MapCamera
+    from lightglue.geometry.intrinsics import Intrinsics
 
     model, params = known
     try:
-        return camera_to_colmap(MapCamera(model, (1, 1), params, has_prior_focal=True, is_fixed=True))
+        return Intrinsics(model, None, params).check()
     except InputError as error:
         raise typer.BadParameter(f"--camera: {error}") from None

@@ -19,11 +19,13 @@ __all__ = ["camera_from_colmap", "camera_to_colmap", "inferred_camera"]
 
 
 def camera_to_colmap(camera: Intrinsics, camera_id: int = 1) -> Any:
-    """A `pycolmap.Camera`. Raises InputError for a model that this pycolmap lacks, or parameters that are none of its."""
+    """A `pycolmap.Camera`. Raises InputError for a model that it lacks, or parameters that are none of the model's."""
     params = params_to_colmap(camera.model, camera.params)
     if camera.model not in pycolmap.CameraModelId.__members__:
         names = ", ".join(name for name in pycolmap.CameraModelId.__members__ if name != "INVALID")
-        raise InputError(f"pycolmap {pycolmap.__version__} has no camera model {camera.model!r}; choose one of {names}.")
+        raise InputError(
+            f"pycolmap {pycolmap.__version__} has no camera model {camera.model!r}; choose one of {names}."
+        )
     width, height = camera.size or (1, 1)
     made = pycolmap.Camera(model=camera.model, width=width, height=height, params=params, camera_id=camera_id)
     made.has_prior_focal_length = camera.has_prior_focal

@@ -6,7 +6,6 @@ again. The model is replaced by renaming: after a kill between, the old one is p
 
 from __future__ import annotations
 
-import filecmp
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +19,12 @@ import numpy as np
 
 from lightglue.errors import ImageError, InputError
 from lightglue.images import read_image
-from lightglue.sfm.colmap.database import DatabaseState, Keypoints, create_database, read_state
+from lightglue.sfm.colmap.database import Keypoints, create_database
+from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.mappers import run_mapper
+from lightglue.sfm.colmap.models import deregister, open_model, registered
+from lightglue.sfm.colmap.renumber import renumber
+from lightglue.sfm.colmap.state import DatabaseState, read_state
 from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, StageRecord
 from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, ReconstructOptions, VerifyOptions
@@ -34,6 +38,7 @@ from lightglue.sfm.stages.pairs import read_pairs, write_pairs
 from lightglue.sfm.stages.reconstruct import (
     ModelSummary,
     ReconstructResult,
+    is_described,
     summarize,
     write_summary,
 )
@@ -213,20 +218,16 @@ class _Change:
     """A map that is being changed."""
 
     def __init__(self, place: MapFolder) -> None:
-        from lightglue.sfm import colmap
-
         self.place, self.record = place, place.read()
         _recover(place)
         self.store = FeatureStore.open(place.features)
-        self.model: Any = colmap.read_model(place.model)
+        self.model: Any = open_model(place.model)
         self.verified: VerifyResult | None = None
 
     @property
     def registered(self) -> list[str]:
         """The images that have a pose, sorted."""
-        from lightglue.sfm import colmap
-
-        return [str(image.name) for image in colmap.registered(self.model)]
+        return [str(image.name) for image in registered(self.model)]
 
     @property
     def held(self) -> list[str]:
@@ -270,8 +271,6 @@ class _Change:
 
     def renew_model(self, wanted: Collection[str]) -> None:
         """Bring the model into line with the database, and register the `wanted` images that it does not have."""
-        from lightglue.sfm import colmap
-
         state = read_state(self.place.database, is_complete=True)
         stale = _stale(self.place, self.model, state)
         if len(self.registered) - len(stale) < 2:
@@ -279,7 +278,7 @@ class _Change:
         missing = [name for name in wanted if name in state.ids and (name not in self.registered or name in stale)]
         if not missing and not stale and _has_numbers_of(self.model, state):
             return
-        colmap.deregister(self.model, stale)
+        deregister(self.model, stale)
         with _workplace(self.place) as folder:
             self.model = _renumbered(self.model, state, folder)
             if missing:
@@ -289,70 +288,53 @@ class _Change:
 
     def _grown(self, state: DatabaseState, folder: Path) -> Any:
         """The model that the mapper makes of the one in folder/start."""
-        from lightglue.sfm import colmap
-
         options = ReconstructOptions(**self.settings("reconstruct"))
-        fixed = tuple(number for number, camera in enumerate(state.cameras, 1) if camera.is_fixed)
-        models = colmap.run_mapper(
-            "incremental",
-            self.place.database,
-            self.record.images,
-            _made(folder / "work"),
-            seed=options.seed,
-            threads=options.threads or os.cpu_count() or 1,
-            min_model_size=options.min_model_size,
-            extract_colors=options.extract_colors,
-            fixed=fixed,
-            all_fixed=len(fixed) == len(state.cameras),
-            max_error=None,
-            more=options.colmap if options.mapper == "incremental" else {},
-            start=folder / "start",
+        if options.mapper != "incremental":  # which alone goes on with a model
+            options = replace(options, mapper="incremental", colmap={})
+        models = run_mapper(
+            self.place.database, self.record.images, _made(folder / "work"), state, options, start=folder / "start"
         )
         return models[0] if models else self.model
 
+    def _describe(self) -> None:
+        """Write the summary of the models. The stage `reconstruct` does not take them for its own, and redoes them."""
+        if self.place.models.is_dir() and not is_described(self.place.models):
+            names, summary = read_state(self.place.database).names, summarize(self.model)
+            missing = summary.missing_of(names)
+            result = ReconstructResult(self.place.folder, (summary,), len(names), missing, None, 0.0)
+            write_summary(self.place.models, result, "")
+
     def finish(self, names: Collection[str], skipped: Mapping[str, tuple[Skipped, ...]]) -> None:
-        """What tells of the map: models/0, map.json and the report. skipped: of these names, by stage."""
+        """Renew what is reported of the map: map.json and the report. skipped: of these names, by stage."""
+        self._describe()  # a kill may have come before it
         state, summary = read_state(self.place.database), summarize(self.model)
-        missing = tuple(name for name in state.names if name not in set(summary.images))
-        _mirror(self.place, summary, missing, len(state.names))
-        skipped = {**skipped, "reconstruct": tuple(Skipped(name, _NOT_REGISTERED) for name in missing)}
+        missing = tuple(Skipped(name, _NOT_REGISTERED) for name in summary.missing_of(state.names))
+        skipped = {**skipped, "reconstruct": missing}
         stages = dict(self.record.stages)
-        for stage, counts in self._counts(summary, len(state.cameras)).items():
+        for stage, counts in self._counts(state, summary).items():
             if stage in stages:
                 kept = () if stage == "reconstruct" else stages[stage].skipped
-                told = tuple(each for each in kept if each.name not in names) + tuple(skipped.get(stage, ()))
-                stages[stage] = StageRecord(stages[stage].seconds, {**stages[stage].counts, **counts}, told)
+                left_out = tuple(each for each in kept if each.name not in names) + tuple(skipped.get(stage, ()))
+                stages[stage] = StageRecord(stages[stage].seconds, {**stages[stage].counts, **counts}, left_out)
         self.place.write(replace(self.record, stages=stages))
         if self.place.report.exists():
             write_report(self.place.folder)
 
-    def _counts(self, summary: ModelSummary, cameras: int) -> dict[str, dict[str, float]]:
+    def _counts(self, state: DatabaseState, summary: ModelSummary) -> dict[str, dict[str, float]]:
         """What has changed of each stage's figures."""
-        heads = [head for name in read_state(self.place.database).names if (head := self.store.head(name)) is not None]
+        heads = [head for name in state.names if (head := self.store.head(name)) is not None]
         matches = list(MatchStore.open(self.place.matches, read_only=True).pairs())
+        images = {"images": len(heads)}
         counts: dict[str, dict[str, float]] = {
-            "extract": {"images": len(heads), "keypoints": sum(head.num_keypoints for head in heads)},
-            "pairs": {"images": len(heads)},
+            "extract": {**images, "keypoints": sum(head.num_keypoints for head in heads)},
+            "pairs": {**images},
             "match": {"pairs": len(matches), "without_overlap": sum(pair.note == NO_OVERLAP for pair in matches)},
-            "reconstruct": {
-                "images": len(heads),
-                "registered": summary.num_images,
-                "points": summary.num_points,
-                "mean_reprojection_error": round(summary.mean_reprojection_error, 4),
-                "mean_track_length": round(summary.mean_track_length, 3),
-            },
+            "reconstruct": {**images, **summary.counts()},
         }
         if self.place.pairs.exists():
             counts["pairs"]["pairs"] = len(read_pairs(self.place.pairs))
-        if (done := self.verified) is not None:
-            counts["verify"] = {
-                "images": len(heads),
-                "cameras": cameras,
-                "pairs": done.num_pairs,
-                "too_few_matches": done.num_too_few,
-                "verified": done.num_verified,
-                "inliers": done.num_inliers,
-            }
+        if self.verified is not None:
+            counts["verify"] = {**images, "cameras": len(state.cameras), **self.verified.counts()}
         return counts
 
 
@@ -363,11 +345,9 @@ def _moved(points0: Any, points1: Any) -> float:
 
 def _stale(place: MapFolder, model: Any, state: DatabaseState) -> set[str]:
     """Registered images that the database does not have, or has with other keypoints."""
-    from lightglue.sfm import colmap
-
     stale = set()
-    with colmap.Database(place.database) as database:
-        for image in colmap.registered(model):
+    with Database(place.database) as database:
+        for image in registered(model):
             name = str(image.name)
             if name not in state.ids:
                 stale.add(name)
@@ -381,30 +361,21 @@ def _stale(place: MapFolder, model: Any, state: DatabaseState) -> set[str]:
     return stale
 
 
-def _cameras_of(state: DatabaseState) -> dict[str, int]:
-    return {name: number + 1 for name, number in zip(state.names, state.camera_of, strict=True)}
-
-
 def _has_numbers_of(model: Any, state: DatabaseState) -> bool:
     """Whether the images and cameras of a model have the database's numbers."""
-    from lightglue.sfm import colmap
-
-    cameras = _cameras_of(state)
+    cameras = state.camera_ids
     return all(
         (image.image_id, image.camera_id) == (state.ids[str(image.name)], cameras[str(image.name)])
-        for image in colmap.registered(model)
+        for image in registered(model)
     )
 
 
 def _renumbered(model: Any, state: DatabaseState, folder: Path) -> Any:
     """The model with the database's numbers, which is in folder/start then."""
-    from lightglue.sfm import colmap
-    from lightglue.sfm.colmap.renumber import renumber
-
     model.write(str(_made(folder / "old")))
     num_params = {number: len(camera.params) for number, camera in model.cameras.items()}
-    renumber(folder / "old", folder / "start", state.ids, _cameras_of(state), num_params)
-    return colmap.read_model(folder / "start")
+    renumber(folder / "old", folder / "start", state.ids, state.camera_ids, num_params)
+    return open_model(folder / "start")
 
 
 # --- the files of the model --------------------------------------------------------------------------------------
@@ -433,30 +404,19 @@ def _put(place: MapFolder, model: Path) -> None:
     """Put a finished model in the place of the one that was there."""
     old = place.folder / ".model.old"
     shutil.rmtree(old, ignore_errors=True)
-    place.model.replace(old)
-    model.replace(place.model)
+    place.models.mkdir(exist_ok=True)
+    if place.largest.exists():
+        place.largest.replace(old)
+    model.replace(place.largest)
+    place.link_model()
 
 
 def _recover(place: MapFolder) -> None:
     """Put the old model back where a kill came between; forget it where the new one is there."""
     old = place.folder / ".model.old"
-    if old.exists() and not place.model.exists():
-        old.replace(place.model)
+    if old.exists() and not place.largest.exists():
+        old.replace(place.largest)
+    if not place.model.exists():
+        place.link_model()
     for folder in (old, place.folder / ".change.part"):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _mirror(place: MapFolder, summary: ModelSummary, missing: tuple[str, ...], num_images: int) -> None:
-    """Make models/0 what the model is. The stage `reconstruct` does not take it for its own work, and would redo it."""
-    first, part = place.models / "0", place.models / ".0.part"
-    files = sorted(path.name for path in place.model.iterdir())
-    with writing(place.models):
-        if not place.models.is_dir():
-            return
-        if first.is_dir() and not any(filecmp.cmpfiles(place.model, first, files, shallow=False)[1:]):
-            return
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(place.model, part)
-        shutil.rmtree(first, ignore_errors=True)
-        part.replace(first)
-        write_summary(place.models, ReconstructResult(place.folder, (summary,), num_images, missing, None, 0.0), "")

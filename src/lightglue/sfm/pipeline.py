@@ -11,27 +11,29 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.sfm.colmap.cameras import MapCamera, read_table
+from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.sfm.colmap.cameras import read_table
 from lightglue.sfm.colmap.database import Keypoints, create_database
 from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
-from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.extract import ExtractResult, extract
 from lightglue.sfm.stages.match import MatchResult, match
 from lightglue.sfm.stages.pairs import Inputs, read_pairs, select_pairs, settled, write_pairs
-from lightglue.sfm.stages.reconstruct import ReconstructResult, reconstruct
 from lightglue.sfm.stages.refine import read_refined, refine_keypoints
-from lightglue.sfm.stages.verify import VerifyResult, verify
 from lightglue.stores import FeatureStore, MatchStore
+
+if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
+    from lightglue.sfm.colmap.database import Keypoints
+    from lightglue.sfm.stages.reconstruct import ReconstructResult
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
 
@@ -77,14 +79,16 @@ def build_map(
 
 def _check_early(options: SfmOptions) -> None:
     """Raises InputError for what the last stages would not take: not only after hours of the first."""
-    from lightglue.sfm import colmap
+    from lightglue.geometry.colmap_cameras import camera_to_colmap
+    from lightglue.sfm.colmap.cameras import guessed_camera
+    from lightglue.sfm.colmap.mappers import check_mapper
 
-    colmap.check_mapper(options.reconstruct.mapper)
+    check_mapper(options.reconstruct.mapper)
     cameras, pairs = options.cameras, options.pairs
     if cameras.params is not None and cameras.model is not None:
-        colmap.camera_to_colmap(MapCamera(cameras.model, (1, 1), cameras.params, True, True))
+        camera_to_colmap(Intrinsics(cameras.model, None, cameras.params))
     elif cameras.model is not None:
-        colmap.guessed_camera(cameras.model, 1.0, (1, 1), False)
+        guessed_camera(cameras.model, 1.0, (1, 1), False)
     if cameras.table is not None:
         read_table(Path(cameras.table), {})
     if "file" in pairs.sources and pairs.file is not None and not os.path.isfile(pairs.file):
@@ -171,9 +175,13 @@ class _Run:
         return lambda done, total: self.progress(stage, done, total)
 
     def _extract(self) -> tuple[Any, StageRecord, bool]:
-        told, self.names = self._progress("extract"), None
+        self.names = None
         result: ExtractResult = extract(
-            self.images, self.place.features, self.options.extract, engine=self.engine, progress=told
+            self.images,
+            self.place.features,
+            self.options.extract,
+            engine=self.engine,
+            progress=self._progress("extract"),
         )
         # Only now: features of other models are refused above, and what made those that are there must stay known.
         known = self.place.read()
@@ -297,7 +305,8 @@ class _Run:
         return refined
 
     def _verify(self) -> tuple[Any, StageRecord, bool]:
-        told = self._progress("verify")
+        from lightglue.sfm.stages.verify import verify
+
         made = create_database(
             self.place.database,
             self._features(),
@@ -308,20 +317,19 @@ class _Run:
             pairs=self._chosen(),
             keypoints=self._keypoints(),
         )
-        result: VerifyResult = verify(self.place.database, self.options.verify, progress=told)
+        result = verify(self.place.database, self.options.verify, progress=self._progress("verify"))
         counts = {
             "images": made.num_images,
             "cameras": made.num_cameras,
-            "pairs": result.num_pairs,
-            "too_few_matches": result.num_too_few,
-            "verified": result.num_verified,
-            "inliers": result.num_inliers,
+            **result.counts(),
         }
         options = {**asdict(self.options.verify), "cameras": asdict(self.options.cameras)}
         did_something = made.num_written > 0 or result.num_done > 0
         return options, StageRecord(0, counts, (*made.skipped, *result.skipped)), did_something
 
     def _reconstruct(self) -> tuple[Any, StageRecord, bool]:
+        from lightglue.sfm.stages.reconstruct import reconstruct
+
         self._need(self.place.database, "verify")
         self.progress("reconstruct", 0, 1)
         options = self.options.reconstruct
@@ -332,13 +340,7 @@ class _Run:
         self.progress("reconstruct", 1, 1)
         counts: dict[str, float] = {"images": result.num_images, "models": len(result.models)}
         if result.models:
-            best = result.models[0]
-            counts |= {
-                "registered": best.num_images,
-                "points": best.num_points,
-                "mean_reprojection_error": round(best.mean_reprojection_error, 4),
-                "mean_track_length": round(best.mean_track_length, 3),
-            }
+            counts |= result.models[0].counts()
         reason = result.reason or "it is not in the largest model: too few of its matches agree with it"
         bare = {head.name for head in self._features().heads() if not head.num_keypoints}
         missing = tuple(
@@ -348,6 +350,8 @@ class _Run:
         return asdict(options), StageRecord(0, counts, missing), not result.was_there
 
     def _report(self) -> tuple[Any, StageRecord, bool]:
+        from lightglue.sfm.report.document import write_report
+
         write_report(self.place.folder)
         self.progress("report", 1, 1)
         return {}, StageRecord(0), True

@@ -42,7 +42,9 @@ def absolute_pose(
     refinement = pycolmap.AbsolutePoseRefinementOptions()
     refinement.refine_focal_length, refinement.refine_extra_params = refine_focal, False
     with quiet():
-        found = pycolmap.estimate_and_refine_absolute_pose(to_colmap(points2D), points3D, camera, estimation, refinement)
+        found = pycolmap.estimate_and_refine_absolute_pose(
+            to_colmap(points2D), points3D, camera, estimation, refinement
+        )
     if found is None:
         return None
     T = np.eye(4)

@@ -144,7 +144,7 @@ def read_table(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, In
         raise InputError(f"{path} names none of the images, such as {min(sizes)!r}; use their names in it.")
     for name, camera in cameras.items():
         if camera.size != sizes[name]:
-            told = f"{camera.size[0]} x {camera.size[1]} px, and the image has {sizes[name][0]} x {sizes[name][1]} px"
+            told = f"{camera.width} x {camera.height} px, and the image has {sizes[name][0]} x {sizes[name][1]} px"
             raise InputError(f"The camera of {name!r} in {path} is of {told}; scale the one or the other.")
     return cameras
 

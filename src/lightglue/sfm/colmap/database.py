@@ -1,14 +1,15 @@
 """A COLMAP database from features and matches.
 
-What the database was made of stands in it (`lightglue.sfm.colmap.state`). With the same images, only pairs that are new, gone or changed are written. With others a new database is made beside,
-into which geometries that still hold are carried over, and renamed.
+What the database was made of stands in it (`lightglue.sfm.colmap.state`). With the same images, only pairs that are
+new, gone or changed are written. With others a new database is made beside, into which geometries that still hold are
+carried over, and renamed.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ from lightglue.sfm.colmap.state import (
 from lightglue.sfm.options import CameraOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, Head, MatchStore
+from lightglue.support.batches import batched
 
 __all__ = ["DatabaseResult", "Keypoints", "create_database"]
 
@@ -309,7 +311,9 @@ def _remove(path: Path, numbers: list[int]) -> None:
             database.remove_pair(*pair_of(number))
 
 
-def _write(database: Database, plan: _Plan, numbers: list[int], carried: _CarriedOver) -> list[tuple[int, str, str | None]]:
+def _write(
+    database: Database, plan: _Plan, numbers: list[int], carried: _CarriedOver
+) -> list[tuple[int, str, str | None]]:
     """Write the matches of some pairs; their rows in our table."""
     names = plan.state.names
     both = [pair_of(number) for number in numbers]
@@ -336,7 +340,7 @@ class _CarriedOver:
         self.database: Database | None = None
 
     def __enter__(self) -> _CarriedOver:
-            if self.old is not None:
+        if self.old is not None:
             self.pairs = pair_states(self.old[0])
             self.database = Database(self.old[0])
         return self
@@ -347,7 +351,7 @@ class _CarriedOver:
 
     def geometry(self, name0: str, name1: str, made_of: str) -> tuple[Any, str | None]:
         """The geometry and what it is made of; None where there is none that holds."""
-            if self.old is None:
+        if self.old is None or self.database is None:
             return None, None
         before = self.old[1]
         if any(name not in before.ids or before.image(name) != self.new.image(name) for name in (name0, name1)):

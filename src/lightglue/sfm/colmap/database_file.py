@@ -130,7 +130,7 @@ class Database:
             return {image.image_id: cameras[image.camera_id] for image in self._database.read_all_images()}
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _named(self) -> Iterator[None]:
         """Turn what pycolmap says into an error that names the file."""
         try:
             yield

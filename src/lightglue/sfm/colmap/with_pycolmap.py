@@ -1,8 +1,8 @@
 """pycolmap, 3.11 to 4.2: the one module of maps that imports it.
 
-What differs between the versions is asked of `RELEASE` or of pycolmap itself where it is used: how a database is opened,
-rigs and frames (3.12), seeds and cameras that are held fixed one by one (3.13), the global and the hierarchical mapper
-(4.0 and 4.1), poses as properties or methods.
+What differs between the versions is asked of `RELEASE` or of pycolmap itself where it is used: how a database is
+opened, rigs and frames (3.12), seeds and cameras that are held fixed one by one (3.13), the global and the hierarchical
+mapper (4.0 and 4.1), poses as properties or methods.
 """
 
 from __future__ import annotations

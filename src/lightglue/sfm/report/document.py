@@ -28,7 +28,8 @@ from lightglue.drawing.document import (
     to_html,
 )
 from lightglue.drawing.facts import facts
-from lightglue.sfm.colmap.model import Camera, Model, RegisteredImage
+from lightglue.geometry.intrinsics import Intrinsics, params_to_colmap
+from lightglue.sfm.colmap.model import Model, RegisteredImage
 from lightglue.sfm.report import charts
 from lightglue.sfm.report.charts import Node
 from lightglue.sfm.report.data import ImageRow, PairRow, ReportData, Stage, report_data
@@ -321,7 +322,7 @@ def _image_row(row: ImageRow, pose: RegisteredImage | None, most: int) -> tuple[
     count = row.num_keypoints if row.num_keypoints is not None else pose.num_keypoints
     observed = Cell(f"{len(pose.points):,}", len(pose.points) / most if most else None)
     error = f"{pose.mean_error:.2f}" if math.isfinite(pose.mean_error) else "–"
-    return row.name, Cell("found", tone="good"), str(pose.camera.id), f"{count:,}", observed, error
+    return row.name, Cell("found", tone="good"), str(pose.camera_id), f"{count:,}", observed, error
 
 
 def _cameras(data: ReportData) -> list[Block]:
@@ -329,20 +330,22 @@ def _cameras(data: ReportData) -> list[Block]:
         return []
     used: dict[int, int] = {}
     for image in data.model.images:
-        used[image.camera.id] = used.get(image.camera.id, 0) + 1
-    cameras = [camera for camera in data.model.cameras if camera.id in used] or list(data.model.cameras)
-    rows = tuple(_camera_row(camera, used.get(camera.id, 0)) for camera in cameras[:_ROWS])
+        used[image.camera_id] = used.get(image.camera_id, 0) + 1
+    cameras = data.model.cameras
+    shown = [number for number in cameras if number in used] or list(cameras)
+    rows = tuple(_camera_row(number, cameras[number], used.get(number, 0)) for number in shown[:_ROWS])
     head = ("camera", "model", "size, px", "parameters", "images", "field of view")
     table = Table(head, rows, words=4)
     note = Text("Parameters are COLMAP's: px, with (0, 0) at the corner of the top-left pixel.", "note")
-    return [table if len(rows) <= 20 else Fold(f"{_count(len(cameras), 'camera')}", (table,)), note]
+    return [table if len(rows) <= 20 else Fold(f"{_count(len(shown), 'camera')}", (table,)), note]
 
 
-def _camera_row(camera: Camera, images: int) -> tuple[str | Cell, ...]:
-    params = ", ".join(f"{name} {value:.6g}" for name, value in camera.params.items())
+def _camera_row(number: int, camera: Intrinsics, images: int) -> tuple[str | Cell, ...]:
+    values = params_to_colmap(camera.model, camera.params)
+    params = ", ".join(f"{name} {value:.6g}" for name, value in zip(camera.named, values, strict=True))
     across, down = camera.field_of_view
     size = f"{camera.width:,} × {camera.height:,}"
-    return str(camera.id), camera.model, size, params, f"{images:,}", f"{across:.0f}° × {down:.0f}°"
+    return str(number), camera.model, size, params, f"{images:,}", f"{across:.0f}° × {down:.0f}°"
 
 
 # --- the run ------------------------------------------------------------------------------------------------------
