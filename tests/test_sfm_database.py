@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pycolmap")
-from colmap_support import POINTS, Scene, all_matches, features_at, features_of, make_scene, pose, put
 from lightglue.errors import InputError, StoreError
 from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.colmap.pair_ids import pair_id, pair_of
@@ -18,6 +17,7 @@ from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import create_database
 from lightglue.sfm.colmap.state import pair_states, read_state
 from lightglue.sfm.stages.verify import export_database, verify
+from support.colmap_scene import POINTS, Scene, all_matches, features_at, features_of, make_scene, pose, put
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from lightglue.errors import InputError
-from lightglue.models.defaults import EXTRACTORS, MAX_KEYPOINTS, RESIZE
+from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
+from lightglue.models.registry import FEATURES as FEATURE_TYPES
 from lightglue.options import option
 from lightglue.support.parsers import DEVICES, device, integer, known, real
 
@@ -28,7 +29,11 @@ STAGES: Mapping[str, tuple[str, tuple[int, ...]]] = MappingProxyType(
 )
 # Feature type -> extractor and the options that make it return its best keypoints: those of the published package.
 FEATURES: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
-    {name: EXTRACTORS[name] for name in ("aliked", "disk", "superpoint", "sift", "doghardnet")}
+    {
+        name: (row.extractor, row.best)
+        for name, row in FEATURE_TYPES.items()
+        if name in ("aliked", "disk", "superpoint", "sift", "doghardnet")
+    }
 )
 MODES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {"full": {"depth_confidence": -1, "width_confidence": -1}, "adaptive": {}}

@@ -125,7 +125,7 @@ def _checked_outputs(json_file: Path | None, plot: Path | None) -> list[Path]:
 
 def _run(settings: Settings, images: Path | None, python: Path | None, pip_args: Sequence[str]) -> dict[str, Any]:
     from lightglue.benchmark.environment import published_python
-    from lightglue.benchmark.photographs import find_pairs
+    from lightglue.benchmark.image_pairs import find_pairs
     from lightglue.benchmark.session import run_benchmark
 
     pairs = find_pairs(images)

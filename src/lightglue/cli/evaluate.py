@@ -26,7 +26,7 @@ from lightglue.cli.models import (
     asked_for,
     memory_named,
 )
-from lightglue.models.defaults import EXTRACTORS
+from lightglue.models.registry import feature_type
 from lightglue.options import nearest_name
 from lightglue.support.progress import progress_display
 
@@ -303,10 +303,7 @@ def _with_protocol(
 
 def _check_options(models: Models) -> None:
     """Raises BadParameter for an option that the extractor or the matcher does not have: a run must be what it says."""
-    import lightglue
-
-    extractor = getattr(lightglue, EXTRACTORS[models.features][0])
-    matcher = lightglue.NearestNeighbor if models.matcher == "nearest" else lightglue.LightGlue
+    extractor, matcher = feature_type(models.features).load(), models.matcher_class()
     also = {"extractor": (), "matcher": ("pruning",) if models.matcher == "lightglue" else ()}
     if "max_num_keypoints" in models.extractor:
         raise typer.BadParameter(

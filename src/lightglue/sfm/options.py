@@ -14,8 +14,8 @@ from typing import Any, Literal, get_args
 from lightglue.errors import InputError
 from lightglue.geometry.camera_text import parse_known_camera
 from lightglue.geometry.options import RefineOptions
-from lightglue.models.choice import MATCHERS, Models
-from lightglue.models.defaults import EXTRACTORS, WITH_VERDICT, default_mp
+from lightglue.models.choice import Models
+from lightglue.models.registry import WITH_OVERLAP, default_mp
 from lightglue.options import OptionInfo, option
 from lightglue.support.checks import check_bool, check_choice, check_int, check_real, is_real
 
@@ -107,8 +107,6 @@ class ExtractOptions:
 
     def __post_init__(self) -> None:
         check_choice("descriptor_dtype", self.descriptor_dtype, ("float16", "float32"))
-        if self.models is not None:
-            check_choice("features", self.models.features, EXTRACTORS)
 
     @property
     def chosen(self) -> Models:
@@ -151,11 +149,10 @@ class MatchOptions:
             check_real("min_overlap", limit, "a probability from 0 to 1, or None to keep all matches", 0, 1)
         if (models := self.models) is None:
             return
-        check_choice("matcher", models.matcher, MATCHERS)
-        if limit is not None and (models.matcher != "lightglue" or models.features not in WITH_VERDICT):
+        if limit is not None and (models.matcher != "lightglue" or models.features not in WITH_OVERLAP):
             raise InputError(
                 f"min_overlap is {limit!r}, but {models.features} with {models.matcher} gives no probability that "
-                f"images overlap; leave it out, or use LightGlue with one of {', '.join(WITH_VERDICT)}."
+                f"images overlap; leave it out, or use LightGlue with one of {', '.join(WITH_OVERLAP)}."
             )
 
     @property

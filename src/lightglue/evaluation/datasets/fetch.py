@@ -5,7 +5,7 @@
     FOLDER/.NAME.download/       archives, and .part files that the next call goes on with
     FOLDER/.NAME.unpacking/      what is being unpacked
 
-Nothing that is killed leaves half a data set: the folder NAME is renamed into its place at the end.
+Nothing that is killed leaves half a data set: the folder NAME gets its name at the end.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def data_folder() -> Path:
 
 def find_fetched(dataset: Dataset, folder: Path | None = None) -> Path | None:
     """Where `fetch` has put the benchmark, if it has."""
-    place = (data_folder() if folder is None else Path(folder)) / dataset.name
-    return place if (place / _MARKER).is_file() else None
+    target = (data_folder() if folder is None else Path(folder)) / dataset.name
+    return target if (target / _MARKER).is_file() else None
 
 
 def fetch(dataset: Dataset, folder: Path | None = None) -> Path:
@@ -71,10 +71,10 @@ def fetch(dataset: Dataset, folder: Path | None = None) -> Path:
 
 
 def _fetch_locked(dataset: Dataset, root: Path) -> Path:
-    place, scratch = root / dataset.name, root / f".{dataset.name}.unpacking"
-    if place.exists():
+    target, scratch = root / dataset.name, root / f".{dataset.name}.unpacking"
+    if target.exists():
         raise LightGlueError(
-            f"{place} is there but was not fetched by this program; pass --data {place} to use it, or remove it."
+            f"{target} is there but was not fetched by this program; pass --data {target} to use it, or remove it."
         )
     archives = root / f".{dataset.name}.download"
     archives.mkdir(exist_ok=True)
@@ -88,9 +88,9 @@ def _fetch_locked(dataset: Dataset, root: Path) -> Path:
             shutil.rmtree(scratch, ignore_errors=True)
             raise LightGlueError(f"{path.name} of {dataset.title} is of no use: {error}. {_remedy(dataset)}") from error
     (scratch / _MARKER).write_text(json.dumps({each.filename: each.urls[0] for each in dataset.downloads}) + "\n")
-    os.replace(scratch, place)
+    os.replace(scratch, target)
     shutil.rmtree(archives, ignore_errors=True)
-    return place
+    return target
 
 
 def _remedy(dataset: Dataset) -> str:
@@ -216,8 +216,8 @@ def _write_note(part: Path, url: str, headers: Any) -> None:
 def _read_note(part: Path, url: str) -> str | None:
     """The version of `url` that `part` is the beginning of, in the server's words."""
     try:
-        said = json.loads(_note(part).read_text())
-        return str(said["validator"]) or None if said["url"] == url else None
+        note = json.loads(_note(part).read_text())
+        return str(note["validator"]) or None if note["url"] == url else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
