@@ -12,8 +12,8 @@ pytest.importorskip("pycolmap")
 
 from lightglue.errors import InputError
 from lightglue.models.choice import Models
-from lightglue.sfm.colmap import models as colmap_models
 from lightglue.sfm.change import _brought, _Change, _pairs, add_images, remove_images
+from lightglue.sfm.colmap import models as colmap_models
 from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import create_database
 from lightglue.sfm.colmap.state import read_state

@@ -11,10 +11,10 @@ import pytest
 
 pytest.importorskip("pycolmap")
 from lightglue.errors import InputError, StoreError
-from lightglue.sfm.colmap.database_file import Database
-from lightglue.sfm.colmap.pair_ids import pair_id, pair_of
 from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import create_database
+from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.pair_ids import pair_id, pair_of
 from lightglue.sfm.colmap.state import pair_states, read_state
 from lightglue.sfm.stages.verify import export_database, verify
 from support.colmap_scene import POINTS, Scene, all_matches, features_at, features_of, make_scene, pose, put

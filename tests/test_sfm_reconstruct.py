@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ import pytest
 
 pytest.importorskip("pycolmap")
 from lightglue.errors import InputError, LightGlueError, StoreError
-from lightglue.sfm.colmap import mappers
+from lightglue.sfm.colmap import mappers, with_pycolmap
 from lightglue.sfm.colmap import models as colmap_models
 from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import create_database
@@ -136,10 +135,10 @@ def test_a_place_that_cannot_be_written_is_named(scene: Scene, tmp_path: Path) -
 def test_colmaps_log_is_still_while_it_is_called_and_as_it_was_after(
     scene: Scene, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    before = colmap.pycolmap.logging.minloglevel
+    before = with_pycolmap.pycolmap.logging.minloglevel
     reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE)
     assert capfd.readouterr().err == ""
-    assert colmap.pycolmap.logging.minloglevel == before
+    assert with_pycolmap.pycolmap.logging.minloglevel == before
 
 
 def test_a_folder_without_a_model_or_with_a_damaged_one_is_named(tmp_path: Path) -> None:
@@ -179,7 +178,9 @@ def test_the_principal_point_is_found_where_enough_images_tell_it(tmp_path: Path
 
 def test_a_few_images_leave_the_principal_point_in_the_middle(tmp_path: Path) -> None:
     reconstruct(off_centre(tmp_path, 4), tmp_path, tmp_path / "map", ONE)
-    assert list(colmap_models.principal_points(colmap_models.open_model(tmp_path / "map" / "model")).values()) == [(330, 240)]
+    assert list(colmap_models.principal_points(colmap_models.open_model(tmp_path / "map" / "model")).values()) == [
+        (330, 240)
+    ]
 
 
 def test_the_last_adjustment_can_be_left_out(scene: Scene, tmp_path: Path) -> None:

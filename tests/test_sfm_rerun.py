@@ -12,9 +12,9 @@ pytest.importorskip("pycolmap")
 from lightglue.errors import InputError, StoreError
 from lightglue.models.choice import Models
 from lightglue.sfm.change import remove_images
+from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.colmap.models import open_model
-from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.state import pair_states as database_pairs
 from lightglue.sfm.colmap.state import read_state
 from lightglue.sfm.folder import MapFolder, MapRecord
