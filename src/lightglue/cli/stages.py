@@ -203,7 +203,7 @@ def engine_of(name: str, address: str | None) -> Engine | None:
         if address is not None:
             raise InputError(f"--address {address} has an effect with --engine ray only.")
         return None
-    from lightglue.sfm.engines.engine import make_engine
+    from lightglue.sfm.engines.choice import make_engine
 
     return make_engine(name, address=address)
 
