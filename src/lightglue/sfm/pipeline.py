@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.sfm.colmap.cameras import read_table
 from lightglue.sfm.colmap.database import Keypoints, create_database
 from lightglue.sfm.engines.engine import Engine
@@ -85,8 +84,8 @@ def _check_early(options: SfmOptions) -> None:
 
     check_mapper(options.reconstruct.mapper)
     cameras, pairs = options.cameras, options.pairs
-    if cameras.params is not None and cameras.model is not None:
-        camera_to_colmap(Intrinsics(cameras.model, None, cameras.params))
+    if cameras.known is not None:
+        camera_to_colmap(cameras.known)
     elif cameras.model is not None:
         guessed_camera(cameras.model, 1.0, (1, 1), False)
     if cameras.table is not None:
