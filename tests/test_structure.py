@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "lightglue"
 USERS = {
     "PIL": ["images.sources", "sfm.stages.exif"],
     "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog", "cli.geometry",
-            "benchmark.image_pairs", "sfm.stages.pairing.places", "sfm.report.view"],
+            "benchmark.image_pairs", "sfm.stages.pairing.positions", "sfm.report.view"],
     "faiss": ["sfm.retrieval.with_faiss"],
     "filelock": ["weights", "evaluation.datasets.fetch", "benchmark.environment"],
     "h5py": ["stores.hloc"],

@@ -44,7 +44,7 @@ class StageRecord:
 class MapRecord:
     """What map.json says."""
 
-    images: Path  # the folder of the photographs
+    images: Path  # the folder of the images
     settings: Mapping[str, Any]  # the options of each stage, and "models"
     stages: Mapping[str, StageRecord] = field(default_factory=dict)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,10 +44,10 @@ def assign_cameras(
     """Give each image its camera.
 
     Args:
-        sizes: width and height in px of each image, turned as its EXIF says, by its name.
+        sizes: width and height in px of each image, EXIF orientation applied, by its name.
         images: the folder that the names are relative to, whose files' EXIF is read. None: it is not.
         options: None for the defaults.
-        progress: told how many images are done, of how many.
+        progress: called with how many images are done, of how many.
 
     Raises InputError for options that do not fit the images: a camera of another size, images of different sizes that
     are to share one, a table that cannot be read.
@@ -103,8 +103,13 @@ def _camera(
             f"cannot share a camera; choose another mode than {options.mode}."
         )
     model = options.model or MODEL
-    if options.params is not None:
-        return Intrinsics(model, size, options.params).check()
+    if options.known is not None:
+        if options.size not in (None, size):
+            raise InputError(
+                f"The camera is of images of {options.known.width} x {options.known.height} px, and {names[0]!r} has "
+                f"{size[0]} x {size[1]} px; give the camera of these very images."
+            )
+        return replace(options.known, size=size).check()
     focal = next((focal for name in names if (focal := focals[name]) is not None), None)
     return guessed_camera(model, focal or FOCAL_OF_EDGE * max(size), size, focal is not None)
 
@@ -144,8 +149,8 @@ def read_table(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, In
         raise InputError(f"{path} names none of the images, such as {min(sizes)!r}; use their names in it.")
     for name, camera in cameras.items():
         if camera.size != sizes[name]:
-            told = f"{camera.width} x {camera.height} px, and the image has {sizes[name][0]} x {sizes[name][1]} px"
-            raise InputError(f"The camera of {name!r} in {path} is of {told}; scale the one or the other.")
+            sizes_px = f"{camera.width} x {camera.height} px, and the image has {sizes[name][0]} x {sizes[name][1]} px"
+            raise InputError(f"The camera of {name!r} in {path} is of {sizes_px}; scale the one or the other.")
     return cameras
 
 

@@ -89,7 +89,7 @@ def create_database(
         names: only these images. None: all that have features.
         pairs: only these, the smaller name first. None: all that have matches.
         keypoints: refined keypoints of an image, (N, 2) px, in the rows of the store's. None: the store's.
-        progress: told how many pairs are there, of how many.
+        progress: called with how many pairs are there, of how many.
 
     Images without keypoints have no matches and are in it all the same. Image numbers follow the sorted names, from 1.
 
@@ -205,9 +205,9 @@ def _pairs(
             continue
         made_of = digest_of(repr((common, digests, pair.num_matches)).encode())
         pairs[pair_id(ids[pair.name0], ids[pair.name1])] = made_of
-    told = {each.name for each in skipped}
+    named = {each.name for each in skipped}
     for name, count in sorted(missing.items()):
-        if name not in told:
+        if name not in named:
             skipped.append(Skipped(name, f"it has matches with {count} images but no features; extract them"))
     return pairs
 

@@ -1,4 +1,4 @@
-"""Where a photograph was taken: a map that is kept in memory and asked.
+"""The pose of an image in a map that is kept in memory.
 
 The query's features are matched with images of the map that look like it; the keypoints that these matched were made
 into points of the map, so each match may say where in the world the query's keypoint lies. A pose that enough of them
@@ -45,7 +45,7 @@ _WITHOUT_INDEX = 60  # images of a map up to which it is searched without a retr
 
 @dataclass(frozen=True, eq=False)
 class Localization:
-    """Where a photograph was taken, or why this is not known."""
+    """The pose of an image, or why it is not known."""
 
     success: bool
     failure: str | None
@@ -132,18 +132,18 @@ class Localizer:
 
         Raises InputError where there is no map, or the models do not go with it; StoreError where it is damaged.
         """
-        place = MapFolder(Path(folder))
-        store = FeatureStore.open(place.features, read_only=True)
-        record = place.read()
+        paths = MapFolder(Path(folder))
+        store = FeatureStore.open(paths.features, read_only=True)
+        record = paths.read()
         models = record.models if models is None else models
         if store.settings.get("features", models.features) != models.features:
             raise InputError(f"The map's features are {store.settings['features']}; localize with these.")
         index = None
-        if place.retrieval.exists():
+        if paths.retrieval.exists():
             from lightglue.sfm.retrieval.index import RetrievalIndex
 
-            index = RetrievalIndex.open(place.retrieval)
-        model = open_model(place.model)
+            index = RetrievalIndex.open(paths.retrieval)
+        model = open_model(paths.model)
         camera = _map_camera(model, record.images)
         return cls(model, store, index, models.load(), models.found_device(), options or LocalizeOptions(), camera)
 
@@ -153,14 +153,15 @@ class Localizer:
         return list(self._registered)
 
     def localize(self, image: Any, camera: Any = None) -> Localization:
-        """Where a photograph was taken.
+        """The pose of an image in the map.
 
         Args:
             image: the path of an image file, a tensor (3, H, W) in [0, 1], or an array (H, W, 3) uint8.
-            camera: K (3, 3) px, a `pycolmap.Camera`, or a `lightglue.geometry.Camera`. None: the focal length is
-                what the file's EXIF says, or a guess, and is estimated with the pose; the lens is taken to have no
-                distortion and its axis to go through the image's middle. If one camera took all images of the map and
-                the query has their size and EXIF, it is tried too, and taken unless far fewer points agree with it.
+            camera: K (3, 3) px, `Intrinsics`, a `pycolmap.Camera`, or a `lightglue.geometry.Camera`. None: the
+                focal length is what the file's EXIF says, or a guess, and is estimated with the pose; the lens is taken
+                to have no distortion and its axis to go through the image's middle. If one camera took all images of
+                the map and the query has their size and EXIF, it is tried too, and taken unless far fewer points agree
+                with it.
 
         Raises ImageError for a file that is no image, InputError for an image or a camera that makes no sense.
         """
@@ -171,6 +172,11 @@ class Localizer:
         with clock.step("extract"):
             features = self._extract(pixels)
         size = (pixels.shape[-1], pixels.shape[-2])
+        if isinstance(camera, Intrinsics) and camera.size not in (None, size):
+            raise InputError(
+                f"The camera's image has {camera.width} x {camera.height} px and the query {size[0]} x {size[1]} px; "
+                "give the camera of this very image."
+            )
         with clock.step("camera"):
             cameras = self._cameras(image, size, known)
         return _Search(self, pixels, features, cameras, clock).run()
@@ -234,7 +240,7 @@ class Localizer:
 
 
 class _Search:
-    """For the place of one query."""
+    """For the pose of one query."""
 
     def __init__(
         self,

@@ -90,7 +90,7 @@ def report_html(data: ReportData) -> str:
         Section("time", "Time", tuple(_time(data))),
         Section("settings", "Settings", tuple(_settings(data))),
     ]
-    subtitle = f"Photographs in {data.photographs}" if data.photographs else "From photographs to a map"
+    subtitle = f"Images in {data.image_folder}" if data.image_folder else "From images to a map"
     return to_html(Document(f"Map of {data.title}", subtitle, tuple(each for each in sections if each.blocks)))
 
 
@@ -132,8 +132,8 @@ def _model_cards(data: ReportData, model: Model) -> list[tuple[str, str, str]]:
 
 
 def _why_none(data: ReportData) -> str:
-    """As far as it can be told from what is there."""
-    told = {stage.name: stage for stage in data.stages}
+    """As far as it can be read from what is there."""
+    stages = {stage.name: stage for stage in data.stages}
     if not data.images:
         return "No image has features: see what was left out." if data.stages else "No stage has run yet."
     if len(data.images) == 1:
@@ -145,9 +145,9 @@ def _why_none(data: ReportData) -> str:
         return f"No matches have been verified; the best of {_count(len(data.pairs), 'pair')} has {most:,} matches."
     most = max(row.verified or 0 for row in data.pairs)
     best = f"the best pair has {_count(most, 'verified match', 'verified matches')}"
-    if "reconstruct" not in told:
+    if "reconstruct" not in stages:
         return f"The stage reconstruct has not ended yet; {best}."
-    reasons = "; ".join(dict.fromkeys(each.reason for each in told["reconstruct"].skipped if each.reason))
+    reasons = "; ".join(dict.fromkeys(each.reason for each in stages["reconstruct"].skipped if each.reason))
     return f"{reasons[:500].rstrip('.')}; {best}." if reasons else f"No two images gave it a start; {best}."
 
 
@@ -158,7 +158,7 @@ def _map(data: ReportData) -> list[Block]:
     if data.model is None or not _has_content(data.model):
         return []
     light, dark = (_png(data.model, data.title, _DPI, dark) for dark in (False, True))
-    caption = "Each pyramid is a photograph, from where it was taken to what it shows. Stray points are left out."
+    caption = "Each pyramid is an image, from where it was taken to what it shows. Stray points are left out."
     return [Picture("Cameras and points", light, caption, dark)]
 
 
@@ -213,12 +213,12 @@ def _graph(data: ReportData, pairs: Mapping[tuple[int, int], PairRow], rows: Map
     if not known:
         caption = "A line for each pair; the stronger, the more matches. None is verified yet."
     if data.model is not None and data.model.images:
-        flat = scene_of(data.model).turned(data.model.centres)[:, :2]
-        for image, place in zip(data.model.images, flat, strict=True):
+        flat = scene_of(data.model).rotated(data.model.centres)[:, :2]
+        for image, position in zip(data.model.images, flat, strict=True):
             if image.name in rows:
-                nodes[rows[image.name]] = Node(image.name, (float(place[0]), float(place[1])))
+                nodes[rows[image.name]] = Node(image.name, (float(position[0]), float(position[1])))
         caption += " Images stand where they were taken, seen from above"
-        caption += "; grey below are those without a pose." if any(n.place is None for n in nodes) else "."
+        caption += "; grey below are those without a pose." if any(n.position is None for n in nodes) else "."
     if len(nodes) > _NODES:
         nodes, edges = _grouped(nodes, edges)
         caption += f" {len(data.images):,} images are drawn as {len(nodes):,} groups of neighbours."
@@ -228,12 +228,12 @@ def _graph(data: ReportData, pairs: Mapping[tuple[int, int], PairRow], rows: Map
 def _grouped(
     nodes: Sequence[Node], edges: Mapping[tuple[int, int], int]
 ) -> tuple[list[Node], dict[tuple[int, int], int]]:
-    """Neighbours as one node: by place in squares of equal size, and those without a place by name in runs."""
-    places = np.array([node.place or (np.nan, np.nan) for node in nodes], np.float64)
-    known = np.isfinite(places[:, 0])
+    """Neighbours as one node: by position in squares of equal size, and those without a position by name in runs."""
+    positions = np.array([node.position or (np.nan, np.nan) for node in nodes], np.float64)
+    known = np.isfinite(positions[:, 0])
     label = np.zeros(len(nodes), np.int64)
     if known.any():
-        some = places[known]
+        some = positions[known]
         low = np.percentile(some, 1, axis=0)
         cell = max(float(np.sqrt(np.prod(np.percentile(some, 99, axis=0) - low) / _GROUPS)), 1e-9)
         squares = np.clip((some - low) // cell, -_GROUPS, _GROUPS).astype(np.int64)
@@ -245,9 +245,9 @@ def _grouped(
     groups = []
     for i in range(int(label.max()) + 1):
         members = np.flatnonzero(label == i)
-        place = places[members].mean(axis=0) if known[members[0]] else None
+        position = positions[members].mean(axis=0) if known[members[0]] else None
         name = f"{_count(len(members), 'image')} from {nodes[members[0]].name}"
-        groups.append(Node(name, None if place is None else (float(place[0]), float(place[1])), len(members)))
+        groups.append(Node(name, None if position is None else (float(position[0]), float(position[1])), len(members)))
     between: dict[tuple[int, int], int] = {}
     for (i, j), count in edges.items():
         a, b = sorted((int(label[i]), int(label[j])))
@@ -308,11 +308,11 @@ def _images(data: ReportData) -> list[Block]:
     rows = tuple(_image_row(row, poses.get(row.name), most) for row in data.images if row.name in shown)
     table = Table(("image", "pose", "camera", "keypoints", "observations", "mean error, px"), rows, words=3)
     if len(data.images) > _ROWS:
-        told = f"The {_ROWS:,} of {len(data.images):,} images that see the fewest points."
-        return [Text(told), Fold("These images", (table,))]
+        text = f"The {_ROWS:,} of {len(data.images):,} images that see the fewest points."
+        return [Text(text), Fold("These images", (table,))]
     missing = len(data.images) - len(poses)
-    told = f"{_count(missing, 'image has', 'images have')} no pose." if missing and data.model else ""
-    blocks: list[Block] = [Text(told)] if told else []
+    text = f"{_count(missing, 'image has', 'images have')} no pose." if missing and data.model else ""
+    blocks: list[Block] = [Text(text)] if text else []
     return [*blocks, table if len(rows) <= 60 else Fold(f"All {len(rows):,} images", (table,))]
 
 
@@ -356,12 +356,12 @@ def _skipped(data: ReportData) -> list[Block]:
     if not rows:
         return []
     table = Table(("what", "stage", "why"), tuple(rows[:_ROWS]), words=3)
-    told = f"{len(rows):,} inputs were left out; all else was done."
+    text = f"{len(rows):,} inputs were left out; all else was done."
     if len(rows) == 1:
-        told = "One input was left out; all else was done."
+        text = "One input was left out; all else was done."
     if len(rows) > _ROWS:
-        told += f" The first {_ROWS:,} are shown."
-    return [Text(told), table if len(rows) <= 60 else Fold(f"All {min(len(rows), _ROWS):,}", (table,))]
+        text += f" The first {_ROWS:,} are shown."
+    return [Text(text), table if len(rows) <= 60 else Fold(f"All {min(len(rows), _ROWS):,}", (table,))]
 
 
 def _time(data: ReportData) -> list[Block]:

@@ -297,7 +297,7 @@ class MatchWorker:
         images = {name: image for name, image in read.items() if isinstance(image, _Image)}
         faults = {name: fault for name, fault in read.items() if not isinstance(fault, _Image)}
         skipped = [
-            Skipped(", ".join(pair), next(_told(faults[name]) for name in pair if name in faults))
+            Skipped(", ".join(pair), next(_reason(faults[name]) for name in pair if name in faults))
             for pair in batch
             if faults.keys() & set(pair)
         ]
@@ -345,7 +345,7 @@ class MatchWorker:
         """Nothing waits here."""
 
 
-def _told(fault: StoreError | InputError) -> str:
+def _reason(fault: StoreError | InputError) -> str:
     again = " The file is removed where that is allowed; extract anew." if _is_damaged(fault) else ""
     return " ".join(str(fault).split()) + again
 

@@ -252,14 +252,14 @@ def _checksums(folder: Path) -> dict[str, int]:
 
 def _put(part: Path, out: Path) -> None:
     """Put the finished models in the place of those that were there. After a kill between, the stage runs again."""
-    place, old = MapFolder(out), out / ".models.old"
+    paths, old = MapFolder(out), out / ".models.old"
     shutil.rmtree(old, ignore_errors=True)
-    if not place.model.is_symlink():  # a folder, of an earlier version: not beside models that it is none of
-        remove_tree(place.model)
+    if not paths.model.is_symlink():  # a folder, of an earlier version: not beside models that it is none of
+        remove_tree(paths.model)
     with suppress(FileNotFoundError):
-        place.models.replace(old)
-    part.replace(place.models)
-    place.link_model()
+        paths.models.replace(old)
+    part.replace(paths.models)
+    paths.link_model()
     shutil.rmtree(old, ignore_errors=True)
 
 

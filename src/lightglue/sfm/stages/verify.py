@@ -71,7 +71,7 @@ def verify(
     Args:
         path: a database that `create_database` made.
         threads: None for as many as there are cores. The result does not depend on it.
-        progress: told how many pairs are done, of how many.
+        progress: called with how many pairs are done, of how many.
 
     Raises InputError where there is no such database; StoreError where it is damaged or cannot be written.
     """
