@@ -16,7 +16,7 @@ import pytest
 
 from lightglue.errors import InputError, LightGlueError
 from lightglue.sfm.colmap.model import Model, read_model
-from lightglue.sfm.report.view import open_view, images_of
+from lightglue.sfm.report.view import images_of, open_view
 from support.colmap_model import write_model
 
 pytest.importorskip("pycolmap", reason="pycolmap is not installed")

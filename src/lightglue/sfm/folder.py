@@ -58,59 +58,33 @@ class MapRecord:
 
 
 @dataclass(frozen=True)
+class _Part:
+    """The path of a part of a map."""
+
+    name: str
+
+    def __get__(self, owner: MapFolder, kind: type[MapFolder]) -> Path:
+        return owner.folder / self.name
+
+
+@dataclass(frozen=True)
 class MapFolder:
     """The paths of a map's parts."""
 
     folder: Path
 
-    @property
-    def record(self) -> Path:  # noqa: D102  # each is what its name says
-        return self.folder / "map.json"
-
-    @property
-    def features(self) -> Path:  # noqa: D102
-        return self.folder / "features"
-
-    @property
-    def retrieval(self) -> Path:  # noqa: D102
-        return self.folder / "retrieval.npz"
-
-    @property
-    def pairs(self) -> Path:  # noqa: D102
-        return self.folder / "pairs.txt"
-
-    @property
-    def matches(self) -> Path:  # noqa: D102
-        return self.folder / "matches.db"
-
-    @property
-    def refined(self) -> Path:  # noqa: D102
-        return self.folder / "refined"
-
-    @property
-    def database(self) -> Path:  # noqa: D102
-        return self.folder / "database.db"
-
-    @property
-    def model(self) -> Path:  # noqa: D102
-        return self.folder / "model"
-
-    @property
-    def models(self) -> Path:  # noqa: D102
-        return self.folder / "models"
-
-    @property
-    def report(self) -> Path:  # noqa: D102
-        return self.folder / "report.html"
-
-    @property
-    def picture(self) -> Path:  # noqa: D102
-        return self.folder / "report.png"
-
-    @property
-    def largest(self) -> Path:
-        """Where the largest model is."""
-        return self.models / "0"
+    record = _Part("map.json")
+    features = _Part("features")
+    retrieval = _Part("retrieval.npz")
+    pairs = _Part("pairs.txt")
+    matches = _Part("matches.db")
+    refined = _Part("refined")
+    database = _Part("database.db")
+    models = _Part("models")
+    largest = _Part("models/0")  # of the models
+    model = _Part("model")  # a link to it
+    report = _Part("report.html")
+    picture = _Part("report.png")
 
     def link_model(self) -> None:
         """Make `model` a link to the largest model, or a copy of it where the file system has no links.

@@ -26,6 +26,7 @@ from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.intrinsics import Intrinsics, from_colmap
 from lightglue.images import load_image, numpy_image_to_torch
 from lightglue.models.choice import Models
+from lightglue.pairs.record import matches_of
 from lightglue.sfm.colmap.cameras import exif_focal
 from lightglue.sfm.colmap.models import open_model, registered
 from lightglue.sfm.folder import MapFolder
@@ -283,17 +284,18 @@ class _Search:
         self.tried += names
         with self.clock.step("pose"):
             for image, result in zip(images, results, strict=True):
-                matches = result["matches"][0].cpu().numpy().astype(np.int64)
+                found = matches_of(result)
+                matches = found["matches"].numpy().astype(np.int64)
                 points = image.point_ids[matches[:, 1]]
-                scores = result["scores"][0].float().cpu().numpy().astype(np.float64)
+                scores = found["scores"].float().numpy().astype(np.float64)
                 seen = points >= 0
                 self.found.append((matches[seen, 0], points[seen], scores[seen]))
             columns = [np.concatenate(column) for column in zip(*self.found, strict=True)]
             self.rows, self.ids = one_to_one(*columns) if self.found else (self.rows, self.ids)
             xyz = self.localizer._xyz(self.ids)
             options = self.localizer.options.pose
-            found = [estimate_pose(self.keypoints[self.rows], xyz, camera, options) for camera in self.cameras]
-            return best_pose(found)
+            poses = [estimate_pose(self.keypoints[self.rows], xyz, camera, options) for camera in self.cameras]
+            return best_pose(poses)
 
     def _answer(self, pose: Pose | None, failure: str | None) -> Localization:
         inliers = np.zeros(len(self.ids), np.bool_) if pose is None else pose.inliers

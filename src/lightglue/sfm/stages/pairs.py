@@ -8,7 +8,7 @@ see the same points of a model; a file. All pairs are canonical, name0 < name1 i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -116,8 +116,16 @@ class _Collection:
         self.index = {name: index for index, name in enumerate(names)}
 
     def pairs_of(self, source: str) -> Indices:
-        found: Indices = getattr(self, f"_{source}")()
-        return found
+        sources: dict[str, Callable[[], Indices]] = {
+            "exhaustive": self._exhaustive,
+            "sequential": self._sequential,
+            "retrieval": self._retrieval,
+            "gps": self._gps,
+            "poses": self._poses,
+            "covisibility": self._covisibility,
+            "file": self._file,
+        }
+        return sources[source]()
 
     def _exhaustive(self) -> Indices:
         return exhaustive(len(self.names), self.options.max_exhaustive)

@@ -36,6 +36,7 @@ from lightglue.sfm.options import TrackOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, MatchStore, PairHead, PairMatches
 from lightglue.stores.settings import as_read, check_settings
+from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
 from lightglue.support.files import read_json, write_json, write_whole
 
@@ -115,10 +116,9 @@ def refine_keypoints(
             if (wanted is None or (head.name0, head.name1) in wanted) and _is_current(head, known, digests)
         ]
         count = 0
-        for start in range(0, len(used_pairs), _PAIRS_AT_ONCE):
-            chunk = used_pairs[start : start + _PAIRS_AT_ONCE]
+        for done, chunk in enumerate(batched(used_pairs, _PAIRS_AT_ONCE)):
             count += store.fill(matches.read(chunk), grays, options)
-            progress(start + len(chunk), len(used_pairs))
+            progress(done * _PAIRS_AT_ONCE + len(chunk), len(used_pairs))
         keypoints = {name: grays.keypoints(name) for name in names}
         rows = _Rows(names, keypoints)
         found = _gather(store, matches.read(used_pairs), rows, grays)
