@@ -167,3 +167,19 @@ def test_the_room_offers_its_names_and_no_others():
     assert all(getattr(room, name).__name__ == name for name in room.__all__)
     with pytest.raises(AttributeError, match="nothing"):
         room.nothing  # noqa: B018
+
+
+def test_only_what_needs_pycolmap_loads_it():
+    """Features, pairs and matches are made where it is not installed, and what needs it says so."""
+    code = """
+import sys
+sys.modules["pycolmap"] = None
+import lightglue.sfm.pipeline, lightglue.sfm.stages.refine, lightglue.sfm.retrieval.index
+from lightglue.errors import LightGlueError
+try:
+    import lightglue.sfm.stages.verify
+except LightGlueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert "pip install" in done.stdout

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.sfm.colmap.cameras import read_table
-from lightglue.sfm.colmap.database import Keypoints, create_database
 from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
@@ -79,7 +78,7 @@ def build_map(
 def _check_early(options: SfmOptions) -> None:
     """Raises InputError for what the last stages would not take, before hours of the first."""
     from lightglue.geometry.colmap_cameras import camera_to_colmap
-    from lightglue.sfm.colmap.cameras import guessed_camera
+    from lightglue.sfm.colmap.cameras import guessed_camera, read_table
     from lightglue.sfm.colmap.mappers import check_mapper
 
     check_mapper(options.reconstruct.mapper)
@@ -171,7 +170,7 @@ class _Run:
         return asdict(on_one_device(self.options.models))
 
     def _progress(self, stage: str) -> Callable[[int, int], None]:
-        return lambda done, total: self.progress(stage, done, total)
+        return partial(self.progress, stage)
 
     def _extract(self) -> tuple[Any, StageRecord, bool]:
         self.names = None
@@ -304,6 +303,7 @@ class _Run:
         return refined
 
     def _verify(self) -> tuple[Any, StageRecord, bool]:
+        from lightglue.sfm.colmap.database import create_database
         from lightglue.sfm.stages.verify import verify
 
         made = create_database(
@@ -317,11 +317,7 @@ class _Run:
             keypoints=self._keypoints(),
         )
         result = verify(self.paths.database, self.options.verify, progress=self._progress("verify"))
-        counts = {
-            "images": made.num_images,
-            "cameras": made.num_cameras,
-            **result.counts(),
-        }
+        counts = {"images": made.num_images, "cameras": made.num_cameras, **result.counts()}
         options = {**asdict(self.options.verify), "cameras": asdict(self.options.cameras)}
         did_something = made.num_written > 0 or result.num_done > 0
         return options, StageRecord(0, counts, (*made.skipped, *result.skipped)), did_something
