@@ -12,7 +12,7 @@ try:
     import pycolmap
 except ImportError as error:
     raise LightGlueError(
-        "A camera with a lens, or one from EXIF, needs pycolmap; run `pip install pycolmap`, or give fx,fy,cx,cy."
+        "Maps, cameras with a lens and cameras from EXIF need pycolmap: pip install 'lightglue[sfm]'."
     ) from error
 
 __all__ = ["camera_from_colmap", "camera_to_colmap", "inferred_camera"]
