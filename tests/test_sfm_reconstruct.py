@@ -90,11 +90,39 @@ def test_a_model_that_is_there_is_taken_and_a_lost_one_made_again(scene: Scene, 
     again = reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE)
     assert (first.was_there, again.was_there) == (False, True)
     assert again.models == first.models
-    (tmp_path / "model").unlink()  # the link to models/0
+    assert (tmp_path / "model").readlink() == Path("models/0")
+    (tmp_path / "model").unlink()
+    assert reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE).was_there
+    assert (tmp_path / "model" / "images.bin").exists()
+    shutil.rmtree(tmp_path / "models" / "0")
     assert not reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE).was_there
     assert sorted(each.name for each in tmp_path.iterdir()) == ["model", "models"]
     other = ReconstructOptions(threads=1, seed=1)
     assert not reconstruct(scene.folder / "known.db", scene.folder, tmp_path, other).was_there
+
+
+def test_a_map_of_earlier_versions_has_a_folder_in_the_place_of_the_link(scene: Scene, tmp_path: Path) -> None:
+    reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE)
+    (tmp_path / "model").unlink()
+    shutil.copytree(tmp_path / "models" / "0", tmp_path / "model")
+    assert reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE).was_there
+    assert (tmp_path / "model").readlink() == Path("models/0")
+
+
+def test_without_links_the_largest_model_is_copied(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    for options in (ONE, ReconstructOptions(threads=1, seed=1)):  # the second in the place of the first
+        assert not reconstruct(scene.folder / "known.db", scene.folder, tmp_path, options).was_there
+        assert not (tmp_path / "model").is_symlink()
+        for file in (tmp_path / "models" / "0").iterdir():
+            assert (tmp_path / "model" / file.name).read_bytes() == file.read_bytes()
+        assert reconstruct(scene.folder / "known.db", scene.folder, tmp_path, options).was_there
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["model", "models"]
 
 
 def test_no_verified_pair_is_a_reason_not_an_error(scene: Scene, tmp_path: Path) -> None:
