@@ -92,7 +92,7 @@ def with_options(function: Callable[..., None]) -> Callable[..., None]:
         function(**arguments, **built, **({given: Given(asked)} if given else {}))
 
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    parameters = [context, *sorted([*own, *added], key=_group)]
+    parameters = [context, *sorted([*added, *own], key=_group)]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
