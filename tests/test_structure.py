@@ -37,6 +37,7 @@ USERS = {
 }  # fmt: skip
 ANYWHERE = {"numpy", "torch"}
 
+
 def short(module: str) -> str:
     return module.removeprefix("lightglue.")
 
