@@ -64,7 +64,7 @@ def test_only_what_is_new_changed_or_damaged_is_done_again(photographs):
     store = FeatureStore.open(photographs.parent / "features")
     (photographs / "b.png").write_bytes((photographs / "a.png").read_bytes())
     os.utime(photographs / "more/a.png")  # touched, but the same
-    place = store._path("more/c.png")
+    place = store._place("more/c.png")
     place.write_bytes(place.read_bytes()[:-400])
     (photographs / "a.png").unlink()
     result = run(photographs)
@@ -122,15 +122,19 @@ def test_other_settings_are_refused(photographs):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("options", "told"),
     [
-        (lambda: ExtractOptions(OPTIONS.models, descriptor_dtype="int8"), "descriptor_dtype is 'int8'"),
-        (lambda: ExtractOptions(Models("surf", 100)), "features is 'surf'; choose one of aliked"),
+        ({"descriptor_dtype": "int8"}, "descriptor_dtype is 'int8'"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options, message):
-    with pytest.raises(InputError, match=message):
-        options()
+def test_options_that_make_no_sense_are_refused(options, told):
+    with pytest.raises(InputError, match=told):
+        ExtractOptions(**{"models": OPTIONS.models, **options})
+
+
+def test_features_that_there_are_not_are_refused():
+    with pytest.raises(InputError, match="features is 'surf'; choose one of aliked"):
+        ExtractOptions(Models("surf", 100))
 
 
 def test_an_option_that_extract_does_not_know_is_an_error_and_no_fault_of_the_images(photographs):
