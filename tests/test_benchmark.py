@@ -21,11 +21,11 @@ from rich.console import Console
 from lightglue.benchmark import environment, worker
 from lightglue.benchmark.chart import draw, encode
 from lightglue.benchmark.figures import ratios, share_equal, spread
-from lightglue.benchmark.photographs import enlarge, find_pairs
+from lightglue.benchmark.image_pairs import enlarge, find_pairs
 from lightglue.benchmark.plan import Row, Settings, plan_rows
 from lightglue.benchmark.process import Side, Worker, WorkerDiedError
 from lightglue.benchmark.report import headline, to_tables
-from lightglue.benchmark.turns import take_turns
+from lightglue.benchmark.rounds import run_rounds
 from lightglue.errors import ImageNotFoundError, InputError, LightGlueError
 
 ROOT = Path(__file__).parents[1]
@@ -94,7 +94,7 @@ class FakeRunner:
 
 def test_implementations_run_strictly_in_turn_after_the_warm_ups() -> None:
     log: list[str] = []
-    times = take_turns([FakeRunner("A", log), FakeRunner("B", log)], repeat=3, budget=0)
+    times = run_rounds([FakeRunner("A", log), FakeRunner("B", log)], repeat=3, budget=0)
     assert log == ["warm A", "warm B", "A", "B", "A", "B", "A", "B"]
     assert times == {"A": [3, 5, 7], "B": [4, 6, 8]}
 
@@ -102,7 +102,7 @@ def test_implementations_run_strictly_in_turn_after_the_warm_ups() -> None:
 @pytest.mark.parametrize(("budget", "rounds"), [(0, 5), (7, 7), (1e9, 100)])
 def test_rounds_go_on_until_the_budget_is_spent_at_least_5_at_most_100(budget: float, rounds: int) -> None:
     runner = FakeRunner("A", [])
-    times = take_turns([runner], repeat=None, budget=budget, clock=runner.seconds_run)
+    times = run_rounds([runner], repeat=None, budget=budget, clock=runner.seconds_run)
     assert len(times["A"]) == rounds
 
 
@@ -338,8 +338,8 @@ def test_missing_photographs_are_an_error_that_says_which(tmp_path: Path, monkey
         find_pairs(tmp_path / "missing")
     monkeypatch.chdir(tmp_path)
     with (
-        mock.patch("lightglue.benchmark.photographs.checkout", return_value=None),
-        pytest.raises(ImageNotFoundError, match="installed without its photographs"),
+        mock.patch("lightglue.benchmark.image_pairs.checkout", return_value=None),
+        pytest.raises(ImageNotFoundError, match="installed without its images"),
     ):
         find_pairs(None)
 

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from lightglue.errors import InputError, WeightsError
 from lightglue.matching.checkpoint import adapt, infer_architecture
 from lightglue.matching.lightglue import LightGlue
-from matching_support import SMALL, random_features, small_matcher, small_state
+from support.matching import SMALL, random_features, small_matcher, small_state
 
 
 def result(matcher: LightGlue) -> dict:

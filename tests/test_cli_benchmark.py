@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import shlex
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,12 +19,11 @@ import cv2
 import pytest
 
 from lightglue.benchmark.plan import Settings
-from lightglue.cli import main
 from lightglue.cli.benchmark import usual_spelling
 from lightglue.support.precision import cpu_has_fast_bfloat16
+from support import ASSETS, ROOT
+from support.command import Run, lightglue, plain
 
-ROOT = Path(__file__).parents[1]
-ASSETS = ROOT / "assets"
 TINY = ("--images", ASSETS, "--num-keypoints", 48, "--resize", 160, "--repeat", 2, "--threads", 1, "--device", "cpu")
 
 # It stands in for the published package: the same names, found elsewhere.
@@ -40,32 +37,7 @@ class LightGlue:
 """
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-
-
-def run(*arguments: object, command: str = "benchmark") -> Run:
-    """`lightglue benchmark ARGUMENTS` in this process (its workers are others)."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["lightglue", command, *map(str, arguments)]),
-        mock.patch.object(warnings, "formatwarning"),
-        redirect_stdout(out),
-        redirect_stderr(err),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    return Run(int(ended.value.code or 0), out.getvalue(), err.getvalue())
-
-
-def told(message: str) -> str:
-    """A message without the box around it and the line breaks in it."""
-    return " ".join(message.translate(str.maketrans(dict.fromkeys("│╭╮╰╯─", " "))).split())
+run = partial(lightglue, "benchmark")
 
 
 # -- what it takes -----------------------------------------------------------------------------------------------------
@@ -123,7 +95,7 @@ def test_without_options_it_is_the_published_benchmark(asked: Asked) -> None:
 def test_all_stages_and_words_for_pip(asked: Asked) -> None:
     run("--stage", "all", "--against", "published", "--pip-args", "--index-url 'https://a mirror' torch==2.9.0")
     assert asked.settings == Settings(stages=("match", "extract", "pair", "batch"), against=True)
-    assert asked.others == [None, None, ["--index-url", "https://a mirror", "torch==2.9.0"]]
+    assert asked.others == [None, None, ("--index-url", "https://a mirror", "torch==2.9.0")]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +119,7 @@ def test_the_script_at_the_root_is_the_command() -> None:
         check=False,
     )
     assert done.returncode == 2
-    assert "'0' is not a number of keypoints from 1" in told(done.stderr)
+    assert "'0' is not a number of keypoints from 1" in plain(done.stderr)
 
 
 def test_help_loads_no_torch() -> None:
@@ -194,7 +166,7 @@ def test_the_commands_of_the_document_are_valid(
         (["--batch-size", "0"], "'0' is not a number of pairs from 1"),
         (["--budget", "0"], "'0' is not a number of seconds above 0"),
         (["--timeout", "nan"], "'nan' is not a number of seconds above 0"),
-        (["--image-size", "1e9"], "'1e9' is neither"),
+        (["--image-size", "1e9"], "'1e9' is not a number of px"),
         (["--pip-args", "'open"], "cannot be cut into words"),
         (["--save", "curves.gif"], "known endings: .png, .jpg, .jpeg, .pdf, .svg"),
         (["--json", "record.txt"], "known endings: .json"),
@@ -210,14 +182,14 @@ def test_the_commands_of_the_document_are_valid(
 def test_a_wrong_command_line_ends_with_code_2_before_any_work(arguments: list[str], wanted: str, asked: Asked) -> None:
     result = run(*arguments)
     assert (result.code, result.out) == (2, "")
-    assert wanted in told(result.err)
+    assert wanted in plain(result.err)
     assert asked.settings is None
 
 
 def test_missing_photographs_are_one_line(tmp_path: Path) -> None:
     result = run("--images", tmp_path)
     assert (result.code, result.out) == (1, "")
-    assert result.err.startswith("error: There are no photographs in")
+    assert result.err.startswith("error: There are no images in")
     assert result.err.count("\n") == 1
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import pytest
 from lightglue.cli.evaluate import TITLES
 from lightglue.evaluation.datasets import BENCHMARKS
 from lightglue.evaluation.records import read_run
-from test_cli_match import A, B, run
+from support import A, B
+from support.command import lightglue
 
 H = np.array([[0.9, 0.05, 12.0], [-0.04, 0.95, 8.0], [1e-5, 2e-5, 1.0]])
 FAST = ("--features", "sift", "--matcher", "nearest", "--device", "cpu")
+run = partial(lightglue, "eval")
 
 
 @pytest.fixture
@@ -37,18 +40,18 @@ def manifest(tmp_path: Path) -> Path:
 
 def evaluated(manifest: Path, output: Path, *arguments: Any) -> dict[str, Any]:
     """What `lightglue eval pairs --json` prints."""
-    done = run("pairs", manifest, *FAST, "--output", output, "--json", *arguments, command="eval")
+    done = run("pairs", manifest, *FAST, "--output", output, "--json", *arguments)
     assert done.code == 0, done.err
     return json.loads(done.out)
 
 
 def test_pairs_of_ones_own(manifest, tmp_path, monkeypatch):
-    monkeypatch.setattr("lightglue.cli.evaluate._Lines.EVERY", 0.0)
-    done = run("pairs", manifest, *FAST, "--output", tmp_path / "run", command="eval")
+    monkeypatch.setattr("lightglue.support.progress._Lines.EVERY", 0.0)
+    done = run("pairs", manifest, *FAST, "--output", tmp_path / "run")
     assert done.code == 0
     assert "3, 1 of them failed" in done.out
     assert "corner_error/opencv@0.5 auc@1" in done.out
-    assert "3 of 3 pairs" in done.err  # progress, where stderr is a file
+    assert "pairs: 3 of 3" in done.err  # progress, where stderr is a file
     found = read_run(tmp_path / "run")
     assert [record.failure is None for record in found.records] == [True, False, True]
     assert "gone.png" in (tmp_path / "run" / "report.html").read_text()
@@ -87,19 +90,19 @@ def test_options_reach_extractor_matcher_protocol_and_estimator(manifest, tmp_pa
 def test_compare_and_report(manifest, tmp_path):
     for name, ratio in (("a", 0.8), ("b", 0.6)):
         evaluated(manifest, tmp_path / name, "--conf", f"matcher.ratio_threshold={ratio}")
-    done = run("compare", tmp_path / "a", tmp_path / "b", command="eval")
+    done = run("compare", tmp_path / "a", tmp_path / "b")
     assert done.code == 0
     assert "AUC@1 px" in done.out
     assert "0.6" in done.out
-    assert json.loads(run("compare", tmp_path / "a", tmp_path / "b", "--json", command="eval").out)
-    done = run("report", tmp_path / "a", "--beside", tmp_path / "b", command="eval")
+    assert json.loads(run("compare", tmp_path / "a", tmp_path / "b", "--json").out)
+    done = run("report", tmp_path / "a", "--beside", tmp_path / "b")
     assert done.code == 0
     assert "Compared" in (tmp_path / "a" / "report.html").read_text()
 
 
 def test_a_second_run_with_other_options_is_refused(manifest, tmp_path):
     evaluated(manifest, tmp_path / "run")
-    done = run("pairs", manifest, *FAST, "--max-keypoints", "50", "--output", tmp_path / "run", command="eval")
+    done = run("pairs", manifest, *FAST, "--max-keypoints", "50", "--output", tmp_path / "run")
     assert done.code == 1
     assert "another run" in done.err
     assert len(done.err.splitlines()) == 1
@@ -114,7 +117,7 @@ def test_the_name_of_a_manifest_leads_out_of_no_folder(name, folder, manifest, t
     inside = tmp_path / "here" / "inside"
     inside.mkdir(parents=True)
     monkeypatch.chdir(inside)
-    done = run("pairs", manifest, *FAST, "--json", command="eval")
+    done = run("pairs", manifest, *FAST, "--json")
     assert done.code == 0, done.err
     assert (inside / "eval" / folder / "sift-nearest" / "report.html").is_file()
     assert [each.name for each in inside.parent.iterdir()] == ["inside"]
@@ -122,7 +125,7 @@ def test_the_name_of_a_manifest_leads_out_of_no_folder(name, folder, manifest, t
 
 def test_too_little_memory_names_options_that_there_are(manifest, tmp_path, monkeypatch):
     monkeypatch.setattr("lightglue.evaluation.run._Worker.__init__", lambda *_: (_ for _ in ()).throw(MemoryError))
-    done = run("pairs", manifest, *FAST, "--output", tmp_path / "run", command="eval")
+    done = run("pairs", manifest, *FAST, "--output", tmp_path / "run")
     assert done.code == 1
     assert "--max-keypoints" in done.err
     assert "--tile" not in done.err
@@ -132,7 +135,7 @@ def test_every_benchmark_is_a_command():
     assert set(TITLES) == set(BENCHMARKS)
     for name, dataset in BENCHMARKS.items():
         assert dataset.title.split()[0].split("-")[0].lower() in TITLES[name].lower()
-        done = run(name, "--help", command="eval")
+        done = run(name, "--help")
         assert done.code == 0
         assert "--workers" in done.out
 
@@ -146,9 +149,7 @@ def test_a_benchmark_from_a_folder(tmp_path):
         cv2.imwrite(str(sequence / f"{i}.ppm"), cv2.warpPerspective(image, H, (480, 330)) if i > 1 else image)
         if i > 1:
             np.savetxt(sequence / f"H_1_{i}", H)
-    done = run(
-        "hpatches", "--data", tmp_path / "hpatches", *FAST, "--output", tmp_path / "run", "--json", command="eval"
-    )
+    done = run("hpatches", "--data", tmp_path / "hpatches", *FAST, "--output", tmp_path / "run", "--json")
     assert done.code == 0, done.err
     told = json.loads(done.out)
     assert (told["benchmark"], told["pairs"], told["failures"]) == ("hpatches", 5, {})
@@ -182,7 +183,7 @@ REFUSED = {
 @pytest.mark.parametrize(("arguments", "message"), REFUSED.values(), ids=REFUSED)
 def test_refusals_name_the_value_and_the_remedy(arguments, message, manifest, monkeypatch):
     monkeypatch.chdir(manifest.parent)
-    done = run(*arguments, command="eval")
+    done = run(*arguments)
     assert done.code in (1, 2)
     assert message.lower() in " ".join(done.err.replace("│", " ").split()).lower()
     assert "Traceback" not in done.err
@@ -199,7 +200,7 @@ def test_lightglue_and_a_photograph_pair(tmp_path):
     pairs = [{"scene": "dome", "image0": str(A), "image1": str(B), "points0": marked0, "points1": marked1}]
     path = tmp_path / "marked.json"
     path.write_text(json.dumps({"kind": "points", "max_keypoints": 256, "pairs": pairs}))
-    done = run("pairs", path, "--device", "cpu", "--json", "--output", tmp_path / "run", command="eval")
+    done = run("pairs", path, "--device", "cpu", "--json", "--output", tmp_path / "run")
     assert done.code == 0, done.err
     told = json.loads(done.out)
     assert told["figures"]["num_matches mean"] > 30

@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
-import sys
-from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
 import pytest
 
-from lightglue.cli import main
 from lightglue.support import precision
+from support import A, B
+from support.command import lightglue
 
-ASSETS = Path(__file__).parents[1] / "assets"
-A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
 SMALL = ("--max-keypoints", "150", "--resize", "320", "--device", "cpu", "--repeat", "2")
-
-
-def run(*arguments: object) -> tuple[int, str, str]:
-    """`lightglue ARGUMENTS` in this process: exit code, stdout, stderr."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["lightglue", *map(str, arguments)]),
-        redirect_stdout(out),
-        redirect_stderr(err),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    return int(ended.value.code or 0), out.getvalue(), err.getvalue()
+run = partial(lightglue, "explain")
 
 
 def test_each_step_of_a_pair_is_told_with_its_time_and_what_it_worked_on() -> None:
-    code, out, err = run("explain", A, B, *SMALL, "--no-mp", "--depth-confidence", "-1", "--json")
+    code, out, err = run(A, B, *SMALL, "--no-mp", "--depth-confidence", "-1", "--json")
     assert (code, err) == (0, "")
     summary = json.loads(out)
     assert summary["precision"] == "float32"
@@ -53,7 +38,7 @@ def test_each_step_of_a_pair_is_told_with_its_time_and_what_it_worked_on() -> No
 
 
 def test_the_table_ends_with_the_whole_and_its_precision() -> None:
-    code, out, _ = run("explain", A, B, *SMALL, "--features", "disk", "--no-mp")
+    code, out, _ = run(A, B, *SMALL, "--features", "disk", "--no-mp")
     assert code == 0
     first, *_, last = out.splitlines()
     assert first.split() == ["step", "ms", "share", "on"]
@@ -63,13 +48,13 @@ def test_the_table_ends_with_the_whole_and_its_precision() -> None:
 
 def test_a_missing_image_is_an_error_before_anything_is_loaded(tmp_path: Path) -> None:
     with mock.patch("lightglue.weights.resolve", side_effect=AssertionError("a model was loaded")):
-        code, out, err = run("explain", A, tmp_path / "none.jpg")
+        code, out, err = run(A, tmp_path / "none.jpg")
     assert (code, out) == (1, "")
     assert "none.jpg" in err
 
 
 def test_no_runs_are_refused_by_name() -> None:
-    code, _, err = run("explain", A, B, "--repeat", "0")
+    code, _, err = run(A, B, "--repeat", "0")
     assert code == 2
     assert "--repeat" in err
 
@@ -81,7 +66,7 @@ def test_no_runs_are_refused_by_name() -> None:
 def test_reduced_precision_is_used_where_it_is_fast_and_said(command, flags, fast, told, monkeypatch) -> None:
     monkeypatch.setattr(precision, "cpu_has_fast_bfloat16", lambda: fast)
     small = SMALL if command == "explain" else SMALL[:-2]
-    code, out, _ = run(command, A, B, *small, *flags)
+    code, out, _ = lightglue(command, A, B, *small, *flags)
     assert code == 0
     assert told in out
     assert ("--no-mp for float32" in out) == (told == "bfloat16")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -13,15 +14,12 @@ import pytest
 import torch
 
 from lightglue import ALIKED, load_image
-from lightglue.models.defaults import default_mp
-from test_cli_match import ASSETS, A, B, Run, told
-from test_cli_match import run as run_match
+from lightglue.models.registry import default_mp
+from support import ASSETS, A, B
+from support.command import lightglue, plain
 
 SMALL = ("--max-keypoints", "80", "--resize", "256", "--device", "cpu")
-
-
-def run(*arguments: object) -> Run:
-    return run_match(*arguments, command="extract")
+run = partial(lightglue, "extract")
 
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
@@ -57,9 +55,9 @@ def test_an_unreadable_image_is_told_and_the_others_are_done(tmp_path: Path) -> 
     (tmp_path / "text.jpg").write_text("no photograph")
     result = run(tmp_path / "text.jpg", tmp_path / "none.jpg", A, "-o", tmp_path / "out", *SMALL)
     assert result.code == 1
-    assert "text.jpg is not an image" in told(result.err)
-    assert "There is no image at" in told(result.err)
-    assert "2 of 3 images gave no features" in told(result.err)
+    assert "text.jpg is not an image" in plain(result.err)
+    assert "There is no image at" in plain(result.err)
+    assert "2 of 3 images gave no features" in plain(result.err)
     assert os.listdir(tmp_path / "out") == ["montmartre_close.jpg.npz"]
 
 
@@ -105,7 +103,7 @@ def test_a_wrong_command_line_ends_with_code_2_before_any_work(tmp_path: Path) -
         ):
             result = run(*arguments)
             assert (result.code, result.out) == (2, "")
-            assert wanted in told(result.err)
+            assert wanted in plain(result.err)
     assert sorted(os.listdir(tmp_path)) == ["file", "other"]
 
 
@@ -114,4 +112,4 @@ def test_a_folder_without_permission_is_one_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     result = run(ASSETS / "montmartre_close.jpg", "-o", tmp_path, *SMALL)
     assert result.code == 1
-    assert "could not be written" in told(result.err)
+    assert "could not be written" in plain(result.err)

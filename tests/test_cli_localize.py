@@ -9,16 +9,13 @@ import pytest
 
 pytest.importorskip("pycolmap")
 
-from test_cli_match import Run, run, told
+from functools import partial
+
+from support.command import lightglue, plain
 from test_sfm_change import NAMES, SCENE, made, place  # noqa: F401  # a map of three images
 
-
-def localize(*arguments: object) -> Run:
-    return run(*arguments, command="localize")
-
-
-def change(*arguments: object) -> Run:
-    return run(*arguments, command="map")
+localize = partial(lightglue, "localize")
+change = partial(lightglue, "map")
 
 
 def test_photographs_are_localized_and_the_others_told(place, tmp_path):  # noqa: F811
@@ -34,14 +31,14 @@ def test_photographs_are_localized_and_the_others_told(place, tmp_path):  # noqa
     again = localize(place.folder, queries / "text.jpg", "-o", tmp_path / "none", "--json")
     assert again.code == 1
     assert json.loads(again.out)["failures"][0]["name"] == "text.jpg"
-    assert "None of the 1 was localized" in told(again.err)
+    assert "None of the 1 was localized" in plain(again.err)
 
 
 def test_images_are_added_and_removed_by_command(place, tmp_path):  # noqa: F811
     added = change("add", place.folder, SCENE / "0006.jpg", tmp_path / "none.jpg")
     assert added.code == 0
     assert "added 1; 4 images have a pose" in added.out
-    assert "none.jpg: it cannot be read" in told(added.err)
+    assert "none.jpg: it cannot be read" in plain(added.err)
     removed = change("remove", place.folder, "0006.jpg", "--json")
     assert json.loads(removed.out)["registered"] == len(NAMES)
 
@@ -58,7 +55,7 @@ def test_refusals(arguments, reason, tmp_path):
     paths = {"MAP": tmp_path / "map", "OUT": tmp_path / "out"}
     result = localize(*(paths.get(each, each) for each in arguments))
     assert result.code != 0
-    assert reason in told(result.err)
+    assert reason in plain(result.err)
     assert not (tmp_path / "out").exists()
 
 
@@ -70,4 +67,4 @@ def test_a_camera_with_the_wrong_parameters_is_refused(tmp_path):
         MapRecord(Path(tmp_path), {"models": {"features": "aliked", "max_keypoints": 9, "device": "cpu", "mp": False}})
     )
     result = localize(tmp_path / "map", tmp_path, "-o", tmp_path / "out", "--camera", "PINHOLE:920,512")
-    assert "PINHOLE takes 4 finite numbers" in told(result.err)
+    assert "PINHOLE takes 4 finite numbers" in plain(result.err)

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import csv
 import errno
-import io
 import json
 import os
 import re
 import subprocess
 import sys
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -24,44 +22,19 @@ import torch
 
 from lightglue import ALIKED, LightGlue, XFeat, load_image, match_pair
 from lightglue.cli import geometry as geometric
-from lightglue.cli import main, parsing
-from lightglue.extractors import views
+from lightglue.cli import parsing
+from lightglue.extractors import options, views
 from lightglue.geometry.errors import transfer_error
 from lightglue.matching.overlap import COEFFICIENTS
-from lightglue.models.defaults import TRAINED_ON, WITH_VERDICT, default_mp
+from lightglue.models.registry import FEATURES, WITH_OVERLAP, default_mp
+from support import A, B
+from support.command import Run, lightglue, plain
 
-ASSETS = Path(__file__).parents[1] / "assets"
-A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
 SMALL = ("--max-keypoints", "150", "--resize", "320", "--device", "cpu")
 PICTURES = {".png": b"\x89PNG", ".jpg": b"\xff\xd8\xff", ".jpeg": b"\xff\xd8\xff", ".pdf": b"%PDF", ".svg": b"<?xml"}
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-
-
-def run(*arguments: object, command: str = "match") -> Run:
-    """`lightglue match ARGUMENTS`, or another command, in this process."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["lightglue", command, *map(str, arguments)]),
-        mock.patch.object(warnings, "formatwarning"),
-        redirect_stdout(out),
-        redirect_stderr(err),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    return Run(int(ended.value.code or 0), out.getvalue(), err.getvalue())
-
-
-def told(message: str) -> str:
-    """A message without the box around it and the line breaks in it."""
-    return " ".join(re.sub("[│╭╮╰╯─]", " ", message).split())
+run = partial(lightglue, "match")
 
 
 @dataclass(frozen=True)
@@ -296,7 +269,7 @@ def test_gray_images_and_names_with_markup_are_fine(tmp_path: Path) -> None:
     cv2.imencode(".png", cv2.imread(str(A), cv2.IMREAD_GRAYSCALE))[1].tofile(gray)
     result = run(gray, B, *SMALL, "-o", tmp_path / "r.png")
     assert result.code == 0
-    assert "[red] $x$ été.png" in told(result.out)
+    assert "[red] $x$ été.png" in plain(result.out)
 
 
 # -- masks, tiles, scales, turns, other features and matchers ----------------------------------------------------------
@@ -315,7 +288,7 @@ def test_masks_keep_keypoints_where_they_are_white(tmp_path: Path) -> None:
     assert x1.min() < 200
     wrong = run(A, B, *SMALL, "--mask1", tmp_path / "mask.png")
     assert (wrong.code, wrong.out) == (1, "")
-    assert "The mask has 1280 x 876 px, the image 1280 x 896" in told(wrong.err)
+    assert "The mask has 1280 x 876 px, the image 1280 x 896" in plain(wrong.err)
 
 
 def test_a_missing_mask_is_an_error_before_anything_is_loaded(tmp_path: Path, no_models: None) -> None:
@@ -330,7 +303,7 @@ def test_tiles_and_scales_are_those_of_extract() -> None:
     assert found["keypoints0"] == extractor.extract(A, tile=700)["keypoints"][0].tolist()
     assert found["image_size0"] == [1280, 876]
     found = json.loads(run(A, B, *SMALL, "--json", "--scales", "1,0.5").out)
-    expected = extractor.extract(load_image(A), resize=320, scales=(1, 0.5))
+    expected = extractor.extract(load_image(A), resize=320, pyramid=(1, 0.5))
     assert found["keypoints0"] == expected["keypoints"][0].tolist()
 
 
@@ -366,7 +339,7 @@ def test_the_verdict_is_told_and_may_drop_all_matches(tmp_path: Path) -> None:
 
 
 def test_feature_types_with_a_verdict_are_those_that_it_was_fitted_for() -> None:
-    assert {TRAINED_ON.get(name, name) for name in WITH_VERDICT} == set(COEFFICIENTS)
+    assert {FEATURES[name].matcher for name in WITH_OVERLAP} == set(COEFFICIENTS)
 
 
 def test_tiles_are_drawn_too(tmp_path: Path) -> None:
@@ -391,7 +364,7 @@ def test_other_alikeds_go_with_alikeds_matcher() -> None:
 
 
 def test_the_smallest_tile_is_that_of_extract() -> None:
-    assert parsing.SMALLEST_TILE == views.SMALLEST_TILE
+    assert parsing.SMALLEST_TILE == options.SMALLEST_TILE == 4 * views.OVERLAP
 
 
 # -- geometry ----------------------------------------------------------------------------------------------------------
@@ -562,7 +535,7 @@ def test_no_model_writes_no_aligned_image_and_says_so(blank: Path, tmp_path: Pat
     outputs = [f"-o{tmp_path / name}" for name in ("r.png", "r.json", "r.csv", "r.npz")]
     result = run(blank, A, *options, *outputs)
     assert result.code == 0
-    assert "none: 0 different matches, and it takes 4" in told(result.out)
+    assert "none: 0 different matches, and it takes 4" in plain(result.out)
     assert "not written" in result.out
     assert not (tmp_path / "w.png").exists()
     assert not (tmp_path / "w-overlay.png").exists()
@@ -683,7 +656,7 @@ def test_a_wrong_command_line_ends_with_code_2_before_any_work(
     monkeypatch.chdir(tmp_path)
     result = run(A, B, *arguments)
     assert (result.code, result.out) == (2, "")
-    assert wanted in told(result.err)
+    assert wanted in plain(result.err)
     assert "Traceback" not in result.err
     assert list(tmp_path.iterdir()) == []
 
@@ -703,7 +676,7 @@ def test_a_camera_that_colmap_does_not_know_ends_before_any_model_is_loaded(came
     pytest.importorskip("pycolmap")
     result = run(A, B, "--geometry", "relative_pose", "--camera0", camera, "--camera1", "900,900,640,448")
     assert (result.code, result.out) == (1, "")
-    assert wanted in told(result.err)
+    assert wanted in plain(result.err)
     assert "Traceback" not in result.err
 
 
@@ -712,7 +685,7 @@ def test_a_library_that_is_missing_is_named_with_its_remedy(monkeypatch: pytest.
     monkeypatch.setattr(geometric, "find_spec", lambda name: None)
     result = run(A, B, "--geometry", "homography", "--estimator", "pycolmap")
     assert result.code == 2
-    assert "it is not installed; run `pip install pycolmap`, or choose opencv" in told(result.err)
+    assert "it is not installed; run `pip install pycolmap`, or choose opencv" in plain(result.err)
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     result = run(A, B, "--geometry", "essential", "--camera0", "auto", "--camera1", "900,900,640,448")
@@ -726,8 +699,8 @@ def test_the_picture_beside_an_alignment_never_replaces_an_input(tmp_path: Path)
     photograph.write_bytes(A.read_bytes())
     result = run(photograph, B, "--geometry", "homography", "--warp", tmp_path / "w.png")
     assert result.code == 2
-    assert "it also writes a picture of both" in told(result.err)
-    assert "never overwritten" in told(result.err)
+    assert "it also writes a picture of both" in plain(result.err)
+    assert "never overwritten" in plain(result.err)
     assert photograph.read_bytes() == A.read_bytes()
 
 
@@ -738,14 +711,14 @@ def test_an_input_is_recognised_under_another_name(tmp_path: Path) -> None:
     link.symlink_to(photograph)
     result = run(photograph, B, "--output", link)
     assert result.code == 2
-    assert "never overwritten" in told(result.err)
+    assert "never overwritten" in plain(result.err)
     assert photograph.read_bytes() == A.read_bytes()
 
 
 @pytest.mark.usefixtures("no_models")
 def test_a_folder_is_no_output(tmp_path: Path) -> None:
     (tmp_path / "r.png").mkdir()
-    assert "is a folder" in told(run(A, B, "--output", tmp_path / "r.png").err)
+    assert "is a folder" in plain(run(A, B, "--output", tmp_path / "r.png").err)
 
 
 @pytest.mark.usefixtures("no_models")
@@ -754,7 +727,7 @@ def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     result = run(A, B, "--output", tmp_path / "r.png")
     assert result.code == 2
-    assert "may not be written" in told(result.err)
+    assert "may not be written" in plain(result.err)
 
 
 def missing(folder: Path) -> Path:

@@ -12,9 +12,10 @@ import typer
 from typer.testing import CliRunner
 
 from lightglue import __version__
-from lightglue.cli.from_options import Given, Only, command, known
+from lightglue.cli.from_options import Given, Only, command
 from lightglue.options import option
 from lightglue.support.checks import check_int
+from lightglue.support.parsers import known
 from lightglue.support.revision import commit
 
 
@@ -23,6 +24,7 @@ class Blur:
     sigma: float = option(1.6, "Standard deviation of the blur, px.", group="Features")
     kind: Literal["box", "gauss"] = option("box", "What is blurred with.", group="Features")
     seed: int = option(0, "Of what is random.", group="Machine")
+    fast: bool = option(True, "Blur slowly.", group="Features", flag="--no-fast")
     inner: int = option(7, "Not offered on command lines.")
 
 
@@ -65,12 +67,12 @@ def test_defaults_are_the_owners_and_nothing_counts_as_given() -> None:
 
 
 def test_options_reach_the_dataclass_and_those_nested_in_it() -> None:
-    line = "a --count 5 --sizes 1 --sizes 2 --no-mp -o x.png --sources gps,auto --kind gauss --seed 4 --again"
+    line = "a --count 5 --sizes 1 --sizes 2 --no-mp -o x.png --sources gps,auto --kind gauss --seed 4 --again --no-fast"
     words = line.split()
     _, options, given = run(Toy, *words)
-    expected = Toy(5, (1, 2), False, Path("x.png"), ("gps", "auto"), 4, Blur(kind="gauss", seed=4), Blur())
+    expected = Toy(5, (1, 2), False, Path("x.png"), ("gps", "auto"), 4, Blur(kind="gauss", seed=4, fast=False), Blur())
     assert options == expected
-    assert given == {"count", "sizes", "mp", "output", "sources", "kind", "seed", "again"}
+    assert given == {"count", "sizes", "mp", "output", "sources", "kind", "seed", "again", "no_fast"}
 
 
 def test_a_new_field_is_a_new_option() -> None:
@@ -156,6 +158,9 @@ main()
     ("line", "expected"),
     [
         ("lightglue match --fea", {"--features"}),
+        ("lightglue extract a b --features super", {"superpoint"}),
+        ("lightglue eval hpatches --matcher n", {"nearest"}),
+        ("lightglue sfm a --pairs auto,g", {"auto,gps"}),
     ],
 )
 def test_shells_complete_options_and_values_without_torch(line: str, expected: set[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import warnings
@@ -13,11 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from lightglue import __version__, cli, weights
+from lightglue import __version__
 from lightglue.cli import app as cli_app
 from lightglue.cli import weights as cli_weights
 from lightglue.errors import WeightsError
-from lightglue.weights import FILES, WeightFile
+from lightglue.weights import FILES, WeightFile, locate
+from support.command import Run, lightglue
 
 CONTENT = {"free": b"free bytes", "bound": b"bound bytes"}
 NOWHERE = ("http://127.0.0.1:9/nobody-listens-here",)
@@ -33,34 +35,25 @@ def entry(name: str, commercial: bool) -> WeightFile:
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table of two files, `free` and `bound` (not for commercial use), and an empty cache folder."""
     table = {"free": entry("free", True), "bound": entry("bound", False)}
-    for module in (weights, cli_weights):
+    for module in (locate.table, cli_weights):
         monkeypatch.setattr(module, "FILES", table)
     for variable in ("LIGHTGLUE_OFFLINE", "LIGHTGLUE_COMMERCIAL_ONLY"):
         monkeypatch.delenv(variable, raising=False)
-    monkeypatch.setattr(weights, "_noticed", set())
+    monkeypatch.setattr(locate, "_noticed", set())
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     monkeypatch.setenv("LIGHTGLUE_CACHE", str(tmp_path))
     return tmp_path
 
 
-Run = Callable[..., tuple[int, str, str]]
+Command = Callable[..., Run]
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def run(monkeypatch: pytest.MonkeyPatch) -> Command:
     """`run("weights", "list")` -> exit code, stdout, stderr; warnings are shown, not raised, as for a person."""
-    monkeypatch.setattr(warnings, "formatwarning", warnings.formatwarning)  # main changes it for its process
     monkeypatch.setattr(warnings, "showwarning", lambda *w: sys.stderr.write(warnings.formatwarning(*w[:4])))
     warnings.simplefilter("default")  # pytest makes them errors
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["lightglue", *arguments])
-        with pytest.raises(SystemExit) as exit_:
-            cli.main()
-        out, err = capsys.readouterr()
-        return int(exit_.value.code or 0), out, err
-
-    return call
+    return lightglue
 
 
 def bring(cache: Path, *names: str) -> None:
@@ -71,12 +64,14 @@ def bring(cache: Path, *names: str) -> None:
 # The command as a whole
 
 
-def test_version(run: Run) -> None:
-    assert run("--version") == (0, f"lightglue {__version__}\n", "")
+def test_version(run: Command) -> None:
+    code, out, err = run("--version")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(rf"lightglue {re.escape(__version__)}( \(commit [0-9a-f]+(, modified)?\))?\n", out)
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["weights", "--help"], ["weights", "pull", "--help"]])
-def test_help(arguments: list[str], run: Run) -> None:
+def test_help(arguments: list[str], run: Command) -> None:
     code, out, err = run(*arguments)
     assert (code, err) == (0, "")
     assert "Usage: lightglue" in out
@@ -85,7 +80,7 @@ def test_help(arguments: list[str], run: Run) -> None:
 @pytest.mark.parametrize(
     "arguments", [["bogus"], ["--bogus"], ["weights", "bogus"], ["weights", "list", "--bogus"], ["weights", "path"]]
 )
-def test_wrong_command_line_exits_with_2(arguments: list[str], run: Run) -> None:
+def test_wrong_command_line_exits_with_2(arguments: list[str], run: Command) -> None:
     code, _, err = run(*arguments)
     assert code == 2
     assert "Error" in err
@@ -108,15 +103,7 @@ def test_command_line_does_not_import_torch(arguments: str) -> None:
     assert script(probe.format("import torch")).stderr == "True\n", "the probe sees torch where it is imported"
 
 
-def test_installed_command_runs() -> None:
-    command = Path(sys.executable).with_name("lightglue")
-    if not command.exists():
-        pytest.skip("lightglue is on the path but not installed")
-    done = subprocess.run([str(command), "--version"], capture_output=True, text=True, check=True)
-    assert done.stdout == f"lightglue {__version__}\n"
-
-
-def test_error_is_one_line_without_a_stack_trace(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_is_one_line_without_a_stack_trace(run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> WeightFile:
         raise WeightsError("first line\n  second line")
 
@@ -125,7 +112,7 @@ def test_error_is_one_line_without_a_stack_trace(run: Run, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("place", ["command", "start"])
-def test_interruption_exits_with_130(place: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interruption_exits_with_130(place: str, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> WeightFile:
         raise KeyboardInterrupt
 
@@ -196,7 +183,7 @@ def test_termination_leaves_as_an_exception() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (143, "cleaned up\n", "")
 
 
-def test_list_shows_each_published_file(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_list_shows_each_published_file(run: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIGHTGLUE_CACHE", str(tmp_path))
     code, out, err = run("weights", "list")
     assert (code, err) == (0, "")
@@ -207,7 +194,7 @@ def test_list_shows_each_published_file(run: Run, tmp_path: Path, monkeypatch: p
     assert aliked.split() == ["aliked-n16", "2.7", "MB", "BSD-3-Clause", "yes", "no", "release,", "wheel"]
 
 
-def test_list_shows_what_is_cached_and_what_is_altered(cache: Path, run: Run) -> None:
+def test_list_shows_what_is_cached_and_what_is_altered(cache: Path, run: Command) -> None:
     bring(cache, "free")
     (cache / "bound.pth").write_bytes(b"altered")
     _, out, _ = run("weights", "list")
@@ -216,7 +203,7 @@ def test_list_shows_what_is_cached_and_what_is_altered(cache: Path, run: Run) ->
     assert bound.split() == ["bound", "0.0", "MB", "Research", "only", "no", "altered", "release"]
 
 
-def test_list_json_is_for_machines(cache: Path, run: Run) -> None:
+def test_list_json_is_for_machines(cache: Path, run: Command) -> None:
     bring(cache, "free")
     code, out, _ = run("weights", "list", "--json")
     free, bound = json.loads(out)
@@ -235,7 +222,7 @@ def test_list_json_is_for_machines(cache: Path, run: Run) -> None:
     assert (bound["commercial"], bound["cached"]) == (False, None)
 
 
-def test_list_commercial_only_leaves_the_others_out(cache: Path, run: Run) -> None:
+def test_list_commercial_only_leaves_the_others_out(cache: Path, run: Command) -> None:
     _, out, _ = run("weights", "list", "--json", "--commercial-only")
     assert [record["name"] for record in json.loads(out)] == ["free"]
 
@@ -243,27 +230,27 @@ def test_list_commercial_only_leaves_the_others_out(cache: Path, run: Run) -> No
 # weights pull
 
 
-def test_pull_prints_where_the_files_are(cache: Path, run: Run) -> None:
+def test_pull_prints_where_the_files_are(cache: Path, run: Command) -> None:
     bring(cache, "free", "bound")
     code, out, err = run("weights", "pull", "free", "bound")
     assert (code, out) == (0, f"{cache / 'free.pth'}\n{cache / 'bound.pth'}\n")
     assert err == "warning: bound may not be used commercially (Research only).\n"
 
 
-def test_pull_all(cache: Path, run: Run) -> None:
+def test_pull_all(cache: Path, run: Command) -> None:
     bring(cache, "free", "bound")
     assert run("weights", "pull", "--all", "--commercial-only") == (0, f"{cache / 'free.pth'}\n", "")
     assert run("weights", "pull", "--all")[1] == f"{cache / 'free.pth'}\n{cache / 'bound.pth'}\n"
 
 
-def test_pull_checks_all_names_before_it_fetches(cache: Path, run: Run) -> None:
+def test_pull_checks_all_names_before_it_fetches(cache: Path, run: Command) -> None:
     bring(cache, "free")
     code, out, err = run("weights", "pull", "free", "bond")
     assert (code, out) == (1, "")
     assert err == "error: 'bond' is not the name of a published weight file; did you mean 'bound'?\n"
 
 
-def test_pull_goes_on_after_a_file_that_cannot_be_had(cache: Path, run: Run) -> None:
+def test_pull_goes_on_after_a_file_that_cannot_be_had(cache: Path, run: Command) -> None:
     bring(cache, "bound")
     code, out, err = run("weights", "pull", "free", "bound")
     error, notice = err.splitlines()
@@ -272,14 +259,14 @@ def test_pull_goes_on_after_a_file_that_cannot_be_had(cache: Path, run: Run) -> 
     assert notice.startswith("warning: bound may not be used commercially")
 
 
-def test_pull_refuses_noncommercial_files_on_demand(cache: Path, run: Run) -> None:
+def test_pull_refuses_noncommercial_files_on_demand(cache: Path, run: Command) -> None:
     bring(cache, "bound")
     code, out, err = run("weights", "pull", "--commercial-only", "bound")
     assert (code, out) == (1, "")
     assert "bound is refused" in err
 
 
-def test_pull_without_a_name_is_a_wrong_command_line(run: Run) -> None:
+def test_pull_without_a_name_is_a_wrong_command_line(run: Command) -> None:
     code, _, err = run("weights", "pull")
     assert code == 2
     assert "--all" in err
@@ -288,19 +275,19 @@ def test_pull_without_a_name_is_a_wrong_command_line(run: Run) -> None:
 # weights path
 
 
-def test_path(cache: Path, run: Run) -> None:
+def test_path(cache: Path, run: Command) -> None:
     bring(cache, "free")
     assert run("weights", "path", "free") == (0, f"{cache / 'free.pth'}\n", "")
 
 
-def test_path_offline_says_where_to_put_the_file(cache: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_path_offline_says_where_to_put_the_file(cache: Path, run: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LIGHTGLUE_OFFLINE", "1")
     code, out, err = run("weights", "path", "free")
     assert (code, out) == (1, "")
     assert f"Download {NOWHERE[0]} on any machine and save it as {cache / 'free.pth'}" in err
 
 
-def test_path_takes_published_names_only(cache: Path, run: Run) -> None:
+def test_path_takes_published_names_only(cache: Path, run: Command) -> None:
     bring(cache, "free")
     code, _, err = run("weights", "path", str(cache / "free.pth"))
     assert code == 1
@@ -310,12 +297,12 @@ def test_path_takes_published_names_only(cache: Path, run: Run) -> None:
 # weights verify
 
 
-def test_verify_is_content_with_sound_and_absent_files(cache: Path, run: Run) -> None:
+def test_verify_is_content_with_sound_and_absent_files(cache: Path, run: Command) -> None:
     bring(cache, "free")
     assert run("weights", "verify") == (0, f"free: ok, {cache / 'free.pth'}\n", "")
 
 
-def test_verify_finds_altered_files(cache: Path, run: Run) -> None:
+def test_verify_finds_altered_files(cache: Path, run: Command) -> None:
     bring(cache, "free")
     (cache / "bound.pth").write_bytes(b"altered")
     code, out, _ = run("weights", "verify")
@@ -324,5 +311,5 @@ def test_verify_finds_altered_files(cache: Path, run: Run) -> None:
     assert run("weights", "verify", "free")[0] == 0
 
 
-def test_verify_misses_a_named_file(cache: Path, run: Run) -> None:
+def test_verify_misses_a_named_file(cache: Path, run: Command) -> None:
     assert run("weights", "verify", "free") == (1, "free: missing\n", "")

@@ -21,7 +21,7 @@ from lightglue.matching.compiled import MODES, CompiledSteps, padded_length
 from lightglue.matching.folding import fold_layer
 from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.packing import PackedPairs, Workspace, run_layer
-from matching_support import random_features, small_matcher, small_state
+from support.matching import random_features, small_matcher, small_state
 
 # Raised inside torch's compiler.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -14,12 +14,13 @@ import torch
 from torch import Tensor
 
 from conftest import ASSETS
-from hardnet_oracle import REFERENCE, seeded_frames, seeded_image, seeded_state
 from lightglue import SIFT, DoGHardNet, InputError, LightGlue, WeightsError, load_image, weights
 from lightglue.extractors.dog_hardnet import PATCH_RADIUS
 from lightglue.extractors.hardnet_network import extract_patches
 from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.network import LightGlueNetwork
+from lightglue.weights import table
+from support.hardnet_oracle import REFERENCE, seeded_frames, seeded_image, seeded_state
 
 
 @pytest.fixture(scope="module")
@@ -224,7 +225,7 @@ def test_the_published_file_loads_with_and_without_batch_counters(tmp_path: Path
         torch.save({"epoch": 10, "state_dict": state}, file)
         digest = hashlib.sha256(file.read_bytes()).hexdigest()
         record = dataclasses.replace(weights.FILES["hardnet"], sha256=digest)
-        monkeypatch.setattr(weights, "FILES", {"hardnet": record})
+        monkeypatch.setattr(table, "FILES", {"hardnet": record})
         monkeypatch.setenv("LIGHTGLUE_CACHE", str(tmp_path))
         found = DoGHardNet(max_num_keypoints=10, commercial_only=True).extract(image)
         assert_same(found, DoGHardNet(weights=seeded_state(), max_num_keypoints=10).extract(image))

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval_support import COUNT, ERROR, SHARE, make_run
 from lightglue.errors import InputError
 from lightglue.evaluation.compare import Difference, compare, compare_values, to_json, to_text
 from lightglue.evaluation.records import Metric
+from support.runs import COUNT, ERROR, SHARE, make_run
 
 INF = math.inf
 

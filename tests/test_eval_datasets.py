@@ -223,7 +223,7 @@ def test_scannet_is_read_from_superglues_list_too(tmp_path: Path) -> None:
     assert pairs[0].scene == "scene0806_00"
     np.testing.assert_array_equal(pose(pairs[0]).T_0to1, pose(pair).T_0to1)
     assert pairs[1].fault is not None
-    assert "turns its images" in pairs[1].fault
+    assert "rotates its images" in pairs[1].fault
 
 
 def test_wxbs_reads_points_and_leaves_out_the_validation_pairs(tmp_path: Path) -> None:

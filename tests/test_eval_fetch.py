@@ -23,6 +23,7 @@ from lightglue.errors import LightGlueError
 from lightglue.evaluation.datasets import Dataset, Download
 from lightglue.evaluation.datasets.archives import ArchiveError, unpack
 from lightglue.evaluation.datasets.fetch import data_folder, fetch, find_fetched
+from lightglue.evaluation.datasets.manifest import PROTOCOLS
 
 
 @dataclass
@@ -110,7 +111,7 @@ def dataset(*urls: str, **about: Any) -> Dataset:
     def load(folder: Path) -> Any:
         raise AssertionError(f"fetch must not read {folder}")
 
-    return Dataset("set", "The Set", "points", "CC0", (Download(urls, "set.zip", **about),), load)
+    return Dataset("set", "The Set", "points", "CC0", (Download(urls, "set.zip", **about),), load, PROTOCOLS["points"])
 
 
 def sha256(content: bytes) -> str:
@@ -194,7 +195,7 @@ def test_a_process_that_is_killed_leaves_no_half_set_and_its_bytes_are_kept(
         "from lightglue.evaluation.datasets.fetch import fetch\n"
         "load = lambda folder: None\n"
         "files = (Download((sys.argv[1],), 'set.zip'),)\n"
-        "fetch(Dataset('set', '', 'points', '', files, load), pathlib.Path(sys.argv[2]))"
+        "fetch(Dataset('set', '', 'points', '', files, load, None), pathlib.Path(sys.argv[2]))"
     )
     process = subprocess.Popen([sys.executable, "-c", code, site.url, str(tmp_path)], stderr=subprocess.DEVNULL)
     part = tmp_path / ".set.download" / "set.zip.part"

@@ -450,7 +450,7 @@ def test_images_that_are_not_what_the_cameras_saw_are_refused(model: Any, tmp_pa
     ):
         convert_colmap(tmp_path / "model", tmp_path / "images", tmp_path / "scene.json", max_overlap=1.0)
     path.write_bytes(tagged(6, 640, 480))
-    with pytest.raises(InputError, match=r"its EXIF tag turns it. Give the images .*exiftool"):
+    with pytest.raises(InputError, match=r"its EXIF tag rotates it. Give the images .*exiftool"):
         convert_colmap(tmp_path / "model", tmp_path / "images", tmp_path / "scene.json", max_overlap=1.0)
     path.write_bytes(tagged(1, 640, 480))
     assert convert_colmap(tmp_path / "model", tmp_path / "images", tmp_path / "scene.json", max_overlap=1.0) == 15

@@ -12,7 +12,6 @@ import cv2
 import numpy as np
 import pytest
 
-from eval_support import COUNT, ERROR, SHARE, make_run
 from lightglue.drawing.document import Cell, Document, Fold, Section, Table, Text, printable, to_html, to_markdown
 from lightglue.drawing.facts import facts
 from lightglue.errors import InputError, LightGlueError
@@ -20,6 +19,7 @@ from lightglue.evaluation.matches import read_matches
 from lightglue.evaluation.records import Run, matches_path, read_run
 from lightglue.evaluation.report import write_report
 from lightglue.evaluation.words import protocol_in_words, what_ran
+from support.runs import COUNT, ERROR, SHARE, make_run
 
 INF = math.inf
 HOSTILE = "<script>alert(\"x\")</script> --> | ` *bold* \u202e\x00 数 $x^2$ & 'quote'"

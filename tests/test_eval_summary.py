@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eval_support import COUNT, ERROR, SHARE, make_run
 from lightglue.errors import InputError
 from lightglue.evaluation.bootstrap import cleaned, figure, figures, number, resamplings, statistics_of, with_unit
 from lightglue.evaluation.records import Metric
 from lightglue.evaluation.summary import headline_metric, summarize
 from lightglue.geometry.curves import auc, recall_curve
+from support.runs import COUNT, ERROR, SHARE, make_run
 
 INF = math.inf
 

@@ -15,7 +15,7 @@ from lightglue.matching.attention import (
 )
 from lightglue.matching.folding import fold_layer
 from lightglue.matching.packing import PackedPairs, Workspace, kept_rows, run_layer, sorted_rows
-from matching_support import plain_attention, random_features, small_matcher
+from support.matching import plain_attention, random_features, small_matcher
 
 POSITIONS = torch.rand(50, 2, generator=torch.Generator().manual_seed(1)) * 2 - 1
 TOKENS = torch.randn(50, 32, generator=torch.Generator().manual_seed(2))

@@ -10,7 +10,11 @@ import pytest
 import torch
 
 import lightglue
-from kornia_oracle import (
+from lightglue.errors import InputError
+from lightglue.kornia import LightGlue, LightGlueMatcher, _scales_and_orientations
+from lightglue.matching.config import LightGlueConfig
+from lightglue.matching.network import LightGlueNetwork
+from support.kornia_oracle import (
     OPTIONS,
     SEEDED_HW,
     SEEDED_OPTIONS,
@@ -21,11 +25,7 @@ from kornia_oracle import (
     seeded_state,
     sizes,
 )
-from lightglue.errors import InputError
-from lightglue.kornia import LightGlue, LightGlueMatcher, _scales_and_orientations
-from lightglue.matching.config import LightGlueConfig
-from lightglue.matching.network import LightGlueNetwork
-from matching_support import small_state
+from support.matching import small_state
 from test_public_surface import modules_after
 
 SMALL = {"input_dim": 16, "descriptor_dim": 32, "num_heads": 2, "n_layers": 3, "filter_threshold": 0.0}

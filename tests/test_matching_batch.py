@@ -14,7 +14,7 @@ from lightglue.matching import lightglue as lightglue_module
 from lightglue.matching.inputs import normalize_keypoints
 from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.packing import MIN_ROWS, PackedPairs
-from matching_support import load_features, random_features, small_matcher, varied
+from support.matching import load_features, random_features, small_matcher, varied
 
 SIZES = [
     *[(0, 100), (1, 1), (2048, 2048), (5, 7), (512, 300), (1000, 0), (1, 1500), (1024, 1024)],

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightglue.matching.folding import fold_layer
 from lightglue.matching.packing import PackedPairs, Workspace, run_layer
-from matching_support import random_features, small_matcher
+from support.matching import random_features, small_matcher
 
 D = 32
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lightglue.errors import InputError, LightGlueError
-from matching_support import random_features, small_matcher
+from support.matching import random_features, small_matcher
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import torch
 from lightglue.errors import InputError
 from lightglue.matching.lightglue import LightGlue
 from lightglue.support.precision import cpu_has_fast_bfloat16
-from matching_support import SMALL, random_features, small_matcher, small_state
+from support.matching import SMALL, random_features, small_matcher, small_state
 
 PAIR = {"image0": random_features(20, seed=1), "image1": random_features(25, seed=2)}
 

@@ -11,7 +11,7 @@ import torch
 
 from lightglue.containers import batch_to_device
 from lightglue.matching.lightglue import LightGlue
-from matching_support import load_features
+from support.matching import load_features
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "full": {"depth_confidence": -1, "width_confidence": -1},

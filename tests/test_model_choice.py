@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 from functools import partial
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
+import cv2
+import numpy as np
 import pytest
 import torch
 
-import lightglue
+from lightglue.errors import InputError
+from lightglue.matching.config import PRESETS
 from lightglue.models.choice import MATCHERS, Models
-from lightglue.models.defaults import EXTRACTORS, TRAINED_ON
+from lightglue.models.registry import FEATURES
 
 
 @pytest.fixture
@@ -25,9 +32,12 @@ def built(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
         made[name] = conf
         return mock.MagicMock()
 
-    for name in {name for name, _ in EXTRACTORS.values()} | {"LightGlue", "NearestNeighbor"}:
-        known = getattr(lightglue, name).default_conf
-        monkeypatch.setattr(lightglue, name, mock.Mock(side_effect=partial(recorder, name), default_conf=known))
+    owners = {(row.module, row.extractor) for row in FEATURES.values()}
+    matchers = {("lightglue.matching.lightglue", "LightGlue"), ("lightglue.matching.nearest", "NearestNeighbor")}
+    for module, name in owners | matchers:
+        owner = import_module(module)
+        known = getattr(owner, name).default_conf
+        monkeypatch.setattr(owner, name, mock.Mock(side_effect=partial(recorder, name), default_conf=known))
     return made
 
 
@@ -39,16 +49,18 @@ def test_the_choice_is_made_without_loading_torch() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
-@pytest.mark.parametrize("features", EXTRACTORS)
+@pytest.mark.parametrize("features", FEATURES)
 def test_every_feature_type_has_an_extractor_and_goes_with_a_matcher(
     features: str, built: dict[str, dict[str, Any]]
 ) -> None:
     Models(features, 77, device="cpu", mp=False).load()
-    name, options = EXTRACTORS[features]
-    assert built[name]["max_num_keypoints"] == 77
-    assert built[name].items() >= dict(options).items()
-    assert set(built[name]) <= {*getattr(lightglue, name).default_conf, "commercial_only"}
-    assert built["LightGlue"]["features"] == TRAINED_ON.get(features, features)
+    row = FEATURES[features]
+    options = built[row.extractor]
+    assert options["max_num_keypoints"] == 77
+    assert options.items() >= dict(row.best).items()
+    assert set(options) <= {*row.load().default_conf, "commercial_only"}
+    assert row.matcher in PRESETS
+    assert built["LightGlue"]["features"] == row.matcher
     assert built["LightGlue"]["pruning"] == "tuned"
 
 
@@ -96,3 +108,65 @@ def test_xfeat_stays_in_float32() -> None:
         assert Models("aliked", 1, "cpu").with_mp()
         assert not Models("xfeat", 1, "cpu").with_mp()
     assert Models("xfeat", 1, "cpu", mp=True).with_mp()
+
+
+@pytest.mark.parametrize("wrong", [{"features": "orb"}, {"matcher": "superglue"}])
+def test_what_there_is_not_is_refused_at_once(wrong: dict[str, str]) -> None:
+    with pytest.raises(InputError, match="choose one of"):
+        Models(**wrong)
+
+
+# One file with a class, and one row: all that a new extractor takes.
+TOY = """
+import torch
+from lightglue.extractors.base import Extractor
+
+class Corners(Extractor):
+    '''Where contrast is highest, described by the pixels around.'''
+
+    default_conf = {"max_num_keypoints": 64}
+    preprocess_conf = {"resize": None}
+
+    def forward(self, data):
+        image, _ = self.images_in(data)
+        gray = torch.nn.functional.unfold(image.mean(1, keepdim=True), 9)
+        best = gray.std(dim=1).topk(self.conf.max_num_keypoints).indices
+        width = image.shape[-1] - 8
+        x, y = best % width + 4, best // width + 4
+        described = gray.gather(2, best[:, None].expand(-1, 81, -1)).transpose(1, 2)
+        described = torch.nn.functional.normalize(described - described.mean(-1, keepdim=True), dim=-1)
+        return {"keypoints": torch.stack((x, y), -1).float(), "descriptors": described}
+"""
+
+
+def test_a_new_extractor_is_one_file_and_one_row(tmp_path: Path) -> None:
+    (tmp_path / "corners.py").write_text(TOY)
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 80), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), pixels)
+    cv2.imwrite(str(tmp_path / "b.png"), np.roll(pixels, 3, axis=1))
+    script = """
+from lightglue.models import registry
+registry._FEATURES["corners"] = registry.FeatureType("corners", "Corners")
+from lightglue.cli import main
+main()
+"""
+    command = [sys.executable, "-c", script, "match", "a.png", "b.png", "--features", "corners", "--json"]
+    options = ["--matcher", "nearest", "--max-keypoints", "40", "--resize", "none", "--device", "cpu"]
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [*command, *options], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    moved = np.subtract(found["points1"], found["points0"])
+    assert len(moved) > 20
+    assert (np.median(moved, axis=0) == [3, 0]).all()
+    refused = subprocess.run(
+        [*command, "--device", "cpu"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+    )
+    assert refused.returncode != 0
+    assert "nearest" in refused.stderr

@@ -16,7 +16,7 @@ from lightglue import ALIKED, SIFT, LightGlue, NearestNeighbor, load_image, matc
 from lightglue.errors import InputError
 from lightglue.matching import assignment, neighbors
 from lightglue.matching.neighbors import blocked_neighbors, dense_neighbors
-from matching_support import load_features, random_features
+from support.matching import load_features, random_features
 
 RATIO = 0.9
 

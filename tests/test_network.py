@@ -14,7 +14,7 @@ from lightglue.matching.assignment import PADDED
 from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.network import Attention, LightGlueNetwork
-from matching_support import SMALL, plain_attention, random_features, small_matcher, small_state
+from support.matching import SMALL, plain_attention, random_features, small_matcher, small_state
 
 SIZES = (7, 5)
 PAIR = {"image0": random_features(20), "image1": random_features(25, seed=1)}

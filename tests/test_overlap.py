@@ -13,7 +13,7 @@ from torch import Tensor
 from conftest import ASSETS
 from lightglue import ALIKED, LightGlue, load_image, match_pair, match_pairs
 from lightglue.matching.overlap import COEFFICIENTS, overlap_probability
-from matching_support import random_features, small_matcher
+from support.matching import random_features, small_matcher
 
 RESULT = Path(__file__).parents[1] / "scripts" / "fit_overlap" / "result.json"
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"

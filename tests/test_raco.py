@@ -9,8 +9,8 @@ from conftest import ASSETS
 from lightglue import ALIKED, RaCo, load_image, match_pair
 from lightglue.errors import InputError, WeightsError
 from lightglue.extractors.raco_network import RacoNetwork
-from matching_support import small_matcher
-from raco_oracle import COUNT, OPTIONS, coloured_image, seeded_state
+from support.matching import small_matcher
+from support.raco_oracle import COUNT, OPTIONS, coloured_image, seeded_state
 
 STATE = seeded_state((key, tuple(value.shape)) for key, value in RacoNetwork().state_dict().items())
 

@@ -10,7 +10,6 @@ import pytest
 
 pytest.importorskip("pycolmap")
 
-from colmap_support import features_at, make_scene, put
 from lightglue.errors import InputError
 from lightglue.models.choice import Models
 from lightglue.sfm import colmap
@@ -27,6 +26,7 @@ from lightglue.sfm.stages.pairs import read_pairs
 from lightglue.sfm.stages.reconstruct import ReconstructOptions, reconstruct
 from lightglue.sfm.stages.verify import export_database, verify
 from lightglue.stores import FeatureStore, MatchStore
+from support.colmap_scene import features_at, make_scene, put
 
 SCENE = Path(__file__).parents[2] / "shared/data/strecha1024/fountain-P11"
 NAMES = ["0003.jpg", "0004.jpg", "0005.jpg"]

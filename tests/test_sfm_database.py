@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pycolmap")
-from colmap_support import POINTS, Scene, all_matches, features_at, features_of, make_scene, pose, put
 from lightglue.errors import InputError, StoreError
 from lightglue.sfm.colmap import Database, pair_id, pair_of
 from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import create_database, pair_states, read_state
 from lightglue.sfm.stages.verify import export_database, verify
+from support.colmap_scene import POINTS, Scene, all_matches, features_at, features_of, make_scene, pose, put
 
 
 @pytest.fixture

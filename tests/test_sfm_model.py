@@ -10,7 +10,7 @@ import pytest
 from lightglue.errors import InputError, LightGlueError
 from lightglue.sfm.colmap.model import model_folder, read_model
 from lightglue.sfm.report.scene import scene_of
-from sfm_models import ERROR, FOCAL, HEIGHT, UP, WIDTH, write_model
+from support.colmap_model import ERROR, FOCAL, HEIGHT, UP, WIDTH, write_model
 
 pytest.importorskip("pycolmap", reason="pycolmap is not installed")
 

@@ -12,7 +12,7 @@ import pytest
 from lightglue.errors import InputError
 from lightglue.sfm.colmap.model import Model, read_model
 from lightglue.sfm.report.picture import save_picture
-from sfm_models import write_model
+from support.colmap_model import write_model
 
 pytest.importorskip("pycolmap", reason="pycolmap is not installed")
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import importlib
-import io
 import json
 import os
 import resource
 import shutil
 import sqlite3
-import sys
-import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout, suppress
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pycolmap")
-from lightglue.cli import main
 from lightglue.errors import InputError, LightGlueError, StoreError
 from lightglue.models.choice import Models
 from lightglue.sfm import pipeline
@@ -36,7 +32,8 @@ from lightglue.sfm.stages.match import MatchOptions
 from lightglue.sfm.stages.pairs import PairOptions
 from lightglue.sfm.stages.reconstruct import ReconstructOptions
 from lightglue.sfm.stages.refine import TrackOptions
-from sfm_photographs import photograph, take_photographs
+from support.command import Run, lightglue
+from support.corner import photograph, take_photographs
 
 Change = Callable[[Path], object]
 FILES = {"map.json", "features", "retrieval.npz", "pairs.txt", "matches.db", "database.db", "model", "models"}
@@ -447,31 +444,12 @@ def test_a_bit_that_flipped_anywhere_is_no_traceback(place, no_report):
 # --- the command -------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Run:
-    """A finished command."""
-
-    code: int
-    out: str
-    err: str
-
-
 def sfm(*arguments: object) -> Run:
-    """`lightglue sfm ARGUMENTS` in this process, with a matcher that has no weights."""
-    out, err = io.StringIO(), io.StringIO()
-    command = importlib.import_module("lightglue.cli.sfm")
+    """`lightglue sfm ARGUMENTS`, with a matcher that has no weights."""
     common = ("--features", "sift", "--max-keypoints", "400", "--device", "cpu", "--threads", "1")
     matcher = partial(Models, matcher="nearest", thresholds={"ratio_threshold": 0.8})
-    with (
-        mock.patch.object(sys, "argv", ["lightglue", "sfm", *map(str, arguments), *common]),
-        mock.patch.object(warnings, "formatwarning"),
-        mock.patch.object(command, "Models", matcher),
-        redirect_stdout(out),
-        redirect_stderr(err),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    return Run(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+    with mock.patch.object(importlib.import_module("lightglue.cli.sfm"), "Models", matcher):
+        return lightglue("sfm", *arguments, *common)
 
 
 def test_the_command_tells_the_model_and_what_it_left_out(place):

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pycolmap")
-from colmap_support import Scene, all_matches, features_at, make_scene, put
 from lightglue.errors import InputError, LightGlueError, StoreError
 from lightglue.sfm import colmap
 from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import create_database
 from lightglue.sfm.stages.reconstruct import ReconstructOptions, reconstruct
 from lightglue.sfm.stages.verify import export_database
+from support.colmap_scene import Scene, all_matches, features_at, make_scene, put
 
 KNOWN = CameraOptions("PINHOLE", (600, 600, 319.5, 239.5))
 ONE = ReconstructOptions(threads=1)

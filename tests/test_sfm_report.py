@@ -16,7 +16,7 @@ from lightglue.sfm.report.data import ImageRow, PairRow, ReportData, Stage, repo
 from lightglue.sfm.report.document import report_html, write_report
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairMatches, Source
-from sfm_models import write_model
+from support.colmap_model import write_model
 
 EVIL = "<script>alert(1)</script>\"'&.jpg"
 

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pycolmap")
-from colmap_support import Scene, features_at, make_scene, put
 from lightglue.errors import InputError
 from lightglue.sfm import colmap
 from lightglue.sfm.colmap import database
@@ -20,6 +19,7 @@ from lightglue.sfm.colmap.database import create_database
 from lightglue.sfm.stages import verify as verification
 from lightglue.sfm.stages.verify import VerifyOptions, export_database, verify
 from lightglue.stores import PairMatches
+from support.colmap_scene import Scene, features_at, make_scene, put
 from test_sfm_database import content
 
 KNOWN = CameraOptions("PINHOLE", (600, 600, 319.5, 239.5))

@@ -17,7 +17,7 @@ import pytest
 from lightglue.errors import InputError, LightGlueError
 from lightglue.sfm.colmap.model import Model, read_model
 from lightglue.sfm.report.view import open_view, photographs_of
-from sfm_models import write_model
+from support.colmap_model import write_model
 
 pytest.importorskip("pycolmap", reason="pycolmap is not installed")
 needs_viser = pytest.mark.skipif(importlib.util.find_spec("viser") is None, reason="viser is not installed")

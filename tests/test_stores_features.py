@@ -119,7 +119,7 @@ def test_a_truncated_file_is_an_error(store: FeatureStore) -> None:
 def test_files_that_changed_places_are_noticed(store: FeatureStore) -> None:
     for name in ("a", "b"):
         store.put(name, features(), SOURCE)
-    store._place("b").write_bytes(store._place("a").read_bytes())
+    store._path("b").write_bytes(store._path("a").read_bytes())
     assert store.head("b") is None
     assert store.names() == ["a"]
     with pytest.raises(StoreError, match="it is of the image 'a'"):
@@ -168,7 +168,7 @@ def test_a_store_for_reading_is_not_written(store: FeatureStore) -> None:
 
 
 def test_an_error_in_writing_is_told_once_and_leaves_nothing(store: FeatureStore) -> None:
-    place = store._place("a")
+    place = store._path("a")
     place.parent.write_text("a file where a folder should be")
     with pytest.raises(StoreError) as caught:
         store.put("a", features(), SOURCE)

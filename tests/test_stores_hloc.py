@@ -112,7 +112,7 @@ def test_the_file_is_laid_out_as_hloc_reads_it(tmp_path: Path, store: FeatureSto
 def test_matches_come_back_exactly(tmp_path: Path, store: FeatureStore, matches: MatchStore) -> None:
     done = write_matches(matches, store, tmp_path / "matches.h5")
     assert (done.count, done.skipped) == (2, ())
-    assert done.notes == ("1 pairs have a verdict on their overlap, which hloc's file has no place for",)
+    assert done.notes == ("1 pairs have an estimated overlap, which hloc's file cannot hold",)
     _, back = new(tmp_path)
     assert read_matches(tmp_path / "matches.h5", store, back).count == 2
     for one, other in zip(matches.read(), back.read(), strict=True):

@@ -12,7 +12,7 @@ import torch
 from lightglue.errors import InputError, WeightsError
 from lightglue.matching.superglue import SuperGlue
 from lightglue.matching.superglue_network import SuperGlueNetwork, sinkhorn
-from matching_support import random_features
+from support.matching import random_features
 
 SMALL: dict[str, Any] = {
     "descriptor_dim": 16,

@@ -19,6 +19,7 @@ from lightglue import InputError, LightGlue, SuperPoint, WeightsError, load_imag
 from lightglue.extractors.superpoint_network import ROWS, SuperPointNetwork
 from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.network import LightGlueNetwork
+from lightglue.weights import locate, table
 
 CHANNELS = (6, 8, 10, 12, 16)  # of a small network
 SMALL: dict[str, Any] = {"channels": CHANNELS, "descriptor_dim": 20}
@@ -442,8 +443,8 @@ def test_the_published_file_is_found_in_the_cache_with_a_licence_notice(tmp_path
     torch.save(small_state(), file)
     digest = hashlib.sha256(file.read_bytes()).hexdigest()
     record = dataclasses.replace(weights.FILES["superpoint_v1"], sha256=digest, size=file.stat().st_size)
-    monkeypatch.setattr(weights, "FILES", {"superpoint_v1": record})
-    monkeypatch.setattr(weights, "_noticed", set())
+    monkeypatch.setattr(table, "FILES", {"superpoint_v1": record})
+    monkeypatch.setattr(locate, "_noticed", set())
     monkeypatch.setenv("LIGHTGLUE_CACHE", str(tmp_path))
     with pytest.warns(weights.LicenceNotice, match="superpoint_v1 may not be used commercially"):
         SuperPoint(**SMALL)

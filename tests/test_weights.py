@@ -28,7 +28,7 @@ from safetensors.torch import save_file
 
 from lightglue import weights
 from lightglue.errors import WeightsError
-from lightglue.weights import FILES, LicenceNotice, WeightFile, WheelSource, load_state_dict, resolve
+from lightglue.weights import FILES, LicenceNotice, WeightFile, WheelSource, load_state_dict, locate, resolve, table
 from lightglue.weights import fetch as _fetch
 
 NAME = "tiny"
@@ -68,7 +68,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for variable in ("LIGHTGLUE_OFFLINE", "LIGHTGLUE_COMMERCIAL_ONLY"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(weights, "_noticed", set())
+    monkeypatch.setattr(locate, "_noticed", set())
     folder = tmp_path / "cache"
     monkeypatch.setenv("LIGHTGLUE_CACHE", str(folder))
     return folder
@@ -79,7 +79,7 @@ def publish(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]
     """`publish(file, ...)`: the published table holds these files and no others."""
 
     def put(*files: WeightFile) -> None:
-        monkeypatch.setattr(weights, "FILES", {file.name: file for file in files})
+        monkeypatch.setattr(table, "FILES", {file.name: file for file in files})
 
     return put
 
@@ -357,7 +357,7 @@ def test_fetched_file_is_whole_and_alone_in_the_folder(
     assert resolve(NAME) == cache / "tiny.pth"
     assert (cache / "tiny.pth").read_bytes() == BYTES
     assert left_in(cache) == ["tiny.pth"]
-    assert capsys.readouterr() == ("", "fetching tiny.pth\n"), "a line, not a bar, where nobody watches"
+    assert capsys.readouterr() == ("", "fetching tiny.pth ...\n"), "a line, not a bar, where nobody watches"
 
 
 def test_file_is_fetched_once(publish: Callable[..., None], server: Server) -> None:
@@ -565,7 +565,7 @@ def test_unreadable_cached_file_is_an_error_that_names_it(
     def refused(path: Path) -> str:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(weights, "_sha256", refused)
+    monkeypatch.setattr(locate, "_sha256", refused)
     with pytest.raises(WeightsError, match=r"tiny\.pth cannot be read: Permission denied\. Change its permissions"):
         resolve(NAME)
 
@@ -639,7 +639,7 @@ def test_two_processes_fetch_once(tmp_path: Path, cache: Path, server: Server) -
         "from lightglue import weights\n"
         "url, sha256, size, mark = sys.argv[1:]\n"
         "file = weights.WeightFile('tiny', 'tiny.pth', sha256, int(size), 'MIT', True, (url,))\n"
-        "weights.FILES = {'tiny': file}\n"
+        "weights.table.FILES = {'tiny': file}\n"
         "Path(mark).touch()\n"
         "print(weights.resolve('tiny'))\n"
     )
@@ -668,7 +668,7 @@ def test_two_processes_fetch_once(tmp_path: Path, cache: Path, server: Server) -
     ]
     outputs = [run.communicate(timeout=60) for run in runs]
     assert [out for out, _ in outputs] == [f"{cache / 'tiny.pth'}\n"] * 2
-    assert sorted(err for _, err in outputs) == ["", "fetching tiny.pth\n"]
+    assert sorted(err for _, err in outputs) == ["", "fetching tiny.pth ...\n"]
     assert server.asked == ["/tiny.pth"]
     assert left_in(cache) == ["tiny.pth"]
 

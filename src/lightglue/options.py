@@ -39,10 +39,11 @@ class OptionInfo:
 
     help: str
     group: str = ""  # heading of --help, such as "Features"; "": for Python alone, no command line has it
-    flag: str | None = None  # where it is not the field's name: "--output -o", "--mp/--no-mp"; the first is the name
+    flag: str | None = None  # where it is not the field's name: "--output -o", "--mp/--no-mp", "--no-flash"
     metavar: str | None = None
     choices: tuple[str, ...] = ()  # for help, checks and completion; a Literal's values need not be repeated here
     parse: Callable[[str], Any] | None = None  # from a user's text; raises InputError (or ValueError)
+    repeated: bool = False  # of a tuple with a parser: this is of one value, and the option is repeated for others
     old: tuple[str, ...] = ()  # former flags, which work with a warning: "--scales"
 
 

@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLoca
 __all__ = ["ENDINGS", "draw", "encode"]
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
-# Ours are blue, others warm: told apart by eyes that confuse red and green, and in gray by their brightness.
+# Ours are blue, others warm: distinguished by eyes that confuse red and green, and in gray by their brightness.
 OURS = ("#0b5fa5", "#2ca6a4", "#7a5195", "#86b6e0", "#1b9e5a")
 OTHERS = ("#e07b00", "#b3261e", "#8c8c8c", "#c9a400", "#d6719b")
 DASHES = {"full": "-", "adaptive": (0, (4, 1.6)), "": "-"}

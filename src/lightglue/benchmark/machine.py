@@ -29,7 +29,7 @@ def checkout() -> Path | None:
 
 
 def commit_of(root: Path) -> str | None:
-    """The commit of a checkout, with `+` where files differ from it; None where git does not tell."""
+    """The commit of a checkout, with `+` where files differ from it; None where git does not know."""
     head, changes = (_git(root, *words) for words in (("rev-parse", "HEAD"), ("status", "--porcelain")))
     return None if head is None else head + "+" * bool(changes)
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from lightglue.errors import InputError
-from lightglue.models.defaults import EXTRACTORS, MAX_KEYPOINTS, RESIZE
+from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
+from lightglue.models.registry import FEATURES as FEATURE_TYPES
+from lightglue.options import option
+from lightglue.support.parsers import DEVICES, device, integer, known, real
 
 __all__ = ["FEATURES", "STAGES", "Contestant", "Row", "Settings", "plan_rows"]
 
@@ -25,40 +29,111 @@ STAGES: Mapping[str, tuple[str, tuple[int, ...]]] = MappingProxyType(
 )
 # Feature type -> extractor and the options that make it return its best keypoints: those of the published package.
 FEATURES: Mapping[str, tuple[str, Mapping[str, Any]]] = MappingProxyType(
-    {name: EXTRACTORS[name] for name in ("aliked", "disk", "superpoint", "sift", "doghardnet")}
+    {
+        name: (row.extractor, row.best)
+        for name, row in FEATURE_TYPES.items()
+        if name in ("aliked", "disk", "superpoint", "sift", "doghardnet")
+    }
 )
 MODES: Mapping[str, Mapping[str, float]] = MappingProxyType(
     {"full": {"depth_confidence": -1, "width_confidence": -1}, "adaptive": {}}
 )
 SUPERGLUE_ITERATIONS = 5  # of Sinkhorn's algorithm: the published benchmark's "SuperGlue-fast"
 SEED = 0  # of the batch's numbers of keypoints
+LARGEST_EDGE = 20_000  # px; memory grows with its square
 TOLERANCES = {"match": 0.0, "batch": 0.0, "extract": 0.1, "pair": 1.0}  # indices are equal or not; px
+
+
+_parse_px = integer(f"a number of px from 1 to {LARGEST_EDGE}, or none", 1, LARGEST_EDGE)
+_parse_seconds = real("a number of seconds above 0", sys.float_info.min, 1e6)
+
+
+def _parse_edge(text: str) -> int | None:
+    return None if text == "none" else _parse_px(text)
+
+
+def _parse_against(text: str) -> bool:
+    return bool(known(text, ("published",)))
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of a benchmark, under the names of the command line."""
+    """The options of a benchmark."""
 
-    stages: tuple[str, ...] = ("match",)
-    features: str = "aliked"
-    num_keypoints: tuple[int, ...] = ()  # none: each stage's own
-    device: str = "auto"
-    mp: bool | None = None  # None: as `lightglue match` does in stage pair, off in the others
-    compile: bool = False
-    flash: bool = True
-    prune_thresholds: bool = True
-    add_superglue: bool = False
-    superglue_weights: Path | None = None  # None: random ones
-    resize: int | None = RESIZE  # px of the longer side for extraction
-    image_size: int | None = None  # px of both sides to stretch the photographs to; None: as they are
-    batch_size: int = 64  # pairs
-    threads: int | None = None  # None: torch's own choice
-    matmul_precision: str = "highest"
-    memory: bool = False  # measure memory instead of time
-    repeat: int | None = None  # rounds; None: by the budget
-    budget: float = 20  # seconds for the rounds of one row
-    timeout: float = 600  # seconds for one answer of a worker
-    against: bool = False  # the published package beside ours
+    stages: tuple[str, ...] = option(
+        ("match",), "What to measure. Repeatable.", flag="--stage", choices=(*STAGES, "all"), group="Measurement"
+    )
+    num_keypoints: tuple[int, ...] = option(
+        (),  # each stage's own
+        "Keypoints of each image; several values at once, or repeated.",
+        metavar="N",
+        parse=integer("a number of keypoints from 1 to 1000000"),
+        repeated=True,
+        group="Measurement",
+    )
+    memory: bool = option(False, "Measure memory instead of time, in fresh processes.", group="Measurement")
+    repeat: int | None = option(
+        None,  # by the budget
+        "Rounds of each row.",
+        flag="--repeat --r",
+        parse=integer("a number of rounds from 1 to 1000000"),
+        group="Measurement",
+    )
+    budget: float = option(
+        20.0,
+        "Seconds for the rounds of a row; 5 to 100 rounds.",
+        metavar="S",
+        parse=_parse_seconds,
+        group="Measurement",
+    )
+    timeout: float = option(
+        600, "Seconds after which a worker counts as hung.", metavar="S", parse=_parse_seconds, group="Measurement"
+    )
+    features: str = option("aliked", "Kind of keypoints.", choices=tuple(FEATURES), group="Features")
+    resize: int | None = option(
+        RESIZE, "px of the longer side for extraction, or none.", metavar="N", parse=_parse_edge, group="Features"
+    )
+    image_size: int | None = option(
+        None,  # as they are
+        "Stretch the images to N x N px first.",
+        metavar="N",
+        parse=_parse_edge,
+        group="Features",
+    )
+    batch_size: int = option(
+        64, "Pairs of stage batch.", parse=integer("a number of pairs from 1 to 1000000"), group="Matching"
+    )
+    compile: bool = option(False, "Run everything compiled, too.", group="Matching")
+    flash: bool = option(True, "Without FlashAttention.", flag="--no-flash", group="Matching")
+    prune_thresholds: bool = option(
+        True, "Prune at any number of keypoints.", flag="--no-prune-thresholds", group="Matching"
+    )
+    add_superglue: bool = option(False, "Run SuperGlue, too.", group="Matching")
+    superglue_weights: Path | None = option(None, "Weights of SuperGlue; random ones without.", group="Matching")
+    against: bool = option(
+        False,
+        "Run the published package in turn.",
+        metavar="published",
+        choices=("published",),
+        parse=_parse_against,
+        group="Comparison",
+    )
+    device: str = option("auto", "Where to compute.", parse=device, choices=DEVICES, group="Machine")
+    mp: bool | None = option(None, "Ours in reduced precision; by default in stage pair, where fast.", group="Machine")
+    threads: int | None = option(
+        None,  # torch's own choice
+        "Threads of each side.",
+        parse=integer("a number of threads from 1 to 1000000"),
+        group="Machine",
+    )
+    matmul_precision: Literal["highest", "high", "medium"] = option(
+        "highest", "Of torch's float32 products.", group="Machine"
+    )
+
+    def __post_init__(self) -> None:
+        stages = tuple(STAGES) if "all" in self.stages else tuple(dict.fromkeys(self.stages))
+        object.__setattr__(self, "stages", stages)
+        object.__setattr__(self, "num_keypoints", tuple(dict.fromkeys(self.num_keypoints)))
 
 
 @dataclass(frozen=True)

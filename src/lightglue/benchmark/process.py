@@ -23,7 +23,7 @@ __all__ = ["Side", "Worker", "WorkerDiedError"]
 
 GRACE_S = 5.0  # to end by itself once its stdin is closed
 WATCH_S = 0.1  # between two looks at a worker's memory
-TOLD_LINES = 4  # of stderr, when a worker fails
+STDERR_LINES = 4  # of stderr, when a worker fails
 
 
 class WorkerDiedError(LightGlueError):
@@ -99,7 +99,7 @@ class Worker:
         Raises WorkerDiedError, and LightGlueError if it fails or takes longer than `timeout` seconds.
         """
         assert self._process.stdin is not None
-        with suppress(OSError):  # a broken pipe: the missing answer tells
+        with suppress(OSError):  # a broken pipe: the missing answer says so
             self._process.stdin.write(json.dumps({"do": do, **request}, default=str) + "\n")
             self._process.stdin.flush()
         try:
@@ -108,10 +108,10 @@ class Worker:
             self._hangs = True
             raise LightGlueError(
                 f"the worker {self.name!r} gave no answer to {do!r} in {self.timeout:g} s; --timeout allows it "
-                f"more.{self._told()}"
+                f"more.{self._last_lines()}"
             ) from None
         if not line:
-            message = f"the worker {self.name!r} died during {do!r} ({self._code()}).{self._told()}"
+            message = f"the worker {self.name!r} died during {do!r} ({self._code()}).{self._last_lines()}"
             raise WorkerDiedError(message, self._peak)
         answer = json.loads(line)
         if "error" in answer:
@@ -165,16 +165,16 @@ class Worker:
             return f"signal {-code}" if code < 0 else f"exit code {code}"
         return "still running"
 
-    def _told(self) -> str:
+    def _last_lines(self) -> str:
         """The last lines of its stderr."""
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").split("\n")
-        tail = [line.strip() for line in lines if line.strip()][-TOLD_LINES:]
+        tail = [line.strip() for line in lines if line.strip()][-STDERR_LINES:]
         return f" Its last words: {' | '.join(tail)}" if tail else ""
 
 
 def _peak_of(process: int) -> int | None:
-    """The most bytes of memory that a process has used so far; None where the system does not tell."""
+    """The most bytes of memory that a process has used so far; None where the system does not say."""
     try:
         lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:

@@ -24,7 +24,7 @@ def headline(record: Mapping[str, Any]) -> str:
     words += [f"threads {machine['threads']}", machine["gpu"] or f"device {machine['device']}"]
     words.append(f"mp is {machine['reduced_precision'] or 'float32, as nothing is faster here'}")
     words += [f"python {versions['ours']['python']}", f"torch {versions['ours']['torch']}"]
-    words += [f"{name} {told['version']} ({told['package']})" for name, told in versions.items() if name in _SIDES]
+    words += [f"{name} {side['version']} ({side['package']})" for name, side in versions.items() if name in _SIDES]
     return ", ".join(words)
 
 

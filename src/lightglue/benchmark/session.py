@@ -15,18 +15,18 @@ import numpy as np
 
 from lightglue import __version__
 from lightglue.benchmark.figures import ratios, share_equal, spread
+from lightglue.benchmark.image_pairs import enlarge
 from lightglue.benchmark.machine import checkout, commit_of, describe_machine
-from lightglue.benchmark.photographs import enlarge
 from lightglue.benchmark.plan import Contestant, Row, Settings, extractor_request, features_file, plan_rows
 from lightglue.benchmark.process import Side, Worker, WorkerDiedError
-from lightglue.benchmark.turns import take_turns
+from lightglue.benchmark.rounds import run_rounds
 from lightglue.errors import LightGlueError
 
 __all__ = ["SCHEMA", "run_benchmark"]
 
 SCHEMA = 1  # of the record; a reader refuses what it does not know
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 Pairs = Mapping[str, tuple[Path, Path]]
 
 
@@ -34,7 +34,7 @@ def run_benchmark(
     settings: Settings,
     pairs: Pairs,
     published_python: Path | None = None,  # of the environment that has the published package, with settings.against
-    tell: Tell = lambda message: None,
+    report: Report = lambda message: None,
 ) -> dict[str, Any]:
     """The record of a benchmark: machine, versions, settings, and for each row the time of every round.
 
@@ -49,9 +49,9 @@ def run_benchmark(
         if settings.image_size:
             pairs = {name: _two(enlarge(files, settings.image_size, folder)) for name, files in pairs.items()}
         with _Sides(settings, sides) as workers:
-            run = _Run(settings, pairs, folder, workers, tell)
+            run = _Run(settings, pairs, folder, workers, report)
             rows = [run.row(row) for row in plan_rows(settings, pairs, folder)]
-            return _record(settings, pairs, workers.told, rows)
+            return _record(settings, pairs, workers.versions, rows)
 
 
 def _two(paths: Sequence[Path]) -> tuple[Path, Path]:
@@ -66,7 +66,7 @@ class _Sides:
         self.settings = settings
         self.sides = {side.name: side for side in sides}
         self.running: dict[str, Worker] = {}
-        self.told: dict[str, dict[str, Any]] = {}  # what each said of its versions
+        self.versions: dict[str, dict[str, Any]] = {}  # what each said that it runs
         self._open = ExitStack()
 
     def __enter__(self) -> _Sides:
@@ -89,8 +89,8 @@ class _Sides:
         with ExitStack() as opening:
             opening.enter_context(worker)
             # Ours has looked for the device; the other one takes the same.
-            device = self.told["ours"]["device"] if "ours" in self.told else settings.device
-            self.told[name] = worker.ask(
+            device = self.versions["ours"]["device"] if "ours" in self.versions else settings.device
+            self.versions[name] = worker.ask(
                 "start", threads=settings.threads, matmul_precision=settings.matmul_precision, device=device
             )
             opening.pop_all()
@@ -99,7 +99,7 @@ class _Sides:
 
 @dataclass
 class _Runner:
-    """A contestant in its worker, as `take_turns` sees it."""
+    """A contestant in its worker, as `run_rounds` sees it."""
 
     label: str
     worker: Worker
@@ -112,14 +112,14 @@ class _Runner:
 
 
 class _Run:
-    def __init__(self, settings: Settings, pairs: Pairs, folder: Path, workers: _Sides, tell: Tell) -> None:
-        self.settings, self.pairs, self.folder, self.workers, self.tell = settings, pairs, folder, workers, tell
+    def __init__(self, settings: Settings, pairs: Pairs, folder: Path, workers: _Sides, report: Report) -> None:
+        self.settings, self.pairs, self.folder, self.workers, self.report = settings, pairs, folder, workers, report
         self.counts: dict[Path, list[int]] = {}  # of the features that have been written
 
     def row(self, row: Row) -> dict[str, Any]:
         """Run one row and describe it."""
         name = " ".join(filter(None, (row.stage, row.pair, str(row.keypoints), row.mode)))
-        self.tell(f"{name}: {', '.join(each.label for each in row.contestants)}")
+        self.report(f"{name}: {', '.join(each.label for each in row.contestants)}")
         counts = [self.features(pair, row.keypoints) for pair in row.inputs]
         results = self.memory(row) if self.settings.memory else self.times(row)
         return {
@@ -153,7 +153,7 @@ class _Run:
             worker = self.workers.running[each.side]
             prepared[each.label] = worker.ask("prepare", label=each.label, **each.request)
             runners.append(_Runner(each.label, worker))
-        seconds = take_turns(runners, repeat=self.settings.repeat, budget=self.settings.budget)
+        seconds = run_rounds(runners, repeat=self.settings.repeat, budget=self.settings.budget)
         found = {each.label: self.found(each, self.workers.running[each.side]) for each in row.contestants}
         for worker in self.workers.running.values():
             worker.ask("forget")
@@ -180,7 +180,7 @@ class _Run:
                     prepared = worker.ask("prepare", label=each.label, **each.request)
                     answer = worker.ask("memory", watch=True, label=each.label)
                 except WorkerDiedError as error:
-                    self.tell(str(error))
+                    self.report(str(error))
                     results[each.label] = {**_NOTHING, "peak": error.peak, "failed": str(error)}
                     continue
                 found[each.label] = self.found(each, worker)
@@ -213,11 +213,11 @@ def _compared(row: Row, each: Contestant, found: Mapping[str, tuple[dict[str, An
 
 
 def _record(
-    settings: Settings, pairs: Pairs, told: Mapping[str, dict[str, Any]], rows: list[dict[str, Any]]
+    settings: Settings, pairs: Pairs, versions: Mapping[str, dict[str, Any]], rows: list[dict[str, Any]]
 ) -> dict[str, Any]:
     root = checkout()
     keys = ("package", "version", "python", "torch")
-    ours = told["ours"]
+    ours = versions["ours"]
     return {
         "schema": SCHEMA,
         "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -228,7 +228,7 @@ def _record(
         },
         "versions": {
             "lightglue": __version__,
-            **{side: {key: words[key] for key in keys} for side, words in told.items()},
+            **{side: {key: words[key] for key in keys} for side, words in versions.items()},
         },
         "settings": {key: _plain(value) for key, value in asdict(settings).items()},
         "images": {name: [path.name for path in files] for name, files in pairs.items()},

@@ -63,7 +63,7 @@ class Session:
     # -- what the coordinator asks for -----------------------------------------------------------------------------
 
     def start(self, request: Request) -> dict[str, Any]:
-        """Set the thread count, the precision and the device; tell what runs here."""
+        """Set the thread count, the precision and the device; say what runs here."""
         import torch
 
         if request["threads"]:
@@ -269,7 +269,7 @@ class Session:
         if not self.is_ours:  # the published mp is autocast for CUDA
             return bool(wanted) and self.device.type == "cuda"
         if wanted is None:
-            return bool(importlib.import_module("lightglue.models.defaults").default_mp(self.device))
+            return bool(importlib.import_module("lightglue.models.registry").default_mp(self.device))
         return wanted
 
     def reduced_precision(self) -> str | None:
@@ -292,7 +292,7 @@ class Session:
 
         options = {**request["matcher"], "mp": self.mp(request["matcher"]["mp"])}
         if self.is_ours and request["task"] == "pair":  # as the command line does it
-            options["pruning"] = importlib.import_module("lightglue.models.defaults").PRUNING
+            options["pruning"] = importlib.import_module("lightglue.models.choice").PRUNING
         if request["compile"]:
             torch._dynamo.reset()  # it keeps few versions of a function, and there is one for each length
 
@@ -348,7 +348,7 @@ def strongest(features: Mapping[str, Any], count: int) -> dict[str, Any]:
 
 
 def resident_bytes() -> int:
-    """Bytes of memory in use now; the greatest so far where the system does not tell (it does on Linux)."""
+    """Bytes of memory in use now; the greatest so far where the system does not say (it does on Linux)."""
     return _linux_status("VmRSS") or peak_bytes()
 
 

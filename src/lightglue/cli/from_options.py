@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -20,11 +20,12 @@ import typer
 from typer.core import TyperCommand
 
 from lightglue.errors import InputError
-from lightglue.options import OptionInfo, nearest_name
+from lightglue.options import OptionInfo
+from lightglue.support.parsers import known
 
-__all__ = ["Command", "Given", "Only", "command", "known"]
+__all__ = ["Command", "Given", "Only", "command"]
 
-GROUPS = ("Features", "Pairs", "Matching", "Geometry", "Cameras", "Mapping", "Output", "Machine")  # as --help has them
+GROUPS = ("Features", "Pairs", "Matching", "Geometry", "Output", "Machine")  # as --help has them
 
 
 class Given(frozenset[str]):
@@ -45,12 +46,20 @@ class Command(TyperCommand):
             found.rich_help_panel, found.metavar = GROUPS[-1], ""
         return found
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As typer has it, but with --mp and --no-mp in one column, which leaves room for the texts."""
+        for each in self.params:
+            each.opts, each.secondary_opts = [*each.opts, *each.secondary_opts], []
+        super().format_help(ctx, formatter)
+
 
 def command(app: typer.Typer, name: str | None = None, *, example: str, **settings: Any) -> Callable[[Any], Any]:
     """Register a function as a command of `app`. example: a line that is shown at the end of its --help."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        app.command(name, **{"cls": Command, "epilog": f"Example: {example}", **settings})(with_options(function))
+        paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+        texts = {"help": "\n\n".join(" ".join(each.split()) for each in paragraphs), "epilog": f"Example: {example}"}
+        app.command(name, **{"cls": Command, **texts, **settings})(with_options(function))
         return function
 
     return register
@@ -83,20 +92,10 @@ def with_options(function: Callable[..., None]) -> Callable[..., None]:
         function(**arguments, **built, **({given: Given(asked)} if given else {}))
 
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    parameters = [context, *sorted([*own, *added], key=_group)]
+    parameters = [context, *sorted([*added, *own], key=_group)]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
-
-
-def known(value: str, names: Iterable[str]) -> str:
-    """`value` if it is one of `names`. Raises InputError, with the nearest name."""
-    names = list(names)
-    if value in names:
-        return value
-    nearest = nearest_name(value.lower(), names)
-    hint = f"Did you mean {nearest!r}? " if nearest else ""
-    raise InputError(f"{value!r} is unknown. {hint}Valid: {', '.join(names)}.")
 
 
 def _group(parameter: inspect.Parameter) -> int:
@@ -217,12 +216,22 @@ class _Option:
     @property
     def is_repeated(self) -> bool:
         """Whether the option takes several values by being repeated."""
-        return self.info.parse is None and get_origin(self._whole) is tuple
+        return get_origin(self._whole) is tuple and (self.info.parse is None or self.info.repeated)
+
+    @property
+    def _is_list(self) -> bool:
+        """Whether one text holds several values: auto,gps."""
+        return get_origin(self._whole) is tuple and not self.is_repeated
 
     @property
     def is_switch(self) -> bool:
         """Whether the option has no value: of a bool, or of options that are None where something is off."""
-        return self.kind is bool or dataclasses.is_dataclass(self.kind)
+        return self.info.parse is None and (self.kind is bool or dataclasses.is_dataclass(self.kind))
+
+    @property
+    def is_negative(self) -> bool:
+        """Whether the option switches off what is on by default: --no-flash."""
+        return self.kind is bool and self.flag.startswith("--no-")
 
     @property
     def choices(self) -> tuple[str, ...]:
@@ -237,6 +246,8 @@ class _Option:
             default = self.default
             if dataclasses.is_dataclass(self.kind):
                 kind, default = bool, default is not None
+            elif self.is_negative:
+                default = not default
             elif self.is_repeated:
                 kind, default = list[Any], list(default or ())
             name = _key(flags[0].partition("/")[0])
@@ -249,7 +260,7 @@ class _Option:
         if self.is_switch:
             return {"help": self.info.help, "show_default": False, "metavar": ""}
         help = self.info.help
-        if self.choices and self.choices[-1] not in help:  # in the text they are wrapped between words
+        if not all(choice in help for choice in self.choices):  # in the text they are wrapped between words
             help = f"{help} Valid: {', '.join(self.choices)}."
         metavar = self.info.metavar or {int: "N", float: "X", Path: "FILE"}.get(self.kind, "NAME")
         completion = {"autocompletion": self._complete} if self.choices else {}
@@ -272,11 +283,13 @@ class _Option:
             raise typer.BadParameter(f"'{value}' is not {what}.") from None
 
     def _complete(self, incomplete: str) -> list[str]:
-        begin, comma, last = incomplete.rpartition(",") if self.info.parse else ("", "", incomplete)
+        begin, comma, last = incomplete.rpartition(",") if self._is_list else ("", "", incomplete)
         return [f"{begin}{comma}{each}" for each in self.choices if each.startswith(last)]
 
     def converted(self, value: Any) -> Any:
         """What typer gives, as a value of the field."""
         if dataclasses.is_dataclass(self.kind):
             return self.kind() if value else None  # type: ignore[operator]
+        if self.is_negative:
+            return not value
         return tuple(value) if self.is_repeated else value

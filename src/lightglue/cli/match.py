@@ -35,7 +35,8 @@ from lightglue.cli.models import (
 )
 from lightglue.cli.outputs import ENDINGS, MatchedPair, fault_of, size_of, write_all
 from lightglue.errors import ImageNotFoundError
-from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE, WITH_VERDICT
+from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
+from lightglue.models.registry import WITH_OVERLAP
 from lightglue.timing import wait_for_gpu
 
 if TYPE_CHECKING:
@@ -128,8 +129,8 @@ def match(
         raise typer.BadParameter(
             "it has no thresholds and no verdict; leave these options out.", param_hint="--matcher"
         )
-    if min_overlap and features not in WITH_VERDICT:
-        message = f"there is no verdict for --features {features}, only for {', '.join(WITH_VERDICT)}; leave it out."
+    if min_overlap and features not in WITH_OVERLAP:
+        message = f"there is no verdict for --features {features}, only for {', '.join(WITH_OVERLAP)}; leave it out."
         raise typer.BadParameter(message, param_hint="--min-overlap")
     asked = Geometric(geometry, (camera0, camera1), estimator, threshold, seed, refine)
     asked.check(warp, bool(asked_for(context, "estimator", "threshold", "seed")))
@@ -189,7 +190,8 @@ def _match(task: Task, models: Models) -> tuple[MatchedPair, dict[str, Any]]:
             estimate = geometric.without_model(estimate, "the images are taken for no overlap")
         summary |= geometric.told(estimate, str(task.geometric.geometry), cameras)
     kinds: dict[str, Callable[[Any], float]] = {"stop": int, "overlap": float, "rotation": float}
-    numbers = {name: kind(found[name]) for name, kind in kinds.items() if name in found}
+    known: Mapping[str, Any] = found
+    numbers = {name: kind(known[name]) for name, kind in kinds.items() if name in found}
     pair = MatchedPair(
         image0=images[0],
         image1=images[1],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Any
@@ -13,7 +12,8 @@ from lightglue.cli import parsing
 from lightglue.cli.weights import CommercialOnly
 from lightglue.errors import LightGlueError
 from lightglue.models.choice import MATCHERS, Models
-from lightglue.models.defaults import EXTRACTORS
+from lightglue.models.registry import FEATURES
+from lightglue.support.memory import is_out_of_memory
 
 __all__ = [
     "MATCHERS",
@@ -38,16 +38,14 @@ __all__ = [
 
 
 def _feature_type(value: str) -> str:
-    return parsing.known(value, EXTRACTORS)
+    return parsing.known(value, FEATURES)
 
 
 def _matcher(value: str) -> str:
     return parsing.known(value, MATCHERS)
 
 
-FeatureType = Annotated[
-    str, typer.Option(parser=_feature_type, metavar="|".join(EXTRACTORS), help="Kind of keypoints.")
-]
+FeatureType = Annotated[str, typer.Option(parser=_feature_type, metavar="|".join(FEATURES), help="Kind of keypoints.")]
 MaxKeypoints = Annotated[
     int, typer.Option(parser=parsing.count, metavar="N", help="The N best keypoints of each image.")
 ]
@@ -99,7 +97,8 @@ def asked_for(context: typer.Context, *names: str) -> dict[str, Any]:
 
 def extract_options(context: typer.Context) -> dict[str, Any]:
     """Options of `extract` from those of a command that has --resize, --tile and --scales."""
-    options = {name: context.params[name] for name in ("tile", "scales") if context.params.get(name) is not None}
+    given = {"tile": context.params["tile"], "pyramid": context.params.get("scales")}
+    options = {name: value for name, value in given.items() if value is not None}
     if "tile" in options and "resize" not in asked_for(context, "resize"):
         return options
     return {**options, "resize": context.params["resize"] or None}
@@ -123,8 +122,7 @@ def memory_named(has_tiles: bool = True) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        told = isinstance(error, LightGlueError)
-        if told or not (isinstance(error, MemoryError) or re.search("out of memory|can't allocate", str(error))):
+        if not is_out_of_memory(error):
             raise
         raise LightGlueError(
             "there is not enough memory; use "

@@ -6,20 +6,19 @@ import csv
 import io
 import json
 import os
-import secrets
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lightglue.errors import LightGlueError
+from lightglue.support.files import write_files
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
     from torch import Tensor
 
-__all__ = ["ENDINGS", "MatchedPair", "fault_of", "size_of", "write_all", "write_files"]
+__all__ = ["ENDINGS", "MatchedPair", "fault_of", "size_of", "write_all"]
 
 
 @dataclass(frozen=True)
@@ -157,29 +156,3 @@ def write_all(pair: MatchedPair, paths: Sequence[Path], others: Mapping[Path, by
     """Write `pair` to every path in the format of its ending, and other contents, as `write_files` does."""
     encoded = {path: _ENCODERS[path.suffix.lower()](pair, path.suffix.lower()) for path in paths}
     write_files({**encoded, **others})
-
-
-def write_files(contents: Mapping[Path, bytes]) -> None:
-    """Write each content to its path.
-
-    All files are written beside their places first and then moved there, so that none is ever half written.
-    Raises LightGlueError.
-    """
-    places = [path.resolve() for path in contents]  # a link stays and its target is replaced
-    parts = [place.with_name(f".lightglue-{secrets.token_hex(8)}.part") for place in places]
-    try:
-        for part, content in zip(parts, contents.values(), strict=True):
-            with part.open("xb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())  # a full disk may say so only here
-        for part, place in zip(parts, places, strict=True):
-            part.replace(place)
-    except OSError as error:
-        raise LightGlueError(
-            f"{', '.join(map(str, contents))} could not be written ({error.strerror or error}); nothing is left half "
-            "written. Make room there or choose another folder."
-        ) from error
-    finally:
-        for part in parts:
-            part.unlink(missing_ok=True)

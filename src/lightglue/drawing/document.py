@@ -78,7 +78,7 @@ class Facts:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing as an <svg> element, with a legend of (place in `COLOURS`, text)."""
+    """A drawing as an <svg> element, with a legend of (index in `COLOURS`, text)."""
 
     title: str
     svg: str
@@ -89,7 +89,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Picture:
-    """A photograph or another picture, as JPEG or PNG, or the reason why there is none."""
+    """An image, as JPEG or PNG, or the reason why there is none."""
 
     title: str
     image: bytes | None
@@ -128,7 +128,7 @@ class Document:
 
 
 def printable(text: object) -> str:
-    """`text` on one line; what cannot be seen, such as control letters and turned writing directions, as its code."""
+    """`text` on one line; what cannot be seen, such as control letters and reversed writing directions, as its code."""
     seen = ("\n", "\r", "\t", "\u200c", "\u200d")  # the last two join letters, and emoji
     return " ".join(
         "".join(
@@ -253,8 +253,8 @@ def _number(column: int, table: Table) -> str:
 
 def _chart(chart: Chart) -> str:
     keys = "".join(
-        f'<li><i style="background:var(--s{place % len(COLOURS)})"></i>{_text(text)}</li>'
-        for place, text in chart.legend
+        f'<li><i style="background:var(--s{index % len(COLOURS)})"></i>{_text(text)}</li>'
+        for index, text in chart.legend
     )
     legend = f"<ul>{keys}</ul>" if keys else ""
     caption = f"<p>{_text(chart.caption)}</p>" if chart.caption else ""

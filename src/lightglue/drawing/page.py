@@ -4,7 +4,7 @@ from __future__ import annotations
 
 __all__ = ["COLOURS", "STYLE"]
 
-# Of lines and bars, light and dark: told apart by eyes that confuse red and green (after Okabe and Ito 2008).
+# Of lines and bars, light and dark: distinguished by eyes that confuse red and green (after Okabe and Ito 2008).
 COLOURS = (
     ("#0068a8", "#5bb4f0"),
     ("#d55e00", "#ff9447"),

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -29,6 +29,8 @@ from lightglue.evaluation.bootstrap import (
     with_unit,
 )
 from lightglue.evaluation.records import Metric, Run
+from lightglue.stores.settings import changes
+from lightglue.support.checks import check_int, check_real
 
 __all__ = ["Comparison", "Difference", "Verdict", "compare", "compare_values", "to_json", "to_text"]
 
@@ -108,7 +110,10 @@ def compare(
         level,
         by,
         unshared=tuple(alone),
-        settings=tuple(_setting_changes(a.settings, b.settings)),
+        settings=tuple(
+            f"{name}: {json.dumps(before, default=str)} -> {json.dumps(after, default=str)}"
+            for name, before, after in changes(a.settings, b.settings)
+        ),
     )
 
 
@@ -175,8 +180,8 @@ def _difference(
     tail = (1 - level) / 2
     low, high = (float(drawn[round(q * (len(drawn) - 1))]) for q in (tail, 1 - tail))  # never between infinities
     differs = contributions(statistic, a) != contributions(statistic, b)
-    places = np.flatnonzero(differs).tolist()
-    changed = len(places if groups is None else {groups[place] for place in places})
+    indices = np.flatnonzero(differs).tolist()
+    changed = len(indices if groups is None else {groups[i] for i in indices})
     return Difference(
         statistic,
         before,
@@ -185,7 +190,7 @@ def _difference(
         (low, high),
         float((drawn > 0).mean()),
         _verdict(statistic, low, high, changed, level),
-        len(places),
+        len(indices),
     )
 
 
@@ -211,12 +216,9 @@ def _minus(b: Array, a: Array) -> Array:
 
 
 def _check_options(samples: int, seed: int, level: float) -> None:
-    if not (isinstance(samples, int) and samples >= 1):
-        raise InputError(f"samples is {samples!r}; give an integer of at least 1, such as 10000.")
-    if not (isinstance(seed, int) and seed >= 0):
-        raise InputError(f"seed is {seed!r}; give an integer of at least 0.")
-    if not 0 < level < 1:
-        raise InputError(f"level is {level!r}; give a number between 0 and 1, such as 0.95.")
+    check_int("samples", samples, 1, "an integer of at least 1, such as 10000")
+    check_int("seed", seed, 0, "an integer of at least 0")
+    check_real("level", level, "a number between 0 and 1, such as 0.95", math.ulp(0), 1 - math.ulp(0.5))
 
 
 def _check_groups(groups: Sequence[str], count: int, level: float) -> None:
@@ -237,12 +239,12 @@ def _check_comparable(a: Run, b: Run) -> None:
             f"{a.folder} is a run of {a.benchmark} and {b.folder} of {b.benchmark}; compare runs of one benchmark."
         )
     if a.pairs != b.pairs:
-        place = next((i for i, (x, y) in enumerate(zip(a.pairs, b.pairs, strict=False)) if x != y), None)
-        if place is None:
-            told = f"has {len(a.pairs)} pairs and {b.folder} {len(b.pairs)}"
+        index = next((i for i, (x, y) in enumerate(zip(a.pairs, b.pairs, strict=False)) if x != y), None)
+        if index is None:
+            has = f"has {len(a.pairs)} pairs and {b.folder} {len(b.pairs)}"
         else:
-            told = f"has {a.pairs[place]!r} as pair {place} and {b.folder} {b.pairs[place]!r}"
-        raise InputError(f"{a.folder} {told}; run both on the same pairs.")
+            has = f"has {a.pairs[index]!r} as pair {index} and {b.folder} {b.pairs[index]!r}"
+        raise InputError(f"{a.folder} {has}; run both on the same pairs.")
     truths = {run.settings.get("truth") for run in (a, b)} - {None}
     if len(truths) > 1:
         raise InputError(f"{a.folder} and {b.folder} hold pairs with the same names and another truth; run one anew.")
@@ -258,17 +260,6 @@ def _labels(a: Run, b: Run) -> tuple[str, str]:
     """The names of both folders, with as much of the path as tells them apart."""
     short = (a.folder.name or str(a.folder), b.folder.name or str(b.folder))
     return short if short[0] != short[1] else (str(a.folder), str(b.folder))
-
-
-def _setting_changes(a: Mapping[str, Any], b: Mapping[str, Any], path: str = "") -> list[str]:
-    changes = []
-    for key in dict.fromkeys((*a, *b)):
-        name, before, after = f"{path}{key}", a.get(key), b.get(key)
-        if isinstance(before, Mapping) and isinstance(after, Mapping):
-            changes += _setting_changes(before, after, f"{name}.")
-        elif before != after:
-            changes.append(f"{name}: {json.dumps(before, default=str)} -> {json.dumps(after, default=str)}")
-    return changes
 
 
 def to_text(comparison: Comparison) -> str:
@@ -310,7 +301,7 @@ def _row(each: Difference) -> tuple[str, ...]:
 
 def to_json(comparison: Comparison) -> bytes:
     """The comparison for machines. What is not finite is null."""
-    said = {
+    content = {
         "benchmark": comparison.benchmark,
         "a": comparison.names[0],
         "b": comparison.names[1],
@@ -323,7 +314,7 @@ def to_json(comparison: Comparison) -> bytes:
         "unshared": list(comparison.unshared),
         "settings": list(comparison.settings),
     }
-    return json.dumps(said, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False).encode() + b"\n"
 
 
 def _as_json(each: Difference) -> dict[str, Any]:

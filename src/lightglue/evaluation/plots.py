@@ -63,16 +63,16 @@ def error_histogram(errors: Array, thresholds: Sequence[float], label: str) -> s
     counts, _ = np.histogram(finite.clip(low, None), edges)
 
     def draw(ax: Axes) -> None:
-        place, wide = np.log10(edges), np.log10(edges[1] / edges[0])
-        ax.bar(place[:-1], counts, width=wide, align="edge", color=COLOURS[0][0], edgecolor=SHEET, linewidth=0.6)
-        failed, end = len(errors) - len(finite), place[-1] + 2.5 * wide
+        left, wide = np.log10(edges), np.log10(edges[1] / edges[0])
+        ax.bar(left[:-1], counts, width=wide, align="edge", color=COLOURS[0][0], edgecolor=SHEET, linewidth=0.6)
+        failed, end = len(errors) - len(finite), left[-1] + 2.5 * wide
         ax.bar([end], [failed], width=1.6 * wide, color=COLOURS[1][0])
         for threshold in thresholds:
-            if place[0] <= math.log10(threshold) <= place[-1]:
+            if left[0] <= math.log10(threshold) <= left[-1]:
                 ax.axvline(math.log10(threshold), color=SOFT, linewidth=0.8, linestyle=(0, (1, 2)))
         ticks = round_values(edges[0], edges[-1])
         ax.set_xticks([*np.log10(ticks), end], [*(f"{tick:g}" for tick in ticks), "failed"])
-        ax.set(xlim=(place[0] - wide / 2, end + 2 * wide), xlabel=label, ylabel="pairs")
+        ax.set(xlim=(left[0] - wide / 2, end + 2 * wide), xlabel=label, ylabel="pairs")
         ax.set_ylim(0, max(1.0, 1.08 * max(*counts, failed)))
         ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
 
@@ -133,7 +133,7 @@ def time_chart(points: Sequence[tuple[float, float, float | None]], label: str) 
 
 
 def match_jpeg(images: Sequence[Path], matches: Matches, texts: Sequence[str]) -> bytes:
-    """Both photographs of a pair with its matches, coloured by score.
+    """Both images of a pair with its matches, coloured by score.
 
     Args:
         images: both files.

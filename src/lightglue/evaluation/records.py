@@ -13,13 +13,14 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from lightglue.errors import InputError
+from lightglue.stores.settings import changes
+from lightglue.support.files import write_whole
 
 __all__ = ["Metric", "Record", "RecordWriter", "Run", "matches_path", "read_run", "remove_empty", "start_run"]
 
@@ -43,7 +44,7 @@ class Record:
     """What became of one pair. A pair that failed has the worst values, never none."""
 
     pair: str  # its name
-    index: int  # its place in the benchmark
+    index: int  # its position in the benchmark
     scene: str
     image0: str
     image1: str
@@ -115,7 +116,7 @@ def start_run(
 
     Raises InputError where `folder` holds another run: results of different settings are never mixed.
     """
-    said = {
+    content = {
         "format": FORMAT,
         "benchmark": benchmark,
         "kind": kind,
@@ -123,14 +124,14 @@ def start_run(
         "metrics": [asdict(metric) for metric in metrics],
         "settings": dict(settings),
     }
-    said = json.loads(json.dumps(said))  # as it will be read
-    place = folder / _RUN
-    if place.exists():
-        there = _load_json(place)
-        different = [name for name, value in said.items() if there.get(name) != value]
+    content = json.loads(json.dumps(content))  # as it will be read
+    path = folder / _RUN
+    if path.exists():
+        there = _load_json(path)
+        different = [name for name, value in content.items() if there.get(name) != value]
         if different:
             raise InputError(
-                f"{folder} holds another run: {_differences(there, said, different)}. "
+                f"{folder} holds another run: {_differences(there, content, different)}. "
                 "Name another folder, or remove this one."
             )
     else:
@@ -138,12 +139,12 @@ def start_run(
             (folder / _MATCHES).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder} cannot be made a folder ({error.strerror}); name another.") from error
-        _write_whole(place, json.dumps({**said, "about": dict(about)}, indent=1) + "\n")
+        write_whole(path, (json.dumps({**content, "about": dict(about)}, indent=1) + "\n").encode())
     return read_run(folder)
 
 
 def remove_empty(folder: Path) -> None:
-    """Remove a run without any record: its options may be at fault, and others must be able to take its place."""
+    """Remove a run without any record: its options may be at fault, and others must be able to use the folder."""
     records = folder / _RECORDS
     if not records.exists() or not records.stat().st_size:
         (folder / _RUN).unlink(missing_ok=True)
@@ -151,21 +152,28 @@ def remove_empty(folder: Path) -> None:
 
 def read_run(folder: Path) -> Run:
     """The run in a folder. Raises InputError where there is none, or it is damaged."""
-    place = folder / _RUN
-    if not place.exists():
+    path = folder / _RUN
+    if not path.exists():
         raise InputError(f"There is no run in {folder} (no {_RUN}); name the folder that `lightglue eval` wrote.")
-    said = _load_json(place)
+    content = _load_json(path)
     try:
-        if said["format"] != FORMAT:
-            raise InputError(f"{place} has format {said['format']}, not {FORMAT}; run it anew with this version.")
-        metrics = tuple(Metric(**{**each, "thresholds": tuple(each["thresholds"])}) for each in said["metrics"])
-        names = tuple(said["pairs"])
+        if content["format"] != FORMAT:
+            raise InputError(f"{path} has format {content['format']}, not {FORMAT}; run it anew with this version.")
+        metrics = tuple(Metric(**{**each, "thresholds": tuple(each["thresholds"])}) for each in content["metrics"])
+        names = tuple(content["pairs"])
         records = _read_records(folder / _RECORDS, names, {metric.name for metric in metrics})
         return Run(
-            folder, said["benchmark"], said["kind"], names, metrics, said["settings"], said.get("about", {}), records
+            folder,
+            content["benchmark"],
+            content["kind"],
+            names,
+            metrics,
+            content["settings"],
+            content.get("about", {}),
+            records,
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{place} is damaged ({error!r}); remove the folder and run it anew.") from error
+        raise InputError(f"{path} is damaged ({error!r}); remove the folder and run it anew.") from error
 
 
 def _read_records(path: Path, names: Sequence[str], metrics: set[str]) -> tuple[Record, ...]:
@@ -218,18 +226,12 @@ def matches_path(folder: Path, index: int) -> Path:
 
 def _load_json(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read ({error}); remove the folder and run it anew.") from error
-    if not isinstance(said, dict):
+    if not isinstance(content, dict):
         raise InputError(f"{path} holds no run; remove the folder and run it anew.")
-    return said
-
-
-def _write_whole(path: Path, text: str) -> None:
-    part = path.with_suffix(f".{secrets.token_hex(8)}.part")  # of its own: two processes may begin at once
-    part.write_text(text, encoding="utf-8")
-    part.replace(path)
+    return content
 
 
 _WORDS = {
@@ -240,14 +242,12 @@ _WORDS = {
 
 def _differences(there: Mapping[str, Any], here: Mapping[str, Any], names: Sequence[str]) -> str:
     """What differs, in short."""
-    told = []
+    found = []
     for name in names:
-        before, now = there.get(name), here[name]
-        if isinstance(before, dict) and isinstance(now, dict):
-            keys = [key for key in {**before, **now} if before.get(key) != now.get(key)]
-            told += [_WORDS.get(key) or f"{key} is {before.get(key)!r} there and {now.get(key)!r} here" for key in keys]
-        elif isinstance(now, list):
-            told.append(f"its {name} are others")
+        if isinstance(here[name], list):
+            found.append(f"its {name} are others")
         else:
-            told.append(f"{name} is {before!r} there and {now!r} here")
-    return "; ".join(told)[:500]
+            pairs = changes({name: there.get(name)}, {name: here[name]})
+            named = [(path.removeprefix("settings."), before, now) for path, before, now in pairs]
+            found += [_WORDS.get(path) or f"{path} is {before!r} there and {now!r} here" for path, before, now in named]
+    return "; ".join(found)[:500]

@@ -41,6 +41,7 @@ from lightglue.evaluation.matches import read_matches
 from lightglue.evaluation.records import Metric, Record, Run, matches_path
 from lightglue.evaluation.summary import Figure, Summary, headline_metric, summarize
 from lightglue.evaluation.words import protocol_in_words, what_ran
+from lightglue.support.files import write_files
 
 __all__ = ["write_report"]
 
@@ -48,7 +49,7 @@ Array = NDArray[np.float64]
 _Row: TypeAlias = tuple[str | Cell, ...]
 _PICTURES = 6
 _LINES = 8  # in a chart
-_TOLD = ("source", "licence", "notes")  # of Run.about; all else depends on the machine
+_ABOUT_DATA = ("source", "licence", "notes")  # of Run.about; all else depends on the machine
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,8 @@ def write_report(run: Run, *, others: Sequence[Run] = ()) -> tuple[Path, Path]:
     beside = tuple((name, other, summarize(other)) for name, other in zip(named, others, strict=True))
     document = _document(_Reported(run, summarize(run), headline_metric(run.metrics), beside))
     files = run.folder / "report.md", run.folder / "report.html"
-    for path, text in zip(files, (to_markdown(document), to_html(document)), strict=True):
-        part = path.with_name(path.name + ".part")
-        part.write_bytes(text.encode("utf-8", "replace"))
-        part.replace(path)
+    texts = to_markdown(document), to_html(document)
+    write_files({path: text.encode("utf-8", "replace") for path, text in zip(files, texts, strict=True)})
     return files
 
 
@@ -124,8 +123,8 @@ def _result(it: _Reported) -> list[Block]:
     summary = it.summary
     blocks: list[Block] = []
     if not it.run.is_complete:
-        told = f"This run is not complete: {summary.done:,} of {summary.pairs:,} pairs are done."
-        blocks.append(Text(f"{told} All figures are of these, and will change.", "warning"))
+        text = f"This run is not complete: {summary.done:,} of {summary.pairs:,} pairs are done."
+        blocks.append(Text(f"{text} All figures are of these, and will change.", "warning"))
     cards = [
         (each.statistic.title, _with_unit(each), _plus_minus(each, after=" standard error"))
         for each in summary.headline
@@ -230,7 +229,7 @@ def _judged_matches(run: Run) -> tuple[Array, NDArray[np.bool_]] | None:
         try:
             found = read_matches(matches_path(run.folder, record.index))
         except LightGlueError:
-            continue  # it is said where the pair is shown
+            continue  # the reason is given where the pair is shown
         if found.correct is None:
             return None
         judged.append((found.scores, found.correct))
@@ -265,10 +264,10 @@ def _comparison(name: str, found: Comparison) -> list[Block]:
         rows.append((title, verdict, number(each.a, 2), number(each.b, 2), _signed(each.difference), interval))
     verdicts = [each.verdict for each in found.differences]
     counted = [f"{verdicts.count(word)} {word}" for word in get_args(Verdict) if word in verdicts]
-    told = f"This run beside {name}, pair by pair. Of {_count(len(verdicts), 'figure')}: {', '.join(counted)}."
+    text = f"This run beside {name}, pair by pair. Of {_count(len(verdicts), 'figure')}: {', '.join(counted)}."
     noise = "Noise is an interval with 0 in it, or too few pairs that differ to tell."
     head = ("figure", "this run is", name, "this run", "difference", f"{100 * found.level:g} % interval")
-    blocks: list[Block] = [Text(told), Table(head, tuple(rows), words=2), Text(noise, "note")]
+    blocks: list[Block] = [Text(text), Table(head, tuple(rows), words=2), Text(noise, "note")]
     if found.settings:
         blocks.append(Fold("Set differently", tuple(Text(change) for change in found.settings)))
     return blocks
@@ -331,9 +330,9 @@ def _worst(it: _Reported) -> list[Block]:
         return []
     values = it.values(it.metric)
     order = np.argsort(-values if it.metric.kind == "error" else values, kind="stable")
-    chosen = [(it.run.records[place], float(values[place])) for place in order[:_PICTURES]]
-    told = f"The {_count(len(chosen), 'pair')} with the worst {it.metric.title}. Lines are coloured by score."
-    return [Text(told), *(_worst_picture(it.run, it.metric, record, value) for record, value in chosen)]
+    chosen = [(it.run.records[i], float(values[i])) for i in order[:_PICTURES]]
+    text = f"The {_count(len(chosen), 'pair')} with the worst {it.metric.title}. Lines are coloured by score."
+    return [Text(text), *(_worst_picture(it.run, it.metric, record, value) for record, value in chosen)]
 
 
 def _worst_picture(run: Run, metric: Metric, record: Record, value: float) -> Picture:
@@ -381,8 +380,8 @@ def _protocol(it: _Reported) -> list[Block]:
 
 def _data(it: _Reported) -> list[Block]:
     about = it.run.about
-    said = [("source", about.get("source")), ("licence", about.get("licence"))]
-    blocks: list[Block] = [Facts(tuple((term, str(text or "not stated")) for term, text in said))]
+    stated = [("source", about.get("source")), ("licence", about.get("licence"))]
+    blocks: list[Block] = [Facts(tuple((term, str(text or "not stated")) for term, text in stated))]
     notes = about.get("notes") or ()
     return [*blocks, *(Text(str(note)) for note in ([notes] if isinstance(notes, str) else notes))]
 
@@ -395,8 +394,8 @@ def _time(it: _Reported) -> list[Block]:
         rows = [(stage, _seconds(mean)) for stage, mean in summary.seconds.items()]
         blocks.append(Table(("stage", "mean of a pair"), (*rows, ("all", _seconds(summary.total_seconds)))))
         blocks += _time_against_accuracy(it)
-    told = facts({key: value for key, value in it.run.about.items() if key not in _TOLD})
-    return [*blocks, Facts(tuple(told))] if told else blocks
+    rest = facts({key: value for key, value in it.run.about.items() if key not in _ABOUT_DATA})
+    return [*blocks, Facts(tuple(rest))] if rest else blocks
 
 
 def _time_against_accuracy(it: _Reported) -> list[Block]:
@@ -405,12 +404,12 @@ def _time_against_accuracy(it: _Reported) -> list[Block]:
         return []
     chosen = it.summary.headline[len(it.summary.headline) // 2]
     points, legend, rows = [], [], []
-    for place, (name, summary) in enumerate(everything):
+    for i, (name, summary) in enumerate(everything):
         figure = next((each for each in summary.figures if each.statistic == chosen.statistic), None)
         if figure is None or not (math.isfinite(figure.value) and summary.total_seconds > 0):
             continue
         points.append((summary.total_seconds, figure.value, figure.standard_error))
-        legend.append((place, name))
+        legend.append((i, name))
         rows.append(
             (
                 name,

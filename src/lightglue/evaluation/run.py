@@ -10,8 +10,6 @@ import datetime
 import io
 import os
 import platform
-import re
-import secrets
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -49,6 +47,8 @@ from lightglue.geometry.refine import RefineOptions, refine_matches
 from lightglue.images import load_image
 from lightglue.images.resampling import target_size
 from lightglue.models.choice import Models
+from lightglue.support.files import write_whole
+from lightglue.support.memory import is_out_of_memory
 from lightglue.timing import wait_for_gpu
 
 __all__ = ["Job", "evaluate"]
@@ -267,7 +267,7 @@ class _Worker:
             except (ImageError, InputError) as error:
                 yield self._failed(index, pair, " ".join(str(error).split()))
             except (MemoryError, RuntimeError) as error:
-                if not isinstance(error, MemoryError) and not re.search("out of memory|can't allocate", str(error)):
+                if not is_out_of_memory(error):
                     raise
                 yield self._failed(index, pair, "there is not enough memory for this pair")
 
@@ -283,7 +283,9 @@ class _Worker:
         judged = metrics.judge(matched, truth, self.protocol)
         seconds |= {"extract": first.seconds + second.seconds, "estimate": perf_counter() - begin}
         known = {} if judged.correct is None else {"correct": judged.correct}
-        _save(matches_path(self.folder, index), **ends, inliers=judged.inliers, **known)
+        content = io.BytesIO()
+        np.savez_compressed(content, **ends, inliers=judged.inliers, **known)  # type: ignore[arg-type]
+        write_whole(matches_path(self.folder, index), content.getvalue())
         return Record(
             pair=pair.name,
             index=index,
@@ -359,12 +361,3 @@ def _lens_fault(pair: Pair) -> str | None:
 def _scaled(points: NDArray[np.float32], scale: Scale) -> NDArray[np.float64]:
     S = scaling(scale)
     return np.asarray(points.astype(np.float64) @ S[:2, :2].T + S[:2, 2])
-
-
-def _save(path: Path, **arrays: NDArray[Any]) -> None:
-    """Write an .npz whole or not at all."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]  # its allow_pickle stands in the way
-    part = path.with_suffix(f".{secrets.token_hex(8)}.part")  # of its own: two processes may go on with one run
-    part.write_bytes(buffer.getvalue())
-    part.replace(path)

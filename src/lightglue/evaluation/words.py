@@ -20,8 +20,8 @@ def what_ran(settings: Mapping[str, Any]) -> str:
         return str(settings["title"])
     models = settings.get("models")
     known = {**settings, **models} if isinstance(models, Mapping) else settings
-    said = [each.get("name") if isinstance(each, Mapping) else each for each in map(known.get, _MODELS)]
-    names = [each for each in said if isinstance(each, str)]
+    values = [each.get("name") if isinstance(each, Mapping) else each for each in map(known.get, _MODELS)]
+    names = [each for each in values if isinstance(each, str)]
     return " + ".join(dict.fromkeys([*names, *(["refinement"] if names and settings.get("refine") else [])]))
 
 
@@ -39,10 +39,10 @@ def protocol_in_words(protocol: Any, unit: str = "") -> list[str]:
         sentences.append(_resizing(protocol["resize"], protocol.get("side")))
     estimators = protocol.get("estimators")
     if isinstance(estimators, Sequence) and not isinstance(estimators, str):
-        told = [_estimator(each) for each in estimators if isinstance(each, Mapping)]
-        if told:
-            sentences.append(f"A model is estimated from the matches by {'; by '.join(told)}.")
-            if len(told) > 1:
+        methods = [_estimator(each) for each in estimators if isinstance(each, Mapping)]
+        if methods:
+            sentences.append(f"A model is estimated from the matches by {'; by '.join(methods)}.")
+            if len(methods) > 1:
                 sentences.append("The first of these gives the headline.")
     thresholds = protocol.get("thresholds")
     if isinstance(thresholds, Sequence) and thresholds and all(is_number(each) for each in thresholds):

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import math
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from types import SimpleNamespace
@@ -115,7 +116,7 @@ class Extractor(nn.Module):
         *,
         mask: Any = None,
         tile: int | None = None,
-        scales: Sequence[float] | None = None,
+        pyramid: Sequence[float] | None = None,
         **preprocess: Any,
     ) -> Features | list[Features]:
         """Features of one image, of a batch of equally large images, or of a list of images.
@@ -129,7 +130,7 @@ class Extractor(nn.Module):
                 keypoints are chosen.
             tile: px; look at the image in tiles of this side that overlap, so that an image of any size fits into
                 memory. `resize` is None then unless it is given; `max_num_keypoints` is the whole image's.
-            scales: look at the image in several sizes, such as (1, 0.5), relative to the one of `resize`.
+            pyramid: look at the image in several sizes, factors such as (1, 0.5) of the one of `resize`.
             preprocess: `resize` (px of the edge that `side` names, a pair (height, width), or None), `side` ("long",
                 "short", "vert", "horz"), `interpolation`, `align_corners`, `antialias`; by default `preprocess_conf`.
 
@@ -148,16 +149,20 @@ class Extractor(nn.Module):
             InputError: for an image or an option that this cannot work with, and for a batch whose images yield
                 unequal numbers of keypoints; give these as a list.
         """
+        if "scales" in preprocess:
+            message = "extract(scales=) is deprecated, use extract(pyramid=) with the same factors."
+            warnings.warn(message, DeprecationWarning, stacklevel=_callers_level() - 1)
+            pyramid = preprocess.pop("scales")
         if isinstance(img, (list, tuple)):
             masks = [None] * len(img) if mask is None else mask
             if not isinstance(masks, (list, tuple)) or len(masks) != len(img):
                 raise InputError(
                     f"mask is of a {type(mask).__name__}; give a list of {len(img)}, one an image, or None."
                 )
-            options = {"tile": tile, "scales": scales, **preprocess}
+            options = {"tile": tile, "pyramid": pyramid, **preprocess}
             return [self.extract(image, mask=own, **options) for image, own in zip(img, masks, strict=True)]
-        if tile is not None or scales is not None:
-            return stack_features(extract_views(self, img, mask, tile, scales, preprocess))
+        if tile is not None or pyramid is not None:
+            return stack_features(extract_views(self, img, mask, tile, pyramid, preprocess))
         with span("resize"):
             image = self.check_image(img)
             masks = read_masks(mask, image)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from lightglue.errors import InputError
 from lightglue.extractors.masks import on_mask, read_mask, read_masks
-from lightglue.extractors.views import Part, Tile, best_of, check_scales, check_tile, merge_views, tiles_of
+from lightglue.extractors.options import check_pyramid, check_tile
+from lightglue.extractors.views import Part, Tile, best_of, merge_views, tiles_of
 from lightglue.images import numpy_image_to_torch, read_image, resize_image
 from lightglue.images.resampling import target_size
 from lightglue.timing import span
@@ -32,11 +33,11 @@ def extract_views(
     image: Any,
     mask: Any,
     tile: int | None,
-    scales: Sequence[float] | None,
+    pyramid: Sequence[float] | None,
     preprocess: Mapping[str, Any],
 ) -> list[Features]:
-    """`Extractor.extract` with `tile` or `scales`: the features of each image of a batch, without batch dimension."""
-    factors = (1.0,) if scales is None else check_scales(scales)
+    """`Extractor.extract` with `tile` or `pyramid`: the features of each image of a batch, without batch dimension."""
+    factors = (1.0,) if pyramid is None else check_pyramid(pyramid)
     if tile is not None:
         check_tile(tile)
         preprocess = {"resize": None, **preprocess}

@@ -16,16 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightglue.errors import InputError
 from lightglue.types import Features
 
 __all__ = [
-    "SMALLEST_TILE",
     "Part",
     "Tile",
     "best_of",
-    "check_scales",
-    "check_tile",
     "merge_views",
     "sample_of",
     "tiles_of",
@@ -34,8 +30,6 @@ __all__ = [
 OVERLAP = 128  # px that neighbours share
 BEYOND = 8  # px that a tile answers for beyond the middle of what it shares
 GRID = 32  # px, the coarsest stride of the networks: tiles that begin on it halve their maps as the whole image does
-SMALLEST_TILE = 4 * OVERLAP
-MOST_SCALES, LARGEST_SCALE = 16, 8.0
 
 
 @dataclass(frozen=True)
@@ -74,25 +68,6 @@ class Tile:
         """Which of `keypoints` (N, 2), in px of the tile, it answers for: (N,) bool."""
         x, y = keypoints[:, 0] + self.x.start, keypoints[:, 1] + self.y.start
         return (x >= self.x.first) & (x < self.x.last) & (y >= self.y.first) & (y < self.y.last)
-
-
-def check_tile(tile: Any) -> None:
-    """InputError unless `tile` is a tile's side in px."""
-    if isinstance(tile, bool) or not hasattr(tile, "__index__") or int(tile) < SMALLEST_TILE:
-        raise InputError(f"tile is {tile!r}; give a side in px, an integer of at least {SMALLEST_TILE}, such as 1024.")
-
-
-def check_scales(scales: Any) -> tuple[float, ...]:
-    """`scales` as a tuple; InputError unless they are one or more different sizes to look at an image in."""
-    try:
-        values = tuple(float(scale) for scale in scales)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"scales is {scales!r}; give numbers such as (1, 0.5).") from error
-    if not 1 <= len(values) <= MOST_SCALES or len(set(values)) < len(values):
-        raise InputError(f"scales is {scales!r}; give 1 to {MOST_SCALES} different numbers such as (1, 0.5).")
-    if not all(0 < value <= LARGEST_SCALE for value in values):
-        raise InputError(f"scales is {scales!r}; each must be above 0 and at most {LARGEST_SCALE:g}.")
-    return values
 
 
 def tiles_of(height: int, width: int, tile: int | None) -> list[Tile]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +15,7 @@ from torch import Tensor, nn
 
 from lightglue.errors import WeightsError
 from lightglue.matching.config import LightGlueConfig
+from lightglue.support.files import os_reason, whole
 
 __all__ = ["Description", "adapt", "infer_architecture", "read_description", "save"]
 
@@ -82,22 +81,12 @@ def save(path: Path, network: nn.Module, config: LightGlueConfig, features: str 
     metadata |= {k: v for k, v in {"features": features, "licence": licence}.items() if v is not None}
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     try:
-        handle, partial = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-        os.close(handle)
-        try:
-            save_file(tensors, partial, metadata)
-            os.chmod(partial, 0o666 & ~_umask())
-            os.replace(partial, path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
+        if not path.parent.is_dir():  # may be a slip: no folder is made
+            raise FileNotFoundError(f"there is no folder {path.parent}")
+        with whole(path) as part:
+            save_file(tensors, part, metadata)
     except (OSError, SafetensorError) as error:
-        raise WeightsError(f"could not write {path}: {error}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+        raise WeightsError(f"could not write {path}: {os_reason(error)}") from error
 
 
 def read_description(path: Path) -> Description | None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lightglue import weights as weight_files
 from lightglue.errors import InputError, WeightsError
-from lightglue.matching import checkpoint
+from lightglue.matching import adaptive, checkpoint
 from lightglue.matching.assignment import collate
 from lightglue.matching.compiled import CompiledLayer, CompiledSteps, compile_layer
 from lightglue.matching.config import PRESETS, PRUNING_THRESHOLDS, LightGlueConfig
@@ -58,7 +58,12 @@ class LightGlue(nn.Module):
             the class, or "tuned", as measured to be fastest.
         conf: the fields of `LightGlueConfig`; an unknown one gives a warning.
 
-    `.conf` holds the options; changing a threshold there takes effect at the next call. No gradients are recorded.
+    `.conf` holds the options; changing a threshold there takes effect at the next call.
+
+    Gradients are recorded, where autograd is on, after `train()` or where keypoints or descriptors ask for them; a new
+    matcher is in `eval` mode. Then, and where one of its modules has a hook or was replaced, its modules run as they
+    stand, pair by pair: slower, with the same decisions, so that only the layers and the heads that a pair went
+    through get a gradient. To train every layer take `network`.
 
     Raises:
         InputError: an option or a features dictionary is not valid.
@@ -69,6 +74,7 @@ class LightGlue(nn.Module):
     features: ClassVar[dict[str, dict[str, Any]]] = {name: preset.as_options() for name, preset in PRESETS.items()}
     required_data_keys: ClassVar[list[str]] = ["image0", "image1"]
     version: ClassVar[str] = "v0.1_arxiv"
+    url: ClassVar[str] = "https://github.com/cvg/LightGlue/releases/download/{}/{}_lightglue.pth"
     # Pruning costs a gather, so an image of this many keypoints or fewer is not pruned. Published values, which
     # users are told to tune here for their hardware; what is set on an instance counts for that one alone.
     pruning_keypoint_thresholds: MutableMapping[str, int] = dict(PRUNING_THRESHOLDS["published"])  # noqa: RUF012
@@ -91,7 +97,15 @@ class LightGlue(nn.Module):
     ) -> None:
         preset = self._preset(features)
         thresholds = _pruning_thresholds(pruning)
-        if conf.get("weights") is not None:
+        given = type(self).default_conf
+        if given.keys() <= conf.keys():  # callers who hand all defaults back mean none of them
+            conf = {k: v for k, v in conf.items() if k not in given or (v is not given[k] and v != given[k])}
+        if _absent(conf.get("weights")) and "weights" in preset:
+            warnings.warn(
+                f"LightGlue: there is no file {conf['weights']}; it takes the published weights for {features}",
+                stacklevel=2,
+            )
+        elif conf.get("weights") is not None:
             preset.pop("weights", None)
         defaults = PRESETS[features].defaults() if features is not None and features in PRESETS else {}
         options = {**type(self).default_conf, **defaults, **conf, **preset}
@@ -294,6 +308,23 @@ class LightGlue(nn.Module):
             return thresholds["flash"]
         return thresholds[device.type if device.type in thresholds else "cuda"]
 
+    # -- under their published names: what code asks for that runs the layers itself ------------------------------
+
+    def confidence_threshold(self, layer_index: int) -> float:
+        """The confidence from which on a token counts as sure after this layer (0-based)."""
+        return adaptive.confidence_threshold(layer_index, self._built.n_layers)
+
+    def check_if_stop(self, confidences0: Tensor, confidences1: Tensor, layer_index: int, num_points: int) -> Tensor:
+        """() bool: whether a pair is done after this layer, with confidences (B, M) and (B, N) of num_points tokens."""
+        confidences = torch.cat((confidences0, confidences1), -1)
+        unsure = (confidences < self.confidence_thresholds[layer_index]).float().sum()
+        return 1.0 - unsure / num_points > self.conf.depth_confidence
+
+    def get_pruning_mask(self, confidences: Tensor | None, scores: Tensor, layer_index: int) -> Tensor:
+        """(B, N) bool: which tokens stay, by their confidences and matchabilities (B, N) after this layer."""
+        threshold = self.confidence_thresholds[layer_index]
+        return adaptive.keep_mask(scores, confidences, threshold, self.conf.width_confidence)
+
     def compile(
         self, mode: str = "reduce-overhead", static_lengths: Sequence[int] = (256, 512, 768, 1024, 1280, 1536)
     ) -> None:
@@ -371,6 +402,14 @@ def _read_weights(
             f"LightGlue(features={description.features!r}, weights=...)"
         )
     return state, description.licence
+
+
+def _absent(weights: Any) -> bool:
+    """Whether `weights` is the path of a file that is not there. A misspelt name of published weights is not."""
+    if not isinstance(weights, (str, os.PathLike)) or str(weights) in weight_files.FILES:
+        return False
+    path = Path(weights).expanduser()
+    return (not isinstance(weights, str) or bool(path.suffix) or len(path.parts) > 1) and not path.exists()
 
 
 def _pruning_thresholds(name: str) -> dict[str, int]:

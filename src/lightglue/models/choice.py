@@ -6,28 +6,78 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lightglue.models.defaults import EXTRACTORS, PRUNING, TRAINED_ON, default_mp
+from lightglue.errors import InputError
+from lightglue.models.registry import FEATURES, default_mp, feature_type
+from lightglue.options import option
+from lightglue.support.checks import check_choice
+from lightglue.support.parsers import DEVICES, device, integer, real, share
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MATCHERS", "Models"]
+__all__ = ["MATCHERS", "PRUNING", "Models", "Thresholds"]
 
 MATCHERS = ("lightglue", "nearest")
+PRUNING = "tuned"  # preset of the numbers of keypoints up to which an image is not pruned
+
+
+_share_or_off = real("a number from 0 to 1, or -1 for off", 0, 1)
+
+
+def _parse_confidence(text: str) -> float:
+    return -1.0 if text in ("-1", "-1.0") else _share_or_off(text)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Of LightGlue, each None where it is as the feature type has it."""
+
+    filter_threshold: float | None = option(
+        None, "Drop matches that score no more than this; 0.1 by default.", group="Matching", parse=share
+    )
+    depth_confidence: float | None = option(
+        None,
+        "Lower stops after fewer layers, -1: never. 0.95 by default; never for xfeat.",
+        group="Matching",
+        metavar="X",
+        parse=_parse_confidence,
+    )
+    width_confidence: float | None = option(
+        None,
+        "Lower prunes more keypoints, -1: none. 0.99 by default, 0.95 for xfeat.",
+        group="Matching",
+        metavar="X",
+        parse=_parse_confidence,
+    )
+
+    def given(self) -> dict[str, float]:
+        """Those that are not None."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
 class Models:
-    """What to match with. Importing this loads no torch."""
+    """What to match with. Importing this loads no torch. Raises InputError for features or a matcher unknown."""
 
-    features: str  # a key of EXTRACTORS
-    max_keypoints: int
-    device: str = "auto"
-    mp: bool | None = None  # None: as the device likes it
-    commercial_only: bool = False
+    features: str = option("aliked", "Kind of keypoints.", group="Features", choices=tuple(FEATURES))
+    max_keypoints: int = option(
+        2048,
+        "The N best keypoints of each image.",
+        group="Features",
+        parse=integer("a number of keypoints from 1 to 1000000"),
+    )
+    device: str = option("auto", "Where to compute.", group="Machine", choices=DEVICES, parse=device)
+    mp: bool | None = option(None, "Reduced precision; by default where it is fast.", group="Machine")
+    commercial_only: bool = option(False, "Only weights whose licence allows commercial use.", group="Machine")
     thresholds: Mapping[str, Any] = field(default_factory=dict)  # of the matcher; others are as the feature type has it
-    matcher: str = "lightglue"  # one of MATCHERS
-    extractor: Mapping[str, Any] = field(default_factory=dict)  # options of the extractor, over those of EXTRACTORS
+    matcher: str = option(
+        "lightglue", "nearest: mutual nearest neighbours, no network.", group="Matching", choices=MATCHERS
+    )
+    extractor: Mapping[str, Any] = field(default_factory=dict)  # options of the extractor, over the registry's
+
+    def __post_init__(self) -> None:
+        feature_type(self.features)
+        check_choice("matcher", self.matcher, MATCHERS)
 
     def load(self) -> tuple[Any, Any]:
         """The extractor and the matcher, on their device."""
@@ -35,31 +85,44 @@ class Models:
 
     def load_extractor(self) -> Any:
         """The extractor, on its device."""
-        import lightglue
-
-        name, options = EXTRACTORS[self.features]
-        kind = getattr(lightglue, name)
-        common = self._common() if name != "SIFT" else {}  # which has no weights
-        common = {key: value for key, value in common.items() if key == "commercial_only" or key in kind.default_conf}
-        conf = {"max_num_keypoints": self.max_keypoints, **common, **options, **self.extractor}
+        row = feature_type(self.features)
+        kind = row.load()
+        common = {"commercial_only": self.commercial_only} if row.weights else {}
+        if "mp" in kind.default_conf:
+            common["mp"] = self.with_mp()
+        conf = {"max_num_keypoints": self.max_keypoints, **common, **row.best, **self.extractor}
         return kind(**conf).eval().to(self.found_device())
 
     def load_matcher(self) -> Any:
-        """The matcher, on its device."""
-        import lightglue
+        """The matcher, on its device. Raises InputError where LightGlue was not trained on the features."""
+        return self.matcher_class()(**self._matcher_options()).eval().to(self.found_device())
 
+    def extractor_class(self) -> Any:
+        """The extractor's class."""
+        return feature_type(self.features).load()
+
+    def matcher_class(self) -> Any:
+        """The matcher's class."""
         if self.matcher == "nearest":
-            return lightglue.NearestNeighbor(**self.thresholds).eval().to(self.found_device())
-        features = TRAINED_ON.get(self.features, self.features)
-        conf = {"features": features, "pruning": PRUNING, **self._common(), **self.thresholds}
-        return lightglue.LightGlue(**conf).eval().to(self.found_device())
+            from lightglue.matching.nearest import NearestNeighbor
+
+            return NearestNeighbor
+        from lightglue.matching.lightglue import LightGlue
+
+        return LightGlue
+
+    def _matcher_options(self) -> dict[str, Any]:
+        if self.matcher == "nearest":
+            return dict(self.thresholds)
+        trained = feature_type(self.features).matcher
+        if trained is None:
+            raise InputError(f"LightGlue has no weights for features {self.features!r}; choose matcher 'nearest'.")
+        common = {"commercial_only": self.commercial_only, "mp": self.with_mp()}
+        return {"features": trained, "pruning": PRUNING, **common, **self.thresholds}
 
     def with_mp(self) -> bool:
         """Whether reduced precision is asked for, here."""
         return default_mp(self.found_device(), self.features) if self.mp is None else self.mp
-
-    def _common(self) -> dict[str, Any]:
-        return {"commercial_only": self.commercial_only, "mp": self.with_mp()}
 
     def found_device(self) -> torch.device:
         """The device that is computed on."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from lightglue.errors import InputError
 from lightglue.geometry.options import CALIBRATED, GEOMETRIES, LARGEST_SEED, ROBUST_METHODS, Geometry, RobustMethod
-from lightglue.models.defaults import WITH_VERDICT
+from lightglue.models.registry import WITH_OVERLAP
 from lightglue.options import option
 from lightglue.pairs.encoders import ENDINGS, WARP_ENDINGS
 from lightglue.support.checks import check_bool, check_choice, check_int, check_real
@@ -162,8 +162,8 @@ class PairOptions:
         """InputError where the models cannot say whether the images overlap, and this is asked for."""
         if self.min_overlap and matcher != "lightglue":
             raise InputError(f"The matcher {matcher!r} has no overlap to compare; leave min_overlap out.")
-        if self.min_overlap and features not in WITH_VERDICT:
-            known = ", ".join(WITH_VERDICT)
+        if self.min_overlap and features not in WITH_OVERLAP:
+            known = ", ".join(WITH_OVERLAP)
             raise InputError(
                 f"There is no overlap for the features {features}, only for {known}; leave min_overlap out."
             )

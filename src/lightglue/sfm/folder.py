@@ -22,7 +22,8 @@ from typing import Any
 from lightglue.errors import InputError, StoreError
 from lightglue.models.choice import Models
 from lightglue.sfm.skipped import Skipped
-from lightglue.support.files import as_read, read_json, write_json
+from lightglue.stores.settings import as_read
+from lightglue.support.files import read_json, write_json
 
 __all__ = ["MapFolder", "MapRecord", "StageRecord"]
 

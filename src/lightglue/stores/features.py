@@ -24,9 +24,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
+from lightglue.stores.settings import as_read, check_settings
 from lightglue.support.files import (
-    as_read,
-    check_settings,
+    part_in,
     read_json,
     remove_parts,
     write_json,
@@ -193,21 +193,21 @@ class FeatureStore:
         cannot be made.
         """
         folder = Path(folder)
-        place = folder / _STORE
+        path = folder / _STORE
         try:
-            there = read_json(place)
+            there = read_json(path)
         except FileNotFoundError:
             if settings is None or read_only:
                 raise InputError(f"There are no features in {folder} (no {_STORE}); extract them first.") from None
-            if next(folder.glob("??/*.npz"), None) is not None and not place.exists():  # of which settings?
+            if next(folder.glob("??/*.npz"), None) is not None and not path.exists():  # of which settings?
                 raise StoreError(
                     f"{folder} holds features, but not what made them (no {_STORE}); remove it and extract anew."
                 ) from None
-            write_json(place, {"format": FORMAT, "kind": "features", "settings": as_read(settings)}, new=True)
-            there = read_json(place)  # perhaps of a process that was quicker
+            write_json(path, {"format": FORMAT, "kind": "features", "settings": as_read(settings)}, new=True)
+            there = read_json(path)  # perhaps of a process that was quicker
         made_with = there.get("settings")
         if there.get("format") != FORMAT or there.get("kind") != "features" or not isinstance(made_with, dict):
-            raise StoreError(f"{place} is of another kind or version; name another folder, or extract into a new one.")
+            raise StoreError(f"{path} is of another kind or version; name another folder, or extract into a new one.")
         if settings is not None:
             check_settings(folder, made_with, as_read(settings))
         if not read_only:
@@ -215,7 +215,7 @@ class FeatureStore:
         return cls(folder, made_with, read_only)
 
     def put(self, name: str, features: ImageFeatures, source: Source) -> Head:
-        """Write the features of an image, in place of any that were there. Raises StoreError."""
+        """Write the features of an image, replacing any that were there. Raises StoreError."""
         self._check_writable()
         head = Head(name, features.digest, len(features), features.image_size, source)
         about = {
@@ -229,36 +229,36 @@ class FeatureStore:
         buffer = io.BytesIO()
         arrays = {"about": np.array(json.dumps(about)), **features._arrays()}  # first what `head` reads
         np.savez(buffer, **arrays)  # type: ignore[arg-type]  # its allow_pickle stands in the way
-        write_whole(self._place(name), buffer.getvalue(), self.folder)
+        write_whole(self._path(name), buffer.getvalue(), part_in(self.folder))
         return head
 
     def get(self, name: str) -> ImageFeatures:
         """The features of an image. Raises InputError where there are none, StoreError where they are damaged."""
-        place = self._place(name)
+        path = self._path(name)
         try:
-            content = place.read_bytes()
+            content = path.read_bytes()
         except FileNotFoundError:
             raise InputError(f"There are no features of {name!r} in {self.folder}; extract them first.") from None
         except OSError as error:
-            raise StoreError(f"{place} (of {name!r}) cannot be read: {error.strerror or error}.") from error
+            raise StoreError(f"{path} (of {name!r}) cannot be read: {error.strerror or error}.") from error
         try:
             return _read(content, name)
         except Exception as error:  # whatever zipfile and numpy make of a damaged file
             raise StoreError(
-                f"{place} (of {name!r}) is damaged ({error}); remove it and extract the image again."
+                f"{path} (of {name!r}) is damaged ({error}); remove it and extract the image again."
             ) from error
 
     def head(self, name: str) -> Head | None:
         """What is known of an image's features; None where there are none, or the file is no such file."""
-        head = _head(self._place(name))
+        head = _head(self._path(name))
         return head if head is not None and head.name == name else None
 
     def remove(self, name: str) -> None:
         """Forget the features of an image. Raises StoreError where they cannot be removed."""
         self._check_writable()
-        place = self._place(name)
-        with writing(place):
-            place.unlink(missing_ok=True)
+        path = self._path(name)
+        with writing(path):
+            path.unlink(missing_ok=True)
 
     def names(self) -> list[str]:
         """The names of all images that have features, sorted."""
@@ -269,20 +269,20 @@ class FeatureStore:
 
         leave_out: files that are not opened.
         """
-        for place in sorted(self.folder.glob("??/*.npz")):
-            head = None if place in leave_out else _head(place)
-            if head is not None and self._place(head.name) == place:
+        for path in sorted(self.folder.glob("??/*.npz")):
+            head = None if path in leave_out else _head(path)
+            if head is not None and self._path(head.name) == path:
                 yield head
 
     def besides(self, names: Iterable[str]) -> list[str]:
         """The names of images that have features, but are not among these, sorted; only their files are opened."""
-        known = {self._place(name) for name in names}
+        known = {self._path(name) for name in names}
         return sorted(head.name for head in self.heads(known))
 
     def __contains__(self, name: str) -> bool:
         return self.head(name) is not None
 
-    def _place(self, name: str) -> Path:
+    def _path(self, name: str) -> Path:
         digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
         return self.folder / digest[:2] / f"{digest[:40]}.npz"
 
@@ -304,9 +304,9 @@ def _read(content: bytes, name: str) -> ImageFeatures:
     return features
 
 
-def _head(place: Path) -> Head | None:
+def _head(path: Path) -> Head | None:
     try:
-        with zipfile.ZipFile(place) as archive:
+        with zipfile.ZipFile(path) as archive:
             return _about(_array(archive.read("about.npy")))[0]
     except Exception:  # no file, or whatever zipfile and numpy make of a damaged one
         return None

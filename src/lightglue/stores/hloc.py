@@ -53,7 +53,7 @@ class Exchanged:
 
     count: int  # images, or pairs
     skipped: tuple[tuple[str, str], ...]  # an image, a pair or a group of the file, and why it was not taken
-    notes: tuple[str, ...]  # what one side has and the other has no place for, with how often
+    notes: tuple[str, ...]  # what one side has and the other cannot hold, with how often
 
 
 def read_features(
@@ -83,7 +83,7 @@ def read_features(
 
 
 def write_features(store: FeatureStore, path: str | os.PathLike[str]) -> Exchanged:
-    """Write the features of a store into a file as hloc's, in place of one that is there.
+    """Write the features of a store into a file as hloc's, replacing one that is there.
 
     An image whose name HDF5 cannot hold, or whose features are damaged, is skipped. Raises InputError where one image's
     name is the folder of another's, StoreError where the file cannot be written.
@@ -101,16 +101,14 @@ def write_features(store: FeatureStore, path: str | os.PathLike[str]) -> Exchang
                 continue
             _write(file, name, _datasets(features))
             tally.count += 1
-    tally.note(
-        "have a feature type, a digest and an image file's checksum, which hloc's file has no place for", tally.count
-    )
+    tally.note("have a feature type, a digest and an image file's checksum, which hloc's file cannot hold", tally.count)
     return tally.result("images")
 
 
 def read_matches(path: str | os.PathLike[str], features: FeatureStore, store: MatchStore) -> Exchanged:
     """Put the matches of a file of hloc's into a store.
 
-    features: those that were matched; the file tells images apart by them, and its indices are checked against them.
+    features: those that were matched; the file distinguishes images by them, and its indices are checked against them.
     A pair of other images or of other features is skipped. Raises InputError where a group may be of more than one pair
     of these images, or there is no file; StoreError where the file cannot be read or the store not written to.
     """
@@ -133,7 +131,7 @@ def read_matches(path: str | os.PathLike[str], features: FeatureStore, store: Ma
 
 
 def write_matches(store: MatchStore, features: FeatureStore, path: str | os.PathLike[str]) -> Exchanged:
-    """Write the matches of a store into a file as hloc's, in place of one that is there.
+    """Write the matches of a store into a file as hloc's, replacing one that is there.
 
     features: those that were matched; hloc's arrays are as long as these. A pair of other features, or one that gives a
     keypoint two matches, is skipped. Raises InputError where two images have one name in hloc's file, StoreError where
@@ -154,7 +152,7 @@ def write_matches(store: MatchStore, features: FeatureStore, path: str | os.Path
             _write(file, f"{_dashed(pair.name0)}/{_dashed(pair.name1)}", datasets)
             tally.count += 1
             if pair.overlap is not None or pair.note is not None:
-                tally.note("have a verdict on their overlap, which hloc's file has no place for")
+                tally.note("have an estimated overlap, which hloc's file cannot hold")
     return tally.result("pairs")
 
 
@@ -172,8 +170,8 @@ class _Tally:
     def skip_all(self, names: Iterable[str], reason: str) -> None:
         self.skipped += [(name, reason) for name in sorted(names)]
 
-    def note(self, told: str, count: int = 1) -> None:
-        self.notes[told] += count
+    def note(self, text: str, count: int = 1) -> None:
+        self.notes[text] += count
 
     def put(self, store: MatchStore, batch: list[PairMatches]) -> None:
         if batch:
@@ -182,7 +180,7 @@ class _Tally:
         batch.clear()
 
     def result(self, what: str) -> Exchanged:
-        notes = tuple(f"{count} {what} {told}" for told, count in self.notes.items() if self.count)
+        notes = tuple(f"{count} {what} {text}" for text, count in self.notes.items() if self.count)
         return Exchanged(self.count, tuple(self.skipped), notes)
 
 
@@ -214,9 +212,9 @@ def _features(group: Any, datasets: set[str], feature_type: str, tally: _Tally) 
     if "descriptors" not in datasets:
         tally.note("have no descriptors; they cannot be matched anew")
     if "uncertainty" in group["keypoints"].attrs:
-        tally.note("have an uncertainty of their keypoints, which the store has no place for")
+        tally.note("have an uncertainty of their keypoints, which the store cannot hold")
     for key in sorted(datasets.difference(_FEATURES)):
-        tally.note(f"have {key}, which the store has no place for")
+        tally.note(f"have {key}, which the store cannot hold")
     return features
 
 
@@ -262,7 +260,7 @@ def _matches(group: Any, datasets: set[str], head0: Head, head1: Head, tally: _T
     if "matching_scores0" not in datasets:
         tally.note("have no scores; 1 was taken")
     for key in sorted(datasets.difference(_MATCHES)):
-        tally.note(f"have {key}, which the store has no place for")
+        tally.note(f"have {key}, which the store cannot hold")
     return pair
 
 
@@ -293,8 +291,8 @@ def _pairs(path: str, groups: Iterable[str], heads: Mapping[str, Head], tally: _
     taken: dict[tuple[str, str], str] = {}
     for key in sorted(groups, key=lambda key: ("/" not in key, key)):
         separator = "/" if "/" in key else "_"
-        places = [place for place, letter in enumerate(key) if letter == separator]
-        halves = [(alike.get(key[:place], []), alike.get(key[place + 1 :], [])) for place in places]
+        ends = [i for i, letter in enumerate(key) if letter == separator]
+        halves = [(alike.get(key[:i], []), alike.get(key[i + 1 :], [])) for i in ends]
         candidates = [pair for half0, half1 in halves for pair in product(half0, half1) if pair[0] != pair[1]]
         if len(candidates) > 1:
             raise InputError(
@@ -323,9 +321,9 @@ def _refuse_alike(names: Iterable[str]) -> None:
 def _refuse_nested(names: Iterable[str]) -> None:
     known = set(names)
     for name in sorted(known):
-        for place, letter in enumerate(name):
-            if letter == "/" and name[:place] in known:
-                raise InputError(f"The image {name[:place]!r} is the folder of {name!r} too; rename one of them.")
+        for i, letter in enumerate(name):
+            if letter == "/" and name[:i] in known:
+                raise InputError(f"The image {name[:i]!r} is the folder of {name!r} too; rename one of them.")
 
 
 def _check_name(name: str) -> None:

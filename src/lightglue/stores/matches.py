@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
-from lightglue.support.files import as_read, check_settings, remove_parts, whole, writing
+from lightglue.stores.settings import as_read, check_settings
+from lightglue.support.files import remove_parts, whole, writing
 
 __all__ = ["MatchStore", "PairHead", "PairMatches"]
 
@@ -137,7 +138,7 @@ class MatchStore:
         return cls(path, there, read_only)
 
     def put(self, pairs: Iterable[PairMatches]) -> None:
-        """Write the matches of some pairs, in place of any that were there: all or, after a kill, none of them."""
+        """Write the matches of some pairs, replacing any that were there: all or, after a kill, none of them."""
         rows = [pair.canonical() for pair in pairs]
         with self._connect(write=True) as connection:
             ids = _Ids(connection)
@@ -263,8 +264,8 @@ def _settings(path: Path) -> dict[str, Any]:
 def _connected(path: Path, named: Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
     """A connection with one transaction. Raises StoreError, which names the file, for whatever SQLite says.
 
-    Mode "rw" for reading too: SQLite turns to reading where the file may not be written to, and a reader that comes
-    first after a kill must be able to take back what the killed process had begun to write.
+    Mode "rw" for reading too: SQLite falls back to reading where the file may not be written to, and a reader that
+    comes first after a kill must be able to take back what the killed process had begun to write.
     """
     try:
         uri = f"{path.absolute().as_uri()}?mode={mode}"
@@ -278,10 +279,10 @@ def _connected(path: Path, named: Path, mode: str = "rw") -> Iterator[sqlite3.Co
         raise StoreError(f"{named} cannot be used ({error}); {_remedy(str(error))}.") from error
 
 
-def _remedy(told: str) -> str:
-    if "locked" in told:
+def _remedy(message: str) -> str:
+    if "locked" in message:
         return "another process writes to it: wait until it has ended, or end it"
-    if "malformed" in told or "not a database" in told or "decode" in told:
+    if "malformed" in message or "not a database" in message or "decode" in message:
         return "it is damaged, or another program's: remove it and match anew, or name another file"
     return "make room, and see that it and its folder may be written to"
 

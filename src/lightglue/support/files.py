@@ -1,25 +1,26 @@
-"""Files that are there whole or not at all, and the file that says what a store holds."""
+"""Files that are there whole or not at all."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from lightglue.errors import InputError, StoreError
+from lightglue.errors import StoreError
 
 __all__ = [
-    "as_read",
-    "check_settings",
-    "differences",
+    "os_reason",
+    "part_in",
     "read_json",
     "remove_parts",
     "whole",
+    "write_files",
     "write_json",
     "write_whole",
     "writing",
@@ -30,13 +31,14 @@ _ABANDONED_S = 3600  # nothing that we write takes as long
 
 
 @contextmanager
-def whole(path: Path, folder: Path | None = None, new: bool = False) -> Iterator[Path]:
+def whole(path: Path, part: Path | None = None, new: bool = False) -> Iterator[Path]:
     """A file to write beside `path`, which takes its place once it is finished: readers see all of it or none.
 
-    folder: where the file is written; that of `path` by default. new: where others have put a file at `path` in the
-    meantime theirs stays. Raises StoreError where it cannot be written; nothing is left behind then.
+    part: the file that is written; by default one of its own beside `path`, since others may write the same file.
+    new: where others have put a file at `path` in the meantime theirs stays. Raises StoreError where it cannot be
+    written; nothing is left behind then.
     """
-    part = (folder or path.parent) / f".{secrets.token_hex(8)}.part"  # of its own: others may write the same file
+    part = part or part_in(path.parent)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -48,6 +50,11 @@ def whole(path: Path, folder: Path | None = None, new: bool = False) -> Iterator
                 part.unlink(missing_ok=True)
 
 
+def part_in(folder: Path) -> Path:
+    """A new name for a file that is being written, which `remove_parts` knows."""
+    return folder / f".{secrets.token_hex(8)}.part"
+
+
 def _linked(part: Path, path: Path) -> bool:
     """Whether there is a file at `path` now, this one or another's. Not where the file system has no links."""
     try:
@@ -57,10 +64,30 @@ def _linked(part: Path, path: Path) -> bool:
     return True
 
 
-def write_whole(path: Path, content: bytes, folder: Path | None = None, new: bool = False) -> None:
+def write_whole(path: Path, content: bytes, part: Path | None = None, new: bool = False) -> None:
     """Write a file, whole or not at all: `whole` with its content at hand."""
-    with whole(path, folder, new) as part:
-        part.write_bytes(content)
+    with whole(path, part, new) as file:
+        file.write_bytes(content)
+
+
+def write_files(contents: Mapping[Path, bytes]) -> None:
+    """Write several files that belong together: none takes its place before all are on the disk.
+
+    A link at a path stays, and its target is replaced. Raises StoreError.
+    """
+    try:
+        with ExitStack() as stack:
+            parts = [stack.enter_context(whole(path.resolve())) for path in contents]
+            for part, content in zip(parts, contents.values(), strict=True):
+                with part.open("xb") as file:
+                    file.write(content)
+                    file.flush()
+                    os.fsync(file.fileno())  # a full disk may say so only here
+    except StoreError as error:
+        raise StoreError(
+            f"{', '.join(map(str, contents))} could not be written ({os_reason(error)}); nothing is left half "
+            "written. Make room there or choose another folder."
+        ) from error
 
 
 def remove_parts(folder: Path) -> None:
@@ -79,10 +106,15 @@ def writing(path: Path) -> Iterator[None]:
     except StoreError:  # an OSError too, which has said it already
         raise
     except OSError as error:
-        told = error.strerror or error
         raise StoreError(
-            f"{path} cannot be written ({told}); make room, or name a folder that may be written to."
+            f"{path} cannot be written ({os_reason(error)}); make room, or name a folder that may be written to."
         ) from error
+
+
+def os_reason(error: BaseException) -> str:
+    """What the operating system says of an error, in short; of a StoreError, what its cause says."""
+    cause = error.__cause__ if isinstance(error, StoreError) and error.__cause__ else error
+    return str(getattr(cause, "strerror", None) or cause)
 
 
 def write_json(path: Path, content: Mapping[str, Any], new: bool = False) -> None:
@@ -97,39 +129,9 @@ def read_json(path: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise
     except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror or error}); see what stands there.") from error
+        raise StoreError(f"{path} cannot be read ({os_reason(error)}); see what stands there.") from error
     except (ValueError, RecursionError) as error:
         raise StoreError(f"{path} is damaged ({error}); remove it and run the stage anew.") from error
     if not isinstance(content, dict):
         raise StoreError(f"{path} holds no object; remove it and run the stage anew.")
     return content
-
-
-def as_read(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings as they will be read from a file, such as lists for tuples. Raises InputError for what no file holds."""
-    try:
-        return dict(json.loads(json.dumps(dict(settings), allow_nan=False)))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"The settings {dict(settings)!r:.200} are no JSON ({error}).") from error
-
-
-def differences(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two settings, in words, one by one."""
-    told = []
-    for key in {**there, **here}:
-        before, now = there.get(key), here.get(key)
-        if before == now:
-            continue
-        if isinstance(before, dict) and isinstance(now, dict):
-            told += differences(before, now, f"{prefix}{key}.")
-        else:
-            told.append(f"{prefix}{key} is {before!r} there and {now!r} here")
-    return told
-
-
-def check_settings(place: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    """Raises InputError where a store was made with others: results of different settings are never mixed."""
-    if told := differences(there, here):
-        raise InputError(
-            f"{place} was made with other settings: {'; '.join(told)[:500]}. Name another place, or remove this one."
-        )

@@ -14,12 +14,13 @@ import sys
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
 from http.client import HTTPException
 from pathlib import Path
 
-__all__ = ["FetchError", "pip_download", "progress_bar", "stream_member", "stream_url"]
+from lightglue.support.progress import progress_display
+
+__all__ = ["FetchError", "pip_download", "stream_member", "stream_url"]
 
 TIMEOUT_S = 10.0  # for the connection and for each read, so that an unreachable host does not hold the user up
 BLOCK = 1 << 20  # bytes
@@ -36,10 +37,11 @@ def stream_url(url: str, label: str) -> Generator[bytes, None, None]:
     try:
         with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
             total = int(response.headers.get("Content-Length") or 0) or None
-            with progress_bar(label, total) as advance:
+            with progress_display(in_bytes=True) as show:
+                show(f"fetching {label}", 0, total)
                 while block := response.read(BLOCK):
                     received += len(block)
-                    advance(len(block))
+                    show(f"fetching {label}", received, total)
                     yield block
     except urllib.error.HTTPError as error:
         raise FetchError(f"HTTP {error.code} {error.reason}") from error
@@ -76,7 +78,8 @@ def pip_download(requirement: str, size: int, folder: Path) -> Path:
         str(folder),
         requirement,
     ]
-    with progress_bar(f"{requirement} ({size / 1e6:.0f} MB, through pip)", None):
+    with progress_display() as show:
+        show(f"fetching {requirement} ({size / 1e6:.0f} MB, through pip)", 0, None)
         done = subprocess.run(
             command,
             env={**os.environ, "TMPDIR": str(folder)},  # the system's temporary folder may be too small
@@ -109,21 +112,3 @@ def _last_message(output: str) -> str:
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
     errors = [line for line in errors if line != "Exception:"]  # the head of a stack trace, whose last line tells
     return (errors or lines or [""])[-1]
-
-
-@contextmanager
-def progress_bar(label: str, total: int | None) -> Iterator[Callable[[int], object]]:
-    """A progress bar of bytes on stderr where that is a terminal, else one line."""
-    if sys.stderr is None or not sys.stderr.isatty():
-        if sys.stderr is not None:
-            print(f"fetching {label}", file=sys.stderr, flush=True)
-        yield lambda count: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
-    counters = () if total is None else (DownloadColumn(), TransferSpeedColumn())
-    columns = (TextColumn("{task.description}"), BarColumn(), *counters)
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=total)
-        yield lambda count: bar.advance(task, count)

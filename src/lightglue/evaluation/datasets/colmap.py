@@ -43,33 +43,33 @@ def convert_colmap(
     Raises InputError; another LightGlueError where pycolmap is not installed.
     """
     _check_options(min_overlap, max_overlap, max_pairs, seed)
-    photographs = _read(Path(model))
-    first, second, overlap = overlaps([each.points for each in photographs])
+    posed = _read(Path(model))
+    first, second, overlap = overlaps([each.points for each in posed])
     chosen = np.flatnonzero((overlap >= min_overlap) & (overlap <= max_overlap))
     if not len(chosen):
         span = f"{overlap.min():.3f} to {overlap.max():.3f}" if len(overlap) else "none at all"
         raise InputError(
-            f"No pair of the {len(photographs)} images of {model} has an overlap of {min_overlap:g} to "
+            f"No pair of the {len(posed)} images of {model} has an overlap of {min_overlap:g} to "
             f"{max_overlap:g}; there is {span}. Give other bounds."
         )
     if max_pairs is not None and len(chosen) > max_pairs:
         chosen = np.sort(np.random.default_rng(seed).choice(chosen, max_pairs, replace=False))
     chosen_images = np.unique(np.concatenate([first[chosen], second[chosen]]))
-    _check_files([photographs[i] for i in chosen_images], Path(images))
-    pairs = [_pair(photographs[first[i]], photographs[second[i]], Path(images)) for i in chosen]
+    _check_files([posed[i] for i in chosen_images], Path(images))
+    pairs = [_pair(posed[first[i]], posed[second[i]], Path(images)) for i in chosen]
     benchmark = Benchmark(
         name=Path(output).stem,
         kind="pose",
         pairs=tuple(pairs),
         protocol=PROTOCOLS["pose"],
-        source=f"COLMAP reconstruction of {len(photographs)} images, overlap {min_overlap:g} to {max_overlap:g}",
+        source=f"COLMAP reconstruction of {len(posed)} images, overlap {min_overlap:g} to {max_overlap:g}",
     )
     write_manifest(benchmark, output)
     return len(pairs)
 
 
 @dataclass(frozen=True, eq=False)
-class _Photograph:
+class _PosedImage:
     """A posed image of the model."""
 
     name: str
@@ -90,7 +90,7 @@ def _check_options(min_overlap: float, max_overlap: float, max_pairs: int | None
         raise InputError(f"The seed is {seed!r}; give an integer from 0.")
 
 
-def _read(model: Path) -> list[_Photograph]:
+def _read(model: Path) -> list[_PosedImage]:
     """The posed images of the model, by name. Raises InputError."""
     pycolmap = import_pycolmap("COLMAP models")
     if not any(all((model / f"{part}.{end}").is_file() for part in ("cameras", "images")) for end in ("bin", "txt")):
@@ -102,19 +102,19 @@ def _read(model: Path) -> list[_Photograph]:
     cameras = {key: as_camera(camera) for key, camera in reconstruction.cameras.items()}
     sizes = {key: (int(camera.width), int(camera.height)) for key, camera in reconstruction.cameras.items()}
     posed = [image for image in reconstruction.images.values() if image.has_pose]
-    found = [_photograph(image, cameras[image.camera_id], sizes[image.camera_id]) for image in posed]
+    found = [_posed_image(image, cameras[image.camera_id], sizes[image.camera_id]) for image in posed]
     return sorted(found, key=lambda each: each.name)
 
 
-def _photograph(image: Any, camera: Camera, size: tuple[int, int]) -> _Photograph:
+def _posed_image(image: Any, camera: Camera, size: tuple[int, int]) -> _PosedImage:
     T = np.eye(4)
     T[:3] = image.cam_from_world().matrix()
     points = np.array([point.point3D_id for point in image.get_observation_points2D()], dtype=np.int64)
-    return _Photograph(image.name, camera, size, T, np.unique(points))
+    return _PosedImage(image.name, camera, size, T, np.unique(points))
 
 
 def overlaps(seen: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """Every pair of images with common points: the places of both, the first before the second, and their overlap.
+    """Every pair of images with common points: the indices of both, the first before the second, and their overlap.
 
     seen: the ids of the points of each image, each id once.
     """
@@ -139,26 +139,26 @@ def overlaps(seen: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.int64], NDAr
     return first, second, overlap
 
 
-def _pair(one: _Photograph, other: _Photograph, images: Path) -> Pair:
+def _pair(one: _PosedImage, other: _PosedImage, images: Path) -> Pair:
     truth = RelativePose(one.camera, other.camera, other.T_w2c @ np.linalg.inv(one.T_w2c))
     scene = one.name.rsplit("/", 1)[0] if "/" in one.name else ""
     return Pair(f"{one.name}|{other.name}", scene, images / one.name, images / other.name, truth)
 
 
-def _check_files(photographs: Sequence[_Photograph], images: Path) -> None:
+def _check_files(posed: Sequence[_PosedImage], images: Path) -> None:
     """Raise InputError where an image is missing or is not what its camera saw."""
-    missing = [each.name for each in photographs if not (images / each.name).is_file()]
+    missing = [each.name for each in posed if not (images / each.name).is_file()]
     if missing:
         raise InputError(
-            f"{len(missing)} of the {len(photographs)} images are missing, such as {images / missing[0]}; give the "
+            f"{len(missing)} of the {len(posed)} images are missing, such as {images / missing[0]}; give the "
             f"folder that the model's image names are relative to, not {images}."
         )
-    faults = {each.name: camera_fault(images / each.name, *each.size) for each in photographs}
+    faults = {each.name: camera_fault(images / each.name, *each.size) for each in posed}
     unfit = [(name, fault) for name, fault in faults.items() if fault]
     if unfit:
         name, fault = unfit[0]
         raise InputError(
-            f"{len(unfit)} of the {len(photographs)} images do not fit their cameras, such as {images / name}: "
+            f"{len(unfit)} of the {len(posed)} images do not fit their cameras, such as {images / name}: "
             f"{fault}. Give the images that the model was made from, without orientation tags "
             "(`exiftool -Orientation= FOLDER`)."
         )

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.evaluation.pair import Benchmark, Kind, Pair, RelativePose, Truth
+from lightglue.evaluation.pair import Benchmark, Kind, Pair, Protocol, RelativePose, Truth
 from lightglue.geometry.cameras import Camera
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 __all__ = ["Dataset", "Download", "PairList", "find_root", "parse_posed_pair", "read_lines", "read_numbers"]
 
@@ -40,7 +36,22 @@ class Dataset:
     kind: Kind
     licence: str
     downloads: tuple[Download, ...]
-    load: Callable[[Path], Benchmark]  # raises InputError where the folder does not hold it
+    list_pairs: Callable[[Path], PairList]  # raises InputError where the folder does not hold it
+    protocol: Protocol
+    notes: tuple[str, ...] = ()  # what a reader of the figures must know, such as deviations
+
+    def load(self, folder: Path) -> Benchmark:
+        """The benchmark from the folder of its files, or from one that holds it. Raises InputError."""
+        listed = self.list_pairs(folder)
+        return Benchmark(
+            name=self.name,
+            kind=self.kind,
+            pairs=listed.pairs(),
+            protocol=self.protocol,
+            source=self.downloads[0].urls[0],
+            licence=self.licence,
+            notes=(*listed.notes, *self.notes),
+        )
 
 
 class PairList:
@@ -49,6 +60,7 @@ class PairList:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._pairs: dict[str, Pair] = {}
+        self.notes: list[str] = []
 
     def add(self, image0: str, image1: str, truth: Callable[[], Truth], scene: str | None = None) -> None:
         """Add a pair of images, named relative to the folder. A truth that raises InputError is a fault of the pair."""
@@ -70,6 +82,11 @@ class PairList:
     def __len__(self) -> int:
         return len(self._pairs)
 
+    def expect(self, wanted: int, found: int, what: str, where: Path) -> None:
+        """Note where there are not as many of `what` as the benchmark has."""
+        if found != wanted:
+            self.notes.append(f"{found} of the {wanted:,} {what} are in {where}.")
+
     def pairs(self) -> tuple[Pair, ...]:
         """All of them, in the order in which they were added."""
         return tuple(self._pairs.values())
@@ -90,8 +107,8 @@ def find_root(folder: Path, names: Sequence[str], marker: str, dataset: str, dow
 
     Raises InputError that says what is missing and how to get it.
     """
-    places = [folder, *(folder / name for name in names)]
-    found = next((place for place in places if place.is_dir() and any(place.glob(marker))), None)
+    candidates = [folder, *(folder / name for name in names)]
+    found = next((each for each in candidates if each.is_dir() and any(each.glob(marker))), None)
     if found is None:
         lack = "There is no folder" if not folder.is_dir() else f"There is no {marker} in"
         raise InputError(f"{lack} {folder}, so {dataset} is not there. {how_to_get(download)}")
@@ -134,15 +151,16 @@ def numbers(words: Sequence[str], where: str) -> NDArray[np.float64]:
 def parse_posed_pair(words: Sequence[str], where: str, offset: float = 0.0) -> RelativePose:
     """The truth in a line of SuperGlue's pairs files and those of glue-factory that derive from them.
 
-    Two names, in SuperGlue's own files two quarter turns, then K0 and K1 (9 numbers each) and camera 0 to camera 1: a
+    Two names, in SuperGlue's own files two numbers of quarters that the images are rotated by, then K0 and K1 (9
+    numbers each) and camera 0 to camera 1: a
     matrix (4, 4), or R and t (12 numbers). `offset` is the position of the top-left pixel's centre for these K, px.
     Raises InputError.
     """
-    turns, rest = (words[2:4], words[4:]) if len(words) == 38 else ([], words[2:])
+    quarters, rest = (words[2:4], words[4:]) if len(words) == 38 else ([], words[2:])
     if len(rest) not in (30, 34):
         raise InputError(f"{where} has {len(words)} words, not 32, 36 or 38; fetch it anew.")
-    if any(turn.strip("0.") for turn in turns):
-        raise InputError(f"{where} turns its images by {' and '.join(turns)} quarters, which is not supported.")
+    if any(each.strip("0.") for each in quarters):
+        raise InputError(f"{where} rotates its images by {' and '.join(quarters)} quarters, which is not supported.")
     values = numbers(rest, where)
     T = np.eye(4)
     if len(values) == 34:

@@ -1,4 +1,4 @@
-"""ETH3D: relative poses between the undistorted DSLR photographs of its 13 training scenes.
+"""ETH3D: relative poses between the undistorted DSLR images of its 13 training scenes.
 
 Schöps et al., "A multi-view stereo benchmark with high-resolution images and multi-camera videos", CVPR 2017. Layout:
 SCENE/dslr_calibration_undistorted/cameras.txt and images.txt (COLMAP's text format, which https://www.eth3d.net/
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 
 from lightglue.errors import InputError
 from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, find_root, numbers, read_lines
-from lightglue.evaluation.pair import Benchmark, Protocol, RelativePose
+from lightglue.evaluation.pair import Protocol, RelativePose
 from lightglue.geometry.cameras import COLMAP_OFFSET, Camera
 from lightglue.geometry.options import EstimatorOptions
 
-__all__ = ["DATASET", "MIN_SHARED", "load"]
+__all__ = ["DATASET", "MIN_SHARED", "list_pairs"]
 
 SCENES = 13
 MIN_SHARED = 500  # 3D points that both images of a pair see: cvg/glue-factory, gluefactory/datasets/eth3d.py
@@ -47,13 +47,13 @@ _PROTOCOL = Protocol(
 _NOTES = (
     "glue-factory judges the matches of these pairs by depth maps (average precision), on images of an eighth of the "
     "size; here the relative pose is judged. The figures do not compare.",
-    "The pairs are glue-factory's: at least 500 common 3D points. It takes each photograph's camera by its place in "
+    "The pairs are glue-factory's: at least 500 common 3D points. It takes each image's camera by its position in "
     "the list, with the number that it has in the distorted model; here it is the undistorted model's.",
 )
 
 
 @dataclass(frozen=True)
-class _Photograph:
+class _PosedImage:
     """An image of the model."""
 
     name: str  # relative to the scene's folder images
@@ -62,34 +62,23 @@ class _Photograph:
     points: frozenset[str]  # ids of the 3D points that it sees
 
 
-def load(folder: Path) -> Benchmark:
-    """The benchmark from the folder of the scenes, or from one that holds it.
-
-    Raises InputError where it is not there, or a scene lacks its model.
-    """
+def list_pairs(folder: Path) -> PairList:
+    """The pairs in the folder of the scenes, or in one that holds it. Raises InputError."""
     names = ["ETH3D_undistorted", "multi_view_training_dslr_undistorted"]
     root = find_root(folder, names, f"*/{_MODEL}", "ETH3D", _DOWNLOAD)
-    scenes = sorted(place.parent.name for place in root.glob(f"*/{_MODEL}"))
+    scenes = sorted(path.parent.name for path in root.glob(f"*/{_MODEL}"))
     listed = PairList(root)
     for scene in scenes:
         _add_scene(listed, root, scene)
-    short = () if len(scenes) == SCENES else (f"{len(scenes)} of the {SCENES} scenes are in {root}.",)
-    return Benchmark(
-        name="eth3d",
-        kind="pose",
-        pairs=listed.pairs(),
-        protocol=_PROTOCOL,
-        source=_DOWNLOAD.urls[0],
-        licence=DATASET.licence,
-        notes=(*short, *_NOTES),
-    )
+    listed.expect(SCENES, len(scenes), "scenes", root)
+    return listed
 
 
 def _add_scene(listed: PairList, root: Path, scene: str) -> None:
     """The pairs of a scene, in the order of their names."""
     cameras = _read_cameras(root / scene / _MODEL / "cameras.txt")
-    photographs = _read_images(root / scene / _MODEL / "images.txt")
-    for one, other in combinations(sorted(photographs, key=lambda each: each.name), 2):
+    posed = _read_images(root / scene / _MODEL / "images.txt")
+    for one, other in combinations(sorted(posed, key=lambda each: each.name), 2):
         if len(one.points & other.points) >= MIN_SHARED:
             listed.add(
                 f"{scene}/images/{one.name}",
@@ -105,7 +94,7 @@ def _read_cameras(path: Path) -> dict[str, tuple[str, ...]]:
     return {words[0]: tuple(words[1:]) for words in lines}
 
 
-def _read_images(path: Path) -> list[_Photograph]:
+def _read_images(path: Path) -> list[_PosedImage]:
     """The images: a line IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then one of X Y POINT3D_ID, which may be blank.
 
     Raises InputError.
@@ -117,31 +106,29 @@ def _read_images(path: Path) -> list[_Photograph]:
         if len(words) != 10:
             raise InputError(f"{path} has the line {head!r:.80}, which is no image of COLMAP's; fetch it anew.")
         points = frozenset(seen.split()[2::3]) - {"-1"}
-        found.append(_Photograph(words[9].strip(), words[8], tuple(words[1:8]), points))
+        found.append(_PosedImage(words[9].strip(), words[8], tuple(words[1:8]), points))
     return found
 
 
-def _relative_pose(cameras: dict[str, tuple[str, ...]], one: _Photograph, other: _Photograph) -> RelativePose:
+def _relative_pose(cameras: dict[str, tuple[str, ...]], one: _PosedImage, other: _PosedImage) -> RelativePose:
     T = _camera_from_world(other) @ np.linalg.inv(_camera_from_world(one))
     return RelativePose(_camera(cameras, one), _camera(cameras, other), T)
 
 
-def _camera(cameras: dict[str, tuple[str, ...]], photograph: _Photograph) -> Camera:
-    words = cameras.get(photograph.camera, ())
+def _camera(cameras: dict[str, tuple[str, ...]], image: _PosedImage) -> Camera:
+    words = cameras.get(image.camera, ())
     if len(words) != 7 or words[0] != "PINHOLE":
-        raise InputError(
-            f"{photograph.name} has the camera {' '.join(words)!r:.80}, which is not PINHOLE; fetch it anew."
-        )
-    fx, fy, cx, cy = numbers(words[3:], photograph.name)
+        raise InputError(f"{image.name} has the camera {' '.join(words)!r:.80}, which is not PINHOLE; fetch it anew.")
+    fx, fy, cx, cy = numbers(words[3:], image.name)
     return Camera(np.array([[fx, 0, cx - COLMAP_OFFSET], [0, fy, cy - COLMAP_OFFSET], [0, 0, 1]]))
 
 
-def _camera_from_world(photograph: _Photograph) -> NDArray[np.float64]:
+def _camera_from_world(image: _PosedImage) -> NDArray[np.float64]:
     """The pose, (4, 4). Raises InputError."""
-    values = numbers(photograph.words, photograph.name)
+    values = numbers(image.words, image.name)
     length = np.linalg.norm(values[:4])
     if not (np.isfinite(values).all() and length > 0):
-        raise InputError(f"{photograph.name} has the pose {values.tolist()}; fetch the model anew.")
+        raise InputError(f"{image.name} has the pose {values.tolist()}; fetch the model anew.")
     w, x, y, z = values[:4] / length
     T = np.eye(4)
     T[:3, :3] = [
@@ -159,5 +146,7 @@ DATASET = Dataset(
     kind="pose",
     licence="CC BY-NC-SA 4.0",
     downloads=(_DOWNLOAD,),
-    load=load,
+    list_pairs=list_pairs,
+    protocol=_PROTOCOL,
+    notes=_NOTES,
 )

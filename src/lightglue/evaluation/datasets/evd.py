@@ -13,10 +13,10 @@ import numpy as np
 
 from lightglue.errors import InputError
 from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, find_root, read_numbers
-from lightglue.evaluation.pair import Benchmark, Homography, Protocol
+from lightglue.evaluation.pair import Homography, Protocol
 from lightglue.geometry.options import EstimatorOptions
 
-__all__ = ["DATASET", "load"]
+__all__ = ["DATASET", "list_pairs"]
 
 # URL and md5: cvg/glue-factory, gluefactory/datasets/evd.py. 28 MB: public projects that use it.
 _DOWNLOAD = Download(
@@ -44,24 +44,13 @@ _NOTES = (
 )
 
 
-def load(folder: Path) -> Benchmark:
-    """The benchmark from the folder `EVD`, or from one that holds it.
-
-    Raises InputError where it is not there.
-    """
+def list_pairs(folder: Path) -> PairList:
+    """The pairs in the folder `EVD`, or in one that holds it. Raises InputError."""
     root = find_root(folder, ["EVD"], "h/*.txt", "EVD", _DOWNLOAD)
     listed = PairList(root)
     for path in sorted((root / "h").glob("*.txt")):
         listed.add(f"1/{path.stem}.png", f"2/{path.stem}.png", partial(_homography, path), scene=path.stem)
-    return Benchmark(
-        name="evd",
-        kind="homography",
-        pairs=listed.pairs(),
-        protocol=_PROTOCOL,
-        source=_DOWNLOAD.urls[0],
-        licence=DATASET.licence,
-        notes=_NOTES,
-    )
+    return listed
 
 
 def _homography(path: Path) -> Homography:
@@ -77,5 +66,7 @@ DATASET = Dataset(
     kind="homography",
     licence="no licence file is known",
     downloads=(_DOWNLOAD,),
-    load=load,
+    list_pairs=list_pairs,
+    protocol=_PROTOCOL,
+    notes=_NOTES,
 )

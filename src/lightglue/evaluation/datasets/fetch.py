@@ -5,7 +5,7 @@
     FOLDER/.NAME.download/       archives, and .part files that the next call goes on with
     FOLDER/.NAME.unpacking/      what is being unpacked
 
-Nothing that is killed leaves half a data set: the folder NAME is renamed into its place at the end.
+Nothing that is killed leaves half a data set: the folder NAME gets its name at the end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import shutil
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import IO, Any
 from lightglue.errors import LightGlueError
 from lightglue.evaluation.datasets.archives import ArchiveError, check_room, unpack
 from lightglue.evaluation.datasets.dataset import Dataset, Download
+from lightglue.support.progress import progress_display
 from lightglue.weights import cache_folder
 from lightglue.weights import fetch as _fetch
 
@@ -41,8 +42,8 @@ def data_folder() -> Path:
 
 def find_fetched(dataset: Dataset, folder: Path | None = None) -> Path | None:
     """Where `fetch` has put the benchmark, if it has."""
-    place = (data_folder() if folder is None else Path(folder)) / dataset.name
-    return place if (place / _MARKER).is_file() else None
+    target = (data_folder() if folder is None else Path(folder)) / dataset.name
+    return target if (target / _MARKER).is_file() else None
 
 
 def fetch(dataset: Dataset, folder: Path | None = None) -> Path:
@@ -70,10 +71,10 @@ def fetch(dataset: Dataset, folder: Path | None = None) -> Path:
 
 
 def _fetch_locked(dataset: Dataset, root: Path) -> Path:
-    place, scratch = root / dataset.name, root / f".{dataset.name}.unpacking"
-    if place.exists():
+    target, scratch = root / dataset.name, root / f".{dataset.name}.unpacking"
+    if target.exists():
         raise LightGlueError(
-            f"{place} is there but was not fetched by this program; pass --data {place} to use it, or remove it."
+            f"{target} is there but was not fetched by this program; pass --data {target} to use it, or remove it."
         )
     archives = root / f".{dataset.name}.download"
     archives.mkdir(exist_ok=True)
@@ -87,9 +88,9 @@ def _fetch_locked(dataset: Dataset, root: Path) -> Path:
             shutil.rmtree(scratch, ignore_errors=True)
             raise LightGlueError(f"{path.name} of {dataset.title} is of no use: {error}. {_remedy(dataset)}") from error
     (scratch / _MARKER).write_text(json.dumps({each.filename: each.urls[0] for each in dataset.downloads}) + "\n")
-    os.replace(scratch, place)
+    os.replace(scratch, target)
     shutil.rmtree(archives, ignore_errors=True)
-    return place
+    return target
 
 
 def _remedy(dataset: Dataset) -> str:
@@ -153,16 +154,17 @@ def _append(url: str, part: Path, label: str) -> None:
         left = int(length) if length.isdigit() else None
         check_room(part.parent, left or 0)
         _write_note(part, url, response.headers)
-        with part.open("ab" if goes_on else "wb") as out, _fetch.progress_bar(label, left) as advance:
-            received = _copy(response, out, advance)
+        with part.open("ab" if goes_on else "wb") as out, progress_display(in_bytes=True) as show:
+            received = _copy(response, out, lambda count: show(f"fetching {label}", count, left))
     if left is not None and received < left:
         raise _Broken(f"the connection closed after {have + received:,} of {have + left:,} bytes")
 
 
-def _copy(response: Any, out: IO[bytes], advance: Any) -> int:
+def _copy(response: Any, out: IO[bytes], show: Callable[[int], None]) -> int:
     """Write what the server sends; return the number of bytes. Raises _Broken; OSError is the disk's."""
     received = 0
     while True:
+        show(received)
         try:
             block = response.read1(_fetch.BLOCK)  # what is there: a slow line that breaks loses nothing
         except (OSError, HTTPException) as error:
@@ -171,7 +173,6 @@ def _copy(response: Any, out: IO[bytes], advance: Any) -> int:
             return received
         out.write(block)
         received += len(block)
-        advance(len(block))
 
 
 @contextmanager
@@ -215,8 +216,8 @@ def _write_note(part: Path, url: str, headers: Any) -> None:
 def _read_note(part: Path, url: str) -> str | None:
     """The version of `url` that `part` is the beginning of, in the server's words."""
     try:
-        said = json.loads(_note(part).read_text())
-        return str(said["validator"]) or None if said["url"] == url else None
+        note = json.loads(_note(part).read_text())
+        return str(note["validator"]) or None if note["url"] == url else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -10,10 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, find_root, read_numbers
-from lightglue.evaluation.pair import Benchmark, Homography, Protocol
+from lightglue.evaluation.pair import Homography, Protocol
 from lightglue.geometry.options import EstimatorOptions
 
-__all__ = ["DATASET", "LEFT_OUT", "load"]
+__all__ = ["DATASET", "LEFT_OUT", "list_pairs"]
 
 # Of more than 1200 x 1600 px; D2-Net (Dusmanu et al., CVPR 2019) left them out, and all who compared since.
 # Names: cvg/glue-factory, gluefactory/datasets/hpatches.py.
@@ -59,27 +59,16 @@ _NOTES = (
 )
 
 
-def load(folder: Path) -> Benchmark:
-    """The benchmark from the folder `hpatches-sequences-release`, or from one that holds it.
-
-    Raises InputError where it is not there.
-    """
+def list_pairs(folder: Path) -> PairList:
+    """The pairs in the folder `hpatches-sequences-release`, or in one that holds it. Raises InputError."""
     root = find_root(folder, ["hpatches-sequences-release"], "[iv]_*/H_1_2", "HPatches", _DOWNLOAD)
-    scenes = sorted(place.name for place in root.glob("[iv]_*") if place.is_dir() and place.name not in LEFT_OUT)
+    scenes = sorted(path.name for path in root.glob("[iv]_*") if path.is_dir() and path.name not in LEFT_OUT)
     listed = PairList(root)
     for scene in scenes:
         for n in range(2, 7):
             listed.add(f"{scene}/1.ppm", f"{scene}/{n}.ppm", partial(_homography, root / scene / f"H_1_{n}"))
-    short = () if len(scenes) == SCENES else (f"{len(scenes)} of the {SCENES} scenes are in {root}.",)
-    return Benchmark(
-        name="hpatches",
-        kind="homography",
-        pairs=listed.pairs(),
-        protocol=_PROTOCOL,
-        source=_DOWNLOAD.urls[0],
-        licence=DATASET.licence,
-        notes=(*short, *_NOTES),
-    )
+    listed.expect(SCENES, len(scenes), "scenes", root)
+    return listed
 
 
 def _homography(path: Path) -> Homography:
@@ -92,5 +81,7 @@ DATASET = Dataset(
     kind="homography",
     licence="no licence file is known for the image sequences",
     downloads=(_DOWNLOAD,),
-    load=load,
+    list_pairs=list_pairs,
+    protocol=_PROTOCOL,
+    notes=_NOTES,
 )

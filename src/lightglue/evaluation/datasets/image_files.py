@@ -17,7 +17,7 @@ _TURNED = range(2, 9)  # values of the EXIF orientation
 def camera_fault(path: Path, width: int, height: int) -> str | None:
     """Why the image at `path` does not fit a camera of `width` x `height` px, or None where it seems to.
 
-    An orientation tag is a reason: `load_image` turns the image by it, COLMAP does not (its issues 1456 and 2104).
+    An orientation tag is a reason: `load_image` rotates the image by it, COLMAP does not (its issues 1456 and 2104).
     """
     try:
         with path.open("rb") as file:
@@ -29,7 +29,7 @@ def camera_fault(path: Path, width: int, height: int) -> str | None:
     if size is not None and size != (width, height):
         return f"it has {size[0]} x {size[1]} px and its camera {width} x {height}"
     if _orientation(head) in _TURNED:
-        return "its EXIF tag turns it"
+        return "its EXIF tag rotates it"
     return None
 
 

@@ -30,6 +30,7 @@ from lightglue.evaluation.pair import (
 )
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.options import EstimatorOptions
+from lightglue.support.files import os_reason, write_whole
 
 __all__ = ["PROTOCOLS", "load_manifest", "write_manifest"]
 
@@ -55,28 +56,28 @@ def load_manifest(path: str | os.PathLike[str]) -> Benchmark:
     Raises InputError where the manifest as a whole is unusable.
     """
     path = _find(Path(path))
-    said = _read(path)
-    kind = said.get("kind")
+    content = _read(path)
+    kind = content.get("kind")
     if kind == "localization":
         raise InputError(
             f"{path} has the kind 'localization', which needs a map; give pairs of one of {', '.join(KINDS)}."
         )
     if kind not in KINDS:
         raise InputError(f"{path} has the kind {kind!r:.80}; give one of {', '.join(KINDS)}.")
-    pairs = said.get("pairs")
+    pairs = content.get("pairs")
     if not isinstance(pairs, list) or not pairs:
         raise InputError(f"{path} has {'no pairs' if not pairs else f'pairs {pairs!r:.80}'}; give a list of objects.")
-    protocol = _protocol(path, said, PROTOCOLS[kind])
+    protocol = _protocol(path, content, PROTOCOLS[kind])
     listed = PairList(path.parent)
     for number, pair in enumerate(pairs, 1):
         _add(listed, number, pair, kind)
     return Benchmark(
-        name=_text(path, said, "name", path.stem),
+        name=_text(path, content, "name", path.stem),
         kind=kind,
         pairs=listed.pairs(),
         protocol=protocol,
-        source=_text(path, said, "source", ""),
-        licence=_text(path, said, "licence", ""),
+        source=_text(path, content, "source", ""),
+        licence=_text(path, content, "licence", ""),
     )
 
 
@@ -102,13 +103,10 @@ def write_manifest(benchmark: Benchmark, path: str | os.PathLike[str]) -> None:
     text = (
         json.dumps(head, indent=1, ensure_ascii=False)[:-2] + ',\n "pairs": [\n  ' + ",\n  ".join(lines) + "\n ]\n}\n"
     )
-    part = path.with_name(f".{path.name}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, encoding="utf-8")
-        part.replace(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} cannot be written ({getattr(error, 'strerror', None) or error}).") from error
+        write_whole(path, text.encode())
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path, or what UTF-8 cannot hold
+        raise InputError(f"{path} cannot be written ({os_reason(error)}).") from error
 
 
 def _find(path: Path) -> Path:
@@ -129,45 +127,45 @@ def _find(path: Path) -> Path:
 
 def _looks_like_one(path: Path) -> bool:
     try:
-        said = _read(path)
+        content = _read(path)
     except InputError:
         return False
-    return "kind" in said and "pairs" in said
+    return "kind" in content and "pairs" in content
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        said = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise InputError(f"There is no manifest at {path}; name a JSON file or a folder that holds one.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{str(path)!r:.200} is no JSON ({error}); correct it.") from error
-    if not isinstance(said, dict):
-        raise InputError(f"{path} holds a JSON {type(said).__name__}; give an object with kind and pairs.")
-    return said
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds a JSON {type(content).__name__}; give an object with kind and pairs.")
+    return content
 
 
-def _text(path: Path, said: Mapping[str, Any], field: str, default: str) -> str:
-    value = said.get(field, default)
+def _text(path: Path, content: Mapping[str, Any], field: str, default: str) -> str:
+    value = content.get(field, default)
     if not isinstance(value, str):
         raise InputError(f"{path} has the {field} {value!r:.80}; give a text.")
     return clean(value)
 
 
-def _protocol(path: Path, said: Mapping[str, Any], default: Protocol) -> Protocol:
+def _protocol(path: Path, content: Mapping[str, Any], default: Protocol) -> Protocol:
     """`default` with what the manifest says. Raises InputError."""
-    max_keypoints = said.get("max_keypoints", default.max_keypoints)
+    max_keypoints = content.get("max_keypoints", default.max_keypoints)
     if not _is_count(max_keypoints):
         raise InputError(f"{path} has max_keypoints {max_keypoints!r:.80}; give an integer from 1.")
-    resize = said.get("resize", default.resize)
+    resize = content.get("resize", default.resize)
     if resize is not None and not _is_count(resize):
         raise InputError(f"{path} has resize {resize!r:.80}; give px, an integer from 1, or null.")
-    side = said.get("side", default.side)
+    side = content.get("side", default.side)
     if side not in ("long", "short"):
         raise InputError(f"{path} has side {side!r:.80}; give 'long' or 'short'.")
-    thresholds = said.get("thresholds", default.thresholds)
+    thresholds = content.get("thresholds", default.thresholds)
     if not isinstance(thresholds, (list, tuple)) or not thresholds or not all(map(_is_threshold, thresholds)):
         raise InputError(f"{path} has thresholds {thresholds!r:.80}; give a list of numbers above 0.")
     thresholds = tuple(sorted({float(value) for value in thresholds}))
@@ -223,14 +221,14 @@ def _field(pair: Mapping[str, Any], name: str) -> Any:
     return pair[name]
 
 
-def _build_camera(name: str, said: Any) -> Camera:
+def _build_camera(name: str, value: Any) -> Camera:
     """A camera object of the manifest. Raises InputError; another LightGlueError where pycolmap is not installed."""
-    fields = said if isinstance(said, dict) else {}
+    fields = value if isinstance(value, dict) else {}
     model, width, height = (fields.get(field) for field in ("model", "width", "height"))
     params = fields.get("params")
     is_sound = isinstance(model, str) and _is_count(width) and _is_count(height) and isinstance(params, list)
     if not is_sound:
-        raise InputError(f"{name} is {said!r:.120}; give an object with model, width, height (px) and params.")
+        raise InputError(f"{name} is {value!r:.120}; give an object with model, width, height (px) and params.")
     pycolmap = import_pycolmap("Cameras with distorted lenses")
     models = [each for each in pycolmap.CameraModelId.__members__ if each != "INVALID"]
     if model not in models:

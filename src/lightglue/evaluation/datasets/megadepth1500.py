@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, find_root, parse_posed_pair, read_lines
-from lightglue.evaluation.pair import Benchmark, Protocol
+from lightglue.evaluation.pair import Protocol
 from lightglue.geometry.cameras import COLMAP_OFFSET
 from lightglue.geometry.options import EstimatorOptions
 
-__all__ = ["DATASET", "load"]
+__all__ = ["DATASET", "list_pairs"]
 
 PAIRS = 1500
 _LIST = "pairs_calibrated.txt"
@@ -44,11 +44,8 @@ _NOTES = (
 )
 
 
-def load(folder: Path) -> Benchmark:
-    """The benchmark from the folder `megadepth1500`, or from one that holds it.
-
-    Raises InputError where it is not there.
-    """
+def list_pairs(folder: Path) -> PairList:
+    """The pairs in the folder `megadepth1500`, or in one that holds it. Raises InputError."""
     root = find_root(folder, ["megadepth1500"], _LIST, "MegaDepth-1500", _DOWNLOAD)
     listed = PairList(root)
     for number, line in enumerate(read_lines(root / _LIST), 1):
@@ -62,16 +59,8 @@ def load(folder: Path) -> Benchmark:
             partial(parse_posed_pair, words, where, COLMAP_OFFSET),
             scene=words[0].split("/", 1)[0],
         )
-    short = () if len(listed) == PAIRS else (f"{len(listed)} of the {PAIRS:,} pairs are in {root / _LIST}.",)
-    return Benchmark(
-        name="megadepth1500",
-        kind="pose",
-        pairs=listed.pairs(),
-        protocol=_PROTOCOL,
-        source=_DOWNLOAD.urls[0],
-        licence=DATASET.licence,
-        notes=(*short, *_NOTES),
-    )
+    listed.expect(PAIRS, len(listed), "pairs", root / _LIST)
+    return listed
 
 
 DATASET = Dataset(
@@ -80,5 +69,7 @@ DATASET = Dataset(
     kind="pose",
     licence="photographs of many people on Flickr, each under its own licence; research",
     downloads=(_DOWNLOAD,),
-    load=load,
+    list_pairs=list_pairs,
+    protocol=_PROTOCOL,
+    notes=_NOTES,
 )

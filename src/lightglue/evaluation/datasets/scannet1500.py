@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 
 from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, find_root, parse_posed_pair, read_lines
-from lightglue.evaluation.pair import Benchmark, Protocol
+from lightglue.evaluation.pair import Protocol
 from lightglue.geometry.options import EstimatorOptions
 
-__all__ = ["DATASET", "load"]
+__all__ = ["DATASET", "list_pairs"]
 
 PAIRS = 1500
 _LIST, _SUPERGLUE_LIST = "pairs_calibrated.txt", "scannet_test_pairs_with_gt.txt"
@@ -42,13 +42,10 @@ _NOTES = (
 )
 
 
-def load(folder: Path) -> Benchmark:
-    """The benchmark from the folder `scannet1500`, or from one that holds it.
-
-    Raises InputError where it is not there.
-    """
+def list_pairs(folder: Path) -> PairList:
+    """The pairs in the folder `scannet1500`, or in one that holds it. Raises InputError."""
     is_superglue = (
-        not any((place / _LIST).exists() for place in (folder, folder / "scannet1500"))
+        not any((each / _LIST).exists() for each in (folder, folder / "scannet1500"))
         and (folder / _SUPERGLUE_LIST).exists()
     )
     name = _SUPERGLUE_LIST if is_superglue else _LIST
@@ -61,16 +58,8 @@ def load(folder: Path) -> Benchmark:
         # "scene0806_00_frame-000510.jpg" in SuperGlue's list, folders in glue-factory's
         scene = image0.split("_frame", 1)[0].split("/", 1)[0]
         listed.add(image0, image1, partial(parse_posed_pair, words, where), scene)
-    short = () if len(listed) == PAIRS else (f"{len(listed)} of the {PAIRS:,} pairs are in {root / name}.",)
-    return Benchmark(
-        name="scannet1500",
-        kind="pose",
-        pairs=listed.pairs(),
-        protocol=_PROTOCOL,
-        source=_DOWNLOAD.urls[0],
-        licence=DATASET.licence,
-        notes=(*short, *_NOTES),
-    )
+    listed.expect(PAIRS, len(listed), "pairs", root / name)
+    return listed
 
 
 DATASET = Dataset(
@@ -79,5 +68,7 @@ DATASET = Dataset(
     kind="pose",
     licence="ScanNet terms of use: non-commercial research and education",
     downloads=(_DOWNLOAD,),
-    load=load,
+    list_pairs=list_pairs,
+    protocol=_PROTOCOL,
+    notes=_NOTES,
 )

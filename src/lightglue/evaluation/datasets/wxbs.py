@@ -14,17 +14,17 @@ from numpy.typing import NDArray
 
 from lightglue.errors import InputError
 from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, find_root, numbers, read_lines
-from lightglue.evaluation.pair import Benchmark, Correspondences, Protocol
+from lightglue.evaluation.pair import Correspondences, Protocol
 from lightglue.geometry.options import EstimatorOptions
 
-__all__ = ["DATASET", "VALIDATION", "load"]
+__all__ = ["DATASET", "VALIDATION", "list_pairs"]
 
 # ducha-aiki/wxbs-benchmark, dataset.ipynb: these are for validation; its README counts 32 others.
 VALIDATION = frozenset({"kyiv_dolltheater2", "petrzin"})
 PAIRS = 32
 
-# URL and md5: ducha-aiki/wxbs-benchmark, dataset.ipynb, which checks it. The mirror: davnords/LoMa, which puts it in
-# the place of the first URL and keeps the md5.
+# URL and md5: ducha-aiki/wxbs-benchmark, dataset.ipynb, which checks it. The mirror: davnords/LoMa, which takes it
+# instead of the first URL and keeps the md5.
 _DOWNLOAD = Download(
     urls=(
         "http://cmp.felk.cvut.cz/wbs/datasets/WxBS_v1.1.zip",
@@ -53,11 +53,8 @@ _NOTES = (
 )
 
 
-def load(folder: Path) -> Benchmark:
-    """The benchmark from the folder that the archive was unpacked in.
-
-    Raises InputError where it is not there.
-    """
+def list_pairs(folder: Path) -> PairList:
+    """The pairs in the folder that the archive was unpacked in. Raises InputError."""
     root = find_root(folder, ["WxBS_v1.1", "WxBS", "v1.1"], "*/*/corrs.txt", "WxBS", _DOWNLOAD)
     listed = PairList(root)
     for path in sorted(root.glob("*/*/corrs.txt")):
@@ -67,16 +64,8 @@ def load(folder: Path) -> Benchmark:
         end = "png" if (pair / "01.png").exists() or not (pair / "01.jpg").exists() else "jpg"
         image0, image1 = (f"{pair.parent.name}/{pair.name}/{n}.{end}" for n in ("01", "02"))
         listed.add(image0, image1, partial(_correspondences, path), scene=pair.parent.name)
-    short = () if len(listed) == PAIRS else (f"{len(listed)} of the {PAIRS} pairs are in {root}.",)
-    return Benchmark(
-        name="wxbs",
-        kind="points",
-        pairs=listed.pairs(),
-        protocol=_PROTOCOL,
-        source=_DOWNLOAD.urls[0],
-        licence=DATASET.licence,
-        notes=(*short, *_NOTES),
-    )
+    listed.expect(PAIRS, len(listed), "pairs", root)
+    return listed
 
 
 def _correspondences(path: Path) -> Correspondences:
@@ -93,5 +82,7 @@ DATASET = Dataset(
     kind="points",
     licence="no licence file is known",
     downloads=(_DOWNLOAD,),
-    load=load,
+    list_pairs=list_pairs,
+    protocol=_PROTOCOL,
+    notes=_NOTES,
 )

@@ -7,7 +7,6 @@ as they are done, in any order; the stage, and it alone, writes them.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -17,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from lightglue.errors import InputError
 
-__all__ = ["Budget", "Engine", "LocalEngine", "Work", "Worker", "is_out_of_memory", "make_engine", "pipelined"]
+__all__ = ["Budget", "Engine", "LocalEngine", "Work", "Worker", "make_engine", "pipelined"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -142,10 +141,3 @@ class Budget:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error of Python's, OpenCV's or torch's says that memory was short."""
-    return isinstance(error, MemoryError) or bool(
-        isinstance(error, RuntimeError) and re.search("out of memory|can't allocate", str(error), re.IGNORECASE)
-    )

@@ -25,7 +25,8 @@ from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.localizer import Localization, LocalizeOptions, Localizer
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.images import SUFFIXES, list_images
-from lightglue.support.files import as_read, differences, write_whole, writing
+from lightglue.stores.settings import as_read, differences
+from lightglue.support.files import write_whole, writing
 
 __all__ = ["LocalizeResult", "localize"]
 

@@ -8,7 +8,7 @@ agree with is the answer, and anything else is a failure with its reason.
 from __future__ import annotations
 
 import os
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.absolute_pose import Pose, QueryCamera, estimate_pose
 from lightglue.sfm.options import LocalizeOptions
 from lightglue.stores import FeatureStore, ImageFeatures
+from lightglue.support.caches import BoundedCache
 from lightglue.types import Features
 
 __all__ = ["Localization", "LocalizeOptions", "Localizer"]
@@ -118,7 +119,7 @@ class Localizer:
         self._extractor, self._matcher = models
         self._camera = camera
         self._registered = {str(image.name): image for image in colmap.registered(model)}
-        self._kept: OrderedDict[str, _MapImage] = OrderedDict()
+        self._kept: BoundedCache[str, _MapImage] = BoundedCache(options.memory, lambda image: image.bytes)
         if not self._registered:
             raise StoreError("The map's model has no image with a pose; reconstruct it anew.")
         if index is None and len(self._registered) > _WITHOUT_INDEX:
@@ -210,26 +211,23 @@ class Localizer:
         return [name for name in found if name in self._registered]
 
     def _map_image(self, name: str) -> _MapImage:
-        """An image of the map, from memory or the disk; what was not asked for longest is forgotten."""
-        if name not in self._kept:
-            features, image = self._store.get(name), self._registered[name]
-            unset = 2**64 - 1
-            points = np.array([p.point3D_id for p in image.points2D], np.uint64)
-            if len(points) not in (0, len(features)):
-                raise StoreError(
-                    f"{name!r} has {len(features)} keypoints and {len(points)} in the model; reconstruct it anew."
-                )
-            places = np.array([p.xy for p in image.points2D], np.float64).reshape(-1, 2) - COLMAP_OFFSET
-            if len(points) and not _agree(places, features):
-                raise StoreError(f"{name!r} has other keypoints than in the model; reconstruct the map anew.")
-            ids = np.where(points == unset, 0, points).astype(np.int64) - (points == unset)
-            ids = ids if len(points) else np.full(len(features), -1)
-            self._kept[name] = _MapImage(features.torch(self._device), ids.astype(np.int64))
-            size = sum(each.bytes for each in self._kept.values())
-            while size > self.options.memory and len(self._kept) > 1:
-                size -= self._kept.popitem(last=False)[1].bytes
-        self._kept.move_to_end(name)
-        return self._kept[name]
+        """An image of the map, from memory or the disk."""
+        return self._kept.get(name, lambda: self._load_map_image(name))
+
+    def _load_map_image(self, name: str) -> _MapImage:
+        features, image = self._store.get(name), self._registered[name]
+        unset = 2**64 - 1
+        points = np.array([p.point3D_id for p in image.points2D], np.uint64)
+        if len(points) not in (0, len(features)):
+            raise StoreError(
+                f"{name!r} has {len(features)} keypoints and {len(points)} in the model; reconstruct it anew."
+            )
+        keypoints = np.array([p.xy for p in image.points2D], np.float64).reshape(-1, 2) - COLMAP_OFFSET
+        if len(points) and not _agree(keypoints, features):
+            raise StoreError(f"{name!r} has other keypoints than in the model; reconstruct the map anew.")
+        ids = np.where(points == unset, 0, points).astype(np.int64) - (points == unset)
+        ids = ids if len(points) else np.full(len(features), -1)
+        return _MapImage(features.torch(self._device), ids.astype(np.int64))
 
     def _xyz(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         points = self._model.points3D

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError, StoreError
 from lightglue.images import ImageFile, numpy_image_to_torch
-from lightglue.sfm.engines.engine import Budget, Engine, LocalEngine, is_out_of_memory
+from lightglue.sfm.engines.engine import Budget, Engine, LocalEngine
 from lightglue.sfm.options import ExtractOptions, on_one_device
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.images import list_images
 from lightglue.stores import FeatureStore, ImageFeatures, Source
+from lightglue.support.memory import is_out_of_memory
 
 __all__ = ["ExtractOptions", "ExtractResult", "extract", "on_one_device"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,11 +16,13 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
-from lightglue.sfm.engines.engine import Engine, LocalEngine, is_out_of_memory
+from lightglue.sfm.engines.engine import Engine, LocalEngine
 from lightglue.sfm.options import MatchOptions, on_one_device
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.extract import check_seen
 from lightglue.stores import FeatureStore, MatchStore, PairMatches
+from lightglue.support.caches import BoundedCache
+from lightglue.support.memory import is_out_of_memory
 from lightglue.types import Features
 
 __all__ = ["NO_OVERLAP", "MatchOptions", "MatchResult", "match"]
@@ -273,28 +274,23 @@ class MatchWorker:
         self.matcher, self.device = models.load_matcher(), models.found_device()
         if self.device.type == "cpu" and models.mp and models.matcher == "lightglue":
             self.matcher.pruning_keypoint_thresholds["cpu"] = UNPRUNED
-        self.seen: OrderedDict[str, _Image] = OrderedDict()
-        self.held = 0  # bytes in `seen`
+        self.seen: BoundedCache[str, _Image] = BoundedCache(work.options.memory, lambda image: image.bytes, keep=0)
 
     def read(self, batch: tuple[Pair, ...]) -> dict[str, _Image | StoreError | InputError]:
         """The features of the images of a batch, or what is wrong with them."""
         return {name: self._look(name) for name in dict.fromkeys(name for pair in batch for name in pair)}
 
     def _look(self, name: str) -> _Image | StoreError | InputError:
-        if name in self.seen:
-            self.seen.move_to_end(name)
-            return self.seen[name]
         try:
-            found = self.store.get(name)
+            return self.seen.get(name, lambda: self._load(name))
         except (StoreError, InputError) as error:
             return error
+
+    def _load(self, name: str) -> _Image:
+        found = self.store.get(name)
         features = found.torch(self.device)
         size = sum(value.nbytes for value in features.values() if isinstance(value, torch.Tensor))
-        image = self.seen[name] = _Image(features, found.digest, size)
-        self.held += size
-        while self.held > self.options.memory:
-            self.held -= self.seen.popitem(last=False)[1].bytes
-        return image
+        return _Image(features, found.digest, size)
 
     def compute(self, batch: tuple[Pair, ...], read: dict[str, _Image | StoreError | InputError]) -> Matched:
         """The matches of the pairs of a batch."""

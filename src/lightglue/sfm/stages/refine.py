@@ -18,7 +18,6 @@ import os
 import sqlite3
 import zipfile
 import zlib
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -36,7 +35,9 @@ from lightglue.images import read_image, resize_image
 from lightglue.sfm.options import TrackOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, MatchStore, PairHead, PairMatches
-from lightglue.support.files import as_read, check_settings, read_json, write_json, write_whole
+from lightglue.stores.settings import as_read, check_settings
+from lightglue.support.caches import BoundedCache
+from lightglue.support.files import read_json, write_json, write_whole
 
 __all__ = ["RefinedKeypoints", "TrackOptions", "TracksResult", "read_refined", "refine_keypoints"]
 
@@ -182,7 +183,9 @@ class _Grays:
 
     def __init__(self, images: Path, features: FeatureStore, max_edge: int, device: str) -> None:
         self.images, self.features, self.max_edge, self.device = images, features, max_edge, device
-        self._held: OrderedDict[str, torch.Tensor | None] = OrderedDict()
+        self._held: BoundedCache[str, torch.Tensor | None] = BoundedCache(
+            _PIXELS_HELD, lambda gray: 0 if gray is None else gray.numel(), keep=2
+        )
         self._points: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._faults: dict[str, str] = {}
 
@@ -205,12 +208,7 @@ class _Grays:
 
     def gray(self, name: str) -> torch.Tensor | None:
         """(H, W) in [0, 1]; None where the image cannot be used."""
-        if name not in self._held:
-            self._held[name] = self._decode(name)
-            while sum(g.numel() for g in self._held.values() if g is not None) > _PIXELS_HELD and len(self._held) > 2:
-                self._held.popitem(last=False)
-        self._held.move_to_end(name)
-        return self._held[name]
+        return self._held.get(name, lambda: self._decode(name))
 
     def _decode(self, name: str) -> torch.Tensor | None:
         if name in self._faults:

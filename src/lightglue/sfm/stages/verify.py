@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -29,6 +30,7 @@ from lightglue.sfm.colmap.database import (
 from lightglue.sfm.options import CameraOptions, VerifyOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, MatchStore
+from lightglue.support.caches import BoundedCache
 
 __all__ = ["VerifyOptions", "VerifyResult", "export_database", "verify"]
 
@@ -141,8 +143,7 @@ class _Verifier:
         self.options = options
         self.pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)  # pycolmap lets go of Python meanwhile
         self.cameras: dict[int, Any] = {}  # of each image, once they were read
-        self.points: OrderedDict[int, NDArray[np.float64]] = OrderedDict()
-        self.bytes = 0
+        self.points: BoundedCache[int, NDArray[np.float64]] = BoundedCache(_KEPT, lambda points: points.nbytes)
 
     def __enter__(self) -> _Verifier:
         return self
@@ -160,7 +161,8 @@ class _Verifier:
             for number in numbers:
                 first, second = pair_of(number)
                 cameras = self.cameras[first], self.cameras[second]
-                points = self._keypoints(database, first), self._keypoints(database, second)
+                read = database.keypoints
+                points = self.points.get(first, partial(read, first)), self.points.get(second, partial(read, second))
                 matches = database.matches(first, second)
                 yield self.pool.submit(
                     two_view_geometry, cameras, points, matches, self.options.colmap(), self.options.seed
@@ -168,17 +170,6 @@ class _Verifier:
 
         with quiet():
             return [job.result() for job in list(jobs())]
-
-    def _keypoints(self, database: Any, number: int) -> NDArray[np.float64]:
-        if number in self.points:
-            self.points.move_to_end(number)
-            return self.points[number]
-        points: NDArray[np.float64] = database.keypoints(number)
-        self.points[number] = points
-        self.bytes += points.nbytes
-        while self.bytes > _KEPT and len(self.points) > 1:
-            self.bytes -= self.points.popitem(last=False)[1].nbytes
-        return points
 
 
 def _num_matches(path: Path) -> dict[int, int]:

@@ -7,7 +7,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-ASSETS = Path(__file__).parents[1] / "assets"
+from support import ASSETS
+
 SIZE = (320, 240)  # px
 K = np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]])
 

@@ -1,7 +1,7 @@
 """The inputs on which `lightglue.kornia` is held to kornia's classes, and the script that made kornia's outputs.
 
-`python tests/kornia_oracle.py FOLDER` needs kornia 0.9.0 and writes kornia_lightglue.npz. FOLDER holds the published
-files aliked_lightglue_v0-1_arxiv.pth and disk_lightglue_v0-1_arxiv.pth.
+`cd tests; python -m support.kornia_oracle FOLDER` needs kornia 0.9.0 and writes kornia_lightglue.npz. FOLDER
+holds the published files aliked_lightglue_v0-1_arxiv.pth and disk_lightglue_v0-1_arxiv.pth.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-REFERENCE = Path(__file__).parent / "data" / "reference"
+REFERENCE = Path(__file__).parents[1] / "data" / "reference"
 TRAINED = {"aliked": "aliked-n16", "disk": "disk"}  # feature name -> its published arrays
 SIFT_LIKE = ("sift", "doghardnet", "dog_affnet_hardnet")
 

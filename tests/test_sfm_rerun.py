@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pycolmap")
-from colmap_support import Scene, features_at, features_of, make_scene, pose, put
 from lightglue.errors import InputError, StoreError
 from lightglue.models.choice import Models
 from lightglue.sfm.change import remove_images
@@ -28,6 +27,7 @@ from lightglue.sfm.stages.pairs import PairOptions, write_pairs
 from lightglue.sfm.stages.reconstruct import ReconstructOptions
 from lightglue.sfm.stages.refine import TrackOptions, _Grays, read_refined
 from lightglue.stores import FeatureStore
+from support.colmap_scene import Scene, features_at, features_of, make_scene, pose, put
 
 MODELS = Models("aliked", 64, device="cpu", mp=False)
 OPTIONS = SfmOptions(MODELS, ExtractOptions(MODELS), MatchOptions(MODELS))

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from conftest import ASSETS
-from hardnet_oracle import seeded_state
 from lightglue import ALIKED, DISK, SIFT, DoGHardNet, ImageError, InputError, RaCo, SuperPoint, XFeat, load_image
 from lightglue.extractors.base import Extractor
 from lightglue.extractors.masks import on_mask
+from support.hardnet_oracle import seeded_state
 from test_raco import raco
 from test_superpoint import small
 
@@ -235,14 +235,14 @@ def test_sift_describes_a_point_by_itself_as_among_others(extractors: dict[str, 
 
 
 def test_one_size_is_the_plain_extraction(extractor: Extractor, image: Tensor) -> None:
-    plain, one = extractor.extract(image, resize=256), extractor.extract(image, resize=256, scales=(1,))
+    plain, one = extractor.extract(image, resize=256), extractor.extract(image, resize=256, pyramid=(1,))
     assert plain.keys() == one.keys()
     for key in plain:
         torch.testing.assert_close(one[key], plain[key])
 
 
 def test_two_sizes_find_what_each_finds_and_every_point_once(extractor: Extractor, image: Tensor) -> None:
-    both = extractor.extract(image, resize=320, scales=(1, 0.6))
+    both = extractor.extract(image, resize=320, pyramid=(1, 0.6))
     one, other = extractor.extract(image, resize=320), extractor.extract(image, resize=(131, 192))
     assert len(points(both)) <= 300
     if not isinstance(extractor, ALIKED):  # which orders by the score of the pixel
@@ -260,24 +260,32 @@ def test_two_sizes_find_what_each_finds_and_every_point_once(extractor: Extracto
 
 
 def test_sizes_of_sift_keypoints_are_px_of_the_same_image(extractors: dict[str, Extractor], image: Tensor) -> None:
-    both = extractors["sift"].extract(image, resize=None, scales=(1, 0.5))
+    both = extractors["sift"].extract(image, resize=None, pyramid=(1, 0.5))
     plain = extractors["sift"].extract(image, resize=None)
     distance, nearest = distances(points(both), points(plain)).min(dim=1)
     ratio = (both["scales"][0] / plain["scales"][0][nearest])[distance < 0.5]
     assert 0.8 < ratio.median() < 1.25
 
 
-@pytest.mark.parametrize("scales", [(), (0,), (-1,), (1, 1), (9,), "big", (float("nan"),), 5, (1, None), range(1, 40)])
-def test_scales_that_make_no_sense_are_refused(extractors: dict[str, Extractor], image: Tensor, scales: Any) -> None:
-    with pytest.raises(InputError, match="scales"):
-        extractors["sift"].extract(image, scales=scales)
+@pytest.mark.parametrize("pyramid", [(), (0,), (-1,), (1, 1), (9,), "big", (float("nan"),), 5, (1, None), range(1, 40)])
+def test_pyramids_that_make_no_sense_are_refused(extractors: dict[str, Extractor], image: Tensor, pyramid: Any) -> None:
+    with pytest.raises(InputError, match="pyramid"):
+        extractors["sift"].extract(image, pyramid=pyramid)
+
+
+def test_a_pyramid_was_called_scales(extractors: dict[str, Extractor], image: Tensor) -> None:
+    with pytest.warns(DeprecationWarning, match="pyramid") as caught:
+        old = extractors["sift"].extract([image], resize=200, scales=(1, 0.5))
+    assert [warning.filename for warning in caught] == [__file__]
+    new = extractors["sift"].extract(image, resize=200, pyramid=(1, 0.5))
+    torch.testing.assert_close(old[0], new, rtol=0, atol=0)
 
 
 def test_a_batch_of_several_sizes_is_each_image_alone(extractors: dict[str, Extractor], image: Tensor) -> None:
     disk = extractors["disk"]
-    batch = disk.extract(torch.stack((image, image.flip(-1))), scales=(1, 0.6), resize=None)
+    batch = disk.extract(torch.stack((image, image.flip(-1))), pyramid=(1, 0.6), resize=None)
     for i, one in enumerate((image, image.flip(-1))):
-        torch.testing.assert_close(batch["keypoints"][i], points(disk.extract(one, scales=(1, 0.6), resize=None)))
+        torch.testing.assert_close(batch["keypoints"][i], points(disk.extract(one, pyramid=(1, 0.6), resize=None)))
 
 
 def test_superpoint_is_here_with_seeded_weights_only(extractors: dict[str, Extractor]) -> None:

@@ -1,6 +1,7 @@
 """The input on which HardNet and its patches are held to kornia, and the script that made kornia's output.
 
-`python tests/hardnet_oracle.py` needs kornia 0.9.0 and opencv-python-headless, and writes hardnet_kornia.npz.
+`cd tests; python -m support.hardnet_oracle` needs kornia 0.9.0 and opencv-python-headless, and writes
+hardnet_kornia.npz.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-REFERENCE = Path(__file__).parent / "data" / "reference"
+from support import ASSETS
+
+REFERENCE = Path(__file__).parents[1] / "data" / "reference"
 
 # Channels in, channels out and kernel of the convolutions, by their number in `features`.
 CONVOLUTIONS = {0: (1, 32, 3), 3: (32, 32, 3), 6: (32, 64, 3), 9: (64, 64, 3), 12: (64, 128, 3), 15: (128, 128, 3)}
@@ -64,7 +67,7 @@ def _main() -> None:
 
     # The published features of the first montmartre image, their positions brought back into the resized one.
     sift = {key: torch.from_numpy(value) for key, value in np.load(REFERENCE / "sift-opencv_montmartre_0.npz").items()}
-    path = REFERENCE.parents[2] / "assets" / "montmartre_close.jpg"
+    path = ASSETS / "montmartre_close.jpg"
     rgb = torch.from_numpy(cv2.imread(str(path))[..., ::-1].copy()).permute(2, 0, 1)[None].float() / 255
     resized = kornia.geometry.transform.resize(rgb, 800, side="long", antialias=True)
     scale = torch.tensor([resized.shape[-1] / rgb.shape[-1], resized.shape[-2] / rgb.shape[-2]])

@@ -1,4 +1,4 @@
-"""The pairs of photographs that a benchmark runs on."""
+"""The pairs of images that a benchmark runs on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ PUBLISHED = {
     "easy": ("DSC_0411.JPG", "DSC_0410.JPG"),
     "difficult": ("sacre_coeur1.jpg", "sacre_coeur2.jpg"),
 }
-PHOTOGRAPHS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
+SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 OURS = {"montmartre": ("montmartre_close.jpg", "montmartre_far.jpg")}
 
 
@@ -34,20 +34,20 @@ def find_pairs(folder: Path | None) -> Pairs:
         for each in folders:
             if found := _pairs_in(each, names):
                 return found
-    if folder and len(own := sorted(p for p in folder.iterdir() if p.suffix.lower() in PHOTOGRAPHS)) == 2:
+    if folder and len(own := sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES)) == 2:
         return {"own": (own[0], own[1])}
-    where = ", ".join(map(str, folders)) or "a checkout (this package is installed without its photographs)"
+    where = ", ".join(map(str, folders)) or "a checkout (this package is installed without its images)"
     wanted = "; or ".join(" and ".join(names) for names in (*PUBLISHED.values(), *OURS.values()))
     raise ImageNotFoundError(
-        f"There are no photographs in {where}; give --images a folder with {wanted}; or with two images of your own."
+        f"There are no images in {where}; give --images a folder with {wanted}; or with two images of your own."
     )
 
 
 def _usual_folders() -> list[Path]:
     root = checkout()
-    places = [Path("assets").resolve()]
-    places += [root / "assets", root.parent / "shared" / "images"] if root else []
-    return [place for place in dict.fromkeys(places) if place.is_dir()]
+    folders = [Path("assets").resolve()]
+    folders += [root / "assets", root.parent / "shared" / "images"] if root else []
+    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
 def _pairs_in(folder: Path, names: Mapping[str, tuple[str, str]]) -> dict[str, tuple[Path, Path]]:

@@ -1,4 +1,4 @@
-"""Let several implementations run strictly in turn, so that the machine's noise hits all of them alike."""
+"""Run several implementations strictly alternately, so that the machine's noise hits all of them alike."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from time import perf_counter
 from typing import Protocol
 
-__all__ = ["Runner", "take_turns"]
+__all__ = ["Runner", "run_rounds"]
 
 LEAST_ROUNDS, MOST_ROUNDS = 5, 100
 
@@ -23,7 +23,7 @@ class Runner(Protocol):
         """Run it once; seconds."""
 
 
-def take_turns(
+def run_rounds(
     runners: Sequence[Runner],
     *,
     repeat: int | None,  # rounds; None: as many as fit into `budget`, from 5 to 100

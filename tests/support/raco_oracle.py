@@ -1,6 +1,6 @@
 """The input on which RaCo is held to its authors' code, and the script that made that code's output.
 
-`python tests/raco_oracle.py CHECKOUT` needs torchvision and a checkout of github.com/cvg/RaCo, and writes
+`cd tests; python -m support.raco_oracle CHECKOUT` needs torchvision and a checkout of github.com/cvg/RaCo, and writes
 raco_published.npz. The weights are seeded ones, since the trained file could not be had. The arrays in the project come
 from a transcription of that code, not from a checkout (docs/decisions/006-other-extractors.md).
 """
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hardnet_oracle import REFERENCE, seeded_image
+from support.hardnet_oracle import REFERENCE, seeded_image
 
 COUNT = 200  # keypoints
 # `subpixel_sampling=False` is not among them: the published code fails there unless no side has to be padded.

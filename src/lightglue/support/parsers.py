@@ -1,0 +1,59 @@
+"""From a user's text to a value, for options: each parser raises InputError with the text and what to give instead."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+
+from lightglue.errors import InputError
+from lightglue.options import nearest_name
+from lightglue.support.checks import is_real
+
+__all__ = ["DEVICES", "device", "integer", "known", "real", "share"]
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def known(text: str, names: Iterable[str]) -> str:
+    """`text` if it is one of `names`; the nearest name is in the error."""
+    names = list(names)
+    if text in names:
+        return text
+    nearest = nearest_name(text.lower(), names)
+    hint = f"Did you mean {nearest!r}? " if nearest else ""
+    raise InputError(f"{text!r} is unknown. {hint}Valid: {', '.join(names)}.")
+
+
+def integer(meaning: str, lowest: int = 1, highest: int = 1_000_000) -> Callable[[str], int]:
+    """The parser of integers from `lowest` to `highest`. meaning: "a number of keypoints from 1 to 1000000"."""
+
+    def parse(text: str) -> int:
+        if re.fullmatch("[0-9]{1,18}", text) and lowest <= int(text) <= highest:
+            return int(text)
+        raise InputError(f"'{text}' is not {meaning}.")
+
+    return parse
+
+
+def real(meaning: str, lowest: float, highest: float) -> Callable[[str], float]:
+    """The parser of finite numbers from `lowest` to `highest`. meaning: "a number from 0 to 1"."""
+
+    def parse(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if is_real(number, lowest, highest):
+            return number
+        raise InputError(f"'{text}' is not {meaning}.")
+
+    return parse
+
+
+share = real("a number from 0 to 1", 0, 1)
+
+
+def device(text: str) -> str:
+    """`auto`, or a device as torch names it: cpu, cuda, cuda:1, mps."""
+    return text if re.fullmatch(r"cuda:[0-9]{1,3}", text) else known(text, DEVICES)

@@ -1,0 +1,142 @@
+"""What the import contracts of pyproject.toml cannot say: who may use which library, circles, sizes."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import grimp
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "lightglue"
+
+# Library -> the modules and rooms that may import it; a name covers what lies below it.
+USERS = {
+    "PIL": ["images.sources", "sfm.stages.exif"],
+    "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog", "cli.geometry",
+            "benchmark.image_pairs", "sfm.stages.pairing.places", "sfm.report.view"],
+    "faiss": ["sfm.retrieval.with_faiss"],
+    "filelock": ["weights", "evaluation.datasets.fetch", "benchmark.environment"],
+    "h5py": ["stores.hloc"],
+    "matplotlib": ["drawing", "viz2d", "evaluation.plots", "benchmark.chart", "sfm.report.charts",
+                   "sfm.report.picture"],
+    "poselib": ["geometry.with_poselib"],
+    "pycolmap": ["sfm.colmap", "geometry.with_pycolmap", "extractors.dog", "cli.geometry", "pairs.cameras",
+                 "evaluation.datasets.manifest"],
+    "ray": ["sfm.engines.with_ray"],
+    "rich": ["cli", "support.progress", "benchmark.report"],
+    "safetensors": ["weights", "matching.checkpoint"],
+    "typer": ["cli"],
+    "typing_extensions": ["pairs.match"],
+    "viser": ["sfm.report.view"],
+}  # fmt: skip
+ANYWHERE = {"numpy", "torch"}
+
+# Circles that are on their way out.
+CIRCLES = [
+    {"extractors.base", "extractors.view_extraction"},
+    {"sfm.colmap", "sfm.colmap.cameras"},
+    {"sfm.engines.engine", "sfm.engines.with_ray"},
+]
+
+
+def short(module: str) -> str:
+    return module.removeprefix("lightglue.")
+
+
+def modules() -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        parts = path.relative_to(SOURCE).with_suffix("").parts
+        yield ".".join(part for part in parts if part != "__init__"), ast.parse(path.read_text())
+
+
+def imported(tree: ast.Module) -> Iterator[str]:
+    """The names that a module imports, also in functions, for types, and by `import_module("...")`."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Import(names):
+                yield from (alias.name for alias in names)
+            case ast.ImportFrom(module=str(name)):
+                yield name
+            case ast.Call(ast.Name("import_module") | ast.Attribute(attr="import_module"), [ast.Constant(str(name))]):
+                yield name
+
+
+@cache
+def users() -> dict[str, list[str]]:
+    """Library -> the modules of the package that import it."""
+    found: dict[str, list[str]] = {}
+    for module, tree in modules():
+        for library in {name.partition(".")[0] for name in imported(tree)} - {"lightglue", *sys.stdlib_module_names}:
+            found.setdefault(library, []).append(module)
+    return found
+
+
+def test_every_library_is_in_the_table():
+    assert set(users()) == set(USERS) | ANYWHERE
+
+
+@pytest.mark.parametrize("library", USERS)
+def test_a_library_is_imported_where_the_table_says(library):
+    allowed = {name: [m for m in users()[library] if m == name or m.startswith(f"{name}.")] for name in USERS[library]}
+    assert [name for name, found in allowed.items() if not found] == []
+    assert set(users()[library]) == {module for found in allowed.values() for module in found}
+
+
+def test_imports_in_functions_and_of_names_given_as_text_are_seen():
+    code = """
+def f():
+    from a.b import c
+    importlib.import_module("d")
+    import_module(name)
+if TYPE_CHECKING:
+    import e.f
+"""
+    assert sorted(imported(ast.parse(code))) == ["a.b", "d", "e.f"]
+
+
+def circles(graph: grimp.ImportGraph) -> list[set[str]]:
+    """Sets of modules that import each other, directly or not."""
+    below = {
+        module: graph.find_upstream_modules(module)
+        for module in graph.modules
+        if graph.find_modules_directly_imported_by(module)
+    }
+    found: list[set[str]] = []
+    for module in sorted(below):
+        circle = {other for other in below[module] if module in below.get(other, ())}
+        if circle and circle | {module} not in found:
+            found.append(circle | {module})
+    return found
+
+
+def test_there_is_no_circle_of_imports():
+    graph = grimp.build_graph("lightglue", cache_dir=None)
+    assert [{short(name) for name in circle} for circle in circles(graph)] == CIRCLES
+
+
+def test_a_circle_would_be_found():
+    graph = grimp.ImportGraph()
+    for importer, imported in [("a", "b"), ("b", "c"), ("c", "a"), ("c", "d"), ("e", "a")]:
+        graph.add_import(importer=importer, imported=imported)
+    assert circles(graph) == [{"a", "b", "c"}]
+
+
+def test_the_top_of_the_package_holds_at_most_20_files():
+    assert len([path for path in SOURCE.iterdir() if path.is_file()]) <= 20
+
+
+def test_a_function_fits_a_screen():
+    """Lines of code without signature and docstring."""
+    long = []
+    for module, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                body = node.body[ast.get_docstring(node) is not None :]
+                lines = (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+                if lines > 60:
+                    long.append(f"{module}.{node.name}: {lines}")
+    assert long == []
