@@ -109,8 +109,10 @@ class LightGlue(nn.Module):
             preset.pop("weights", None)
         defaults = PRESETS[features].defaults() if features is not None and features in PRESETS else {}
         options = {**type(self).default_conf, **defaults, **conf, **preset}
-        own_keywords = ("features", "commercial_only", "pruning")
-        config = build_config("LightGlue", LightGlueConfig(), options, also_valid=own_keywords)
+        keywords = ("features", "commercial_only", "pruning")
+        subclass = type(self).default_conf.keys() - LightGlue.default_conf.keys()  # whose own options stand in `conf`
+        known = {name: value for name, value in options.items() if name not in subclass}
+        config = build_config("LightGlue", LightGlueConfig(), known, also_valid=keywords)
         source = config.weights
         state, licence = _read_weights(source, features, commercial_only)
 
@@ -318,7 +320,8 @@ class LightGlue(nn.Module):
         """() bool: whether a pair is done after this layer, with confidences (B, M) and (B, N) of num_points tokens."""
         confidences = torch.cat((confidences0, confidences1), -1)
         unsure = (confidences < self.confidence_thresholds[layer_index]).float().sum()
-        return 1.0 - unsure / num_points > self.conf.depth_confidence
+        stops: Tensor = 1.0 - unsure / num_points > self.conf.depth_confidence
+        return stops
 
     def get_pruning_mask(self, confidences: Tensor | None, scores: Tensor, layer_index: int) -> Tensor:
         """(B, N) bool: which tokens stay, by their confidences and matchabilities (B, N) after this layer."""
