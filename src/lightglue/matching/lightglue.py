@@ -104,7 +104,8 @@ class LightGlue(nn.Module):
         thresholds = _pruning_thresholds(pruning)
         given = type(self).default_conf
         if given.keys() <= conf.keys():  # callers who hand all defaults back mean none of them
-            conf = {k: v for k, v in conf.items() if k not in given or (v is not given[k] and v != given[k])}
+            own = {k: v for k, v in conf.items() if k not in given or (v is not given[k] and v != given[k])}
+            conf = cast("LightGlueKeywords", own)
         if _absent(conf.get("weights")) and "weights" in preset:
             warnings.warn(
                 f"LightGlue: there is no file {conf['weights']}; it takes the published weights for {features}",
