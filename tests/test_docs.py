@@ -219,6 +219,18 @@ def test_the_guide_to_own_features_runs_as_written(folder: Path, capsys: pytest.
     assert lines[1] == "300 of 300 matched with themselves"
 
 
+def test_the_guide_to_evaluation_runs_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = commands_of(*blocks(DOCS / "evaluation.md", "bash"))
+    assert len(commands) == 4
+    run_commands(commands, capsys)
+    assert (folder / "eval" / "refined" / "report.html").stat().st_size > 10_000
+    names = run_python(DOCS / "evaluation.md")
+    assert names["figure"].name in capsys.readouterr().out
+    written = {path.name for path in (folder / "eval" / "aliked").iterdir()}
+    table = (DOCS / "evaluation.md").read_text().split("\n| file |")[1].split("\n\n")[0]
+    assert {name.split("/")[0] for name in re.findall(r"`([\w./]+\.(?:jsonl?|npz|md|html))`", table)} == written
+
+
 # -- tables --
 
 
