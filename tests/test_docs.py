@@ -213,7 +213,8 @@ def test_the_guide_to_batches_runs_as_written(folder: Path, capsys: pytest.Captu
 
 
 def test_the_guide_to_own_features_runs_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run_python(DOCS / "own-features.md")
+    names = run_python(DOCS / "own-features.md")
+    assert names["network"].transformers[0].self_attn.Wqkv.weight.grad.abs().sum() > 0
     lines = capsys.readouterr().out.splitlines()
     assert int(lines[0].split()[0]) > 50
     assert lines[1] == "300 of 300 matched with themselves"
