@@ -37,6 +37,7 @@ from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, Head, MatchStore
 from lightglue.support.batches import batched
 from lightglue.support.files import writing
+from lightglue.support.progress import Progress
 
 __all__ = ["DatabaseResult", "Keypoints", "create_database"]
 
@@ -44,7 +45,6 @@ PAIRS = 500  # that are written before our table says so
 IMAGES = 200  # whose keypoints are read before they are written
 
 Keypoints = Callable[[str], NDArray[Any]]  # of an image by name, (N, 2) px
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
