@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+import lightglue
 from lightglue.errors import InputError
 from lightglue.matching.config import PRESETS
 from lightglue.models.choice import MATCHERS, Models
@@ -114,6 +115,12 @@ def test_xfeat_stays_in_float32() -> None:
 def test_what_there_is_not_is_refused_at_once(wrong: dict[str, str]) -> None:
     with pytest.raises(InputError, match="choose one of"):
         Models(**wrong)
+
+
+def test_every_extractor_is_a_public_name() -> None:
+    owners = {row.extractor: row.module for row in FEATURES.values()}
+    assert owners.items() <= lightglue._OWNERS.items()
+    assert all(getattr(lightglue, row.extractor) is row.load() for row in FEATURES.values())
 
 
 # One file with a class, and one row: all that a new extractor takes.

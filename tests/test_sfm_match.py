@@ -19,6 +19,7 @@ from lightglue.sfm.engines.engine import LocalEngine
 from lightglue.sfm.stages.extract import ExtractOptions, extract
 from lightglue.sfm.stages.match import MatchOptions, MatchResult, PairTable, match
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, Source
+from support import NEEDS_SHARED, SHARED
 
 ROOT = Path(__file__).parents[1]
 MODELS = Models("sift", 150, "cpu", False, matcher="nearest", thresholds={"ratio_threshold": 0.9})  # no weights
@@ -82,7 +83,7 @@ def test_only_pairs_of_changed_images_are_done_again(store):
 
 
 def test_absent_and_damaged_images_are_told_and_the_rest_is_done(store):
-    place = FeatureStore.open(store)._place("6.png")
+    place = FeatureStore.open(store)._path("6.png")
     content = bytearray(place.read_bytes())
     content[-3000] ^= 255  # its head is whole
     place.write_bytes(bytes(content))
@@ -175,9 +176,9 @@ LIGHTGLUE = MatchOptions(Models("aliked", 128, "cpu"), min_overlap=0.5)  # in th
 
 
 def test_real_matches_are_the_same_to_the_last_bit_after_a_kill_and_hopeless_pairs_have_none(tmp_path):
-    scenes = ROOT.parent / "shared" / "data" / "strecha1024"
+    scenes = SHARED / "data" / "strecha1024"
     if not scenes.is_dir():
-        pytest.skip("the folder of photographs beside the checkout is missing")
+        pytest.skip(NEEDS_SHARED)
     chosen = [f"{scene}/000{i}.jpg" for scene in ("Herz-Jesus-P8", "fountain-P11") for i in range(4)]
     chosen = [name for name in chosen if (scenes / name).exists()]
     if not (Path.home() / ".cache/torch/hub/checkpoints/aliked_lightglue_v0-1_arxiv.pth").exists():
@@ -212,17 +213,17 @@ def test_what_is_no_pair_is_refused(pairs):
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
-        ({"min_overlap": 1.5}, "min_overlap is 1.5; give a probability"),
-        ({"min_overlap": 0.5, "models": MODELS}, "sift with nearest gives no probability"),
-        ({"memory": -1}, "memory is -1"),
-        ({"models": Models("aliked", 100, matcher="guess")}, "matcher is 'guess'"),
+        (lambda: MatchOptions(LIGHTGLUE.models, min_overlap=1.5), "min_overlap is 1.5; give a probability"),
+        (lambda: MatchOptions(MODELS, min_overlap=0.5), "sift with nearest gives no probability"),
+        (lambda: MatchOptions(LIGHTGLUE.models, memory=-1), "memory is -1"),
+        (lambda: MatchOptions(Models("aliked", 100, matcher="guess")), "matcher is 'guess'"),
     ],
 )
-def test_options_that_make_no_sense_are_refused(options, told):
-    with pytest.raises(InputError, match=told):
-        MatchOptions(**{"models": LIGHTGLUE.models, **options})
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        options()
 
 
 def test_features_of_another_kind_are_refused(store):

@@ -10,7 +10,6 @@ import datetime
 import io
 import os
 import platform
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -244,20 +243,9 @@ class _Worker:
         self.protocol, self.figures, self.job, self.folder = protocol, figures, job, folder
         self.extractor, self.matcher = job.models.load()
         if job.extract:
-            self._try_options()
+            self.extractor.try_options(job.extract)  # no fault of the images
         self.seen = {} if seen is None else seen
         self.remembered = REMEMBERED if seen is None else None
-
-    def _try_options(self) -> None:
-        """Raises InputError for options of `extract` that it does not take: no fault of the images."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", ".*ignores the unknown option")
-            try:
-                self.extractor.extract(
-                    torch.zeros(3, 64, 64, device=self.job.models.found_device()), **self.job.extract
-                )
-            except UserWarning as warning:
-                raise InputError(str(warning)) from None
 
     def records(self, pairs: Iterable[tuple[int, Pair]]) -> Iterator[Record]:
         """The record of each pair, whose matches are then on the disk."""

@@ -13,6 +13,7 @@ from lightglue.errors import InputError
 from lightglue.extractors.base import Extractor, full_precision, stack_features
 from lightglue.extractors.dog import DogConfig, check_backend, describe_opencv, detect, root_sift
 from lightglue.extractors.grayscale import gray_images_in
+from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.images.exact_resize import shrink_exactly
 from lightglue.images.resampling import target_size
 from lightglue.types import Features
@@ -48,7 +49,7 @@ class SIFT(Extractor):
         return super().check_image(image).to(image.device)  # the base would leave it on the device of the weights
 
     def resample(self, image: Tensor, resize: int | tuple[int, int] | None, **options: Any) -> tuple[Tensor, Tensor]:
-        """`image` (B, C, H, W) resized with every option of `resize_tensor`, and its scales (2,) float32.
+        """`image` (B, C, H, W) resized with every option of `resize_tensor`, and the ratio (2,) of the sizes.
 
         What the published package shrinks is shrunk to its last bit.
         """
@@ -98,24 +99,17 @@ class SIFT(Extractor):
         return root_sift(found) if options.rootsift else found
 
     @full_precision
-    def forward(self, data: Mapping[str, Any]) -> Features:
-        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
-
-        Args:
-            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
-                "image_size" (B, 2), the width and height in px without: the padding is then cut off.
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
+        """See `Extractor.forward`.
 
         Returns:
             keypoints (B, N, 2), scales (B, N), oris (B, N) in radians, descriptors (B, N, 128), and but for COLMAP
             keypoint_scores (B, N), all float32. `extract` leaves the scales in pixels of the resized image, as the
             published package does: its matcher was trained so, with images of 1,024 px.
-
-        Raises:
-            InputError: also where the images yield unequal numbers of keypoints.
         """
         options = self.options()
         image, image_size = gray_images_in(self, data)
-        found = detect(image, image_size, options, self.allowed_in(data, len(image)))
+        found = detect(image, image_size, options, request.allowed_in(len(image)))
         features = stack_features([detections.as_features(image.device) for detections in found])
         if options.rootsift:
             features["descriptors"] = root_sift(features["descriptors"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import platform
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -168,16 +167,7 @@ class ExtractWorker:
         self.device = work.options.chosen.found_device()
         self.dtype = np.dtype(work.options.descriptor_dtype)
         self.ahead = Budget(PIXELS_AHEAD)
-        self._try_options()
-
-    def _try_options(self) -> None:
-        """Raises InputError for options of `extract` that it does not take: no fault of the images."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", ".*ignores the unknown option")
-            try:
-                self.extractor.extract(torch.zeros(3, 64, 64, device=self.device), **self.options.extract)
-            except UserWarning as warning:
-                raise InputError(str(warning)) from None
+        self.extractor.try_options(work.options.extract)  # no fault of the images
 
     def read(self, name: str) -> _Decoded | str:
         """The pixels of an image, or a fault."""
