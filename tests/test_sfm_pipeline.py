@@ -443,7 +443,7 @@ def sfm(*arguments: object) -> Run:
     """`lightglue sfm ARGUMENTS`, with a matcher that has no weights."""
     common = ("--features", "sift", "--max-keypoints", "400", "--device", "cpu", "--threads", "1")
     matcher = NearestNeighbor(ratio_threshold=0.8)
-    with mock.patch.object(Models, "load_matcher", lambda self: matcher):
+    with mock.patch.object(Models, "load_matcher", return_value=matcher):
         return lightglue("sfm", *arguments, *common, "--no-mp")
 
 
