@@ -9,7 +9,7 @@ from collections import ChainMap
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,11 @@ from lightglue.support.precision import product_dtype
 from lightglue.timing import span
 from lightglue.types import Features, Matches
 from lightglue.weights.state_dicts import check_tensors, load_strictly
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.matching.keywords import FeatureName, LightGlueKeywords
 
 __all__ = ["LightGlue"]
 
@@ -89,17 +94,18 @@ class LightGlue(nn.Module):
 
     def __init__(
         self,
-        features: str | None = "superpoint",
+        features: FeatureName | None = "superpoint",
         *,
         commercial_only: bool = False,
         pruning: str = "published",
-        **conf: Any,
+        **conf: Unpack[LightGlueKeywords],
     ) -> None:
         preset = self._preset(features)
         thresholds = _pruning_thresholds(pruning)
         given = type(self).default_conf
         if given.keys() <= conf.keys():  # callers who hand all defaults back mean none of them
-            conf = {k: v for k, v in conf.items() if k not in given or (v is not given[k] and v != given[k])}
+            own = {k: v for k, v in conf.items() if k not in given or (v is not given[k] and v != given[k])}
+            conf = cast("LightGlueKeywords", own)
         if _absent(conf.get("weights")) and "weights" in preset:
             warnings.warn(
                 f"LightGlue: there is no file {conf['weights']}; it takes the published weights for {features}",
@@ -366,7 +372,7 @@ class LightGlue(nn.Module):
         checkpoint.save(path, self, _without_weights(self._config()), self.feature_type, self.licence)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], **conf: Any) -> LightGlue:
+    def load(cls, path: str | os.PathLike[str], **conf: Unpack[LightGlueKeywords]) -> LightGlue:
         """The matcher that `save` wrote to `path`, with the options in `conf` changed. Raises WeightsError."""
         path = _as_path(path)
         if fixed := {"features", "weights"} & conf.keys():
@@ -379,7 +385,7 @@ class LightGlue(nn.Module):
         valid = {f.name for f in dataclasses.fields(LightGlueConfig)}
         options = {k: v for k, v in description.config.items() if k in valid}
         warn_unknown(str(path), description.config.keys() - valid, valid)
-        return cls(features=description.features, **{**options, **conf, "weights": path})
+        return cls(features=cast("FeatureName | None", description.features), **{**options, **conf, "weights": path})
 
 
 def _read_weights(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from numbers import Real
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,11 @@ from lightglue.matching.neighbors import blocked_neighbors, keep_matches
 from lightglue.options import build_config
 from lightglue.timing import span
 from lightglue.types import Assigned, Features
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.matching.keywords import NearestNeighborKeywords
 
 __all__ = ["NearestNeighbor", "NearestNeighborConfig"]
 
@@ -84,7 +89,7 @@ class NearestNeighbor(nn.Module):
     required_data_keys: ClassVar[list[str]] = ["image0", "image1"]
     _like: Tensor
 
-    def __init__(self, **conf: Any) -> None:
+    def __init__(self, **conf: Unpack[NearestNeighborKeywords]) -> None:
         super().__init__()
         self.conf = build_config("NearestNeighbor", NearestNeighborConfig(), _own_names(conf), also_valid=ALIASES)
         self.register_buffer("_like", torch.zeros(0), persistent=False)  # the device and the dtype to compute in
