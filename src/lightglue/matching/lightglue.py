@@ -9,7 +9,7 @@ from collections import ChainMap
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,11 @@ from lightglue.support.precision import product_dtype
 from lightglue.timing import span
 from lightglue.types import Features, Matches
 from lightglue.weights.state_dicts import check_tensors, load_strictly
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.matching.keywords import FeatureName, LightGlueKeywords
 
 __all__ = ["LightGlue"]
 
@@ -89,13 +94,13 @@ class LightGlue(nn.Module):
 
     def __init__(
         self,
-        features: str | None = "superpoint",
+        features: FeatureName | None = "superpoint",
         *,
         commercial_only: bool = False,
         pruning: str = "published",
-        **conf: Any,
+        **conf: Unpack[LightGlueKeywords],
     ) -> None:
-        options = self._options(features, conf)
+        options = self._options(features, dict(conf))
         subclass = type(self).default_conf.keys() - LightGlue.default_conf.keys()  # whose own options stand in `conf`
         known = {name: value for name, value in options.items() if name not in subclass}
         keywords = ("features", "commercial_only", "pruning")
@@ -370,7 +375,7 @@ class LightGlue(nn.Module):
         checkpoint.save(path, self, _without_weights(self._config()), self.feature_type, self.licence)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], **conf: Any) -> LightGlue:
+    def load(cls, path: str | os.PathLike[str], **conf: Unpack[LightGlueKeywords]) -> LightGlue:
         """The matcher that `save` wrote to `path`, with the options in `conf` changed. Raises WeightsError."""
         path = _as_path(path)
         if fixed := {"features", "weights"} & conf.keys():
@@ -383,7 +388,7 @@ class LightGlue(nn.Module):
         valid = {f.name for f in dataclasses.fields(LightGlueConfig)}
         options = {k: v for k, v in description.config.items() if k in valid}
         warn_unknown(str(path), description.config.keys() - valid, valid)
-        return cls(features=description.features, **{**options, **conf, "weights": path})
+        return cls(features=cast("FeatureName | None", description.features), **{**options, **conf, "weights": path})
 
 
 def _read_weights(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,11 @@ from lightglue.options import build_config
 from lightglue.support.checks import check_bool, check_real, is_real
 from lightglue.timing import span
 from lightglue.types import Assigned, Features
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.matching.keywords import NearestNeighborKeywords
 
 __all__ = ["NearestNeighbor", "NearestNeighborConfig"]
 
@@ -76,7 +81,7 @@ class NearestNeighbor(nn.Module):
     required_data_keys: ClassVar[list[str]] = ["image0", "image1"]
     _like: Tensor
 
-    def __init__(self, **conf: Any) -> None:
+    def __init__(self, **conf: Unpack[NearestNeighborKeywords]) -> None:
         super().__init__()
         self.conf = build_config("NearestNeighbor", NearestNeighborConfig(), _own_names(conf), also_valid=ALIASES)
         self.register_buffer("_like", torch.zeros(0), persistent=False)  # the device and the dtype to compute in
