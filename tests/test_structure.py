@@ -32,7 +32,7 @@ USERS = {
     "safetensors": ["weights", "matching.checkpoint"],
     "torchvision": ["aliked"],
     "typer": ["cli"],
-    "typing_extensions": ["pairs.match"],
+    "typing_extensions": ["extractors", "matching", "pairs.match"],  # for type checkers only
     "viser": ["sfm.report.view"],
 }  # fmt: skip
 ANYWHERE = {"numpy", "torch"}

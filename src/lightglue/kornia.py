@@ -34,7 +34,7 @@ FIXED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {"doghardnet": _DOG_HARDNET, "dog_affnet_hardnet": _DOG_HARDNET, "xfeat": PRESETS["xfeat"].defaults()}
 )
 TOLERANCE = 1.0  # px that a keypoint may lie outside; those of this package reach half a pixel
-SAME_WEIGHTS = {"dog_affnet_hardnet": "doghardnet"}  # kornia's name -> ours
+SAME_WEIGHTS: Mapping[str, Any] = {"dog_affnet_hardnet": "doghardnet"}  # kornia's name -> ours
 NAMES = (*PRESETS, *SAME_WEIGHTS)
 UNTRAINED_HERE = ("dedodeb", "dedodeg", "keynet_affnet_hardnet", "xfeat")  # names of kornia's that may lack weights
 

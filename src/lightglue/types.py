@@ -75,8 +75,11 @@ class ExtractKeywords(TypedDict, total=False):
 class Extractor(Protocol):
     """Anything that turns an image into `Features`."""
 
-    def extract(self, img: Tensor | Sequence[Tensor], **preprocess: Any) -> Any:
-        """Features of one image, of a batch, or of a list of images (then a list of `Features`)."""
+    def extract(self, *images: Any, **options: Any) -> Any:
+        """Features of one image, of a batch, or of a list of images (then a list of `Features`).
+
+        Called with one image and options such as those of `ExtractKeywords`; any signature that takes these will do.
+        """
         ...
 
 

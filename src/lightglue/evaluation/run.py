@@ -26,7 +26,6 @@ import torch
 from numpy.typing import NDArray
 
 import lightglue
-from lightglue.containers import batch_to_device, rbd
 from lightglue.errors import ImageError, InputError, LightGlueError
 from lightglue.evaluation import metrics
 from lightglue.evaluation.datasets.image_files import camera_fault
@@ -46,6 +45,7 @@ from lightglue.geometry.refine import RefineOptions, refine_matches
 from lightglue.images import load_image
 from lightglue.images.resampling import target_size
 from lightglue.models.choice import Models
+from lightglue.pairs.record import MatchedPair
 from lightglue.support.files import write_whole
 from lightglue.support.memory import is_out_of_memory
 from lightglue.timing import wait_for_gpu
@@ -315,16 +315,16 @@ class _Worker:
     def _match(self, first: _Seen, second: _Seen) -> tuple[metrics.Matched, dict[str, NDArray[Any]], dict[str, float]]:
         """The matches as they are judged, as they are in the files, and seconds."""
         begin = perf_counter()
-        found = rbd(batch_to_device(self.matcher({"image0": first.features, "image1": second.features})))
+        result = self.matcher({"image0": first.features, "image1": second.features})
+        pair = MatchedPair.of(first.features, second.features, result)
         seconds = {"match": perf_counter() - begin}
-        pairs = found["matches"]
-        points0, points1 = (seen.features["keypoints"][0].cpu()[pairs[:, i]] for i, seen in enumerate((first, second)))
+        points0, points1 = pair.points0, pair.points1
         begin = perf_counter()
         if self.job.refine:
             refined = refine_matches(first.image, second.image, points0, points1)
             points0, points1 = refined.points0.cpu(), refined.points1.cpu()
         seconds["refine"] = perf_counter() - begin
-        ends = {"points0": points0.numpy(), "points1": points1.numpy(), "scores": found["scores"].numpy()}
+        ends = {"points0": points0.numpy(), "points1": points1.numpy(), "scores": pair.scores.numpy()}
         matched = metrics.Matched(
             _scaled(ends["points0"], first.scale),
             _scaled(ends["points1"], second.scale),

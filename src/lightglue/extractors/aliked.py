@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -25,6 +25,11 @@ from lightglue.extractors.request import EVERYTHING, Part, Request
 from lightglue.support.derived import Derived, is_plain, tensors_of, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.extractors.keywords import AlikedKeywords
 
 __all__ = ["ALIKED", "AlikedConfig"]
 
@@ -53,7 +58,9 @@ class ALIKED(Extractor):
     # A published module that someone put in the place of the network's own; see `forward`.
     desc_head: Any
 
-    def __init__(self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Any) -> None:
+    def __init__(
+        self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Unpack[AlikedKeywords]
+    ) -> None:
         super().__init__(**conf)
         name = self.conf.model_name
         self.network = AlikedNetwork(ARCHITECTURES[name])

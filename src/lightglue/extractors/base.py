@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from os import PathLike
 from types import SimpleNamespace
-from typing import Any, ClassVar, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 
 import torch
 from numpy.typing import NDArray
@@ -30,8 +30,11 @@ from lightglue.extractors.view_extraction import extract_views
 from lightglue.images import ImagePreprocessor, resize_tensor
 from lightglue.options import nearest_name, warn_unknown
 from lightglue.timing import span
-from lightglue.types import Features
+from lightglue.types import ExtractKeywords, Features
 from lightglue.weights.state_dicts import add_counters, check_tensors, load_strictly, publish_keys
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "Extractor",
@@ -134,11 +137,17 @@ class Extractor(nn.Module):
         raise NotImplementedError
 
     @overload
-    def extract(self, img: Tensor | AnyImage, *, mask: Mask | None = None, **options: Any) -> Features: ...
+    def extract(  # type: ignore[overload-overlap]  # a str is a sequence of str
+        self, img: Tensor | AnyImage, *, mask: Mask | None = None, **options: Unpack[ExtractKeywords]
+    ) -> Features: ...
 
     @overload
     def extract(
-        self, img: Sequence[Tensor | AnyImage], *, mask: Sequence[Mask | None] | None = None, **options: Any
+        self,
+        img: Sequence[Tensor | AnyImage],
+        *,
+        mask: Sequence[Mask | None] | None = None,
+        **options: Unpack[ExtractKeywords],
     ) -> list[Features]: ...
 
     @torch.no_grad()

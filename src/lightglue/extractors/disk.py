@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from os import PathLike
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -29,6 +29,11 @@ from lightglue.support.derived import is_plain
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
 from lightglue.weights.state_dicts import load_strictly
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.extractors.keywords import DiskKeywords
 
 __all__ = ["DISK", "DiskConfig"]
 
@@ -77,7 +82,7 @@ class DISK(Extractor):
     default_conf: ClassVar[dict[str, Any]] = asdict(DiskConfig())
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024, "grayscale": False}
 
-    def __init__(self, *, commercial_only: bool = False, **conf: Any) -> None:
+    def __init__(self, *, commercial_only: bool = False, **conf: Unpack[DiskKeywords]) -> None:
         super().__init__(**conf)
         options = self.options()
         source = f"disk-{options.weights}" if options.weights in ("depth", "epipolar") else options.weights

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -15,6 +15,11 @@ from lightglue.extractors.hardnet_network import HardNetNetwork
 from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.sift import SIFT
 from lightglue.types import Features
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.extractors.keywords import DogKeywords
 
 __all__ = ["DoGHardNet"]
 
@@ -38,7 +43,9 @@ class DoGHardNet(SIFT):
     reference_name = "network.features.0.weight"
     check_image = Extractor.check_image  # on the device of the weights, which SIFT has none of
 
-    def __init__(self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Any) -> None:
+    def __init__(
+        self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Unpack[DogKeywords]
+    ) -> None:
         Extractor.__init__(self, **conf)
         check_backend(self.options())
         self.network = HardNetNetwork()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,11 @@ from lightglue.extractors.raco_network import RacoMaps, RacoNetwork
 from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.support.checks import check_bool, check_int, check_real
 from lightglue.types import Features
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.extractors.keywords import RacoKeywords
 
 __all__ = ["RaCo", "RacoConfig"]
 
@@ -80,7 +85,9 @@ class RaCo(Extractor):
     default_conf: ClassVar[dict[str, Any]] = asdict(RacoConfig())
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
 
-    def __init__(self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Any) -> None:
+    def __init__(
+        self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Unpack[RacoKeywords]
+    ) -> None:
         super().__init__(**conf)
         if weights is None:
             raise WeightsError(f"RaCo needs weights: download {SOURCE} and pass its path, RaCo(weights=path).")

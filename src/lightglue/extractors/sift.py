@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +17,11 @@ from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.images.exact_resize import shrink_exactly
 from lightglue.images.resampling import target_size
 from lightglue.types import Features
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.extractors.keywords import DogKeywords
 
 __all__ = ["SIFT"]
 
@@ -40,7 +45,7 @@ class SIFT(Extractor):
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
     same_point: ClassVar[float] = 1.0  # px: nothing keeps them further apart
 
-    def __init__(self, **conf: Any) -> None:
+    def __init__(self, **conf: Unpack[DogKeywords]) -> None:
         super().__init__(**conf)
         check_backend(self.options())
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +22,11 @@ from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.superpoint_network import SuperPointNetwork, is_open_layout, published_names
 from lightglue.support.checks import check_int, check_real
 from lightglue.types import Features
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.extractors.keywords import SuperPointKeywords
 
 __all__ = ["SuperPoint", "SuperPointConfig"]
 
@@ -77,7 +82,9 @@ class SuperPoint(Extractor):
     default_conf: ClassVar[dict[str, Any]] = asdict(SuperPointConfig())
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
 
-    def __init__(self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Any) -> None:
+    def __init__(
+        self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Unpack[SuperPointKeywords]
+    ) -> None:
         super().__init__(**conf)
         options = self.options()
         state = read_weights("superpoint_v1" if weights is None else weights, commercial_only=commercial_only)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,6 +24,11 @@ from lightglue.support.checks import check_bool, check_int, check_real
 from lightglue.support.derived import Derived, tensors_of, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.extractors.keywords import XFeatKeywords
 
 __all__ = ["XFeat", "XFeatConfig"]
 
@@ -95,7 +100,9 @@ class XFeat(Extractor):
     # With images of this size and 4,096 keypoints LighterGlue was published to be most accurate.
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
 
-    def __init__(self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Any) -> None:
+    def __init__(
+        self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Unpack[XFeatKeywords]
+    ) -> None:
         super().__init__(**conf)
         self.network = XFeatNetwork()
         state = read_weights("xfeat" if weights is None else weights, commercial_only=commercial_only)

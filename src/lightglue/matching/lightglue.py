@@ -9,7 +9,7 @@ from collections import ChainMap
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,11 @@ from lightglue.support.precision import product_dtype
 from lightglue.timing import span
 from lightglue.types import Features, Matches
 from lightglue.weights.state_dicts import check_tensors, load_strictly
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.matching.keywords import FeatureName, LightGlueKeywords
 
 __all__ = ["LightGlue"]
 
@@ -89,30 +94,18 @@ class LightGlue(nn.Module):
 
     def __init__(
         self,
-        features: str | None = "superpoint",
+        features: FeatureName | None = "superpoint",
         *,
         commercial_only: bool = False,
         pruning: str = "published",
-        **conf: Any,
+        **conf: Unpack[LightGlueKeywords],
     ) -> None:
-        preset = self._preset(features)
-        thresholds = _pruning_thresholds(pruning)
-        given = type(self).default_conf
-        if given.keys() <= conf.keys():  # callers who hand all defaults back mean none of them
-            conf = {k: v for k, v in conf.items() if k not in given or (v is not given[k] and v != given[k])}
-        if _absent(conf.get("weights")) and "weights" in preset:
-            warnings.warn(
-                f"LightGlue: there is no file {conf['weights']}; it takes the published weights for {features}",
-                stacklevel=2,
-            )
-        elif conf.get("weights") is not None:
-            preset.pop("weights", None)
-        defaults = PRESETS[features].defaults() if features is not None and features in PRESETS else {}
-        options = {**type(self).default_conf, **defaults, **conf, **preset}
-        keywords = ("features", "commercial_only", "pruning")
+        options = self._options(features, dict(conf))
         subclass = type(self).default_conf.keys() - LightGlue.default_conf.keys()  # whose own options stand in `conf`
         known = {name: value for name, value in options.items() if name not in subclass}
+        keywords = ("features", "commercial_only", "pruning")
         config = build_config("LightGlue", LightGlueConfig(), known, also_valid=keywords)
+        thresholds = _pruning_thresholds(pruning)
         source = config.weights
         state, licence = _read_weights(source, features, commercial_only)
 
@@ -147,6 +140,22 @@ class LightGlue(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": None}  # for copies and torch.save
+
+    @classmethod
+    def _options(cls, features: Any, conf: dict[str, Any]) -> dict[str, Any]:
+        """All options: what `conf` says over the defaults of the features, and what the features fix over all."""
+        fixed = cls._preset(features)
+        default = PRESETS[features].defaults() if features in PRESETS else {}
+        if cls.default_conf.keys() <= conf.keys():  # callers who hand all defaults back mean none of them
+            conf = {k: v for k, v in conf.items() if k not in cls.default_conf or v != cls.default_conf[k]}
+        if _absent(conf.get("weights")) and "weights" in fixed:
+            warnings.warn(
+                f"LightGlue: there is no file {conf['weights']}; it takes the published weights for {features}",
+                stacklevel=3,
+            )
+        elif conf.get("weights") is not None:
+            fixed.pop("weights", None)
+        return {**cls.default_conf, **default, **conf, **fixed}
 
     @classmethod
     def _preset(cls, features: Any) -> dict[str, Any]:
@@ -273,7 +282,7 @@ class LightGlue(nn.Module):
         return results
 
     def _collate(self, results: Sequence[PairResult]) -> Matches:
-        """The published dictionary of one or several pairs with equal numbers of keypoints, and the verdict."""
+        """The published dictionary of one or several pairs with equal numbers of keypoints, and the overlap."""
         stops = [result.stop for result in results]
         published = {
             **collate([result.assignment for result in results]),
@@ -285,8 +294,8 @@ class LightGlue(nn.Module):
         fitted = COEFFICIENTS.get(self.feature_type or "")
         if fitted is not None:
             found = [result.assignment for result in results]
-            verdicts = [overlap_probability(f.scores0, len(f.scores0), len(f.scores1), fitted) for f in found]
-            matches["overlap"] = torch.stack(verdicts)
+            overlaps = [overlap_probability(f.scores0, len(f.scores0), len(f.scores1), fitted) for f in found]
+            matches["overlap"] = torch.stack(overlaps)
         return matches
 
     # -- options -------------------------------------------------------------------------------------------------
@@ -366,7 +375,7 @@ class LightGlue(nn.Module):
         checkpoint.save(path, self, _without_weights(self._config()), self.feature_type, self.licence)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], **conf: Any) -> LightGlue:
+    def load(cls, path: str | os.PathLike[str], **conf: Unpack[LightGlueKeywords]) -> LightGlue:
         """The matcher that `save` wrote to `path`, with the options in `conf` changed. Raises WeightsError."""
         path = _as_path(path)
         if fixed := {"features", "weights"} & conf.keys():
@@ -379,7 +388,7 @@ class LightGlue(nn.Module):
         valid = {f.name for f in dataclasses.fields(LightGlueConfig)}
         options = {k: v for k, v in description.config.items() if k in valid}
         warn_unknown(str(path), description.config.keys() - valid, valid)
-        return cls(features=description.features, **{**options, **conf, "weights": path})
+        return cls(features=cast("FeatureName | None", description.features), **{**options, **conf, "weights": path})
 
 
 def _read_weights(
