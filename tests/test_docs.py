@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
 import re
 import shlex
@@ -220,6 +221,12 @@ def test_the_guide_to_own_features_runs_as_written(folder: Path, capsys: pytest.
     assert lines[1] == "300 of 300 matched with themselves"
 
 
+def test_the_guide_to_deployment_runs_as_written(folder: Path) -> None:
+    answers = [json.loads(answer) for answer in run_python(DOCS / "deployment.md")["answers"]]
+    assert [len(answer["points0"]) > 50 for answer in answers] == [True, True]
+    assert len(answers[0]["inliers"]) == len(answers[0]["points0"])
+
+
 def test_the_guide_to_evaluation_runs_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     commands = commands_of(*blocks(DOCS / "evaluation.md", "bash"))
     assert len(commands) == 4
@@ -272,7 +279,7 @@ def test_the_extras_are_all_there() -> None:
 
 def test_every_public_name_has_its_entry_in_the_reference() -> None:
     page = (DOCS / "api" / "lightglue.md").read_text()
-    named = re.findall(r"auto\w+:: lightglue\.(\w+)$", page, re.MULTILINE)
+    named = re.findall(r"auto\w+:: lightglue\.(\w+)$", page, re.MULTILINE)  # others are of a room
     assert sorted(named) == sorted(set(lightglue.__all__) - {"__version__"})
 
 
