@@ -153,7 +153,7 @@ def test_a_new_extractor_is_one_file_and_one_row(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "b.png"), np.roll(pixels, 3, axis=1))
     script = """
 from lightglue.models import registry
-registry._FEATURES["corners"] = registry.FeatureType("corners", "Corners")
+registry._FEATURES["corners"] = registry.FeatureType("corners", "Corners", weights=False)
 from lightglue.cli import main
 main()
 """
@@ -164,6 +164,7 @@ main()
         [*command, *options], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    assert "ignores" not in done.stderr
     found = json.loads(done.stdout)
     moved = np.subtract(found["points1"], found["points0"])
     assert len(moved) > 20
