@@ -20,7 +20,7 @@ from lightglue.types import Extractor, Features
 __all__ = ["OrientedImage", "pixels_of"]
 
 
-def pixels_of(image: Any, tile: Any, angles: Sequence[float]) -> Any:
+def pixels_of(image: Any, tile: Any = None, angles: Sequence[float] = ()) -> Any:
     """Any image as pixels: a tensor, with `tile` an array. InputError where it is to be rotated and cannot be."""
     with span("load"):
         pixels = as_tensor(image) if tile is None else as_pixels(image)
