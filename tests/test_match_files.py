@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 import lightglue
@@ -58,7 +57,7 @@ def test_the_record_says_what_the_command_prints(from_paths: MatchedFiles) -> No
         "seconds": None,
         "precision": None,
     }
-    assert len(from_paths.pair.matches) > 50
+    assert len(from_paths.pair.matches) > 30
     assert str(from_paths) == str(from_paths.pair)
 
 
@@ -223,4 +222,3 @@ def test_the_rotation_is_looked_for_with_few_keypoints_in_the_command_as_in_pyth
     assert counts == in_python
     assert counts[:2] == [256, 256]
     assert counts[-2:] == [1234, 1234]
-    assert torch.get_num_threads() > 0

@@ -10,7 +10,6 @@ import datetime
 import io
 import os
 import platform
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -27,7 +26,6 @@ import torch
 from numpy.typing import NDArray
 
 import lightglue
-from lightglue.containers import batch_to_device, rbd
 from lightglue.errors import ImageError, InputError, LightGlueError
 from lightglue.evaluation import metrics
 from lightglue.evaluation.datasets.image_files import camera_fault
@@ -47,6 +45,7 @@ from lightglue.geometry.refine import RefineOptions, refine_matches
 from lightglue.images import load_image
 from lightglue.images.resampling import target_size
 from lightglue.models.choice import Models
+from lightglue.pairs.record import MatchedPair
 from lightglue.support.files import write_whole
 from lightglue.support.memory import is_out_of_memory
 from lightglue.timing import wait_for_gpu
@@ -244,20 +243,9 @@ class _Worker:
         self.protocol, self.figures, self.job, self.folder = protocol, figures, job, folder
         self.extractor, self.matcher = job.models.load()
         if job.extract:
-            self._try_options()
+            self.extractor.try_options(job.extract)  # no fault of the images
         self.seen = {} if seen is None else seen
         self.remembered = REMEMBERED if seen is None else None
-
-    def _try_options(self) -> None:
-        """Raises InputError for options of `extract` that it does not take: no fault of the images."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", ".*ignores the unknown option")
-            try:
-                self.extractor.extract(
-                    torch.zeros(3, 64, 64, device=self.job.models.found_device()), **self.job.extract
-                )
-            except UserWarning as warning:
-                raise InputError(str(warning)) from None
 
     def records(self, pairs: Iterable[tuple[int, Pair]]) -> Iterator[Record]:
         """The record of each pair, whose matches are then on the disk."""
@@ -327,16 +315,16 @@ class _Worker:
     def _match(self, first: _Seen, second: _Seen) -> tuple[metrics.Matched, dict[str, NDArray[Any]], dict[str, float]]:
         """The matches as they are judged, as they are in the files, and seconds."""
         begin = perf_counter()
-        found = rbd(batch_to_device(self.matcher({"image0": first.features, "image1": second.features})))
+        result = self.matcher({"image0": first.features, "image1": second.features})
+        pair = MatchedPair.of(first.features, second.features, result)
         seconds = {"match": perf_counter() - begin}
-        pairs = found["matches"]
-        points0, points1 = (seen.features["keypoints"][0].cpu()[pairs[:, i]] for i, seen in enumerate((first, second)))
+        points0, points1 = pair.points0, pair.points1
         begin = perf_counter()
         if self.job.refine:
             refined = refine_matches(first.image, second.image, points0, points1)
             points0, points1 = refined.points0.cpu(), refined.points1.cpu()
         seconds["refine"] = perf_counter() - begin
-        ends = {"points0": points0.numpy(), "points1": points1.numpy(), "scores": found["scores"].numpy()}
+        ends = {"points0": points0.numpy(), "points1": points1.numpy(), "scores": pair.scores.numpy()}
         matched = metrics.Matched(
             _scaled(ends["points0"], first.scale),
             _scaled(ends["points1"], second.scale),

@@ -35,7 +35,7 @@ NO_OVERLAP = "the images are taken for no overlap"
 Output = str | os.PathLike[str]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MatchedFiles:
     """Two matched images, and how it came about. Printed, it is the pair."""
 
@@ -108,7 +108,7 @@ class MatchedFiles:
         seconds = self.seconds["extraction"] + self.seconds["matching"]
         return (*texts, f"{seconds:.1f} s", f"{models.choice.features} + {models.choice.matcher}")
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         return str(self.pair)
 
 
