@@ -585,8 +585,14 @@ POSE = ("--geometry", "relative_pose")
         (["--min-overlap", "2"], "'2' is not a number from 0 to 1"),
         (["--features", "sift", "--min-overlap", "0.5"], "There is no overlap for the features sift, only for aliked"),
         (["--matcher", "nearst"], "Did you mean 'nearest'?"),
-        (["--matcher", "nearest", "--min-overlap", "0.5"], "The matcher 'nearest' has no overlap to compare"),
-        (["--matcher", "nearest", "--filter-threshold", "0.5"], "it has no thresholds; leave these options out"),
+        (
+            ["--matcher", "nearest", "--min-overlap", "0.5"],
+            "nearest has no thresholds and no overlap; leave these options out",
+        ),
+        (
+            ["--matcher", "nearest", "--filter-threshold", "0.5"],
+            "nearest has no thresholds and no overlap; leave these options out",
+        ),
         (["--mask0", str(B), "-o", str(B)], "one of the input images"),
         (["--device", "cudda"], "Did you mean 'cuda'?"),
         (["--max-keypoints", "0"], "'0' is not a number of keypoints from 1 to 1000000"),
@@ -610,7 +616,10 @@ POSE = ("--geometry", "relative_pose")
         ([*POSE, "--camera1", "auto"], "needs the cameras of both images"),
         (["--camera0", "1,1,0,0"], "for the geometry relative_pose and essential"),
         (["--geometry", "homography", "--camera1", "1,1,0,0"], "for the geometry relative_pose and essential"),
-        ([*POSE, "--camera0", "fisheye"], "'fisheye' is no camera; give auto, or fx,fy,cx,cy in px, or MODEL,WIDTH"),
+        (
+            [*POSE, "--camera0", "fisheye"],
+            "'fisheye' is no camera; give auto, fx,fy,cx,cy in px, MODEL:PARAMS such as PINHOLE",
+        ),
         ([*POSE, "--camera0", "1,1,0"], "'1,1,0' is no camera"),
         ([*POSE, "--camera0", "0,1,0,0"], "'0,1,0,0' is no camera"),
         ([*POSE, "--camera0", "1,nan,0,0"], "'1,nan,0,0' is no camera"),
@@ -682,9 +691,11 @@ def test_a_library_that_is_missing_is_named_with_its_remedy(monkeypatch: pytest.
     assert "pycolmap is not installed; run `pip install pycolmap`, or choose opencv" in plain(result.err)
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "pycolmap", None)
+    monkeypatch.delitem(sys.modules, "lightglue.geometry.colmap_cameras", raising=False)
     result = run(A, B, "--geometry", "essential", "--camera0", "auto", "--camera1", "900,900,640,448")
     assert result.code == 1
-    assert "camera0: such a camera needs pycolmap; run `pip install pycolmap`, or give fx,fy,cx,cy" in result.err
+    assert "cameras from EXIF need pycolmap: pip install 'lightglue[sfm]'. Or give fx,fy,cx,cy." in result.err
+    assert result.err.startswith("error: camera0: ")
 
 
 @pytest.mark.usefixtures("no_models")
