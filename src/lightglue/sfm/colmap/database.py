@@ -36,6 +36,8 @@ from lightglue.sfm.options import CameraOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, Head, MatchStore
 from lightglue.support.batches import batched
+from lightglue.support.files import writing
+from lightglue.support.progress import Progress
 
 __all__ = ["DatabaseResult", "Keypoints", "create_database"]
 
@@ -43,7 +45,6 @@ PAIRS = 500  # that are written before our table says so
 IMAGES = 200  # whose keypoints are read before they are written
 
 Keypoints = Callable[[str], NDArray[Any]]  # of an image by name, (N, 2) px
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -218,14 +219,10 @@ def _pairs(
 def _renew(path: Path, plan: _Plan, there: DatabaseState | None, progress: Progress) -> int:
     """Make the database beside and rename it, taking over the geometries that hold."""
     part = path.with_name(f".{path.name}.part")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         for each in _files(part):  # what a kill left
             each.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be written ({error.strerror}); make room, or name a folder that may be written to."
-        ) from error
     try:
         _write_images(part, plan)
         written = _sync(part, plan, None if there is None else (path, there), progress)
@@ -249,14 +246,12 @@ def _move(part: Path, path: Path) -> None:
         if each.exists():
             with connected(each) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    try:
+    with writing(path):
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         for each in _files(path)[:-1]:
             each.unlink(missing_ok=True)
         part.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error.strerror}); make room, or name another folder.") from error
 
 
 def _write_images(part: Path, plan: _Plan) -> None:

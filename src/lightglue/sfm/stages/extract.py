@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -23,13 +23,12 @@ from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.images import list_images
 from lightglue.stores import FeatureStore, ImageFeatures, Source
 from lightglue.support.memory import is_out_of_memory
+from lightglue.support.progress import Progress
 
 __all__ = ["ExtractOptions", "ExtractResult", "extract", "on_one_device"]
 
 READERS = 2  # threads that decode ahead
 PIXELS_AHEAD = 50_000_000  # decoded and waiting, unless one image alone has more
-
-Progress = Callable[[int, int], None]  # images done, images in all
 
 
 @dataclass(frozen=True)

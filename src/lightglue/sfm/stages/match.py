@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from lightglue.stores import FeatureStore, MatchStore, PairMatches
 from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
 from lightglue.support.memory import is_out_of_memory
+from lightglue.support.progress import Progress
 from lightglue.types import Features
 
 __all__ = ["NO_OVERLAP", "MatchOptions", "MatchResult", "match"]
@@ -38,7 +39,6 @@ SECONDS = 1.0  # of work that are written at once, and lost by a kill
 LOOKED_UP = 1024  # pairs that are looked up in the store at once
 
 Pair = tuple[str, str]
-Progress = Callable[[int, int], None]  # pairs done, pairs in all
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import os
 import sqlite3
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -39,6 +39,7 @@ from lightglue.stores.settings import as_read, check_settings
 from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
 from lightglue.support.files import read_json, write_json, write_whole
+from lightglue.support.progress import Progress
 
 __all__ = ["RefinedKeypoints", "TrackOptions", "TracksResult", "read_refined", "refine_keypoints"]
 
@@ -50,8 +51,6 @@ _SCHEMA = "CREATE TABLE IF NOT EXISTS measured(pair BLOB PRIMARY KEY, key TEXT N
 _ROW = np.dtype(
     [("match", "<i4"), ("back", "<i4"), ("position", "<f4", 2), ("matrix", "<f4", (2, 2)), ("sigma", "<f4")]
 )
-
-Progress = Callable[[int, int], None]  # pairs done, pairs in all
 
 
 @dataclass(frozen=True, eq=False)
