@@ -100,25 +100,12 @@ class LightGlue(nn.Module):
         pruning: str = "published",
         **conf: Unpack[LightGlueKeywords],
     ) -> None:
-        preset = self._preset(features)
-        thresholds = _pruning_thresholds(pruning)
-        given = type(self).default_conf
-        if given.keys() <= conf.keys():  # callers who hand all defaults back mean none of them
-            own = {k: v for k, v in conf.items() if k not in given or (v is not given[k] and v != given[k])}
-            conf = cast("LightGlueKeywords", own)
-        if _absent(conf.get("weights")) and "weights" in preset:
-            warnings.warn(
-                f"LightGlue: there is no file {conf['weights']}; it takes the published weights for {features}",
-                stacklevel=2,
-            )
-        elif conf.get("weights") is not None:
-            preset.pop("weights", None)
-        defaults = PRESETS[features].defaults() if features is not None and features in PRESETS else {}
-        options = {**type(self).default_conf, **defaults, **conf, **preset}
-        keywords = ("features", "commercial_only", "pruning")
+        options = self._options(features, dict(conf))
         subclass = type(self).default_conf.keys() - LightGlue.default_conf.keys()  # whose own options stand in `conf`
         known = {name: value for name, value in options.items() if name not in subclass}
+        keywords = ("features", "commercial_only", "pruning")
         config = build_config("LightGlue", LightGlueConfig(), known, also_valid=keywords)
+        thresholds = _pruning_thresholds(pruning)
         source = config.weights
         state, licence = _read_weights(source, features, commercial_only)
 
@@ -153,6 +140,22 @@ class LightGlue(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": None}  # for copies and torch.save
+
+    @classmethod
+    def _options(cls, features: Any, conf: dict[str, Any]) -> dict[str, Any]:
+        """All options: what `conf` says over the defaults of the features, and what the features fix over all."""
+        fixed = cls._preset(features)
+        default = PRESETS[features].defaults() if features in PRESETS else {}
+        if cls.default_conf.keys() <= conf.keys():  # callers who hand all defaults back mean none of them
+            conf = {k: v for k, v in conf.items() if k not in cls.default_conf or v != cls.default_conf[k]}
+        if _absent(conf.get("weights")) and "weights" in fixed:
+            warnings.warn(
+                f"LightGlue: there is no file {conf['weights']}; it takes the published weights for {features}",
+                stacklevel=3,
+            )
+        elif conf.get("weights") is not None:
+            fixed.pop("weights", None)
+        return {**cls.default_conf, **default, **conf, **fixed}
 
     @classmethod
     def _preset(cls, features: Any) -> dict[str, Any]:
@@ -279,7 +282,7 @@ class LightGlue(nn.Module):
         return results
 
     def _collate(self, results: Sequence[PairResult]) -> Matches:
-        """The published dictionary of one or several pairs with equal numbers of keypoints, and the verdict."""
+        """The published dictionary of one or several pairs with equal numbers of keypoints, and the overlap."""
         stops = [result.stop for result in results]
         published = {
             **collate([result.assignment for result in results]),
@@ -291,8 +294,8 @@ class LightGlue(nn.Module):
         fitted = COEFFICIENTS.get(self.feature_type or "")
         if fitted is not None:
             found = [result.assignment for result in results]
-            verdicts = [overlap_probability(f.scores0, len(f.scores0), len(f.scores1), fitted) for f in found]
-            matches["overlap"] = torch.stack(verdicts)
+            overlaps = [overlap_probability(f.scores0, len(f.scores0), len(f.scores1), fitted) for f in found]
+            matches["overlap"] = torch.stack(overlaps)
         return matches
 
     # -- options -------------------------------------------------------------------------------------------------
