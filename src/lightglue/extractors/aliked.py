@@ -13,7 +13,6 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from lightglue.errors import InputError
 from lightglue.extractors.aliked_fast import coarsest_level, encode, score_map
 from lightglue.extractors.aliked_folding import FoldedAliked, fold, is_foldable
 from lightglue.extractors.aliked_network import ARCHITECTURES, AlikedNetwork
@@ -22,7 +21,7 @@ from lightglue.extractors.base import Extractor, Weights, full_precision, read_w
 from lightglue.extractors.detection import clear_border, nms_maxima, refine, sample_bilinear, strongest, xy_of
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.views import Part
-from lightglue.support.checks import check_choice, check_int, check_real
+from lightglue.support.checks import check_bool, check_choice, check_int, check_real
 from lightglue.support.derived import Derived, tensors_of, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
@@ -56,8 +55,7 @@ class AlikedConfig:
             "detection_threshold", self.detection_threshold, "a number, not positive for the best keypoints only"
         )
         check_int("nms_radius", self.nms_radius, 0, "a radius in px, an integer of at least 0")
-        if not isinstance(self.mp, bool):
-            raise InputError(f"mp is {self.mp!r}; give True or False.")
+        check_bool("mp", self.mp)
 
 
 class ALIKED(Extractor):

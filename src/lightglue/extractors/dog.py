@@ -23,7 +23,7 @@ from torch import Tensor
 
 from lightglue.errors import InputError
 from lightglue.extractors.masks import Allowed
-from lightglue.support.checks import check_choice, check_int, check_real
+from lightglue.support.checks import check_bool, check_choice, check_int, check_real
 from lightglue.types import Features
 
 __all__ = [
@@ -56,8 +56,7 @@ class DogConfig:
     num_octaves: int = 4  # for OpenCV the layers of an octave: its octaves follow from the image's size
 
     def __post_init__(self) -> None:
-        if not isinstance(self.rootsift, (bool, np.bool_)):
-            raise InputError(f"rootsift is {self.rootsift!r}; give True or False.")
+        check_bool("rootsift", self.rootsift)
         if self.nms_radius is not None:
             check_int("nms_radius", self.nms_radius, 0, "a radius in px, an integer of at least 0, None for no filter")
         if self.max_num_keypoints is not None:

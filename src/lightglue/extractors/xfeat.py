@@ -14,13 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightglue.errors import InputError
 from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
 from lightglue.extractors.detection import strongest, window_maxima
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.xfeat_fast import encode, fold, heatmap, is_foldable
 from lightglue.extractors.xfeat_network import EPSILON, STRIDE, XFeatNetwork, normalize
-from lightglue.support.checks import check_int, check_real
+from lightglue.support.checks import check_bool, check_int, check_real
 from lightglue.support.derived import Derived, tensors_of, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
@@ -49,8 +48,7 @@ class XFeatConfig:
             check_int("max_num_keypoints", self.max_num_keypoints, 0, "an integer of at least 0, None for no limit")
         check_real("detection_threshold", self.detection_threshold, "a number, not positive for no threshold")
         check_int("nms_radius", self.nms_radius, 0, "a radius in px, an integer of at least 0")
-        if not isinstance(self.mp, bool):
-            raise InputError(f"mp is {self.mp!r}; give True or False.")
+        check_bool("mp", self.mp)
 
 
 class _Maps(Protocol):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
 from types import MappingProxyType
 from typing import Any
 
 from lightglue.errors import InputError
+from lightglue.support.checks import is_int, is_real
 
 __all__ = ["PRESETS", "PRUNING_THRESHOLDS", "LightGlueConfig", "Preset"]
 
@@ -42,11 +41,11 @@ class LightGlueConfig:
     def __post_init__(self) -> None:
         for name in ("input_dim", "descriptor_dim", "n_layers", "num_heads"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+            if not is_int(value, 1):
                 raise InputError(f"LightGlue: {name} must be a positive integer, not {value!r}")
         for name in ("depth_confidence", "width_confidence", "filter_threshold"):
             value = getattr(self, name)
-            if not isinstance(value, Real) or not math.isfinite(value):
+            if not is_real(value):
                 raise InputError(f"LightGlue: {name} must be a finite number, not {value!r}")
         if self.descriptor_dim % (2 * self.num_heads):
             raise InputError(

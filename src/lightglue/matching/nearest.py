@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from numbers import Real
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +14,7 @@ from lightglue.matching.assignment import Assignment, collate, unmatched
 from lightglue.matching.inputs import both_images, pair_list, read_arrays, with_batch
 from lightglue.matching.neighbors import blocked_neighbors, keep_matches
 from lightglue.options import build_config
+from lightglue.support.checks import is_real
 from lightglue.timing import span
 from lightglue.types import Assigned, Features
 
@@ -44,15 +43,11 @@ class NearestNeighborConfig:
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"NearestNeighbor: {name} must be True or False, not {getattr(self, name)!r}")
         ratio: Any = self.ratio_threshold
-        if ratio is not None and not (_is_number(ratio) and 0 < ratio <= 1):
+        if ratio is not None and not (is_real(ratio, 0, 1) and ratio):
             raise InputError(f"NearestNeighbor: ratio_threshold must be None or above 0 and at most 1, not {ratio!r}")
         limit: Any = self.distance_threshold
-        if limit is not None and not (_is_number(limit) and limit >= 0):
+        if limit is not None and not is_real(limit, 0):
             raise InputError(f"NearestNeighbor: distance_threshold must be None or a number >= 0, not {limit!r}")
-
-
-def _is_number(value: Any) -> bool:
-    return not isinstance(value, bool) and isinstance(value, Real) and math.isfinite(value)
 
 
 class NearestNeighbor(nn.Module):

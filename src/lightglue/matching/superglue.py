@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -20,6 +18,7 @@ from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.inputs import ImageKeypoints, read_pairs
 from lightglue.matching.superglue_network import HEADS, SuperGlueNetwork, adapt
 from lightglue.options import build_config
+from lightglue.support.checks import is_int, is_real
 from lightglue.types import Assigned
 from lightglue.weights.state_dicts import check_tensors, load_strictly
 
@@ -44,7 +43,7 @@ class SuperGlueConfig:
 
     def __post_init__(self) -> None:
         widths = (self.descriptor_dim, self.sinkhorn_iterations, *_items("keypoint_encoder", self.keypoint_encoder))
-        if any(isinstance(n, bool) or not isinstance(n, Integral) or n < 1 for n in widths):
+        if not all(is_int(n, 1) for n in widths):
             raise InputError(
                 "SuperGlue: descriptor_dim, sinkhorn_iterations and the widths in keypoint_encoder must be positive "
                 f"integers, not {self.descriptor_dim!r}, {self.sinkhorn_iterations!r}, {self.keypoint_encoder!r}"
@@ -53,9 +52,8 @@ class SuperGlueConfig:
             raise InputError(f"SuperGlue: descriptor_dim={self.descriptor_dim} must be a multiple of its {HEADS} heads")
         if unknown := [k for k in _items("GNN_layers", self.GNN_layers) if k not in ("self", "cross")]:
             raise InputError(f"SuperGlue: GNN_layers may hold 'self' and 'cross', not {unknown[0]!r}")
-        threshold: Any = self.match_threshold
-        if not isinstance(threshold, Real) or not math.isfinite(threshold):
-            raise InputError(f"SuperGlue: match_threshold must be a finite number, not {threshold!r}")
+        if not is_real(self.match_threshold):
+            raise InputError(f"SuperGlue: match_threshold must be a finite number, not {self.match_threshold!r}")
 
 
 def _items(name: str, value: Any) -> list[Any] | tuple[Any, ...]:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lightglue.support.progress import progress_display
 
-__all__ = ["FetchError", "pip_download", "stream_member", "stream_url"]
+__all__ = ["FetchError", "last_message", "pip_download", "stream_member", "stream_url"]
 
 TIMEOUT_S = 10.0  # for the connection and for each read, so that an unreachable host does not hold the user up
 BLOCK = 1 << 20  # bytes
@@ -90,7 +90,7 @@ def pip_download(requirement: str, size: int, folder: Path) -> Path:
             check=False,
         )
     if done.returncode != 0:
-        raise FetchError(_last_message(done.stderr or done.stdout) or f"pip ended with code {done.returncode}")
+        raise FetchError(last_message(done.stderr or done.stdout) or f"pip ended with code {done.returncode}")
     wheels = sorted(folder.glob("*.whl"))
     if not wheels:
         raise FetchError("pip ended well but left no wheel")
@@ -106,7 +106,7 @@ def _pip() -> list[str]:
     raise FetchError("pip is not installed (`python -m ensurepip` installs it)")
 
 
-def _last_message(output: str) -> str:
+def last_message(output: str) -> str:
     """The last line that pip marks as an error, else its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
