@@ -4,7 +4,7 @@ PIP_ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: setup demo test lint types imports unit clean
+.PHONY: setup demo test lint types imports docs unit clean
 
 setup: $(STAMP)
 
@@ -17,7 +17,7 @@ demo: setup
 	mkdir -p out
 	$(BIN)/lightglue match assets/montmartre_close.jpg assets/montmartre_far.jpg --output out/demo.png
 
-test: lint types imports unit
+test: lint types imports docs unit
 
 lint: setup
 	$(BIN)/ruff check .
@@ -28,6 +28,9 @@ types: setup
 
 imports: setup
 	$(BIN)/lint-imports
+
+docs: setup  # the site in out/site, without a network; -n -W: a broken link or reference is an error
+	$(BIN)/python -m sphinx -E -a -n -W --keep-going -q -d out/doctrees docs out/site
 
 unit: setup
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4  # a process a core rather than threads

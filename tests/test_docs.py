@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import shlex
+import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -13,11 +15,13 @@ from unittest import mock
 
 import pytest
 
+import lightglue
 from lightglue import ALIKED, DISK, SIFT, LightGlue, NearestNeighbor, SuperPoint, XFeat
 from lightglue.cli import main
 from lightglue.extractors.base import Extractor
 
 ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
 README, CHINESE = ROOT / "README.md", ROOT / "README.zh.md"
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 
@@ -37,9 +41,16 @@ def links(path: Path) -> list[str]:
     return re.findall(r"\]\(([^)\s]+)\)", prose(path))
 
 
+def headings(path: Path) -> set[str]:
+    """The anchors of a document's headings."""
+    found = re.findall(r"^#+ (.*)$", prose(path), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
 def table(header: str) -> dict[str, str]:
-    """First cell -> second cell of the README's table whose first header is `header`; a row may name several."""
-    rows = README.read_text().split(f"\n| {header} |")[1].split("\n\n")[0].splitlines()[2:]
+    """First cell -> second cell of the table of docs/options.md with that header; a row may name several."""
+    text = (DOCS / "options.md").read_text()
+    rows = text.split(f"\n| {header} |")[1].split("\n\n")[0].splitlines()[2:]
     found = {}
     for row in rows:
         names, defaults = (cell.strip() for cell in re.split(r"(?<!\\)\|", row)[1:3])
@@ -51,6 +62,10 @@ def table(header: str) -> dict[str, str]:
 # -- both languages --
 
 
+def test_the_front_pages_are_short() -> None:
+    assert all(len(page.read_text().splitlines()) <= 180 for page in (README, CHINESE))
+
+
 def test_both_readmes_have_the_same_code() -> None:
     assert blocks(CHINESE) == blocks(README)
 
@@ -59,8 +74,11 @@ def test_both_readmes_have_the_same_parts() -> None:
     english, chinese = prose(README), prose(CHINESE)
     for pattern in (r"^#+ ", r"^\|", r"^- "):  # headings, rows of tables, points
         assert len(re.findall(pattern, chinese, re.MULTILINE)) == len(re.findall(pattern, english, re.MULTILINE))
-    code = [sorted(set(re.findall(r"`[^`\n]+`", text))) for text in (english, chinese)]
+    code = [sorted(set(re.findall(r"`[^`]+`", text))) for text in (english, chinese)]
     assert code[0] == code[1]
+    numbers = [re.findall(r"^\|.*?((?:\|[\d ,./]+)+)\|$", text, re.MULTILINE) for text in (english, chinese)]
+    assert numbers[0] == numbers[1]
+    assert len(numbers[0]) == 15  # the rows of both tables of figures
 
 
 def test_both_readmes_link_to_the_same_places() -> None:
@@ -79,13 +97,25 @@ def test_links_to_local_files_and_headings_lead_somewhere(document: Path) -> Non
         name, _, anchor = target.partition("#")
         path = document.parent / name if name else document
         assert path.exists(), target
-        if anchor:
-            headings = re.findall(r"^#+ (.*)$", prose(path), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, target
+        assert not anchor or anchor in headings(path), target
 
 
 def test_the_picture_of_the_readme_is_small() -> None:
     assert (ROOT / "assets" / "demo.jpg").stat().st_size < 300_000
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_exist(document: Path) -> None:
+    for name in re.findall(
+        r"(?<![\w/.])(?:src|tests|scripts|docs)/[\w./-]*\w\.(?:py|md|png|json)", document.read_text()
+    ):
+        assert (ROOT / name).exists(), name
+
+
+def test_code_refers_to_documents_that_exist() -> None:
+    for source in [*ROOT.glob("src/**/*.py"), *ROOT.glob("scripts/**/*.py"), *ROOT.glob("tests/*.py")]:
+        for name in re.findall(r"(?<![\w/])docs/[\w./-]+\.md", source.read_text()):
+            assert (ROOT / name).exists(), f"{source.name}: {name}"
 
 
 # -- code --
@@ -93,33 +123,27 @@ def test_the_picture_of_the_readme_is_small() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder that has the project's photographs, and nothing else."""
+    """A working folder that has the project's images, and nothing else."""
     (tmp_path / "assets").symlink_to(ROOT / "assets")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def test_the_python_of_the_readme_runs_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def run_python(document: Path) -> dict[str, Any]:
+    """Run a document's Python from its first block to its last in one namespace, which is returned."""
     import matplotlib.pyplot as plt
 
     plt.switch_backend("Agg")
     names: dict[str, Any] = {}
-    for i, snippet in enumerate(blocks(README, "python")):
-        exec(compile(snippet, f"README.md, snippet {i}", "exec"), names)
+    for i, snippet in enumerate(blocks(document, "python")):
+        exec(compile(snippet, f"{document.name}, snippet {i}", "exec"), names)
     plt.close("all")
-    assert re.match(r"\d{3} matches after \d layers\n", capsys.readouterr().out)
-    assert len(names["points0"]) == len(names["points1"]) > 50
-    assert len(names["results"]) == 3
-    assert names["matcher"].conf.filter_threshold == 0.2
-    assert sorted(path.name for path in folder.iterdir()) == ["assets", "matcher.safetensors", "pair.png"]
+    return names
 
 
-def test_the_commands_of_the_readme_run_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    of_maps = blocks(ROOT / "docs" / "map.md", "bash")[0]  # tests/test_docs_map.py runs it
-    ours = [block for block in blocks(README, "bash") if block != of_maps]
-    assert len(ours) == len(blocks(README, "bash")) - 1
-    commands = [line for block in ours for line in block.splitlines() if line.startswith("lightglue")]
-    assert len(commands) == 10
+def run_commands(commands: list[str], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Run command lines in this process; what each prints. Each ends well; on stderr a line a stage at the most."""
+    printed = []
     for command in commands:
         with (
             mock.patch.object(sys, "argv", shlex.split(command)),
@@ -127,18 +151,66 @@ def test_the_commands_of_the_readme_run_as_written(folder: Path, capsys: pytest.
             pytest.raises(SystemExit) as ended,
         ):
             main()
-        printed = capsys.readouterr()
-        assert (ended.value.code or 0, printed.err) == (0, ""), command
-        assert printed.out
-    assert sorted(path.name for path in folder.iterdir()) == [
-        "aligned-overlay.png",
-        "aligned.png",
-        "assets",
-        "eval",
-        "features",
-        "matches.csv",
-        "matches.png",
-    ]
+        out, err = capsys.readouterr()
+        said = [line for line in err.splitlines() if not line.endswith(" ...")]
+        assert (ended.value.code or 0, said) == (0, []), command
+        assert out, command
+        printed.append(out)
+    return printed
+
+
+def commands_of(*found: str) -> list[str]:
+    return [line for block in found for line in block.splitlines() if line.startswith("lightglue")]
+
+
+def test_the_python_of_the_readme_runs_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_python(README)
+    assert re.fullmatch(r"\d{3} matches after \d layers\n", capsys.readouterr().out)
+    assert len(names["points0"]) == len(names["points1"]) > 300
+    assert sorted(path.name for path in folder.iterdir()) == ["assets"]
+
+
+def test_the_commands_of_the_readme_run_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    *ours, of_maps = blocks(README, "bash")
+    assert of_maps == blocks(DOCS / "map.md", "bash")[0]  # which tests/test_docs_map.py runs
+    commands = commands_of(*ours)
+    assert len(commands) == 6
+    printed = run_commands(commands, capsys)
+    [shown] = blocks(README, "text")  # what `make demo` prints has the rows of the first command
+    labels = [re.split(r"  +", line)[0] for line in shown.splitlines()]
+    assert labels[:-1] == [re.split(r"  +", line)[0] for line in printed[0].splitlines()][: len(labels) - 1]
+    written = ["aligned-overlay.png", "aligned.png", "assets", "eval", "features", "matches.csv", "matches.png"]
+    assert sorted(path.name for path in folder.iterdir()) == written
+
+
+def test_the_guide_to_matching_runs_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_python(DOCS / "match.md")
+    assert re.match(r"\d{3} matches after \d layers\nrotated by \d+ degrees, overlap ", capsys.readouterr().out)
+    assert len(names["matches"]) == len(names["points0"]) > 300
+    assert names["estimate"].model.shape == (3, 3)
+    assert names["matcher"].conf.filter_threshold == 0.2
+    assert sorted(path.name for path in folder.iterdir()) == ["assets", "matcher.safetensors", "pair.png"]
+
+
+def test_the_commands_of_the_guide_to_matching_run_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    commands = commands_of(*blocks(DOCS / "match.md", "bash"))
+    assert len(commands) == 4
+    run_commands(commands, capsys)
+    assert sorted(path.name for path in folder.iterdir()) == ["assets"]
+
+
+def test_the_guide_to_batches_runs_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = run_python(DOCS / "batches.md")
+    assert len(names["results"]) == 3
+    assert len(names["pairs"]) == 2
+    assert min(len(matches["points0"]) for _, _, matches in names["pairs"]) > 100
+
+
+def test_the_guide_to_own_features_runs_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run_python(DOCS / "own-features.md")
+    lines = capsys.readouterr().out.splitlines()
+    assert int(lines[0].split()[0]) > 50
+    assert lines[1] == "300 of 300 matched with themselves"
 
 
 # -- tables --
@@ -170,15 +242,59 @@ def test_the_options_of_the_extractors_are_all_there_with_their_defaults(
     assert table(f"option of {names}") == {name: str(value) for name, value in conf.items()}
 
 
-def test_the_options_of_the_command_are_all_there_with_their_defaults() -> None:
-    from typer.main import get_command
+# -- the site --
 
-    from lightglue.cli.app import app
 
-    command = get_command(app).commands["match"]  # type: ignore[attr-defined]
-    options = {p.opts[0]: p for p in command.params if p.opts[0].startswith("--")}
-    told = {name.split(" ")[0]: default for name, default in table("option of `match`").items()}
-    assert set(told) == set(options)
-    for name, default in told.items():
-        value = options[name].default
-        assert default == ("off" if value is False else "" if value is None else str(value)), name
+def test_every_public_name_has_its_entry_in_the_reference() -> None:
+    page = (DOCS / "api" / "lightglue.md").read_text()
+    named = re.findall(r"auto\w+:: lightglue\.(\w+)$", page, re.MULTILINE)
+    assert sorted(named) == sorted(set(lightglue.__all__) - {"__version__"})
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """Sphinx warns of the others; this says so without building the site."""
+    text = "\n".join(block for page in DOCS.glob("**/index.md") for block in blocks(page, r"\{toctree\}"))
+    listed = set(re.findall(r"^([\w/-]+)$", text, re.MULTILINE))
+    pages = {page.stem for page in DOCS.glob("*.md")} - {"index", "zh"}
+    assert pages <= listed
+
+
+def test_the_reference_of_commands_is_made_of_the_commands() -> None:
+    script = "from commands import as_markdown; print(as_markdown())"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(DOCS), *sys.path])}
+    made = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+    assert made.startswith("## lightglue match\n")
+    for command in (
+        "extract",
+        "sfm",
+        "localize",
+        "view",
+        "explain",
+        "benchmark",
+        "weights pull",
+        "eval pairs",
+        "map add",
+    ):
+        assert f"\n## lightglue {command}\n" in made
+    assert re.search(r"^\| `--max-keypoints N` \| `2048` \| .+ \|$", made, re.MULTILINE)
+
+
+# -- decisions and citation --
+
+
+@pytest.mark.parametrize("record", sorted(DOCS.glob("decisions/0*.md")), ids=lambda path: path.stem)
+def test_a_decision_is_short(record: Path) -> None:
+    text = record.read_text()
+    assert len(text.split()) <= 400
+    assert text.startswith(f"# {record.name[:3]}: ")
+
+
+def test_the_citation_file_names_this_version() -> None:
+    text = (ROOT / "CITATION.cff").read_text()
+    fields = dict(re.findall(r"^([a-z-]+): *(.*)$", text, re.MULTILINE))
+    assert {"cff-version", "message", "title", "authors", "license", "references"} <= set(fields)
+    assert (fields["cff-version"], fields["version"]) == ("1.2.0", lightglue.__version__)
+    for title in re.findall(r"title\s+= \{\{(.*)\}\}", (DOCS / "citing.md").read_text()):
+        assert title in text

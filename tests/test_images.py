@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,9 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from lightglue import images
 from lightglue.errors import ImageError, ImageNotFoundError, InputError
-from lightglue.images import load_image, numpy_image_to_torch, read_image, resize_image
+from lightglue.images import as_pixels, as_tensor, files, load_image, numpy_image_to_torch, read_image, resize_image
 from lightglue.images.headers import FORMATS, format_of, stored_size
 
 # What Pillow can write and the loader must read: format -> modes, and options for the encoder.
@@ -323,7 +323,7 @@ def test_a_file_that_may_not_be_read_is_refused(
     def refuse(*_: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(images.os, "stat", refuse)
+    monkeypatch.setattr(files.os, "stat", refuse)
     with pytest.raises(ImageError, match="may not be read; change its permissions"):
         load_image(path)
 
@@ -334,7 +334,7 @@ def test_an_unreadable_disk_is_reported(write: Callable[[bytes], Path], monkeypa
     def fail(*_: object) -> None:
         raise OSError(5, "Input/output error")
 
-    monkeypatch.setattr(images.os, "stat", fail)
+    monkeypatch.setattr(files.os, "stat", fail)
     with pytest.raises(ImageError, match="Input/output error"):
         load_image(path)
 
@@ -345,10 +345,75 @@ def test_a_path_that_no_file_can_have_is_refused(path: str) -> None:
         load_image(path)
 
 
-@pytest.mark.parametrize("path", [None, 3, b"image.png", np.zeros((4, 4))])
+@pytest.mark.parametrize("path", [None, 3, np.zeros((4, 4))])
 def test_what_is_no_path_is_refused(path: object) -> None:
     with pytest.raises(InputError, match="The path of an image is a"):
         load_image(path)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("form", [bytes, bytearray, memoryview, io.BytesIO])
+def test_bytes_and_open_files_are_read_like_paths(form: Callable[[bytes], Any], tmp_path: Path) -> None:
+    data = encode(Image.fromarray(picture(30, 20)), "PNG")
+    (tmp_path / "image.png").write_bytes(data)
+    expected = read_image(tmp_path / "image.png")
+    np.testing.assert_array_equal(read_image(form(data)), expected)
+    assert torch.equal(load_image(form(data), resize=10), load_image(tmp_path / "image.png", resize=10))
+    with (tmp_path / "image.png").open("rb") as file:
+        np.testing.assert_array_equal(read_image(file), expected)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        (b"", ImageError, "The image given as bytes is empty"),
+        (b"<svg/>", ImageError, "The image given as bytes is not an image that can be read"),
+        (io.BytesIO(b"GIF8"), ImageError, "The open file is not an image that can be read"),
+        (io.StringIO("text"), InputError, "The open file is open for text; open an image with mode 'rb'"),
+    ],
+)
+def test_bytes_that_are_no_image_are_refused(wrong: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        load_image(wrong)
+
+
+def test_a_bomb_in_bytes_is_refused_before_it_is_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files.cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    data = bytearray(encode(Image.fromarray(picture(3, 2)), "PNG"))
+    data[16:24] = (60_000).to_bytes(4, "big") * 2
+    with pytest.raises(ImageError, match=r"The image given as bytes: 60000 x 60000 is 3,600,000,000 pixels"):
+        load_image(bytes(data))
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "1", "P", "I;16"])
+def test_pillows_images_are_what_their_files_hold(mode: str) -> None:
+    image = Image.fromarray(picture(30, 20)).convert("RGB" if mode != "I;16" else "L")
+    image = image.convert(mode) if mode != "I;16" else Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    is_gray = mode in ("L", "1", "I;16")
+    assert torch.equal(as_tensor(image), load_image(buffer.getvalue(), grayscale=is_gray))
+    assert as_pixels(image).shape == (20, 30) if is_gray else (20, 30, 3)
+
+
+def test_a_pillow_image_of_real_numbers_is_refused() -> None:
+    with pytest.raises(InputError, match="Pillow's mode 'F'; convert it to one of 1, L"):
+        as_tensor(Image.fromarray(np.zeros((4, 5), np.float32)))
+
+
+def test_convention_arrays_are_red_green_blue_and_opencvs_are_turned_round() -> None:
+    red = np.zeros((4, 5, 3), np.uint8)
+    red[..., 0] = 255
+    assert as_tensor(red)[:, 0, 0].tolist() == [1, 0, 0]
+    opencv = cv2.imdecode(np.frombuffer(encode(Image.fromarray(red), "PNG"), np.uint8), cv2.IMREAD_COLOR)
+    assert opencv[0, 0].tolist() == [0, 0, 255]
+    assert torch.equal(as_tensor(opencv[..., ::-1]), as_tensor(red))
+    assert as_pixels(opencv[..., ::-1]).flags.c_contiguous
+
+
+def test_what_is_a_tensor_or_no_image_stays_as_it_is() -> None:
+    tensor = torch.zeros(3, 4, 5)
+    assert as_tensor(tensor) is tensor
+    assert as_tensor(None) is None
 
 
 def test_an_empty_file_is_refused(write: Callable[[bytes], Path]) -> None:
@@ -393,7 +458,7 @@ def test_a_photograph_that_is_cut_off_is_refused_whatever_the_decoder_does(
     image_path: Callable[[str, int], Path], write: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """OpenCV 4.9 fills the missing part with gray and reports success, so the file itself must tell."""
-    monkeypatch.setattr(images.cv2, "imdecode", lambda *_: np.zeros((876, 1280, 3), np.uint8))
+    monkeypatch.setattr(files.cv2, "imdecode", lambda *_: np.zeros((876, 1280, 3), np.uint8))
     data = image_path("montmartre", 0).read_bytes()
     assert load_image(write(data)).shape == (3, 876, 1280)
     for length in (len(data) - 2, len(data) // 2, 5000):
@@ -427,7 +492,7 @@ def png_claiming(width: int, height: int) -> bytes:
 def test_a_bomb_is_refused_before_it_is_decoded(
     write: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images.cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
+    monkeypatch.setattr(files.cv2, "imdecode", lambda *_: pytest.fail("it was decoded"))
     path = write(png_claiming(30_000, 30_000))
     with pytest.raises(ImageError, match=r"30000 x 30000 is 900,000,000 pixels, more than max_pixels=500,000,000"):
         load_image(path)
@@ -439,7 +504,7 @@ def test_the_default_limit_admits_20000_by_20000(
     write: Callable[[bytes], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decoded = np.zeros((2, 2, 3), np.uint8)  # stands for the 1.2 GB that the real one would take
-    monkeypatch.setattr(images.cv2, "imdecode", lambda *_: decoded)
+    monkeypatch.setattr(files.cv2, "imdecode", lambda *_: decoded)
     assert load_image(write(png_claiming(20_000, 20_000))).shape == (3, 2, 2)
 
 

@@ -14,6 +14,7 @@ from lightglue import match_pair, match_pairs
 from lightglue.errors import InputError
 from lightglue.geometry import EstimatorOptions
 from lightglue.geometry.errors import pose_error, transfer_error
+from lightglue.images import read_image
 from lightglue.pairs import match
 from support.matching import random_features, small_matcher
 
@@ -118,7 +119,10 @@ class Detector:
 
     def extract(self, img: Any, resize: Any = None, tile: Any = None) -> dict[str, torch.Tensor]:
         self.images += 1
-        points = grid()[: self.count] if img is self.first else self.moved
+        is_first = img is self.first
+        if isinstance(self.first, (str, Path)):
+            is_first = np.array_equal(img, read_image(self.first))
+        points = grid()[: self.count] if is_first else self.moved
         size = torch.tensor([[96.0, 96.0]])
         return {"keypoints": points[None], "descriptors": torch.zeros(1, len(points), 16), "image_size": size}
 
@@ -287,7 +291,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"geometry": "essential"}, "essential needs camera0 and camera1"),
     ({"geometry": "relative_pose", "camera0": K}, "relative_pose needs camera0 and camera1"),
     ({"geometry": "relative_pose", "camera0": K, "camera1": -K}, "focal lengths must be above 0"),
-    ({"geometry": "relative_pose", "camera0": K, "camera1": "auto"}, "The camera is a str"),
+    ({"geometry": "relative_pose", "camera0": K, "camera1": "x"}, "'x' is no camera; give auto, or fx,fy,cx,cy"),
     ({"camera0": K}, "A camera has an effect with geometry only"),
     ({"estimator": EstimatorOptions()}, "An estimator has an effect with geometry only"),
     ({"geometry": "homography", "estimator": "opencv"}, "estimator is 'opencv'; give a lightglue.geometry.Estimator"),

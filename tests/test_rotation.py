@@ -14,7 +14,8 @@ from torch import Tensor
 from conftest import ASSETS
 from lightglue import ALIKED, SIFT, LightGlue, NearestNeighbor, XFeat, load_image, match_pair, match_pairs
 from lightglue.errors import ImageError, InputError
-from lightglue.pairs.rotation import PROBES, Probes, Turn, angles_of, find_angle
+from lightglue.images.rotation import Rotation
+from lightglue.pairs.rotation import PROBES, Probes, angles_of, find_angle
 from support.matching import random_features, small_matcher
 
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
@@ -48,72 +49,73 @@ class Counting:
         return self.extractor.extract(image, **options)
 
 
-# Turns
+# Rotations
 
 
 @pytest.mark.parametrize("angle", [90, 180, 270, 30, 45, 137.5])
 @pytest.mark.parametrize("kind", ["tensor", "array"])
-def test_a_bright_pixel_is_where_the_matrix_says_and_back_leads_to_it(angle: float, kind: str) -> None:
+def test_a_bright_pixel_is_where_the_matrix_says_and_undo_leads_to_it(angle: float, kind: str) -> None:
     dark = torch.zeros(3, 40, 60)
     dark[:, 9:12, 20:23] = 1  # about (21, 10)
-    turn = Turn(angle, 60, 40)
+    rotation = Rotation(angle, 60, 40)
     image = dark if kind == "tensor" else dark.permute(1, 2, 0).mul(255).byte().numpy()
-    turned = turn.image(image)
+    turned = rotation.apply(image)
     gray = turned[0].numpy() if kind == "tensor" else turned[..., 0].astype(float)
-    assert gray.shape == turn.size[::-1]
+    assert gray.shape == rotation.size[::-1]
     y, x = np.indices(gray.shape)
     centre = np.array([(gray * x).sum(), (gray * y).sum()]) / gray.sum()
-    np.testing.assert_allclose(turn.back(torch.tensor(centre)).numpy(), [21, 10], atol=0.05)
+    np.testing.assert_allclose(rotation.undo(torch.tensor(centre)).numpy(), [21, 10], atol=0.05)
 
 
-def test_quarter_turns_move_pixels_and_change_none() -> None:
+def test_quarters_move_pixels_and_change_none() -> None:
     image = torch.rand(3, 5, 7)
-    assert torch.equal(Turn(90, 7, 5).image(image), torch.rot90(image, -1, (1, 2)))  # clockwise
+    assert torch.equal(Rotation(90, 7, 5).apply(image), torch.rot90(image, -1, (1, 2)))  # clockwise
     assert (
-        torch.equal(Turn(270, 7, 5).image(Turn(90, 7, 5).image(image).transpose(1, 2).flip(2)), image.flip(0)) is False
+        torch.equal(Rotation(270, 7, 5).apply(Rotation(90, 7, 5).apply(image).transpose(1, 2).flip(2)), image.flip(0))
+        is False
     )
-    assert torch.equal(Turn(270, 5, 7).image(Turn(90, 7, 5).image(image)), image)
-    assert Turn(90, 7, 5).size == (5, 7)
-    assert Turn(180, 7, 5).size == (7, 5)
+    assert torch.equal(Rotation(270, 5, 7).apply(Rotation(90, 7, 5).apply(image)), image)
+    assert Rotation(90, 7, 5).size == (5, 7)
+    assert Rotation(180, 7, 5).size == (7, 5)
     corner = torch.tensor([[0.0, 0.0], [4.0, 0.0]])
-    torch.testing.assert_close(Turn(90, 7, 5).back(corner), torch.tensor([[0.0, 4.0], [0.0, 0.0]]))
+    torch.testing.assert_close(Rotation(90, 7, 5).undo(corner), torch.tensor([[0.0, 4.0], [0.0, 0.0]]))
 
 
 @pytest.mark.parametrize("angle", [30, 45])
 def test_the_corners_of_a_turned_image_are_off_its_mask(angle: int) -> None:
-    turn = Turn(angle, 60, 40)
-    mask = turn.mask(None)
+    rotation = Rotation(angle, 60, 40)
+    mask = rotation.mask(None)
     assert mask is not None
-    white = turn.image(torch.ones(1, 40, 60))[0]
+    white = rotation.apply(torch.ones(1, 40, 60))[0]
     assert (white[mask] > 0.999).all()
     assert not mask[0, 0]
     assert not mask[-1, -1]
     assert mask.sum() > 0.75 * 60 * 40
     half = torch.zeros(40, 60, dtype=torch.bool)
     half[:, :30] = True
-    kept = turn.mask(half)
+    kept = rotation.mask(half)
     assert kept is not None
     y, x = kept.nonzero().double().T
-    assert turn.back(torch.stack((x, y), dim=1))[:, 0].max() < 30
+    assert rotation.undo(torch.stack((x, y), dim=1))[:, 0].max() < 30
 
 
-def test_a_quarter_turn_has_no_corners_and_turns_a_mask() -> None:
-    assert Turn(90, 7, 5).mask(None) is None
+def test_a_quarter_has_no_corners_and_rotates_a_mask() -> None:
+    assert Rotation(90, 7, 5).mask(None) is None
     mask = torch.rand(5, 7) > 0.5
-    turned = Turn(90, 7, 5).mask(mask)
+    turned = Rotation(90, 7, 5).mask(mask)
     assert turned is not None
     assert torch.equal(turned, torch.rot90(mask, -1, (0, 1)))
 
 
 def test_a_turned_image_shows_things_as_large_as_before() -> None:
-    quarter, little = Turn(90, 600, 400), Turn(30, 600, 400)
-    assert quarter.preprocess({}) == little.preprocess({}) == {}
-    assert quarter.preprocess({"resize": 1024}) == {"resize": 1024}
-    assert quarter.preprocess({"resize": (200, 300)}) == {"resize": (300, 200)}
-    assert quarter.preprocess({"resize": 200, "side": "vert"}) == {"resize": 200, "side": "horz"}
-    assert quarter.preprocess({"resize": None, "tile": 640}) == {"resize": None, "tile": 640}
-    assert little.preprocess({"resize": 300}) == {"resize": round(300 * little.size[0] / 600)}
-    assert little.preprocess({"resize": 200, "side": "vert"})["resize"] == round(200 * little.size[1] / 400)
+    quarter, little = Rotation(90, 600, 400), Rotation(30, 600, 400)
+    assert quarter.extract_options({}) == little.extract_options({}) == {}
+    assert quarter.extract_options({"resize": 1024}) == {"resize": 1024}
+    assert quarter.extract_options({"resize": (200, 300)}) == {"resize": (300, 200)}
+    assert quarter.extract_options({"resize": 200, "side": "vert"}) == {"resize": 200, "side": "horz"}
+    assert quarter.extract_options({"resize": None, "tile": 640}) == {"resize": None, "tile": 640}
+    assert little.extract_options({"resize": 300}) == {"resize": round(300 * little.size[0] / 600)}
+    assert little.extract_options({"resize": 200, "side": "vert"})["resize"] == round(200 * little.size[1] / 400)
 
 
 def test_an_extractor_keeps_its_own_size_for_turned_images(
@@ -129,15 +131,15 @@ def test_an_extractor_keeps_its_own_size_for_turned_images(
 
 def test_too_large_an_image_is_turned_by_quarters_only() -> None:
     wide = np.zeros((2, 40_000), np.uint8)
-    assert Turn(90, 40_000, 2).image(wide).shape == (40_000, 2)
+    assert Rotation(90, 40_000, 2).apply(wide).shape == (40_000, 2)
     with pytest.raises(InputError, match="32,766 px"):
-        Turn(30, 40_000, 2).image(wide)
+        Rotation(30, 40_000, 2).apply(wide)
 
 
 # Which angles
 
 
-def test_small_turns_come_first() -> None:
+def test_small_rotations_come_first() -> None:
     assert angles_of(False) == ()
     assert angles_of(True) == angles_of(90) == (0, 90, 270, 180)
     assert angles_of(60) == (0, 60, 300, 120, 240, 180)
@@ -164,8 +166,8 @@ def test_a_turned_pair_gives_what_the_upright_one_gives(
     assert len(found["matches"]) > 50
     assert torch.equal(found0["keypoints"], upright0["keypoints"])
     assert found1["image_size"].tolist() == [turned.shape[2], turned.shape[1]]
-    where = Turn(-90 * quarters, images[1].shape[2], images[1].shape[1])
-    torch.testing.assert_close(where.back(found1["keypoints"]), upright1["keypoints"], atol=1e-3, rtol=0)
+    where = Rotation(-90 * quarters, images[1].shape[2], images[1].shape[1])
+    torch.testing.assert_close(where.undo(found1["keypoints"]), upright1["keypoints"], atol=1e-3, rtol=0)
     torch.testing.assert_close(found["points1"], found1["keypoints"][found["matches"][:, 1]])
 
 
@@ -181,7 +183,7 @@ def test_a_pair_of_very_different_scale_is_turned_rightly(
 
 
 @pytest.mark.parametrize("quarters", [0, 1, 2, 3])
-def test_nearest_neighbours_find_the_turn_too(quarters: int, images: tuple[Tensor, Tensor]) -> None:
+def test_nearest_neighbours_find_the_rotation_too(quarters: int, images: tuple[Tensor, Tensor]) -> None:
     aliked = ALIKED(max_num_keypoints=512, detection_threshold=-1)
     turned = torch.rot90(images[1], quarters, (1, 2))
     for nearest in (NearestNeighbor(), NearestNeighbor(ratio_threshold=0.9)):
@@ -189,9 +191,9 @@ def test_nearest_neighbours_find_the_turn_too(quarters: int, images: tuple[Tenso
         assert found["rotation"] == 90 * quarters
 
 
-def test_finer_steps_find_turns_between(images: tuple[Tensor, Tensor], xfeat: XFeat, matcher: LightGlue) -> None:
-    where = Turn(45, images[1].shape[2], images[1].shape[1])
-    turned = where.image(images[1])
+def test_finer_steps_find_rotations_between(images: tuple[Tensor, Tensor], xfeat: XFeat, matcher: LightGlue) -> None:
+    where = Rotation(45, images[1].shape[2], images[1].shape[1])
+    turned = where.apply(images[1])
     _, _, plain = match_pair(xfeat, matcher, images[0], turned, resize=None)
     _, found1, found = match_pair(xfeat, matcher, images[0], turned, resize=None, auto_rotate=45)
     assert found["rotation"] == 315
@@ -269,7 +271,7 @@ def test_what_cannot_be_turned_is_refused(wrong: Any, images: tuple[Tensor, Tens
         match_pair(xfeat, NearestNeighbor(), images[0], wrong, auto_rotate=True)
 
 
-def test_no_keypoints_mean_no_turn(xfeat: XFeat, matcher: LightGlue, images: tuple[Tensor, Tensor]) -> None:
+def test_no_keypoints_mean_no_rotation(xfeat: XFeat, matcher: LightGlue, images: tuple[Tensor, Tensor]) -> None:
     for pair in ((torch.zeros(3, 64, 64), images[1]), (images[0], torch.zeros(3, 64, 64))):
         _, _, found = match_pair(xfeat, matcher, *pair, auto_rotate=True)
         assert found["rotation"] == 0

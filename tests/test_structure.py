@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "lightglue"
 
 # Library -> the modules and rooms that may import it; a name covers what lies below it.
 USERS = {
-    "PIL": ["sfm.stages.exif"],
+    "PIL": ["images.sources", "sfm.stages.exif"],
     "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog", "cli.geometry",
             "benchmark.image_pairs", "sfm.stages.pairing.places", "sfm.report.view"],
     "faiss": ["sfm.retrieval.with_faiss"],
@@ -24,12 +24,13 @@ USERS = {
     "matplotlib": ["drawing", "viz2d", "evaluation.plots", "benchmark.chart", "sfm.report.charts",
                    "sfm.report.picture"],
     "poselib": ["geometry.with_poselib"],
-    "pycolmap": ["sfm.colmap", "geometry.with_pycolmap", "extractors.dog", "cli.geometry",
+    "pycolmap": ["sfm.colmap", "geometry.with_pycolmap", "extractors.dog", "cli.geometry", "pairs.cameras",
                  "evaluation.datasets.manifest"],
     "ray": ["sfm.engines.with_ray"],
     "rich": ["cli", "support.progress", "benchmark.report"],
     "safetensors": ["weights", "matching.checkpoint"],
     "typer": ["cli"],
+    "typing_extensions": ["pairs.match"],
     "viser": ["sfm.report.view"],
 }  # fmt: skip
 ANYWHERE = {"numpy", "torch"}

@@ -36,6 +36,17 @@ class Timeline:
 
     spans: list[Span] = field(default_factory=list)
     depth: int = 0
+    outer: Timeline | None = None  # one that records around this one, and gets all spans too
+
+    def seconds(self, name: str) -> float:
+        """How long the spans of this name took in all; one within another of the name is not counted twice."""
+        total, inside = 0.0, -1  # depth of the span of this name that the next ones may lie in
+        for span in self.spans:
+            if inside >= 0 and span.depth > inside:
+                continue
+            inside = span.depth if span.name == name else -1
+            total += span.seconds * (inside >= 0)
+        return total
 
 
 _recording: ContextVar[Timeline | None] = ContextVar("lightglue_timeline", default=None)
@@ -43,8 +54,11 @@ _recording: ContextVar[Timeline | None] = ContextVar("lightglue_timeline", defau
 
 @contextmanager
 def record() -> Iterator[Timeline]:
-    """Record the spans of this thread (or task). A GPU is waited for at each end of a span, which costs time there."""
-    timeline = Timeline()
+    """Record the spans of this thread (or task). A GPU is waited for at each end of a span, which costs time there.
+
+    A recording within another takes nothing away from it.
+    """
+    timeline = Timeline(outer=_recording.get())
     token = _recording.set(timeline)
     try:
         yield timeline
@@ -57,24 +71,28 @@ class span:  # noqa: N801 (used as a function)
 
     def __init__(self, name: str, **details: Any) -> None:
         self._name, self._details = name, details
-        self._timeline: Timeline | None = None
+        self._begun: list[tuple[Timeline, Span]] = []
 
     def __enter__(self) -> None:
-        self._timeline = timeline = _recording.get()
-        if timeline is None:
-            return
-        self._span = Span(self._name, timeline.depth, self._details)
-        timeline.spans.append(self._span)
-        timeline.depth += 1
-        wait_for_gpu()
-        self._begin = perf_counter()
+        timeline = _recording.get()
+        while timeline is not None:
+            begun = Span(self._name, timeline.depth, self._details)
+            timeline.spans.append(begun)
+            timeline.depth += 1
+            self._begun.append((timeline, begun))
+            timeline = timeline.outer
+        if self._begun:
+            wait_for_gpu()
+            self._start = perf_counter()
 
     def __exit__(self, *_: object) -> None:
-        if self._timeline is None:
+        if not self._begun:
             return
         wait_for_gpu()
-        self._span.seconds = perf_counter() - self._begin
-        self._timeline.depth -= 1
+        seconds = perf_counter() - self._start
+        for timeline, begun in self._begun:
+            begun.seconds = seconds
+            timeline.depth -= 1
 
 
 def wait_for_gpu() -> None:

@@ -11,12 +11,12 @@ numbers of keypoints, D the descriptor's length, K a number of matches.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypedDict
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["Assigned", "Extractor", "Features", "Matcher", "Matches", "PairMatcher"]
+__all__ = ["Assigned", "ExtractKeywords", "Extractor", "Features", "Matcher", "Matches", "PairMatcher"]
 
 
 class _RequiredFeatures(TypedDict):
@@ -55,6 +55,19 @@ class Matches(_PublishedMatches, total=False):
     """The published output dictionary of LightGlue, and the verdict."""
 
     overlap: Tensor  # (B,) float32, probability that both images show the same thing; where it was fitted
+
+
+class ExtractKeywords(TypedDict, total=False):
+    """Options of `extract`, the same for every extractor of this package."""
+
+    resize: int | tuple[int, int] | None  # px of the edge that `side` names, (height, width), or None to keep the size
+    side: Literal["long", "short", "vert", "horz"]
+    interpolation: Literal["bilinear", "bicubic", "nearest", "nearest-exact", "area"]
+    align_corners: bool | None
+    antialias: bool
+    tile: int | None  # px; look at the image in tiles of this side
+    pyramid: Sequence[float] | None  # look at the image in several sizes, such as (1, 0.5)
+    scales: Sequence[float] | None  # former name of pyramid
 
 
 class Extractor(Protocol):

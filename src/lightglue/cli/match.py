@@ -190,7 +190,8 @@ def _match(task: Task, models: Models) -> tuple[MatchedPair, dict[str, Any]]:
             estimate = geometric.without_model(estimate, "the images are taken for no overlap")
         summary |= geometric.told(estimate, str(task.geometric.geometry), cameras)
     kinds: dict[str, Callable[[Any], float]] = {"stop": int, "overlap": float, "rotation": float}
-    numbers = {name: kind(found[name]) for name, kind in kinds.items() if name in found}
+    known: Mapping[str, Any] = found
+    numbers = {name: kind(known[name]) for name, kind in kinds.items() if name in found}
     pair = MatchedPair(
         image0=images[0],
         image1=images[1],

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lightglue.errors import InputError
 from lightglue.options import warn_unknown
+from lightglue.support.checks import is_int
 
 __all__ = ["MAX_EDGE", "ImagePreprocessor", "blur_kernel", "resize_tensor", "target_size"]
 
@@ -113,7 +114,7 @@ def target_size(height: int, width: int, size: int | tuple[int, int], side: str 
         raise InputError(f"side is {side!r}; choose one of {', '.join(_SIDES)}.")
     edges = tuple(size) if isinstance(size, (tuple, list)) else (size,)
     is_pair = isinstance(size, (tuple, list))
-    if len(edges) != 1 + is_pair or not all(_is_length(edge) for edge in edges):
+    if len(edges) != 1 + is_pair or not all(is_int(edge, 1) for edge in edges):
         raise InputError(f"resize is {size!r}; give a positive integer in px, or a pair (height, width) of them.")
     given = [min(int(edge), MAX_EDGE + 1) for edge in edges]
     target = (given[0], given[1]) if is_pair else _in_proportion(height, width, given[0], side)
@@ -128,10 +129,6 @@ def _in_proportion(height: int, width: int, edge: int, side: str) -> tuple[int, 
     aspect = width / height
     height_is_given = {"vert": True, "horz": False, "long": aspect < 1, "short": aspect >= 1}[side]
     return (edge, max(1, int(edge * aspect))) if height_is_given else (max(1, int(edge / aspect)), edge)
-
-
-def _is_length(edge: Any) -> bool:
-    return not isinstance(edge, bool) and hasattr(edge, "__index__") and int(edge) >= 1
 
 
 def _check_image(image: Any) -> None:

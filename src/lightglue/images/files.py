@@ -1,0 +1,202 @@
+"""Image files, as paths, bytes or open files: read once, sized before they are decoded, turned as EXIF says.
+
+Pixels come from OpenCV, as in the published package, so that values are the same to the last bit. Every fault of
+a file gives one `ImageError` that names it and what to do.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import stat
+from dataclasses import dataclass
+from typing import Any, BinaryIO, TypeAlias
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightglue.errors import ImageError, ImageNotFoundError, InputError
+from lightglue.images.arrays import check_resize, numpy_image_to_torch, resize_image
+from lightglue.images.headers import FORMATS, format_of, stored_size
+from lightglue.support.checks import is_real
+from lightglue.timing import span
+
+__all__ = ["DEFAULT_MAX_PIXELS", "ImageFile", "ImageSource", "is_file", "load_image", "read_image"]
+
+DEFAULT_MAX_PIXELS = 500_000_000  # admits 20,000 x 20,000
+_ROWS = 256  # of an image that are turned to RGB at once
+_OPENCV_MAX_PIXELS = 2**30  # its own limit, unless OPENCV_IO_MAX_IMAGE_PIXELS is set before it starts
+
+# A path, the content of a file, or a file that is open for reading bytes.
+ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
+
+
+def load_image(
+    path: ImageSource,
+    resize: int | tuple[int, int] | None = None,
+    fn: str = "max",
+    interp: str = "area",
+    grayscale: bool = False,
+    max_pixels: int | None = DEFAULT_MAX_PIXELS,
+) -> Tensor:
+    """Load an image file as a tensor.
+
+    Eight-bit values are divided by 255, 16-bit values by 65,535 without first losing their low bits. The EXIF
+    orientation is applied. Transparency is dropped, the colours under it stay; of several frames or pages the first
+    is read.
+
+    Args:
+        path: a JPEG, PNG, TIFF, WebP, BMP, GIF, PNM or JPEG 2000 file: its path, its content as bytes, or the file
+            opened in binary mode, which is read on from where it stands.
+        resize: px of the edge that `fn` names, the other following the aspect ratio; or (height, width) in px.
+        fn: "max" for the long edge, "min" for the short one.
+        interp: "area", "linear", "cubic" or "nearest", as OpenCV does them.
+        grayscale: load one channel; a colour image is converted.
+        max_pixels: refuse larger images before they are decoded; None for no limit but OpenCV's own.
+
+    Returns:
+        (3, H, W) RGB, or (1, H, W) gray, float32 in [0, 1].
+
+    Raises:
+        ImageNotFoundError: there is no such file.
+        ImageError: the file is not a whole image of a supported kind, or too large.
+        InputError: an argument has no meaning.
+    """
+    if resize is not None:
+        check_resize(resize, fn, interp)
+    with span("load"):
+        image: NDArray[Any] = ImageFile.read(path).decode(grayscale, max_pixels)
+        if resize is not None:
+            image, _ = resize_image(image, resize, fn, interp)
+        return numpy_image_to_torch(image)
+
+
+def read_image(
+    path: ImageSource, grayscale: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS
+) -> NDArray[np.uint8]:
+    """Read an image file as (H, W, 3) RGB or (H, W) gray, uint8; 16-bit files lose their low byte.
+
+    Files and errors are those of `load_image`.
+    """
+    return ImageFile.read(path)._decode(grayscale, 0, max_pixels)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageFile:
+    """The content of an image file, read but not decoded yet: its size is known before it takes up memory."""
+
+    name: str  # in messages: its path, or what it is
+    data: bytes
+    kind: str  # such as "JPEG", by its first bytes
+
+    @classmethod
+    def read(cls, source: ImageSource) -> ImageFile:
+        """Read a file once. Raises ImageError; ImageNotFoundError where there is none."""
+        if isinstance(source, (bytes, bytearray, memoryview)):
+            return cls._of("The image given as bytes", bytes(source))
+        if hasattr(source, "read"):
+            name, data = str(getattr(source, "name", "The open file")), source.read()
+            if not isinstance(data, bytes):
+                raise InputError(f"{name} is open for text; open an image with mode 'rb'.")
+            return cls._of(name, data)
+        return cls._of(str(source), _read_bytes(source))
+
+    @classmethod
+    def _of(cls, name: str, data: bytes) -> ImageFile:
+        if not data:
+            raise ImageError(f"{name} is empty; fetch the file again.")
+        if (kind := format_of(data[:64])) is None:
+            raise ImageError(
+                f"{name} is not an image that can be read ({', '.join(FORMATS)}); convert it to one of these."
+            )
+        return cls(name, data, kind)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, px, before any orientation tag. Raises ImageError where the file does not tell."""
+        size = stored_size(self.kind, self.data)
+        if size is None:
+            raise ImageError(f"{self.name}: this {self.kind} file is damaged or cut off; fetch it again.")
+        return size
+
+    def decode(
+        self, grayscale: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS
+    ) -> NDArray[np.uint8] | NDArray[np.uint16]:
+        """The pixels, (H, W, 3) RGB or (H, W) gray, with 8 or 16 bits as the file has them, turned as its EXIF says.
+
+        `numpy_image_to_torch` makes of them what `load_image` gives. Raises ImageError, InputError.
+        """
+        return self._decode(grayscale, cv2.IMREAD_ANYDEPTH, max_pixels)
+
+    def _decode(self, grayscale: bool, depth_flag: int, max_pixels: int | None) -> NDArray[Any]:
+        """uint16 only where `depth_flag` says so."""
+        if max_pixels is not None and not (max_pixels == math.inf or (is_real(max_pixels) and max_pixels > 0)):
+            raise InputError(
+                f"max_pixels is {max_pixels!r}; give a positive number, or None for no limit but OpenCV's own."
+            )
+        size, name, kind = self.size, self.name, self.kind
+        pixels = size[0] * size[1]
+        if max_pixels is not None and pixels > max_pixels:
+            raise ImageError(
+                f"{name}: {size[0]} x {size[1]} is {pixels:,} pixels, more than max_pixels={max_pixels:,}; "
+                "shrink the image, or raise max_pixels if you trust the file."
+            )
+        flag = (cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR) | depth_flag
+        try:
+            image = cv2.imdecode(np.frombuffer(self.data, np.uint8), flag)
+        except (cv2.error, MemoryError) as error:
+            raise ImageError(_undecodable(name, kind, size)) from error
+        if image is None or image.size == 0:
+            raise ImageError(_undecodable(name, kind, size))
+        if image.dtype not in (np.uint8, np.uint16):
+            raise ImageError(f"{name}: this {kind} holds {image.dtype} samples; convert it to 8 or 16 bits a channel.")
+        return image if grayscale else _turn_to_rgb(image)
+
+
+def _turn_to_rgb(image: NDArray[Any]) -> NDArray[Any]:
+    """OpenCV's order of channels into RGB, in place: a copy of a large image would double the memory."""
+    for start in range(0, len(image), _ROWS):
+        rows = image[start : start + _ROWS]
+        rows[:] = cv2.cvtColor(rows, cv2.COLOR_BGR2RGB)
+    return image
+
+
+def _undecodable(name: str, kind: str, size: tuple[int, int]) -> str:
+    if size[0] * size[1] > _OPENCV_MAX_PIXELS:
+        return (
+            f"{name}: OpenCV decodes no more than {_OPENCV_MAX_PIXELS:,} pixels and this is {size[0]} x {size[1]}; "
+            "shrink the image, or set OPENCV_IO_MAX_IMAGE_PIXELS before Python starts."
+        )
+    return (
+        f"{name}: this {kind} file ({size[0]} x {size[1]}) cannot be decoded: it is cut off, damaged, or of a rare "
+        "kind. Fetch it again, or convert it to an 8- or 16-bit PNG."
+    )
+
+
+def is_file(image: Any) -> bool:
+    """Whether `image` is an `ImageSource` and not pixels."""
+    return isinstance(image, (str, os.PathLike, bytes, bytearray, memoryview)) or hasattr(image, "read")
+
+
+def _read_bytes(path: Any) -> bytes:
+    """The content of an image file; no more than its beginning where that is of no image."""
+    if not isinstance(path, (str, os.PathLike)):
+        raise InputError(f"The path of an image is a {type(path).__name__}; give a string or a Path, or its bytes.")
+    try:
+        mode = os.stat(path).st_mode  # before opening: a pipe would wait for its writer
+        if stat.S_ISREG(mode):
+            with open(path, "rb") as file:
+                head = file.read(64)
+                return head + file.read() if format_of(head) else head
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ImageNotFoundError(f"There is no image at {path}; check the path.") from error
+    except PermissionError as error:
+        raise ImageError(f"{path} may not be read; change its permissions.") from error
+    except (OSError, ValueError, MemoryError) as error:  # ValueError: a NUL byte in the path
+        raise ImageError(
+            f"{path!r} cannot be read: {getattr(error, 'strerror', None) or error}; check the path and the disk."
+        ) from error
+    what = "a folder; name an image in it" if stat.S_ISDIR(mode) else "not a regular file; name an image file"
+    raise ImageError(f"{path} is {what}.")

@@ -1,0 +1,67 @@
+"""Whatever a user has as an image: files, arrays, Pillow's images, tensors."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lightglue.errors import InputError
+from lightglue.images.arrays import numpy_image_to_torch
+from lightglue.images.files import ImageSource, is_file, load_image, read_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = ["AnyImage", "as_pixels", "as_tensor"]
+
+# A file; (H, W, 3) RGB or (H, W) uint8 or uint16; one of Pillow's, as it is shown without EXIF; (C, H, W) in [0, 1].
+AnyImage: TypeAlias = "ImageSource | NDArray[Any] | Image | Tensor"
+
+_GRAY = ("1", "L")
+_DEEP = ("I;16", "I;16L", "I;16B", "I;16N")
+_COLOURS = ("RGB", "RGBA", "RGBX", "RGBa", "LA", "La", "PA", "P", "CMYK", "YCbCr", "LAB", "HSV")
+
+
+def as_tensor(image: Any) -> Any:
+    """Any image as a tensor (C, H, W), float32 in [0, 1]; what is a tensor already, or no image, as it is.
+
+    Raises ImageError for a file that cannot be read, InputError for an array or a Pillow image that is no image.
+    """
+    if is_file(image) and not _is_pillow(image):
+        return load_image(image)
+    image = as_pixels(image)
+    return numpy_image_to_torch(image) if isinstance(image, np.ndarray) else image
+
+
+def as_pixels(image: Any) -> Any:
+    """Any image as an array (H, W, 3) RGB or (H, W), as far as it is no tensor: a file as uint8, too large for floats.
+
+    Errors as for `as_tensor`.
+    """
+    if _is_pillow(image):
+        return _from_pillow(image)
+    if is_file(image):
+        return read_image(image)
+    if isinstance(image, np.ndarray) and image.ndim and min(image.strides) < 0:
+        return np.ascontiguousarray(image)  # such as OpenCV's with its channels turned round
+    return image
+
+
+def _is_pillow(image: Any) -> bool:
+    pillow = sys.modules.get("PIL.Image")  # where it was never loaded, nothing can be one
+    return pillow is not None and isinstance(image, pillow.Image)
+
+
+def _from_pillow(image: Any) -> NDArray[Any]:
+    if image.mode in _GRAY:
+        return np.asarray(image.convert("L"))
+    if image.mode in _DEEP:
+        return np.asarray(image).astype(np.uint16)
+    if image.mode not in _COLOURS:
+        known = ", ".join((*_GRAY, _DEEP[0], *_COLOURS))
+        raise InputError(f"The image has Pillow's mode {image.mode!r}; convert it to one of {known}.")
+    return np.asarray(image.convert("RGB"))

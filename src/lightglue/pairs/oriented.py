@@ -1,0 +1,86 @@
+"""An image of a pair as it is given to the extractor: upright, with its mask."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+from torch import Tensor
+
+from lightglue.errors import InputError
+from lightglue.extractors.masks import read_mask
+from lightglue.images import as_pixels, as_tensor, numpy_image_to_torch, size_of
+from lightglue.images.rotation import Rotation
+from lightglue.timing import span
+from lightglue.types import Extractor, Features
+
+__all__ = ["OrientedImage", "pixels_of"]
+
+
+def pixels_of(image: Any, tile: Any, angles: Sequence[float]) -> Any:
+    """Any image as pixels: a tensor, with `tile` an array. InputError where it is to be rotated and cannot be."""
+    with span("load"):
+        pixels = as_tensor(image) if tile is None else as_pixels(image)
+    if not angles or (isinstance(pixels, Tensor) and pixels.ndim == 3 and pixels.numel()):
+        return pixels
+    if isinstance(pixels, np.ndarray) and pixels.ndim in (2, 3) and pixels.size:
+        return pixels
+    shape = tuple(getattr(image, "shape", ())) or type(image).__name__
+    raise InputError(f"The image is {shape}; with auto_rotate give (C, H, W), an array, or a file.")
+
+
+@dataclass(frozen=True, eq=False)
+class OrientedImage:
+    """An image, and by how much it is rotated before its features are extracted."""
+
+    image: Any  # (C, H, W) tensor, or (H, W, 3) or (H, W) array
+    mask: Any
+    angle: float = 0  # degrees, clockwise
+
+    @property
+    def key(self) -> tuple[int, int, float]:
+        """Equal for images whose features are the same."""
+        return id(self.image), id(self.mask), self.angle
+
+    @property
+    def rotation(self) -> Rotation | None:
+        """How it is rotated; None where it is not."""
+        return Rotation(self.angle, *size_of(self.image)) if self.angle else None
+
+    def pixels(self) -> Any:
+        """The image without batch dimension, as it is drawn and refined: floating point in [0, 1], or uint8."""
+        image = self.image
+        if isinstance(image, Tensor):
+            image = image[0] if image.ndim == 4 else image
+            return image if image.is_floating_point() else image.float()
+        return numpy_image_to_torch(image) if isinstance(image, np.ndarray) and image.dtype == np.uint16 else image
+
+    def extract(self, extractor: Extractor, options: Mapping[str, Any]) -> Features:
+        """Its features, in px of the rotated image."""
+        rotation, mask, image = self.rotation, self.mask, self.image
+        if rotation is not None:
+            usual = getattr(extractor, "preprocess_conf", {})
+            own = {"resize": usual["resize"]} if "resize" in usual and options.get("tile") is None else {}
+            options = rotation.extract_options({**own, **options})
+            if mask is not None:
+                mask = read_mask(mask, rotation.height, rotation.width)
+            image, mask = rotation.apply(image), rotation.mask(mask)
+        if mask is not None:
+            options = {**options, "mask": mask}
+        with span("extraction"):
+            return cast(Features, extractor.extract(image, **options))
+
+    def in_its_own_pixels(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        """Features of the rotated image as those of the image."""
+        rotation, own = self.rotation, dict(features)
+        if rotation is None:
+            return own
+        own["keypoints"] = rotation.undo(own["keypoints"])
+        if "image_size" in own:
+            own["image_size"] = own["image_size"].new_tensor([[rotation.width, rotation.height]])
+        if "oris" in own:
+            own["oris"] = own["oris"] - math.radians(self.angle)
+        return own
