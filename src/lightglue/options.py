@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 __all__ = [
     "KNOWN_CALLER_KEYWORDS",
     "OptionInfo",
+    "UnknownOptionWarning",
     "build_config",
     "nearest_name",
     "option",
@@ -31,6 +32,10 @@ Config = TypeVar("Config")
 KNOWN_CALLER_KEYWORDS = frozenset(
     {"name", "compile", "trainable", "timeit", "freeze_batch_normalization", "force_num_keypoints"}
 )
+
+
+class UnknownOptionWarning(UserWarning):
+    """An option that its owner does not know and ignores, as published code does."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,8 @@ def warn_unknown(owner: str, unknown: Iterable[str], valid: Iterable[str], stack
             continue
         nearest = nearest_name(name, valid)
         hint = f"did you mean {nearest!r}?" if nearest else f"valid names: {', '.join(valid)}."
-        warnings.warn(f"{owner} ignores the unknown option {name!r}; {hint}", stacklevel=stacklevel)
+        message = f"{owner} ignores the unknown option {name!r}; {hint}"
+        warnings.warn(message, UnknownOptionWarning, stacklevel=stacklevel)
 
 
 def build_config(

@@ -10,8 +10,7 @@ import datetime
 import io
 import os
 import platform
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
@@ -47,16 +46,16 @@ from lightglue.geometry.refine import RefineOptions, refine_matches
 from lightglue.images import load_image
 from lightglue.images.resampling import target_size
 from lightglue.models.choice import Models
+from lightglue.support.caches import BoundedCache
 from lightglue.support.files import write_whole
 from lightglue.support.memory import is_out_of_memory
+from lightglue.support.progress import Progress
 from lightglue.timing import wait_for_gpu
 
 __all__ = ["Job", "evaluate"]
 
 REMEMBERED = 16  # images whose features are kept: neighbouring pairs share images
 CHUNK = 4  # pairs that a worker process takes at once
-
-Progress = Callable[[int, int], None]  # pairs done, pairs in all
 
 
 @dataclass(frozen=True)
@@ -244,20 +243,9 @@ class _Worker:
         self.protocol, self.figures, self.job, self.folder = protocol, figures, job, folder
         self.extractor, self.matcher = job.models.load()
         if job.extract:
-            self._try_options()
-        self.seen = {} if seen is None else seen
-        self.remembered = REMEMBERED if seen is None else None
-
-    def _try_options(self) -> None:
-        """Raises InputError for options of `extract` that it does not take: no fault of the images."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", ".*ignores the unknown option")
-            try:
-                self.extractor.extract(
-                    torch.zeros(3, 64, 64, device=self.job.models.found_device()), **self.job.extract
-                )
-            except UserWarning as warning:
-                raise InputError(str(warning)) from None
+            job.models.try_extract(self.extractor, job.extract)
+        self.seen = seen
+        self.recent: BoundedCache[Path, _Seen] = BoundedCache(REMEMBERED)
 
     def records(self, pairs: Iterable[tuple[int, Pair]]) -> Iterator[Record]:
         """The record of each pair, whose matches are then on the disk."""
@@ -303,12 +291,16 @@ class _Worker:
         images = str(pair.image0.absolute()), str(pair.image1.absolute())
         return Record(pair.name, index, pair.scene, *images, reason, (0, 0), 0, metrics.worst(self.figures))
 
-    @torch.inference_mode()
     def _look(self, path: Path) -> _Seen:
-        """The image and its features, from memory where it was among the last."""
-        if path in self.seen:
-            self.seen[path] = self.seen.pop(path)  # the last one now
-            return self.seen[path]
+        """The image and its features, from memory where it was among the last, or among all that are kept."""
+        if self.seen is None:
+            return self.recent.get(path, lambda: self._extract(path))
+        if path not in self.seen:
+            self.seen[path] = self._extract(path)
+        return self.seen[path]
+
+    @torch.inference_mode()
+    def _extract(self, path: Path) -> _Seen:
         image = load_image(path).to(self.job.models.found_device())
         resize, side = self.protocol.resize, self.protocol.side
         options = {"resize": resize, **({"side": side} if resize else {}), **self.job.extract}
@@ -318,10 +310,7 @@ class _Worker:
         seconds = perf_counter() - begin
         h, w = image.shape[-2:]
         new_h, new_w = (h, w) if resize is None else target_size(h, w, resize, side)
-        self.seen[path] = _Seen(image, features, (new_w / w, new_h / h), seconds)
-        if self.remembered is not None and len(self.seen) > self.remembered:
-            del self.seen[next(iter(self.seen))]
-        return self.seen[path]
+        return _Seen(image, features, (new_w / w, new_h / h), seconds)
 
     @torch.inference_mode()
     def _match(self, first: _Seen, second: _Seen) -> tuple[metrics.Matched, dict[str, NDArray[Any]], dict[str, float]]:

@@ -32,11 +32,11 @@ from lightglue.sfm.stages.reconstruct import ReconstructResult, reconstruct
 from lightglue.sfm.stages.refine import read_refined, refine_keypoints
 from lightglue.sfm.stages.verify import VerifyResult, verify
 from lightglue.stores import FeatureStore, MatchStore
+from lightglue.support.progress import StageProgress
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
 
 REFINED_ERROR = 1.25  # px, beyond which an observation by a refined keypoint is a wrong one
-Progress = Callable[[str, int, int], None]  # stage, things done, things in all
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def build_map(
     options: SfmOptions,
     *,
     engine: Engine | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: StageProgress = lambda stage, done, total: None,
 ) -> MapResult:
     """Make a map of the photographs under `images` in the folder `out`, or go on with the one that is there.
 
@@ -98,7 +98,7 @@ def run_stage(
     *,
     images: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: StageProgress = lambda stage, done, total: None,
 ) -> StageRecord:
     """Run one stage of a map's folder. images: None for the folder that the map remembers.
 
@@ -117,7 +117,7 @@ class _Run:
     """A run of stages, and what each leaves for the next."""
 
     def __init__(
-        self, images: Path, place: MapFolder, options: SfmOptions, engine: Engine | None, progress: Progress
+        self, images: Path, place: MapFolder, options: SfmOptions, engine: Engine | None, progress: StageProgress
     ) -> None:
         self.images, self.place, self.options, self.engine, self.progress = images, place, options, engine, progress
         self.skipped: list[Skipped] = []

@@ -30,6 +30,7 @@ from lightglue.errors import InputError, StoreError
 from lightglue.sfm.colmap.cameras import CameraOptions, MapCamera, assign_cameras
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, Head, MatchStore
+from lightglue.support.progress import Progress
 
 __all__ = ["DatabaseResult", "DatabaseState", "create_database", "read_state"]
 
@@ -43,7 +44,6 @@ CREATE TABLE IF NOT EXISTS lightglue_pairs(pair_id INTEGER PRIMARY KEY, made_of 
 """
 
 Keypoints = Callable[[str], NDArray[Any]]  # of an image by name, (N, 2) px
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

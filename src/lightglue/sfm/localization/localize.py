@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -27,11 +27,11 @@ from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.images import SUFFIXES, list_images
 from lightglue.stores.settings import as_read, differences
 from lightglue.support.files import write_whole, writing
+from lightglue.support.progress import Progress
 
 __all__ = ["LocalizeResult", "localize"]
 
 FORMAT = 1
-Progress = Callable[[int, int], None]  # queries done, queries in all
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from lightglue.sfm.retrieval.search import cosine, most_alike, quantize
 from lightglue.sfm.retrieval.vlad import Vocabulary, train
 from lightglue.stores import FeatureStore, ImageFeatures
 from lightglue.support.files import write_whole
+from lightglue.support.progress import Progress
 
 __all__ = ["RetrievalIndex", "RetrievalOptions", "build_index"]
 
@@ -36,7 +37,6 @@ FORMAT = 2
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
 _VOCABULARY = ("mean", "axes", "words")
 _SAVED = 500  # images that a network has described, after which they are written down
-Progress = Callable[[int, int], None]
 Image = str | os.PathLike[str] | torch.Tensor
 Descriptors = NDArray[np.int16]
 Search = Callable[[Descriptors, Descriptors, int], Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
@@ -24,13 +23,12 @@ from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.images import list_images
 from lightglue.stores import FeatureStore, ImageFeatures, Source
 from lightglue.support.memory import is_out_of_memory
+from lightglue.support.progress import Progress
 
 __all__ = ["ExtractOptions", "ExtractResult", "extract", "on_one_device"]
 
 READERS = 2  # threads that decode ahead
 PIXELS_AHEAD = 50_000_000  # decoded and waiting, unless one image alone has more
-
-Progress = Callable[[int, int], None]  # images done, images in all
 
 
 @dataclass(frozen=True)
@@ -169,16 +167,7 @@ class ExtractWorker:
         self.device = work.options.chosen.found_device()
         self.dtype = np.dtype(work.options.descriptor_dtype)
         self.ahead = Budget(PIXELS_AHEAD)
-        self._try_options()
-
-    def _try_options(self) -> None:
-        """Raises InputError for options of `extract` that it does not take: no fault of the images."""
-        with warnings.catch_warnings():
-            warnings.filterwarnings("error", ".*ignores the unknown option")
-            try:
-                self.extractor.extract(torch.zeros(3, 64, 64, device=self.device), **self.options.extract)
-            except UserWarning as warning:
-                raise InputError(str(warning)) from None
+        work.options.chosen.try_extract(self.extractor, work.options.extract)
 
     def read(self, name: str) -> _Decoded | str:
         """The pixels of an image, or a fault."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -23,6 +23,7 @@ from lightglue.sfm.stages.extract import check_seen
 from lightglue.stores import FeatureStore, MatchStore, PairMatches
 from lightglue.support.caches import BoundedCache
 from lightglue.support.memory import is_out_of_memory
+from lightglue.support.progress import Progress
 from lightglue.types import Features
 
 __all__ = ["NO_OVERLAP", "MatchOptions", "MatchResult", "match"]
@@ -37,7 +38,6 @@ SECONDS = 1.0  # of work that are written at once, and lost by a kill
 LOOKED_UP = 1024  # pairs that are looked up in the store at once
 
 Pair = tuple[str, str]
-Progress = Callable[[int, int], None]  # pairs done, pairs in all
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import os
 import sqlite3
 import zipfile
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,6 +38,7 @@ from lightglue.stores import FeatureStore, MatchStore, PairHead, PairMatches
 from lightglue.stores.settings import as_read, check_settings
 from lightglue.support.caches import BoundedCache
 from lightglue.support.files import read_json, write_json, write_whole
+from lightglue.support.progress import Progress
 
 __all__ = ["RefinedKeypoints", "TrackOptions", "TracksResult", "read_refined", "refine_keypoints"]
 
@@ -47,8 +48,6 @@ _PAIRS_AT_ONCE = 16  # measured in one transaction
 _SCHEMA = "CREATE TABLE IF NOT EXISTS measured(pair BLOB PRIMARY KEY, key TEXT NOT NULL, rows BLOB NOT NULL)"
 # Of one measurement: the row of the match, the direction, and what lightglue.geometry.tracks takes.
 _ROW = np.dtype([("match", "<i4"), ("back", "<i4"), ("place", "<f4", 2), ("matrix", "<f4", (2, 2)), ("sigma", "<f4")])
-
-Progress = Callable[[int, int], None]  # pairs done, pairs in all
 
 
 @dataclass(frozen=True, eq=False)
