@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import inspect
 import re
@@ -43,6 +44,7 @@ python_maximum_signature_line_length = 100
 nitpicky = True
 # Signatures name types of other packages, whose pages are elsewhere, and internal ones, which have none.
 nitpick_ignore_regex = [("py:(class|exc|data|obj)", r".*")]
+suppress_warnings = ["ref.python"]  # a name in a signature that several modules have, such as Extractor
 
 # -- pages that need no network: system fonts, local search --
 html_theme = "furo"
@@ -62,6 +64,23 @@ class Commands(SphinxDirective):
         return self.parse_text_to_nodes(as_markdown(), allow_section_headings=True)
 
 
+class Modules(SphinxDirective):
+    """Every module with the first sentence of its docstring, room by room."""
+
+    def run(self) -> list:  # noqa: D102
+        self.env.note_reread()
+        package = Path(lightglue.__file__).parent
+        lines: list[str] = []
+        for room in sorted(path for path in package.iterdir() if path.is_dir() and (path / "__init__.py").exists()):
+            lines += [f"## {room.name}", "", "| module | |", "|---|---|"]
+            for path in sorted(room.rglob("*.py")):
+                said = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].replace("\n", " ")
+                name = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
+                lines.append(f"| `{name}` | {said.replace('|', chr(92) + '|')} |")
+            lines.append("")
+        return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
+
+
 def front_page(_: Sphinx, name: str, source: list[str]) -> None:
     """Some pages are files of the root; their links are relative to the root, those here to docs/."""
     if name not in FROM_ROOT:
@@ -78,7 +97,7 @@ def front_page(_: Sphinx, name: str, source: list[str]) -> None:
 
 
 def fields(_: Sphinx, what: str, name: str, obj: object, options: object, lines: list[str]) -> None:
-    """What the comments beside a dataclass's fields say of them: shapes, units, remarks."""
+    """What is said of a dataclass's fields, in the help of options and in comments: shapes, units, remarks."""
     if what != "class" or not dataclasses.is_dataclass(obj):
         return
     try:
@@ -108,6 +127,7 @@ def plain_text(app: Sphinx, what: str, name: str, obj: object, options: object, 
 
 def setup(app: Sphinx) -> None:  # noqa: D103
     app.add_directive("commands", Commands)
+    app.add_directive("modules", Modules)
     app.connect("source-read", front_page)
     app.connect("autodoc-process-docstring", fields, priority=300)
     app.connect("autodoc-process-docstring", plain_text, priority=400)  # before napoleon

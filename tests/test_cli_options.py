@@ -158,6 +158,9 @@ main()
     ("line", "expected"),
     [
         ("lightglue match --fea", {"--features"}),
+        ("lightglue extract a b --features super", {"superpoint"}),
+        ("lightglue eval hpatches --matcher n", {"nearest"}),
+        ("lightglue sfm a --pairs auto,g", {"auto,gps"}),
     ],
 )
 def test_shells_complete_options_and_values_without_torch(line: str, expected: set[str]) -> None:

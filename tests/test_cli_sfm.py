@@ -2,44 +2,54 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 
 pytest.importorskip("pycolmap")
 
 from typer.testing import CliRunner
 
-from lightglue.cli import stages
 from lightglue.cli.app import app
-from lightglue.errors import InputError
-from lightglue.sfm.colmap.cameras import CameraMode
-from lightglue.sfm.stages.pairs import SOURCES
-from lightglue.sfm.stages.reconstruct import Mapper
+from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.sfm.options import CameraOptions
 
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(each) for each in arguments])
 
 
-def test_the_names_on_the_command_line_are_those_of_the_stages():
-    """They stand there once more, so that `--help` loads no torch."""
-    assert stages.SOURCES == SOURCES
-    assert get_args(CameraMode) == stages.SHARES
-    assert get_args(Mapper) == stages.MAPPERS
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("PINHOLE:920,920,511.5,383.5", CameraOptions("PINHOLE", (920, 920, 511.5, 383.5))),
+        ("920,920,511.5,383.5", CameraOptions("PINHOLE", (920, 920, 511.5, 383.5))),
+        ("PINHOLE,1024,768,920,920,512,384", CameraOptions("PINHOLE", (920, 920, 511.5, 383.5), (1024, 768))),
+    ],
+)
+def test_a_camera_has_one_grammar(tmp_path, text, expected, monkeypatch):
+    seen = []
+    monkeypatch.setattr("lightglue.sfm.pipeline.build_map", lambda *args, **_: seen.append(args[2]) or exit(0))
+    assert run("sfm", tmp_path, "-o", tmp_path / "map", "--camera", text).exit_code == 0
+    assert seen[0].cameras == expected
+    assert seen[0].cameras.known == Intrinsics("PINHOLE", expected.size, (920, 920, 511.5, 383.5))
 
 
-def test_the_example_of_a_camera_in_the_help_is_one(capsys):
-    assert stages._params("PINHOLE:920,920,511.5,383.5") == ("PINHOLE", (920, 920, 511.5, 383.5))
+def test_a_file_of_pairs_is_a_source(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("lightglue.sfm.pipeline.build_map", lambda *args, **_: seen.append(args[2]) or exit(0))
+    run("sfm", tmp_path, "-o", tmp_path / "map", "--pairs-file", "pairs.txt")
+    run("sfm", tmp_path, "-o", tmp_path / "map", "--pairs-file", "pairs.txt", "--pairs", "gps,sequential")
+    assert [options.pairs.sources for options in seen] == [("file",), ("gps", "sequential", "file")]
+    assert {options.pairs.file for options in seen} == {"pairs.txt"}
 
 
-@pytest.mark.parametrize("camera", ["PINHOLE", "PINHOLE:", "pinhole:1,2,3,4", "PINHOLE:1,x", ""])
+@pytest.mark.parametrize("camera", ["PINHOLE", "PINHOLE:", "PINHOLE:1,x", ""])
 def test_what_is_no_camera_is_refused_with_an_example(tmp_path, camera):
     told = run("sfm", tmp_path, "-o", tmp_path / "map", "--camera", camera)
     assert told.exit_code == 2
     assert "MODEL:PARAMS" in told.output
 
 
-def test_an_address_without_ray_is_refused_not_ignored():
-    with pytest.raises(InputError, match="--engine ray only"):
-        stages.engine_of("local", "127.0.0.1:6379")
+def test_an_address_without_ray_is_refused_not_ignored(tmp_path):
+    result = run("sfm", tmp_path, "-o", tmp_path / "map", "--address", "127.0.0.1:6379")
+    assert result.exit_code == 2
+    assert "--engine ray only" in " ".join(result.output.replace("│", " ").split())

@@ -27,11 +27,11 @@ app.add_typer(weights.app, name="weights")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(mapping.app, name="map")
 app.command()(match)
-app.command()(extract)
-app.command()(sfm)
-app.command()(localize)
-app.command()(view)
-app.command()(explain)
+command(app, example="lightglue extract photographs/*.jpg -o features")(extract)
+command(app, example="lightglue sfm photographs -o map")(sfm)
+command(app, example="lightglue localize map new.jpg -o poses")(localize)
+command(app, example="lightglue view map")(view)
+command(app, example="lightglue explain a.jpg b.jpg --max-keypoints 1024")(explain)
 command(app, example="lightglue benchmark --stage pair --against published", cls=BenchmarkCommand)(benchmark)
 
 
@@ -46,9 +46,7 @@ def _print_version(wanted: bool) -> None:
 def root(
     version: Annotated[
         bool,
-        typer.Option(
-            "--version", callback=_print_version, is_eager=True, help="Print the version, and the commit of a clone."
-        ),
+        typer.Option("--version", callback=_print_version, is_eager=True, metavar="", help="Print version and commit."),
     ] = False,
 ) -> None:
     """Options of the command as a whole."""

@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lightglue.cli.models import (
-    CommercialOnly,
-    DepthConfidence,
-    Device,
-    FeatureType,
-    MaxKeypoints,
-    Models,
-    ReducedPrecision,
-    Resize,
-    WidthConfidence,
-    asked_for,
-    memory_named,
-    precision_of,
-)
+from lightglue.cli.from_options import Only
+from lightglue.cli.models import precision_of
+from lightglue.cli.printing import AsJson, memory_named
 from lightglue.errors import ImageNotFoundError
-from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
+from lightglue.extractors.options import ViewOptions
+from lightglue.models.choice import Models, Thresholds
+from lightglue.options import option
+from lightglue.support.parsers import integer
 
 if TYPE_CHECKING:
     from lightglue.timing import Timeline
@@ -32,22 +26,28 @@ if TYPE_CHECKING:
 __all__ = ["explain"]
 
 
+@dataclass(frozen=True)
+class RunOptions:
+    """How often it is measured."""
+
+    repeat: int = option(
+        3,
+        "Runs, after one that is not counted.",
+        parse=integer("a number of runs from 1 to 1000", 1, 1000),
+        group="Output",
+    )
+
+
 def explain(
-    context: typer.Context,
     image0: Annotated[Path, typer.Argument(metavar="A", show_default=False, help="The first image file.")],
     image1: Annotated[Path, typer.Argument(metavar="B", show_default=False, help="The second image file.")],
-    features: FeatureType = "aliked",
-    max_keypoints: MaxKeypoints = MAX_KEYPOINTS,
-    resize: Resize = RESIZE,
-    device: Device = "auto",
-    mp: ReducedPrecision = None,
-    depth_confidence: DepthConfidence = 0.95,
-    width_confidence: WidthConfidence = 0.99,
-    repeat: Annotated[int, typer.Option(min=1, max=1000, metavar="N", help="Runs, after one that is not counted.")] = 3,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of the table.")] = False,
-    commercial_only: CommercialOnly = False,
+    models: Annotated[Models, Only(("features", "max_keypoints", "device", "mp", "commercial_only"))],
+    views: Annotated[ViewOptions, Only(("resize",))],
+    thresholds: Annotated[Thresholds, Only(("depth_confidence", "width_confidence"))],
+    options: RunOptions,
+    as_json: AsJson = False,
 ) -> None:
-    """Show where the time goes when two photographs are matched.
+    """Show where the time goes when two images are matched.
 
     The times are medians over the runs, each step's with all that is
     indented below it.
@@ -55,26 +55,24 @@ def explain(
     for path in (image0, image1):
         if not path.exists():  # before torch is loaded, which takes seconds
             raise ImageNotFoundError(f"There is no image at {path}; check the path.")
-    thresholds = asked_for(context, "depth_confidence", "width_confidence")
     with memory_named(has_tiles=False):
-        models = Models(features, max_keypoints, device, mp, commercial_only, thresholds)
-        extractor, matcher = models.load()
-        runs = [_run((image0, image1), extractor, matcher, resize or None) for _ in range(1 + repeat)][1:]
+        extractor, matcher = replace(models, thresholds=thresholds.given()).load()
+        runs = [_run((image0, image1), extractor, matcher, views.keywords()) for _ in range(1 + options.repeat)][1:]
     steps = _medians(runs)
     total = sum(step["seconds"] for step in steps if step["depth"] == 0)
-    summary = {"precision": precision_of(matcher), "runs": repeat, "seconds": total, "steps": steps}
+    summary = {"precision": precision_of(matcher), "runs": options.repeat, "seconds": total, "steps": steps}
     if as_json:
         typer.echo(json.dumps(summary))
     else:
         _print_table(summary)
 
 
-def _run(paths: tuple[Path, Path], extractor: Any, matcher: Any, resize: int | None) -> Timeline:
+def _run(paths: tuple[Path, Path], extractor: Any, matcher: Any, views: Mapping[str, Any]) -> Timeline:
     from lightglue.images import load_image
     from lightglue.timing import record
 
     with record() as timeline:
-        features = [extractor.extract(load_image(path), resize=resize) for path in paths]
+        features = [extractor.extract(load_image(path), **views) for path in paths]
         matcher({"image0": features[0], "image1": features[1]})
     return timeline
 

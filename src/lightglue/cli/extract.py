@@ -12,69 +12,59 @@ from typing import Annotated, Any
 
 import typer
 
-from lightglue.cli.models import (
-    CommercialOnly,
-    Device,
-    FeatureType,
-    MaxKeypoints,
-    Models,
-    ReducedPrecision,
-    Resize,
-    Scales,
-    Tile,
-    extract_options,
-    memory_named,
-)
+from lightglue.cli.from_options import Only
+from lightglue.cli.printing import AsJson, memory_named
 from lightglue.errors import ImageError, InputError, LightGlueError
-from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
+from lightglue.extractors.options import ViewOptions
+from lightglue.models.choice import Models
 from lightglue.support.files import write_files
 
 __all__ = ["extract"]
 
 
 def extract(
-    context: typer.Context,
     images: Annotated[list[Path], typer.Argument(metavar="IMAGES...", show_default=False, help="The image files.")],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", show_default=False, help="Where to write; made if missing.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            show_default=False,
+            rich_help_panel="Output",
+            help="Where to write; made if missing.",
+        ),
     ],
-    features: FeatureType = "aliked",
-    max_keypoints: MaxKeypoints = MAX_KEYPOINTS,
-    resize: Resize = RESIZE,
+    models: Annotated[Models, Only(("features", "max_keypoints", "device", "mp", "commercial_only"))],
+    views: ViewOptions,
     mask: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE|DIR",
+            rich_help_panel="Features",
             help="An image: no keypoints where it is black. Or a folder with one for each: a.jpg.png for a.jpg.",
         ),
     ] = None,
-    tile: Tile = None,
-    scales: Scales = None,
-    device: Device = "auto",
-    mp: ReducedPrecision = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line instead of text.")] = False,
-    commercial_only: CommercialOnly = False,
+    as_json: AsJson = False,
 ) -> None:
-    """Extract the features of photographs, each into DIR/NAME.npz.
+    """Extract the features of images, each into DIR/NAME.npz.
 
-    A photograph that cannot be read is told on stderr, the others are done;
-    the exit code is then 1.
+    An image that cannot be read is reported on stderr, the others are done; the exit code is then 1.
     """
     places = _places(images, output)
     if mask is not None and not mask.exists():
         raise typer.BadParameter(f"there is no {mask}; check the path.", param_hint="--mask")
     failed = 0
     with memory_named():
-        extractor = Models(features, max_keypoints, device, mp, commercial_only).load_extractor()
-        options = extract_options(context)
+        extractor = models.load_extractor()
         for image, place in places.items():
             try:
-                told = _extract(extractor, features, image, place, _mask_of(image, mask), options)
+                report = _extract(extractor, models.features, image, place, _mask_of(image, mask), views.keywords())
             except (ImageError, InputError) as error:
                 print("error:", " ".join(str(error).split()), file=sys.stderr)
                 failed += 1
                 continue
-            typer.echo(json.dumps(told) if as_json else _line(told))
+            typer.echo(json.dumps(report) if as_json else _line(report))
     if failed:
         raise LightGlueError(f"{failed} of {len(places)} images gave no features, see above.")
 
@@ -110,7 +100,7 @@ def _mask_of(image: Path, mask: Path | None) -> Path | None:
 def _extract(
     extractor: Any, features: str, image: Path, place: Path, mask: Path | None, options: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Extract and write; what is told of it."""
+    """Extract and write; what is reported of it."""
     import numpy as np
 
     from lightglue.containers import batch_to_device, rbd
@@ -131,7 +121,7 @@ def _extract(
     }
 
 
-def _line(told: Mapping[str, Any]) -> str:
-    width, height = told["image_size"]
-    size = f"{width} x {height}"
-    return f"{told['image']}: {told['num_keypoints']} keypoints, {size}, {told['seconds']:.2f} s -> {told['output']}"
+def _line(report: Mapping[str, Any]) -> str:
+    width, height = report["image_size"]
+    found = f"{report['num_keypoints']} keypoints, {width} x {height}, {report['seconds']:.2f} s"
+    return f"{report['image']}: {found} -> {report['output']}"

@@ -25,7 +25,7 @@ from lightglue.support.parsers import known
 
 __all__ = ["Command", "Given", "Only", "command"]
 
-GROUPS = ("Features", "Pairs", "Matching", "Geometry", "Cameras", "Mapping", "Output", "Machine")  # as --help has them
+GROUPS = ("Features", "Pairs", "Matching", "Geometry", "Output", "Machine")  # as --help has them
 
 
 class Given(frozenset[str]):
@@ -46,12 +46,20 @@ class Command(TyperCommand):
             found.rich_help_panel, found.metavar = GROUPS[-1], ""
         return found
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """As typer has it, but with --mp and --no-mp in one column, which leaves room for the texts."""
+        for each in self.params:
+            each.opts, each.secondary_opts = [*each.opts, *each.secondary_opts], []
+        super().format_help(ctx, formatter)
+
 
 def command(app: typer.Typer, name: str | None = None, *, example: str, **settings: Any) -> Callable[[Any], Any]:
     """Register a function as a command of `app`. example: a line that is shown at the end of its --help."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        app.command(name, **{"cls": Command, "epilog": f"Example: {example}", **settings})(with_options(function))
+        paragraphs = (inspect.getdoc(function) or "").split("\n\n")
+        texts = {"help": "\n\n".join(" ".join(each.split()) for each in paragraphs), "epilog": f"Example: {example}"}
+        app.command(name, **{"cls": Command, **texts, **settings})(with_options(function))
         return function
 
     return register
@@ -84,7 +92,7 @@ def with_options(function: Callable[..., None]) -> Callable[..., None]:
         function(**arguments, **built, **({given: Given(asked)} if given else {}))
 
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
-    parameters = [context, *sorted([*own, *added], key=_group)]
+    parameters = [context, *sorted([*added, *own], key=_group)]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
@@ -252,7 +260,7 @@ class _Option:
         if self.is_switch:
             return {"help": self.info.help, "show_default": False, "metavar": ""}
         help = self.info.help
-        if self.choices and self.choices[-1] not in help:  # in the text they are wrapped between words
+        if not all(choice in help for choice in self.choices):  # in the text they are wrapped between words
             help = f"{help} Valid: {', '.join(self.choices)}."
         metavar = self.info.metavar or {int: "N", float: "X", Path: "FILE"}.get(self.kind, "NAME")
         completion = {"autocompletion": self._complete} if self.choices else {}

@@ -1,78 +1,73 @@
-"""`lightglue localize`: where photographs were taken, in a map."""
+"""`lightglue localize`: the poses of images in a map."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from lightglue.cli import parsing
-from lightglue.cli.models import Device, ReducedPrecision, asked_for, memory_named
-from lightglue.cli.stages import AsJson, CameraParams, print_skipped
-from lightglue.errors import InputError
+from lightglue.cli.from_options import Given, Only
+from lightglue.cli.printing import AsJson, memory_named
+from lightglue.cli.stages import print_skipped, skipped_record
+from lightglue.errors import LightGlueError
+from lightglue.models.choice import Models
+from lightglue.sfm.options import CameraOptions, LocalizeOptions
 from lightglue.support.progress import progress_display
-
-if TYPE_CHECKING:
-    from lightglue.models.choice import Models
 
 __all__ = ["localize"]
 
 
-def _candidates(value: object) -> int:
-    if number := parsing.integer(value, 999_999):
-        return number
-    raise typer.BadParameter(f"'{value}' is not a number of images of at least 1.")
-
-
 def localize(
-    context: typer.Context,
     folder: Annotated[Path, typer.Argument(metavar="MAP", show_default=False, help="The map's folder.")],
     queries: Annotated[
         Path,
         typer.Argument(
-            metavar="QUERIES", show_default=False, help="A folder of photographs, one, or a list with a path a line."
+            metavar="QUERIES", show_default=False, help="A folder of images, one image, or a list with a path a line."
         ),
     ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="DIR", show_default=False, help="The folder of the results.")
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="DIR",
+            show_default=False,
+            rich_help_panel="Output",
+            help="The folder of the results.",
+        ),
     ],
-    camera: CameraParams = None,
-    candidates: Annotated[
-        int, typer.Option(parser=_candidates, metavar="N", help="Images of the map to match with, at the most.")
-    ] = 10,
-    device: Device = "auto",
-    mp: ReducedPrecision = None,
+    options: LocalizeOptions,
+    cameras: Annotated[CameraOptions, Only(("params",))],
+    machine: Annotated[Models, Only(("device", "mp"))],
+    given: Given,
     as_json: AsJson = False,
 ) -> None:
-    """Find where photographs were taken in a map.
+    """Find the poses of images in a map.
 
     DIR/poses.txt gets a line for each: name qw qx qy qz tx ty tz, from the world to the camera; DIR/failures.txt those
     that were not found, and why. The same command goes on where it was stopped. The exit code is 1 only where none
     was found.
     """
-    from lightglue.errors import LightGlueError
     from lightglue.sfm.folder import MapFolder
     from lightglue.sfm.localization.localize import localize as run
-    from lightglue.sfm.localization.localizer import LocalizeOptions
 
-    models = _chosen(MapFolder(folder).read().models, asked_for(context, "device", "mp"))
+    models = _chosen(MapFolder(folder).read().models, machine, given)
     with memory_named(has_tiles=False), progress_display(quiet=as_json, leave=True) as progress:
         done = run(
             folder,
             queries,
             output,
-            LocalizeOptions(candidates=candidates),
+            options,
             models=models,
-            cameras=_camera(camera),
+            cameras=_camera(cameras),
             progress=lambda count, total: progress("localize", count, total),
         )
     if as_json:
-        failures = [{"name": each.name, "reason": each.reason} for each in done.failures]
         counts = {"queries": done.queries, "localized": done.localized, "seconds": done.seconds}
-        typer.echo(json.dumps({**counts, "output": str(output), "failures": failures}))
+        typer.echo(json.dumps({**counts, "output": str(output), "failures": skipped_record(done.failures)}))
     else:
         print_skipped(done.failures)
         typer.echo(f"{done.localized} of {done.queries} localized in {done.seconds:.1f} s: {output / 'poses.txt'}")
@@ -80,22 +75,18 @@ def localize(
         raise LightGlueError(f"None of the {done.queries} was localized; see {output / 'failures.txt'}.")
 
 
-def _chosen(models: Models, asked: dict[str, Any]) -> Models:
+def _chosen(models: Models, machine: Models, given: Given) -> Models:
     """The models of a map, on another device or in another precision where that is asked for."""
-    if "device" in asked and "mp" not in asked:
-        asked["mp"] = None  # what is fast on the map's device need not be on this one
-    return replace(models, **asked)
+    if "device" in given:
+        return replace(models, device=machine.device, mp=machine.mp)  # what is fast on the map's need not be on this
+    return replace(models, mp=machine.mp) if "mp" in given else models
 
 
-def _camera(known: tuple[str, tuple[float, ...]] | None) -> Any:
-    """A `pycolmap.Camera`; of any size, as the queries' are not known yet. Raises InputError."""
-    if known is None:
+def _camera(options: CameraOptions) -> Any:
+    """A `pycolmap.Camera`; of any size, as the queries' are not known yet."""
+    if options.params is None or options.model is None:
         return None
     from lightglue.sfm.colmap import camera_to_colmap
     from lightglue.sfm.colmap.cameras import MapCamera
 
-    model, params = known
-    try:
-        return camera_to_colmap(MapCamera(model, (1, 1), params, has_prior_focal=True, is_fixed=True))
-    except InputError as error:
-        raise typer.BadParameter(f"--camera: {error}") from None
+    return camera_to_colmap(MapCamera(options.model, (1, 1), options.params, has_prior_focal=True, is_fixed=True))

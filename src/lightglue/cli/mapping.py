@@ -3,161 +3,109 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lightglue.cli.models import (
-    CommercialOnly,
-    Device,
-    FeatureType,
-    MaxKeypoints,
-    Models,
-    ReducedPrecision,
-    Resize,
-    Tile,
-    extract_options,
-    memory_named,
-)
-from lightglue.cli.stages import (
-    Address,
-    AsJson,
-    CameraParams,
-    Cameras,
-    EngineName,
-    Mapper,
-    MinOverlap,
-    Pairs,
-    PairsFile,
-    Retrieved,
-    Seed,
-    ShareCamera,
-    StageChoices,
-    Threads,
-    engine_of,
-    print_skipped,
-    print_stage,
-)
+from lightglue.cli.from_options import Only, command
+from lightglue.cli.printing import AsJson, memory_named
+from lightglue.cli.sfm import Images, Output
+from lightglue.cli.stages import Views, engine_of, print_skipped, print_stage, skipped_record
 from lightglue.errors import InputError
-from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
+from lightglue.models.choice import Models
+from lightglue.sfm.options import (
+    CameraOptions,
+    EngineOptions,
+    ExtractOptions,
+    MatchOptions,
+    PairOptions,
+    ReconstructOptions,
+    SfmOptions,
+    TrackOptions,
+    VerifyOptions,
+)
 from lightglue.support.progress import progress_display
 
 if TYPE_CHECKING:
     from lightglue.sfm.change import ChangeResult
+    from lightglue.sfm.folder import MapRecord
     from lightglue.stores.hloc import Exchanged
 
 __all__ = ["app"]
 
 app = typer.Typer(help="Make a map stage by stage, and change it.", no_args_is_help=True)
 Map = Annotated[Path, typer.Argument(metavar="MAP", show_default=False, help="The map's folder.")]
+LOCAL = EngineOptions()
 
 
-@app.command()
+@command(app, example="lightglue map extract photographs -o map")
 def extract(
-    context: typer.Context,
-    images: Annotated[Path, typer.Argument(metavar="IMAGES", show_default=False, help="The folder of photographs.")],
-    output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="MAP", show_default=False, help="The map's folder.")
-    ],
-    features: FeatureType = "aliked",
-    max_keypoints: MaxKeypoints = MAX_KEYPOINTS,
-    resize: Resize = RESIZE,
-    tile: Tile = None,
-    engine: EngineName = "local",
-    address: Address = None,
-    device: Device = "auto",
-    mp: ReducedPrecision = None,
-    as_json: AsJson = False,
-    commercial_only: CommercialOnly = False,
-) -> None:
-    """Extract the features of all photographs of a folder."""
-    models = Models(features, max_keypoints, device, mp, commercial_only)
-    choices = StageChoices(models, extract_options(context))
-    _run("extract", output, choices, as_json, images=images, engine=engine, address=address)
-
-
-@app.command()
-def pairs(
-    folder: Map,
-    pairs: Pairs = ("auto",),
-    pairs_file: PairsFile = None,
-    retrieved: Retrieved = 20,
+    images: Images,
+    output: Output,
+    models: Annotated[Models, Only(("features", "max_keypoints", "device", "mp", "commercial_only"))],
+    options: ExtractOptions,
+    views: Views,
+    engine: EngineOptions,
     as_json: AsJson = False,
 ) -> None:
+    """Extract the features of all images of a folder."""
+    chosen = SfmOptions(models, extract=replace(options, extract=views.keywords()))
+    _run("extract", output, chosen, as_json, images=images, engine=engine)
+
+
+@command(app, example="lightglue map pairs map --pairs sequential")
+def pairs(folder: Map, options: PairOptions, as_json: AsJson = False) -> None:
     """Choose which images to match."""
-    choices = StageChoices(_models(folder), {}, pairs=pairs, pairs_file=pairs_file, retrieved=retrieved)
-    _run("pairs", folder, choices, as_json)
+    _run("pairs", folder, SfmOptions(_record(folder).models, pairs=options), as_json)
 
 
-@app.command()
-def match(
-    folder: Map,
-    min_overlap: MinOverlap = None,
-    engine: EngineName = "local",
-    address: Address = None,
-    as_json: AsJson = False,
-) -> None:
+@command(app, example="lightglue map match map")
+def match(folder: Map, options: MatchOptions, engine: EngineOptions, as_json: AsJson = False) -> None:
     """Match the pairs."""
-    choices = StageChoices(_models(folder), {}, min_overlap=min_overlap)
-    _run("match", folder, choices, as_json, engine=engine, address=address)
+    _run("match", folder, SfmOptions(_record(folder).models, match=options), as_json, engine=engine)
 
 
-@app.command()
+@command(app, example="lightglue map refine map")
 def refine(folder: Map, as_json: AsJson = False) -> None:
-    """Move keypoints to a fraction of a pixel, the same for all their matches."""
-    _run("refine", folder, StageChoices(_models(folder), {}, refine=True), as_json)
+    """Refine keypoints to a fraction of a pixel, the same for all their matches."""
+    _run("refine", folder, SfmOptions(_record(folder).models, refine=TrackOptions()), as_json)
 
 
-@app.command()
-def verify(
-    folder: Map,
-    share_camera: ShareCamera = "auto",
-    camera: CameraParams = None,
-    cameras: Cameras = None,
-    seed: Seed = 0,
-    as_json: AsJson = False,
-) -> None:
+@command(app, example="lightglue map verify map --share-camera single")
+def verify(folder: Map, cameras: CameraOptions, options: VerifyOptions, as_json: AsJson = False) -> None:
     """Write COLMAP's database, and the geometry of each pair."""
-    refined = _settings(folder).get("refine") is not None
-    choices = StageChoices(
-        _models(folder), {}, share_camera=share_camera, camera=camera, cameras=cameras, refine=refined, seed=seed
-    )
-    _run("verify", folder, choices, as_json)
+    _run("verify", folder, replace(_as_refined(folder), cameras=cameras, verify=options), as_json)
 
 
-@app.command()
-def reconstruct(
-    folder: Map, mapper: Mapper = "incremental", threads: Threads = None, seed: Seed = 0, as_json: AsJson = False
-) -> None:
+@command(app, example="lightglue map reconstruct map --mapper global")
+def reconstruct(folder: Map, options: ReconstructOptions, as_json: AsJson = False) -> None:
     """Make the model."""
-    refined = _settings(folder).get("refine") is not None  # whose errors are smaller
-    choices = StageChoices(_models(folder), {}, refine=refined, mapper=mapper, threads=threads, seed=seed)
-    _run("reconstruct", folder, choices, as_json)
+    _run("reconstruct", folder, replace(_as_refined(folder), reconstruct=options), as_json)
 
 
-@app.command()
+@command(app, example="lightglue map add map new/a.jpg new/b.jpg")
 def add(
     folder: Map,
     images: Annotated[
-        list[Path], typer.Argument(metavar="IMAGES...", show_default=False, help="Photographs, or folders of them.")
+        list[Path], typer.Argument(metavar="IMAGES...", show_default=False, help="Images, or folders of them.")
     ],
-    engine: EngineName = "local",
-    address: Address = None,
+    engine: EngineOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Add photographs to the model that is there.
+    """Add images to the model that is there.
 
     Those outside the map's image folder are copied into it. A run that was stopped is finished by the same command.
     """
     from lightglue.sfm.change import add_images
 
     with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
-        done = add_images(folder, images, engine=engine_of(engine, address), progress=progress)
+        done = add_images(folder, images, engine=engine_of(engine), progress=progress)
     _print_change("added", done, as_json)
 
 
-@app.command()
+@command(app, example="lightglue map remove map blurred.jpg")
 def remove(
     folder: Map,
     names: Annotated[
@@ -165,7 +113,7 @@ def remove(
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Take images out of the map. The photographs stay, and `lightglue sfm` would take them in again."""
+    """Take images out of the map. Their files stay, and `lightglue sfm` would take them in again."""
     from lightglue.sfm.change import remove_images
 
     _print_change("removed", remove_images(folder, names), as_json)
@@ -173,15 +121,14 @@ def remove(
 
 def _print_change(what: str, done: ChangeResult, as_json: bool) -> None:
     if as_json:
-        skipped = [{"name": each.name, "reason": each.reason} for each in done.skipped]
-        told = {what: done.names, "registered": len(done.registered), "seconds": done.seconds, "skipped": skipped}
-        typer.echo(json.dumps(told))
+        counts = {what: done.names, "registered": len(done.registered), "seconds": done.seconds}
+        typer.echo(json.dumps({**counts, "skipped": skipped_record(done.skipped)}))
         return
     typer.echo(f"{what} {len(done.names)}; {len(done.registered)} images have a pose ({done.seconds:.1f} s)")
     print_skipped(done.skipped)
 
 
-@app.command()
+@command(app, example="lightglue map report map")
 def report(folder: Map) -> None:
     """Write MAP/report.html and MAP/report.png anew."""
     from lightglue.sfm.report.document import write_report
@@ -189,7 +136,7 @@ def report(folder: Map) -> None:
     typer.echo(f"{write_report(folder).html}")
 
 
-@app.command("export")
+@command(app, "export", example="lightglue map export map --features feats.h5 --matches matches.h5")
 def export_hloc(
     folder: Map,
     features: Annotated[Path | None, typer.Option(metavar="FILE.h5", show_default=False, help="Of hloc.")] = None,
@@ -229,29 +176,26 @@ def _print_exchange(path: Path, done: Exchanged) -> None:
 def _run(
     stage: str,
     folder: Path,
-    choices: StageChoices,
+    options: SfmOptions,
     as_json: bool,
     *,
     images: Path | None = None,
-    engine: str = "local",
-    address: str | None = None,
+    engine: EngineOptions = LOCAL,
 ) -> None:
     from lightglue.sfm.pipeline import run_stage
 
     with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
-        done = run_stage(
-            stage, folder, choices.options(), images=images, engine=engine_of(engine, address), progress=progress
-        )
+        done = run_stage(stage, folder, options, images=images, engine=engine_of(engine), progress=progress)
     print_stage(stage, done, as_json)
 
 
-def _models(folder: Path) -> Models:
+def _record(folder: Path) -> MapRecord:
     from lightglue.sfm.folder import MapFolder
 
-    return MapFolder(folder).read().models
+    return MapFolder(folder).read()
 
 
-def _settings(folder: Path) -> Any:
-    from lightglue.sfm.folder import MapFolder
-
-    return MapFolder(folder).read().settings
+def _as_refined(folder: Path) -> SfmOptions:
+    """Options that say whether the keypoints of the map are refined, and their errors smaller."""
+    record = _record(folder)
+    return SfmOptions(record.models, refine=None if record.settings.get("refine") is None else TrackOptions())

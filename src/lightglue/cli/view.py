@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from lightglue.options import option
+
 __all__ = ["view"]
 
 
+@dataclass(frozen=True)
+class ViewerOptions:
+    """What is shown, and where."""
+
+    images: Path | None = option(
+        None, "The images; by default where the map found them.", metavar="DIR", group="Output"
+    )
+    png: Path | None = option(None, "Write a picture instead, which needs no browser.", group="Output")
+    host: str = option(
+        "127.0.0.1", "The address to listen at; 0.0.0.0 lets other machines in.", metavar="ADDRESS", group="Machine"
+    )
+    port: int = option(8080, "The port to listen at; 0 takes any that is free.", group="Machine")
+
+
 def view(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A COLMAP model's folder, or that of a map.")],
-    images: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", show_default=False, help="The photographs; by default where the map found them."),
-    ] = None,
-    host: Annotated[str, typer.Option(help="The address to listen at; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(metavar="N", help="The port to listen at; 0 takes any that is free.")] = 8080,
-    png: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", show_default=False, help="Write a picture instead, which needs no browser."),
-    ] = None,
+    model: Annotated[
+        Path, typer.Argument(metavar="MODEL", show_default=False, help="A COLMAP model's folder, or that of a map.")
+    ],
+    options: ViewerOptions,
 ) -> None:
-    """Show a model in 3D: points, cameras, photographs. Click a camera to look through it."""
-    if png is not None:
+    """Show a model in 3D: points, cameras, images. Click a camera to look through it."""
+    if (png := options.png) is not None:
         from lightglue.sfm.colmap.model import read_model
         from lightglue.sfm.report.picture import save_picture
 
@@ -33,7 +43,7 @@ def view(
         return
     from lightglue.sfm.report.view import view_model
 
-    shown = view_model(model, images, host, port)
+    shown = view_model(model, options.images, options.host, options.port)
     typer.echo(f"{shown.url}   (Ctrl-C ends it)")
     try:
         shown.wait()

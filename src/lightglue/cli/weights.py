@@ -8,18 +8,25 @@ from typing import Annotated
 
 import typer
 
+from lightglue.cli.from_options import command
+from lightglue.cli.printing import AsJson
 from lightglue.errors import WeightsError
 from lightglue.weights import FILES, WeightFile, find_altered, find_cached, lookup, resolve
 
 app = typer.Typer(help="See, fetch, find and check the published weight files.", no_args_is_help=True)
 
 CommercialOnly = Annotated[
-    bool, typer.Option("--commercial-only", help="Only files whose licence allows commercial use.")
+    bool,
+    typer.Option(
+        "--commercial-only",
+        metavar="",
+        rich_help_panel="Machine",
+        help="Only files whose licence allows commercial use.",
+    ),
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
-@app.command("list")
+@command(app, "list", example="lightglue weights list --commercial-only")
 def list_files(as_json: AsJson = False, commercial_only: CommercialOnly = False) -> None:
     """List the published files: name, size, licence, state in the cache folder, sources."""
     files = [file for file in FILES.values() if file.commercial or not commercial_only]
@@ -40,10 +47,12 @@ def list_files(as_json: AsJson = False, commercial_only: CommercialOnly = False)
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-@app.command()
+@command(app, example="lightglue weights pull --all")
 def pull(
-    names: Annotated[list[str] | None, typer.Argument(help="Names as `list` shows them.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every published file.")] = False,
+    names: Annotated[list[str] | None, typer.Argument(metavar="NAMES...", help="Names as `list` shows them.")] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", metavar="", rich_help_panel="Machine", help="Every published file.")
+    ] = False,
     commercial_only: CommercialOnly = False,
 ) -> None:
     """Fetch files into the cache folder and print where they are."""
@@ -62,18 +71,20 @@ def pull(
     raise typer.Exit(int(failed))
 
 
-@app.command()
+@command(app, example="lightglue weights path aliked-n16")
 def path(
-    name: Annotated[str, typer.Argument(help="A name as `list` shows it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", show_default=False, help="A name as `list` shows it.")],
     commercial_only: CommercialOnly = False,
 ) -> None:
     """Print the path of a file, after fetching it if need be."""
     typer.echo(resolve(lookup(name).name, commercial_only=commercial_only))
 
 
-@app.command()
+@command(app, example="lightglue weights verify")
 def verify(
-    names: Annotated[list[str] | None, typer.Argument(help="Default: every file in the cache.")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAMES...", help="Default: every file in the cache.")
+    ] = None,
 ) -> None:
     """Check cached files against their published sha256; exit with 1 if one is altered or a named one is missing."""
     files = [lookup(name) for name in names] if names else list(FILES.values())

@@ -70,7 +70,7 @@ class ViewOptions:
 
     resize: int | Literal["auto"] | None = option(
         "auto",
-        f"px of the longer side when keypoints are extracted; auto: {RESIZE}, with --tile none.",
+        f"px of the longer side when keypoints are extracted; auto: {RESIZE}, or none with --tile.",
         group="Features",
         metavar="N|none",
         parse=parse_resize,
@@ -84,6 +84,7 @@ class ViewOptions:
         group="Features",
         metavar="X,Y",
         parse=parse_pyramid,
+        old=("--scales",),
     )
 
     def __post_init__(self) -> None:

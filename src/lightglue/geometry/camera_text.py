@@ -17,8 +17,13 @@ from typing import Literal
 from lightglue.errors import InputError
 from lightglue.geometry.intrinsics import Intrinsics, params_from_colmap
 
-__all__ = ["parse_camera", "parse_known_camera"]
+__all__ = ["CAMERA_HELP", "parse_camera", "parse_known_camera"]
 
+# The same in the help of every command.
+CAMERA_HELP = (
+    "fx,fy,cx,cy or MODEL:PARAMS, such as PINHOLE:920,920,511.5,383.5, in px, (0, 0) being the centre of the first "
+    "pixel; or COLMAP's own MODEL,WIDTH,HEIGHT,PARAMS, (0, 0) being its corner."
+)
 _LARGEST_SIZE = 1_000_000  # px of an edge
 
 

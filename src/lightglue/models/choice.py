@@ -11,14 +11,49 @@ from lightglue.errors import InputError
 from lightglue.models.registry import FEATURES, default_mp, feature_type
 from lightglue.options import UnknownOptionWarning, option
 from lightglue.support.checks import check_choice
+from lightglue.support.parsers import DEVICES, device, integer, real, share
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["MATCHERS", "PRUNING", "Models"]
+__all__ = ["MATCHERS", "PRUNING", "Models", "Thresholds"]
 
 MATCHERS = ("lightglue", "nearest")
 PRUNING = "tuned"  # preset of the numbers of keypoints up to which an image is not pruned
+
+
+_share_or_off = real("a number from 0 to 1, or -1 for off", 0, 1)
+
+
+def _parse_confidence(text: str) -> float:
+    return -1.0 if text in ("-1", "-1.0") else _share_or_off(text)
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """Of LightGlue, each None where it is as the feature type has it."""
+
+    filter_threshold: float | None = option(
+        None, "Drop matches that score no more than this; 0.1 by default.", group="Matching", parse=share
+    )
+    depth_confidence: float | None = option(
+        None,
+        "Lower stops after fewer layers, -1: never. 0.95 by default; never for xfeat.",
+        group="Matching",
+        metavar="X",
+        parse=_parse_confidence,
+    )
+    width_confidence: float | None = option(
+        None,
+        "Lower prunes more keypoints, -1: none. 0.99 by default, 0.95 for xfeat.",
+        group="Matching",
+        metavar="X",
+        parse=_parse_confidence,
+    )
+
+    def given(self) -> dict[str, float]:
+        """Those that are not None."""
+        return {name: value for name, value in vars(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -26,12 +61,15 @@ class Models:
     """What to match with. Importing this loads no torch. Raises InputError for features or a matcher unknown."""
 
     features: str = option("aliked", "Kind of keypoints.", group="Features", choices=tuple(FEATURES))
-    max_keypoints: int = option(2048, "The N best keypoints of each image.", group="Features", metavar="N")
-    device: str = option("auto", "Where to compute.", group="Machine", metavar="auto|cpu|cuda|mps")
-    mp: bool | None = option(None, "Reduced precision; by default where it is fast.", group="Machine")
-    commercial_only: bool = option(
-        False, "Refuse weights that may not be used commercially, such as SuperPoint's.", group="Machine"
+    max_keypoints: int = option(
+        2048,
+        "The N best keypoints of each image.",
+        group="Features",
+        parse=integer("a number of keypoints from 1 to 1000000"),
     )
+    device: str = option("auto", "Where to compute.", group="Machine", choices=DEVICES, parse=device)
+    mp: bool | None = option(None, "Reduced precision; by default where it is fast.", group="Machine")
+    commercial_only: bool = option(False, "Only weights whose licence allows commercial use.", group="Machine")
     thresholds: Mapping[str, Any] = field(default_factory=dict)  # of the matcher; others are as the feature type has it
     matcher: str = option(
         "lightglue", "nearest: mutual nearest neighbours, no network.", group="Matching", choices=MATCHERS
@@ -70,6 +108,10 @@ class Models:
     def load_matcher(self) -> Any:
         """The matcher, on its device. Raises InputError where LightGlue was not trained on the features."""
         return self.matcher_class()(**self._matcher_options()).eval().to(self.found_device())
+
+    def extractor_class(self) -> Any:
+        """The extractor's class."""
+        return feature_type(self.features).load()
 
     def matcher_class(self) -> Any:
         """The matcher's class."""

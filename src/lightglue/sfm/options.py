@@ -12,12 +12,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from lightglue.errors import InputError
-from lightglue.geometry.camera_text import parse_known_camera
+from lightglue.geometry.camera_text import CAMERA_HELP, parse_known_camera
+from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.geometry.options import RefineOptions
 from lightglue.models.choice import Models
 from lightglue.models.registry import WITH_OVERLAP, default_mp
 from lightglue.options import OptionInfo, option
 from lightglue.support.checks import check_bool, check_choice, check_int, check_real, is_real
+from lightglue.support.parsers import integer, known, share
 
 __all__ = [
     "DESCRIPTORS",
@@ -66,6 +68,9 @@ SEARCHES: tuple[str, ...] = get_args(Search)
 EXTRACT_REVISION = 1  # raised when the same settings give other features
 MATCH_REVISION = 1  # raised when the same settings give other matches
 _MOST = 2**31 - 1  # COLMAP's integers have 32 bits
+
+
+_parse_seed = integer(f"an integer from 0 to {_MOST}", 0, _MOST)
 
 
 def _default(factory: Callable[[], Any], help: str) -> Any:
@@ -135,10 +140,10 @@ class MatchOptions:
     models: Models | None = None  # None: those of the `SfmOptions` that this is part of
     min_overlap: float | None = option(
         None,
-        "Drop pairs that overlap with a lower probability: they are given no matches.",
+        "Drop the matches of pairs that overlap with a lower probability.",
         group="Matching",
-        flag="--min-overlap",
         metavar="X",
+        parse=share,
     )
     memory: int = option(512_000_000, "Bytes of features that are kept for further pairs.")
 
@@ -196,7 +201,7 @@ def on_one_device(models: Models) -> Models:
 
 
 def _parse_sources(text: str) -> tuple[str, ...]:
-    return tuple(text.split(","))
+    return tuple(known(part, SOURCES) for part in text.split(","))
 
 
 @dataclass(frozen=True)
@@ -206,7 +211,7 @@ class PairOptions:
     sources: tuple[str, ...] = option(
         ("auto",),
         "Which images to match; several with commas. auto: all up to 60 images, else those that look alike.",
-        group="Matching",
+        group="Pairs",
         flag="--pairs",
         choices=SOURCES,
         parse=_parse_sources,
@@ -220,9 +225,9 @@ class PairOptions:
     retrieved: int = option(
         20,
         "Of --pairs retrieval: images for each, those most like it.",
-        group="Matching",
-        flag="--retrieved",
+        group="Pairs",
         metavar="K",
+        parse=integer("a number of images from 1 to 1000000"),
     )
     gps_neighbors: int = option(20, "Of gps: nearest images to each.")
     gps_radius: float = option(100.0, "Of gps: metres.")
@@ -231,11 +236,14 @@ class PairOptions:
     pose_angle: float = option(60.0, "Of poses: degrees between the optical axes.")
     covisible: int = option(20, "Of covisibility: images that share most points with each.")
     file: str | None = option(
-        None, "Of --pairs file: two names a line.", group="Matching", flag="--pairs-file", metavar="FILE"
+        None, "Of --pairs file: two names a line.", group="Pairs", flag="--pairs-file", metavar="FILE"
     )
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sources", tuple(self.sources))  # JSON has lists
+        sources = tuple(dict.fromkeys(self.sources))  # JSON has lists
+        if self.file is not None and "file" not in sources:
+            sources = ("file",) if sources == ("auto",) else (*sources, "file")
+        object.__setattr__(self, "sources", sources)
         unknown = [source for source in self.sources if source not in SOURCES]
         if unknown or not self.sources:
             raise InputError(f"There is no source of pairs {unknown or ''}; choose of {', '.join(SOURCES)}.")
@@ -315,7 +323,7 @@ class VerifyOptions:
     min_inlier_ratio: float = option(0.25, "That RANSAC expects when it decides how long to try.")
     confidence: float = option(0.999, "With which RANSAC stops.")
     max_iterations: int = option(10_000, "Of RANSAC.")
-    seed: int = option(0, "Of all that is random.", group="Machine", flag="--seed", metavar="N")
+    seed: int = option(0, "Of all that is random.", group="Machine", parse=_parse_seed)
 
     def __post_init__(self) -> None:
         _check_integers(self, min_matches=1, min_inliers=1, max_iterations=1, seed=0)
@@ -339,14 +347,14 @@ class CameraOptions:
 
     model: str | None = option(None, "One of COLMAP's camera models; None: SIMPLE_RADIAL.")
     params: tuple[float, ...] | None = option(
-        None,
-        "Known intrinsics of all images, such as PINHOLE:920,920,511.5,383.5; px, (0, 0) is the centre of the first. "
-        "By default from EXIF, or guessed.",  # a tuple in Python, in COLMAP's order; held fixed; `model` says of what
+        None,  # in COLMAP's order, of `model`; or `Intrinsics`, which say both
+        f"Known intrinsics of all images; by default from EXIF, or guessed. {CAMERA_HELP}",
         group="Geometry",
         flag="--camera",
-        metavar="MODEL:PARAMS",
+        metavar="CAMERA",
         parse=parse_known_camera,
     )
+    size: tuple[int, int] | None = option(None, "Width and height of the images that `params` are for, px.")
     mode: CameraMode = option(
         "auto",
         "Which images one camera took. auto: those of a folder with the same size and focal length.",
@@ -365,6 +373,10 @@ class CameraOptions:
     def __post_init__(self) -> None:
         if self.mode not in SHARES:
             raise InputError(f"The mode of the cameras is {self.mode!r}; choose one of {', '.join(SHARES)}.")
+        known: Any = self.params
+        if isinstance(known, Intrinsics):
+            for name in ("model", "size", "params"):
+                object.__setattr__(self, name, getattr(known, name))
         if self.params is not None and self.table is not None:
             raise InputError("There are params for all images and a table of cameras; give one of the two.")
         if self.params is not None:
@@ -373,6 +385,13 @@ class CameraOptions:
             if not all(is_real(p) for p in self.params):
                 raise InputError(f"params is {self.params}; give finite numbers, as COLMAP orders them.")
             object.__setattr__(self, "params", tuple(float(p) for p in self.params))
+        if self.size is not None:
+            object.__setattr__(self, "size", tuple(self.size))  # JSON has lists
+
+    @property
+    def known(self) -> Intrinsics | None:
+        """The intrinsics of all images; None where they are not known."""
+        return None if self.params is None or self.model is None else Intrinsics(self.model, self.size, self.params)
 
 
 # --- mapping -----------------------------------------------------------------------------------------------------
@@ -382,12 +401,14 @@ class CameraOptions:
 class ReconstructOptions:
     """Which mapper, and how. With one thread the same options on the same database give the same model."""
 
-    mapper: Mapper = option(
-        "incremental", "COLMAP's way from pairs to a model.", group="Mapping", flag="--mapper", choices=MAPPERS
-    )
-    seed: int = option(0, "Of all that is random.", group="Machine", flag="--seed", metavar="N")
+    mapper: Mapper = option("incremental", "COLMAP's way from pairs to a model.", group="Geometry", choices=MAPPERS)
+    seed: int = option(0, "Of all that is random.", group="Machine", parse=_parse_seed)
     threads: int | None = option(
-        None, "Of COLMAP; 1: the same model every time.", group="Machine", flag="--threads", metavar="N"
+        None,
+        "Of COLMAP; 1: the same model every time.",
+        group="Machine",
+        metavar="N",
+        parse=integer("a number of threads from 1 to 1000000"),
     )
     min_model_size: int = option(3, "Images; smaller models are dropped where there is a larger one.")
     extract_colors: bool = option(True, "Give the points the colours of the images.")
@@ -411,7 +432,11 @@ class EngineOptions:
     """Who extracts and matches."""
 
     engine: EngineName = option(
-        "local", "Who extracts and matches: a Ray cluster.", group="Machine", flag="--engine", choices=ENGINES
+        "local",
+        "Who extracts and matches: this process, or a Ray cluster.",
+        group="Machine",
+        flag="--engine",
+        choices=ENGINES,
     )
     address: str | None = option(
         None, "Of the Ray cluster; none: one made here.", group="Machine", flag="--address", metavar="HOST:PORT"
@@ -436,7 +461,7 @@ class SfmOptions:
     cameras: CameraOptions = CameraOptions()
     refine: TrackOptions | None = option(
         None,  # keypoints stay where they were found
-        "Move keypoints to a fraction of a pixel before mapping.",
+        "Refine keypoints to a fraction of a pixel before mapping.",
         group="Geometry",
         flag="--refine/--no-refine",
     )
@@ -489,7 +514,11 @@ class LocalizeOptions:
     """How a query is matched with the map, and when its pose is believed."""
 
     candidates: int = option(
-        10, "Images of the map to match with, at the most.", group="Matching", flag="--candidates", metavar="N"
+        10,
+        "Images of the map to match with, at the most.",
+        group="Matching",
+        metavar="N",
+        parse=integer("a number of images from 1 to 1000000"),
     )
     first: int = option(2, "Of the candidates, matched before it is decided whether these are enough.")
     enough: int = option(300, "Inliers with which no more images are matched.")

@@ -1,0 +1,42 @@
+"""What commands print, and what they say where there is not enough memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+
+from lightglue.errors import LightGlueError
+from lightglue.support.memory import is_out_of_memory
+
+__all__ = ["AsJson", "memory_named", "print_rows"]
+
+AsJson = Annotated[
+    bool, typer.Option("--json", rich_help_panel="Output", metavar="", help="Print JSON instead of text.")
+]
+
+
+def print_rows(rows: Mapping[str, str]) -> None:
+    """Print a table of two columns: names and values."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in rows.items():
+        table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
+    Console().print(table)
+
+
+@contextmanager
+def memory_named(has_tiles: bool = True) -> Iterator[None]:
+    """Turn running out of memory into an error with a remedy. has_tiles: whether the command has --tile."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        remedy = "--tile, or a smaller --resize or --max-keypoints." if has_tiles else "fewer --max-keypoints."
+        raise LightGlueError(f"there is not enough memory; use {remedy}") from error
