@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from lightglue.models.choice import Models
-from lightglue.sfm import colmap  # noqa: F401  # not in the time below
+from lightglue.sfm.colmap import with_pycolmap  # noqa: F401  # not in the time below
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.pipeline import STAGES, SfmOptions, build_map, run_stage
 from lightglue.sfm.report.document import document as report  # noqa: F401  # not in the time below

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from lightglue.models.choice import Models
-from lightglue.sfm import colmap
+from lightglue.sfm.colmap import models as colmap_models
 from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.localizer import Localization, LocalizeOptions, Localizer
@@ -123,7 +123,7 @@ class Similarity:
     @classmethod
     def of(cls, localizer: Localizer, known: dict[str, Any]) -> Similarity:
         """Umeyama, "Least-squares estimation of transformation parameters between two point patterns", PAMI 1991."""
-        pairs = [(colmap.cam_from_world(image), known[name]) for name, image in localizer._registered.items()]
+        pairs = [(colmap_models.cam_from_world(image), known[name]) for name, image in localizer._registered.items()]
         ours, theirs = (np.array([-T[:3, :3].T @ T[:3, 3] for T in each]) for each in zip(*pairs, strict=True))
         a, b = ours - ours.mean(axis=0), theirs - theirs.mean(axis=0)
         U, S, Vt = np.linalg.svd(b.T @ a)

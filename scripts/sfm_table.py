@@ -24,8 +24,9 @@ import numpy as np
 import pycolmap
 
 from lightglue.models.choice import Models
-from lightglue.sfm.colmap import cam_from_world, quiet, registered
 from lightglue.sfm.colmap.cameras import CameraOptions
+from lightglue.sfm.colmap.models import cam_from_world, registered
+from lightglue.sfm.colmap.with_pycolmap import quiet
 from lightglue.sfm.pipeline import SfmOptions, build_map
 from lightglue.sfm.stages.extract import ExtractOptions
 from lightglue.sfm.stages.match import MatchOptions

@@ -23,7 +23,7 @@ import numpy as np
 
 from lightglue.images import read_image
 from lightglue.models.choice import Models
-from lightglue.sfm.engines.engine import make_engine
+from lightglue.sfm.engines.choice import make_engine
 from lightglue.sfm.retrieval.index import build_index
 from lightglue.sfm.stages.extract import ExtractOptions, extract
 from lightglue.sfm.stages.images import list_images

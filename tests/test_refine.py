@@ -108,7 +108,7 @@ def test_the_fast_path_is_the_readable_one() -> None:
     maps = fit_local_maps(points0, points1, nearest, torch.ones(len(points0), dtype=torch.bool))
     compared = 0
     for k in range(len(points0)):
-        place = slow_place(images, points0[k].numpy(), maps.place[k].numpy(), maps.matrix[k].numpy(), options)
+        place = slow_place(images, points0[k].numpy(), maps.position[k].numpy(), maps.matrix[k].numpy(), options)
         if found.moved[k] and place is not None:  # it leaves out windows that are cut by a border
             np.testing.assert_allclose(found.points1[k], place, atol=2e-3)
             compared += 1

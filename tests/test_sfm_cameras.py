@@ -11,8 +11,9 @@ import pytest
 
 pytest.importorskip("pycolmap")
 from lightglue.errors import InputError
-from lightglue.sfm import colmap
-from lightglue.sfm.colmap.cameras import CameraOptions, MapCamera, assign_cameras
+from lightglue.geometry import colmap_cameras
+from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.sfm.colmap.cameras import CameraOptions, assign_cameras
 
 SIZES = {"a/0.jpg": (640, 480), "a/1.jpg": (640, 480), "b/0.jpg": (640, 480), "b/1.jpg": (480, 640)}
 
@@ -28,7 +29,7 @@ def with_exif(path: Path, focal35: int, orientation: int = 1) -> None:
 
 def test_without_exif_the_focal_length_is_guessed_and_the_principal_point_is_the_centre() -> None:
     (camera,) = assign_cameras({"x.jpg": (640, 480)}, None).cameras
-    assert camera == MapCamera("SIMPLE_RADIAL", (640, 480), (768.0, 319.5, 239.5, 0.0), False, False)
+    assert camera == Intrinsics("SIMPLE_RADIAL", (640, 480), (768.0, 319.5, 239.5, 0.0), False, False)
 
 
 @pytest.mark.parametrize(("mode", "count"), [("auto", 3), ("per_image", 4)])
@@ -68,9 +69,9 @@ def test_known_intrinsics_are_fixed_and_half_a_pixel_is_added_for_colmap_once() 
     (camera,) = assign_cameras({"0.jpg": (640, 480)}, None, options).cameras
     assert camera.is_fixed
     assert camera.has_prior_focal
-    made = colmap.camera_to_colmap(camera)
+    made = colmap_cameras.camera_to_colmap(camera)
     assert list(made.params) == [600, 610, 320, 240]
-    assert colmap.camera_from_colmap(made, is_fixed=True) == camera
+    assert colmap_cameras.camera_from_colmap(made, is_fixed=True) == camera
 
 
 def test_a_table_gives_single_images_their_matrix_and_the_others_are_guessed(tmp_path: Path) -> None:
@@ -78,7 +79,7 @@ def test_a_table_gives_single_images_their_matrix_and_the_others_are_guessed(tmp
     table.write_text(json.dumps({"a/0.jpg": [[500, 0, 300], [0, 501, 200], [0, 0, 1]]}))
     assigned = assign_cameras(SIZES, None, CameraOptions(table=str(table)))
     known = assigned.cameras[assigned.of_image["a/0.jpg"]]
-    assert known == MapCamera("PINHOLE", (640, 480), (500, 501, 300, 200), True, True)
+    assert known == Intrinsics("PINHOLE", (640, 480), (500, 501, 300, 200), True, True)
     assert not assigned.cameras[assigned.of_image["a/1.jpg"]].is_fixed
 
 

@@ -12,10 +12,11 @@ pytest.importorskip("pycolmap")
 
 from lightglue.errors import InputError
 from lightglue.models.choice import Models
-from lightglue.sfm import colmap
 from lightglue.sfm.change import _brought, _Change, _pairs, add_images, remove_images
+from lightglue.sfm.colmap import models as colmap_models
 from lightglue.sfm.colmap.cameras import CameraOptions
-from lightglue.sfm.colmap.database import create_database, read_state
+from lightglue.sfm.colmap.database import create_database
+from lightglue.sfm.colmap.state import read_state
 from lightglue.sfm.folder import MapFolder, MapRecord
 from lightglue.sfm.localization.localize import localize
 from lightglue.sfm.localization.localizer import LocalizeOptions, Localizer
@@ -57,7 +58,7 @@ def made(tmp_path_factory):
 @pytest.fixture
 def place(made, tmp_path):
     """A copy of it, to be changed."""
-    shutil.copytree(made, tmp_path / "copy")
+    shutil.copytree(made, tmp_path / "copy", symlinks=True)
     place = MapFolder(tmp_path / "copy/map")
     place.write(MapRecord(tmp_path / "copy/images", place.read().settings))
     return place
@@ -84,6 +85,28 @@ def test_an_image_is_added_localized_and_taken_out_again(place):
     for file in place.model.iterdir():
         assert (place.models / "0" / file.name).read_bytes() == file.read_bytes()
     assert (place.read().images / "0006.jpg").exists()
+
+
+@pytest.mark.parametrize("has_models", [True, False])
+def test_a_map_whose_model_is_a_folder_is_changed_too(place, has_models):
+    """As earlier versions wrote it, a copy of models/0; or a model of somebody else's."""
+    place.model.unlink()
+    shutil.copytree(place.largest, place.model)
+    if not has_models:
+        shutil.rmtree(place.models)
+    before = {path.name: path.read_bytes() for path in place.model.iterdir()}
+    assert remove_images(place.folder, NAMES[:1]).registered == tuple(NAMES[1:])
+    assert place.model.readlink() == Path("models/0")
+    assert {path.name: path.read_bytes() for path in place.largest.iterdir()} != before
+
+
+def test_a_kill_between_old_and_new_model_leaves_the_old_one(place):
+    registered = _Change(place).registered
+    place.largest.replace(place.folder / ".model.old")
+    assert _Change(place).registered == registered
+    place.model.unlink()  # between a folder of an earlier version and the link
+    assert _Change(place).registered == registered
+    assert sorted(path.name for path in place.folder.iterdir() if path.name.startswith(".")) == []
 
 
 def test_an_index_says_where_to_look_and_learns_of_changes(place):
@@ -131,11 +154,11 @@ def test_a_new_first_image_of_another_size_shifts_all_numbers(place, tmp_path):
     cv2.imwrite(str(tmp_path / "0000.jpg"), cv2.resize(photograph, (900, 600)))
     added = add_images(place.folder, [tmp_path / "0000.jpg"])
     assert added.registered == ("0000.jpg", *NAMES)
-    model = colmap.read_model(place.model)
-    widths = [model.camera(image.camera_id).width for image in colmap.registered(model)]
+    model = colmap_models.open_model(place.model)
+    widths = [model.camera(image.camera_id).width for image in colmap_models.registered(model)]
     assert widths == [900, 1024, 1024, 1024]
     state = read_state(place.database)
-    assert {str(image.name): image.image_id for image in colmap.registered(model)} == state.ids
+    assert {str(image.name): image.image_id for image in colmap_models.registered(model)} == state.ids
 
 
 def test_too_few_images_are_left(place):
@@ -152,7 +175,7 @@ def test_known_intrinsics_stay_where_the_model_is_continued(place):
     verify(place.database)
     reconstruct(place.database, place.read().images, place.folder, ReconstructOptions(threads=1))
     assert add_images(place.folder, [SCENE / "0006.jpg"]).registered == (*NAMES, "0006.jpg")
-    model = colmap.read_model(place.model)
+    model = colmap_models.open_model(place.model)
     assert [list(camera.params) for camera in model.cameras.values()] == [[925.0, 512.0, 341.5]]
 
 
@@ -173,7 +196,7 @@ def test_what_was_taken_out_of_the_folder_before_does_not_come_back_with_an_addi
     export_database(scene.features, scene.matches, tmp_path / "scene/database.db")
     put(scene.features, "gone.jpg", features_at(np.zeros((4, 2), np.float32)))
     change = _Change.__new__(_Change)
-    change.place, change.store = MapFolder(tmp_path / "scene"), scene.features
+    change.paths, change.store = MapFolder(tmp_path / "scene"), scene.features
     assert change.held == scene.names
-    pairs = _pairs(change.place, scene.features, ["new.jpg"], [*change.held, "new.jpg"], tmp_path)
+    pairs = _pairs(change.paths, scene.features, ["new.jpg"], [*change.held, "new.jpg"], tmp_path)
     assert sorted(pairs) == [(name, "new.jpg") if name < "new.jpg" else ("new.jpg", name) for name in scene.names]

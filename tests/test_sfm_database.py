@@ -11,9 +11,11 @@ import pytest
 
 pytest.importorskip("pycolmap")
 from lightglue.errors import InputError, StoreError
-from lightglue.sfm.colmap import Database, pair_id, pair_of
 from lightglue.sfm.colmap.cameras import CameraOptions
-from lightglue.sfm.colmap.database import create_database, pair_states, read_state
+from lightglue.sfm.colmap.database import create_database
+from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.pair_ids import pair_id, pair_of
+from lightglue.sfm.colmap.state import pair_states, read_state
 from lightglue.sfm.stages.verify import export_database, verify
 from support.colmap_scene import POINTS, Scene, all_matches, features_at, features_of, make_scene, pose, put
 
@@ -177,7 +179,7 @@ def test_what_it_was_made_of_is_known(scene: Scene, tmp_path: Path) -> None:
 def test_a_full_disk_is_told_before_anything_is_written(
     scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lightglue.sfm.colmap._ROOM", 1 << 80)
+    monkeypatch.setattr("lightglue.sfm.colmap.database_file._ROOM", 1 << 80)
     with pytest.raises(StoreError, match=r"database\.db\.part cannot be written: the disk has .* bytes left"):
         create_database(tmp_path / "database.db", scene.features, scene.matches)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["features", "matches.db"]

@@ -17,7 +17,8 @@ import pytest
 from lightglue.errors import InputError
 from lightglue.images import load_image
 from lightglue.models.choice import Models
-from lightglue.sfm.engines.engine import Budget, make_engine, pipelined
+from lightglue.sfm.engines.choice import make_engine
+from lightglue.sfm.engines.engine import Budget, pipelined
 from lightglue.sfm.stages.extract import ExtractOptions, ExtractResult, ExtractWorker, extract
 from lightglue.stores import FeatureStore
 

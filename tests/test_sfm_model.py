@@ -29,9 +29,9 @@ def test_poses_points_and_errors_are_those_of_the_files(tmp_path: Path) -> None:
 
 
 def test_a_camera_has_its_parameters_by_name(tmp_path: Path) -> None:
-    (camera,) = read_model(write_model(tmp_path)).cameras
-    assert (camera.id, camera.model, camera.width, camera.height) == (7, "PINHOLE", WIDTH, HEIGHT)
-    assert camera.params == {"fx": FOCAL, "fy": FOCAL, "cx": WIDTH / 2, "cy": HEIGHT / 2}
+    ((number, camera),) = read_model(write_model(tmp_path)).cameras.items()
+    assert (number, camera.model, camera.width, camera.height) == (7, "PINHOLE", WIDTH, HEIGHT)
+    assert camera.named == {"fx": FOCAL, "fy": FOCAL, "cx": (WIDTH - 1) / 2, "cy": (HEIGHT - 1) / 2}
     assert camera.field_of_view == pytest.approx((65.24, 51.28), abs=0.01)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from dataclasses import fields
@@ -138,3 +139,47 @@ def test_the_table_of_models_is_colmaps():
             moved = [i for i, p in enumerate(params_to_colmap(name, camera.params)) if p != 1]
             assert moved == list(camera.principal_point_idxs())
             assert params_from_colmap(name, params_to_colmap(name, camera.params)) == list(camera.params)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "name"),
+    [
+        ("extract", "stages.extract", "ExtractOptions"),
+        ("match", "stages.match", "MatchOptions"),
+        ("tracks", "stages.refine", "TrackOptions"),
+        ("verify", "stages.verify", "export_database"),
+        ("localizer", "localization.localizer", "Localizer"),
+    ],
+)
+def test_documented_modules_are_found_where_they_were(old, new, name, monkeypatch):
+    pytest.importorskip("pycolmap")
+    monkeypatch.delitem(sys.modules, f"lightglue.sfm.{old}", raising=False)
+    with pytest.warns(DeprecationWarning, match=f"is now lightglue.sfm.{new}"):
+        moved = importlib.import_module(f"lightglue.sfm.{old}")
+    assert getattr(moved, name) is getattr(importlib.import_module(f"lightglue.sfm.{new}"), name)
+
+
+def test_the_room_offers_its_names_and_no_others():
+    pytest.importorskip("pycolmap")
+    import lightglue.sfm as room
+
+    assert sorted(room.__all__) == sorted(room._OWNER_OF)
+    assert all(getattr(room, name).__name__ == name for name in room.__all__)
+    with pytest.raises(AttributeError, match="nothing"):
+        room.nothing  # noqa: B018
+
+
+def test_only_what_needs_pycolmap_loads_it():
+    """Features, pairs and matches are made where it is not installed, and what needs it says so."""
+    code = """
+import sys
+sys.modules["pycolmap"] = None
+import lightglue.sfm.pipeline, lightglue.sfm.stages.refine, lightglue.sfm.retrieval.index
+from lightglue.errors import LightGlueError
+try:
+    import lightglue.sfm.stages.verify
+except LightGlueError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert "pip install" in done.stdout

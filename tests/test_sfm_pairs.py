@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 
 from lightglue.errors import InputError, StoreError
-from lightglue.sfm.stages.exif import Place, read_place
+from lightglue.sfm.stages.exif import Location, read_location
 from lightglue.sfm.stages.pairing.files import pairs_among
 from lightglue.sfm.stages.pairing.order import exhaustive, natural_key
-from lightglue.sfm.stages.pairing.places import earth_centred
+from lightglue.sfm.stages.pairing.positions import earth_centred
 from lightglue.sfm.stages.pairs import Inputs, PairOptions, read_pairs, select_pairs, settled, write_pairs
 
 AWKWARD = [
@@ -197,7 +197,7 @@ def gps(north: float, east: float) -> dict[int, object]:
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tiff"])
 def test_the_place_is_read_from_the_file(tmp_path: Path, suffix: str) -> None:
     photograph(tmp_path / f"a.{suffix}", gps(-33.8568, 151.2153))
-    found = read_place(tmp_path / f"a.{suffix}")
+    found = read_location(tmp_path / f"a.{suffix}")
     assert found is not None
     assert (found.latitude, found.longitude) == pytest.approx((-33.8568, 151.2153), abs=1e-6)
     assert found.altitude == -12.5  # below the sea
@@ -215,9 +215,9 @@ def test_no_place_is_made_up(tmp_path: Path) -> None:
         (tmp_path / f"cut{cut}.jpg").write_bytes(content[:cut])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert [read_place(path) for path in sorted(tmp_path.glob("[chnot]*.jpg"))] == [None] * 10
-        assert read_place(tmp_path / "absent.jpg") is None
-        assert read_place(tmp_path / "whole.jpg") == Place(48, 2, -12.5)
+        assert [read_location(path) for path in sorted(tmp_path.glob("[chnot]*.jpg"))] == [None] * 10
+        assert read_location(tmp_path / "absent.jpg") is None
+        assert read_location(tmp_path / "whole.jpg") == Location(48, 2, -12.5)
 
 
 def test_gps_pairs_are_those_within_the_radius(tmp_path: Path) -> None:

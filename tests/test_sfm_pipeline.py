@@ -278,7 +278,7 @@ def test_a_map_among_its_photographs_is_none_of_them(place):
         result = build_map(place / "photographs", place / "photographs/map", options())
     assert result.skipped == ()
     assert result.model.num_images == 5
-    with pytest.raises(InputError, match="both photographs and map"):
+    with pytest.raises(InputError, match="both images and map"):
         build_map(place / "photographs", place / "photographs", options())
 
 
@@ -478,7 +478,7 @@ def test_the_command_ends_with_1_and_a_line_where_there_is_no_model(tmp_path, no
 def test_the_command_refuses_in_a_line(place):
     for arguments, told in (
         ((place / "absent", "-o", place / "new"), "error: The folder of images"),
-        ((place / "photographs", "-o", place / "photographs"), "both photographs and map"),
+        ((place / "photographs", "-o", place / "photographs"), "both images and map"),
         ((place / "photographs", "-o", place / "map", "--resize", "200"), "resize is None there and 200 here"),
     ):
         run = sfm(*arguments)

@@ -24,7 +24,7 @@ pytestmark = [
 
 from lightglue.errors import InputError, LightGlueError  # noqa: E402
 from lightglue.models.choice import Models  # noqa: E402
-from lightglue.sfm.engines.engine import make_engine  # noqa: E402
+from lightglue.sfm.engines.choice import make_engine  # noqa: E402
 from lightglue.sfm.engines.with_ray import RayEngine  # noqa: E402
 from lightglue.sfm.stages.extract import ExtractOptions, extract  # noqa: E402
 from lightglue.sfm.stages.match import MatchOptions, match  # noqa: E402

@@ -11,7 +11,8 @@ import pytest
 
 pytest.importorskip("pycolmap")
 from lightglue.errors import InputError, LightGlueError, StoreError
-from lightglue.sfm import colmap
+from lightglue.sfm.colmap import mappers, with_pycolmap
+from lightglue.sfm.colmap import models as colmap_models
 from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import create_database
 from lightglue.sfm.stages.reconstruct import ReconstructOptions, reconstruct
@@ -39,7 +40,7 @@ def angle(R: np.ndarray) -> float:
 @pytest.mark.parametrize("mapper", ["incremental", "global", "hierarchical"])
 def test_all_images_come_back_where_they_were_taken(scene: Scene, tmp_path: Path, mapper: Any) -> None:
     try:
-        colmap.check_mapper(mapper)
+        mappers.check_mapper(mapper)
     except InputError as error:
         pytest.skip(str(error))
     result = reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ReconstructOptions(mapper, threads=1))
@@ -47,8 +48,8 @@ def test_all_images_come_back_where_they_were_taken(scene: Scene, tmp_path: Path
     assert result.models[0].num_images == 5
     assert result.models[0].num_points > 190
     assert result.models[0].mean_reprojection_error < 0.4
-    model = colmap.read_model(tmp_path / "model")
-    found = {image.name: colmap.cam_from_world(image)[:3, :3] for image in colmap.registered(model)}
+    model = colmap_models.open_model(tmp_path / "model")
+    found = {image.name: colmap_models.cam_from_world(image)[:3, :3] for image in colmap_models.registered(model)}
     first, last = scene.names[0], scene.names[-1]
     true = scene.poses[last][:3, :3] @ scene.poses[first][:3, :3].T
     assert angle(found[last] @ found[first].T @ true.T) < 0.1
@@ -57,8 +58,8 @@ def test_all_images_come_back_where_they_were_taken(scene: Scene, tmp_path: Path
 def test_known_intrinsics_stay_and_guessed_ones_do_not(scene: Scene, tmp_path: Path) -> None:
     for name, stays in (("known", True), ("guessed", False)):
         reconstruct(scene.folder / f"{name}.db", scene.folder, tmp_path / name, ONE)
-        model = colmap.read_model(tmp_path / name / "model")
-        (camera,) = {colmap.image_camera(model, image) for image in colmap.registered(model)}
+        model = colmap_models.open_model(tmp_path / name / "model")
+        (camera,) = {colmap_models.image_camera(model, image) for image in colmap_models.registered(model)}
         before = (600, 600, 319.5, 239.5) if stays else (768, 319.5, 239.5, 0)
         assert (camera.params == before) == stays
 
@@ -67,11 +68,11 @@ def test_some_intrinsics_stay_where_only_they_are_known(scene: Scene, tmp_path: 
     table, path = tmp_path / "K.json", tmp_path / "some.db"
     table.write_text(f'{{"{scene.names[0]}": [[600, 0, 319.5], [0, 600, 239.5], [0, 0, 1]]}}')
     export_database(scene.features, scene.matches, path, cameras=CameraOptions(table=str(table)))
-    if colmap.can_hold_some("incremental"):
+    if mappers.can_hold_some("incremental"):
         reconstruct(path, scene.folder, tmp_path, ONE)
-        model = colmap.read_model(tmp_path / "model")
-        known = next(image for image in colmap.registered(model) if image.name == scene.names[0])
-        assert colmap.image_camera(model, known).params == (600, 600, 319.5, 239.5)
+        model = colmap_models.open_model(tmp_path / "model")
+        known = next(image for image in colmap_models.registered(model) if image.name == scene.names[0])
+        assert colmap_models.image_camera(model, known).params == (600, 600, 319.5, 239.5)
     else:
         with pytest.raises(InputError, match=r"3\.13 or later"):
             reconstruct(path, scene.folder, tmp_path, ONE)
@@ -90,11 +91,39 @@ def test_a_model_that_is_there_is_taken_and_a_lost_one_made_again(scene: Scene, 
     again = reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE)
     assert (first.was_there, again.was_there) == (False, True)
     assert again.models == first.models
-    shutil.rmtree(tmp_path / "model")
+    assert (tmp_path / "model").readlink() == Path("models/0")
+    (tmp_path / "model").unlink()
+    assert reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE).was_there
+    assert (tmp_path / "model" / "images.bin").exists()
+    shutil.rmtree(tmp_path / "models" / "0")
     assert not reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE).was_there
     assert sorted(each.name for each in tmp_path.iterdir()) == ["model", "models"]
     other = ReconstructOptions(threads=1, seed=1)
     assert not reconstruct(scene.folder / "known.db", scene.folder, tmp_path, other).was_there
+
+
+def test_a_map_of_earlier_versions_has_a_folder_in_the_place_of_the_link(scene: Scene, tmp_path: Path) -> None:
+    reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE)
+    (tmp_path / "model").unlink()
+    shutil.copytree(tmp_path / "models" / "0", tmp_path / "model")
+    assert reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE).was_there
+    assert (tmp_path / "model").readlink() == Path("models/0")
+
+
+def test_without_links_the_largest_model_is_copied(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise OSError("no links here")
+
+    monkeypatch.setattr(Path, "symlink_to", refused)
+    for options in (ONE, ReconstructOptions(threads=1, seed=1)):  # the second in the place of the first
+        assert not reconstruct(scene.folder / "known.db", scene.folder, tmp_path, options).was_there
+        assert not (tmp_path / "model").is_symlink()
+        for file in (tmp_path / "models" / "0").iterdir():
+            assert (tmp_path / "model" / file.name).read_bytes() == file.read_bytes()
+        assert reconstruct(scene.folder / "known.db", scene.folder, tmp_path, options).was_there
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["model", "models"]
 
 
 def test_no_verified_pair_is_a_reason_not_an_error(scene: Scene, tmp_path: Path) -> None:
@@ -135,19 +164,19 @@ def test_a_place_that_cannot_be_written_is_named(scene: Scene, tmp_path: Path) -
 def test_colmaps_log_is_still_while_it_is_called_and_as_it_was_after(
     scene: Scene, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    before = colmap.pycolmap.logging.minloglevel
+    before = with_pycolmap.pycolmap.logging.minloglevel
     reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE)
     assert capfd.readouterr().err == ""
-    assert colmap.pycolmap.logging.minloglevel == before
+    assert with_pycolmap.pycolmap.logging.minloglevel == before
 
 
 def test_a_folder_without_a_model_or_with_a_damaged_one_is_named(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="no COLMAP model"):
-        colmap.read_model(tmp_path)
+        colmap_models.open_model(tmp_path)
     for file in FILES:
         (tmp_path / file).write_bytes(b"\x00")
     with pytest.raises(LightGlueError, match="damaged"):
-        colmap.read_model(tmp_path)
+        colmap_models.open_model(tmp_path)
 
 
 def off_centre(folder: Path, count: int) -> Path:
@@ -171,14 +200,16 @@ def off_centre(folder: Path, count: int) -> Path:
 
 def test_the_principal_point_is_found_where_enough_images_tell_it(tmp_path: Path) -> None:
     reconstruct(off_centre(tmp_path, 8), tmp_path, tmp_path / "map", ONE)
-    (x, y), *_ = colmap.principal_points(colmap.read_model(tmp_path / "map" / "model")).values()
+    (x, y), *_ = colmap_models.principal_points(colmap_models.open_model(tmp_path / "map" / "model")).values()
     assert abs(x - 320) < 2
     assert abs(y - 240) < 2
 
 
 def test_a_few_images_leave_the_principal_point_in_the_middle(tmp_path: Path) -> None:
     reconstruct(off_centre(tmp_path, 4), tmp_path, tmp_path / "map", ONE)
-    assert list(colmap.principal_points(colmap.read_model(tmp_path / "map" / "model")).values()) == [(330, 240)]
+    assert list(colmap_models.principal_points(colmap_models.open_model(tmp_path / "map" / "model")).values()) == [
+        (330, 240)
+    ]
 
 
 def test_the_last_adjustment_can_be_left_out(scene: Scene, tmp_path: Path) -> None:

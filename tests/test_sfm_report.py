@@ -115,7 +115,7 @@ def test_names_and_reasons_are_never_markup() -> None:
     pairs = (PairRow(names[0], names[1], 9, 4, note=EVIL),)
     stages = (Stage(EVIL, 1.0, {EVIL: EVIL}, (Skipped(EVIL, EVIL),)),)
     images = tuple(ImageRow(name, 3) for name in names)
-    page = report_html(data(title=EVIL, photographs=EVIL, settings={EVIL: [EVIL]}, stages=stages, images=images,
+    page = report_html(data(title=EVIL, image_folder=EVIL, settings={EVIL: [EVIL]}, stages=stages, images=images,
                             pairs=pairs, problems=(EVIL,)))  # fmt: skip
     assert "<script" not in page
     assert "&lt;script&gt;" in page

@@ -12,10 +12,11 @@ pytest.importorskip("pycolmap")
 from lightglue.errors import InputError, StoreError
 from lightglue.models.choice import Models
 from lightglue.sfm.change import remove_images
-from lightglue.sfm.colmap import Database, read_model
 from lightglue.sfm.colmap.cameras import CameraOptions
-from lightglue.sfm.colmap.database import pair_states as database_pairs
-from lightglue.sfm.colmap.database import read_state
+from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.models import open_model
+from lightglue.sfm.colmap.state import pair_states as database_pairs
+from lightglue.sfm.colmap.state import read_state
 from lightglue.sfm.folder import MapFolder, MapRecord
 from lightglue.sfm.localization.localizer import LocalizeOptions, Localizer
 from lightglue.sfm.pipeline import SfmOptions, build_map, run_stage
@@ -125,9 +126,7 @@ def test_keypoints_of_reduced_images_lie_where_each_edge_was_brought(size: tuple
 def test_models_that_are_refused_are_not_those_of_the_map(scene: Scene) -> None:
     other = Models("sift", 64, device="cpu", mp=False)
     with pytest.raises(InputError, match="made with other settings"):
-        build_map(
-            photograph(scene, 0).parents[1], scene.folder, SfmOptions(other, ExtractOptions(other), OPTIONS.match)
-        )
+        build_map(photograph(scene, 0).parents[1], scene.folder, SfmOptions(other))
     assert MapFolder(scene.folder).read().models.features == "aliked"
 
 
@@ -166,7 +165,7 @@ def test_an_image_that_was_extracted_anew_does_not_speak_for_the_points_of_the_o
     options = replace(OPTIONS, reconstruct=ReconstructOptions(threads=1, extract_colors=False))
     run_stage("verify", scene.folder, options)
     run_stage("reconstruct", scene.folder, options)
-    model = read_model(scene.folder / "model")
+    model = open_model(scene.folder / "model")
     localizer = Localizer(model, scene.features, None, (None, None), "cpu", LocalizeOptions())
     assert (localizer._map_image(scene.names[0]).point_ids >= 0).any()
     others = scene.features.get(scene.names[1]).keypoints[::-1]  # as many

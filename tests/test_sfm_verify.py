@@ -12,10 +12,10 @@ import pytest
 
 pytest.importorskip("pycolmap")
 from lightglue.errors import InputError
-from lightglue.sfm import colmap
-from lightglue.sfm.colmap import database
+from lightglue.sfm.colmap import database, state
 from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import create_database
+from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.stages import verify as verification
 from lightglue.sfm.stages.verify import VerifyOptions, export_database, verify
 from lightglue.stores import PairMatches
@@ -112,7 +112,7 @@ def test_options_without_meaning_are_refused(options: dict[str, Any]) -> None:
 def test_a_database_is_never_open_to_two_copies_of_sqlite_at_once(tmp_path, monkeypatch):
     """Ours and COLMAP's do not see each other's locks: one would put the other's log away, and its pages with it."""
     opened: list[Path] = []
-    usual_open, usual_close, usual = colmap.Database.__init__, colmap.Database.close, database.connected
+    usual_open, usual_close, usual = Database.__init__, Database.close, state.connected
 
     def open_noted(self, path):
         usual_open(self, path)
@@ -128,10 +128,11 @@ def test_a_database_is_never_open_to_two_copies_of_sqlite_at_once(tmp_path, monk
         with usual(path) as connection:
             yield connection
 
-    monkeypatch.setattr(colmap.Database, "__init__", open_noted)
-    monkeypatch.setattr(colmap.Database, "close", close_noted)
-    for module in (database, verification):
+    monkeypatch.setattr(Database, "__init__", open_noted)
+    monkeypatch.setattr(Database, "close", close_noted)
+    for module in (database, verification, state):
         monkeypatch.setattr(module, "connected", connected)
+    for module in (database, verification):
         monkeypatch.setattr(module, "PAIRS", 2)
     scene = make_scene(tmp_path)
     place = tmp_path / "database.db"

@@ -16,7 +16,7 @@ import pytest
 
 from lightglue.errors import InputError, LightGlueError
 from lightglue.sfm.colmap.model import Model, read_model
-from lightglue.sfm.report.view import open_view, photographs_of
+from lightglue.sfm.report.view import images_of, open_view
 from support.colmap_model import write_model
 
 pytest.importorskip("pycolmap", reason="pycolmap is not installed")
@@ -71,7 +71,7 @@ def test_without_viser_there_is_one_sentence(model: Model, monkeypatch: pytest.M
 
 
 def test_the_photographs_are_where_the_map_says(model: Model, tmp_path: Path) -> None:
-    assert photographs_of(model.folder) is None
+    assert images_of(model.folder) is None
     (tmp_path / "photos").mkdir()
     (tmp_path / "map" / "map.json").write_text(json.dumps({"images": str(tmp_path / "photos")}))
-    assert photographs_of(model.folder) == photographs_of(tmp_path / "map") == tmp_path / "photos"
+    assert images_of(model.folder) == images_of(tmp_path / "map") == tmp_path / "photos"

@@ -17,15 +17,15 @@ SOURCE = Path(__file__).parents[1] / "src" / "lightglue"
 USERS = {
     "PIL": ["images.sources", "sfm.stages.exif"],
     "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog", "cli.geometry",
-            "benchmark.image_pairs", "sfm.stages.pairing.places", "sfm.report.view"],
+            "benchmark.image_pairs", "sfm.stages.pairing.positions", "sfm.report.view"],
     "faiss": ["sfm.retrieval.with_faiss"],
     "filelock": ["weights", "evaluation.datasets.fetch", "benchmark.environment"],
     "h5py": ["stores.hloc"],
     "matplotlib": ["drawing", "viz2d", "evaluation.plots", "benchmark.chart", "sfm.report.charts",
                    "sfm.report.picture"],
     "poselib": ["geometry.with_poselib"],
-    "pycolmap": ["sfm.colmap", "geometry.with_pycolmap", "extractors.dog", "cli.geometry", "pairs.cameras",
-                 "evaluation.datasets.manifest"],
+    "pycolmap": ["sfm.colmap.with_pycolmap", "geometry.with_pycolmap", "geometry.colmap_cameras", "extractors.dog",
+                 "cli.geometry", "pairs.cameras", "evaluation.datasets.manifest"],
     "ray": ["sfm.engines.with_ray"],
     "rich": ["cli", "support.progress", "benchmark.report"],
     "safetensors": ["weights", "matching.checkpoint"],
@@ -38,8 +38,6 @@ ANYWHERE = {"numpy", "torch"}
 # Circles that are on their way out.
 CIRCLES = [
     {"extractors.base", "extractors.view_extraction"},
-    {"sfm.colmap", "sfm.colmap.cameras"},
-    {"sfm.engines.engine", "sfm.engines.with_ray"},
 ]
 
 

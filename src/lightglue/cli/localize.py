@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -62,7 +62,7 @@ def localize(
             output,
             options,
             models=models,
-            cameras=_camera(cameras),
+            cameras=cameras.known,
             progress=lambda count, total: progress("localize", count, total),
         )
     if as_json:
@@ -80,13 +80,3 @@ def _chosen(models: Models, machine: Models, given: Given) -> Models:
     if "device" in given:
         return replace(models, device=machine.device, mp=machine.mp)  # what is fast on the map's need not be on this
     return replace(models, mp=machine.mp) if "mp" in given else models
-
-
-def _camera(options: CameraOptions) -> Any:
-    """A `pycolmap.Camera`; of any size, as the queries' are not known yet."""
-    if options.params is None or options.model is None:
-        return None
-    from lightglue.sfm.colmap import camera_to_colmap
-    from lightglue.sfm.colmap.cameras import MapCamera
-
-    return camera_to_colmap(MapCamera(options.model, (1, 1), options.params, has_prior_focal=True, is_fixed=True))

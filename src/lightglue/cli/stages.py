@@ -27,7 +27,7 @@ def engine_of(options: EngineOptions) -> Engine | None:
     """Who does the work; None for this process."""
     if options.engine == "local":
         return None
-    from lightglue.sfm.engines.engine import make_engine
+    from lightglue.sfm.engines.choice import make_engine
 
     return make_engine(options.engine, address=options.address)
 

@@ -38,7 +38,7 @@ def view(
         from lightglue.sfm.colmap.model import read_model
         from lightglue.sfm.report.picture import save_picture
 
-        save_picture(read_model(model), png, title=model.resolve().name)
+        save_picture(read_model(model), png, title=model.absolute().name)
         typer.echo(f"{png}")
         return
     from lightglue.sfm.report.view import view_model

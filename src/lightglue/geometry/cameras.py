@@ -1,7 +1,7 @@
 """Cameras: from px to rays and back, with and without lens distortion.
 
 A camera here is what the user has: a calibration matrix K (3, 3) whose (0, 0) is the centre of the top-left pixel, or
-a `pycolmap.Camera` of any model, whose pixel centres are at +0.5. Distortion is COLMAP's own code.
+`Intrinsics` of any of COLMAP's models, or a `pycolmap.Camera`. Distortion is COLMAP's own code.
 """
 
 from __future__ import annotations
@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lightglue.errors import InputError
+from lightglue.geometry.intrinsics import Intrinsics, from_colmap, to_colmap
 
-__all__ = ["COLMAP_OFFSET", "Camera", "as_camera"]
-
-COLMAP_OFFSET = 0.5  # px; COLMAP's position of the centre of the top-left pixel, on both axes
+__all__ = ["Camera", "as_camera", "scaling"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +48,7 @@ class Camera:
         """Points (N, 2) px as the pinhole camera K would see them, px; NaN where the lens sees no ray."""
         if self.colmap is None or not len(points):
             return points
-        rays = np.asarray(self.colmap.cam_from_img(points + COLMAP_OFFSET), dtype=np.float64)
+        rays = np.asarray(self.colmap.cam_from_img(to_colmap(points)), dtype=np.float64)
         return np.asarray(rays @ self.K[:2, :2].T + self.K[:2, 2])
 
     def normalize(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -62,7 +61,7 @@ class Camera:
         """Directions (N, 2) (x/z, y/z) as px of the image, (N, 2): the opposite of `normalize`."""
         if self.colmap is not None and len(directions):
             rays = np.concatenate([directions, np.ones((len(directions), 1))], axis=1)
-            return np.asarray(self.colmap.img_from_cam(rays), dtype=np.float64) - COLMAP_OFFSET
+            return from_colmap(np.asarray(self.colmap.img_from_cam(rays), dtype=np.float64))
         return np.asarray(directions @ self.K[:2, :2].T + self.K[:2, 2])
 
     def scaled(self, scale: tuple[float, float]) -> Camera:
@@ -77,17 +76,19 @@ class Camera:
 
 def scaling(scale: tuple[float, float]) -> NDArray[np.float64]:
     """What resizing by `scale` (x, y) does to px whose (0, 0) is the centre of the top-left pixel, (3, 3)."""
-    (x, y), centre = scale, 0.5
-    return np.array([[x, 0, centre * (x - 1)], [0, y, centre * (y - 1)], [0, 0, 1]])
+    (x, y), (x0, y0) = scale, (from_colmap(to_colmap(0.0) * factor) for factor in scale)
+    return np.array([[x, 0, x0], [0, y, y0], [0, 0, 1]])
 
 
 def as_camera(camera: Any) -> Camera:
-    """A `Camera` from one, from K (3, 3), or from a `pycolmap.Camera`.
+    """A `Camera` from one, from K (3, 3), from `Intrinsics`, or from a `pycolmap.Camera`.
 
-    Raises InputError.
+    Raises InputError; another LightGlueError where the lens distorts and pycolmap is not installed.
     """
     if isinstance(camera, Camera):
         return camera
+    if isinstance(camera, Intrinsics):
+        return _from_intrinsics(camera)
     if hasattr(camera, "calibration_matrix") and hasattr(camera, "cam_from_img"):
         return _from_colmap(camera)
     return Camera(_as_array(camera))
@@ -101,6 +102,15 @@ def _as_array(matrix: ArrayLike | Any) -> Any:
     raise InputError(f"The camera is a {type(matrix).__name__}; give K (3, 3) or a pycolmap.Camera.")
 
 
+def _from_intrinsics(camera: Intrinsics) -> Camera:
+    if camera.model in ("SIMPLE_PINHOLE", "PINHOLE"):
+        (fx, fy), named = camera.focal, camera.named
+        return Camera(np.array([[fx, 0, named["cx"]], [0, fy, named["cy"]], [0, 0, 1]]))
+    from lightglue.geometry.colmap_cameras import camera_to_colmap  # lenses alone need pycolmap
+
+    return _from_colmap(camera_to_colmap(camera))
+
+
 def _from_colmap(camera: Any) -> Camera:
     """A `Camera` from a `pycolmap.Camera`; a lens without distortion needs pycolmap no more."""
     params = np.asarray(camera.params, dtype=np.float64)
@@ -110,6 +120,6 @@ def _from_colmap(camera: Any) -> Camera:
         K = np.array(camera.calibration_matrix(), dtype=np.float64)
     except ValueError:  # a panorama
         raise InputError(f"The camera is {camera.model.name}, which has no focal length; give one that has.") from None
-    K[:2, 2] -= COLMAP_OFFSET
+    K[:2, 2] = from_colmap(K[:2, 2])
     has_lens = camera.model.name not in ("SIMPLE_PINHOLE", "PINHOLE")
     return Camera(K, camera if has_lens else None)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.geometry.cameras import as_camera
+from lightglue.geometry.intrinsics import from_colmap
 from lightglue.geometry.points import as_matches, as_matrix, homogeneous, transform
 
 __all__ = [
@@ -56,7 +57,7 @@ def corner_error(H: Any, truth: Any, size: tuple[int, int]) -> float:
     if H is None:
         return float("inf")
     width, height = size
-    corners = homogeneous(np.array([[0, 0], [width, 0], [width, height], [0, height]]) - 0.5)
+    corners = homogeneous(from_colmap(np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float64)))
     ours, true = (corners @ as_matrix(name, matrix).T for name, matrix in (("H", H), ("truth", truth)))
     with np.errstate(divide="ignore", invalid="ignore"):  # behind the camera counts as elsewhere, as it is published
         distances = np.linalg.norm(ours[:, :2] / ours[:, 2:] - true[:, :2] / true[:, 2:], axis=1)

@@ -98,6 +98,16 @@ class Intrinsics:
         return self
 
     @property
+    def width(self) -> int:
+        """px; 0 where it is not known."""
+        return self.size[0] if self.size else 0
+
+    @property
+    def height(self) -> int:
+        """px; 0 where it is not known."""
+        return self.size[1] if self.size else 0
+
+    @property
     def named(self) -> dict[str, float]:
         """The parameters by COLMAP's names, such as f, cx, cy, k."""
         return dict(_named(self.model, self.params))
@@ -106,13 +116,14 @@ class Intrinsics:
     def focal(self) -> tuple[float, float]:
         """Focal lengths along x and y, px; the longer edge of a panorama, which has none."""
         named = self.named
-        either = named.get("f", float(max(self.size or (0, 0))))
+        either = named.get("f", float(max(self.width, self.height)))
         return named.get("fx", either), named.get("fy", either)
 
     @property
     def field_of_view(self) -> tuple[float, float]:
         """Horizontal and vertical, degrees, as of a pinhole camera with this focal length and size."""
         across, down = (
-            math.degrees(2 * math.atan2(edge, 2 * f)) for edge, f in zip(self.size or (0, 0), self.focal, strict=True)
+            math.degrees(2 * math.atan2(edge, 2 * f))
+            for edge, f in zip((self.width, self.height), self.focal, strict=True)
         )
         return across, down

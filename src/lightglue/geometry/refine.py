@@ -9,7 +9,7 @@ of image 1 moves to where the image around it agrees best:
    is taken on the side of image 0, so that its derivatives are computed once ("inverse compositional": Baker and
    Matthews, "Lucas-Kanade 20 years on", IJCV 2004); an iteration samples image 1 and multiplies by a constant matrix.
 3. This is repeated once, with maps fitted to the refined points.
-4. A point keeps its place that does not converge, is uncertain (an edge, noise), goes too far, or ends apart from where
+4. A point stays that does not converge, is uncertain (an edge, noise), goes too far, or ends apart from where
    its neighbours see it: at an outline, or on a repeated pattern, a window finds something else than the point.
 
 K stands for the matches, N for the neighbours of a match and itself, P for the pixels of a window.
@@ -45,7 +45,7 @@ class Refined:
 
     points0: Tensor  # (K, 2) float32, px of image 0: as given
     points1: Tensor  # (K, 2) float32, px of image 1
-    moved: Tensor  # (K,) bool: False where a point kept its place
+    moved: Tensor  # (K,) bool: False where a point stayed
 
 
 @torch.no_grad()
@@ -58,7 +58,7 @@ def refine_matches(
 ) -> Refined:
     """Move `points1` to where image 1 looks as image 0 does at `points0`; results are on the device of the images.
 
-    Points without enough texture, neighbours or image around them keep their place. A point's result depends on the
+    Points without enough texture, neighbours or image around them stay. A point's result depends on the
     images and on its nearest matches only.
 
     Raises InputError.
@@ -76,7 +76,7 @@ def refine_matches(
     if len(rows) >= _MIN_MATCHES:
         with torch.autocast(gray0.device.type, enabled=False):
             found = _refine((gray0, gray1), points0[rows], points1[rows], options)
-        refined[rows[found.good]], moved[rows] = found.place[found.good], found.good
+        refined[rows[found.good]], moved[rows] = found.position[found.good], found.good
     return Refined(points0.clone(), refined, moved)
 
 
@@ -92,28 +92,28 @@ def _refine(grays: tuple[Tensor, Tensor], points0: Tensor, points1: Tensor, opti
     matrix = torch.eye(2, device=points1.device).expand(len(points1), 2, 2)
     for _ in range(options.rounds):
         maps = fit_local_maps(points0, best, neighbors, good if templates else ~good)
-        maps = LocalMaps(maps.matrix, torch.where(good[:, None], best, maps.place))
+        maps = LocalMaps(maps.matrix, torch.where(good[:, None], best, maps.position))
         chunks = [LocalMaps(*chunk) for chunk in zip(*(torch.split(field, _CHUNK) for field in maps), strict=True)]
         if not templates:
             starts = torch.split(points0, _CHUNK)
             templates = [make_templates(grays, *each, options) for each in zip(starts, chunks, strict=True)]
         aligned = [align(grays[1], *each, options) for each in zip(templates, chunks, strict=True)]
-        place, deviation = (torch.cat(each) for each in zip(*aligned, strict=True))
-        stays = (place - points1).norm(dim=1) <= options.max_shift
-        sure = stays & _inside(grays[1], place) & (deviation <= options.max_deviation)
-        best, good = torch.where(sure[:, None], place, best), good | sure
+        position, deviation = (torch.cat(each) for each in zip(*aligned, strict=True))
+        stays = (position - points1).norm(dim=1) <= options.max_shift
+        sure = stays & _inside(grays[1], position) & (deviation <= options.max_deviation)
+        best, good = torch.where(sure[:, None], position, best), good | sure
         sigma, matrix = torch.where(sure, deviation, sigma), torch.where(sure[:, None, None], maps.matrix, matrix)
-    seen = fit_local_maps(points0, best, neighbors, good).place
+    seen = fit_local_maps(points0, best, neighbors, good).position
     return Measured(best, good & ((best - seen).norm(dim=1) <= options.max_residual), matrix, sigma)
 
 
 class Measured(NamedTuple):
     """Where image 1 shows what image 0 shows at the points."""
 
-    place: Tensor  # (K, 2) px of image 1
+    position: Tensor  # (K, 2) px of image 1
     good: Tensor  # (K,) bool: measured; elsewhere the rest means nothing
     matrix: Tensor  # (K, 2, 2): a point d px away in image 0 is matrix d px away in image 1
-    deviation: Tensor  # (K,) px of image 1: standard deviation of the place, in the worst direction
+    deviation: Tensor  # (K,) px of image 1: standard deviation of the position, in the worst direction
 
 
 @torch.no_grad()
@@ -121,20 +121,20 @@ def measure_matches(gray0: Tensor, gray1: Tensor, points0: Tensor, points1: Tens
     """As `refine_matches`, and how sure it is, for those who go on computing: of brightness (H, W) in [0, 1], float32
     on one device, and points (K, 2) that may lie outside the images.
     """
-    place, matrix = points1.clone(), torch.eye(2, device=points1.device).repeat(len(points1), 1, 1)
+    position, matrix = points1.clone(), torch.eye(2, device=points1.device).repeat(len(points1), 1, 1)
     good, deviation = torch.zeros_like(points1[:, 0], dtype=torch.bool), torch.full_like(points1[:, 0], torch.inf)
     rows = (_inside(gray0, points0) & _inside(gray1, points1)).nonzero()[:, 0]
     if len(rows) >= _MIN_MATCHES:
         found = _refine((gray0, gray1), points0[rows], points1[rows], options)
-        place[rows], good[rows], matrix[rows], deviation[rows] = found
-    return Measured(place, good, matrix, deviation)
+        position[rows], good[rows], matrix[rows], deviation[rows] = found
+    return Measured(position, good, matrix, deviation)
 
 
 class LocalMaps(NamedTuple):
-    """The affine map x0 + d -> place + matrix d from image 0 to image 1 around each match."""
+    """The affine map x0 + d -> position + matrix d from image 0 to image 1 around each match."""
 
     matrix: Tensor  # (K, 2, 2)
-    place: Tensor  # (K, 2) px of image 1: where the neighbours see the point
+    position: Tensor  # (K, 2) px of image 1: where the neighbours see the point
 
 
 def fit_local_maps(points0: Tensor, points1: Tensor, neighbors: Tensor, trusted: Tensor, rounds: int = 5) -> LocalMaps:
@@ -228,10 +228,10 @@ def _weights(
     weight = falloff.repeat(len(points0), 1)
     corners = grid.abs().max() * grid.new_tensor([[-1, 1, -1, 1], [-1, -1, 1, 1]])
     square0 = points0[:, None] + corners.T
-    square1 = maps.place[:, None] + (maps.matrix @ corners).mT
+    square1 = maps.position[:, None] + (maps.matrix @ corners).mT
     cut = (~(_inside(grays[0], square0) & _inside(grays[1], square1)).all(1)).nonzero()[:, 0]  # few: near a border
     seen0 = _inside(grays[0], points0[cut, None] + grid.T)
-    seen1 = _inside(grays[1], maps.place[cut, None] + (maps.matrix[cut] @ grid).mT)
+    seen1 = _inside(grays[1], maps.position[cut, None] + (maps.matrix[cut] @ grid).mT)
     weight[cut] *= seen0 & seen1
     return weight, weight.sum(1) / falloff.sum()
 
@@ -239,32 +239,32 @@ def _weights(
 def align(gray1: Tensor, templates: Templates, maps: LocalMaps, options: RefineOptions) -> tuple[Tensor, Tensor]:
     """Gauss-Newton on the translation.
 
-    Returns the place (K, 2) in image 1, and its standard deviation (K,) in px: infinite where it did not converge.
+    Returns the position (K, 2) in image 1, and its standard deviation (K,) in px: infinite where it did not converge.
     """
-    place = maps.place.clone()
+    position = maps.position.clone()
     settled = torch.zeros_like(templates.usable)
     active = (templates.usable & _plausible(maps.matrix)).nonzero()[:, 0]  # rows that still move
     for _ in range(options.iterations):
         if not len(active):
             break
         matrix = maps.matrix[active]
-        window = sample(gray1, place[active], matrix, templates.grid)
+        window = sample(gray1, position[active], matrix, templates.grid)
         _, gain, *step_xy = (templates.project[active] @ window[..., None])[..., 0].unbind(1)
         step = torch.stack(step_xy, 1) / gain[:, None]
         length = step.norm(dim=1)
         alike = (gain > 0) & length.isfinite()
         step = step * (_MAX_STEP / length.clamp_min(_MAX_STEP))[:, None]
-        place[active] -= torch.where(alike[:, None], (matrix @ step[..., None])[..., 0], 0)
+        position[active] -= torch.where(alike[:, None], (matrix @ step[..., None])[..., 0], 0)
         done = alike & (length < options.tolerance)
         settled[active[done]] = True
         active = active[alike & ~done]
-    deviation = _deviation(gray1, templates, maps.matrix, place)
-    return place, torch.where(settled, deviation, torch.inf)
+    deviation = _deviation(gray1, templates, maps.matrix, position)
+    return position, torch.where(settled, deviation, torch.inf)
 
 
-def _deviation(gray1: Tensor, templates: Templates, matrix: Tensor, place: Tensor) -> Tensor:
+def _deviation(gray1: Tensor, templates: Templates, matrix: Tensor, position: Tensor) -> Tensor:
     """(K,) px of image 1: standard deviation in the direction that is worst, from what is left of the windows."""
-    window = sample(gray1, place, matrix, templates.grid)
+    window = sample(gray1, position, matrix, templates.grid)
     window = window - window.mean(1, keepdim=True)  # float32 has digits to lose
     unknowns = templates.project @ window[..., None]  # (K, 4, 1)
     explained = (unknowns.mT @ templates.normal @ unknowns)[:, 0, 0]

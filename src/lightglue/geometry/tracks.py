@@ -1,9 +1,9 @@
-"""One place for each keypoint, from many measurements of where one image shows what another shows.
+"""One position for each keypoint, from many measurements of where one image shows what another shows.
 
-A measurement says: what image I shows at x_i is seen in image J at `place`, and d px beside it `matrix` d px beside.
+A measurement says: what image I shows at x_i is seen in image J at `position`, and d px beside it `matrix` d px beside.
 The keypoints i and j are the same thing in space where
 
-    x_j + d_j = place + matrix d_i
+    x_j + d_j = position + matrix d_i
 
 and the displacements d of all keypoints at once make these residuals small: least squares, each weighted by its
 certainty, and again and again by how well it fits (Geman and McClure's weights), so that what contradicts the others,
@@ -39,9 +39,9 @@ class Measurements:
 
     i: NDArray[np.int64]  # (M,) rows of keypoints
     j: NDArray[np.int64]  # (M,)
-    offset: Floats  # (M, 2) px: the place where i is seen, less that of keypoint j
+    offset: Floats  # (M, 2) px: the position where i is seen, less that of keypoint j
     matrix: Floats  # (M, 2, 2): local map from the image of i to that of j
-    deviation: Floats  # (M,) px: standard deviation of the place
+    deviation: Floats  # (M,) px: standard deviation of the position
 
     def __len__(self) -> int:
         return len(self.i)

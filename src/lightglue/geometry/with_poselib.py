@@ -26,14 +26,14 @@ Floats = NDArray[np.float64]
 
 def homography(points0: Floats, points1: Floats, options: EstimatorOptions) -> Found | None:
     """H (3, 3)."""
-    H, told = poselib.estimate_homography(points0, points1, _ransac(options, "max_reproj_error"), {})
-    return _found(np.array(H), told)
+    H, info = poselib.estimate_homography(points0, points1, _ransac(options, "max_reproj_error"), {})
+    return _found(np.array(H), info)
 
 
 def fundamental(points0: Floats, points1: Floats, options: EstimatorOptions) -> Found | None:
     """F (3, 3)."""
-    F, told = poselib.estimate_fundamental(points0, points1, _ransac(options, "max_epipolar_error"), {})
-    return _found(np.array(F), told)
+    F, info = poselib.estimate_fundamental(points0, points1, _ransac(options, "max_epipolar_error"), {})
+    return _found(np.array(F), info)
 
 
 def relative_pose(
@@ -47,14 +47,14 @@ def relative_pose(
             camera.normalize(points) @ np.diag(np.diag(camera.K)[:2]) + camera.K[:2, 2]
             for camera, points in ((Camera(camera0.K), points0), (Camera(camera1.K), points1))
         )
-    pose, told = poselib.estimate_relative_pose(points0, points1, *cameras, ransac, {})
+    pose, info = poselib.estimate_relative_pose(points0, points1, *cameras, ransac, {})
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = pose.R, pose.t
     length = np.linalg.norm(T[:3, 3])
     if not length > 0:
         return None
     T[:3, 3] /= length
-    return _found(T, told)
+    return _found(T, info)
 
 
 def _pinhole(camera: Camera) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _ransac(options: EstimatorOptions, threshold: str) -> dict[str, Any]:
     }
 
 
-def _found(model: Floats, told: dict[str, Any]) -> Found | None:
-    if not told["num_inliers"]:
+def _found(model: Floats, info: dict[str, Any]) -> Found | None:
+    if not info["num_inliers"]:
         return None
-    return Found(model, np.array(told["inliers"], dtype=np.bool_), int(told["iterations"]))
+    return Found(model, np.array(info["inliers"], dtype=np.bool_), int(info["iterations"]))

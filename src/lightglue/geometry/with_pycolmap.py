@@ -1,4 +1,4 @@
-"""COLMAP's estimators through pycolmap: LO-RANSAC."""
+"""COLMAP through pycolmap: its estimators, LO-RANSAC."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import LightGlueError
-from lightglue.geometry.cameras import COLMAP_OFFSET, Camera
+from lightglue.geometry.cameras import Camera
+from lightglue.geometry.colmap_cameras import camera_to_colmap
+from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.geometry.options import EstimatorOptions
 from lightglue.geometry.results import Found
 
@@ -42,14 +44,14 @@ def relative_pose(
     rays = [Camera(camera.K).normalize(points) for camera, points in ((camera0, points0), (camera1, points1))]
     # Without skew, which COLMAP's pinhole does not have.
     points: list[Any] = [ray * camera.params[:2] + camera.params[2:] for ray, camera in zip(rays, cameras, strict=True)]
-    told = pycolmap.estimate_essential_matrix(points[0], points[1], cameras[0], cameras[1], _ransac(options))
-    if told is None:
+    result = pycolmap.estimate_essential_matrix(points[0], points[1], cameras[0], cameras[1], _ransac(options))
+    if result is None:
         return None
-    inliers = np.asarray(told["inlier_mask"], dtype=np.bool_)
+    inliers = np.asarray(result["inlier_mask"], dtype=np.bool_)
     directions: list[Any] = [np.concatenate([ray, np.ones((len(ray), 1))], axis=1) for ray in rays]
     directions = [d / np.linalg.norm(d, axis=1, keepdims=True) for d in directions]
-    refined = pycolmap.refine_relative_pose(told["cam2_from_cam1"], directions[0], directions[1], inliers)
-    pose = (refined or told)["cam2_from_cam1"]
+    refined = pycolmap.refine_relative_pose(result["cam2_from_cam1"], directions[0], directions[1], inliers)
+    pose = (refined or result)["cam2_from_cam1"]
     T = np.eye(4)
     T[:3] = pose.matrix()
     length = np.linalg.norm(T[:3, 3])
@@ -61,8 +63,7 @@ def relative_pose(
 
 def _pinhole(camera: Camera) -> Any:
     K = camera.K
-    params = [K[0, 0], K[1, 1], K[0, 2] + COLMAP_OFFSET, K[1, 2] + COLMAP_OFFSET]
-    return pycolmap.Camera(model="PINHOLE", width=1, height=1, params=params)
+    return camera_to_colmap(Intrinsics("PINHOLE", None, (K[0, 0], K[1, 1], K[0, 2], K[1, 2])))
 
 
 def _ransac(options: EstimatorOptions) -> Any:
@@ -75,7 +76,7 @@ def _ransac(options: EstimatorOptions) -> Any:
     return ransac
 
 
-def _found(name: str, told: dict[str, Any] | None) -> Found | None:
-    if told is None:
+def _found(name: str, result: dict[str, Any] | None) -> Found | None:
+    if result is None:
         return None
-    return Found(np.asarray(told[name], dtype=np.float64), np.asarray(told["inlier_mask"], dtype=np.bool_))
+    return Found(np.asarray(result[name], dtype=np.float64), np.asarray(result["inlier_mask"], dtype=np.bool_))

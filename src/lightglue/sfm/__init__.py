@@ -1,1 +1,108 @@
-"""From a folder of photographs to a map, and from a map to where a photograph was taken."""
+"""From a folder of images to a map, and from a map to where another image was taken.
+
+    from lightglue.sfm import Localizer, SfmOptions, build_map
+
+Names are resolved when first used: options load neither torch nor numpy, and only what needs it loads pycolmap.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightglue.sfm.change import add_images, remove_images
+    from lightglue.sfm.colmap.model import Model, read_model
+    from lightglue.sfm.engines.choice import make_engine
+    from lightglue.sfm.folder import MapFolder
+    from lightglue.sfm.localization.localizer import Localization, Localizer
+    from lightglue.sfm.options import (
+        CameraOptions,
+        ExtractOptions,
+        LocalizeOptions,
+        MatchOptions,
+        PairOptions,
+        PoseOptions,
+        ReconstructOptions,
+        RetrievalOptions,
+        SfmOptions,
+        TrackOptions,
+        VerifyOptions,
+    )
+    from lightglue.sfm.pipeline import MapResult, build_map, run_stage
+    from lightglue.sfm.report.document import write_report
+    from lightglue.sfm.skipped import Skipped
+
+__all__ = [
+    "CameraOptions",
+    "ExtractOptions",
+    "Localization",
+    "LocalizeOptions",
+    "Localizer",
+    "MapFolder",
+    "MapResult",
+    "MatchOptions",
+    "Model",
+    "PairOptions",
+    "PoseOptions",
+    "ReconstructOptions",
+    "RetrievalOptions",
+    "SfmOptions",
+    "Skipped",
+    "TrackOptions",
+    "VerifyOptions",
+    "add_images",
+    "build_map",
+    "make_engine",
+    "read_model",
+    "remove_images",
+    "run_stage",
+    "write_report",
+]
+
+# Module of this room -> the names that it offers here.
+_OWNERS = {
+    "change": (
+        "add_images",
+        "remove_images",
+    ),
+    "colmap.model": (
+        "Model",
+        "read_model",
+    ),
+    "engines.choice": ("make_engine",),
+    "folder": ("MapFolder",),
+    "localization.localizer": (
+        "Localization",
+        "Localizer",
+    ),
+    "options": (
+        "CameraOptions",
+        "ExtractOptions",
+        "LocalizeOptions",
+        "MatchOptions",
+        "PairOptions",
+        "PoseOptions",
+        "ReconstructOptions",
+        "RetrievalOptions",
+        "SfmOptions",
+        "TrackOptions",
+        "VerifyOptions",
+    ),
+    "pipeline": (
+        "MapResult",
+        "build_map",
+        "run_stage",
+    ),
+    "report.document": ("write_report",),
+    "skipped": ("Skipped",),
+}
+_OWNER_OF = {name: module for module, names in _OWNERS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _OWNER_OF:
+        raise AttributeError(f"module 'lightglue.sfm' has no attribute {name!r}")
+    value = getattr(import_module(f"lightglue.sfm.{_OWNER_OF[name]}"), name)
+    globals()[name] = value
+    return value

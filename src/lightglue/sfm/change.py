@@ -1,4 +1,4 @@
-"""Add photographs to a map, and take some out, without making it anew.
+"""Add images to a map, and take some out, without making it anew.
 
 Each step looks at what is there and does what is missing, so that a run that was killed is finished by running it
 again. The model is replaced by renaming: after a kill between, the old one is put back by the next run.
@@ -6,12 +6,12 @@ again. The model is replaced by renaming: after a kill between, the old one is p
 
 from __future__ import annotations
 
-import filecmp
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,7 +20,12 @@ import numpy as np
 
 from lightglue.errors import ImageError, InputError
 from lightglue.images import read_image
-from lightglue.sfm.colmap.database import DatabaseState, Keypoints, create_database, read_state
+from lightglue.sfm.colmap.database import Keypoints, create_database
+from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.mappers import run_mapper
+from lightglue.sfm.colmap.models import deregister, open_model, registered
+from lightglue.sfm.colmap.renumber import renumber
+from lightglue.sfm.colmap.state import DatabaseState, read_state
 from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, StageRecord
 from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, ReconstructOptions, VerifyOptions
@@ -34,6 +39,7 @@ from lightglue.sfm.stages.pairs import read_pairs, write_pairs
 from lightglue.sfm.stages.reconstruct import (
     ModelSummary,
     ReconstructResult,
+    is_described,
     summarize,
     write_summary,
 )
@@ -68,11 +74,11 @@ def add_images(
     engine: Engine | None = None,
     progress: StageProgress = lambda stage, done, total: None,
 ) -> ChangeResult:
-    """Add photographs to a map: register them in its model and adjust it.
+    """Add images to a map: register them in its model and adjust it.
 
     Args:
-        images: files, or folders of them. Those under the map's image folder keep their place; others are copied
-            right into it, under their own names. One whose name another photograph has already is skipped: nothing
+        images: files, or folders of them. Those under the map's image folder stay there; others are copied
+            right into it, under their own names. One whose name another image has already is skipped: nothing
             is ever written over.
         engine: who extracts and matches; this process by default.
 
@@ -83,20 +89,21 @@ def add_images(
     """
     begin = perf_counter()
     change = _Change(MapFolder(Path(map_folder)))
-    place, record = change.place, change.record
+    paths, record = change.paths, change.record
     names, skipped = _brought(record.images, [Path(image) for image in images])
     made = change.store.settings
     options = ExtractOptions(record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"))
-    told = [_of_stage(progress, stage) for stage in ("extract", "match", "verify")]
-    extracted = extract(record.images, place.features, options, names=names, engine=engine, progress=told[0])
+    extracted = extract(
+        record.images, paths.features, options, names=names, engine=engine, progress=partial(progress, "extract")
+    )
     names = sorted(name for name in names if name in change.store)
     held = sorted({*change.held, *names})
-    pairs = _pairs(place, change.store, names, held, record.images)
-    known = set(read_pairs(place.pairs)) if place.pairs.exists() else set()
-    write_pairs(place.pairs, sorted(known | set(pairs)))
-    matching = MatchOptions(record.models, MatchStore.open(place.matches, read_only=True).settings.get("min_overlap"))
-    matched = match(place.features, pairs, place.matches, matching, engine=engine, progress=told[1])
-    change.renew_database(held, progress=told[2])
+    pairs = _pairs(paths, change.store, names, held, record.images)
+    known = set(read_pairs(paths.pairs)) if paths.pairs.exists() else set()
+    write_pairs(paths.pairs, sorted(known | set(pairs)))
+    matching = MatchOptions(record.models, MatchStore.open(paths.matches, read_only=True).settings.get("min_overlap"))
+    matched = match(paths.features, pairs, paths.matches, matching, engine=engine, progress=partial(progress, "match"))
+    change.renew_database(held, progress=partial(progress, "verify"))
     progress("reconstruct", 0, 1)
     change.renew_model(names)
     change.finish(names, {"extract": (*skipped, *extracted.skipped), "match": matched.skipped})
@@ -107,7 +114,7 @@ def add_images(
 
 
 def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> ChangeResult:
-    """Take images out of a map's model, database, matches and features. The photographs stay where they are.
+    """Take images out of a map's model, database, matches and features. The files stay where they are.
 
     Points that fewer than two images are left to see go too. Names that are not in the map are in `skipped`.
 
@@ -116,19 +123,19 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
     """
     begin = perf_counter()
     change = _Change(MapFolder(Path(map_folder)))
-    place, store = change.place, change.store
+    paths, store = change.paths, change.store
     there = {*change.held, *(name for name in names if name in store)}
     going = sorted(set(names) & there)
     if len(set(change.registered) - set(going)) < 2:
-        raise InputError(f"Without these images {place.folder} has no model; to be rid of the map, remove its folder.")
+        raise InputError(f"Without these images {paths.folder} has no model; to be rid of the map, remove its folder.")
     change.renew_database(sorted(there - set(going)))
     change.renew_model(())
-    if place.pairs.exists():
-        write_pairs(place.pairs, [pair for pair in read_pairs(place.pairs) if not set(pair) & set(going)])
-    if place.retrieval.exists():
-        index = RetrievalIndex.open(place.retrieval)
-        index.update(store, there - set(going), change.record.images).save(place.retrieval)
-    MatchStore.open(place.matches).remove_images(going)
+    if paths.pairs.exists():
+        write_pairs(paths.pairs, [pair for pair in read_pairs(paths.pairs) if not set(pair) & set(going)])
+    if paths.retrieval.exists():
+        index = RetrievalIndex.open(paths.retrieval)
+        index.update(store, there - set(going), change.record.images).save(paths.retrieval)
+    MatchStore.open(paths.matches).remove_images(going)
     for name in going:  # last: a run after a kill finds by them what was to go
         store.remove(name)
     change.finish(going, {})
@@ -136,15 +143,11 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
     return ChangeResult(tuple(going), tuple(change.registered), perf_counter() - begin, skipped)
 
 
-def _of_stage(progress: StageProgress, stage: str) -> Callable[[int, int], None]:
-    return lambda done, total: progress(stage, done, total)
-
-
-# --- the photographs and their pairs -----------------------------------------------------------------------------
+# --- the images and their pairs -----------------------------------------------------------------------------------
 
 
 def _brought(folder: Path, images: list[Path]) -> tuple[list[str], tuple[Skipped, ...]]:
-    """The names of photographs, which lie under the map's folder then."""
+    """The names of images, which lie under the map's folder then."""
     if not folder.is_dir():
         raise InputError(f"The map's folder of images {folder} does not exist; put it back where it was.")
     names: set[str] = set()
@@ -178,7 +181,7 @@ def _copied(folder: Path, image: Path) -> str | Skipped:
         return Skipped(str(image), f"its name does not end as those of images do ({' '.join(SUFFIXES)}); rename it")
     try:
         content = image.read_bytes()
-        read_image(image)  # before anything is copied: a file that is no image does not belong among the photographs
+        read_image(image)  # before anything is copied: a file that is no image does not belong in the folder
     except ImageError as error:
         return Skipped(str(image), " ".join(str(error).split()))
     except OSError as error:
@@ -192,16 +195,16 @@ def _copied(folder: Path, image: Path) -> str | Skipped:
 
 
 def _pairs(
-    place: MapFolder, store: FeatureStore, names: list[str], held: list[str], images: Path
+    paths: MapFolder, store: FeatureStore, names: list[str], held: list[str], images: Path
 ) -> list[tuple[str, str]]:
     """Each new image with those of the map that it is to be matched with. An index learns of the new images before."""
-    if not place.retrieval.exists() and len(held) <= _EXHAUSTIVE:
+    if not paths.retrieval.exists() and len(held) <= _EXHAUSTIVE:
         return sorted({(min(a, b), max(a, b)) for a in names for b in held if a != b})
-    if place.retrieval.exists():
-        index = RetrievalIndex.open(place.retrieval).update(store, held, images)
-        index.save(place.retrieval)
+    if paths.retrieval.exists():
+        index = RetrievalIndex.open(paths.retrieval).update(store, held, images)
+        index.save(paths.retrieval)
     else:
-        index = build_index(store, place.retrieval, names=held, images=images)
+        index = build_index(store, paths.retrieval, names=held, images=images)
     found = index.nearest(names, _PAIRED)
     return sorted({(min(name, other), max(name, other)) for name, alike in found for other, _ in alike})
 
@@ -212,26 +215,22 @@ def _pairs(
 class _Change:
     """A map that is being changed."""
 
-    def __init__(self, place: MapFolder) -> None:
-        from lightglue.sfm import colmap
-
-        self.place, self.record = place, place.read()
-        _recover(place)
-        self.store = FeatureStore.open(place.features)
-        self.model: Any = colmap.read_model(place.model)
+    def __init__(self, paths: MapFolder) -> None:
+        self.paths, self.record = paths, paths.read()
+        _recover(paths)
+        self.store = FeatureStore.open(paths.features)
+        self.model: Any = open_model(paths.model)
         self.verified: VerifyResult | None = None
 
     @property
     def registered(self) -> list[str]:
         """The images that have a pose, sorted."""
-        from lightglue.sfm import colmap
-
-        return [str(image.name) for image in colmap.registered(self.model)]
+        return [str(image.name) for image in registered(self.model)]
 
     @property
     def held(self) -> list[str]:
         """The images of the map. Features stay in the store of images that were taken out of the folder."""
-        return [name for name in read_state(self.place.database).names if name in self.store]
+        return [name for name in read_state(self.paths.database).names if name in self.store]
 
     def settings(self, stage: str) -> Mapping[str, Any]:
         """What a stage was run with; empty where the map does not say."""
@@ -242,16 +241,16 @@ class _Change:
         """Of these images, as the stores have them; geometries that were verified are taken over."""
         options = dict(self.settings("verify"))
         create_database(
-            self.place.database,
+            self.paths.database,
             self.store,
-            MatchStore.open(self.place.matches, read_only=True),
+            MatchStore.open(self.paths.matches, read_only=True),
             self.record.images,
             cameras=CameraOptions(**options.pop("cameras", {})),
             names=names,
-            pairs=read_pairs(self.place.pairs) if self.place.pairs.exists() else None,
+            pairs=read_pairs(self.paths.pairs) if self.paths.pairs.exists() else None,
             keypoints=self._keypoints(),
         )
-        self.verified = verify(self.place.database, VerifyOptions(**options), progress=progress)
+        self.verified = verify(self.paths.database, VerifyOptions(**options), progress=progress)
 
     def _keypoints(self) -> Keypoints | None:
         """Refined keypoints of the images that have them."""
@@ -262,7 +261,7 @@ class _Change:
         def found(name: str) -> Any:
             own = self.store.get(name)
             try:
-                return read_refined(self.place.refined, name, own.digest).keypoints
+                return read_refined(self.paths.refined, name, own.digest).keypoints
             except InputError:  # it came later, or has changed
                 return own.keypoints
 
@@ -270,89 +269,70 @@ class _Change:
 
     def renew_model(self, wanted: Collection[str]) -> None:
         """Bring the model into line with the database, and register the `wanted` images that it does not have."""
-        from lightglue.sfm import colmap
-
-        state = read_state(self.place.database, is_complete=True)
-        stale = _stale(self.place, self.model, state)
+        state = read_state(self.paths.database, is_complete=True)
+        stale = _stale(self.paths, self.model, state)
         if len(self.registered) - len(stale) < 2:
-            raise InputError(f"The model in {self.place.model} is of other keypoints; reconstruct it anew.")
+            raise InputError(f"The model in {self.paths.model} is of other keypoints; reconstruct it anew.")
         missing = [name for name in wanted if name in state.ids and (name not in self.registered or name in stale)]
         if not missing and not stale and _has_numbers_of(self.model, state):
             return
-        colmap.deregister(self.model, stale)
-        with _workplace(self.place) as folder:
+        deregister(self.model, stale)
+        with _workplace(self.paths) as folder:
             self.model = _renumbered(self.model, state, folder)
             if missing:
                 self.model = self._grown(state, folder)
             self.model.write(str(_made(folder / "model")))
-            _put(self.place, folder / "model")
+            _put(self.paths, folder / "model")
 
     def _grown(self, state: DatabaseState, folder: Path) -> Any:
         """The model that the mapper makes of the one in folder/start."""
-        from lightglue.sfm import colmap
-
         options = ReconstructOptions(**self.settings("reconstruct"))
-        fixed = tuple(number for number, camera in enumerate(state.cameras, 1) if camera.is_fixed)
-        models = colmap.run_mapper(
-            "incremental",
-            self.place.database,
-            self.record.images,
-            _made(folder / "work"),
-            seed=options.seed,
-            threads=options.threads or os.cpu_count() or 1,
-            min_model_size=options.min_model_size,
-            extract_colors=options.extract_colors,
-            fixed=fixed,
-            all_fixed=len(fixed) == len(state.cameras),
-            max_error=None,
-            more=options.colmap if options.mapper == "incremental" else {},
-            start=folder / "start",
+        if options.mapper != "incremental":  # which alone goes on with a model
+            options = replace(options, mapper="incremental", colmap={})
+        models = run_mapper(
+            self.paths.database, self.record.images, _made(folder / "work"), state, options, start=folder / "start"
         )
         return models[0] if models else self.model
 
+    def _describe(self) -> None:
+        """Write the summary of the models. The stage `reconstruct` does not take them for its own, and redoes them."""
+        if self.paths.models.is_dir() and not is_described(self.paths.models):
+            names, summary = read_state(self.paths.database).names, summarize(self.model)
+            missing = summary.missing_of(names)
+            result = ReconstructResult(self.paths.folder, (summary,), len(names), missing, None, 0.0)
+            write_summary(self.paths.models, result, "")
+
     def finish(self, names: Collection[str], skipped: Mapping[str, tuple[Skipped, ...]]) -> None:
-        """What tells of the map: models/0, map.json and the report. skipped: of these names, by stage."""
-        state, summary = read_state(self.place.database), summarize(self.model)
-        missing = tuple(name for name in state.names if name not in set(summary.images))
-        _mirror(self.place, summary, missing, len(state.names))
-        skipped = {**skipped, "reconstruct": tuple(Skipped(name, _NOT_REGISTERED) for name in missing)}
+        """Renew what is reported of the map: map.json and the report. skipped: of these names, by stage."""
+        self._describe()  # a kill may have come before it
+        state, summary = read_state(self.paths.database), summarize(self.model)
+        missing = tuple(Skipped(name, _NOT_REGISTERED) for name in summary.missing_of(state.names))
+        skipped = {**skipped, "reconstruct": missing}
         stages = dict(self.record.stages)
-        for stage, counts in self._counts(summary, len(state.cameras)).items():
+        for stage, counts in self._counts(state, summary).items():
             if stage in stages:
                 kept = () if stage == "reconstruct" else stages[stage].skipped
-                told = tuple(each for each in kept if each.name not in names) + tuple(skipped.get(stage, ()))
-                stages[stage] = StageRecord(stages[stage].seconds, {**stages[stage].counts, **counts}, told)
-        self.place.write(replace(self.record, stages=stages))
-        if self.place.report.exists():
-            write_report(self.place.folder)
+                left_out = tuple(each for each in kept if each.name not in names) + tuple(skipped.get(stage, ()))
+                stages[stage] = StageRecord(stages[stage].seconds, {**stages[stage].counts, **counts}, left_out)
+        self.paths.write(replace(self.record, stages=stages))
+        if self.paths.report.exists():
+            write_report(self.paths.folder)
 
-    def _counts(self, summary: ModelSummary, cameras: int) -> dict[str, dict[str, float]]:
+    def _counts(self, state: DatabaseState, summary: ModelSummary) -> dict[str, dict[str, float]]:
         """What has changed of each stage's figures."""
-        heads = [head for name in read_state(self.place.database).names if (head := self.store.head(name)) is not None]
-        matches = list(MatchStore.open(self.place.matches, read_only=True).pairs())
+        heads = [head for name in state.names if (head := self.store.head(name)) is not None]
+        matches = list(MatchStore.open(self.paths.matches, read_only=True).pairs())
+        images = {"images": len(heads)}
         counts: dict[str, dict[str, float]] = {
-            "extract": {"images": len(heads), "keypoints": sum(head.num_keypoints for head in heads)},
-            "pairs": {"images": len(heads)},
+            "extract": {**images, "keypoints": sum(head.num_keypoints for head in heads)},
+            "pairs": {**images},
             "match": {"pairs": len(matches), "without_overlap": sum(pair.note == NO_OVERLAP for pair in matches)},
-            "reconstruct": {
-                "images": len(heads),
-                "registered": summary.num_images,
-                "points": summary.num_points,
-                "mean_reprojection_error": round(summary.mean_reprojection_error, 4),
-                "mean_track_length": round(summary.mean_track_length, 3),
-            },
+            "reconstruct": {**images, **summary.counts()},
         }
-        if self.place.pairs.exists():
-            counts["pairs"]["pairs"] = len(read_pairs(self.place.pairs))
-        if (done := self.verified) is not None:
-            counts["verify"] = {
-                "images": len(heads),
-                "cameras": cameras,
-                "pairs": done.num_pairs,
-                "too_few_matches": done.num_too_few,
-                "verified": done.num_verified,
-                "inliers": done.num_inliers,
-            }
+        if self.paths.pairs.exists():
+            counts["pairs"]["pairs"] = len(read_pairs(self.paths.pairs))
+        if self.verified is not None:
+            counts["verify"] = {**images, "cameras": len(state.cameras), **self.verified.counts()}
         return counts
 
 
@@ -361,13 +341,11 @@ def _moved(points0: Any, points1: Any) -> float:
     return float(np.abs(points0 - points1).max(initial=0))
 
 
-def _stale(place: MapFolder, model: Any, state: DatabaseState) -> set[str]:
+def _stale(paths: MapFolder, model: Any, state: DatabaseState) -> set[str]:
     """Registered images that the database does not have, or has with other keypoints."""
-    from lightglue.sfm import colmap
-
     stale = set()
-    with colmap.Database(place.database) as database:
-        for image in colmap.registered(model):
+    with Database(paths.database) as database:
+        for image in registered(model):
             name = str(image.name)
             if name not in state.ids:
                 stale.add(name)
@@ -381,30 +359,21 @@ def _stale(place: MapFolder, model: Any, state: DatabaseState) -> set[str]:
     return stale
 
 
-def _cameras_of(state: DatabaseState) -> dict[str, int]:
-    return {name: number + 1 for name, number in zip(state.names, state.camera_of, strict=True)}
-
-
 def _has_numbers_of(model: Any, state: DatabaseState) -> bool:
     """Whether the images and cameras of a model have the database's numbers."""
-    from lightglue.sfm import colmap
-
-    cameras = _cameras_of(state)
+    cameras = state.camera_ids
     return all(
         (image.image_id, image.camera_id) == (state.ids[str(image.name)], cameras[str(image.name)])
-        for image in colmap.registered(model)
+        for image in registered(model)
     )
 
 
 def _renumbered(model: Any, state: DatabaseState, folder: Path) -> Any:
     """The model with the database's numbers, which is in folder/start then."""
-    from lightglue.sfm import colmap
-    from lightglue.sfm.colmap.renumber import renumber
-
     model.write(str(_made(folder / "old")))
     num_params = {number: len(camera.params) for number, camera in model.cameras.items()}
-    renumber(folder / "old", folder / "start", state.ids, _cameras_of(state), num_params)
-    return colmap.read_model(folder / "start")
+    renumber(folder / "old", folder / "start", state.ids, state.camera_ids, num_params)
+    return open_model(folder / "start")
 
 
 # --- the files of the model --------------------------------------------------------------------------------------
@@ -416,47 +385,36 @@ def _made(folder: Path) -> Path:
 
 
 @contextmanager
-def _workplace(place: MapFolder) -> Iterator[Path]:
+def _workplace(paths: MapFolder) -> Iterator[Path]:
     """A folder in that of the map, for a while. Raises StoreError for what the operating system says of it."""
-    folder = place.folder / ".change.part"
-    with writing(place.model):
+    folder = paths.folder / ".change.part"
+    with writing(paths.model):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         try:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-            _recover(place)
+            _recover(paths)
 
 
-def _put(place: MapFolder, model: Path) -> None:
+def _put(paths: MapFolder, model: Path) -> None:
     """Put a finished model in the place of the one that was there."""
-    old = place.folder / ".model.old"
+    old = paths.folder / ".model.old"
     shutil.rmtree(old, ignore_errors=True)
-    place.model.replace(old)
-    model.replace(place.model)
+    paths.models.mkdir(exist_ok=True)
+    if paths.largest.exists():
+        paths.largest.replace(old)
+    model.replace(paths.largest)
+    paths.link_model()
 
 
-def _recover(place: MapFolder) -> None:
+def _recover(paths: MapFolder) -> None:
     """Put the old model back where a kill came between; forget it where the new one is there."""
-    old = place.folder / ".model.old"
-    if old.exists() and not place.model.exists():
-        old.replace(place.model)
-    for folder in (old, place.folder / ".change.part"):
+    old = paths.folder / ".model.old"
+    if old.exists() and not paths.largest.exists():
+        old.replace(paths.largest)
+    if not paths.model.exists():
+        paths.link_model()
+    for folder in (old, paths.folder / ".change.part"):
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _mirror(place: MapFolder, summary: ModelSummary, missing: tuple[str, ...], num_images: int) -> None:
-    """Make models/0 what the model is. The stage `reconstruct` does not take it for its own work, and would redo it."""
-    first, part = place.models / "0", place.models / ".0.part"
-    files = sorted(path.name for path in place.model.iterdir())
-    with writing(place.models):
-        if not place.models.is_dir():
-            return
-        if first.is_dir() and not any(filecmp.cmpfiles(place.model, first, files, shallow=False)[1:]):
-            return
-        shutil.rmtree(part, ignore_errors=True)
-        shutil.copytree(place.model, part)
-        shutil.rmtree(first, ignore_errors=True)
-        part.replace(first)
-        write_summary(place.models, ReconstructResult(place.folder, (summary,), num_images, missing, None, 0.0), "")

@@ -7,13 +7,14 @@ MAP/pairs.txt       the pairs to match
 MAP/matches.db      their matches
 MAP/refined/        refined keypoints, where asked for
 MAP/database.db     COLMAP's database
-MAP/model/          the largest model, in COLMAP's binary format;  MAP/models/0, 1, ...: all of them
+MAP/models/0, 1...  all models in COLMAP's binary format, the largest first;  MAP/model: a link to models/0
 MAP/report.html, MAP/report.png
 """
 
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,7 +26,7 @@ from lightglue.sfm.skipped import Skipped
 from lightglue.stores.settings import as_read
 from lightglue.support.files import read_json, write_json
 
-__all__ = ["MapFolder", "MapRecord", "StageRecord"]
+__all__ = ["MapFolder", "MapRecord", "StageRecord", "remove_tree"]
 
 FORMAT = 1
 
@@ -43,7 +44,7 @@ class StageRecord:
 class MapRecord:
     """What map.json says."""
 
-    images: Path  # the folder of the photographs
+    images: Path  # the folder of the images
     settings: Mapping[str, Any]  # the options of each stage, and "models"
     stages: Mapping[str, StageRecord] = field(default_factory=dict)
 
@@ -57,54 +58,51 @@ class MapRecord:
 
 
 @dataclass(frozen=True)
+class _Part:
+    """The path of a part of a map."""
+
+    name: str
+
+    def __get__(self, owner: MapFolder, kind: type[MapFolder]) -> Path:
+        return owner.folder / self.name
+
+
+@dataclass(frozen=True)
 class MapFolder:
     """The paths of a map's parts."""
 
     folder: Path
 
-    @property
-    def record(self) -> Path:  # noqa: D102  # each is what its name says
-        return self.folder / "map.json"
+    record = _Part("map.json")
+    features = _Part("features")
+    retrieval = _Part("retrieval.npz")
+    pairs = _Part("pairs.txt")
+    matches = _Part("matches.db")
+    refined = _Part("refined")
+    database = _Part("database.db")
+    models = _Part("models")
+    largest = _Part("models/0")  # of the models
+    model = _Part("model")  # a link to it
+    report = _Part("report.html")
+    picture = _Part("report.png")
 
-    @property
-    def features(self) -> Path:  # noqa: D102
-        return self.folder / "features"
+    def link_model(self) -> None:
+        """Make `model` a link to the largest model, or a copy of it where the file system has no links.
 
-    @property
-    def retrieval(self) -> Path:  # noqa: D102
-        return self.folder / "retrieval.npz"
-
-    @property
-    def pairs(self) -> Path:  # noqa: D102
-        return self.folder / "pairs.txt"
-
-    @property
-    def matches(self) -> Path:  # noqa: D102
-        return self.folder / "matches.db"
-
-    @property
-    def refined(self) -> Path:  # noqa: D102
-        return self.folder / "refined"
-
-    @property
-    def database(self) -> Path:  # noqa: D102
-        return self.folder / "database.db"
-
-    @property
-    def model(self) -> Path:  # noqa: D102
-        return self.folder / "model"
-
-    @property
-    def models(self) -> Path:  # noqa: D102
-        return self.folder / "models"
-
-    @property
-    def report(self) -> Path:  # noqa: D102
-        return self.folder / "report.html"
-
-    @property
-    def picture(self) -> Path:  # noqa: D102
-        return self.folder / "report.png"
+        A folder that was there is replaced. Nothing is there where there is no model.
+        """
+        target = self.largest.relative_to(self.folder)  # relative, so that a map can be moved
+        if self.model.is_symlink() and self.model.readlink() == target and self.largest.is_dir():
+            return
+        part = self.folder / ".model.part"
+        remove_tree(part)
+        remove_tree(self.model)
+        if self.largest.is_dir():
+            try:
+                part.symlink_to(target, target_is_directory=True)
+            except (OSError, NotImplementedError):
+                shutil.copytree(self.largest, part)
+            part.replace(self.model)
 
     def read(self) -> MapRecord:
         """What map.json says. Raises InputError where there is none, StoreError where it is damaged."""
@@ -144,6 +142,14 @@ class MapFolder:
             record = StageRecord(known.stages[stage].seconds, record.counts, record.skipped)
         settings = {**known.settings, stage: options}
         self.write(MapRecord(known.images, settings, {**known.stages, stage: record}))
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a folder with all that is in it, or a link to one; nothing where there is none."""
+    if path.is_symlink():
+        path.unlink()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _stage(said: Mapping[str, Any]) -> StageRecord:

@@ -435,12 +435,9 @@ class EngineOptions:
         "local",
         "Who extracts and matches: this process, or a Ray cluster.",
         group="Machine",
-        flag="--engine",
         choices=ENGINES,
     )
-    address: str | None = option(
-        None, "Of the Ray cluster; none: one made here.", group="Machine", flag="--address", metavar="HOST:PORT"
-    )
+    address: str | None = option(None, "Of the Ray cluster; none: one made here.", group="Machine", metavar="HOST:PORT")
 
     def __post_init__(self) -> None:
         if self.engine not in ENGINES:

@@ -1,7 +1,7 @@
-"""All stages one after another: from a folder of photographs to a map.
+"""All stages one after another: from a folder of images to a map.
 
 Each is a function of paths that anyone may call alone. What is on the disk is not done again, so that a run that was
-killed goes on where it stopped, and new photographs or other options of a later stage cost only what they change.
+killed goes on where it stopped, and new images or other options of a later stage cost only what they change.
 """
 
 from __future__ import annotations
@@ -9,30 +9,30 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.sfm.colmap.cameras import MapCamera, read_table
-from lightglue.sfm.colmap.database import Keypoints, create_database
 from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
-from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.extract import ExtractResult, extract
 from lightglue.sfm.stages.match import MatchResult, match
 from lightglue.sfm.stages.pairs import Inputs, read_pairs, select_pairs, settled, write_pairs
-from lightglue.sfm.stages.reconstruct import ReconstructResult, reconstruct
 from lightglue.sfm.stages.refine import read_refined, refine_keypoints
-from lightglue.sfm.stages.verify import VerifyResult, verify
 from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.progress import StageProgress
+
+if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
+    from lightglue.sfm.colmap.database import Keypoints
+    from lightglue.sfm.stages.reconstruct import ReconstructResult
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
 
@@ -57,7 +57,7 @@ def build_map(
     engine: Engine | None = None,
     progress: StageProgress = lambda stage, done, total: None,
 ) -> MapResult:
-    """Make a map of the photographs under `images` in the folder `out`, or go on with the one that is there.
+    """Make a map of the images under `images` in the folder `out`, or go on with the one that is there.
 
     The largest model is in OUT/model, in COLMAP's binary format, and COLMAP's database in OUT/database.db; a report in
     OUT/report.html and OUT/report.png. No model is a result too: `model.reason` says why there is none.
@@ -65,26 +65,28 @@ def build_map(
     Raises InputError for options or folders that make no sense, or where `out` holds features or matches of other
     options; StoreError for files that are damaged or cannot be written.
     """
-    images, place = Path(images), MapFolder(Path(out))
+    images, paths = Path(images), MapFolder(Path(out))
     _check_early(options)
-    run = _Run(images, place, options, engine, progress)
+    run = _Run(images, paths, options, engine, progress)
     run.begin()
     for stage in STAGES:
         run.stage(stage)
     assert run.model is not None
-    return MapResult(place.folder, run.model, tuple(run.skipped), run.seconds)
+    return MapResult(paths.folder, run.model, tuple(run.skipped), run.seconds)
 
 
 def _check_early(options: SfmOptions) -> None:
-    """Raises InputError for what the last stages would not take: not only after hours of the first."""
-    from lightglue.sfm import colmap
+    """Raises InputError for what the last stages would not take, before hours of the first."""
+    from lightglue.geometry.colmap_cameras import camera_to_colmap
+    from lightglue.sfm.colmap.cameras import guessed_camera, read_table
+    from lightglue.sfm.colmap.mappers import check_mapper
 
-    colmap.check_mapper(options.reconstruct.mapper)
+    check_mapper(options.reconstruct.mapper)
     cameras, pairs = options.cameras, options.pairs
-    if cameras.params is not None and cameras.model is not None:
-        colmap.camera_to_colmap(MapCamera(cameras.model, (1, 1), cameras.params, True, True))
+    if cameras.known is not None:
+        camera_to_colmap(cameras.known)
     elif cameras.model is not None:
-        colmap.guessed_camera(cameras.model, 1.0, (1, 1), False)
+        guessed_camera(cameras.model, 1.0, (1, 1), False)
     if cameras.table is not None:
         read_table(Path(cameras.table), {})
     if "file" in pairs.sources and pairs.file is not None and not os.path.isfile(pairs.file):
@@ -106,9 +108,9 @@ def run_stage(
     """
     if stage not in STAGES:
         raise InputError(f"There is no stage {stage!r}; choose one of {', '.join(STAGES)}.")
-    place = MapFolder(Path(out))
-    folder = place.read().images if images is None else Path(images)
-    run = _Run(folder, place, options, engine, progress)
+    paths = MapFolder(Path(out))
+    folder = paths.read().images if images is None else Path(images)
+    run = _Run(folder, paths, options, engine, progress)
     run.begin()
     return run.stage(stage)
 
@@ -117,9 +119,9 @@ class _Run:
     """A run of stages, and what each leaves for the next."""
 
     def __init__(
-        self, images: Path, place: MapFolder, options: SfmOptions, engine: Engine | None, progress: StageProgress
+        self, images: Path, paths: MapFolder, options: SfmOptions, engine: Engine | None, progress: StageProgress
     ) -> None:
-        self.images, self.place, self.options, self.engine, self.progress = images, place, options, engine, progress
+        self.images, self.paths, self.options, self.engine, self.progress = images, paths, options, engine, progress
         self.skipped: list[Skipped] = []
         self.seconds: dict[str, float] = {}
         self.model: ReconstructResult | None = None
@@ -129,20 +131,20 @@ class _Run:
         """Write map.json, or see that the one that is there is of the same images."""
         if not self.images.is_dir():
             what = "is a file" if self.images.exists() else "does not exist"
-            raise InputError(f"The folder of images {self.images} {what}; name a folder with photographs.")
-        inside = self.place.folder.absolute()
+            raise InputError(f"The folder of images {self.images} {what}; name a folder with images.")
+        inside = self.paths.folder.absolute()
         if self.images.absolute() == inside or self.images.resolve() == inside.resolve():
-            raise InputError(f"{self.images} would hold both photographs and map; name another folder for the map.")
-        if not self.place.record.exists():
-            self.place.write(MapRecord(self.images, {"models": self._models()}))
+            raise InputError(f"{self.images} would hold both images and map; name another folder for the map.")
+        if not self.paths.record.exists():
+            self.paths.write(MapRecord(self.images, {"models": self._models()}))
             return
-        known = self.place.read()
+        known = self.paths.read()
         if known.images != self.images.absolute() and known.images.resolve() != self.images.resolve():
             raise InputError(
-                f"{self.place.folder} is a map of {known.images}, not of {self.images}; name another folder, or "
+                f"{self.paths.folder} is a map of {known.images}, not of {self.images}; name another folder, or "
                 "`lightglue map add` the images."
             )
-        self.place.write(MapRecord(self.images, known.settings, known.stages))
+        self.paths.write(MapRecord(self.images, known.settings, known.stages))
 
     def stage(self, name: str) -> StageRecord:
         """Run a stage, and remember what came of it."""
@@ -159,7 +161,7 @@ class _Run:
         options, record, did_something = run[name]()
         seconds = perf_counter() - begin
         record = StageRecord(seconds, record.counts, record.skipped)
-        self.place.note(name, options, record, did_something)
+        self.paths.note(name, options, record, did_something)
         self.skipped += record.skipped
         self.seconds[name] = seconds
         return record
@@ -168,16 +170,20 @@ class _Run:
         return asdict(on_one_device(self.options.models))
 
     def _progress(self, stage: str) -> Callable[[int, int], None]:
-        return lambda done, total: self.progress(stage, done, total)
+        return partial(self.progress, stage)
 
     def _extract(self) -> tuple[Any, StageRecord, bool]:
-        told, self.names = self._progress("extract"), None
+        self.names = None
         result: ExtractResult = extract(
-            self.images, self.place.features, self.options.extract, engine=self.engine, progress=told
+            self.images,
+            self.paths.features,
+            self.options.extract,
+            engine=self.engine,
+            progress=self._progress("extract"),
         )
         # Only now: features of other models are refused above, and what made those that are there must stay known.
-        known = self.place.read()
-        self.place.write(MapRecord(known.images, {**known.settings, "models": self._models()}, known.stages))
+        known = self.paths.read()
+        self.paths.write(MapRecord(known.images, {**known.settings, "models": self._models()}, known.stages))
         gone = [
             Skipped(name, "it is gone from the folder; its features stay, in case it returns") for name in result.gone
         ]
@@ -190,7 +196,7 @@ class _Run:
         return self.options.extract.settings(), StageRecord(0, counts, (*result.skipped, *gone)), result.extracted > 0
 
     def _features(self) -> FeatureStore:
-        return FeatureStore.open(self.place.features, read_only=True)
+        return FeatureStore.open(self.paths.features, read_only=True)
 
     def _is_there(self, name: str) -> bool:
         return os.path.exists(self.images / name)
@@ -203,13 +209,13 @@ class _Run:
 
     def _chosen(self) -> list[tuple[str, str]] | None:
         """The pairs of the map: others may have matches, of an earlier choice. None where no choice was made."""
-        return read_pairs(self.place.pairs) if self.place.pairs.exists() else None
+        return read_pairs(self.paths.pairs) if self.paths.pairs.exists() else None
 
     def _pairs(self) -> tuple[Any, StageRecord, bool]:
         options = self.options.pairs
         features, names = self._features(), self._names()
         if len(names) < 2:  # none of the sources has anything to look at
-            write_pairs(self.place.pairs, [])
+            write_pairs(self.paths.pairs, [])
             return asdict(options), StageRecord(0, {"images": len(names), "pairs": 0}), True
         sources = settled(options, len(names)).sources
         asks = "retrieval" in sources or ("sequential" in sources and options.loop_every > 0)
@@ -217,7 +223,7 @@ class _Run:
         if asks:
             retrieval = build_index(
                 features,
-                self.place.retrieval,
+                self.paths.retrieval,
                 self.options.retrieval,
                 names=names,
                 images=self.images,
@@ -225,7 +231,7 @@ class _Run:
             )
         poses, tracks = self._known_model(sources)
         found = select_pairs(names, options, Inputs(retrieval, self.images, poses, tracks))
-        write_pairs(self.place.pairs, found.pairs)
+        write_pairs(self.paths.pairs, found.pairs)
         self.progress("pairs", len(found.pairs), len(found.pairs))
         counts = {"images": len(names), "pairs": len(found.pairs), **{f"from_{k}": v for k, v in found.counts.items()}}
         return asdict(options), StageRecord(0, counts, found.skipped), True
@@ -236,7 +242,7 @@ class _Run:
             return None, None
         from lightglue.sfm.colmap.model import read_model
 
-        model = read_model(self.place.folder)
+        model = read_model(self.paths.folder)
         poses = {image.name: np.hstack((image.rotation, image.translation[:, None])) for image in model.images}
         if "covisibility" not in sources:
             return poses, None
@@ -247,11 +253,11 @@ class _Run:
         return poses, tracks
 
     def _match(self) -> tuple[Any, StageRecord, bool]:
-        self._need(self.place.pairs, "pairs")
+        self._need(self.paths.pairs, "pairs")
         result: MatchResult = match(
-            self.place.features,
-            self.place.pairs,
-            self.place.matches,
+            self.paths.features,
+            self.paths.pairs,
+            self.paths.matches,
             self.options.match,
             engine=self.engine,
             progress=self._progress("match"),
@@ -265,8 +271,8 @@ class _Run:
         return self.options.match.settings(), StageRecord(0, counts, result.skipped), result.matched > 0
 
     def _matches(self) -> MatchStore:
-        self._need(self.place.matches, "match")
-        return MatchStore.open(self.place.matches, read_only=True)
+        self._need(self.paths.matches, "match")
+        return MatchStore.open(self.paths.matches, read_only=True)
 
     def _refine(self) -> tuple[Any, StageRecord, bool]:
         options = self.options.refine
@@ -276,7 +282,7 @@ class _Run:
             self.images,
             self._features(),
             self._matches(),
-            self.place.refined,
+            self.paths.refined,
             options,
             names=self._names(),
             pairs=self._chosen(),
@@ -292,14 +298,16 @@ class _Run:
 
         def refined(name: str) -> NDArray[np.float32]:
             head = features.head(name)
-            return read_refined(self.place.refined, name, None if head is None else head.digest).keypoints
+            return read_refined(self.paths.refined, name, None if head is None else head.digest).keypoints
 
         return refined
 
     def _verify(self) -> tuple[Any, StageRecord, bool]:
-        told = self._progress("verify")
+        from lightglue.sfm.colmap.database import create_database
+        from lightglue.sfm.stages.verify import verify
+
         made = create_database(
-            self.place.database,
+            self.paths.database,
             self._features(),
             self._matches(),
             self.images,
@@ -308,37 +316,26 @@ class _Run:
             pairs=self._chosen(),
             keypoints=self._keypoints(),
         )
-        result: VerifyResult = verify(self.place.database, self.options.verify, progress=told)
-        counts = {
-            "images": made.num_images,
-            "cameras": made.num_cameras,
-            "pairs": result.num_pairs,
-            "too_few_matches": result.num_too_few,
-            "verified": result.num_verified,
-            "inliers": result.num_inliers,
-        }
+        result = verify(self.paths.database, self.options.verify, progress=self._progress("verify"))
+        counts = {"images": made.num_images, "cameras": made.num_cameras, **result.counts()}
         options = {**asdict(self.options.verify), "cameras": asdict(self.options.cameras)}
         did_something = made.num_written > 0 or result.num_done > 0
         return options, StageRecord(0, counts, (*made.skipped, *result.skipped)), did_something
 
     def _reconstruct(self) -> tuple[Any, StageRecord, bool]:
-        self._need(self.place.database, "verify")
+        from lightglue.sfm.stages.reconstruct import reconstruct
+
+        self._need(self.paths.database, "verify")
         self.progress("reconstruct", 0, 1)
         options = self.options.reconstruct
         if self.options.refine is not None and options.max_error is None:
             options = replace(options, max_error=REFINED_ERROR)
-        result = reconstruct(self.place.database, self.images, self.place.folder, options)
+        result = reconstruct(self.paths.database, self.images, self.paths.folder, options)
         self.model = result
         self.progress("reconstruct", 1, 1)
         counts: dict[str, float] = {"images": result.num_images, "models": len(result.models)}
         if result.models:
-            best = result.models[0]
-            counts |= {
-                "registered": best.num_images,
-                "points": best.num_points,
-                "mean_reprojection_error": round(best.mean_reprojection_error, 4),
-                "mean_track_length": round(best.mean_track_length, 3),
-            }
+            counts |= result.models[0].counts()
         reason = result.reason or "it is not in the largest model: too few of its matches agree with it"
         bare = {head.name for head in self._features().heads() if not head.num_keypoints}
         missing = tuple(
@@ -348,7 +345,9 @@ class _Run:
         return asdict(options), StageRecord(0, counts, missing), not result.was_there
 
     def _report(self) -> tuple[Any, StageRecord, bool]:
-        write_report(self.place.folder)
+        from lightglue.sfm.report.document import write_report
+
+        write_report(self.paths.folder)
         self.progress("report", 1, 1)
         return {}, StageRecord(0), True
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError
 from lightglue.evaluation.pair import Benchmark, Kind, Pair, Protocol, RelativePose, Truth
 from lightglue.geometry.cameras import Camera
+from lightglue.geometry.intrinsics import from_colmap
 
 __all__ = ["Dataset", "Download", "PairList", "find_root", "parse_posed_pair", "read_lines", "read_numbers"]
 
@@ -148,12 +149,12 @@ def numbers(words: Sequence[str], where: str) -> NDArray[np.float64]:
         raise InputError(f"{where}: {error}; correct it or fetch it anew.") from None
 
 
-def parse_posed_pair(words: Sequence[str], where: str, offset: float = 0.0) -> RelativePose:
+def parse_posed_pair(words: Sequence[str], where: str, is_colmap: bool = False) -> RelativePose:
     """The truth in a line of SuperGlue's pairs files and those of glue-factory that derive from them.
 
     Two names, in SuperGlue's own files two numbers of quarters that the images are rotated by, then K0 and K1 (9
-    numbers each) and camera 0 to camera 1: a
-    matrix (4, 4), or R and t (12 numbers). `offset` is the position of the top-left pixel's centre for these K, px.
+    numbers each) and camera 0 to camera 1: a matrix (4, 4), or R and t (12 numbers). is_colmap: these K have
+    COLMAP's origin.
     Raises InputError.
     """
     quarters, rest = (words[2:4], words[4:]) if len(words) == 38 else ([], words[2:])
@@ -168,6 +169,6 @@ def parse_posed_pair(words: Sequence[str], where: str, offset: float = 0.0) -> R
     else:
         T[:3, :3], T[:3, 3] = values[18:27].reshape(3, 3), values[27:]
     K0, K1 = values[:9].reshape(3, 3), values[9:18].reshape(3, 3)
-    for K in (K0, K1):
-        K[:2, 2] -= offset
+    for K in (K0, K1) if is_colmap else ():
+        K[:2, 2] = from_colmap(K[:2, 2])
     return RelativePose(Camera(K0), Camera(K1), T)

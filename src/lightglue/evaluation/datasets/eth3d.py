@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError
 from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, find_root, numbers, read_lines
 from lightglue.evaluation.pair import Protocol, RelativePose
-from lightglue.geometry.cameras import COLMAP_OFFSET, Camera
+from lightglue.geometry.cameras import Camera
+from lightglue.geometry.intrinsics import from_colmap
 from lightglue.geometry.options import EstimatorOptions
 
 __all__ = ["DATASET", "MIN_SHARED", "list_pairs"]
@@ -120,7 +121,7 @@ def _camera(cameras: dict[str, tuple[str, ...]], image: _PosedImage) -> Camera:
     if len(words) != 7 or words[0] != "PINHOLE":
         raise InputError(f"{image.name} has the camera {' '.join(words)!r:.80}, which is not PINHOLE; fetch it anew.")
     fx, fy, cx, cy = numbers(words[3:], image.name)
-    return Camera(np.array([[fx, 0, cx - COLMAP_OFFSET], [0, fy, cy - COLMAP_OFFSET], [0, 0, 1]]))
+    return Camera(np.array([[fx, 0, from_colmap(cx)], [0, fy, from_colmap(cy)], [0, 0, 1]]))
 
 
 def _camera_from_world(image: _PosedImage) -> NDArray[np.float64]:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, find_root, parse_posed_pair, read_lines
 from lightglue.evaluation.pair import Protocol
-from lightglue.geometry.cameras import COLMAP_OFFSET
 from lightglue.geometry.options import EstimatorOptions
 
 __all__ = ["DATASET", "list_pairs"]
@@ -56,7 +55,7 @@ def list_pairs(folder: Path) -> PairList:
         listed.add(
             image0,
             image1,
-            partial(parse_posed_pair, words, where, COLMAP_OFFSET),
+            partial(parse_posed_pair, words, where, is_colmap=True),
             scene=words[0].split("/", 1)[0],
         )
     listed.expect(PAIRS, len(listed), "pairs", root / _LIST)

@@ -1,22 +1,25 @@
 """Which camera took which image: from EXIF, from what the user knows, or guessed.
 
-Intrinsics here are those of the image as it is read, its EXIF orientation applied, in px whose (0, 0) is the centre of
-the top-left pixel. The half pixel to COLMAP's convention is added in `lightglue.sfm.colmap`.
+Intrinsics here are those of the image as it is read, its EXIF orientation applied.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from lightglue.errors import InputError
 from lightglue.geometry.cameras import Camera
+from lightglue.geometry.colmap_cameras import camera_from_colmap, camera_to_colmap, inferred_camera
+from lightglue.geometry.intrinsics import MODELS, Intrinsics
+from lightglue.sfm.colmap.models import image_camera, open_model
+from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet
 from lightglue.sfm.options import CameraMode, CameraOptions
 
-__all__ = ["Assignment", "CameraMode", "CameraOptions", "MapCamera", "assign_cameras", "read_table"]
+__all__ = ["Assignment", "CameraOptions", "assign_cameras", "exif_focal", "guessed_camera", "read_table"]
 
 MODEL = "SIMPLE_RADIAL"
 FOCAL_OF_EDGE = 1.2  # COLMAP's guess: the focal length in longer edges of the image
@@ -25,21 +28,10 @@ _EXIF = (b"Exif\0\0", b"eXIf", b"EXIF")  # in JPEG, PNG, WebP
 
 
 @dataclass(frozen=True)
-class MapCamera:
-    """A camera of a map."""
-
-    model: str  # one of COLMAP's, such as "SIMPLE_RADIAL"
-    size: tuple[int, int]  # width, height, px
-    params: tuple[float, ...]  # as COLMAP orders them; cx, cy in px whose (0, 0) is the centre of the top-left pixel
-    has_prior_focal: bool  # the focal length is known, if only from EXIF
-    is_fixed: bool  # the intrinsics are known: mapping leaves them as they are
-
-
-@dataclass(frozen=True)
 class Assignment:
     """The cameras of some images."""
 
-    cameras: tuple[MapCamera, ...]
+    cameras: tuple[Intrinsics, ...]
     of_image: Mapping[str, int]  # which of them, by name
 
 
@@ -52,10 +44,10 @@ def assign_cameras(
     """Give each image its camera.
 
     Args:
-        sizes: width and height in px of each image, turned as its EXIF says, by its name.
+        sizes: width and height in px of each image, EXIF orientation applied, by its name.
         images: the folder that the names are relative to, whose files' EXIF is read. None: it is not.
         options: None for the defaults.
-        progress: told how many images are done, of how many.
+        progress: called with how many images are done, of how many.
 
     Raises InputError for options that do not fit the images: a camera of another size, images of different sizes that
     are to share one, a table that cannot be read.
@@ -75,7 +67,7 @@ def assign_cameras(
             key = _key(options.mode, name, sizes[name], focals[name])
         keys.setdefault(key, []).append(name)
         progress(count, len(sizes))
-    cameras: list[MapCamera] = []
+    cameras: list[Intrinsics] = []
     of_image: dict[str, int] = {}
     for key, names in keys.items():
         made = key[1] if key[0] == "known" else _camera(names, sizes, focals, options)
@@ -101,10 +93,8 @@ def _camera(
     sizes: Mapping[str, tuple[int, int]],
     focals: Mapping[str, float | None],
     options: CameraOptions,
-) -> MapCamera:
+) -> Intrinsics:
     """The camera of images that share one."""
-    from lightglue.sfm import colmap
-
     size = sizes[names[0]]
     other = next((name for name in names if sizes[name] != size), None)
     if other is not None:
@@ -113,12 +103,27 @@ def _camera(
             f"cannot share a camera; choose another mode than {options.mode}."
         )
     model = options.model or MODEL
-    if options.params is not None:
-        camera = MapCamera(model, size, options.params, has_prior_focal=True, is_fixed=True)
-        colmap.camera_to_colmap(camera)  # which checks it
-        return camera
+    if options.known is not None:
+        if options.size not in (None, size):
+            raise InputError(
+                f"The camera is of images of {options.known.width} x {options.known.height} px, and {names[0]!r} has "
+                f"{size[0]} x {size[1]} px; give the camera of these very images."
+            )
+        return replace(options.known, size=size).check()
     focal = next((focal for name in names if (focal := focals[name]) is not None), None)
-    return colmap.guessed_camera(model, focal or FOCAL_OF_EDGE * max(size), size, focal is not None)
+    return guessed_camera(model, focal or FOCAL_OF_EDGE * max(size), size, focal is not None)
+
+
+def guessed_camera(model: str, focal: float, size: tuple[int, int], has_prior_focal: bool) -> Intrinsics:
+    """A camera without distortion whose principal point is the centre of the image. focal, size: px."""
+    camera_to_colmap(Intrinsics(model, size, (1.0,) * len(MODELS.get(model, ()))))  # which checks the model
+    make = getattr(pycolmap.Camera, "create_from_model_name", None)
+    if make is not None:
+        camera = make(1, model, focal, *size)
+    else:
+        camera = pycolmap.Camera.create(1, getattr(pycolmap.CameraModelId, model), focal, *size)
+    camera.has_prior_focal_length = has_prior_focal
+    return camera_from_colmap(camera, is_fixed=False)
 
 
 def exif_focal(path: Path) -> float | None:
@@ -130,12 +135,12 @@ def exif_focal(path: Path) -> float | None:
         return None
     if not any(mark in head for mark in _EXIF) and head[:2] not in (b"II", b"MM"):
         return None
-    from lightglue.sfm import colmap
+    with quiet():
+        camera = inferred_camera(path)
+    return camera.params[0] if camera is not None and camera.has_prior_focal else None
 
-    return colmap.inferred_focal(path)
 
-
-def read_table(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, MapCamera]:
+def read_table(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Intrinsics]:
     """The cameras of those images of `sizes` that a table names. Raises InputError."""
     if not path.exists():
         raise InputError(f"There is no table of cameras at {path}; check the path.")
@@ -144,19 +149,17 @@ def read_table(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Ma
         raise InputError(f"{path} names none of the images, such as {min(sizes)!r}; use their names in it.")
     for name, camera in cameras.items():
         if camera.size != sizes[name]:
-            told = f"{camera.size[0]} x {camera.size[1]} px, and the image has {sizes[name][0]} x {sizes[name][1]} px"
-            raise InputError(f"The camera of {name!r} in {path} is of {told}; scale the one or the other.")
+            sizes_px = f"{camera.width} x {camera.height} px, and the image has {sizes[name][0]} x {sizes[name][1]} px"
+            raise InputError(f"The camera of {name!r} in {path} is of {sizes_px}; scale the one or the other.")
     return cameras
 
 
-def _from_model(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, MapCamera]:
-    from lightglue.sfm import colmap
-
-    model = colmap.read_model(path)
-    return {image.name: colmap.image_camera(model, image) for image in model.images.values() if image.name in sizes}
+def _from_model(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Intrinsics]:
+    model = open_model(path)
+    return {image.name: image_camera(model, image) for image in model.images.values() if image.name in sizes}
 
 
-def _from_json(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, MapCamera]:
+def _from_json(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Intrinsics]:
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -166,11 +169,11 @@ def _from_json(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Ma
     return {name: _from_matrix(f"{path}: {name!r}", table[name], sizes[name]) for name in table if name in sizes}
 
 
-def _from_matrix(what: str, matrix: Any, size: tuple[int, int]) -> MapCamera:
+def _from_matrix(what: str, matrix: Any, size: tuple[int, int]) -> Intrinsics:
     try:
         K = Camera(matrix).K
     except InputError as error:
         raise InputError(f"{what}: {error}") from error
     if abs(K[0, 1]) > 1e-9:
         raise InputError(f"{what} has a skew of {K[0, 1]}, which COLMAP's cameras have not; undistort the image.")
-    return MapCamera("PINHOLE", size, (K[0, 0].item(), K[1, 1].item(), K[0, 2].item(), K[1, 2].item()), True, True)
+    return Intrinsics("PINHOLE", size, (K[0, 0].item(), K[1, 1].item(), K[0, 2].item(), K[1, 2].item()))

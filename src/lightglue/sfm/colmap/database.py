@@ -1,24 +1,17 @@
 """A COLMAP database from features and matches.
 
-What the database was made of stands in two tables of its own in the same file, which COLMAP does not mind:
-
-    lightglue_about(key, value)                  images, cameras, settings, whether it is complete, as JSON
-    lightglue_pairs(pair_id, made_of, verified)  a digest of what the pair's matches, and its geometry, were made of
-
-With the same images, only pairs that are new, gone or changed are written. With others a new database is made beside,
-into which geometries that still hold are taken over, and renamed.
+What the database was made of stands in it (`lightglue.sfm.colmap.state`). With the same images, only pairs that are
+new, gone or changed are written. With others a new database is made beside, into which geometries that still hold are
+carried over, and renamed.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from itertools import islice
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -27,21 +20,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
-from lightglue.sfm.colmap.cameras import CameraOptions, MapCamera, assign_cameras
+from lightglue.sfm.colmap.cameras import assign_cameras
+from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.pair_ids import pair_id, pair_of
+from lightglue.sfm.colmap.state import (
+    DatabaseState,
+    connected,
+    digest_of,
+    pair_states,
+    read_state,
+    set_complete,
+    write_state,
+)
+from lightglue.sfm.options import CameraOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, Head, MatchStore
+from lightglue.support.batches import batched
+from lightglue.support.files import whole, writing
 from lightglue.support.progress import Progress
 
-__all__ = ["DatabaseResult", "DatabaseState", "create_database", "read_state"]
+__all__ = ["DatabaseResult", "Keypoints", "create_database"]
 
-FORMAT = 1
 PAIRS = 500  # that are written before our table says so
 IMAGES = 200  # whose keypoints are read before they are written
-_HEADER = b"SQLite format 3\0"
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS lightglue_about(key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS lightglue_pairs(pair_id INTEGER PRIMARY KEY, made_of TEXT NOT NULL, verified TEXT);
-"""
 
 Keypoints = Callable[[str], NDArray[Any]]  # of an image by name, (N, 2) px
 
@@ -57,29 +58,6 @@ class DatabaseResult:
     num_written: int  # of these pairs; the others were there
     seconds: float
     skipped: tuple[Skipped, ...] = ()
-
-
-@dataclass(frozen=True)
-class DatabaseState:
-    """What a database was made of."""
-
-    names: tuple[str, ...]  # of the images, sorted; the first has the number 1
-    digests: tuple[str, ...]  # of their keypoints
-    camera_of: tuple[int, ...]  # which of the cameras each image has
-    cameras: tuple[MapCamera, ...]  # the first has the number 1
-    settings: Mapping[str, Any] = field(default_factory=dict)  # of the features and of the matches
-
-    def image(self, name: str) -> tuple[str, MapCamera]:
-        """What a geometry of an image depends on."""
-        at = self.ids[name] - 1
-        return self.digests[at], self.cameras[self.camera_of[at]]
-
-    @property
-    def ids(self) -> dict[str, int]:
-        """The number of each image in the database."""
-        if "_ids" not in self.__dict__:
-            self.__dict__["_ids"] = {name: number for number, name in enumerate(self.names, 1)}
-        return self.__dict__["_ids"]  # type: ignore[no-any-return]
 
 
 @dataclass(frozen=True)
@@ -112,7 +90,7 @@ def create_database(
         names: only these images. None: all that have features.
         pairs: only these, the smaller name first. None: all that have matches.
         keypoints: refined keypoints of an image, (N, 2) px, in the rows of the store's. None: the store's.
-        progress: told how many pairs are there, of how many.
+        progress: called with how many pairs are there, of how many.
 
     Images without keypoints have no matches and are in it all the same. Image numbers follow the sorted names, from 1.
 
@@ -210,8 +188,6 @@ def _pairs(
     skipped: list[Skipped],
 ) -> dict[int, str]:
     """What each pair with matches is made of. wanted: None for all. Adds to `skipped` what is left out."""
-    from lightglue.sfm.colmap import pair_id
-
     common = json.dumps(dict(matches.settings), sort_keys=True)
     pairs: dict[int, str] = {}
     missing: dict[str, int] = {}
@@ -230,93 +206,11 @@ def _pairs(
             continue
         made_of = digest_of(repr((common, digests, pair.num_matches)).encode())
         pairs[pair_id(ids[pair.name0], ids[pair.name1])] = made_of
-    told = {each.name for each in skipped}
+    named = {each.name for each in skipped}
     for name, count in sorted(missing.items()):
-        if name not in told:
+        if name not in named:
             skipped.append(Skipped(name, f"it has matches with {count} images but no features; extract them"))
     return pairs
-
-
-def digest_of(content: bytes) -> str:
-    return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
-# --- what it holds -----------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def connected(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of one transaction to our tables. Raises StoreError for whatever SQLite says.
-
-    Never while COLMAP has the same file open: pycolmap brings an SQLite of its own, and two of them in one process do
-    not see each other's locks. The one that closes first takes itself for the last, and puts the log of the other away
-    (https://www.sqlite.org/howtocorrupt.html, section 2.2.1).
-    """
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=30)
-        try:
-            with connection:
-                yield connection
-        finally:
-            connection.close()
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a schema that is damaged
-        raise StoreError(
-            f"{path} cannot be used ({error}); see that there is room and that it may be written to, or, if it is "
-            "damaged, remove it and make it anew."
-        ) from error
-
-
-def check_database(path: Path) -> None:
-    """Raises InputError where there is no file, StoreError where it is no SQLite database."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(len(_HEADER))
-    except FileNotFoundError:
-        raise InputError(f"There is no database at {path}; make it first.") from None
-    except OSError as error:
-        raise StoreError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
-    if head != _HEADER:
-        raise StoreError(f"{path} is no database, or damaged; remove it and make it anew.")
-
-
-def read_state(path: Path, is_complete: bool = False) -> DatabaseState:
-    """What a database was made of.
-
-    is_complete: raise StoreError where the stage that wrote it was ended before its end.
-
-    Raises InputError where there is none, or it is not ours; StoreError where it is damaged.
-    """
-    check_database(path)
-    with connected(path) as connection:
-        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if "lightglue_about" not in tables:
-            raise InputError(f"{path} is a database of somebody else, and stays as it is; name another path.")
-        about = dict(connection.execute("SELECT key, value FROM lightglue_about"))
-    try:
-        if json.loads(about["format"]) != FORMAT:
-            raise InputError(f"{path} is of another version; remove it and make it anew.")
-        if is_complete and not json.loads(about["complete"]):
-            raise StoreError(f"{path} is half written; make the database again, which goes on where it stopped.")
-        return _state_from(json.loads(about["state"]))
-    except (KeyError, TypeError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise StoreError(f"{path} is damaged ({error!r}); remove it and make it anew.") from error
-
-
-def _state_from(read: dict[str, Any]) -> DatabaseState:
-    cameras = tuple(
-        MapCamera(**{**each, "size": tuple(each["size"]), "params": tuple(each["params"])}) for each in read["cameras"]
-    )
-    names, digests, camera_of = (tuple(read[key]) for key in ("names", "digests", "camera_of"))
-    return DatabaseState(names, digests, camera_of, cameras, read["settings"])
-
-
-def pair_states(path: Path) -> dict[int, tuple[str, str | None]]:
-    """What each pair of a database and its geometry are made of, by the pair's number, in its order."""
-    with connected(path) as connection:
-        rows = connection.execute("SELECT pair_id, made_of, verified FROM lightglue_pairs ORDER BY pair_id").fetchall()
-    return {number: (made_of, verified) for number, made_of, verified in rows}
 
 
 # --- writing -----------------------------------------------------------------------------------------------------
@@ -325,23 +219,18 @@ def pair_states(path: Path) -> dict[int, tuple[str, str | None]]:
 def _renew(path: Path, plan: _Plan, there: DatabaseState | None, progress: Progress) -> int:
     """Make the database beside and rename it, taking over the geometries that hold."""
     part = path.with_name(f".{path.name}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         for each in _files(part):  # what a kill left
             each.unlink(missing_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"{path} cannot be written ({error.strerror}); make room, or name a folder that may be written to."
-        ) from error
     try:
-        _write_images(part, plan)
-        written = _sync(part, plan, None if there is None else (path, there), progress)
-        _move(part, path)
-    except BaseException:
+        with whole(path, part):
+            _write_images(part, plan)
+            written = _sync(part, plan, None if there is None else (path, there), progress)
+            _end_logs(part, path)
+    finally:
         with suppress(OSError):
             for each in _files(part):
                 each.unlink(missing_ok=True)
-        raise
     return written
 
 
@@ -350,41 +239,31 @@ def _files(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal", "")]
 
 
-def _move(part: Path, path: Path) -> None:
-    """Put a finished database in the place of another: a log of the old one must not be read into the new."""
+def _end_logs(part: Path, path: Path) -> None:
+    """Make a finished database one file, and remove what stands beside the old one: its log is not the new one's."""
     for each in (path, part):
         if each.exists():
             with connected(each) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    try:
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        for each in _files(path)[:-1]:
-            each.unlink(missing_ok=True)
-        part.replace(path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written ({error.strerror}); make room, or name another folder.") from error
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    for each in _files(path)[:-1]:
+        each.unlink(missing_ok=True)
 
 
 def _write_images(part: Path, plan: _Plan) -> None:
     """Cameras, images and keypoints, in a new database."""
-    from lightglue.sfm.colmap import Database
-
     state = plan.state
     with Database(part) as database:
         with database.writing():
             for number, camera in enumerate(state.cameras, 1):
                 database.add_camera(number, camera)
-        for chunk in chunks(state.ids.items(), IMAGES):
+        for chunk in batched(state.ids.items(), IMAGES):
             points = [plan.keypoints(name) for name, _ in chunk]
             with database.writing():
                 for (name, number), keypoints in zip(chunk, points, strict=True):
                     database.add_image(number, name, state.camera_of[number - 1] + 1, keypoints)
-    with connected(part) as connection:
-        connection.executescript(_SCHEMA)
-        about = {"format": FORMAT, "state": asdict(state), "complete": False}
-        rows = [(key, json.dumps(value)) for key, value in about.items()]
-        connection.executemany("INSERT OR REPLACE INTO lightglue_about VALUES(?, ?)", rows)
+    write_state(part, state)
 
 
 def _sync(path: Path, plan: _Plan, old: tuple[Path, DatabaseState] | None, progress: Progress) -> int:
@@ -392,35 +271,31 @@ def _sync(path: Path, plan: _Plan, old: tuple[Path, DatabaseState] | None, progr
 
     A pair's row in our table is written after its matches: what a kill leaves without one is written again.
     """
-    from lightglue.sfm.colmap import Database
-
     there = {number: made_of for number, (made_of, _) in pair_states(path).items()}
     gone = sorted(number for number, made_of in there.items() if plan.pairs.get(number) != made_of)
     wanted = sorted(number for number, made_of in plan.pairs.items() if there.get(number) != made_of)
     progress(len(plan.pairs) - len(wanted), len(plan.pairs))
     if not gone and not wanted:
-        _set_complete(path, True)
+        set_complete(path, True)
         return 0
-    _set_complete(path, False)
-    with _Taken(old, plan) as taken:
-        for chunk in chunks(gone, PAIRS):
+    set_complete(path, False)
+    with _CarriedOver(old, plan) as carried:
+        for chunk in batched(gone, PAIRS):
             _remove(path, chunk)
         done = len(plan.pairs) - len(wanted)
-        for chunk in chunks(wanted, PAIRS):
+        for chunk in batched(wanted, PAIRS):
             with Database(path) as database:
-                rows = _write(database, plan, chunk, taken)
+                rows = _write(database, plan, chunk, carried)
             with connected(path) as connection:
                 connection.executemany("INSERT OR REPLACE INTO lightglue_pairs VALUES(?, ?, ?)", rows)
             done += len(chunk)
             progress(done, len(plan.pairs))
-    _set_complete(path, True)
+    set_complete(path, True)
     return len(wanted)
 
 
 def _remove(path: Path, numbers: list[int]) -> None:
     """Take pairs out: their rows first, so that none is believed to be there that is not."""
-    from lightglue.sfm.colmap import Database, pair_of
-
     with connected(path) as connection:
         connection.executemany("DELETE FROM lightglue_pairs WHERE pair_id = ?", [(number,) for number in numbers])
     with Database(path) as database, database.writing():
@@ -428,10 +303,10 @@ def _remove(path: Path, numbers: list[int]) -> None:
             database.remove_pair(*pair_of(number))
 
 
-def _write(database: Any, plan: _Plan, numbers: list[int], taken: _Taken) -> list[tuple[int, str, str | None]]:
+def _write(
+    database: Database, plan: _Plan, numbers: list[int], carried: _CarriedOver
+) -> list[tuple[int, str, str | None]]:
     """Write the matches of some pairs; their rows in our table."""
-    from lightglue.sfm.colmap import pair_of
-
     names = plan.state.names
     both = [pair_of(number) for number in numbers]
     found = list(plan.matches.read([(names[first - 1], names[second - 1]) for first, second in both]))
@@ -441,24 +316,22 @@ def _write(database: Any, plan: _Plan, numbers: list[int], taken: _Taken) -> lis
     with database.writing():
         for number, (first, second), pair in zip(numbers, both, found, strict=True):
             database.put_matches(first, second, pair.matches)
-            geometry, verified = taken.geometry(pair.name0, pair.name1, plan.pairs[number])
+            geometry, verified = carried.geometry(pair.name0, pair.name1, plan.pairs[number])
             if geometry is not None:
                 database.put_geometry(first, second, geometry)
             rows.append((number, plan.pairs[number], verified))
     return rows
 
 
-class _Taken:
+class _CarriedOver:
     """The geometries of an old database that hold in a new one: of the same keypoints, cameras and matches."""
 
     def __init__(self, old: tuple[Path, DatabaseState] | None, plan: _Plan) -> None:
         self.old, self.new = old, plan.state
         self.pairs: dict[int, tuple[str, str | None]] = {}
-        self.database: Any = None
+        self.database: Database | None = None
 
-    def __enter__(self) -> _Taken:
-        from lightglue.sfm.colmap import Database
-
+    def __enter__(self) -> _CarriedOver:
         if self.old is not None:
             self.pairs = pair_states(self.old[0])
             self.database = Database(self.old[0])
@@ -470,9 +343,7 @@ class _Taken:
 
     def geometry(self, name0: str, name1: str, made_of: str) -> tuple[Any, str | None]:
         """The geometry and what it is made of; None where there is none that holds."""
-        from lightglue.sfm.colmap import pair_id
-
-        if self.old is None:
+        if self.old is None or self.database is None:
             return None, None
         before = self.old[1]
         if any(name not in before.ids or before.image(name) != self.new.image(name) for name in (name0, name1)):
@@ -482,17 +353,3 @@ class _Taken:
         if was_made_of != made_of or verified is None:
             return None, None
         return self.database.geometry(first, second), verified
-
-
-def _set_complete(path: Path, is_complete: bool) -> None:
-    with connected(path) as connection:
-        row = ("complete", json.dumps(is_complete))
-        if row in connection.execute("SELECT key, value FROM lightglue_about WHERE key = 'complete'"):
-            return  # a database that is as it should be stays untouched
-        connection.execute("INSERT OR REPLACE INTO lightglue_about VALUES(?, ?)", row)
-
-
-def chunks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    rest = iter(items)
-    while chunk := list(islice(rest, size)):
-        yield chunk

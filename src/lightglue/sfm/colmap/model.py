@@ -13,30 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
+from lightglue.geometry.colmap_cameras import camera_from_colmap
+from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.sfm.colmap.models import cam_from_world, open_model, registered
 
-__all__ = ["Camera", "Model", "RegisteredImage", "model_folder", "read_model"]
+__all__ = ["Model", "RegisteredImage", "model_folder", "read_model"]
 
 Array = NDArray[np.float64]
 _PARTS = ("cameras", "images", "points3D")
-
-
-@dataclass(frozen=True)
-class Camera:
-    """The intrinsics of one camera, as COLMAP has them: (0, 0) is the corner of the top-left pixel."""
-
-    id: int
-    model: str  # COLMAP's name of it, such as "SIMPLE_RADIAL"
-    width: int  # px
-    height: int  # px
-    params: Mapping[str, float]  # by COLMAP's names, such as f, cx, cy, k
-    focal: tuple[float, float]  # px, along x and y
-
-    @property
-    def field_of_view(self) -> tuple[float, float]:
-        """Horizontal and vertical, degrees, as of a pinhole camera with this focal length."""
-        (fx, fy), across = self.focal, (self.width, self.height)
-        angles = [math.degrees(2 * math.atan2(edge, 2 * f)) for edge, f in zip(across, (fx, fy), strict=True)]
-        return angles[0], angles[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +28,8 @@ class RegisteredImage:
     """An image whose pose is known."""
 
     name: str
-    camera: Camera
+    camera: Intrinsics
+    camera_id: int
     rotation: Array  # (3, 3), world to camera; x to the right, y down, z ahead
     translation: Array  # (3,), world to camera
     num_keypoints: int
@@ -69,7 +54,7 @@ class Model:
     """What was reconstructed."""
 
     folder: Path
-    cameras: tuple[Camera, ...]  # by id
+    cameras: Mapping[int, Intrinsics]  # by COLMAP's number
     images: tuple[RegisteredImage, ...]  # by name
     points: Array  # (P, 3)
     colours: NDArray[np.uint8]  # (P, 3) red, green, blue
@@ -125,9 +110,7 @@ def read_model(path: str | os.PathLike[str]) -> Model:
         LightGlueError: pycolmap is not installed.
     """
     folder = model_folder(path)
-    from lightglue.sfm import colmap
-
-    found = colmap.read_model(folder)
+    found = open_model(folder)
     try:
         return _converted(folder, found)
     except (IndexError, KeyError, RuntimeError, ValueError, OSError, MemoryError) as error:
@@ -135,18 +118,16 @@ def read_model(path: str | os.PathLike[str]) -> Model:
 
 
 def _converted(folder: Path, found: Any) -> Model:
-    from lightglue.sfm import colmap
-
-    cameras = {int(key): _camera(camera) for key, camera in found.cameras.items()}
+    cameras = {int(key): camera_from_colmap(camera) for key, camera in sorted(found.cameras.items())}
     # In one pass: each access builds a new object in Python.
     seen = [(key, p.xyz, p.color, p.error, p.track.length()) for key, p in found.points3D.items()]
     rows = {int(key): row for row, (key, *_) in enumerate(seen)}
     points = np.array([each[1] for each in seen], np.float64).reshape(-1, 3)
     errors = np.array([each[3] for each in seen], np.float64)
-    images = tuple(_image(image, found, cameras, rows, points) for image in colmap.registered(found))
+    images = tuple(_image(image, found, cameras, rows, points) for image in registered(found))
     return Model(
         folder,
-        tuple(cameras[key] for key in sorted(cameras)),
+        cameras,
         images,
         points,
         np.array([each[2] for each in seen], np.uint8).reshape(-1, 3),
@@ -155,25 +136,10 @@ def _converted(folder: Path, found: Any) -> Model:
     )
 
 
-def _camera(camera: Any) -> Camera:
-    model = str(getattr(camera.model, "name", camera.model))
-    names = [name.strip() for name in str(camera.params_info).split(",")]
-    params = [float(value) for value in camera.params]
-    focal = [params[i] for i in camera.focal_length_idxs()] or [float(max(camera.width, camera.height))]
-    known = dict(zip(names, params, strict=True)) if len(names) == len(params) else dict(_numbered(params))
-    return Camera(int(camera.camera_id), model, int(camera.width), int(camera.height), known, (focal[0], focal[-1]))
-
-
-def _numbered(params: list[float]) -> list[tuple[str, float]]:
-    return [(f"p{i}", value) for i, value in enumerate(params)]
-
-
 def _image(
-    image: Any, found: Any, cameras: Mapping[int, Camera], rows: Mapping[int, int], points: Array
+    image: Any, found: Any, cameras: Mapping[int, Intrinsics], rows: Mapping[int, int], points: Array
 ) -> RegisteredImage:
-    from lightglue.sfm import colmap
-
-    pose = colmap.cam_from_world(image)
+    pose = cam_from_world(image)
     rotation, translation = pose[:3, :3], pose[:3, 3]
     observed = [(point.xy, rows[int(point.point3D_id)]) for point in image.get_observation_points2D()]
     which = np.array([row for _, row in observed], np.int64)
@@ -188,6 +154,7 @@ def _image(
     return RegisteredImage(
         str(image.name),
         cameras[int(image.camera_id)],
+        int(image.camera_id),
         rotation,
         translation,
         int(image.num_points2D()) if callable(image.num_points2D) else int(image.num_points2D),

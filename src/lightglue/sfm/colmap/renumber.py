@@ -22,7 +22,7 @@ __all__ = ["renumber"]
 _COUNT = struct.Struct("<Q")
 _CAMERA = struct.Struct("<Ii2Q")  # number, model, width, height; then its parameters
 _IMAGE = struct.Struct("<I7dI")  # number, pose, camera; then its name and its points
-_POINT = struct.Struct("<Q3d3BdQ")  # number, place, colour, error, length of its track
+_POINT = struct.Struct("<Q3d3BdQ")  # number, position, colour, error, length of its track
 _POINT2D = 24  # bytes: x, y, and the number of the point in space
 
 

@@ -14,9 +14,7 @@ from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, Protocol, TypeVar
 
-from lightglue.errors import InputError
-
-__all__ = ["Budget", "Engine", "LocalEngine", "Work", "Worker", "make_engine", "pipelined"]
+__all__ = ["Budget", "Engine", "LocalEngine", "Work", "Worker", "pipelined"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -99,20 +97,6 @@ def pipelined(worker: Worker[Job, Result], jobs: Iterable[Job]) -> Iterator[Resu
         raise
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def make_engine(name: str = "local", **options: Any) -> Engine:
-    """The engine called "local" or "ray". options: fields of `RayEngine`. Raises InputError."""
-    if name == "local" and not options:
-        return LocalEngine()
-    if name != "ray":
-        told = f"engine is {name!r}; choose local or ray" if name != "local" else "the local engine has no options"
-        raise InputError(f"{told}.")
-    try:
-        from lightglue.sfm.engines.with_ray import RayEngine
-    except ModuleNotFoundError as error:
-        raise InputError("--engine ray needs Ray: pip install 'lightglue[ray]'.") from error
-    return RayEngine(**options)
 
 
 class Budget:

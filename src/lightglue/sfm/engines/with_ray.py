@@ -116,11 +116,11 @@ class _Crew:
             if not self.in_hand:
                 return
             done, _ = ray.wait(list(self.in_hand), num_returns=1)
-            chunk, place = self.in_hand[done[0]]
+            chunk, index = self.in_hand[done[0]]
             try:
                 results = ray.get(done[0])
             except RayActorError:
-                yield from self._bury(place)
+                yield from self._bury(index)
                 continue
             except ObjectLostError:  # it was done, on a machine that is gone
                 results = []
@@ -134,13 +134,13 @@ class _Crew:
 
     def _give_out(self, jobs: Iterator[Any]) -> None:
         loads = [0] * len(self.actors)
-        for _, place in self.in_hand.values():
-            loads[place] += 1
+        for _, index in self.in_hand.values():
+            loads[index] += 1
         for _ in range(AHEAD):
-            for place, load in enumerate(loads):
+            for index, load in enumerate(loads):
                 if load < AHEAD and (chunk := self._next(jobs)) is not None:
-                    self.in_hand[self.actors[place].run.remote(chunk.jobs)] = chunk, place
-                    loads[place] += 1
+                    self.in_hand[self.actors[index].run.remote(chunk.jobs)] = chunk, index
+                    loads[index] += 1
 
     def _next(self, jobs: Iterator[Any]) -> _Chunk | None:
         if self.again:
@@ -148,14 +148,14 @@ class _Crew:
         some = list(islice(jobs, self.work.together))
         return _Chunk(some) if some else None
 
-    def _bury(self, place: int) -> Iterator[Any]:
+    def _bury(self, index: int) -> Iterator[Any]:
         """Another actor in the place of a dead one; what it had in hand is done again, each job by itself."""
-        lost = [ref for ref, (_, where) in self.in_hand.items() if where == place]
+        lost = [ref for ref, (_, where) in self.in_hand.items() if where == index]
         chunk, *waited = (self.in_hand.pop(ref)[0] for ref in lost)
         self.again.extend(waited)  # they are not to blame
-        blameless = not self._had_started(place)
-        self.actors[place] = self.hire()
-        self.started[place] = self.actors[place].started.remote()
+        blameless = not self._had_started(index)
+        self.actors[index] = self.hire()
+        self.started[index] = self.actors[index].started.remote()
         if blameless:
             self.again.append(chunk)
         elif chunk.deaths + 1 < ATTEMPTS:
@@ -164,19 +164,19 @@ class _Crew:
             reason = f"{ATTEMPTS} workers died of it, perhaps for want of memory; make it smaller"
             yield from (self.work.failed(job, reason) for job in chunk.jobs)
 
-    def _had_started(self, place: int) -> bool:
+    def _had_started(self, index: int) -> bool:
         """Whether a dead actor came as far as work. Raises LightGlueError where none does."""
         try:
-            ray.get(self.started[place])
+            ray.get(self.started[index])
             return True
         except RayActorError as error:
             self.failures += 1
             if self.failures < ATTEMPTS:
                 return False
-            told = " ".join(str(error).split())
+            reason = " ".join(str(error).split())
             raise LightGlueError(
                 f"Workers on the cluster do not start; install the same versions of lightglue, torch and Ray on all "
-                f"machines. Ray says: {told[-500:]}"
+                f"machines. Ray says: {reason[-500:]}"
             ) from error
 
     def dismiss(self) -> None:

@@ -14,7 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.geometry.cameras import COLMAP_OFFSET, Camera
+from lightglue.geometry.cameras import Camera, as_camera
+from lightglue.geometry.colmap_cameras import camera_to_colmap
+from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.sfm.colmap.absolute_pose import absolute_pose
 from lightglue.sfm.options import FEWEST_POINTS, PoseOptions
 
 __all__ = ["Pose", "PoseOptions", "QueryCamera", "estimate_pose"]
@@ -28,7 +31,7 @@ _DEPTH = 1e-9
 
 @dataclass(frozen=True, eq=False)
 class QueryCamera:
-    """What is known of the camera of an image whose place is looked for."""
+    """What is known of the camera of an image whose pose is looked for."""
 
     camera: Camera
     image_size: tuple[int, int]  # width, height, px
@@ -38,7 +41,7 @@ class QueryCamera:
 
 @dataclass(frozen=True, eq=False)
 class Pose:
-    """The place of a camera, or why none was found."""
+    """The pose of a camera, or why none was found."""
 
     cam_from_world: Floats | None  # (4, 4)
     camera: Camera | None  # with the focal length that was estimated, where it was
@@ -88,11 +91,9 @@ def _failure(pose: Pose, points2D: Floats, points3D: Floats, query: QueryCamera,
 
 
 def _solve(points2D: Floats, points3D: Floats, query: QueryCamera, options: PoseOptions) -> Pose | None:
-    from lightglue.sfm import colmap
-
     camera, points = _colmap_camera(query, points2D)
     seen = np.isfinite(points).all(axis=1)
-    found = colmap.absolute_pose(
+    found = absolute_pose(
         camera,
         points[seen],
         points3D[seen],
@@ -107,21 +108,20 @@ def _solve(points2D: Floats, points3D: Floats, query: QueryCamera, options: Pose
         return None
     inliers = np.zeros(len(points2D), np.bool_)
     inliers[seen] = found[1]
-    return Pose(found[0], query.camera if query.knows_focal else Camera(colmap.matrix(camera)), inliers, None)
+    return Pose(found[0], query.camera if query.knows_focal else as_camera(camera), inliers, None)
 
 
 def _colmap_camera(query: QueryCamera, points2D: Floats) -> tuple[Any, Floats]:
-    """COLMAP's camera, a copy that it may change, and the points in its px."""
-    from lightglue.sfm import colmap
-
-    if query.camera.colmap is not None:
-        return colmap.copied(query.camera.colmap), points2D + COLMAP_OFFSET
-    K = query.camera.K
-    made = colmap.pinhole(K, query.image_size, is_square=not query.knows_focal)
-    if not query.knows_focal:
-        return made, points2D + COLMAP_OFFSET
+    """COLMAP's camera, a copy that it may change, and the points as it sees them."""
+    lens, K = query.camera.colmap, query.camera.K
+    if lens is not None:
+        return type(lens)(lens.todict()), points2D
+    if not query.knows_focal:  # one focal length, the mean of the two
+        params = (float(K[0, 0] + K[1, 1]) / 2, float(K[0, 2]), float(K[1, 2]))
+        return camera_to_colmap(Intrinsics("SIMPLE_PINHOLE", query.image_size, params)), points2D
+    params4 = (float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]))
     rays = query.camera.normalize(points2D)  # without skew, which COLMAP's pinhole does not have
-    return made, rays * (K[0, 0], K[1, 1]) + K[:2, 2] + COLMAP_OFFSET
+    return camera_to_colmap(Intrinsics("PINHOLE", query.image_size, params4)), rays * (K[0, 0], K[1, 1]) + K[:2, 2]
 
 
 def _pixels(query: QueryCamera, options: PoseOptions) -> float:

@@ -1,4 +1,4 @@
-"""The places of many photographs in a map, into files.
+"""The poses of many images in a map, into files.
 
 OUT/queries.jsonl    what came of each query, an object a line, behind one that says what they were made with
 OUT/poses.txt        name qw qx qy qz tx ty tz: from the world to the camera; those that were found
@@ -55,7 +55,7 @@ def localize(
     cameras: Any = None,
     progress: Progress = lambda done, total: None,
 ) -> LocalizeResult:
-    """Find where photographs were taken.
+    """Find the poses of images in a map.
 
     Args:
         queries: a folder of images, an image, or a text file with the path of an image a line, from its own folder.
@@ -132,8 +132,8 @@ def _queries(queries: Path) -> tuple[Path, list[str]]:
 def _digest(model: Path) -> str:
     """Of a model: poses in another one mean something else."""
     digest = hashlib.blake2b(digest_size=8)
-    for place in sorted(model.glob("*.bin")) if model.is_dir() else []:
-        digest.update(place.name.encode() + place.read_bytes())
+    for path in sorted(model.glob("*.bin")) if model.is_dir() else []:
+        digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
 
@@ -167,8 +167,8 @@ class _Journal:
         objects = [found for line in lines if (found := _object(line)) is not None]
         if objects and objects[0].get("model") != self.header.get("model"):
             raise InputError(f"{self.path} is of another model than the map has now. Name another folder.")
-        if objects and (told := differences(objects[0], self.header)):
-            raise InputError(f"{self.path} was made with others: {'; '.join(told)[:500]}. Name another folder.")
+        if objects and (differing := differences(objects[0], self.header)):
+            raise InputError(f"{self.path} was made with others: {'; '.join(differing)[:500]}. Name another folder.")
         return {str(found["name"]): found for found in objects[1:] if "name" in found and "made_of" in found}
 
     def begin(self, done: Mapping[str, Any]) -> None:

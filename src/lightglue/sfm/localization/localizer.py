@@ -1,4 +1,4 @@
-"""Where a photograph was taken: a map that is kept in memory and asked.
+"""The pose of an image in a map that is kept in memory.
 
 The query's features are matched with images of the map that look like it; the keypoints that these matched were made
 into points of the map, so each match may say where in the world the query's keypoint lies. A pose that enough of them
@@ -22,10 +22,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightglue.errors import InputError, StoreError
-from lightglue.geometry.cameras import COLMAP_OFFSET, Camera, as_camera
+from lightglue.geometry.cameras import Camera, as_camera
+from lightglue.geometry.intrinsics import Intrinsics, from_colmap
 from lightglue.images import load_image, numpy_image_to_torch
 from lightglue.models.choice import Models
+from lightglue.pairs.record import matches_of
 from lightglue.sfm.colmap.cameras import exif_focal
+from lightglue.sfm.colmap.models import open_model, registered
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.absolute_pose import Pose, QueryCamera, estimate_pose
 from lightglue.sfm.options import LocalizeOptions
@@ -43,7 +46,7 @@ _WITHOUT_INDEX = 60  # images of a map up to which it is searched without a retr
 
 @dataclass(frozen=True, eq=False)
 class Localization:
-    """Where a photograph was taken, or why this is not known."""
+    """The pose of an image, or why it is not known."""
 
     success: bool
     failure: str | None
@@ -90,15 +93,6 @@ class _MapImage:
         return sum(array.nbytes for array in arrays) + self.point_ids.nbytes
 
 
-@dataclass(frozen=True, eq=False)
-class _MapCamera:
-    """The camera that took all images of a map."""
-
-    camera: Camera
-    image_size: tuple[int, int]
-    focal: float | None  # px, as the EXIF of its images has it
-
-
 class Localizer:
     """A map in memory. `Localizer.open` makes one; it is for one thread."""
 
@@ -110,15 +104,13 @@ class Localizer:
         models: tuple[Any, Any],
         device: Any,
         options: LocalizeOptions,
-        camera: _MapCamera | None = None,
+        camera: tuple[QueryCamera, float | None] | None = None,  # of all images, and its focal length by EXIF, px
     ) -> None:
-        from lightglue.sfm import colmap
-
         self.options = options
         self._model, self._store, self._index, self._device = model, store, index, device
         self._extractor, self._matcher = models
         self._camera = camera
-        self._registered = {str(image.name): image for image in colmap.registered(model)}
+        self._registered = {str(image.name): image for image in registered(model)}
         self._kept: BoundedCache[str, _MapImage] = BoundedCache(options.memory, lambda image: image.bytes)
         if not self._registered:
             raise StoreError("The map's model has no image with a pose; reconstruct it anew.")
@@ -141,20 +133,18 @@ class Localizer:
 
         Raises InputError where there is no map, or the models do not go with it; StoreError where it is damaged.
         """
-        from lightglue.sfm import colmap
-
-        place = MapFolder(Path(folder))
-        store = FeatureStore.open(place.features, read_only=True)
-        record = place.read()
+        paths = MapFolder(Path(folder))
+        store = FeatureStore.open(paths.features, read_only=True)
+        record = paths.read()
         models = record.models if models is None else models
         if store.settings.get("features", models.features) != models.features:
             raise InputError(f"The map's features are {store.settings['features']}; localize with these.")
         index = None
-        if place.retrieval.exists():
+        if paths.retrieval.exists():
             from lightglue.sfm.retrieval.index import RetrievalIndex
 
-            index = RetrievalIndex.open(place.retrieval)
-        model = colmap.read_model(place.model)
+            index = RetrievalIndex.open(paths.retrieval)
+        model = open_model(paths.model)
         camera = _map_camera(model, record.images)
         return cls(model, store, index, models.load(), models.found_device(), options or LocalizeOptions(), camera)
 
@@ -164,14 +154,15 @@ class Localizer:
         return list(self._registered)
 
     def localize(self, image: Any, camera: Any = None) -> Localization:
-        """Where a photograph was taken.
+        """The pose of an image in the map.
 
         Args:
             image: the path of an image file, a tensor (3, H, W) in [0, 1], or an array (H, W, 3) uint8.
-            camera: K (3, 3) px, a `pycolmap.Camera`, or a `lightglue.geometry.Camera`. None: the focal length is
-                what the file's EXIF says, or a guess, and is estimated with the pose; the lens is taken to have no
-                distortion and its axis to go through the image's middle. If one camera took all images of the map and
-                the query has their size and EXIF, it is tried too, and taken unless far fewer points agree with it.
+            camera: K (3, 3) px, `Intrinsics`, a `pycolmap.Camera`, or a `lightglue.geometry.Camera`. None: the
+                focal length is what the file's EXIF says, or a guess, and is estimated with the pose; the lens is taken
+                to have no distortion and its axis to go through the image's middle. If one camera took all images of
+                the map and the query has their size and EXIF, it is tried too, and taken unless far fewer points agree
+                with it.
 
         Raises ImageError for a file that is no image, InputError for an image or a camera that makes no sense.
         """
@@ -182,6 +173,11 @@ class Localizer:
         with clock.step("extract"):
             features = self._extract(pixels)
         size = (pixels.shape[-1], pixels.shape[-2])
+        if isinstance(camera, Intrinsics) and camera.size not in (None, size):
+            raise InputError(
+                f"The camera's image has {camera.width} x {camera.height} px and the query {size[0]} x {size[1]} px; "
+                "give the camera of this very image."
+            )
         with clock.step("camera"):
             cameras = self._cameras(image, size, known)
         return _Search(self, pixels, features, cameras, clock).run()
@@ -191,10 +187,12 @@ class Localizer:
         if known is not None:
             return [QueryCamera(known, size, knows_focal=True)]
         focal = exif_focal(Path(image)) if isinstance(image, (str, os.PathLike)) else None
-        own = self._camera
-        may_be_own = self.options.map_camera and own is not None and (own.image_size, own.focal) == (size, focal)
-        tried = [QueryCamera(own.camera, size, knows_focal=True)] if may_be_own and own is not None else []
-        return [*tried, _guessed_camera(size, focal)]
+        guessed = _guessed_camera(size, focal)
+        if self._camera is not None and self.options.map_camera:
+            own, own_focal = self._camera
+            if (own.image_size, own_focal) == (size, focal):
+                return [own, guessed]
+        return [guessed]
 
     @torch.inference_mode()
     def _extract(self, pixels: Tensor) -> Features:
@@ -222,7 +220,7 @@ class Localizer:
             raise StoreError(
                 f"{name!r} has {len(features)} keypoints and {len(points)} in the model; reconstruct it anew."
             )
-        keypoints = np.array([p.xy for p in image.points2D], np.float64).reshape(-1, 2) - COLMAP_OFFSET
+        keypoints = from_colmap(np.array([p.xy for p in image.points2D], np.float64).reshape(-1, 2))
         if len(points) and not _agree(keypoints, features):
             raise StoreError(f"{name!r} has other keypoints than in the model; reconstruct the map anew.")
         ids = np.where(points == unset, 0, points).astype(np.int64) - (points == unset)
@@ -243,7 +241,7 @@ class Localizer:
 
 
 class _Search:
-    """For the place of one query."""
+    """For the pose of one query."""
 
     def __init__(
         self,
@@ -286,17 +284,18 @@ class _Search:
         self.tried += names
         with self.clock.step("pose"):
             for image, result in zip(images, results, strict=True):
-                matches = result["matches"][0].cpu().numpy().astype(np.int64)
+                found = matches_of(result)
+                matches = found["matches"].numpy().astype(np.int64)
                 points = image.point_ids[matches[:, 1]]
-                scores = result["scores"][0].float().cpu().numpy().astype(np.float64)
+                scores = found["scores"].float().numpy().astype(np.float64)
                 seen = points >= 0
                 self.found.append((matches[seen, 0], points[seen], scores[seen]))
             columns = [np.concatenate(column) for column in zip(*self.found, strict=True)]
             self.rows, self.ids = one_to_one(*columns) if self.found else (self.rows, self.ids)
             xyz = self.localizer._xyz(self.ids)
             options = self.localizer.options.pose
-            found = [estimate_pose(self.keypoints[self.rows], xyz, camera, options) for camera in self.cameras]
-            return best_pose(found)
+            poses = [estimate_pose(self.keypoints[self.rows], xyz, camera, options) for camera in self.cameras]
+            return best_pose(poses)
 
     def _answer(self, pose: Pose | None, failure: str | None) -> Localization:
         inliers = np.zeros(len(self.ids), np.bool_) if pose is None else pose.inliers
@@ -331,9 +330,9 @@ def one_to_one(
     return pairs[:, 0], pairs[:, 1]
 
 
-def _agree(places: NDArray[np.float64], features: ImageFeatures) -> bool:
+def _agree(keypoints: NDArray[np.float64], features: ImageFeatures) -> bool:
     """Whether (N, 2) px are the keypoints of these features, which refinement may have moved a little."""
-    off = np.linalg.norm(places - features.keypoints, axis=1)
+    off = np.linalg.norm(keypoints - features.keypoints, axis=1)
     return bool(np.median(off) <= _MOVED * max(features.image_size))
 
 
@@ -378,18 +377,16 @@ def best_pose(poses: Sequence[Pose]) -> Pose:
 def _guessed_camera(size: tuple[int, int], focal: float | None) -> QueryCamera:
     """With the focal length in px that EXIF tells, or a guess, and nothing else known."""
     f = _GUESSED_FOCAL * max(size) if focal is None else focal
-    centre = [edge / 2 - COLMAP_OFFSET for edge in size]
-    K = np.array([[f, 0, centre[0]], [0, f, centre[1]], [0, 0, 1.0]])
-    return QueryCamera(Camera(K), size, knows_focal=False, guessed=focal is None)
+    cx, cy = (from_colmap(edge / 2) for edge in size)
+    camera = as_camera(Intrinsics("SIMPLE_PINHOLE", size, (f, cx, cy)))
+    return QueryCamera(camera, size, knows_focal=False, guessed=focal is None)
 
 
-def _map_camera(model: Any, images: Path) -> _MapCamera | None:
-    """The camera that took all images of a map; None where there are several."""
-    from lightglue.sfm import colmap
-
-    registered = colmap.registered(model)
-    if len({image.camera_id for image in registered}) != 1:
+def _map_camera(model: Any, images: Path) -> tuple[QueryCamera, float | None] | None:
+    """The camera that took all images of a map and its focal length by EXIF, px; None where there are several."""
+    posed = registered(model)
+    if len({image.camera_id for image in posed}) != 1:
         return None
-    camera = model.camera(registered[0].camera_id)
-    size = (int(camera.width), int(camera.height))
-    return _MapCamera(as_camera(camera), size, exif_focal(images / str(registered[0].name)))
+    camera = model.camera(posed[0].camera_id)
+    known = QueryCamera(as_camera(camera), (int(camera.width), int(camera.height)), knows_focal=True)
+    return known, exif_focal(images / str(posed[0].name))

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 MATRIX_IMAGES = 300  # more have no room for a cell each
 _WIDE = 720.0  # units of a drawing's width
 _NAMED = 30  # more images are not named
-_TOLD = 60  # of a matrix with more images, cells do not tell what they are when pointed at
+_TITLED = 60  # of a matrix with more images, cells do not tell what they are when pointed at
 _NUMBERED = 34  # units; cells that are at least as wide hold their number
 _LEVELS = 12  # shades of a large matrix
 _EDGES = 4000
@@ -35,7 +35,7 @@ class Node:
     """An image, or several that are drawn as one."""
 
     name: str
-    place: tuple[float, float] | None  # seen from above, to the right and ahead; None if it is not known
+    position: tuple[float, float] | None  # seen from above, to the right and ahead; None if it is not known
     count: int = 1
 
 
@@ -91,7 +91,7 @@ def match_matrix(names: Sequence[str], counts: Mapping[tuple[int, int], tuple[in
         most = max((count for _, _, count in cells), default=1)
         strength = 0.62 if side >= _NUMBERED else 1  # so that numbers are legible in the strongest cell
         parts.append(f'<g style="fill:var({colour});opacity:{strength}">')
-        parts += _told_cells(cells, names, side, most) if n <= _TOLD else _plain_cells(cells, side, most)
+        parts += _titled_cells(cells, names, side, most) if n <= _TITLED else _plain_cells(cells, side, most)
         parts.append("</g>")
     if side >= _NUMBERED:
         parts += _cell_numbers(both, side)
@@ -102,7 +102,7 @@ def match_matrix(names: Sequence[str], counts: Mapping[tuple[int, int], tuple[in
     return _svg("".join(parts), height)
 
 
-def _told_cells(cells: Sequence[tuple[int, int, int]], names: Sequence[str], side: float, most: int) -> list[str]:
+def _titled_cells(cells: Sequence[tuple[int, int, int]], names: Sequence[str], side: float, most: int) -> list[str]:
     return [
         f'<rect x="{column * side + 0.4:.1f}" y="{row * side + 0.4:.1f}" width="{side - 0.8:.1f}" '
         f'height="{side - 0.8:.1f}" fill-opacity="{_shade(count, most):.2f}">'
@@ -157,22 +157,22 @@ def view_graph(nodes: Sequence[Node], edges: Mapping[tuple[int, int], int]) -> s
         nodes: images or groups of them.
         edges: (i, j), i < j -> how many matches; those without any are left out.
     """
-    places, height = _places(nodes)
+    positions, height = _positions(nodes)
     shown = _strongest(edges, len(nodes))
     most = max(shown.values(), default=1)
     parts = ['<g style="stroke:var(--s0)">']
     for (i, j), count in sorted(shown.items(), key=lambda item: item[1]):
-        (x0, y0), (x1, y1) = places[i], places[j]
+        (x0, y0), (x1, y1) = positions[i], positions[j]
         shade = _shade(count, most)
-        told = f"<title>{_text(nodes[i].name)} – {_text(nodes[j].name)}: {count:,} matches</title>"
+        title = f"<title>{_text(nodes[i].name)} – {_text(nodes[j].name)}: {count:,} matches</title>"
         parts.append(
             f'<path d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}" stroke-opacity="{0.75 * shade:.2f}" '
-            f'stroke-width="{0.5 + 3 * shade:.1f}">{told if len(shown) <= 1000 else ""}</path>'
+            f'stroke-width="{0.5 + 3 * shade:.1f}">{title if len(shown) <= 1000 else ""}</path>'
         )
     parts.append('</g><g style="stroke:var(--sheet);stroke-width:1.2">')
-    known = any(node.place is not None for node in nodes)
-    for node, (x, y) in zip(nodes, places, strict=True):
-        colour = "--s1" if node.place is not None or not known else "--s5"
+    known = any(node.position is not None for node in nodes)
+    for node, (x, y) in zip(nodes, positions, strict=True):
+        colour = "--s1" if node.position is not None or not known else "--s5"
         radius = (
             float(np.clip(5.5 * np.sqrt(node.count) if node.count > 1 else 5.5, 3, 22)) if len(nodes) < 150 else 3.5
         )
@@ -182,15 +182,15 @@ def view_graph(nodes: Sequence[Node], edges: Mapping[tuple[int, int], int]) -> s
         )
     parts.append("</g>")
     if len(nodes) <= _NAMED:
-        parts += _node_names(nodes, places)
+        parts += _node_names(nodes, positions)
     return _svg("".join(parts), height)
 
 
-def _places(nodes: Sequence[Node]) -> tuple[list[tuple[float, float]], float]:
+def _positions(nodes: Sequence[Node]) -> tuple[list[tuple[float, float]], float]:
     """Where each node lies in the drawing, and how high that is."""
     margin = 104.0 if len(nodes) <= _NAMED else 24.0  # names stand beside the dots
     room = _WIDE - 2 * margin
-    known = np.array([node.place for node in nodes if node.place is not None], np.float64).reshape(-1, 2)
+    known = np.array([node.position for node in nodes if node.position is not None], np.float64).reshape(-1, 2)
     if len(known) == 0:
         angles = 2 * np.pi * np.arange(len(nodes)) / max(len(nodes), 1)
         radius = 0.36 * _WIDE
@@ -201,18 +201,18 @@ def _places(nodes: Sequence[Node]) -> tuple[list[tuple[float, float]], float]:
     scale = min(room / span[0], 0.75 * room / span[1])
     tall = scale * span[1] if len(known) > 1 else 0.0
     left = margin + (room - scale * span[0]) / 2
-    places, others = [], 0
+    positions, others = [], 0
     aside = max(1, int(room // 26))  # nodes in a row below
     for node in nodes:
-        if node.place is None:
+        if node.position is None:
             row, column = divmod(others, aside)
-            places.append((margin + 26.0 * column, margin / 2 + tall + 50 + 26.0 * row))
+            positions.append((margin + 26.0 * column, margin / 2 + tall + 50 + 26.0 * row))
             others += 1
         else:
-            x, y = (np.array(node.place) - low) * scale
-            places.append((float(left + x), float(margin / 2 + tall - y)))
+            x, y = (np.array(node.position) - low) * scale
+            positions.append((float(left + x), float(margin / 2 + tall - y)))
     rows = -(-others // aside)
-    return places, margin / 2 + tall + margin / 2 + (30 + 26.0 * rows if rows else 0)
+    return positions, margin / 2 + tall + margin / 2 + (30 + 26.0 * rows if rows else 0)
 
 
 def _strongest(edges: Mapping[tuple[int, int], int], count: int) -> dict[tuple[int, int], int]:
@@ -232,11 +232,11 @@ def _strongest(edges: Mapping[tuple[int, int], int], count: int) -> dict[tuple[i
     return kept
 
 
-def _node_names(nodes: Sequence[Node], places: Sequence[tuple[float, float]]) -> list[str]:
+def _node_names(nodes: Sequence[Node], positions: Sequence[tuple[float, float]]) -> list[str]:
     """Beside the dots, on the side away from the middle."""
-    middle_x, middle_y = np.mean(places, axis=0)
+    middle_x, middle_y = np.mean(positions, axis=0)
     parts = ['<g style="fill:var(--ink);font-size:13px;pointer-events:none">']
-    for node, (x, y) in zip(nodes, places, strict=True):
+    for node, (x, y) in zip(nodes, positions, strict=True):
         right = x > _WIDE / 2 if abs(x - middle_x) > 0.2 * _WIDE else None
         anchor = "middle" if right is None else "start" if right else "end"
         dx = 0 if right is None else 11 if right else -11

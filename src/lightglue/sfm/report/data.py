@@ -28,7 +28,7 @@ class Stage:
 
     name: str  # such as "extract"
     seconds: float | None
-    counts: Mapping[str, Any]  # whatever else it told
+    counts: Mapping[str, Any]  # its other figures
     skipped: tuple[Skipped, ...]
 
 
@@ -57,7 +57,7 @@ class ReportData:
     """All that a report is written from."""
 
     title: str
-    photographs: str  # the folder of the images, if it is known
+    image_folder: str  # the folder of the images, if it is known
     settings: Mapping[str, Any]
     stages: tuple[Stage, ...]  # in the order in which they ran
     images: tuple[ImageRow, ...]  # by name
@@ -68,7 +68,7 @@ class ReportData:
 
 
 def report_data(folder: str | os.PathLike[str]) -> ReportData:
-    """Gather what is known of a map. What is missing or damaged is left out, and told in `problems`.
+    """Gather what is known of a map. What is missing or damaged is left out, and named in `problems`.
 
     Raises:
         InputError: there is no such folder, or nothing of a map in it.
@@ -83,8 +83,8 @@ def report_data(folder: str | os.PathLike[str]) -> ReportData:
     it.from_database()
     model = it.model()
     if not (about or it.keypoints or it.pairs or model):
-        told = f" {' '.join(it.problems)}" if it.problems else ""
-        raise InputError(f"{folder} holds nothing of a map; give a folder that `lightglue sfm` made.{told}")
+        problems = f" {' '.join(it.problems)}" if it.problems else ""
+        raise InputError(f"{folder} holds nothing of a map; give a folder that `lightglue sfm` made.{problems}")
     names = sorted({*it.keypoints, *(image.name for image in model.images)} if model else it.keypoints)
     settings = about.get("settings")
     return ReportData(
@@ -124,7 +124,7 @@ class _Gathered:
             try:
                 store = FeatureStore.open(self.folder / "features", read_only=True)
                 folder = Path(str(images or ""))
-                knows = bool(images) and folder.is_dir()  # else the photographs are elsewhere
+                knows = bool(images) and folder.is_dir()  # else the images are elsewhere
                 self.keypoints.update(
                     (head.name, head.num_keypoints)
                     for head in store.heads()
@@ -192,8 +192,8 @@ def _database_pairs(path: Path, keypoints: dict[str, int | None]) -> Iterator[Pa
             yield PairRow(name0, name1, matches.get(pair), verified.get(pair))
 
 
-def _stages(told: Any) -> Iterator[Stage]:
-    for name, stage in told.items() if isinstance(told, Mapping) else ():
+def _stages(record: Any) -> Iterator[Stage]:
+    for name, stage in record.items() if isinstance(record, Mapping) else ():
         if not isinstance(stage, Mapping):
             continue
         seconds = stage.get("seconds")
@@ -206,9 +206,9 @@ def _stages(told: Any) -> Iterator[Stage]:
         )
 
 
-def _skipped(told: Any) -> Skipped:
-    if isinstance(told, list) and len(told) == 2:
-        return Skipped(str(told[0]), str(told[1]))
-    if isinstance(told, Mapping):
-        return Skipped(str(told.get("name", "")), str(told.get("reason", "")))
-    return Skipped(str(told), "")
+def _skipped(record: Any) -> Skipped:
+    if isinstance(record, list) and len(record) == 2:
+        return Skipped(str(record[0]), str(record[1]))
+    if isinstance(record, Mapping):
+        return Skipped(str(record.get("name", "")), str(record.get("reason", "")))
+    return Skipped(str(record), "")

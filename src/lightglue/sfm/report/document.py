@@ -28,7 +28,8 @@ from lightglue.drawing.document import (
     to_html,
 )
 from lightglue.drawing.facts import counted, facts
-from lightglue.sfm.colmap.model import Camera, Model, RegisteredImage
+from lightglue.geometry.intrinsics import Intrinsics, params_to_colmap
+from lightglue.sfm.colmap.model import Model, RegisteredImage
 from lightglue.sfm.report import charts
 from lightglue.sfm.report.charts import Node
 from lightglue.sfm.report.data import ImageRow, PairRow, ReportData, Stage, report_data
@@ -89,7 +90,7 @@ def report_html(data: ReportData) -> str:
         Section("time", "Time", tuple(_time(data))),
         Section("settings", "Settings", tuple(_settings(data))),
     ]
-    subtitle = f"Photographs in {data.photographs}" if data.photographs else "From photographs to a map"
+    subtitle = f"Images in {data.image_folder}" if data.image_folder else "From images to a map"
     return to_html(Document(f"Map of {data.title}", subtitle, tuple(each for each in sections if each.blocks)))
 
 
@@ -131,8 +132,8 @@ def _model_cards(data: ReportData, model: Model) -> list[tuple[str, str, str]]:
 
 
 def _why_none(data: ReportData) -> str:
-    """As far as it can be told from what is there."""
-    told = {stage.name: stage for stage in data.stages}
+    """As far as it can be read from what is there."""
+    stages = {stage.name: stage for stage in data.stages}
     if not data.images:
         return "No image has features: see what was left out." if data.stages else "No stage has run yet."
     if len(data.images) == 1:
@@ -144,9 +145,9 @@ def _why_none(data: ReportData) -> str:
         return f"No matches have been verified; the best of {counted(len(data.pairs), 'pair')} has {most:,} matches."
     most = max(row.verified or 0 for row in data.pairs)
     best = f"the best pair has {counted(most, 'verified match', 'verified matches')}"
-    if "reconstruct" not in told:
+    if "reconstruct" not in stages:
         return f"The stage reconstruct has not ended yet; {best}."
-    reasons = "; ".join(dict.fromkeys(each.reason for each in told["reconstruct"].skipped if each.reason))
+    reasons = "; ".join(dict.fromkeys(each.reason for each in stages["reconstruct"].skipped if each.reason))
     return f"{reasons[:500].rstrip('.')}; {best}." if reasons else f"No two images gave it a start; {best}."
 
 
@@ -157,7 +158,7 @@ def _map(data: ReportData) -> list[Block]:
     if data.model is None or not _has_content(data.model):
         return []
     light, dark = (_png(data.model, data.title, _DPI, dark) for dark in (False, True))
-    caption = "Each pyramid is a photograph, from where it was taken to what it shows. Stray points are left out."
+    caption = "Each pyramid is an image, from where it was taken to what it shows. Stray points are left out."
     return [Picture("Cameras and points", light, caption, dark)]
 
 
@@ -212,12 +213,12 @@ def _graph(data: ReportData, pairs: Mapping[tuple[int, int], PairRow], rows: Map
     if not known:
         caption = "A line for each pair; the stronger, the more matches. None is verified yet."
     if data.model is not None and data.model.images:
-        flat = scene_of(data.model).turned(data.model.centres)[:, :2]
-        for image, place in zip(data.model.images, flat, strict=True):
+        flat = scene_of(data.model).rotated(data.model.centres)[:, :2]
+        for image, position in zip(data.model.images, flat, strict=True):
             if image.name in rows:
-                nodes[rows[image.name]] = Node(image.name, (float(place[0]), float(place[1])))
+                nodes[rows[image.name]] = Node(image.name, (float(position[0]), float(position[1])))
         caption += " Images stand where they were taken, seen from above"
-        caption += "; grey below are those without a pose." if any(n.place is None for n in nodes) else "."
+        caption += "; grey below are those without a pose." if any(n.position is None for n in nodes) else "."
     if len(nodes) > _NODES:
         nodes, edges = _grouped(nodes, edges)
         caption += f" {len(data.images):,} images are drawn as {len(nodes):,} groups of neighbours."
@@ -227,12 +228,12 @@ def _graph(data: ReportData, pairs: Mapping[tuple[int, int], PairRow], rows: Map
 def _grouped(
     nodes: Sequence[Node], edges: Mapping[tuple[int, int], int]
 ) -> tuple[list[Node], dict[tuple[int, int], int]]:
-    """Neighbours as one node: by place in squares of equal size, and those without a place by name in runs."""
-    places = np.array([node.place or (np.nan, np.nan) for node in nodes], np.float64)
-    known = np.isfinite(places[:, 0])
+    """Neighbours as one node: by position in squares of equal size, and those without a position by name in runs."""
+    positions = np.array([node.position or (np.nan, np.nan) for node in nodes], np.float64)
+    known = np.isfinite(positions[:, 0])
     label = np.zeros(len(nodes), np.int64)
     if known.any():
-        some = places[known]
+        some = positions[known]
         low = np.percentile(some, 1, axis=0)
         cell = max(float(np.sqrt(np.prod(np.percentile(some, 99, axis=0) - low) / _GROUPS)), 1e-9)
         squares = np.clip((some - low) // cell, -_GROUPS, _GROUPS).astype(np.int64)
@@ -244,9 +245,9 @@ def _grouped(
     groups = []
     for i in range(int(label.max()) + 1):
         members = np.flatnonzero(label == i)
-        place = places[members].mean(axis=0) if known[members[0]] else None
+        position = positions[members].mean(axis=0) if known[members[0]] else None
         name = f"{counted(len(members), 'image')} from {nodes[members[0]].name}"
-        groups.append(Node(name, None if place is None else (float(place[0]), float(place[1])), len(members)))
+        groups.append(Node(name, None if position is None else (float(position[0]), float(position[1])), len(members)))
     between: dict[tuple[int, int], int] = {}
     for (i, j), count in edges.items():
         a, b = sorted((int(label[i]), int(label[j])))
@@ -307,11 +308,11 @@ def _images(data: ReportData) -> list[Block]:
     rows = tuple(_image_row(row, poses.get(row.name), most) for row in data.images if row.name in shown)
     table = Table(("image", "pose", "camera", "keypoints", "observations", "mean error, px"), rows, words=3)
     if len(data.images) > _ROWS:
-        told = f"The {_ROWS:,} of {len(data.images):,} images that see the fewest points."
-        return [Text(told), Fold("These images", (table,))]
+        text = f"The {_ROWS:,} of {len(data.images):,} images that see the fewest points."
+        return [Text(text), Fold("These images", (table,))]
     missing = len(data.images) - len(poses)
-    told = f"{counted(missing, 'image has', 'images have')} no pose." if missing and data.model else ""
-    blocks: list[Block] = [Text(told)] if told else []
+    text = f"{counted(missing, 'image has', 'images have')} no pose." if missing and data.model else ""
+    blocks: list[Block] = [Text(text)] if text else []
     return [*blocks, table if len(rows) <= 60 else Fold(f"All {len(rows):,} images", (table,))]
 
 
@@ -321,7 +322,7 @@ def _image_row(row: ImageRow, pose: RegisteredImage | None, most: int) -> tuple[
     count = row.num_keypoints if row.num_keypoints is not None else pose.num_keypoints
     observed = Cell(f"{len(pose.points):,}", len(pose.points) / most if most else None)
     error = f"{pose.mean_error:.2f}" if math.isfinite(pose.mean_error) else "–"
-    return row.name, Cell("found", tone="good"), str(pose.camera.id), f"{count:,}", observed, error
+    return row.name, Cell("found", tone="good"), str(pose.camera_id), f"{count:,}", observed, error
 
 
 def _cameras(data: ReportData) -> list[Block]:
@@ -329,20 +330,22 @@ def _cameras(data: ReportData) -> list[Block]:
         return []
     used: dict[int, int] = {}
     for image in data.model.images:
-        used[image.camera.id] = used.get(image.camera.id, 0) + 1
-    cameras = [camera for camera in data.model.cameras if camera.id in used] or list(data.model.cameras)
-    rows = tuple(_camera_row(camera, used.get(camera.id, 0)) for camera in cameras[:_ROWS])
+        used[image.camera_id] = used.get(image.camera_id, 0) + 1
+    cameras = data.model.cameras
+    shown = [number for number in cameras if number in used] or list(cameras)
+    rows = tuple(_camera_row(number, cameras[number], used.get(number, 0)) for number in shown[:_ROWS])
     head = ("camera", "model", "size, px", "parameters", "images", "field of view")
     table = Table(head, rows, words=4)
     note = Text("Parameters are COLMAP's: px, with (0, 0) at the corner of the top-left pixel.", "note")
-    return [table if len(rows) <= 20 else Fold(f"{counted(len(cameras), 'camera')}", (table,)), note]
+    return [table if len(rows) <= 20 else Fold(f"{counted(len(shown), 'camera')}", (table,)), note]
 
 
-def _camera_row(camera: Camera, images: int) -> tuple[str | Cell, ...]:
-    params = ", ".join(f"{name} {value:.6g}" for name, value in camera.params.items())
+def _camera_row(number: int, camera: Intrinsics, images: int) -> tuple[str | Cell, ...]:
+    values = params_to_colmap(camera.model, camera.params)
+    params = ", ".join(f"{name} {value:.6g}" for name, value in zip(camera.named, values, strict=True))
     across, down = camera.field_of_view
     size = f"{camera.width:,} × {camera.height:,}"
-    return str(camera.id), camera.model, size, params, f"{images:,}", f"{across:.0f}° × {down:.0f}°"
+    return str(number), camera.model, size, params, f"{images:,}", f"{across:.0f}° × {down:.0f}°"
 
 
 # --- the run ------------------------------------------------------------------------------------------------------
@@ -353,12 +356,12 @@ def _skipped(data: ReportData) -> list[Block]:
     if not rows:
         return []
     table = Table(("what", "stage", "why"), tuple(rows[:_ROWS]), words=3)
-    told = f"{len(rows):,} inputs were left out; all else was done."
+    text = f"{len(rows):,} inputs were left out; all else was done."
     if len(rows) == 1:
-        told = "One input was left out; all else was done."
+        text = "One input was left out; all else was done."
     if len(rows) > _ROWS:
-        told += f" The first {_ROWS:,} are shown."
-    return [Text(told), table if len(rows) <= 60 else Fold(f"All {min(len(rows), _ROWS):,}", (table,))]
+        text += f" The first {_ROWS:,} are shown."
+    return [Text(text), table if len(rows) <= 60 else Fold(f"All {min(len(rows), _ROWS):,}", (table,))]
 
 
 def _time(data: ReportData) -> list[Block]:

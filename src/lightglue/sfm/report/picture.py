@@ -76,9 +76,9 @@ def plot_model(model: Model, *, title: str = "", dark: bool = False, dpi: float 
     with matplotlib.style.context("default"), matplotlib.rc_context({"text.parse_math": False}):
         figure = Figure(figsize=_SIZE, dpi=dpi, facecolor=look.paper)
         _head(figure, model, title, look)
-        places = ((0.01, 0.02, 0.62, 0.89), (0.645, 0.475, 0.345, 0.435), (0.645, 0.02, 0.345, 0.435))
-        for side, place in zip((_OBLIQUE, *_SIDES), places, strict=True):
-            _draw_side(figure, place, model, scene, side, look)
+        boxes = ((0.01, 0.02, 0.62, 0.89), (0.645, 0.475, 0.345, 0.435), (0.645, 0.02, 0.345, 0.435))
+        for side, box in zip((_OBLIQUE, *_SIDES), boxes, strict=True):
+            _draw_side(figure, box, model, scene, side, look)
     return figure
 
 
@@ -113,23 +113,23 @@ def _head(figure: Figure, model: Model, title: str, look: _Look) -> None:
 
 
 def _draw_side(
-    figure: Figure, place: tuple[float, float, float, float], model: Model, scene: Scene, side: _Side, look: _Look
+    figure: Figure, box: tuple[float, float, float, float], model: Model, scene: Scene, side: _Side, look: _Look
 ) -> None:
     """One panel, drawn from the far to the near."""
-    ax = figure.add_axes(place, facecolor=look.paper)
+    ax = figure.add_axes(box, facecolor=look.paper)
     ax.set_xticks([])
     ax.set_yticks([])
     for spine in ax.spines.values():
         spine.set_color(look.line)
         spine.set_visible(bool(side.title))
     points, colours = _sample(model, scene)
-    flat, depth = _seen(scene.turned(points), side)
-    corners, _ = _seen(scene.turned(camera_corners(model, scene.camera_size).reshape(-1, 3)), side)
+    flat, depth = _seen(scene.rotated(points), side)
+    corners, _ = _seen(scene.rotated(camera_corners(model, scene.camera_size).reshape(-1, 3)), side)
     corners = corners.reshape(-1, 5, 2)
-    ratio = place[2] * _SIZE[0] / (place[3] * _SIZE[1])
+    ratio = box[2] * _SIZE[0] / (box[3] * _SIZE[1])
     unit = _frame(ax, flat, corners, ratio)  # the panel's width in the scene's unit
     order = np.argsort(-depth, kind="stable")
-    area = _point_area(len(points), place[2] * _SIZE[0])
+    area = _point_area(len(points), box[2] * _SIZE[0])
     ax.scatter(flat[order, 0], flat[order, 1], s=area, c=_legible(colours[order], look), linewidths=0, rasterized=True)
     _draw_cameras(ax, corners, look, wide=unit)
     if side.title:
@@ -143,10 +143,10 @@ def _sample(model: Model, scene: Scene) -> tuple[Array, NDArray[np.uint8]]:
     return model.points[which], model.colours[which]
 
 
-def _seen(turned: Array, side: _Side) -> tuple[Array, Array]:
+def _seen(rotated: Array, side: _Side) -> tuple[Array, Array]:
     """Points (N, 3) to the right, ahead, up as they are seen without perspective: (N, 2) px-like, and how far."""
     around, above = np.radians(side.around), np.radians(side.above)
-    right, ahead, up = turned.T
+    right, ahead, up = rotated.T
     x, away = right * np.cos(around) - ahead * np.sin(around), right * np.sin(around) + ahead * np.cos(around)
     y, depth = up * np.cos(above) + away * np.sin(above), away * np.cos(above) - up * np.sin(above)
     return np.stack([x, y], axis=1), depth
@@ -172,7 +172,7 @@ def _point_area(count: int, inches: float) -> float:
 
 
 def _legible(colours: NDArray[np.uint8], look: _Look) -> Array:
-    """(N, 3) in [0, 1]: the photographs' colours, kept off that of the paper."""
+    """(N, 3) in [0, 1]: the images' colours, kept off that of the paper."""
     rgb = colours / 255
     light = rgb @ (0.299, 0.587, 0.114)
     if look is _LIGHT:

@@ -12,7 +12,7 @@ from lightglue.sfm.colmap.model import Model
 __all__ = ["Scene", "camera_corners", "scene_of"]
 
 Array = NDArray[np.float64]
-_NEAR = 0.3  # how evenly the photographs must look one way for that way to count as ahead
+_NEAR = 0.3  # how evenly the images must look one way for that way to count as ahead
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,10 +25,10 @@ class Scene:
     shown: NDArray[np.bool_]  # (P,) points that are no strays
     camera_size: float  # distance from a camera's centre to its drawn image plane
 
-    def turned(self, points: Array) -> Array:
+    def rotated(self, points: Array) -> Array:
         """Points (N, 3) along the axes, from the centre: to the right, ahead, up."""
-        turned: Array = (points - self.centre) @ self.axes.T
-        return turned
+        rotated: Array = (points - self.centre) @ self.axes.T
+        return rotated
 
 
 def scene_of(model: Model) -> Scene:
@@ -40,9 +40,9 @@ def scene_of(model: Model) -> Scene:
     axes = _axes(up, _looking(model), seen)
     if len(seen) == 0:
         return Scene(axes, np.zeros(3), 1.0, shown, 0.1)
-    turned = seen @ axes.T
-    low, high = np.percentile(turned, [1, 99], axis=0)
-    stood = centres @ axes.T if len(centres) else turned
+    rotated = seen @ axes.T
+    low, high = np.percentile(rotated, [1, 99], axis=0)
+    stood = centres @ axes.T if len(centres) else rotated
     low, high = np.minimum(low, stood.min(axis=0)), np.maximum(high, stood.max(axis=0))
     extent = float(np.linalg.norm(high - low) / 2) or 1.0
     return Scene(axes, (low + high) / 2 @ axes, extent, shown, _camera_size(centres, extent))
@@ -60,15 +60,15 @@ def camera_corners(model: Model, size: float) -> Array:
 
 
 def _looking(model: Model) -> Array:
-    """(I, 3) unit vectors along which the photographs were taken."""
+    """(I, 3) unit vectors along which the images were taken."""
     return np.stack([image.rotation[2] for image in model.images]) if model.images else np.zeros((0, 3))
 
 
 def _up(model: Model) -> Array:
-    """(3,) away from the ground, if people and drones took the photographs.
+    """(3,) away from the ground, if people and drones took the images.
 
     Whoever holds a camera keeps its horizon level, however it is tilted: up is across all x axes. Where these leave it
-    open, since all photographs look one way, up is what the images' tops point to on average.
+    open, since all images look one way, up is what the images' tops point to on average.
     """
     if not model.images:
         return np.array([0.0, -1.0, 0.0])
@@ -77,7 +77,7 @@ def _up(model: Model) -> Array:
     top = tops.mean(axis=0)
     weights = np.ones(len(across))
     up = top
-    for _ in range(5):  # portraits are a quarter turned: what does not agree counts less and less
+    for _ in range(5):  # portraits are rotated by a quarter: what does not agree counts less and less
         spread = (across * weights[:, None]).T @ across / weights.sum() - 0.05 * np.outer(top, top)
         up = np.linalg.eigh(spread)[1][:, 0]
         weights = 1 / (0.05 + np.abs(across @ up))
@@ -102,7 +102,7 @@ def _without_strays(points: Array, centres: Array) -> NDArray[np.bool_]:
 
 
 def _axes(up: Array, looking: Array, seen: Array) -> Array:
-    """(3, 3): to the right, ahead, up. Ahead is where most photographs look; else across the scene's longest side."""
+    """(3, 3): to the right, ahead, up. Ahead is where most images look; else across the scene's longest side."""
     ahead = looking.mean(axis=0) if len(looking) else np.zeros(3)
     level = ahead - up * (up @ ahead)
     if np.linalg.norm(level) < _NEAR:

@@ -1,4 +1,4 @@
-"""A model in the browser: points, cameras, photographs. `viser` serves the page; nothing else here imports it."""
+"""A model in the browser: points, cameras, images. `viser` serves the page; nothing else here imports it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from lightglue.sfm.colmap.model import Model, RegisteredImage, read_model
 from lightglue.sfm.report.scene import Scene, scene_of
 from lightglue.support.files import read_json
 
-__all__ = ["View", "open_view", "photographs_of", "view_model"]
+__all__ = ["Viewer", "images_of", "open_view", "view_model"]
 
 Array = NDArray[np.float64]
 _RADIUS = 4.0  # of the scene in the viewer's unit, whatever unit the model has
 _THUMBNAIL = 256  # px, longer edge
-_THUMBNAILS = 400  # photographs; more are shown as bare pyramids
+_THUMBNAILS = 400  # images; more are shown as bare pyramids
 _LONGEST = 20  # of the slider of track lengths
 _ORANGE = (213, 94, 0)
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class Viewer:
     """A page that is served until `stop` is called or the process ends."""
 
     url: str
@@ -55,44 +55,44 @@ class View:
 
 def view_model(
     path: str | os.PathLike[str],
-    photographs: str | os.PathLike[str] | None = None,
+    images: str | os.PathLike[str] | None = None,
     host: str = "127.0.0.1",
     port: int = 8080,
-) -> View:
+) -> Viewer:
     """Serve the model in a folder; `open_view` says more.
 
     Args:
         path: a model's folder, or that of a map.
-        photographs: the folder of the images; None takes what the map remembers.
+        images: the folder of the images; None takes what the map remembers.
 
     Raises:
         InputError: no model there, or what `open_view` raises.
         StoreError: the model is damaged.
     """
     model = read_model(path)
-    return open_view(model, photographs_of(path) if photographs is None else Path(photographs), host, port)
+    return open_view(model, images_of(path) if images is None else Path(images), host, port)
 
 
-def photographs_of(path: str | os.PathLike[str]) -> Path | None:
+def images_of(path: str | os.PathLike[str]) -> Path | None:
     """The folder of images that a map, or the map around a model, remembers; None where it is not known or gone."""
     for folder in (Path(path), Path(path).absolute().parent, Path(path).absolute().parent.parent):
         try:
-            told = read_json(folder / "map.json").get("images")
+            images = read_json(folder / "map.json").get("images")
         except (OSError, StoreError):
             continue
-        if isinstance(told, str) and (folder / told).is_dir():
-            return folder / told
+        if isinstance(images, str) and (folder / images).is_dir():
+            return folder / images
     return None
 
 
-def open_view(model: Model, photographs: Path | None = None, host: str = "127.0.0.1", port: int = 8080) -> View:
+def open_view(model: Model, images: Path | None = None, host: str = "127.0.0.1", port: int = 8080) -> Viewer:
     """Serve a page with a model in 3D.
 
     Click a camera to look through it. Sliders set the size of points and cameras, and how many images must see a
-    point. Photographs appear in their cameras as they are read.
+    point. Images appear in their cameras as they are read.
 
     Args:
-        photographs: the folder of the images; None shows cameras without them.
+        images: the folder of the images; None shows cameras without them.
         host: the address to listen at; "0.0.0.0" lets other machines in.
         port: 0 takes any that is free.
 
@@ -114,10 +114,10 @@ def open_view(model: Model, photographs: Path | None = None, host: str = "127.0.
     _set_up(server, scene)
     _add_points(server, model, scene)
     cameras = _add_cameras(server, viser, model, scene)
-    if photographs is not None:
-        threading.Thread(target=_show_photographs, args=(model, photographs, cameras, stopped), daemon=True).start()
+    if images is not None:
+        threading.Thread(target=_show_images, args=(model, images, cameras, stopped), daemon=True).start()
     shown = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
-    return View(f"http://{shown}:{bound}", server, tuple(cameras), stopped)
+    return Viewer(f"http://{shown}:{bound}", server, tuple(cameras), stopped)
 
 
 def _viser() -> Any:
@@ -148,7 +148,7 @@ def _taken(host: str, port: int, why: str = "") -> str:
 
 def _placed(scene: Scene, points: Array) -> NDArray[np.float32]:
     """Points (N, 3) in the viewer's frame: x to the right, y ahead, z up, around the origin."""
-    return (scene.turned(points) * (_RADIUS / scene.extent)).astype(np.float32)
+    return (scene.rotated(points) * (_RADIUS / scene.extent)).astype(np.float32)
 
 
 def _set_up(server: Any, scene: Scene) -> None:
@@ -163,9 +163,9 @@ def _add_points(server: Any, model: Model, scene: Scene) -> None:
     """The cloud with its sliders."""
     size = 0.004 * _RADIUS * float(np.clip((20_000 / max(len(model.points), 1)) ** 0.25, 0.4, 2))
     which = np.flatnonzero(scene.shown)
-    places, colours, lengths = _placed(scene, model.points[which]), model.colours[which], model.track_lengths[which]
+    positions, colours, lengths = _placed(scene, model.points[which]), model.colours[which], model.track_lengths[which]
     cloud = server.scene.add_point_cloud(
-        "/points", places, colours, point_size=size, point_shape="circle", precision="float32", point_shading="flat"
+        "/points", positions, colours, point_size=size, point_shape="circle", precision="float32", point_shading="flat"
     )
     server.gui.add_markdown(
         f"**{len(model.images):,}** images, **{len(model.points):,}** points"
@@ -181,7 +181,7 @@ def _add_points(server: Any, model: Model, scene: Scene) -> None:
     def select(_: Any) -> None:
         kept = lengths >= int(least.value)
         with server.atomic():
-            cloud.points = places[kept]
+            cloud.points = positions[kept]
             cloud.colors = colours[kept]
 
     sizes.on_update(resize)
@@ -196,8 +196,8 @@ def _add_cameras(server: Any, viser: Any, model: Model, scene: Scene) -> list[An
     sizes = server.gui.add_slider("Camera size", min=0.2, max=4.0, step=0.1, initial_value=1.0)
     handles = []
     for i, image in enumerate(model.images):
-        turn = viser.transforms.SO3.from_matrix(scene.axes @ image.rotation.T).wxyz
-        place = _placed(scene, image.centre[None])[0]
+        rotation = viser.transforms.SO3.from_matrix(scene.axes @ image.rotation.T).wxyz
+        position = _placed(scene, image.centre[None])[0]
         # Numbered, since the names of files may hold slashes, which would nest them.
         handle = server.scene.add_camera_frustum(
             f"/cameras/{i}",
@@ -205,10 +205,10 @@ def _add_cameras(server: Any, viser: Any, model: Model, scene: Scene) -> list[An
             aspect=image.camera.width / max(image.camera.height, 1),
             scale=scale,
             color=_ORANGE,
-            wxyz=turn,
-            position=place,
+            wxyz=rotation,
+            position=position,
         )
-        handle.on_click(_look_through(image, turn, place, looking))
+        handle.on_click(_look_through(image, rotation, position, looking))
         handles.append(handle)
 
     def show(_: Any) -> None:
@@ -229,23 +229,23 @@ def _field_of_view(image: RegisteredImage) -> float:
     return math.radians(image.camera.field_of_view[1])
 
 
-def _look_through(image: RegisteredImage, turn: Array, place: NDArray[np.float32], looking: Any) -> Any:
+def _look_through(image: RegisteredImage, rotation: Array, position: NDArray[np.float32], looking: Any) -> Any:
     def clicked(event: Any) -> None:
         camera = event.client.camera
         with event.client.atomic():
-            camera.wxyz, camera.position = turn, place
+            camera.wxyz, camera.position = rotation, position
             camera.fov = _field_of_view(image)
         looking.value = printable(image.name)
 
     return clicked
 
 
-def _show_photographs(model: Model, photographs: Path, cameras: list[Any], stopped: threading.Event) -> None:
-    """Put the photographs into their cameras, as they are read. What cannot be read stays a bare pyramid."""
+def _show_images(model: Model, images: Path, cameras: list[Any], stopped: threading.Event) -> None:
+    """Put the images into their cameras, as they are read. What cannot be read stays a bare pyramid."""
     for image, camera in list(zip(model.images, cameras, strict=True))[:_THUMBNAILS]:
         if stopped.is_set():
             return
-        thumbnail = _thumbnail(photographs / image.name)
+        thumbnail = _thumbnail(images / image.name)
         if thumbnail is not None and not stopped.is_set():
             camera.image = thumbnail
 

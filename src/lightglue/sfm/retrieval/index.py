@@ -213,7 +213,7 @@ def _describe_images(
 ) -> RetrievalIndex:
     """By a network, which takes long and describes each image alone: what is known is kept, and written as it grows."""
     if images is None:
-        raise InputError("descriptor='megaloc' looks at the photographs; give their folder as `images`.")
+        raise InputError("descriptor='megaloc' looks at the images; give their folder as `images`.")
     index = _empty(GlobalDescriptor(), options)
     old = (
         {} if known is None else dict(zip(zip(known.names, known.digests, strict=True), known.descriptors, strict=True))
@@ -272,7 +272,7 @@ def _train(features: FeatureStore, names: Sequence[str], options: RetrievalOptio
             taken.append(of_image.descriptors[np.sort(generator.permutation(len(of_image))[:share])])
     sample = np.concatenate([each for each in taken if len(each)]) if any(map(len, taken)) else None
     if sample is None:
-        raise InputError("No image has keypoints, so that none can be told from another; look at the photographs.")
+        raise InputError("No image has keypoints, so that they cannot be distinguished; look at the images.")
     local = torch.from_numpy(sample.astype(np.float32))
     return train(local, options.words, min(options.dimensions, local.shape[1]), options.seed)
 

@@ -2,7 +2,7 @@
 
 Jégou, Douze, Schmid and Pérez, Aggregating local descriptors into a compact image representation, CVPR 2010. Each
 word's residuals are brought to one length before all are (intra-normalisation: Arandjelović and Zisserman, All about
-VLAD, CVPR 2013). The local descriptors are first turned and cut to their principal components (Jégou et al.,
+VLAD, CVPR 2013). The local descriptors are first rotated and cut to their principal components (Jégou et al.,
 Aggregating local image descriptors into compact codes, PAMI 2012), which are learnt from many of them, so that few
 images suffice. No descriptor depends on what else was computed with it.
 """

@@ -1,4 +1,4 @@
-"""Where a photograph was taken, as its file says.
+"""Where a image was taken, as its file says.
 
 Read by Pillow, which comes with matplotlib: it reads the file's head, where `pycolmap.Bitmap` decodes the whole image
 (0.7 s against 0.6 ms for a JPEG of 12 megapixels).
@@ -17,9 +17,9 @@ from PIL import ExifTags, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebP
 
 from lightglue.images.headers import format_of
 
-__all__ = ["Place", "read_place"]
+__all__ = ["Location", "read_location"]
 
-# Opened by their own classes: `Image.open` refuses photographs of 200 million pixels, which phones take.
+# Opened by their own classes: `Image.open` refuses images of 200 million pixels, which phones take.
 _READERS: dict[str, Any] = {
     "JPEG": JpegImagePlugin.JpegImageFile,
     "PNG": PngImagePlugin.PngImageFile,
@@ -32,16 +32,16 @@ _DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, SyntaxError, A
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a photograph was taken, in WGS 84."""
+class Location:
+    """Where a image was taken, in WGS 84."""
 
     latitude: float  # degrees, north positive
     longitude: float  # degrees, east positive
     altitude: float | None  # m above the sea, or above the ellipsoid: files do not say
 
 
-def read_place(path: str | os.PathLike[str]) -> Place | None:
-    """Where the photograph in a file was taken; None where the file does not say, or cannot be read."""
+def read_location(path: str | os.PathLike[str]) -> Location | None:
+    """Where the image in a file was taken; None where the file does not say, or cannot be read."""
     try:
         with open(path, "rb") as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of damaged tags
@@ -50,12 +50,12 @@ def read_place(path: str | os.PathLike[str]) -> Place | None:
             if kind not in _READERS:
                 return None
             tags = _READERS[kind](file).getexif().get_ifd(ExifTags.IFD.GPSInfo)
-        return _place(tags)
+        return _location(tags)
     except _DAMAGED:
         return None
 
 
-def _place(tags: dict[int, Any]) -> Place | None:
+def _location(tags: dict[int, Any]) -> Location | None:
     if _GPS.GPSLatitude not in tags or _GPS.GPSLongitude not in tags:
         return None
     latitude = _degrees(tags[_GPS.GPSLatitude]) * (-1 if _letter(tags.get(_GPS.GPSLatitudeRef)) == "S" else 1)
@@ -67,7 +67,7 @@ def _place(tags: dict[int, Any]) -> Place | None:
         below = tags.get(_GPS.GPSAltitudeRef, b"\0") in (b"\1", 1)
         altitude = float(tags[_GPS.GPSAltitude]) * (-1 if below else 1)
         altitude = altitude if math.isfinite(altitude) else None
-    return Place(latitude, longitude, altitude)
+    return Location(latitude, longitude, altitude)
 
 
 def _degrees(parts: Any) -> float:

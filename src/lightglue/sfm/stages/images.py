@@ -32,7 +32,7 @@ def list_images(folder: str | os.PathLike[str]) -> tuple[list[str], tuple[Skippe
     folder = Path(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise InputError(f"The folder of images {folder} {what}; name a folder with photographs.")
+        raise InputError(f"The folder of images {folder} {what}; name a folder with images.")
     walk = _Walk(folder)
     names = sorted(walk.names())
     if not names:
@@ -54,16 +54,16 @@ class _Walk:
     def names(self) -> Iterator[str]:
         while self.plain or self.linked:
             prefix = self.plain.pop() if self.plain else self.linked.popleft()
-            place = os.path.join(self.root, prefix)
+            path = os.path.join(self.root, prefix)
             try:
-                if prefix and all(os.path.exists(os.path.join(place, part)) for part in _MAP):
+                if prefix and all(os.path.exists(os.path.join(path, part)) for part in _MAP):
                     continue  # what is in there are our own pictures
-                stat = os.stat(place)
+                stat = os.stat(path)
                 if (stat.st_dev, stat.st_ino) in self.entered:
                     self._skip(prefix, "it is a link to a folder that is listed already; nothing is lost")
                     continue
                 self.entered.add((stat.st_dev, stat.st_ino))
-                with os.scandir(place) as entries:
+                with os.scandir(path) as entries:
                     found = sorted(entries, key=lambda entry: entry.name)
             except OSError as error:
                 self._skip(prefix, f"the folder cannot be read ({error.strerror}); change its permissions")

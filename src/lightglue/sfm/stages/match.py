@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -16,11 +15,13 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
+from lightglue.pairs.record import matches_of
 from lightglue.sfm.engines.engine import Engine, LocalEngine
 from lightglue.sfm.options import MatchOptions, on_one_device
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.extract import check_seen
 from lightglue.stores import FeatureStore, MatchStore, PairMatches
+from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.progress import Progress
@@ -173,18 +174,10 @@ class _Todo:
 
     def batches(self) -> Iterator[tuple[Pair, ...]]:
         """Batches of `size` pairs; the last may be smaller."""
-        batch: list[Pair] = []
-        for pair in self._waiting():
-            batch.append(pair)
-            if len(batch) == self.size:
-                yield tuple(batch)
-                batch = []
-        if batch:
-            yield tuple(batch)
+        return map(tuple, batched(self._waiting(), self.size))
 
     def _waiting(self) -> Iterator[Pair]:
-        pairs = iter(self.table)
-        while some := list(islice(pairs, LOOKED_UP)):
+        for some in batched(self.table, LOOKED_UP):
             for pair, head in zip(some, self.matches.heads(some), strict=True):
                 digests = self._digest(pair[0]), self._digest(pair[1])
                 absent = [name for name, digest in zip(pair, digests, strict=True) if digest is None]
@@ -297,7 +290,7 @@ class MatchWorker:
         images = {name: image for name, image in read.items() if isinstance(image, _Image)}
         faults = {name: fault for name, fault in read.items() if not isinstance(fault, _Image)}
         skipped = [
-            Skipped(", ".join(pair), next(_told(faults[name]) for name in pair if name in faults))
+            Skipped(", ".join(pair), next(_reason(faults[name]) for name in pair if name in faults))
             for pair in batch
             if faults.keys() & set(pair)
         ]
@@ -331,12 +324,13 @@ class MatchWorker:
         found = self.matcher.match([(image0.features, image1.features) for image0, image1 in both])
         results = []
         for (name0, name1), (image0, image1), result in zip(pairs, both, found, strict=True):
-            overlap = float(result["overlap"][0]) if "overlap" in result else None
-            matches, scores = result["matches"][0], result["scores"][0]
+            unpacked = matches_of(result)
+            overlap = float(unpacked["overlap"]) if "overlap" in unpacked else None
+            matches, scores = unpacked["matches"], unpacked["scores"]
             note = None
             if self.options.min_overlap is not None and overlap is not None and overlap < self.options.min_overlap:
                 matches, scores, note = matches[:0], scores[:0], NO_OVERLAP
-            arrays = matches.cpu().numpy().astype(np.int32), scores.float().cpu().numpy()
+            arrays = matches.numpy().astype(np.int32), scores.float().numpy()
             digests = image0.digest, image1.digest
             results.append(PairMatches(name0, name1, *arrays, overlap, note, digests))
         return results
@@ -345,7 +339,7 @@ class MatchWorker:
         """Nothing waits here."""
 
 
-def _told(fault: StoreError | InputError) -> str:
+def _reason(fault: StoreError | InputError) -> str:
     again = " The file is removed where that is allowed; extract anew." if _is_damaged(fault) else ""
     return " ".join(str(fault).split()) + again
 

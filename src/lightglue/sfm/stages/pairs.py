@@ -8,7 +8,7 @@ see the same points of a model; a file. All pairs are canonical, name0 < name1 i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.pairing.covisibility import covisible
 from lightglue.sfm.stages.pairing.files import Pair, pairs_among, read_pairs, write_pairs
 from lightglue.sfm.stages.pairing.order import exhaustive, offsets, sequences, sequential
-from lightglue.sfm.stages.pairing.places import earth_centred, near, near_and_alike, poses_of
+from lightglue.sfm.stages.pairing.positions import earth_centred, near, near_and_alike, poses_of
 
 __all__ = [
     "SOURCES",
@@ -56,7 +56,7 @@ class Inputs:
     """What the sources look at; each needs its own."""
 
     retrieval: Retrieval | None = None  # of "retrieval", and of "sequential" where it closes loops
-    images: Path | None = None  # folder of the photographs, of "gps"
+    images: Path | None = None  # folder of the images, of "gps"
     poses: Mapping[str, Any] | None = None  # of "poses": name -> T (4, 4) or (3, 4), world to camera
     tracks: Iterable[Sequence[str]] | None = None  # of "covisibility": the names of the images that see each point
 
@@ -73,7 +73,7 @@ class PairsResult:
 def select_pairs(names: Iterable[str], options: PairOptions | None = None, inputs: Inputs | None = None) -> PairsResult:
     """The pairs of the images `names` that the sources give together.
 
-    An image that a source knows nothing of (no GPS, no pose) gets no pairs from it, and is told of in `skipped`.
+    An image that a source knows nothing of (no GPS, no pose) gets no pairs from it, and is in `skipped`.
 
     Raises:
         InputError: a source lacks what it looks at, or there are too many images for every pair.
@@ -116,8 +116,16 @@ class _Collection:
         self.index = {name: index for index, name in enumerate(names)}
 
     def pairs_of(self, source: str) -> Indices:
-        found: Indices = getattr(self, f"_{source}")()
-        return found
+        sources: dict[str, Callable[[], Indices]] = {
+            "exhaustive": self._exhaustive,
+            "sequential": self._sequential,
+            "retrieval": self._retrieval,
+            "gps": self._gps,
+            "poses": self._poses,
+            "covisibility": self._covisibility,
+            "file": self._file,
+        }
+        return sources[source]()
 
     def _exhaustive(self) -> Indices:
         return exhaustive(len(self.names), self.options.max_exhaustive)
@@ -133,13 +141,13 @@ class _Collection:
         """Each so many images, those most like it that are not its neighbours in the sequence anyway."""
         o = self.options
         window = len(offsets(o.overlap, o.quadratic))
-        at = {int(i): (n, place) for n, s in enumerate(sequences(self.names)) for place, i in enumerate(s)}
+        at = {int(i): (n, rank) for n, s in enumerate(sequences(self.names)) for rank, i in enumerate(s)}
         some = [int(i) for sequence in sequences(self.names) for i in sequence[:: o.loop_every]]
         pairs = []
         for image, likely in self._retrieved(retrieval, some, o.loop_closures + 2 * window):
-            folder, place = at[image]
+            folder, rank = at[image]
             near = set(offsets(o.overlap, o.quadratic))
-            far = [j for j in likely if at[j][0] != folder or abs(at[j][1] - place) not in near]
+            far = [j for j in likely if at[j][0] != folder or abs(at[j][1] - rank) not in near]
             pairs += [(image, j) for j in far[: o.loop_closures]]
         return _array(pairs)
 
@@ -158,22 +166,24 @@ class _Collection:
             yield self.index[name], [self.index[other] for other, _ in likely if other in self.index]
 
     def _gps(self) -> Indices:
-        from lightglue.sfm.stages.exif import read_place
+        from lightglue.sfm.stages.exif import read_location
 
         if self.inputs.images is None:
-            raise InputError("Pairs by GPS need the photographs; give their folder as `images`.")
+            raise InputError("Pairs by GPS need the images; give their folder as `images`.")
         folder = Path(self.inputs.images)
-        places = {index: place for index, name in enumerate(self.names) if (place := read_place(folder / name))}
-        told = "Its file does not say where it was taken; choose its pairs in another way."
-        self._skip((name for index, name in enumerate(self.names) if index not in places), told)
-        if not places:
+        locations = {
+            index: location for index, name in enumerate(self.names) if (location := read_location(folder / name))
+        }
+        reason = "Its file does not say where it was taken; choose its pairs in another way."
+        self._skip((name for index, name in enumerate(self.names) if index not in locations), reason)
+        if not locations:
             return _array([])
         # Altitudes of phones and drones are off by tens of metres, or refer to something else: neighbours are those
         # on the map.
-        latitude, longitude = np.array([(place.latitude, place.longitude) for place in places.values()]).T
+        latitude, longitude = np.array([(location.latitude, location.longitude) for location in locations.values()]).T
         positions = earth_centred(latitude, longitude, np.zeros_like(latitude))
         found = near(positions, self.options.gps_neighbors, self.options.gps_radius)
-        return np.array(list(places), np.int64)[found]
+        return np.array(list(locations), np.int64)[found]
 
     def _poses(self) -> Indices:
         o = self.options

@@ -10,7 +10,7 @@ import os
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -19,7 +19,11 @@ from time import perf_counter
 from typing import Any
 
 from lightglue.errors import StoreError
-from lightglue.sfm.colmap.database import DatabaseState, connected, read_state
+from lightglue.sfm.colmap.mappers import bundle_adjustment, check_mapper, num_threads, run_mapper
+from lightglue.sfm.colmap.models import principal_points, registered
+from lightglue.sfm.colmap.state import DatabaseState, connected, read_state
+from lightglue.sfm.colmap.with_pycolmap import VERSION
+from lightglue.sfm.folder import MapFolder, remove_tree
 from lightglue.sfm.options import Mapper, ReconstructOptions
 from lightglue.sfm.stages.verify import num_verified
 from lightglue.support.files import read_json, write_json
@@ -44,12 +48,26 @@ class ModelSummary:
     mean_track_length: float
     images: tuple[str, ...]  # the names of those registered
 
+    def missing_of(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of these images that are not registered."""
+        there = set(self.images)
+        return tuple(name for name in names if name not in there)
+
+    def counts(self) -> dict[str, float]:
+        """The figures that a map remembers."""
+        return {
+            "registered": self.num_images,
+            "points": self.num_points,
+            "mean_reprojection_error": round(self.mean_reprojection_error, 4),
+            "mean_track_length": round(self.mean_track_length, 3),
+        }
+
 
 @dataclass(frozen=True)
 class ReconstructResult:
     """What the stage made."""
 
-    out: Path  # the largest model is in `model` there, all of them in `models/0`, `models/1`...
+    out: Path  # the models are in `models/0`, `models/1`... there, and `model` is a link to the first
     models: tuple[ModelSummary, ...]  # those with most images first
     num_images: int  # in the database
     unregistered: tuple[str, ...]  # images that are not in the largest model
@@ -76,33 +94,32 @@ def reconstruct(
     Raises InputError where there is no such database, or this pycolmap does not have the mapper; StoreError where files
     are damaged or cannot be written; LightGlueError for what fails in COLMAP.
     """
-    from lightglue.sfm import colmap
-
     begin = perf_counter()
     database, out, options = Path(database), Path(out), options or ReconstructOptions()
-    colmap.check_mapper(options.mapper)
+    check_mapper(options.mapper)
     state = read_state(database, is_complete=True)
     made_of = _made_of(database, options)
     if (there := _read_report(out, made_of)) is not None:
+        with _named(out):
+            MapFolder(out).link_model()  # a kill, or an earlier version, may have left none
         return there
     verified = num_verified(database)
     part = out / ".models.part"
-    with _told(out):
+    with _named(out):
         shutil.rmtree(part, ignore_errors=True)
         (part / "work").mkdir(parents=True)
     try:
         models = _models(database, Path(images), part / "work", state, options) if verified else []
         summaries = tuple(summarize(model) for model in models)
-        with _told(out):
+        with _named(out):
             shutil.rmtree(part / "work")
             for number, model in enumerate(models):
                 (part / str(number)).mkdir()
                 model.write(str(part / str(number)))
-        registered = set(summaries[0].images) if summaries else set()
-        missing = tuple(name for name in state.names if name not in registered)
+        missing = summaries[0].missing_of(state.names) if summaries else state.names
         reason = None if models else _reason(len(state.names), verified, database)
         result = ReconstructResult(out, summaries, len(state.names), missing, reason, perf_counter() - begin)
-        with _told(out):
+        with _named(out):
             write_summary(part, result, made_of)
             _put(part, out)
     finally:
@@ -112,67 +129,43 @@ def reconstruct(
 
 def _enlarged(state: DatabaseState) -> float:
     """How many times as large as 1,024 px the largest images are; features are found in images of about that size."""
-    return max(1.0, *(max(camera.size) / _EDGE for camera in state.cameras))
+    return max(1.0, *(max(camera.width, camera.height) / _EDGE for camera in state.cameras))
 
 
 def _models(database: Path, images: Path, work: Path, state: DatabaseState, options: ReconstructOptions) -> list[Any]:
     """The models that the mapper makes, adjusted once more where that is asked for."""
-    from lightglue.sfm import colmap
-
-    fixed = _fixed(state)
-    models = colmap.run_mapper(
-        options.mapper,
-        database,
-        images,
-        work,
-        seed=options.seed,
-        threads=options.threads or os.cpu_count() or 1,
-        min_model_size=options.min_model_size,
-        extract_colors=options.extract_colors and images.is_dir(),
-        fixed=fixed,
-        all_fixed=len(fixed) == len(state.cameras),
-        max_error=None if options.max_error is None else options.max_error * _enlarged(state),
-        more=options.colmap,
-    )
+    max_error = None if options.max_error is None else options.max_error * _enlarged(state)
+    models = run_mapper(database, images, work, state, options, max_error)
     return [_adjusted(model, state, options) for model in models] if options.final_adjustment else models
-
-
-def _fixed(state: DatabaseState) -> tuple[int, ...]:
-    """The numbers of the cameras whose intrinsics are known."""
-    return tuple(number for number, camera in enumerate(state.cameras, 1) if camera.is_fixed)
 
 
 def _adjusted(model: Any, state: DatabaseState, options: ReconstructOptions) -> Any:
     """A model adjusted once more, with its principal points where enough images can tell them.
 
-    A principal point is hard to tell from a turn of the camera. It is estimated where every camera has many images, and
-    left in the middle where it would go farther than it is in cameras that people use.
+    A principal point is hard to tell from a rotation of the camera. It is estimated where every camera has many images,
+    and left in the middle where it would go farther than it is in cameras that people use.
     """
-    from lightglue.sfm import colmap
-
     adjust = partial(
-        colmap.bundle_adjustment,
+        bundle_adjustment,
         loss_scale=_LOSS_SCALE * _enlarged(state),
-        threads=options.threads or os.cpu_count() or 1,
-        fixed=_fixed(state),
+        threads=num_threads(options),
+        fixed=state.fixed,
     )
     adjust(model, principal_point=False)
-    images = Counter(state.camera_of[state.ids[image.name] - 1] for image in colmap.registered(model))
+    images = Counter(state.camera_of[state.ids[image.name] - 1] for image in registered(model))
     free = [number for number in images if not state.cameras[number].is_fixed]
     if not free or any(images[number] < _PRINCIPAL_POINT_IMAGES for number in free):
         return model
     trial = copy.deepcopy(model)
     adjust(trial, principal_point=True)
-    before, after = colmap.principal_points(model), colmap.principal_points(trial)
+    before, after = principal_points(model), principal_points(trial)
     edges = {number: max(camera.width, camera.height) for number, camera in model.cameras.items()}
     moved = max(math.dist(before[number], after[number]) / edges[number] for number in before)
     return trial if moved <= _MAX_PRINCIPAL_POINT_SHIFT else model
 
 
 def summarize(model: Any) -> ModelSummary:
-    from lightglue.sfm import colmap
-
-    names = tuple(str(image.name) for image in colmap.registered(model))
+    names = tuple(str(image.name) for image in registered(model))
     points = model.num_points3D()
     model.update_point_3d_errors()
     return ModelSummary(
@@ -206,8 +199,6 @@ def _reason(images: int, verified: int, database: Path) -> str:
 
 def _made_of(database: Path, options: ReconstructOptions) -> str:
     """A digest of all that decides the models, but for what several threads leave to chance."""
-    from lightglue.sfm import colmap
-
     digest = hashlib.blake2b(digest_size=8)
     with connected(database) as connection:
         digest.update(
@@ -215,7 +206,7 @@ def _made_of(database: Path, options: ReconstructOptions) -> str:
         )
         for row in connection.execute("SELECT pair_id, made_of, verified FROM lightglue_pairs ORDER BY pair_id"):
             digest.update(repr(row).encode())
-    digest.update(json.dumps([asdict(options), colmap.VERSION], sort_keys=True, default=str).encode())
+    digest.update(json.dumps([asdict(options), VERSION], sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
 
@@ -236,9 +227,15 @@ def _read_report(out: Path, made_of: str) -> ReconstructResult | None:
         result = ReconstructResult(out, models, **said, was_there=True)
     except (OSError, StoreError, KeyError, TypeError):
         return None
-    if models and _checksums(out / "model") != _checksums(out / "models" / "0"):
-        return None
     return result
+
+
+def is_described(folder: Path) -> bool:
+    """Whether the summary in the folder of the models is of the files that are there."""
+    try:
+        return bool(read_json(folder / _REPORT)["files"] == _checksums(folder))
+    except (OSError, StoreError, KeyError):
+        return False
 
 
 def _checksums(folder: Path) -> dict[str, int]:
@@ -255,22 +252,19 @@ def _checksums(folder: Path) -> dict[str, int]:
 
 def _put(part: Path, out: Path) -> None:
     """Put the finished models in the place of those that were there. After a kill between, the stage runs again."""
-    old, model = out / ".models.old", out / ".model.part"
-    for folder in (old, model):
-        shutil.rmtree(folder, ignore_errors=True)
-    if (part / "0").exists():
-        shutil.copytree(part / "0", model)
+    paths, old = MapFolder(out), out / ".models.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if not paths.model.is_symlink():  # a folder, of an earlier version: not beside models that it is none of
+        remove_tree(paths.model)
     with suppress(FileNotFoundError):
-        (out / "models").replace(old)
-    shutil.rmtree(out / "model", ignore_errors=True)
-    if model.exists():
-        model.replace(out / "model")
-    part.replace(out / "models")  # last: its report says that all is there
+        paths.models.replace(old)
+    part.replace(paths.models)
+    paths.link_model()
     shutil.rmtree(old, ignore_errors=True)
 
 
 @contextmanager
-def _told(out: Path) -> Iterator[None]:
+def _named(out: Path) -> Iterator[None]:
     """Turn what the operating system, or COLMAP, says of files that are written into an error that names the folder."""
     try:
         yield

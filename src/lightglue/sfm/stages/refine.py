@@ -1,4 +1,4 @@
-"""One refined place for each keypoint, such that all its matches agree.
+"""One refined position for each keypoint, such that all its matches agree.
 
     OUT/store.json            what made it
     OUT/measured.db           what was measured of each pair (SQLite)
@@ -36,6 +36,7 @@ from lightglue.sfm.options import TrackOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, MatchStore, PairHead, PairMatches
 from lightglue.stores.settings import as_read, check_settings
+from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
 from lightglue.support.files import read_json, write_json, write_whole
 from lightglue.support.progress import Progress
@@ -47,7 +48,9 @@ _PIXELS_HELD = 200_000_000  # of gray images that are kept decoded
 _PAIRS_AT_ONCE = 16  # measured in one transaction
 _SCHEMA = "CREATE TABLE IF NOT EXISTS measured(pair BLOB PRIMARY KEY, key TEXT NOT NULL, rows BLOB NOT NULL)"
 # Of one measurement: the row of the match, the direction, and what lightglue.geometry.tracks takes.
-_ROW = np.dtype([("match", "<i4"), ("back", "<i4"), ("place", "<f4", 2), ("matrix", "<f4", (2, 2)), ("sigma", "<f4")])
+_ROW = np.dtype(
+    [("match", "<i4"), ("back", "<i4"), ("position", "<f4", 2), ("matrix", "<f4", (2, 2)), ("sigma", "<f4")]
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +58,7 @@ class RefinedKeypoints:
     """Those of one image, in the rows of its features."""
 
     keypoints: NDArray[np.float32]  # (N, 2) px of the original image, (0, 0) = centre of the top-left pixel
-    moved: NDArray[np.bool_]  # (N,): False where the keypoint kept its place, as nothing certain was measured
+    moved: NDArray[np.bool_]  # (N,): False where the keypoint stayed, as nothing certain was measured
     digest: str  # of the features whose keypoints they are
 
 
@@ -70,7 +73,7 @@ class TracksResult:
     keypoints: int  # that have a match
     moved: int
     seconds: float
-    skipped: tuple[Skipped, ...]  # images that could not be read: their keypoints keep their places
+    skipped: tuple[Skipped, ...]  # images that could not be read: their keypoints stay where they are
 
 
 def refine_keypoints(
@@ -92,7 +95,7 @@ def refine_keypoints(
         out: a folder, made where there is none; `read_refined` reads from it.
         names: only these images. None: all that have features.
         pairs: only these, the smaller name first. None: all that have matches. Those that were matched with other
-            features than are there now are passed over: `create_database` tells of them.
+            features than are there now are passed over: `create_database` reports them.
         device: where windows are aligned.
 
     All keypoints and measurements (some 70 bytes each, at most two a match) are in memory while they are solved for.
@@ -112,10 +115,9 @@ def refine_keypoints(
             if (wanted is None or (head.name0, head.name1) in wanted) and _is_current(head, known, digests)
         ]
         count = 0
-        for start in range(0, len(used_pairs), _PAIRS_AT_ONCE):
-            chunk = used_pairs[start : start + _PAIRS_AT_ONCE]
+        for done, chunk in enumerate(batched(used_pairs, _PAIRS_AT_ONCE)):
             count += store.fill(matches.read(chunk), grays, options)
-            progress(start + len(chunk), len(used_pairs))
+            progress(done * _PAIRS_AT_ONCE + len(chunk), len(used_pairs))
         keypoints = {name: grays.keypoints(name) for name in names}
         rows = _Rows(names, keypoints)
         found = _gather(store, matches.read(used_pairs), rows, grays)
@@ -315,12 +317,12 @@ def _measure(pair: PairMatches, grays: _Grays, options: TrackOptions) -> NDArray
             torch.from_numpy(grays.reduced(name)[rows]).to(gray0.device)
             for name, rows in ((name0, rows0), (name1, rows1))
         )
-        told = [each.cpu().numpy() for each in measure_matches(gray0, gray1, points0, points1, options.align)]
-        place, good, matrix, sigma = told
+        measured = [each.cpu().numpy() for each in measure_matches(gray0, gray1, points0, points1, options.align)]
+        position, good, matrix, sigma = measured
         good = good & np.isfinite(matrix).all((1, 2)) & np.isfinite(sigma)
         rows = np.zeros(int(good.sum()), _ROW)
         rows["match"], rows["back"] = good.nonzero()[0], back
-        rows["place"], rows["matrix"], rows["sigma"] = place[good], matrix[good], sigma[good]
+        rows["position"], rows["matrix"], rows["sigma"] = position[good], matrix[good], sigma[good]
         found.append(rows)
     return np.concatenate(found)
 
@@ -338,19 +340,19 @@ def _gather(store: _Measured, pairs: Iterator[PairMatches], rows: _Rows, grays: 
     """The measurements of all pairs, in px of the reduced images."""
     parts = [(np.zeros(0, int), np.zeros(0, int), np.zeros((0, 2)), np.zeros((0, 2, 2)), np.zeros(0))]
     for pair in pairs:
-        told = store.rows(pair, grays)
-        index = pair.matches[told["match"]].astype(np.int64)
-        back = told["back"] == 1
+        measured = store.rows(pair, grays)
+        index = pair.matches[measured["match"]].astype(np.int64)
+        back = measured["back"] == 1
         index[back] = index[back, ::-1]  # of the keypoint that is looked for, and of that in the image it is seen in
         first = np.where(back, rows.start[pair.name1], rows.start[pair.name0])
         second = np.where(back, rows.start[pair.name0], rows.start[pair.name1])
         target = np.where(
             back[:, None],
-            grays.reduced(pair.name0)[pair.matches[told["match"], 0]],
-            grays.reduced(pair.name1)[pair.matches[told["match"], 1]],
+            grays.reduced(pair.name0)[pair.matches[measured["match"], 0]],
+            grays.reduced(pair.name1)[pair.matches[measured["match"], 1]],
         )
-        offset = told["place"].astype(np.float64) - target
-        fields = told["matrix"].astype(np.float64), told["sigma"].astype(np.float64)
+        offset = measured["position"].astype(np.float64) - target
+        fields = measured["matrix"].astype(np.float64), measured["sigma"].astype(np.float64)
         parts.append((first + index[:, 0], second + index[:, 1], offset, *fields))
     return Measurements(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
@@ -359,13 +361,13 @@ def _solve(
     found: Measurements, rows: _Rows, grays: _Grays, options: TrackOptions, digests: Mapping[str, str]
 ) -> dict[str, RefinedKeypoints]:
     """The keypoints of each image, refined."""
-    told = solve_displacements(found, rows.total, options.prior, options.floor, options.outlier)
+    solution = solve_displacements(found, rows.total, options.prior, options.floor, options.outlier)
     refined = {}
     for name in rows.names:
         points, scale = grays.keypoints(name), grays.scale(name)
         part = slice(rows.start[name], rows.start[name] + len(points))
-        shift = told.displacements[part]
-        moved = (told.support[part] >= options.min_support) & (np.linalg.norm(shift, axis=1) <= options.max_shift)
-        place = np.where(moved[:, None], points + shift / scale, points).astype(np.float32)
-        refined[name] = RefinedKeypoints(place, moved, digests[name])
+        shift = solution.displacements[part]
+        moved = (solution.support[part] >= options.min_support) & (np.linalg.norm(shift, axis=1) <= options.max_shift)
+        position = np.where(moved[:, None], points + shift / scale, points).astype(np.float32)
+        refined[name] = RefinedKeypoints(position, moved, digests[name])
     return refined

@@ -17,19 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.sfm.colmap.database import (
-    DatabaseResult,
-    check_database,
-    chunks,
-    connected,
-    create_database,
-    digest_of,
-    pair_states,
-    read_state,
-)
+from lightglue.sfm.colmap.database import DatabaseResult, create_database
+from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.pair_ids import configuration_name, pair_of
+from lightglue.sfm.colmap.state import check_database, connected, digest_of, pair_states, read_state
+from lightglue.sfm.colmap.two_view import two_view_geometry
+from lightglue.sfm.colmap.with_pycolmap import quiet
 from lightglue.sfm.options import CameraOptions, VerifyOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, MatchStore
+from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
 
 __all__ = ["VerifyOptions", "VerifyResult", "export_database", "verify"]
@@ -52,6 +49,15 @@ class VerifyResult:
     seconds: float = 0.0
     skipped: tuple[Skipped, ...] = ()
 
+    def counts(self) -> dict[str, float]:
+        """The figures that a map remembers."""
+        return {
+            "pairs": self.num_pairs,
+            "too_few_matches": self.num_too_few,
+            "verified": self.num_verified,
+            "inliers": self.num_inliers,
+        }
+
 
 def verify(
     path: str | os.PathLike[str],
@@ -65,7 +71,7 @@ def verify(
     Args:
         path: a database that `create_database` made.
         threads: None for as many as there are cores. The result does not depend on it.
-        progress: told how many pairs are done, of how many.
+        progress: called with how many pairs are done, of how many.
 
     Raises InputError where there is no such database; StoreError where it is damaged or cannot be written.
     """
@@ -86,7 +92,7 @@ def verify(
     if waiting or stale:
         with _Verifier(options, threads) as verifier:
             _forget(path, stale)
-            for chunk in chunks(waiting, PAIRS):
+            for chunk in batched(waiting, PAIRS):
                 _verify(path, verifier, chunk, made_of)
                 done += len(chunk)
                 progress(done, len(pairs))
@@ -108,8 +114,6 @@ def _verify(path: Path, verifier: _Verifier, numbers: list[int], made_of: str) -
 
     COLMAP lets go of the file before it is opened otherwise: see `connected`.
     """
-    from lightglue.sfm.colmap import Database, pair_of
-
     with Database(path) as database:
         geometries = verifier.geometries(database, numbers)
         with database.writing():
@@ -122,8 +126,6 @@ def _verify(path: Path, verifier: _Verifier, numbers: list[int], made_of: str) -
 
 def _forget(path: Path, numbers: list[int]) -> None:
     """Take out geometries that were made with other options."""
-    from lightglue.sfm.colmap import Database, pair_of
-
     if not numbers:
         return
     with connected(path) as connection:
@@ -151,10 +153,8 @@ class _Verifier:
     def __exit__(self, *_: object) -> None:
         self.pool.shutdown(cancel_futures=True)
 
-    def geometries(self, database: Any, numbers: list[int]) -> list[Any]:
+    def geometries(self, database: Database, numbers: list[int]) -> list[Any]:
         """The geometry of each pair."""
-        from lightglue.sfm.colmap import pair_of, quiet, two_view_geometry
-
         self.cameras = self.cameras or database.cameras()
 
         def jobs() -> Iterator[Any]:
@@ -180,8 +180,6 @@ def _num_matches(path: Path) -> dict[int, int]:
 
 def _configurations(path: Path, min_inliers: int) -> tuple[Counter[str], int]:
     """How many pairs have a geometry of each kind, and the inliers of all of them."""
-    from lightglue.sfm.colmap import configuration_name
-
     with connected(path) as connection:
         rows = connection.execute(
             "SELECT config, count(*), sum(rows) FROM two_view_geometries WHERE rows >= ? GROUP BY config",

@@ -61,11 +61,11 @@ def pairs_among(path: str | os.PathLike[str], names: Collection[str]) -> tuple[l
     return list(pairs), skipped
 
 
-def _left_out(place: str, line: str, found: list[Pair], known: set[str]) -> Skipped:
+def _left_out(where: str, line: str, found: list[Pair], known: set[str]) -> Skipped:
     if len(found) != 1 or found[0][0] == found[0][1]:
-        return Skipped(place, _fault(line))
+        return Skipped(where, _fault(line))
     absent = ", ".join(repr(name) for name in found[0] if name not in known)
-    return Skipped(f"{found[0][0]}, {found[0][1]}", f"There is no image {absent}; see {place}.")
+    return Skipped(f"{found[0][0]}, {found[0][1]}", f"There is no image {absent}; see {where}.")
 
 
 def _fault(line: str) -> str:

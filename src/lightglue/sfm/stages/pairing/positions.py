@@ -25,7 +25,7 @@ _MOST = 1024  # neighbours that are looked through for those that look the same 
 
 
 def near(positions: Floats, k: int, radius: float) -> Indices:
-    """Each place with its at most `k` nearest within `radius`: (P, 2). positions: (N, 3), in the unit of `radius`."""
+    """Each position (N, 3) with its at most `k` nearest within `radius`, in the same unit: (P, 2)."""
     rows, others, _ = _nearest(positions, np.arange(len(positions)), k, radius)
     return np.stack([rows, others], axis=1)
 
@@ -78,7 +78,7 @@ def _nearest(positions: Floats, rows: Indices, k: int, radius: float) -> tuple[I
 
 
 def _rank(rows: Indices) -> Indices:
-    """The place of each entry among those of its row; equal rows stand together."""
+    """The rank of each entry among those of its row; equal rows stand together."""
     starts = np.flatnonzero(np.r_[True, rows[1:] != rows[:-1]]) if len(rows) else np.empty(0, np.int64)
     return np.arange(len(rows)) - np.repeat(starts, np.diff(np.r_[starts, len(rows)]))
 

@@ -1,0 +1,160 @@
+"""COLMAP's mappers and its bundle adjustment."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from lightglue.errors import InputError, LightGlueError
+from lightglue.sfm.colmap.models import registered
+from lightglue.sfm.colmap.state import DatabaseState
+from lightglue.sfm.colmap.with_pycolmap import VERSION, pycolmap, quiet, set_option, short
+from lightglue.sfm.options import ReconstructOptions
+
+__all__ = ["bundle_adjustment", "can_hold_some", "check_mapper", "num_threads", "run_mapper"]
+
+
+def check_mapper(mapper: str) -> None:
+    """Raises InputError where this version does not have a mapper."""
+    needs = {"incremental": "incremental_mapping", "global": "global_mapping", "hierarchical": "hierarchical_mapping"}
+    if mapper not in needs:
+        raise InputError(f"The mapper is {mapper!r}; choose one of {', '.join(needs)}.")
+    if not hasattr(pycolmap, needs[mapper]):
+        raise InputError(
+            f"pycolmap {VERSION} has no {mapper} mapper; run `pip install --upgrade pycolmap`, or choose incremental."
+        )
+
+
+def run_mapper(
+    database: Path,
+    images: Path,
+    out: Path,
+    state: DatabaseState,
+    asked: ReconstructOptions,
+    max_error: float | None = None,
+    start: Path | None = None,
+) -> list[Any]:
+    """The models that a mapper makes, as `pycolmap.Reconstruction`, those with most images first.
+
+    max_error: px; observations farther off are dropped; None for COLMAP's own. start: a model, in the database's
+    numbers, that the incremental mapper is to go on with; its result is the only one then.
+
+    Raises InputError where this version cannot do what is asked, LightGlueError for what goes wrong in COLMAP.
+    """
+    check_mapper(asked.mapper)
+    options = _mapper_options(asked, max_error, state, extract_colors=asked.extract_colors and images.is_dir())
+    run = getattr(pycolmap, f"{asked.mapper}_mapping")
+    begin = {}
+    if start is not None:
+        options.multiple_models, begin = False, {"input_path": str(start)}
+    try:
+        with quiet():
+            pycolmap.set_random_seed(asked.seed)
+            models = run(str(database), str(images), str(out), options, **begin)
+    except (RuntimeError, ValueError, IndexError, OSError) as error:
+        raise LightGlueError(
+            f"COLMAP's {asked.mapper} mapper failed on {database}: {short(error)}. Make the database anew, or choose "
+            "another mapper."
+        ) from error
+    return sorted(models.values(), key=lambda model: (-len(registered(model)), -model.num_points3D()))
+
+
+def _mapper_options(
+    asked: ReconstructOptions, max_error: float | None, state: DatabaseState, extract_colors: bool
+) -> Any:
+    """COLMAP's options of the mapper that is asked for."""
+    mapper, threads = asked.mapper, num_threads(asked)
+    options: Any = getattr(pycolmap, f"{mapper.capitalize()}PipelineOptions")()
+    part = "incremental_options." if mapper == "hierarchical" else ""
+    if mapper != "global":
+        set_option(options, f"{part}min_model_size", asked.min_model_size)
+        set_option(options, f"{part}extract_colors", extract_colors)
+        set_option(options, f"{part}num_threads", threads)
+        if "ba_use_gpu" in dir(options):
+            options.ba_use_gpu = False  # the same result on every machine
+        if max_error is not None:
+            set_option(options, f"{part}mapper.filter_max_reproj_error", max_error)
+    seeded = options.incremental_options if mapper == "hierarchical" else options
+    if "random_seed" in dir(seeded):
+        seeded.random_seed = asked.seed
+    set_option(options, "num_threads", threads)
+    if mapper == "hierarchical":
+        options.num_workers = threads
+    _hold(options, part, mapper, state.fixed, all_fixed=len(state.fixed) == len(state.cameras))
+    for name, value in asked.colmap.items():
+        set_option(options, name, value)
+    return options
+
+
+def num_threads(asked: ReconstructOptions) -> int:
+    """Threads that COLMAP gets."""
+    return asked.threads or os.cpu_count() or 1
+
+
+def bundle_adjustment(
+    model: Any, *, loss_scale: float, threads: int, fixed: tuple[int, ...], principal_point: bool
+) -> None:
+    """Adjust all poses and points of a model once more, observations far off counting for little (Cauchy's loss).
+
+    loss_scale: px. fixed: numbers of the cameras that stay as they are; of the others the focal lengths and distortions
+    are adjusted too. principal_point: and that. Raises LightGlueError for what goes wrong in COLMAP.
+    """
+    options: Any = pycolmap.BundleAdjustmentOptions()
+    nested = "ceres." if hasattr(options, "ceres") else ""  # from 4.0 on
+    set_option(options, f"{nested}loss_function_type", pycolmap.LossFunctionType.CAUCHY)
+    set_option(options, f"{nested}loss_function_scale", loss_scale)
+    set_option(options, f"{nested}solver_options.num_threads", threads)
+    set_option(options, f"{nested}solver_options.max_num_iterations", 100)
+    options.refine_focal_length = options.refine_extra_params = True
+    options.refine_principal_point = principal_point
+    options.print_summary = False
+    try:
+        with quiet():
+            if hasattr(pycolmap, "BundleAdjustmentGauge"):
+                _adjust(model, options, fixed)
+            else:  # before 3.12; it writes two lines to the log whatever its level
+                options.refine_focal_length &= not fixed
+                options.refine_extra_params &= not fixed
+                options.refine_principal_point &= not fixed
+                pycolmap.bundle_adjustment(model, options)
+    except (RuntimeError, ValueError) as error:
+        raise LightGlueError(
+            f"COLMAP's bundle adjustment failed: {short(error)}. Reconstruct with final_adjustment=False."
+        ) from error
+    model.update_point_3d_errors()
+
+
+def _adjust(model: Any, options: Any, fixed: tuple[int, ...]) -> None:
+    config: Any = pycolmap.BundleAdjustmentConfig()
+    for image in registered(model):
+        config.add_image(image.image_id)
+    for number in fixed:
+        if number in model.cameras:
+            config.set_constant_cam_intrinsics(number)
+    config.fix_gauge(pycolmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    pycolmap.create_default_bundle_adjuster(options, config, model).solve()
+
+
+def _hold(options: Any, part: str, mapper: str, fixed: tuple[int, ...], all_fixed: bool) -> None:
+    """See that known intrinsics stay as they are."""
+    if not fixed:
+        return
+    if all_fixed:
+        names = ("focal_length", "principal_point", "extra_params")
+        before = "mapper.bundle_adjustment.refine_" if mapper == "global" else f"{part}ba_refine_"
+        for name in names:
+            set_option(options, before + name, False)
+        return
+    if not can_hold_some(mapper):
+        raise InputError(
+            f"The intrinsics of some images are known and those of others are not: pycolmap {VERSION}'s {mapper} "
+            "mapper cannot hold some only. Give those of all or none, or use the incremental mapper of 3.13 or later."
+        )
+    target = options.incremental_options if mapper == "hierarchical" else options
+    target.constant_cameras = set(fixed)
+
+
+def can_hold_some(mapper: str) -> bool:
+    """Whether a mapper can hold the intrinsics of some cameras only."""
+    return mapper != "global" and hasattr(pycolmap.IncrementalPipelineOptions, "constant_cameras")

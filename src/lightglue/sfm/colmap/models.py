@@ -1,0 +1,76 @@
+"""COLMAP models as pycolmap has them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.errors import StoreError
+from lightglue.geometry.colmap_cameras import camera_from_colmap
+from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.sfm.colmap.model_files import check_model_files
+from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet, short
+
+__all__ = [
+    "cam_from_world",
+    "deregister",
+    "image_camera",
+    "open_model",
+    "principal_points",
+    "registered",
+]
+
+
+def open_model(folder: Path) -> Any:
+    """The `pycolmap.Reconstruction` in a folder. Raises StoreError where there is none, or it is damaged."""
+    if not (folder / "images.bin").exists() and not (folder / "images.txt").exists():
+        raise StoreError(f"There is no COLMAP model in {folder} (no images.bin); run the reconstruction first.")
+    try:
+        check_model_files(folder)
+        with quiet():
+            return pycolmap.Reconstruction(str(folder))
+    except (RuntimeError, ValueError, IndexError, OSError, MemoryError) as error:
+        raise StoreError(f"The model in {folder} is damaged ({short(error)}); reconstruct it anew.") from error
+
+
+def registered(model: Any) -> list[Any]:
+    """The `pycolmap.Image`s of a model that have a pose, by name."""
+    images = [model.image(number) for number in model.reg_image_ids()]
+    return sorted(images, key=lambda image: str(image.name))
+
+
+def deregister(model: Any, names: Collection[str]) -> None:
+    """Take the poses of images out of a model, and the points that fewer than two others see."""
+    for image in registered(model):
+        if str(image.name) in names:
+            if hasattr(model, "deregister_frame"):  # 3.12
+                model.deregister_frame(image.frame_id)
+            else:
+                model.deregister_image(image.image_id)
+
+
+def cam_from_world(image: Any) -> NDArray[np.float64]:
+    """The pose T (4, 4) of a registered image, from the world to its camera."""
+    pose = image.cam_from_world
+    pose = pose() if callable(pose) else pose
+    T = np.eye(4)
+    T[:3] = pose.matrix()
+    return T
+
+
+def image_camera(model: Any, image: Any) -> Intrinsics:
+    """The camera of an image of a model, as we have it."""
+    return camera_from_colmap(model.camera(image.camera_id), is_fixed=True)
+
+
+def principal_points(model: Any) -> dict[int, tuple[float, float]]:
+    """Of each camera of a model, px, COLMAP's convention."""
+    found = {}
+    for number, camera in model.cameras.items():
+        x, y = camera.principal_point_idxs() if callable(camera.principal_point_idxs) else camera.principal_point_idxs
+        found[number] = (float(camera.params[x]), float(camera.params[y]))
+    return found
