@@ -1,23 +1,30 @@
-# make setup: a virtual environment in .venv; make demo: match the bundled photographs; make test: all that CI runs.
+# make demo: match the bundled photographs, with what the package itself needs. make test: all that CI runs.
+# make setup: a virtual environment in .venv with the development tools and every extra.
 PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
-STAMP := .venv/.installed
+INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt $(PIP_ARGS)
+BASE := .venv/.installed
+DEV := .venv/.installed-dev
 
-.PHONY: setup demo test lint types imports docs unit clean
+.PHONY: setup demo test lint types imports unit docs clean
 
-setup: $(STAMP)
+setup: $(DEV)
 
-$(STAMP): pyproject.toml constraints.txt
+$(BASE): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt $(PIP_ARGS) -e '.[dev]'
+	$(INSTALL) -e .
 	touch $@
 
-demo: setup
+$(DEV): $(BASE)
+	$(INSTALL) -e '.[dev]'
+	touch $@
+
+demo: $(BASE)
 	mkdir -p out
 	$(BIN)/lightglue match assets/montmartre_close.jpg assets/montmartre_far.jpg --output out/demo.png
 
-test: lint types imports docs unit
+test: lint types imports unit docs
 
 lint: setup
 	$(BIN)/ruff check .

@@ -1,32 +1,29 @@
-"""Where the test data lies: the montmartre pair inside the project, everything else beside the checkout."""
+"""Where the test data lies (the montmartre pair inside the project, more beside the checkout), and what was skipped."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
 
-ROOT = Path(__file__).parents[1]
-ASSETS = ROOT / "assets"
-INSIDE = ROOT / "tests" / "data" / "reference"
-SHARED = ROOT.parent / "shared"
+from support import ASSETS, NEEDS_GPU, NEEDS_SHARED, PAIRS, ROOT, SHARED
 
-# Reference pair -> its two image files and the `resize` that its features were extracted with.
-PAIRS = {
-    "montmartre": ("montmartre_close.jpg", "montmartre_far.jpg", 800),
-    "sacre_coeur": ("sacre_coeur1.jpg", "sacre_coeur2.jpg", 1024),
-    "facade": ("DSC_0410.JPG", "DSC_0411.JPG", 640),
-}
+INSIDE = ROOT / "tests" / "data" / "reference"
 
 
 def _first_existing(*candidates: Path) -> Path:
     for path in candidates:
         if path.exists():
             return path
-    pytest.skip(f"{candidates[-1].name} is not in the project and the folder beside it is missing")
+    pytest.skip(f"{NEEDS_SHARED}: {candidates[-1].name} is missing")
 
 
 def _arrays(path: Path) -> dict[str, Any]:
@@ -65,3 +62,35 @@ def random_weights() -> Callable[[str], dict[str, Any]]:
         return _arrays(path)
 
     return load
+
+
+@pytest.fixture
+def no_models() -> Iterator[None]:
+    """Fail the test where weights are read."""
+    with mock.patch("lightglue.weights.read.resolve", side_effect=AssertionError("a model was loaded")):
+        yield
+
+
+@pytest.fixture
+def public_folder() -> Iterator[Path]:
+    """An empty folder that every user may enter and read; pytest's own are closed to others."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("needs POSIX permissions")
+    folder = Path(tempfile.mkdtemp())
+    folder.chmod(0o755)
+    yield folder
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How many tests were skipped, and for want of what."""
+    reasons = [str(report.longrepr[2]).removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped")]
+    kinds = {kind: [reason for reason in reasons if reason.startswith(kind)] for kind in (NEEDS_GPU, NEEDS_SHARED)}
+    counted = [f"{len(found)} {kind}" for kind, found in kinds.items()]
+    others = [reason for reason in reasons if not reason.startswith(tuple(kinds))]
+    terminalreporter.write_line(f"skipped: {', '.join(counted)}, {len(others)} for another reason")
+    for reason, count in Counter(others).items():
+        terminalreporter.write_line(f"  {count} x {reason}")

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from conftest import ASSETS
 from lightglue import ALIKED, InputError, load_image, weights
 from lightglue.extractors import aliked, aliked_fast, aliked_sparse, buffers, detection
 from lightglue.extractors.aliked_fast import encode, score_map
@@ -22,6 +21,7 @@ from lightglue.extractors.aliked_network import ARCHITECTURES, AlikedNetwork
 from lightglue.extractors.aliked_sparse import describe
 from lightglue.support import precision
 from lightglue.types import Features
+from support import ASSETS
 
 BEST = {"model_name": "aliked-t16", "max_num_keypoints": 50, "detection_threshold": -1}
 

@@ -6,7 +6,6 @@ import json
 import os
 from functools import partial
 from pathlib import Path
-from unittest import mock
 
 import cv2
 import numpy as np
@@ -15,8 +14,9 @@ import torch
 
 from lightglue import ALIKED, load_image
 from lightglue.models.registry import default_mp
-from support import ASSETS, A, B
+from support import A, B
 from support.command import lightglue, plain
+from support.users import ordinary_user
 
 SMALL = ("--max-keypoints", "80", "--resize", "256", "--device", "cpu")
 run = partial(lightglue, "extract")
@@ -87,29 +87,32 @@ def test_every_kind_of_keypoints_and_tiles(tmp_path: Path) -> None:
     assert arrays(tmp_path / "montmartre_close.jpg.npz")["image_size"].tolist() == [1280, 876]
 
 
+@pytest.mark.usefixtures("no_models")
 def test_a_wrong_command_line_ends_with_code_2_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / A.name).write_bytes(A.read_bytes())
-    with mock.patch("lightglue.weights.resolve", side_effect=AssertionError("a model was loaded")):
-        for arguments, wanted in (
-            ((A,), "--output"),
-            (("-o", tmp_path), "IMAGES"),
-            ((A, "-o", tmp_path / "file"), "cannot be made a folder"),
-            ((A, tmp_path / "other" / A.name, "-o", tmp_path), "would both become montmartre_close.jpg.npz"),
-            ((A, "-o", tmp_path, "--mask", tmp_path / "none"), "check the path"),
-            ((A, "-o", tmp_path, "--tile", "9"), "'9' is not a number of px"),
-            ((A, "-o", tmp_path, "--features", "alikd"), "Did you mean 'aliked'?"),
-        ):
-            result = run(*arguments)
-            assert (result.code, result.out) == (2, "")
-            assert wanted in plain(result.err)
+    for arguments, wanted in (
+        ((A,), "--output"),
+        (("-o", tmp_path), "IMAGES"),
+        ((A, "-o", tmp_path / "file"), "cannot be made a folder"),
+        ((A, tmp_path / "other" / A.name, "-o", tmp_path), "would both become montmartre_close.jpg.npz"),
+        ((A, "-o", tmp_path, "--mask", tmp_path / "none"), "check the path"),
+        ((A, "-o", tmp_path, "--tile", "9"), "'9' is not a number of px"),
+        ((A, "-o", tmp_path, "--features", "alikd"), "Did you mean 'aliked'?"),
+    ):
+        result = run(*arguments)
+        assert (result.code, result.out) == (2, "")
+        assert wanted in plain(result.err)
     assert sorted(os.listdir(tmp_path)) == ["file", "other"]
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_one_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    result = run(ASSETS / "montmartre_close.jpg", "-o", tmp_path, *SMALL)
+def test_a_folder_without_permission_is_one_error(public_folder: Path) -> None:
+    image = public_folder / "image.png"
+    cv2.imwrite(str(image), np.zeros((32, 32), np.uint8))
+    arguments = (image, "--features", "sift", "--device", "cpu")  # no weights, which another user may not reach
+    assert run(*arguments, "-o", public_folder / "before").code == 0
+    with ordinary_user():
+        result = run(*arguments, "-o", public_folder)
     assert result.code == 1
     assert "could not be written" in plain(result.err)

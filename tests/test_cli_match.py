@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import errno
 import json
-import os
 import re
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -29,6 +29,7 @@ from lightglue.matching.overlap import COEFFICIENTS
 from lightglue.models.registry import FEATURES, WITH_OVERLAP, default_mp
 from support import A, B
 from support.command import Run, lightglue, plain
+from support.users import ordinary_user
 
 SMALL = ("--max-keypoints", "150", "--resize", "320", "--device", "cpu")
 PICTURES = {".png": b"\x89PNG", ".jpg": b"\xff\xd8\xff", ".jpeg": b"\xff\xd8\xff", ".pdf": b"%PDF", ".svg": b"<?xml"}
@@ -64,13 +65,6 @@ def blank(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("blank") / "blank.png"
     cv2.imwrite(str(path), np.full((90, 120, 3), 128, np.uint8))
     return path
-
-
-@pytest.fixture
-def no_models() -> Iterator[None]:
-    """Fail the test if the command goes on to load a model."""
-    with mock.patch("lightglue.weights.resolve", side_effect=AssertionError("a model was loaded")):
-        yield
 
 
 # -- what it prints ----------------------------------------------------------------------------------------------------
@@ -722,10 +716,17 @@ def test_a_folder_is_no_output(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_models")
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_folder_without_permission_is_refused(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    result = run(A, B, "--output", tmp_path / "r.png")
+def test_a_model_that_is_loaded_would_be_noticed() -> None:
+    with pytest.raises(AssertionError, match="a model was loaded"):
+        run(A, B, *SMALL)
+
+
+@pytest.mark.usefixtures("no_models")
+def test_a_folder_without_permission_is_refused(public_folder: Path) -> None:
+    images = [shutil.copy(path, public_folder) for path in (A, B)]
+    assert run("--help").code == 0  # imports what another user may not reach
+    with ordinary_user():
+        result = run(*images, "--output", public_folder / "r.png")
     assert result.code == 2
     assert "may not be written" in plain(result.err)
 

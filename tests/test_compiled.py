@@ -20,6 +20,7 @@ from lightglue.matching.compiled import MODES, padded_layer, padded_length
 from lightglue.matching.folding import fold_layer
 from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.packing import PackedPairs, Workspace, run_layer
+from support.devices import needs_gpu
 from support.matching import random_features, small_matcher, small_state
 
 # Raised inside torch's compiler.
@@ -234,7 +235,7 @@ def test_torchs_own_backend_gives_the_uncompiled_result():
         assert_same(matcher(some_pair(m, n)), plain(some_pair(m, n)))
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="CUDA graphs need a CUDA device")
+@needs_gpu
 def test_cuda_graphs_leave_earlier_results_alone():
     matcher, plain = (plain_matcher(flash=False).cuda() for _ in range(2))
     matcher.compile(static_lengths=[32, 64])

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 from typer.main import get_command
 
-from conftest import ROOT, SHARED
 from lightglue.cli import main
 from lightglue.cli.app import app
+from support import NEEDS_SHARED, ROOT, SHARED
 
 DOCUMENT, LOCALIZE = ROOT / "docs" / "map.md", ROOT / "docs" / "localize.md"
 FOUNTAIN = SHARED / "data" / "strecha1024" / "fountain-P11"
@@ -110,7 +110,7 @@ def test_the_table_of_pairs_has_every_source() -> None:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with `photos` and `new.jpg`, as the document has them."""
     if not FOUNTAIN.exists():
-        pytest.skip("the photographs of the fountain lie in the folder beside the project, which is missing")
+        pytest.skip(NEEDS_SHARED)
     (tmp_path / "photos").mkdir()
     for name in PHOTOGRAPHS:
         shutil.copyfile(FOUNTAIN / name, tmp_path / "photos" / name)

@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import ASSETS
 from lightglue import SIFT, DoGHardNet, InputError, LightGlue, WeightsError, load_image, weights
 from lightglue.extractors.dog_hardnet import PATCH_RADIUS
 from lightglue.extractors.hardnet_network import extract_patches
 from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.weights import table
+from support import ASSETS
 from support.hardnet_oracle import REFERENCE, seeded_frames, seeded_image, seeded_state
 
 

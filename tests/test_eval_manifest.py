@@ -15,7 +15,6 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import SHARED
 from lightglue.errors import InputError, LightGlueError
 from lightglue.evaluation.datasets.colmap import convert_colmap, overlaps
 from lightglue.evaluation.datasets.image_files import camera_fault
@@ -23,6 +22,7 @@ from lightglue.evaluation.datasets.manifest import load_manifest, write_manifest
 from lightglue.evaluation.pair import Benchmark, Correspondences, Homography, Pair, RelativePose
 from lightglue.geometry.options import EstimatorOptions
 from lightglue.images import read_image
+from support import NEEDS_SHARED, SHARED
 
 EYE = [[1.0, 0, 0], [0, 1, 0], [0, 0, 1]]
 K = [[500.0, 0, 319.5], [0, 510, 239.5], [0, 0, 1]]
@@ -288,7 +288,7 @@ def test_reading_manifests_and_benchmarks_imports_nothing_heavy() -> None:
 def test_the_sets_beside_the_checkout_are_read_without_a_fault(name: str, kind: str, count: int) -> None:
     path = SHARED / "data" / f"{name}.json"
     if not path.exists():
-        pytest.skip(f"{path.name} is beside the checkout only")
+        pytest.skip(f"{NEEDS_SHARED}: {path.name} is missing")
     benchmark = load_manifest(path)
     assert (benchmark.kind, len(benchmark.pairs), len({pair.name for pair in benchmark.pairs})) == (kind, count, count)
     assert all(pair.fault is None and pair.image0.is_file() and pair.image1.is_file() for pair in benchmark.pairs)

@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 import pytest
 
-from conftest import SHARED
 from lightglue.evaluation.datasets.manifest import PROTOCOLS, load_manifest
 from lightglue.evaluation.metrics import Matched, judge, metrics_of, worst
 from lightglue.evaluation.pair import Correspondences, Homography, RelativePose
 from lightglue.evaluation.run import Job, evaluate
 from lightglue.geometry import as_camera
 from lightglue.models.choice import Models
+from support import NEEDS_SHARED, SHARED
 
 SIZE = (100, 80)
 SHIFT = np.array([[1.0, 0, 4], [0, 1, 0], [0, 0, 1]])
@@ -117,7 +117,7 @@ PUBLISHED = {
 }
 
 
-@pytest.mark.skipif(not SHARED.exists(), reason="the images with ground truth beside the project are missing")
+@pytest.mark.skipif(not SHARED.exists(), reason=NEEDS_SHARED)
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_figures_are_the_published_ones_pair_by_pair(name, tmp_path):
     """The first two pairs of a set, ALIKED with LightGlue: same matches, same definitions."""

@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import ASSETS
 from lightglue import ALIKED, DISK, SIFT, DoGHardNet, SuperPoint, XFeat, load_image
 from lightglue.extractors.base import Extractor
 from lightglue.extractors.hardnet_network import HardNetNetwork
 from lightglue.extractors.superpoint_network import SuperPointNetwork
+from support import ASSETS
 
 KINDS = ("aliked", "disk", "superpoint", "sift", "doghardnet", "xfeat")
 

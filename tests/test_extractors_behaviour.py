@@ -13,9 +13,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from conftest import ASSETS
 from lightglue import ALIKED, DISK, SIFT, InputError, WeightsError, XFeat, load_image, rbd, weights
 from lightglue.extractors.base import Extractor
+from support import ASSETS
+from support.devices import needs_gpu
 
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
 
@@ -500,7 +501,7 @@ def test_a_subclass_needs_a_forward_only(image: Tensor) -> None:
     assert features["image_size"].tolist() == [[256.0, 175.0]]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@needs_gpu
 def test_a_gpu_gives_what_the_cpu_gives(extractor: Extractor, image: Tensor) -> None:
     limit(extractor, 100)
     moved: Callable[..., Any] = copy.deepcopy(extractor).cuda().extract

@@ -11,10 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import ASSETS
 from lightglue import ALIKED, DISK, SIFT, DoGHardNet, ImageError, InputError, RaCo, SuperPoint, XFeat, load_image
 from lightglue.extractors.base import Extractor
 from lightglue.extractors.masks import on_mask
+from support import ASSETS
 from support.hardnet_oracle import seeded_state
 from test_raco import raco
 from test_superpoint import small

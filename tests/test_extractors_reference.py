@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import PAIRS
 from lightglue import ALIKED, DISK, load_image
 from lightglue.extractors.base import Extractor
+from support import PAIRS
 
 # The tolerances of the reference's README.
 PIXELS, SHARE, DESCRIPTORS, SCORES = 0.01, 0.995, 1e-3, 1e-3

@@ -16,11 +16,11 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 
-from conftest import ASSETS
 from lightglue.drawing import lettering as _lettering
 from lightglue.drawing.matches import plot_match_summary
 from lightglue.errors import InputError
 from lightglue.images import load_image
+from support import ASSETS
 
 
 def rendered(figure: Figure) -> np.ndarray:

@@ -14,6 +14,7 @@ from lightglue.matching import lightglue as lightglue_module
 from lightglue.matching.inputs import normalize_keypoints
 from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.packing import MIN_ROWS, PackedPairs
+from support.devices import needs_gpu
 from support.matching import load_features, random_features, small_matcher, varied
 
 SIZES = [
@@ -123,7 +124,7 @@ def test_packing_keeps_enough_rows_for_even_rounding():
     assert few.per_image_sums(torch.ones(1, MIN_ROWS, dtype=torch.bool)).tolist() == [[1, 1]]
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_gpu
 @pytest.mark.parametrize("options", [{"flash": False}, {"flash": True}, {"mp": True}], ids=str)
 def test_batches_on_cuda_match_as_each_alone_but_for_rounding(options, reference):
     """Kernels on a GPU are chosen by size and round differently: nearly all decisions are equal."""

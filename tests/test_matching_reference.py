@@ -11,6 +11,7 @@ import torch
 
 from lightglue.containers import batch_to_device
 from lightglue.matching.lightglue import LightGlue
+from support.devices import needs_gpu
 from support.matching import load_features
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -25,7 +26,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 EXTRACTORS = {"aliked": "aliked-n16", "disk": "disk"}
 DEVICES = [
     "cpu",
-    pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")),
+    pytest.param("cuda", marks=needs_gpu),
 ]
 
 
@@ -97,7 +98,7 @@ def test_random_weights_give_the_published_result(name, device, random_weights):
     assert_published(batch_to_device(matcher(images)), expected, conf["filter_threshold"])
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@needs_gpu
 @pytest.mark.parametrize("flash", [False, True])
 @pytest.mark.parametrize("features", EXTRACTORS)
 def test_matches_on_cuda_equal_the_published_ones(features, flash, reference):

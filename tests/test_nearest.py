@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import SHARED
 from lightglue import ALIKED, SIFT, LightGlue, NearestNeighbor, load_image, match_pair, match_pairs
 from lightglue.errors import InputError
 from lightglue.matching import assignment, neighbors
 from lightglue.matching.neighbors import blocked_neighbors, dense_neighbors
+from support import NEEDS_SHARED, SHARED
 from support.matching import load_features, random_features
 
 RATIO = 0.9
@@ -139,7 +139,7 @@ def test_distances_of_near_copies_are_not_lost_in_rounding():
 # -- published figures ------------------------------------------------------------------------------------------------
 
 DATA = SHARED / "data"
-published_pairs = pytest.mark.skipif(not (DATA / "published_pairs").exists(), reason="the real pairs are not here")
+published_pairs = pytest.mark.skipif(not (DATA / "published_pairs").exists(), reason=NEEDS_SHARED)
 
 
 def published(data_set, method, index):

@@ -10,9 +10,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import ASSETS
 from lightglue import ALIKED, LightGlue, load_image, match_pair, match_pairs
 from lightglue.matching.overlap import COEFFICIENTS, overlap_probability
+from support import ASSETS
 from support.matching import random_features, small_matcher
 
 RESULT = Path(__file__).parents[1] / "scripts" / "fit_overlap" / "result.json"

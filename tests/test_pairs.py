@@ -16,6 +16,7 @@ from lightglue.geometry import EstimatorOptions
 from lightglue.geometry.errors import pose_error, transfer_error
 from lightglue.images import read_image
 from lightglue.pairs import match
+from support.devices import needs_gpu
 from support.matching import random_features, small_matcher
 
 
@@ -325,7 +326,7 @@ def test_cameras_are_two_for_each_pair(cameras: Any):
         match_pairs(CountingExtractor(), small_matcher(), [(image(1), image(2))], geometry="essential", cameras=cameras)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@needs_gpu
 def test_points_of_images_on_a_gpu_are_refined_and_estimated():
     images = texture().cuda(), texture(SHIFT).cuda()
     moved = (grid() + SHIFT.round()).cuda()

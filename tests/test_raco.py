@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from conftest import ASSETS
 from lightglue import ALIKED, RaCo, load_image, match_pair
 from lightglue.errors import InputError, WeightsError
 from lightglue.extractors.raco_network import RacoNetwork
+from support import ASSETS
 from support.matching import small_matcher
 from support.raco_oracle import COUNT, OPTIONS, coloured_image, seeded_state
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import ASSETS
 from lightglue import load_image
 from lightglue.errors import InputError
 from lightglue.geometry.refine import RefineOptions, fit_local_maps, refine_matches
+from support import ASSETS
 
 H, W = 200, 260
 IDENTITY = np.eye(3)

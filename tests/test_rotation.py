@@ -11,11 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import ASSETS
 from lightglue import ALIKED, SIFT, LightGlue, NearestNeighbor, XFeat, load_image, match_pair, match_pairs
 from lightglue.errors import ImageError, InputError
 from lightglue.images.rotation import Rotation
 from lightglue.pairs.rotation import PROBES, Probes, angles_of, find_angle
+from support import ASSETS
 from support.matching import random_features, small_matcher
 
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"

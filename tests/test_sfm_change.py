@@ -27,9 +27,10 @@ from lightglue.sfm.stages.pairs import read_pairs
 from lightglue.sfm.stages.reconstruct import ReconstructOptions, reconstruct
 from lightglue.sfm.stages.verify import export_database, verify
 from lightglue.stores import FeatureStore, MatchStore
+from support import NEEDS_SHARED, SHARED
 from support.colmap_scene import features_at, make_scene, put
 
-SCENE = Path(__file__).parents[2] / "shared/data/strecha1024/fountain-P11"
+SCENE = SHARED / "data/strecha1024/fountain-P11"
 NAMES = ["0003.jpg", "0004.jpg", "0005.jpg"]
 
 
@@ -37,7 +38,7 @@ NAMES = ["0003.jpg", "0004.jpg", "0005.jpg"]
 def made(tmp_path_factory):
     """A map of three images, as it was made."""
     if not SCENE.is_dir():
-        pytest.skip("the images of ../shared/data are not there")
+        pytest.skip(NEEDS_SHARED)
     models = Models("aliked", 512, device="cpu", mp=False)
     folder = tmp_path_factory.mktemp("made")
     images = folder / "images"

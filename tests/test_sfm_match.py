@@ -19,6 +19,7 @@ from lightglue.sfm.engines.engine import LocalEngine
 from lightglue.sfm.stages.extract import ExtractOptions, extract
 from lightglue.sfm.stages.match import MatchOptions, MatchResult, PairTable, match
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, Source
+from support import NEEDS_SHARED, SHARED
 
 ROOT = Path(__file__).parents[1]
 MODELS = Models("sift", 150, "cpu", False, matcher="nearest", thresholds={"ratio_threshold": 0.9})  # no weights
@@ -175,9 +176,9 @@ LIGHTGLUE = MatchOptions(Models("aliked", 128, "cpu"), min_overlap=0.5)  # in th
 
 
 def test_real_matches_are_the_same_to_the_last_bit_after_a_kill_and_hopeless_pairs_have_none(tmp_path):
-    scenes = ROOT.parent / "shared" / "data" / "strecha1024"
+    scenes = SHARED / "data" / "strecha1024"
     if not scenes.is_dir():
-        pytest.skip("the folder of photographs beside the checkout is missing")
+        pytest.skip(NEEDS_SHARED)
     chosen = [f"{scene}/000{i}.jpg" for scene in ("Herz-Jesus-P8", "fountain-P11") for i in range(4)]
     chosen = [name for name in chosen if (scenes / name).exists()]
     if not (Path.home() / ".cache/torch/hub/checkpoints/aliked_lightglue_v0-1_arxiv.pth").exists():

@@ -17,7 +17,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from conftest import ASSETS, PAIRS
 from lightglue import SIFT, InputError, LightGlue, load_image
 from lightglue.extractors import base, sift
 from lightglue.extractors.dog import DogConfig, root_sift, suppress_neighbours
@@ -26,6 +25,7 @@ from lightglue.images import resize_tensor
 from lightglue.images.exact_resize import shrink_exactly
 from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.network import LightGlueNetwork
+from support import ASSETS, PAIRS
 
 
 @pytest.fixture(scope="module")

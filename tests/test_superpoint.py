@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conftest import ASSETS
 from lightglue import InputError, LightGlue, SuperPoint, WeightsError, load_image, weights
 from lightglue.extractors.superpoint_network import ROWS, SuperPointNetwork
 from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.weights import locate, table
+from support import ASSETS
 
 CHANNELS = (6, 8, 10, 12, 16)  # of a small network
 SMALL: dict[str, Any] = {"channels": CHANNELS, "descriptor_dim": 20}

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from conftest import ASSETS
 from lightglue import ALIKED, DISK, SIFT, InputError, weights
 from lightglue.extractors import aliked_fast, disk
 from lightglue.extractors.aliked_fast import coarsest_level, encode, score_map
@@ -23,6 +22,7 @@ from lightglue.extractors.bilinear import axis
 from lightglue.extractors.views import Part, best_of, merge_views, sample_of, tiles_of
 from lightglue.images import numpy_image_to_torch, read_image
 from lightglue.types import Features
+from support import ASSETS
 
 PHOTO = ASSETS / "montmartre_close.jpg"
 TILE = 512

@@ -7,7 +7,6 @@ import hashlib
 import io
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -30,6 +29,7 @@ from lightglue import weights
 from lightglue.errors import WeightsError
 from lightglue.weights import FILES, LicenceNotice, WeightFile, WheelSource, load_state_dict, locate, resolve, table
 from lightglue.weights import fetch as _fetch
+from support.users import ordinary_user
 
 NAME = "tiny"
 
@@ -520,21 +520,13 @@ def test_full_disk_ends_the_connection_at_once(
 
 
 @pytest.fixture
-def read_only_folder() -> Iterator[Path]:
+def read_only_folder(public_folder: Path) -> Iterator[Path]:
     """A folder that this process may read but not write, even where the tests run as root."""
-    folder = Path(tempfile.mkdtemp())
-    folder.chmod(0o555)
-    if os.geteuid() == 0:
-        os.seteuid(65534)
-        yield folder
-        os.seteuid(0)
-    else:
-        yield folder
-    folder.chmod(0o755)
-    shutil.rmtree(folder)
+    public_folder.chmod(0o555)
+    with ordinary_user():
+        yield public_folder
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
 def test_read_only_cache_is_an_error_that_names_the_remedy(
     publish: Callable[..., None], server: Server, monkeypatch: pytest.MonkeyPatch, read_only_folder: Path
 ) -> None:
@@ -935,7 +927,6 @@ def test_truncated_safetensors_are_an_error(tmp_path: Path) -> None:
         load_state_dict(path)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="needs POSIX permissions")
 def test_unreadable_file_is_an_error(read_only_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     locked = Path(tempfile.gettempdir()) / f"{read_only_folder.name}-locked.pth"
     locked.write_bytes(BYTES)

@@ -12,11 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from conftest import ASSETS, PAIRS
 from lightglue import LightGlue, WeightsError, XFeat, load_image, weights
 from lightglue.extractors import xfeat_fast
 from lightglue.extractors.xfeat_network import CELL, XFeatNetwork, cells_at, normalize
 from lightglue.matching.inputs import normalize_keypoints
+from support import ASSETS, PAIRS
 
 # The tolerances of the reference's README.
 PIXELS, SHARE, DESCRIPTORS, SCORES = 0.01, 0.995, 1e-3, 1e-3
