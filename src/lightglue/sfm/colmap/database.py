@@ -25,7 +25,6 @@ from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.colmap.pair_ids import pair_id, pair_of
 from lightglue.sfm.colmap.state import (
     DatabaseState,
-    connected,
     digest_of,
     pair_states,
     read_state,
@@ -38,6 +37,7 @@ from lightglue.stores import FeatureStore, Head, MatchStore
 from lightglue.support.batches import batched
 from lightglue.support.files import whole, writing
 from lightglue.support.progress import Progress
+from lightglue.support.sqlite import connected
 
 __all__ = ["DatabaseResult", "Keypoints", "create_database"]
 
