@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
 import inspect
 import re
 import sys
@@ -62,6 +63,21 @@ class Commands(SphinxDirective):
     def run(self) -> list:  # noqa: D102
         self.env.note_reread()
         return self.parse_text_to_nodes(as_markdown(), allow_section_headings=True)
+
+
+class Api(SphinxDirective):
+    """Every public name of a room, whose names may be found when they are first used."""
+
+    required_arguments = 1
+
+    def run(self) -> list:  # noqa: D102
+        room = importlib.import_module(self.arguments[0])
+        lines = [f".. automodule:: {room.__name__}", "   :no-members:", ""]
+        for name in room.__all__:
+            public = getattr(room, name)
+            kind = "autoclass" if inspect.isclass(public) else "autofunction" if callable(public) else "autodata"
+            lines += [f".. {kind}:: {room.__name__}.{name}", "   :no-value:" if kind == "autodata" else "", ""]
+        return self.parse_text_to_nodes("```{eval-rst}\n" + "\n".join(lines) + "\n```", allow_section_headings=True)
 
 
 class Modules(SphinxDirective):
@@ -128,6 +144,7 @@ def plain_text(app: Sphinx, what: str, name: str, obj: object, options: object, 
 def setup(app: Sphinx) -> None:  # noqa: D103
     app.add_directive("commands", Commands)
     app.add_directive("modules", Modules)
+    app.add_directive("api", Api)
     app.connect("source-read", front_page)
     app.connect("autodoc-process-docstring", fields, priority=300)
     app.connect("autodoc-process-docstring", plain_text, priority=400)  # before napoleon
