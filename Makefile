@@ -40,7 +40,7 @@ docs: setup  # the site in out/site, without a network; -n -W: a broken link or 
 	$(BIN)/python -m sphinx -E -a -n -W --keep-going -q -d out/doctrees docs out/site
 
 unit: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4  # a process a core rather than threads
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal  # a process a core, not threads
 
 clean:
 	rm -rf .venv out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

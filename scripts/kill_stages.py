@@ -31,8 +31,8 @@ from lightglue.models.choice import Models
 from lightglue.sfm.colmap import with_pycolmap  # noqa: F401  # not in the time below
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.pipeline import STAGES, SfmOptions, build_map, run_stage
-from lightglue.sfm.report.document import document as report  # noqa: F401  # not in the time below
-from lightglue.sfm.retrieval.index import index as retrieval  # noqa: F401  # not in the time below
+from lightglue.sfm.report import document as report  # noqa: F401  # not in the time below
+from lightglue.sfm.retrieval import index as retrieval  # noqa: F401  # not in the time below
 from lightglue.sfm.stages import (
     match,  # noqa: F401  # not in the time below
     reconstruct,  # noqa: F401  # not in the time below

@@ -21,7 +21,7 @@ import cv2
 import torch
 
 from lightglue import ALIKED, DISK, SIFT, LightGlue, NearestNeighbor, XFeat, load_image, match_pair
-from lightglue.pairs.rotation import Turn
+from lightglue.images.rotation import Rotation
 
 KEYPOINTS, RESIZE = 1024, 640
 SETS = ("synth16", "tum18", "strecha_dev", "temple18", "planar15")
@@ -70,7 +70,7 @@ def count(points0: torch.Tensor, points1: torch.Tensor) -> int:
 def run(models: tuple[Any, Any], paths: tuple[Path, Path], turn: int, way: bool | int) -> dict[str, Any]:
     """Match one pair; a record of what came of it."""
     image0, image1 = (load_image(path) for path in paths)
-    turned = Turn(turn, image1.shape[-1], image1.shape[-2])
+    turned = Rotation(turn, image1.shape[-1], image1.shape[-2])
     # The turned image is larger where it has empty corners: what it shows keeps its size.
     longer = max(turned.size) / max(image1.shape[-2:]) if turn % 90 else 1
     small = [_shrink(image0, RESIZE), _shrink(turned.image(image1), math.ceil(RESIZE * longer))]

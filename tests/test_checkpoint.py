@@ -118,7 +118,7 @@ def test_weights_of_another_type_are_refused(weights):
 
 def test_a_missing_file_is_an_error_and_never_random_weights(tmp_path):
     with pytest.raises(WeightsError, match="nowhere.pth"):
-        LightGlue(features="aliked", weights=tmp_path / "nowhere.pth")
+        LightGlue(features=None, weights=tmp_path / "nowhere.pth")
 
 
 def test_an_untrained_network_is_only_given_on_request_and_with_a_warning():

@@ -21,12 +21,14 @@ import pytest
 import torch
 
 from lightglue import ALIKED, LightGlue, XFeat, load_image, match_pair
-from lightglue.cli import geometry as geometric
 from lightglue.cli import parsing
 from lightglue.extractors import options, views
 from lightglue.geometry.errors import transfer_error
 from lightglue.matching.overlap import COEFFICIENTS
 from lightglue.models.registry import FEATURES, WITH_OVERLAP, default_mp
+from lightglue.pairs import options as pair_options
+from lightglue.pairs.cameras import known_camera
+from lightglue.pairs.encoders import Shown, encode_warp
 from support import A, B
 from support.command import Run, lightglue, plain
 from support.users import ordinary_user
@@ -464,8 +466,8 @@ def test_tiles_are_refined_estimated_and_aligned(tmp_path: Path) -> None:
 
 def test_an_image_three_pixels_wide_is_not_taken_for_channels() -> None:
     narrow = torch.zeros(3, 50, 4)
-    contents = geometric.warped(narrow, torch.zeros(3, 40, 30), np.eye(3), ("a", "b"), Path("w.png"))
-    assert cv2.imdecode(np.frombuffer(contents[Path("w.png")], np.uint8), cv2.IMREAD_UNCHANGED).shape == (50, 4, 4)
+    aligned, _ = encode_warp(Shown(narrow, torch.zeros(3, 40, 30)), np.eye(3), ".png")
+    assert cv2.imdecode(np.frombuffer(aligned, np.uint8), cv2.IMREAD_UNCHANGED).shape == (50, 4, 4)
 
 
 @pytest.mark.parametrize("estimator", ["opencv", "pycolmap"])
@@ -511,11 +513,10 @@ def with_exif(path: Path, *fields: tuple[int, int]) -> Path:
 
 def test_the_camera_of_a_photograph_that_exif_turns_is_turned_too(tmp_path: Path) -> None:
     pytest.importorskip("pycolmap")
-    asked = geometric.Geometric("essential", ("auto", "auto"), "poselib", 1.0, 0, False)
     path = with_exif(tmp_path / "upright.jpg", (0x0112, 6), (0xA405, 35))  # orientation, focal length of a 35 mm film
     size = (load_image(path).shape[2], load_image(path).shape[1])
     assert size == (876, 1280)
-    known, _ = asked.known_cameras((path, A), (size, (1280, 876)))
+    known = known_camera("camera0", "auto", path, size)
     focal = 35 / np.hypot(36, 24) * np.hypot(*size)
     np.testing.assert_allclose(known.K, [[focal, 0, 437.5], [0, focal, 639.5], [0, 0, 1]], rtol=1e-3)
     assert (known.source, known.camera.width, known.camera.height) == ("EXIF", *size)
@@ -581,12 +582,12 @@ POSE = ("--geometry", "relative_pose")
         (["--scales", "big"], "'big' is not a list"),
         (["--scales", "0"], "'0' is not a list"),
         (["--auto-rotate", "--rotation-step", "7"], "'7' is not a number of degrees that 360 is a multiple of"),
-        (["--rotation-step", "45"], "with --auto-rotate only"),
+        (["--rotation-step", "45"], "rotation_step is 45; it has an effect with auto_rotate only"),
         (["--min-overlap", "2"], "'2' is not a number from 0 to 1"),
-        (["--features", "sift", "--min-overlap", "0.5"], "there is no verdict for --features sift, only for aliked"),
+        (["--features", "sift", "--min-overlap", "0.5"], "There is no overlap for the features sift, only for aliked"),
         (["--matcher", "nearst"], "Did you mean 'nearest'?"),
-        (["--matcher", "nearest", "--min-overlap", "0.5"], "no thresholds and no verdict"),
-        (["--matcher", "nearest", "--filter-threshold", "0.5"], "no thresholds and no verdict"),
+        (["--matcher", "nearest", "--min-overlap", "0.5"], "The matcher 'nearest' has no overlap to compare"),
+        (["--matcher", "nearest", "--filter-threshold", "0.5"], "it has no thresholds; leave these options out"),
         (["--mask0", str(B), "-o", str(B)], "one of the input images"),
         (["--device", "cudda"], "Did you mean 'cuda'?"),
         (["--max-keypoints", "0"], "'0' is not a number of keypoints from 1 to 1000000"),
@@ -606,10 +607,10 @@ POSE = ("--geometry", "relative_pose")
         (["--output", "r.csv", "-o", "./r.csv"], "named twice"),
         (["--geometry", "homograpy"], "Did you mean 'homography'?"),
         (["--geometry", ""], "Valid: homography, fundamental, essential, relative_pose"),
-        (["--geometry", "essential"], "needs the cameras of both images: --camera0 and --camera1, as fx,fy,cx,cy or"),
+        (["--geometry", "essential"], "needs the cameras of both images: camera0 and camera1, as fx,fy,cx,cy or"),
         ([*POSE, "--camera1", "auto"], "needs the cameras of both images"),
-        (["--camera0", "1,1,0,0"], "for --geometry relative_pose and essential"),
-        (["--geometry", "homography", "--camera1", "1,1,0,0"], "for --geometry relative_pose and essential"),
+        (["--camera0", "1,1,0,0"], "for the geometry relative_pose and essential"),
+        (["--geometry", "homography", "--camera1", "1,1,0,0"], "for the geometry relative_pose and essential"),
         ([*POSE, "--camera0", "fisheye"], "'fisheye' is no camera; give auto, or fx,fy,cx,cy in px, or MODEL,WIDTH"),
         ([*POSE, "--camera0", "1,1,0"], "'1,1,0' is no camera"),
         ([*POSE, "--camera0", "0,1,0,0"], "'0,1,0,0' is no camera"),
@@ -619,9 +620,9 @@ POSE = ("--geometry", "relative_pose")
         ([*POSE, "--camera0", "PINHOLE,12.5,9,1,1,1,1"], "is no camera"),
         ([*POSE, "--camera0", "PINHOLE,0,9,1,1,1,1"], "is no camera"),
         ([*POSE, "--camera0", "PINHOLE,99999999999999999999,9,1,1,1,1"], "is no camera"),
-        (["--estimator", "opencv"], "--geometry only"),
-        (["--threshold", "2"], "--geometry only"),
-        (["--seed", "1"], "--geometry only"),
+        (["--estimator", "opencv"], "have an effect with a geometry only"),
+        (["--threshold", "2"], "have an effect with a geometry only"),
+        (["--seed", "1"], "have an effect with a geometry only"),
         (["--geometry", "homography", "--estimator", "poselb"], "Did you mean 'poselib'?"),
         (["--geometry", "homography", "--estimator", "dlt"], "Valid: poselib, opencv, pycolmap"),
         (["--geometry", "homography", "--threshold", "0"], "'0' is not a number of px above 0 and at most 1000"),
@@ -631,8 +632,8 @@ POSE = ("--geometry", "relative_pose")
         (["--geometry", "homography", "--seed", "2147483648"], "'2147483648' is not an integer"),
         (["--geometry", "homography", "--seed", "1.5"], "'1.5' is not an integer"),
         (["--refine", "yes"], "unexpected extra argument"),
-        (["--warp", "w.png"], "it needs --geometry homography"),
-        (["--geometry", "fundamental", "--warp", "w.png"], "it needs --geometry homography"),
+        (["--warp", "w.png"], "it needs the geometry homography"),
+        (["--geometry", "fundamental", "--warp", "w.png"], "it needs the geometry homography"),
         (["--geometry", "homography", "--warp", "w.pdf"], "known endings: .png, .jpg, .jpeg"),
         (["--geometry", "homography", "--warp", "missing/w.png"], "there is no folder"),
         (["--geometry", "homography", "--warp", "w.png", "-o", "./w.png"], "named twice"),
@@ -659,10 +660,10 @@ def test_a_wrong_command_line_ends_with_code_2_before_any_work(
 @pytest.mark.parametrize(
     ("camera", "wanted"),
     [
-        ("FOO,1280,876,1,1,1", "--camera0: COLMAP knows no camera FOO; choose one of SIMPLE_PINHOLE, PINHOLE"),
+        ("FOO,1280,876,1,1,1", "camera0: COLMAP knows no camera FOO; choose one of SIMPLE_PINHOLE, PINHOLE"),
         ("OPENCV,1280,876,900,900,640", "OPENCV takes the parameters fx, fy, cx, cy, k1, k2, p1, p2; 3 are given"),
         ("PINHOLE,1024,768,900,900,512,384", "the camera's image has 1024 x 768 px, the image 1280 x 876"),
-        ("PINHOLE,1280,876,-900,900,640,438", "--camera0: K is"),
+        ("PINHOLE,1280,876,-900,900,640,438", "camera0: K is"),
         ("EQUIRECTANGULAR,1280,876,1280,876", "The camera is EQUIRECTANGULAR, which has no focal length"),
     ],
 )
@@ -676,15 +677,15 @@ def test_a_camera_that_colmap_does_not_know_ends_before_any_model_is_loaded(came
 
 @pytest.mark.usefixtures("no_models")
 def test_a_library_that_is_missing_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(geometric, "find_spec", lambda name: None)
+    monkeypatch.setattr(pair_options, "find_spec", lambda name: None)
     result = run(A, B, "--geometry", "homography", "--estimator", "pycolmap")
     assert result.code == 2
-    assert "it is not installed; run `pip install pycolmap`, or choose opencv" in plain(result.err)
+    assert "pycolmap is not installed; run `pip install pycolmap`, or choose opencv" in plain(result.err)
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     result = run(A, B, "--geometry", "essential", "--camera0", "auto", "--camera1", "900,900,640,448")
     assert result.code == 1
-    assert "--camera0: such a camera needs pycolmap; run `pip install pycolmap`, or give fx,fy,cx,cy" in result.err
+    assert "camera0: such a camera needs pycolmap; run `pip install pycolmap`, or give fx,fy,cx,cy" in result.err
 
 
 @pytest.mark.usefixtures("no_models")
@@ -801,7 +802,7 @@ def test_auto_takes_a_gpu_where_there_is_one() -> None:
 @pytest.mark.usefixtures("no_models")
 @pytest.mark.parametrize("error", [MemoryError(), RuntimeError("[enforce fail] can't allocate memory: you tried")])
 def test_too_little_memory_names_the_remedy(error: Exception) -> None:
-    with mock.patch("lightglue.images.load_image", side_effect=error):
+    with mock.patch("lightglue.images.sources.load_image", side_effect=error):
         result = run(A, B)
     assert result.code == 1
     assert result.err == "error: there is not enough memory; use --tile, or a smaller --resize or --max-keypoints.\n"
@@ -828,7 +829,7 @@ def test_an_existing_output_is_replaced_and_a_link_kept(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_with_code_130_and_no_stack_trace(tmp_path: Path) -> None:
-    with mock.patch("lightglue.images.load_image", side_effect=KeyboardInterrupt):
+    with mock.patch("lightglue.images.sources.load_image", side_effect=KeyboardInterrupt):
         result = run(A, B, "-o", tmp_path / "r.png")
     assert result.code == 130
     assert "Traceback" not in result.err

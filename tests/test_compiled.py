@@ -9,6 +9,7 @@ import copy
 import pickle
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ import torch
 from torch._dynamo.utils import counters
 
 from lightglue.errors import InputError, LightGlueError
-from lightglue.matching.compiled import MODES, padded_layer, padded_length
+from lightglue.matching.compiled import MODES, CompiledSteps, padded_length
 from lightglue.matching.folding import fold_layer
 from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.packing import PackedPairs, Workspace, run_layer
@@ -76,28 +77,25 @@ def compiled() -> tuple[LightGlue, list[Any]]:
     return matcher, compile_at_once(matcher, static_lengths=[64, 32])
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("products", [None, torch.bfloat16])
 @pytest.mark.parametrize("counts", [(20, 30), (30, 30)])
-def test_the_padded_layer_equals_the_packed_layer(counts, dtype):
+def test_the_padded_layer_equals_the_packed_layer(counts, products):
     m, n = counts
     g = torch.Generator().manual_seed(0)
     tokens, positions = torch.randn(m + n, 32, generator=g), torch.rand(m + n, 2, generator=g)
-    matcher = small_matcher()
-    folded = fold_layer(matcher.layers()[0], dtype)
-    x = torch.full((2, 30, 32), 1e3)  # what stands in the padding does not matter
-    rotation = torch.ones(2, 2, 30, 8)
-    mask = torch.arange(30) < torch.tensor(counts)[:, None]
+    matcher, dtype = small_matcher(), products or torch.float32
+    compile_at_once(matcher, static_lengths=[64])
+    network = matcher.network
     with torch.no_grad():
-        angles = matcher.posenc(positions)
-        packed = PackedPairs(tokens.clone(), torch.complex(*angles), torch.arange(m + n), counts, (0,))
-        for i, place in enumerate(packed.slices()):
-            x[i, : counts[i]], rotation[:, i, : counts[i]] = tokens[place], angles[:, place]
-        run_layer(folded, packed, Workspace(packed, dtype), dtype)
-        found = padded_layer(folded, x, rotation, None if m == n else mask, dtype)
+        rotation = torch.complex(*network.posenc(positions)[:, 0, :, ::2])
+        padded = PackedPairs(tokens, rotation, torch.arange(m + n), counts, (0,))
+        packed = replace(padded, tokens=tokens.clone())
+        run_layer(fold_layer(network.transformers[0], dtype), packed, Workspace(packed, dtype), dtype)
+        found = CompiledSteps(network, products, matcher._compiled).run(0, padded).tokens
     assert found.dtype == torch.float32, "the residual stream keeps its precision"
-    atol = 2e-6 if dtype == torch.float32 else 0.05
-    torch.testing.assert_close(found[mask], packed.tokens, atol=atol, rtol=0)
-    assert (packed.tokens - tokens).abs().max() > 10 * atol, "the layer should have done something"
+    atol = 2e-6 if products is None else 0.05
+    torch.testing.assert_close(found, packed.tokens, atol=atol, rtol=0)
+    assert (found - tokens).abs().max() > 10 * atol, "the layer should have done something"
 
 
 @pytest.mark.parametrize("depth_confidence", [-1, 0.4, 0.95])

@@ -248,6 +248,12 @@ def test_the_options_of_the_extractors_are_all_there_with_their_defaults(
     assert table(f"option of {names}") == {name: str(value) for name, value in conf.items()}
 
 
+def test_the_extras_are_all_there() -> None:
+    section = (ROOT / "pyproject.toml").read_text().split("[project.optional-dependencies]\n")[1].split("\n[")[0]
+    extras = set(re.findall(r"^(\w+) = \[", section, re.MULTILINE)) - {"dev"}
+    assert set(re.findall(r"^\| `\.\[(\w+)\]`", (DOCS / "deployment.md").read_text(), re.MULTILINE)) == extras
+
+
 # -- the site --
 
 

@@ -134,7 +134,6 @@ def run(command: str) -> Any:
 
 def test_the_tutorial_runs_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("pycolmap")
-    pytest.importorskip("h5py")
     names: dict[str, Any] = {}
     printed = ""
     first, *rest = blocks(DOCUMENT)

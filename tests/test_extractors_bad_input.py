@@ -152,8 +152,6 @@ def test_any_option(kind: str, data: st.DataObject) -> None:
         (torch.rand(0, 3, 9, 8), "not empty"),
         (torch.zeros(3, 9, 8, dtype=torch.uint8), r"dtype torch.uint8.*image.float\(\) / 255"),
         (torch.zeros(3, 9, 8, dtype=torch.complex64), "dtype torch.complex64"),
-        (255 * torch.ones(3, 9, 8), r"from 255 to 255, not in \[0, 1\]: divide 8-bit values by 255"),
-        (-torch.ones(3, 9, 8), "from -1 to -1"),
         (torch.full((3, 9, 8), float("nan")), "NaN or infinite"),
         (torch.full((3, 9, 8), float("inf")), "NaN or infinite"),
         ([torch.rand(3, 9, 8), torch.rand(9, 8, 3)], "9 channels"),
@@ -167,13 +165,27 @@ def test_what_is_no_image_is_named_with_a_remedy(kind: str, image: Any, message:
 
 @kinds
 @pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (255 * torch.ones(3, 90, 80), r"from 255 to 255, not in \[0, 1\]: divide 8-bit values by 255"),
+        (-torch.ones(3, 90, 80), "from -1 to -1"),
+    ],
+)
+def test_values_out_of_range_are_worth_a_warning(kind: str, image: Tensor, message: str) -> None:
+    with pytest.warns(UserWarning, match=message) as caught:
+        features = model(kind).extract(image, resize=None)
+    assert {warning.filename for warning in caught} == {__file__}
+    assert features["keypoints"].isfinite().all()
+
+
+@kinds
+@pytest.mark.parametrize(
     ("data", "message"),
     [
         (torch.rand(1, 3, 32, 32), "use .*extract"),
         ({}, "takes {.image.: tensor}"),
         ({"image": torch.rand(3, 32, 32)}, r"torch.Size\(\[3, 32, 32\]\); give a tensor \(B, C, H, W\)"),
         ({"image": np.zeros((1, 3, 32, 32))}, r"\(1, 3, 32, 32\); give a tensor"),
-        ({"image": torch.full((1, 3, 32, 32), 200.0)}, "divide 8-bit values"),
         ({"image": torch.rand(1, 3, 32, 32), "image_size": torch.ones(2)}, "give 1 rows of width height"),
         ({"image": torch.rand(1, 3, 32, 32), "image_size": [[32, 32]]}, "image_size"),
         ({"image": torch.rand(1, 3, 32, 32), "image_size": torch.tensor([[0, 32]])}, "image_size"),

@@ -7,7 +7,7 @@ import dataclasses
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -499,6 +499,33 @@ def test_a_subclass_needs_a_forward_only(image: Tensor) -> None:
     torch.testing.assert_close(features["keypoints"][0, 0], torch.tensor([1.5, 175 / 43 / 2 - 0.5]))
     assert features["keypoints"].shape == (1, 3, 2)
     assert features["image_size"].tolist() == [[256.0, 175.0]]
+
+    with pytest.raises(InputError, match="takes no `request`, which masks and tiles need"):
+        Corners().extract(image, mask=torch.ones(175, 256, dtype=torch.bool))
+
+
+class Borrower:
+    """No `Extractor`, but with its `forward`: what callers hand to the published function."""
+
+    preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 64}
+
+    def forward(self, data: Any) -> Any:
+        return {"keypoints": torch.full((len(data["image"]), 1, 2), 21.0), "descriptors": data["image"].mean((2, 3))}
+
+
+class BorrowingModule(Borrower, nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", [Borrower, BorrowingModule])
+def test_extract_works_unbound_on_anything_with_a_forward(kind: Any, image: Tensor) -> None:
+    features = Extractor.extract(kind(), image)
+    torch.testing.assert_close(features["keypoints"], torch.tensor([[[85.5, 87.0]]]))
+    assert features["image_size"].tolist() == [[256.0, 175.0]]
+    several = Extractor.extract(kind(), [image, image[:, :100]], resize=None)
+    assert [one["keypoints"].tolist() for one in several] == [[[[21.0, 21.0]]]] * 2
 
 
 @needs_gpu

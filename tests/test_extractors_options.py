@@ -14,6 +14,8 @@ from torch import Tensor
 from lightglue import ALIKED, DISK, SIFT, DoGHardNet, ImageError, InputError, RaCo, SuperPoint, XFeat, load_image
 from lightglue.extractors.base import Extractor
 from lightglue.extractors.masks import on_mask
+from lightglue.extractors.options import ViewOptions
+from lightglue.options import option_info
 from support import ASSETS
 from support.hardnet_oracle import seeded_state
 from test_raco import raco
@@ -290,3 +292,68 @@ def test_a_batch_of_several_sizes_is_each_image_alone(extractors: dict[str, Extr
 
 def test_superpoint_is_here_with_seeded_weights_only(extractors: dict[str, Extractor]) -> None:
     assert isinstance(extractors["superpoint"], SuperPoint)
+
+
+# -- the same options as a record
+
+
+@pytest.mark.parametrize(
+    ("options", "keywords"),
+    [
+        ({}, {"resize": 1024}),
+        ({"resize": None}, {"resize": None}),
+        ({"tile": 600}, {"tile": 600}),
+        ({"tile": 600, "resize": 2000, "pyramid": (1, 0.5)}, {"tile": 600, "resize": 2000, "pyramid": (1, 0.5)}),
+    ],
+)
+def test_the_record_of_the_options_gives_the_keywords(options: dict[str, Any], keywords: dict[str, Any]) -> None:
+    assert ViewOptions(**options).keywords() == keywords
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"resize": 0}, {"resize": "big"}, {"tile": 511}, {"tile": True}, {"pyramid": (1, 1)}]
+)
+def test_the_record_checks_itself(wrong: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=next(iter(wrong))):
+        ViewOptions(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "value"),
+    [
+        ("resize", "640", 640),
+        ("resize", "none", None),
+        ("resize", "auto", "auto"),
+        ("tile", "512", 512),
+        ("pyramid", "1,0.5", (1.0, 0.5)),
+    ],
+)
+def test_options_are_read_from_text(name: str, text: str, value: Any) -> None:
+    parse = option_info(ViewOptions, name).parse
+    assert parse is not None
+    assert parse(text) == value
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("resize", "0", "'0' is neither a number of px from 1 to 20000 nor 'none'"),
+        ("resize", "1e3", "neither a number"),
+        ("tile", "511", "'511' is not a number of px from 512 to 20000"),
+        ("pyramid", "1,1", "'1,1' is not a list of different numbers above 0 and at most 8"),
+        ("pyramid", "", "is not a list"),
+    ],
+)
+def test_text_that_is_no_option_is_refused(name: str, text: str, message: str) -> None:
+    parse = option_info(ViewOptions, name).parse
+    assert parse is not None
+    with pytest.raises(InputError, match=message):
+        parse(text)
+
+
+def test_an_option_that_extract_does_not_have_is_an_error_before_any_image(extractors: dict[str, Extractor]) -> None:
+    with pytest.raises(InputError, match="SIFT.extract has no option 'rezise'; did you mean 'resize'"):
+        extractors["sift"].try_options({"rezise": 100})
+    with pytest.raises(InputError, match="tile is 5"):
+        extractors["sift"].try_options({"tile": 5})
+    extractors["sift"].try_options({"resize": 100, "pyramid": [1, 0.5], "side": "short"})

@@ -38,7 +38,7 @@ class Operations(TorchDispatchMode):
 
 
 def run_counted(counts=(20, 30)) -> tuple[Operations, PackedPairs]:
-    layer = small_matcher().layers()[0]
+    layer = small_matcher().transformers[0]
     rows = sum(counts)
     rotation = torch.polar(torch.ones(rows, 8), torch.rand(rows, 8))
     packed = PackedPairs(torch.randn(rows, D), rotation, torch.arange(rows), counts, (0,))

@@ -163,7 +163,11 @@ def test_mixed_precision_on_a_cpu_gives_float32_results_close_to_the_exact_ones(
 def test_the_matcher_is_as_independent_of_training_mode_as_the_published_one():
     matcher = small_matcher(filter_threshold=0.0)
     evaluated = matcher(PAIR)
-    assert torch.equal(matcher.train()(PAIR)["matching_scores0"], evaluated["matching_scores0"])
+    with torch.no_grad():
+        assert torch.equal(matcher.train()(PAIR)["matching_scores0"], evaluated["matching_scores0"])
+    trained = matcher(PAIR)
+    assert torch.equal(trained["matches0"], evaluated["matches0"])
+    torch.testing.assert_close(trained["matching_scores0"], evaluated["matching_scores0"], rtol=1e-4, atol=0)
 
 
 def test_a_subclass_may_change_defaults_and_add_feature_types():

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 import torch
 
+import lightglue
 from lightglue.errors import InputError
 from lightglue.matching.config import PRESETS
 from lightglue.models.choice import MATCHERS, Models
@@ -116,6 +117,12 @@ def test_what_there_is_not_is_refused_at_once(wrong: dict[str, str]) -> None:
         Models(**wrong)
 
 
+def test_every_extractor_is_a_public_name() -> None:
+    owners = {row.extractor: row.module for row in FEATURES.values()}
+    assert owners.items() <= lightglue._OWNERS.items()
+    assert all(getattr(lightglue, row.extractor) is row.load() for row in FEATURES.values())
+
+
 # One file with a class, and one row: all that a new extractor takes.
 TOY = """
 import torch
@@ -146,7 +153,7 @@ def test_a_new_extractor_is_one_file_and_one_row(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "b.png"), np.roll(pixels, 3, axis=1))
     script = """
 from lightglue.models import registry
-registry._FEATURES["corners"] = registry.FeatureType("corners", "Corners")
+registry._FEATURES["corners"] = registry.FeatureType("corners", "Corners", weights=False)
 from lightglue.cli import main
 main()
 """
@@ -157,6 +164,7 @@ main()
         [*command, *options], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
+    assert "ignores" not in done.stderr
     found = json.loads(done.stdout)
     moved = np.subtract(found["points1"], found["points0"])
     assert len(moved) > 20

@@ -19,7 +19,8 @@ SIZES = {"a/0.jpg": (640, 480), "a/1.jpg": (640, 480), "b/0.jpg": (640, 480), "b
 
 
 def with_exif(path: Path, focal35: int, orientation: int = 1) -> None:
-    Image = pytest.importorskip("PIL.Image")
+    from PIL import Image
+
     path.parent.mkdir(parents=True, exist_ok=True)
     exif = Image.Exif()
     exif[0x0112] = orientation

@@ -125,12 +125,16 @@ def test_other_settings_are_refused(photographs):
     ("options", "told"),
     [
         ({"descriptor_dtype": "int8"}, "descriptor_dtype is 'int8'"),
-        ({"models": Models("surf", 100)}, "features is 'surf'; choose one of aliked"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, told):
     with pytest.raises(InputError, match=told):
         ExtractOptions(**{"models": OPTIONS.models, **options})
+
+
+def test_features_that_there_are_not_are_refused():
+    with pytest.raises(InputError, match="features is 'surf'; choose one of aliked"):
+        ExtractOptions(Models("surf", 100))
 
 
 def test_an_option_that_extract_does_not_know_is_an_error_and_no_fault_of_the_images(photographs):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 import resource
 import shutil
@@ -10,7 +9,6 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,6 +19,7 @@ import pytest
 
 pytest.importorskip("pycolmap")
 from lightglue.errors import InputError, LightGlueError, StoreError
+from lightglue.matching.nearest import NearestNeighbor
 from lightglue.models.choice import Models
 from lightglue.sfm import pipeline
 from lightglue.sfm.colmap.model import read_model
@@ -74,7 +73,7 @@ def place(made: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def no_report() -> Iterator[None]:
     """Drawing takes longer than all else, and has tests of its own."""
-    with mock.patch.object(pipeline, "write_report"):
+    with mock.patch("lightglue.sfm.report.document.write_report"):
         yield
 
 
@@ -274,7 +273,7 @@ def test_too_little_for_a_map_is_told_with_a_reason(tmp_path, no_report, images,
 def test_a_map_among_its_photographs_is_none_of_them(place):
     build_map(place / "photographs", place / "photographs/map", options())
     assert (place / "photographs/map/report.png").exists()
-    with mock.patch.object(pipeline, "write_report"):
+    with mock.patch("lightglue.sfm.report.document.write_report"):
         result = build_map(place / "photographs", place / "photographs/map", options())
     assert result.skipped == ()
     assert result.model.num_images == 5
@@ -443,9 +442,9 @@ def test_a_bit_that_flipped_anywhere_is_no_traceback(place, no_report):
 def sfm(*arguments: object) -> Run:
     """`lightglue sfm ARGUMENTS`, with a matcher that has no weights."""
     common = ("--features", "sift", "--max-keypoints", "400", "--device", "cpu", "--threads", "1")
-    matcher = partial(Models, matcher="nearest", thresholds={"ratio_threshold": 0.8})
-    with mock.patch.object(importlib.import_module("lightglue.cli.sfm"), "Models", matcher):
-        return lightglue("sfm", *arguments, *common)
+    matcher = NearestNeighbor(ratio_threshold=0.8)
+    with mock.patch.object(Models, "load_matcher", return_value=matcher):
+        return lightglue("sfm", *arguments, *common, "--no-mp")
 
 
 def test_the_command_tells_the_model_and_what_it_left_out(place):
@@ -457,7 +456,7 @@ def test_the_command_tells_the_model_and_what_it_left_out(place):
     stages = [f"{stage} ..." for stage in pipeline.STAGES if stage != "refine"]  # one a line: this is no terminal
     assert run.err.splitlines()[:-1] == stages
     assert run.err.splitlines()[-1].startswith("warning: left out bad.jpg: ")
-    with mock.patch.object(pipeline, "write_report"):
+    with mock.patch("lightglue.sfm.report.document.write_report"):
         told = sfm(place / "photographs", "-o", place / "new", "--json")
     assert told.code == 0
     assert json.loads(told.out)["model"]["registered"] == 5

@@ -13,22 +13,15 @@ from typing import Any
 
 import cv2
 import pytest
+import ray
 
-ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'lightglue[ray]'")
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-from lightglue.errors import InputError, LightGlueError  # noqa: E402
-from lightglue.models.choice import Models  # noqa: E402
-from lightglue.sfm.engines.choice import make_engine  # noqa: E402
-from lightglue.sfm.engines.with_ray import RayEngine  # noqa: E402
-from lightglue.sfm.stages.extract import ExtractOptions, extract  # noqa: E402
-from lightglue.sfm.stages.match import MatchOptions, match  # noqa: E402
-from lightglue.stores import FeatureStore, MatchStore  # noqa: E402
+from lightglue.errors import InputError, LightGlueError
+from lightglue.models.choice import Models
+from lightglue.sfm.engines.choice import make_engine
+from lightglue.sfm.engines.with_ray import RayEngine
+from lightglue.sfm.stages.extract import ExtractOptions, extract
+from lightglue.sfm.stages.match import MatchOptions, match
+from lightglue.stores import FeatureStore, MatchStore
 
 ROOT = Path(__file__).parents[1]
 MODELS = Models("sift", 200, "cpu", False, matcher="nearest", thresholds={"ratio_threshold": 0.9})  # no weights

@@ -22,7 +22,7 @@ EVIL = "<script>alert(1)</script>\"'&.jpg"
 
 
 def data(**changes: object) -> ReportData:
-    given = {"title": "t", "photographs": "", "settings": {}, "stages": (), "images": (), "pairs": (), "model": None}
+    given = {"title": "t", "image_folder": "", "settings": {}, "stages": (), "images": (), "pairs": (), "model": None}
     return ReportData(**(given | changes))  # type: ignore[arg-type]
 
 
@@ -65,7 +65,7 @@ def test_all_that_is_in_the_folder_is_gathered(tmp_path: Path) -> None:
     assert found.pairs[1] == PairRow("a.jpg", "c.jpg", 9, 5, 0.75)
     assert found.pairs[0].verified is None
     assert found.stages == (Stage("extract", 1.5, {"images": 4}, (Skipped("x.jpg", "it is no image"),)),)
-    assert (found.photographs, found.problems, found.model) == ("/photos", (), None)
+    assert (found.image_folder, found.problems, found.model) == ("/photos", (), None)
     assert not list(tmp_path.glob("database.db-*"))
 
 

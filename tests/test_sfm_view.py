@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import socket
 import sys
@@ -20,7 +19,6 @@ from lightglue.sfm.report.view import images_of, open_view
 from support.colmap_model import write_model
 
 pytest.importorskip("pycolmap", reason="pycolmap is not installed")
-needs_viser = pytest.mark.skipif(importlib.util.find_spec("viser") is None, reason="viser is not installed")
 
 
 @pytest.fixture
@@ -28,7 +26,6 @@ def model(tmp_path: Path) -> Model:
     return read_model(write_model(tmp_path / "map" / "model"))
 
 
-@needs_viser
 def test_the_page_is_served_until_it_is_stopped_with_photographs_in_their_cameras(model: Model, tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "a.jpg"), np.full((480, 640, 3), 128, np.uint8))
     (tmp_path / "b.jpg").write_text("this is no photograph")
@@ -48,7 +45,6 @@ def test_the_page_is_served_until_it_is_stopped_with_photographs_in_their_camera
         urllib.request.urlopen(view.url, timeout=1)
 
 
-@needs_viser
 def test_a_taken_port_is_told(model: Model) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -57,7 +53,6 @@ def test_a_taken_port_is_told(model: Model) -> None:
             open_view(model, port=other.getsockname()[1])
 
 
-@needs_viser
 @pytest.mark.parametrize(("host", "port"), [("127.0.0.1", 70000), ("no.such.host.invalid", 0)])
 def test_a_wrong_address_is_told(model: Model, host: str, port: int) -> None:
     with pytest.raises(InputError, match="give one"):

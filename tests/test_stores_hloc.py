@@ -7,23 +7,21 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
+import h5py
 import numpy as np
 import pytest
 
 from lightglue.errors import InputError, StoreError
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairMatches, Source
-from test_stores_features import SOURCE, features
-
-h5py = pytest.importorskip("h5py", reason="hloc's files need h5py")
-
-from lightglue.stores import hloc as module  # noqa: E402
-from lightglue.stores.hloc import (  # noqa: E402
+from lightglue.stores import hloc as module
+from lightglue.stores.hloc import (
     UNKNOWN,
     read_features,
     read_matches,
     write_features,
     write_matches,
 )
+from test_stores_features import SOURCE, features
 
 NAMES = ["db/with space/é.jpg", "db/with-dash.jpg", "query.jpg"]
 

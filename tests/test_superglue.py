@@ -154,8 +154,8 @@ def test_the_published_weights_are_never_fetched(name):
     ("options", "told"),
     [
         ({"descriptor_dim": 30}, "multiple of its 4 heads"),
-        ({"sinkhorn_iterations": 0}, "positive integers"),
-        ({"keypoint_encoder": (32, -1)}, "positive integers"),
+        ({"sinkhorn_iterations": 0}, "a positive integer"),
+        ({"keypoint_encoder": (32, -1)}, "a positive integer"),
         ({"keypoint_encoder": 32}, "a list or a tuple"),
         ({"GNN_layers": ("self", "crass")}, "'crass'"),
         ({"match_threshold": float("nan")}, "finite"),

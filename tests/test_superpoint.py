@@ -373,7 +373,6 @@ def test_an_unknown_option_warns_with_the_nearest_name():
         (torch.zeros(3, 0, 5), "not empty"),
         (torch.zeros(4, 8, 8), "4 channels"),
         (torch.zeros(8, 8), "give .C, H, W."),
-        (torch.full((3, 8, 8), 200.0), "not in .0, 1."),
         (torch.full((3, 8, 8), float("nan")), "NaN"),
         (torch.zeros(3, 8, 8, dtype=torch.uint8), "uint8"),
         ("photo.jpg", "is a str"),
@@ -382,6 +381,11 @@ def test_an_unknown_option_warns_with_the_nearest_name():
 def test_what_is_no_image_is_refused(image, message):
     with pytest.raises(InputError, match=message):
         small().extract(image)
+
+
+def test_values_out_of_range_are_worth_a_warning():
+    with pytest.warns(UserWarning, match="from 200 to 200, not in .0, 1."):
+        small().extract(torch.full((3, 8, 8), 200.0))
 
 
 def test_forward_wants_a_dictionary_with_a_batch(image):

@@ -19,7 +19,8 @@ from lightglue.extractors.aliked_network import ARCHITECTURES, AlikedNetwork
 from lightglue.extractors.aliked_sparse import describe
 from lightglue.extractors.base import Extractor
 from lightglue.extractors.bilinear import axis
-from lightglue.extractors.views import Part, best_of, merge_views, sample_of, tiles_of
+from lightglue.extractors.request import EVERYTHING, Part, Request
+from lightglue.extractors.views import best_of, merge_views, sample_of, tiles_of
 from lightglue.images import numpy_image_to_torch, read_image
 from lightglue.types import Features
 from support import ASSETS
@@ -178,10 +179,10 @@ class Recorder(Extractor):
         self.prepared.append(size)
         return read(slice(0, 2), slice(0, 3))
 
-    def forward(self, data: Mapping[str, Any]) -> Features:
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
         h, w = data["image"].shape[-2:]
         self.seen.append(tuple(data["image"].shape))
-        self.parts.append(data["part"])
+        self.parts.append(request.part)
         return {
             "keypoints": torch.tensor([[[w / 2, h / 2]]]),
             "keypoint_scores": torch.ones(1, 1),

@@ -28,6 +28,7 @@ _OWNERS = {
     "XFeat": "lightglue.extractors.xfeat",
     "batch_to_device": "lightglue.containers",
     "load_image": "lightglue.images",
+    "match_files": "lightglue.pairs.files",
     "match_pair": "lightglue.pairs.match",
     "match_pairs": "lightglue.pairs.match",
     "rbd": "lightglue.containers",
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from lightglue.images import load_image
     from lightglue.matching.lightglue import LightGlue
     from lightglue.matching.nearest import NearestNeighbor
+    from lightglue.pairs.files import match_files
     from lightglue.pairs.match import match_pair, match_pairs
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "__version__",
     "batch_to_device",
     "load_image",
+    "match_files",
     "match_pair",
     "match_pairs",
     "rbd",

@@ -31,10 +31,10 @@ __all__ = ["LightGlue", "LightGlueMatcher"]
 # What kornia sets for HardNet on DoG keypoints: its frames are six times as large as the scales of the training.
 _DOG_HARDNET = {"depth_confidence": -1, "width_confidence": -1, "scale_coef": 1 / 6}
 FIXED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {"doghardnet": _DOG_HARDNET, "dog_affnet_hardnet": _DOG_HARDNET}
+    {"doghardnet": _DOG_HARDNET, "dog_affnet_hardnet": _DOG_HARDNET, "xfeat": PRESETS["xfeat"].defaults()}
 )
 TOLERANCE = 1.0  # px that a keypoint may lie outside; those of this package reach half a pixel
-SAME_WEIGHTS = {"dog_affnet_hardnet": "doghardnet"}  # kornia's name -> ours
+SAME_WEIGHTS: Mapping[str, Any] = {"dog_affnet_hardnet": "doghardnet"}  # kornia's name -> ours
 NAMES = (*PRESETS, *SAME_WEIGHTS)
 UNTRAINED_HERE = ("dedodeb", "dedodeg", "keynet_affnet_hardnet", "xfeat")  # names of kornia's that may lack weights
 
@@ -56,15 +56,14 @@ class LightGlue(_LightGlue):
         WeightsError: the weights are missing, altered or do not fit.
     """
 
+    default_conf: ClassVar[dict[str, Any]] = {**_LightGlue.default_conf, "add_laf": False, "scale_coef": 1.0}
+
     def __init__(self, features: str | None = "superpoint", **conf: Any) -> None:
         name = None if features is None else _checked_name(features)
-        if conf.pop("add_laf", False):
+        if conf.get("add_laf", False):
             raise InputError("LightGlue: add_laf=True needs the weights of keynet_affnet_hardnet, which are not here")
         options = {**conf, **FIXED.get(name or "", {})}
-        scale_coef = options.pop("scale_coef", 1.0)
         super().__init__(SAME_WEIGHTS.get(name or "", name), **options)
-        self.conf.scale_coef = scale_coef
-        self.eval()
 
     def forward(self, data: Mapping[str, Any]) -> Matches:
         """Match `data["image0"]` with `data["image1"]`; see `lightglue.LightGlue.forward`. Raises InputError."""
@@ -141,16 +140,21 @@ class LightGlueMatcher(nn.Module):
         Returns the matching scores (K, 1), higher is better, in the dtype of `desc1`, and the rows (index in image 1,
         index in image 2) (K, 2) int64, by increasing index in image 1. Raises InputError.
         """
+        floating = isinstance(desc1, Tensor) and desc1.is_floating_point()
+        dtype, device = (desc1.dtype if floating else torch.float32), getattr(desc1, "device", None)
+        if any(_too_few(desc) for desc in (desc1, desc2)):  # before anything else is looked at, as in kornia
+            return torch.empty(0, 1, device=device, dtype=dtype), torch.empty(0, 2, device=device, dtype=torch.int64)
         features = (
             _features(desc1, lafs1, hw1, self.feature_name, "1"),
             _features(desc2, lafs2, hw2, self.feature_name, "2"),
         )
-        dtype = desc1.dtype if desc1.is_floating_point() else torch.float32
-        if min(image["keypoints"].shape[1] for image in features) < 2:
-            nothing = torch.empty(0, 1, device=desc1.device, dtype=dtype)
-            return nothing, torch.empty(0, 2, device=desc1.device, dtype=torch.int64)
         found = self.matcher({"image0": features[0], "image1": features[1]})
         return found["scores"][0][:, None].to(dtype), found["matches"][0]
+
+
+def _too_few(desc: Any) -> bool:
+    """Whether an image has fewer than two descriptors, (N, D) or (1, N, D)."""
+    return isinstance(desc, Tensor) and desc.ndim in (2, 3) and desc.shape[-2] < 2
 
 
 def _checked_name(name: Any) -> str:

@@ -17,7 +17,6 @@ from typing import Any, TypeVar
 __all__ = [
     "KNOWN_CALLER_KEYWORDS",
     "OptionInfo",
-    "UnknownOptionWarning",
     "build_config",
     "nearest_name",
     "option",
@@ -32,10 +31,6 @@ Config = TypeVar("Config")
 KNOWN_CALLER_KEYWORDS = frozenset(
     {"name", "compile", "trainable", "timeit", "freeze_batch_normalization", "force_num_keypoints"}
 )
-
-
-class UnknownOptionWarning(UserWarning):
-    """An option that its owner does not know and ignores, as published code does."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +83,7 @@ def warn_unknown(owner: str, unknown: Iterable[str], valid: Iterable[str], stack
             continue
         nearest = nearest_name(name, valid)
         hint = f"did you mean {nearest!r}?" if nearest else f"valid names: {', '.join(valid)}."
-        message = f"{owner} ignores the unknown option {name!r}; {hint}"
-        warnings.warn(message, UnknownOptionWarning, stacklevel=stacklevel)
+        warnings.warn(f"{owner} ignores the unknown option {name!r}; {hint}", stacklevel=stacklevel)
 
 
 def build_config(

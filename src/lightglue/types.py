@@ -29,7 +29,9 @@ class Features(_RequiredFeatures, total=False):
 
     keypoint_scores: Tensor  # (B, N) float32, higher is better; the range is the extractor's own
     image_size: Tensor  # (B, 2) float32, width height, px of the original image
-    scales: Tensor  # (B, N) float32, px (SIFT-like features only)
+    # SIFT-like features only: (B, N) float32, the diameter of the keypoint in px of the image as it was resized (not of
+    # the original, as published: the matcher was trained so); of COLMAP's back ends sigma, about half of that.
+    scales: Tensor
     oris: Tensor  # (B, N) float32, radians (SIFT-like features only)
     image: Tensor  # (B, C, H, W), read for its size where image_size is missing
 
@@ -73,8 +75,11 @@ class ExtractKeywords(TypedDict, total=False):
 class Extractor(Protocol):
     """Anything that turns an image into `Features`."""
 
-    def extract(self, img: Tensor | Sequence[Tensor], **preprocess: Any) -> Any:
-        """Features of one image, of a batch, or of a list of images (then a list of `Features`)."""
+    def extract(self, *images: Any, **options: Any) -> Any:
+        """Features of one image, of a batch, or of a list of images (then a list of `Features`).
+
+        Called with one image and options such as those of `ExtractKeywords`; any signature that takes these will do.
+        """
         ...
 
 

@@ -29,6 +29,11 @@ def small_matcher(seed: int = 0, **options: Any) -> LightGlue:
     return LightGlue(features=None, weights=small_state(seed, **shape), **{**SMALL, **shape}, **options).eval()
 
 
+def plain_attention(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Softmax attention, written out: (..., M, e), (..., N, e), (..., N, e) -> (..., M, e)."""
+    return (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1) @ v
+
+
 def random_features(n: int, seed: int = 0, dim: int = 16, batch: int = 1, **extra: Any) -> dict[str, torch.Tensor]:
     """n keypoints anywhere in a 640 x 480 image, with random unit descriptors."""
     g = torch.Generator().manual_seed(seed)

@@ -11,7 +11,8 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from lightglue.errors import InputError
-from lightglue.models.defaults import MAX_KEYPOINTS, RESIZE
+from lightglue.extractors.options import RESIZE
+from lightglue.models.choice import Models
 from lightglue.models.registry import FEATURES as FEATURE_TYPES
 from lightglue.options import option
 from lightglue.support.parsers import DEVICES, device, integer, known, real
@@ -22,8 +23,8 @@ __all__ = ["FEATURES", "STAGES", "Contestant", "Row", "Settings", "plan_rows"]
 STAGES: Mapping[str, tuple[str, tuple[int, ...]]] = MappingProxyType(
     {
         "match": ("features to matches", (256, 512, 1024, 2048, 4096)),  # the published benchmark's
-        "extract": ("an image in memory to features", (MAX_KEYPOINTS,)),
-        "pair": ("two image files to matches", (MAX_KEYPOINTS,)),
+        "extract": ("an image in memory to features", (Models.max_keypoints,)),
+        "pair": ("two image files to matches", (Models.max_keypoints,)),
         "batch": ("many pairs of different sizes to matches", (512,)),
     }
 )

@@ -15,9 +15,9 @@ import typer
 from lightglue.benchmark.plan import Settings
 from lightglue.benchmark.report import MEASURES, headline, to_json, to_tables
 from lightglue.cli.from_options import Command
-from lightglue.cli.outputs import fault_of
 from lightglue.errors import InputError
 from lightglue.options import option
+from lightglue.pairs.outputs import fault_of
 from lightglue.support.files import write_files
 
 __all__ = ["BenchmarkCommand", "benchmark"]

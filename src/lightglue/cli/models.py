@@ -106,14 +106,10 @@ def extract_options(context: typer.Context) -> dict[str, Any]:
 
 def precision_of(matcher: Any) -> str:
     """The precision of the products, in words."""
-    from lightglue.support.precision import product_dtype
+    from lightglue.models import loaded
 
-    own = next(matcher.parameters(), None)
-    if own is None:  # nearest neighbours
-        return "float32"
-    dtype = product_dtype(own.device, matcher.conf.mp) or own.dtype
-    reduced = " products (--no-mp for float32)" if dtype != own.dtype else ""
-    return f"{str(dtype).removeprefix('torch.')}{reduced}"
+    found = loaded.precision_of(matcher)
+    return f"{found} (--no-mp for float32)" if found.endswith("products") else found
 
 
 @contextmanager

@@ -236,7 +236,7 @@ class _Worker:
         self.task, job = task, task.job
         self.extractor, self.matcher = job.models.load()
         if job.extract:
-            job.models.try_extract(self.extractor, job.extract)
+            self.extractor.try_options(job.extract)  # no fault of the images
         self.seen = seen
         self.recent: BoundedCache[Path, _Seen] = BoundedCache(REMEMBERED)
 

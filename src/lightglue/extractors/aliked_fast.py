@@ -21,7 +21,7 @@ from lightglue.extractors.aliked_folding import SCORE_COLUMNS, FoldedAliked, Fol
 from lightglue.extractors.aliked_network import STRIDE
 from lightglue.extractors.bilinear import Axis, axis, corners, mix_rows
 from lightglue.extractors.buffers import keep_freed_memory, large_empty
-from lightglue.extractors.views import Part
+from lightglue.extractors.request import Part
 
 __all__ = ["Encoded", "add_product", "coarsest_level", "encode", "product", "score_map"]
 

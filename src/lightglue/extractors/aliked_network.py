@@ -6,15 +6,20 @@ Zhao et al., "ALIKED: A Lighter Keypoint and Descriptor Extraction Network via D
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightglue.errors import InputError
+from lightglue.extractors.padding import InputPadder
+
 __all__ = [
     "ARCHITECTURES",
+    "SDDH",
     "STRIDE",
     "AlikedNetwork",
     "Architecture",
@@ -24,6 +29,7 @@ __all__ = [
     "ResBlock",
     "deform_conv2d",
     "patch_pixels",
+    "reader",
 ]
 
 STRIDE = 32  # of the coarsest feature map, relative to the image
@@ -81,6 +87,8 @@ def deform_conv2d(image: Tensor, offsets: Tensor, weight: Tensor) -> Tensor:
 
 class DeformableConv2d(nn.Module):
     """3x3 convolution whose sample positions another 3x3 convolution predicts."""
+
+    padding, mask = 1, False  # published names, for those who replace `forward`
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
         super().__init__()
@@ -158,15 +166,60 @@ class DescriptorHead(nn.Module):
             size: (H, W) of the feature map, px.
             keypoints: (N, 2) float x y, px of the feature map.
         """
+        return self.describe(features_at, size, keypoints)[0]
+
+    def describe(self, features_at: FeaturesAt, size: tuple[int, int], keypoints: Tensor) -> tuple[Tensor, Tensor]:
+        """The descriptors of `forward`, and the sample positions (N, M, 2) relative to the keypoints, x y in px."""
         n, limit = len(keypoints), max(size) / 4
         around = patch_pixels(keypoints, size)  # (N, 3, 3, 2)
         patches = features_at(around.flatten(0, 2)).view(n, 3, 3, self.sf_conv.in_channels).permute(0, 3, 1, 2)
         offsets = self.offset_conv(patches).clamp(-limit, limit)
-        offsets = offsets.view(n, 2, len(self.agg_weights)).transpose(1, 2)  # (N, M, 2): first all x, then all y
+        offsets = offsets.view(n, 2, len(self.agg_weights)).transpose(1, 2)  # first all x, then all y
         samples = interpolate_features(features_at, size, (keypoints[:, None] + offsets).flatten(0, 1))
         samples = F.selu(F.linear(samples, self.sf_conv.weight[:, :, 0, 0]))
         descriptors = samples.view(n, self.agg_weights[:, 0].numel()) @ self.agg_weights.flatten(0, 1)
-        return F.normalize(descriptors, dim=-1)
+        return F.normalize(descriptors, dim=-1), offsets
+
+
+class SDDH(DescriptorHead):
+    """The descriptor head under its published name and call: `head(features, keypoints)`.
+
+    Args:
+        dims: of the features and descriptors.
+        kernel_size: 3.
+        n_pos: sample positions of a descriptor.
+        gate, conv2D, mask: as in the published networks: SELU, False, False.
+    """
+
+    def __init__(
+        self,
+        dims: int,
+        kernel_size: int = 3,
+        n_pos: int = 8,
+        gate: Any = None,
+        conv2D: bool = False,
+        mask: bool = False,
+    ) -> None:
+        if kernel_size != 3 or conv2D or mask or not isinstance(gate, (nn.SELU, type(None))):
+            raise InputError("SDDH has only the published kernel_size=3, gate=SELU, conv2D=False, mask=False.")
+        super().__init__(dims, n_pos)
+
+    @classmethod
+    def of(cls, head: DescriptorHead) -> SDDH:
+        """`head`, its parameters and hooks, with the published call."""
+        own = cls.__new__(cls)
+        own.__dict__ = head.__dict__
+        return own
+
+    def forward(self, x: Tensor, keypoints: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:  # type: ignore[override]
+        """For each of the feature maps `x` (B, D, H, W) descriptors (N, D) and sample positions (N, M, 2).
+
+        keypoints: B times (N, 2) x y from -1 to 1, between the centres of the outermost pixels.
+        """
+        h, w = x.shape[-2:]
+        last = x.new_tensor([w - 1, h - 1])
+        each = [self.describe(reader(one), (h, w), (xy + 1) / 2 * last) for one, xy in zip(x, keypoints, strict=True)]
+        return [descriptors for descriptors, _ in each], [offsets for _, offsets in each]
 
 
 def patch_pixels(keypoints: Tensor, size: tuple[int, int]) -> Tensor:
@@ -228,9 +281,8 @@ class AlikedNetwork(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Image (B, 3, H, W) in [0, 1] to features (B, D, H, W), L2-normalised, and scores (B, 1, H, W) in [0, 1]."""
-        h, w = image.shape[-2:]
-        top, left = (-h % STRIDE) // 2, (-w % STRIDE) // 2
-        padded = F.pad(image, (left, -w % STRIDE - left, top, -h % STRIDE - top), mode="replicate")
+        padder = InputPadder(image.shape[-2], image.shape[-1], STRIDE)
+        padded = padder.pad(image)
         x1 = self.block1(padded)
         x2 = self.block2(F.avg_pool2d(x1, 2))
         x3 = self.block3(F.avg_pool2d(x2, 4))
@@ -238,17 +290,18 @@ class AlikedNetwork(nn.Module):
         levels = (F.selu(self.conv1(x1)), F.selu(self.conv2(x2)), F.selu(self.conv3(x3)), F.selu(self.conv4(x4)))
         joined = torch.cat([_enlarge(level, padded) for level in levels], dim=1)
         scores = self.score_head(joined).sigmoid()
-        inside = (..., slice(top, top + h), slice(left, left + w))
-        return F.normalize(joined[inside], dim=1), scores[inside]
+        return F.normalize(padder.unpad(joined), dim=1), padder.unpad(scores)
 
     def describe(self, features: Tensor, keypoints: Tensor) -> Tensor:
         """Descriptors (N, D) at `keypoints` (N, 2) x y, px, of one image's features (D, H, W)."""
 
-        def features_at(pixels: Tensor) -> Tensor:
-            return features[:, pixels[:, 1], pixels[:, 0]].T
-
-        descriptors: Tensor = self.desc_head(features_at, features.shape[-2:], keypoints)
+        descriptors: Tensor = self.desc_head(reader(features), features.shape[-2:], keypoints)
         return descriptors
+
+
+def reader(features: Tensor) -> FeaturesAt:
+    """What reads a map (D, H, W) at pixels."""
+    return lambda pixels: features[:, pixels[:, 1], pixels[:, 0]].T
 
 
 def _enlarge(level: Tensor, like: Tensor) -> Tensor:

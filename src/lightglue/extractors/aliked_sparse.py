@@ -90,7 +90,7 @@ def _corners(
 ) -> tuple[Tensor, Tensor]:
     """For N rows or columns what they add to the indices (N, 12) and what they multiply the weights (N, 12) with.
 
-    The four corners of a level are in raster order: rows, told by `repeat`, come as low low high high, columns as low
+    The four corners of a level are in raster order: rows, with `repeat`, come as low low high high, columns as low
     high low high.
     """
     order = [0, 0, 1, 1] if repeat else [0, 1, 0, 1]

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 import math
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from os import PathLike
 from types import SimpleNamespace
-from typing import Any, ClassVar, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast, overload
 
 import torch
 from numpy.typing import NDArray
@@ -22,13 +24,17 @@ from torch import Tensor, nn
 
 from lightglue import weights
 from lightglue.errors import InputError
-from lightglue.extractors.masks import Allowed, Mask, mask_of, read_masks
+from lightglue.extractors.masks import Mask, mask_of, read_masks
+from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.view_extraction import extract_views
 from lightglue.images import ImagePreprocessor, resize_tensor
-from lightglue.options import warn_unknown
+from lightglue.options import nearest_name, warn_unknown
 from lightglue.timing import span
-from lightglue.types import Features
-from lightglue.weights.state_dicts import check_tensors
+from lightglue.types import ExtractKeywords, Features
+from lightglue.weights.state_dicts import add_counters, check_tensors, load_strictly, publish_keys
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = [
     "Extractor",
@@ -73,6 +79,8 @@ class Extractor(nn.Module):
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": None}
     same_point: ClassVar[float] = 2.0  # px; keypoints of two tiles or sizes this close are one
     required_data_keys: ClassVar[list[str]] = ["image"]
+    # A weight by its name, since `parameters` is empty in the copies that `nn.DataParallel` makes.
+    reference_name: ClassVar[str] = ""
 
     def __init__(self, **conf: Any) -> None:
         super().__init__()
@@ -81,12 +89,28 @@ class Extractor(nn.Module):
         self.conf = SimpleNamespace(**{**self.default_conf, **conf})
         self.options()
 
+    def __getattr__(self, name: str) -> Any:
+        """The layers of `network` under their published names, too: `extractor.conv1a`."""
+        network = self.__dict__.get("_modules", {}).get("network")
+        if network is None or name in self._modules or name not in network._modules:
+            return super().__getattr__(name)
+        return network._modules[name]
+
+    def adopt(self, state: Mapping[str, Tensor], name: str) -> None:
+        """Load `network` strictly with `state`, save and load it under published keys, and go to evaluation mode.
+
+        Batch statistics in place of the learned ones would silently spoil the result.
+        """
+        network = cast(nn.Module, self.network)
+        load_strictly(network, add_counters(network, state), name)
+        publish_keys(self)
+        self.eval()
+
     @property
     def reference(self) -> Tensor:
-        """A tensor of the device and dtype that images are moved to: a weight, or float32 on the CPU without weights.
-
-        Asked of a named weight, since `parameters` is empty in the copies that `nn.DataParallel` makes.
-        """
+        """A tensor of the device and dtype that images get: a weight, or float32 on the CPU where there is none."""
+        if self.reference_name:
+            return cast(Tensor, attrgetter(self.reference_name)(self))
         return next(self.parameters(), torch.empty(0))
 
     def options(self) -> Any:
@@ -96,20 +120,37 @@ class Extractor(nn.Module):
         names = {field.name for field in dataclasses.fields(self.config_type)}
         return self.config_type(**{key: value for key, value in vars(self.conf).items() if key in names})
 
-    def forward(self, data: Mapping[str, Any]) -> Features:
-        """Features of `data["image"]`, (B, C, H, W), in the pixels of that tensor."""
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
+        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
+
+        Args:
+            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
+                "image_size" (B, 2), the width and height in px without: no keypoint then lies in the padding.
+            request: what `extract` asks for; a subclass that leaves it out works without masks and tiles.
+
+        Returns:
+            keypoints (B, N, 2), keypoint_scores (B, N), descriptors (B, N, D), all float32.
+
+        Raises:
+            InputError: also where the images yield unequal numbers of keypoints.
+        """
         raise NotImplementedError
 
     @overload
-    def extract(self, img: Tensor | AnyImage, *, mask: Mask | None = None, **options: Any) -> Features: ...
+    def extract(  # type: ignore[overload-overlap]  # a str is a sequence of str
+        self, img: Tensor | AnyImage, *, mask: Mask | None = None, **options: Unpack[ExtractKeywords]
+    ) -> Features: ...
 
     @overload
     def extract(
-        self, img: Sequence[Tensor | AnyImage], *, mask: Sequence[Mask | None] | None = None, **options: Any
+        self,
+        img: Sequence[Tensor | AnyImage],
+        *,
+        mask: Sequence[Mask | None] | None = None,
+        **options: Unpack[ExtractKeywords],
     ) -> list[Features]: ...
 
     @torch.no_grad()
-    @full_precision
     def extract(
         self,
         img: Any,
@@ -153,27 +194,55 @@ class Extractor(nn.Module):
             message = "extract(scales=) is deprecated, use extract(pyramid=) with the same factors."
             warnings.warn(message, DeprecationWarning, stacklevel=_callers_level() - 1)
             pyramid = preprocess.pop("scales")
+        views = {"tile": tile, "pyramid": pyramid}
+        extractor: Any = self
+        if not isinstance(extractor, Extractor):  # the published function is called with other objects, too
+            preprocess = {**getattr(extractor, "preprocess_conf", {}), **preprocess}
+            extractor = _Borrowed(extractor)
+        return cast(Features, extractor._extract(img, mask, **views, **preprocess))
+
+    @full_precision
+    def _extract(self, img: Any, mask: Any, tile: Any, pyramid: Any, **preprocess: Any) -> Any:
         if isinstance(img, (list, tuple)):
             masks = [None] * len(img) if mask is None else mask
             if not isinstance(masks, (list, tuple)) or len(masks) != len(img):
-                raise InputError(
-                    f"mask is of a {type(mask).__name__}; give a list of {len(img)}, one an image, or None."
-                )
-            options = {"tile": tile, "pyramid": pyramid, **preprocess}
-            return [self.extract(image, mask=own, **options) for image, own in zip(img, masks, strict=True)]
+                given = type(mask).__name__
+                raise InputError(f"mask is of a {given}; give a list of {len(img)}, one an image, or None.")
+            each = zip(img, masks, strict=True)
+            return [self._extract(image, own, tile, pyramid, **preprocess) for image, own in each]
         if tile is not None or pyramid is not None:
             return stack_features(extract_views(self, img, mask, tile, pyramid, preprocess))
         with span("resize"):
             image = self.check_image(img)
             masks = read_masks(mask, image)
-            resized, factors = self.resize(image, preprocess)
-        allowed = [mask_of(own, lambda keypoints: (keypoints + 0.5) / factors - 0.5) for own in masks]
+            resized, ratio = self.resize(image, preprocess)
+        allowed = [mask_of(own, lambda keypoints: (keypoints + 0.5) / ratio - 0.5) for own in masks]
         with span("extract", width=resized.shape[-1], height=resized.shape[-2]):
-            features = self.forward({"image": resized, "allowed": allowed})
-        self.to_original(features, factors)
+            features = self.run(resized, Request(allowed))
+        self.to_original(features, ratio)
         h, w = image.shape[-2:]
-        features["image_size"] = factors.new_tensor([[w, h]]).repeat(len(image), 1)
+        features["image_size"] = ratio.new_tensor([[w, h]]).repeat(len(image), 1)
         return features
+
+    def try_options(self, options: Mapping[str, Any]) -> None:
+        """Try options of `extract` on a blank image. Raises InputError for one that it does not take."""
+        valid = {*ImagePreprocessor.default_conf, "grayscale", "tile", "pyramid", "scales", "mask"}
+        for name in options:
+            if name not in valid:
+                nearest = nearest_name(name, valid)
+                hint = f"did you mean {nearest!r}?" if nearest else f"valid names: {', '.join(sorted(valid))}."
+                raise InputError(f"{type(self).__name__}.extract has no option {name!r}; {hint}")
+        self.extract(torch.zeros(3, 64, 64), **options)
+
+    def run(self, image: Tensor, request: Request) -> Features:
+        """`forward` with a request. Raises InputError where it must be heeded and `forward` knows of none."""
+        if "request" in inspect.signature(self.forward).parameters:
+            return self.forward({"image": image}, request)
+        if request.part is not None or any(allowed is not None for allowed in request.allowed):
+            raise InputError(
+                f"{type(self).__name__}.forward takes no `request`, which masks and tiles need; extract without these."
+            )
+        return self.forward({"image": image})
 
     @torch.no_grad()
     @full_precision
@@ -204,7 +273,7 @@ class Extractor(nn.Module):
     def prepare_tiles(self, read: Callable[[slice, slice], Tensor], size: tuple[int, int]) -> Any:
         """What every tile of an image must know of the whole, such as statistics; None where there is nothing.
 
-        Called once before the tiles; `forward` finds the result as `data["part"].prepared`.
+        Called once before the tiles; `forward` finds the result as `request.part.prepared`.
 
         Args:
             read: the window (1, C, h, w) of given rows and columns, as `forward` would get it. The whole image may be
@@ -217,15 +286,15 @@ class Extractor(nn.Module):
         """The image (B, C, H, W) that `extract` would look at, and `keypoints` (B, N, 2) in px of it, checked."""
         image = self.check_image(img)
         keypoints = _check_keypoints(keypoints, image)
-        resized, factors = self.resize(image, preprocess)
-        return resized, (keypoints.to(image) + 0.5) * factors - 0.5
+        resized, ratio = self.resize(image, preprocess)
+        return resized, (keypoints.to(image) + 0.5) * ratio - 0.5
 
-    def to_original(self, features: Features, scales: Tensor) -> None:
-        """From px of the resized image to px of the original, in place. scales: (2,), new size over old."""
-        features["keypoints"] = (features["keypoints"] + 0.5) / scales - 0.5
+    def to_original(self, features: Features, ratio: Tensor) -> None:
+        """From px of the resized image to px of the original, in place. ratio: (2,), new size over old."""
+        features["keypoints"] = (features["keypoints"] + 0.5) / ratio - 0.5
 
     def resize(self, image: Tensor, preprocess: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
-        """`image` (B, C, H, W) resized with `preprocess` over `preprocess_conf`, and its scales (2,) float32."""
+        """`image` (B, C, H, W) resized with `preprocess` over `preprocess_conf`, and the ratio (2,) of the sizes."""
         return self.resample(image, **self.resize_options(preprocess))
 
     def resize_options(self, preprocess: Mapping[str, Any]) -> dict[str, Any]:
@@ -239,7 +308,7 @@ class Extractor(nn.Module):
         return {key: options.get(key, default) for key, default in valid.items()}
 
     def resample(self, image: Tensor, resize: int | tuple[int, int] | None, **options: Any) -> tuple[Tensor, Tensor]:
-        """`image` (B, C, H, W) resized with every option of `resize_tensor`, and its scales (2,) float32."""
+        """`image` (B, C, H, W) resized with every option of `resize_tensor`, and the ratio (2,) of the sizes."""
         return resize_tensor(image, resize, **options)
 
     def check_image(self, image: Any) -> Tensor:
@@ -261,12 +330,9 @@ class Extractor(nn.Module):
             raise InputError("The image holds NaN or infinite values; give finite ones in [0, 1].")
         if lowest < -_TOLERANCE or highest > 1 + _TOLERANCE:
             remedy = "divide 8-bit values by 255, as load_image does"
-            raise InputError(f"The image's values lie from {lowest:.4g} to {highest:.4g}, not in [0, 1]: {remedy}.")
+            message = f"The image's values lie from {lowest:.4g} to {highest:.4g}, not in [0, 1]: {remedy}."
+            warnings.warn(message, stacklevel=_callers_level() - 1)
         return cast(Tensor, image if image.ndim == 4 else image[None])
-
-    def allowed_in(self, data: Mapping[str, Any], count: int) -> Sequence[Allowed | None]:
-        """For each of `count` images what tells which keypoints may stay; None for all."""
-        return cast("Sequence[Allowed | None]", data.get("allowed") or [None] * count)
 
     def images_in(self, data: Any) -> tuple[Tensor, Tensor | None]:
         """What `forward` works on: `data["image"]` as (B, 3, H, W), and `data["image_size"]` (B, 2) or None."""
@@ -283,6 +349,23 @@ class Extractor(nn.Module):
             if not fits or not ((size >= 1) & size.isfinite()).all():
                 raise InputError(f'data["image_size"] is {size!r}; give {len(image)} rows of width height, px.')
         return image.expand(-1, 3, -1, -1), size
+
+
+class _Borrowed(Extractor):
+    """An object that is no `Extractor` but has its `forward`."""
+
+    def __init__(self, owner: Any) -> None:
+        super().__init__()
+        self.owner = owner
+
+    def forward(self, data: Mapping[str, Any]) -> Features:  # type: ignore[override]
+        """The object's own."""
+        return cast(Features, self.owner.forward(data))
+
+    def check_image(self, image: Any) -> Tensor:
+        """As of any extractor; where the object has no parameters, the image stays on its device."""
+        checked = super().check_image(image)
+        return checked if next(self.parameters(), None) is not None else checked.to(image.device)
 
 
 def _check_keypoints(keypoints: Any, image: Tensor) -> Tensor:

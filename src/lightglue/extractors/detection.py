@@ -14,6 +14,7 @@ __all__ = [
     "clear_border",
     "nms_maxima",
     "refine",
+    "refine_with_spread",
     "sample_bilinear",
     "simple_nms",
     "strict_maxima",
@@ -26,21 +27,21 @@ __all__ = [
 TEMPERATURE = 0.1
 
 
-def simple_nms(scores: Tensor, radius: int) -> Tensor:
+def simple_nms(scores: Tensor, nms_radius: int) -> Tensor:
     """Non-maximum suppression in square windows, as SuperPoint and ALIKED publish it.
 
     A window's maximum suppresses its neighbours; then, twice over, a point that is the largest of those not suppressed
     so far is taken up too. Tied maxima all stay.
 
     Args:
-        scores: (B, 1, H, W), not negative.
-        radius: half the window's side in px; the side is 2 * radius + 1.
+        scores: (..., H, W). Negative ones, such as a mask puts in, are no maxima.
+        nms_radius: half the window's side in px; the side is 2 * nms_radius + 1.
 
     Returns:
-        (B, 1, H, W), `scores` at the maxima and 0 elsewhere.
+        (..., H, W), `scores` at the maxima and 0 elsewhere.
     """
-
-    return scores * nms_maxima(scores, radius)
+    scores = scores.clamp(min=0)
+    return scores * nms_maxima(scores, nms_radius)
 
 
 def nms_maxima(scores: Tensor, radius: int) -> Tensor:
@@ -162,6 +163,20 @@ def refine(scores: Tensor, xy: Tensor, radius: int, temperature: float = TEMPERA
     Returns:
         (N, 2) x y in px, of the dtype of `scores`.
     """
+    weights, offsets = _soft_window(scores, xy, radius, temperature)
+    return xy + weights @ offsets
+
+
+def refine_with_spread(scores: Tensor, xy: Tensor, radius: int) -> tuple[Tensor, Tensor]:
+    """The positions (N, 2) of `refine`, and how widely the scores around each spread, in squares of the radius (N,)."""
+    weights, offsets = _soft_window(scores, xy, radius, TEMPERATURE)
+    shift = weights @ offsets
+    spread = weights @ (offsets**2).sum(1) - (shift**2).sum(1)
+    return xy + shift, spread / max(radius, 1) ** 2
+
+
+def _soft_window(scores: Tensor, xy: Tensor, radius: int, temperature: float) -> tuple[Tensor, Tensor]:
+    """The softmax (N, K) of the scores in the window around each of `xy` (N, 2), and the window's offsets (K, 2)."""
     h, w = scores.shape
     steps = torch.arange(-radius, radius + 1, device=scores.device)
     dy, dx = torch.meshgrid(steps, steps, indexing="ij")
@@ -169,8 +184,7 @@ def refine(scores: Tensor, xy: Tensor, radius: int, temperature: float = TEMPERA
     x, y = (xy[:, None] + offsets).unbind(dim=-1)  # (N, K) each
     inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
     window = scores[y.clamp(0, h - 1), x.clamp(0, w - 1)].masked_fill(~inside, 0)  # (N, K)
-    weights = (window / temperature).softmax(dim=-1)
-    return xy + weights @ offsets.to(scores.dtype)
+    return (window / temperature).softmax(dim=-1), offsets.to(scores.dtype)
 
 
 def sample_bilinear(maps: Tensor, xy: Tensor, outside: str = "zeros") -> Tensor:

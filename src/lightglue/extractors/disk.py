@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from os import PathLike
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -22,12 +22,18 @@ from lightglue.extractors.detection import clear_border, strict_maxima, stronges
 from lightglue.extractors.disk_fast import Affine, Norms, describe, encode, heatmap
 from lightglue.extractors.disk_network import PLAIN_MODULES, STRIDE, DiskNetwork
 from lightglue.extractors.masks import Allowed
+from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.views import sample_of
-from lightglue.support.checks import check_int, check_real
+from lightglue.support.checks import check_bool, check_int, check_real
 from lightglue.support.derived import is_plain
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
 from lightglue.weights.state_dicts import load_strictly
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.extractors.keywords import DiskKeywords
 
 __all__ = ["DISK", "DiskConfig"]
 
@@ -55,9 +61,8 @@ class DiskConfig:
         check_int("desc_dim", self.desc_dim, 1, "a positive integer")
         check_int("nms_window_size", self.nms_window_size, 1, "a window's side in px, a positive integer")
         check_real("detection_threshold", self.detection_threshold, "a number")
-        for name in ("pad_if_not_divisible", "mp"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} is {getattr(self, name)!r}; give True or False.")
+        check_bool("pad_if_not_divisible", self.pad_if_not_divisible)
+        check_bool("mp", self.mp)
 
 
 class DISK(Extractor):
@@ -73,10 +78,11 @@ class DISK(Extractor):
     """
 
     config_type = DiskConfig
+    reference_name = "model.unet.first.conv.weight"
     default_conf: ClassVar[dict[str, Any]] = asdict(DiskConfig())
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024, "grayscale": False}
 
-    def __init__(self, *, commercial_only: bool = False, **conf: Any) -> None:
+    def __init__(self, *, commercial_only: bool = False, **conf: Unpack[DiskKeywords]) -> None:
         super().__init__(**conf)
         options = self.options()
         source = f"disk-{options.weights}" if options.weights in ("depth", "epipolar") else options.weights
@@ -84,24 +90,12 @@ class DISK(Extractor):
         load_strictly(self.model, read_weights(source, commercial_only=commercial_only), "DISK")
         self.eval()
 
-    @property
-    def reference(self) -> Tensor:
-        """A weight, whose device and dtype images get."""
-        return self.model.unet.first.conv.weight
-
     @full_precision
-    def forward(self, data: Mapping[str, Any]) -> Features:
-        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
-
-        Args:
-            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
-                "image_size" (B, 2), the width and height in px without: no keypoint then lies in the padding.
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
+        """See `Extractor.forward`.
 
         Returns:
             keypoints (B, N, 2), keypoint_scores (B, N), not bounded, and descriptors (B, N, D), all float32.
-
-        Raises:
-            InputError: also where the images yield unequal numbers of keypoints.
         """
         options = self.options()
         image, image_size = self.images_in(data)
@@ -111,9 +105,8 @@ class DISK(Extractor):
             raise InputError(f"The image of {w} x {h} px has a side that is no multiple of {STRIDE}; {remedy}.")
         image = F.pad(image, (0, -w % STRIDE, 0, -h % STRIDE))
         sizes = [None] * len(image) if image_size is None else [size[None] for size in image_size]
-        each = zip(image, sizes, self.allowed_in(data, len(image)), strict=True)
-        part = data.get("part")
-        norms = None if part is None else part.prepared
+        each = zip(image, sizes, request.allowed_in(len(image)), strict=True)
+        norms = None if request.part is None else request.part.prepared
         return stack_features([self._features(*args, h, w, options, norms) for args in each])
 
     def _features(

@@ -32,8 +32,9 @@ __all__ = [
     "check_backend",
     "describe_opencv",
     "detect",
+    "detect_opencv",
+    "filter_dog_point",
     "root_sift",
-    "suppress_neighbours",
 ]
 
 BACKENDS = {"opencv": "", "pycolmap": "auto", "pycolmap_cpu": "cpu", "pycolmap_cuda": "cuda"}  # to pycolmap's device
@@ -123,7 +124,7 @@ def _best(found: Detections, shape: tuple[int, ...], options: DogConfig, allowed
     found = found.select(np.flatnonzero(inside))
     strength = found.scales if found.scores is None else found.scores
     if options.nms_radius is not None:
-        kept = suppress_neighbours(found.keypoints, strength, found.oris, shape, options.nms_radius)
+        kept = filter_dog_point(found.keypoints, strength, found.oris, shape, options.nms_radius)
         found, strength = found.select(kept), strength[kept]
     if allowed is not None:
         stay = np.flatnonzero(allowed(torch.from_numpy(found.keypoints)).numpy())
@@ -133,28 +134,30 @@ def _best(found: Detections, shape: tuple[int, ...], options: DogConfig, allowed
     return found
 
 
-def suppress_neighbours(
-    keypoints: NDArray[np.float32],
-    strength: NDArray[np.float32],
-    oris: NDArray[np.float32],
-    shape: tuple[int, ...],
-    radius: int,
+def filter_dog_point(
+    points: NDArray[np.float32],
+    scales: NDArray[np.float32],
+    angles: NDArray[np.float32],
+    image_shape: tuple[int, ...],
+    nms_radius: int,
+    scores: NDArray[np.float32] | None = None,
 ) -> NDArray[np.int64]:
-    """Indices, ascending, of the keypoints (N, 2) that are the strongest of their pixel and of the window around it.
+    """Indices, ascending, of the points (N, 2) that are the strongest of their pixel and of the window around it.
 
-    Of equally strong ones in a pixel that with the smallest absolute orientation stays. A keypoint at x in [0, 1)
-    counts to the first pixel, as in the published package. `radius` is half the window's side in px.
+    The strongest have the highest of `scores` (N,); without these, the largest of `scales` (N,). Of equally strong ones
+    in a pixel that with the smallest absolute of `angles` (N,) stays. A point at x in [0, 1) counts to the first pixel
+    of the image of `image_shape` (H, W), as in the published package. `nms_radius` is half the window's side in px.
     """
-    h, w = shape
-    column, row = np.rint(keypoints - 0.5).astype(np.int64).clip(0, (w - 1, h - 1)).T
+    strength, (h, w) = scales if scores is None else scores, image_shape
+    column, row = np.rint(points - 0.5).astype(np.int64).clip(0, (w - 1, h - 1)).T
     pixel = row * w + column
-    order = np.lexsort((np.abs(oris), -strength, pixel))
+    order = np.lexsort((np.abs(angles), -strength, pixel))
     _, first = np.unique(pixel[order], return_index=True)
     kept = np.sort(order[first])
-    if radius > 0 and len(kept):
+    if nms_radius > 0 and len(kept):
         strongest = torch.zeros(h * w)
         strongest[pixel[kept]] = torch.from_numpy(strength[kept])
-        window = F.max_pool2d(strongest.view(1, h, w), 2 * radius + 1, stride=1, padding=radius).flatten()
+        window = F.max_pool2d(strongest.view(1, h, w), 2 * nms_radius + 1, stride=1, padding=nms_radius).flatten()
         kept = kept[(window == strongest)[pixel[kept]].numpy()]
     return kept
 
@@ -192,10 +195,10 @@ def describe_opencv(
     return torch.from_numpy(found[1:].astype(np.float32)).to(gray.device)
 
 
-def root_sift(descriptors: Tensor) -> Tensor:
+def root_sift(descriptors: Tensor, eps: float = ROOT_SIFT_EPSILON) -> Tensor:
     """RootSIFT (Arandjelovic and Zisserman, CVPR 2012): unit vectors of the roots of `descriptors` (..., D)."""
-    shares = F.normalize(descriptors, p=1, dim=-1, eps=ROOT_SIFT_EPSILON).clamp(min=ROOT_SIFT_EPSILON)
-    return F.normalize(shares.sqrt(), dim=-1, eps=ROOT_SIFT_EPSILON)
+    shares = F.normalize(descriptors, p=1, dim=-1, eps=eps).clamp(min=eps)
+    return F.normalize(shares.sqrt(), dim=-1, eps=eps)
 
 
 def check_backend(options: DogConfig) -> None:
@@ -224,6 +227,11 @@ def _run_opencv(gray: NDArray[np.float32], options: DogConfig, describe: bool) -
         edgeThreshold=options.edge_threshold,
     )
     image = (gray * np.float32(255)).clip(0, 255).astype(np.uint8)  # cut off, not rounded, as in the published package
+    return detect_opencv(sift, image, describe)
+
+
+def detect_opencv(sift: Any, image: NDArray[np.uint8], describe: bool) -> Detections:
+    """What OpenCV's detector `sift` finds in a gray image (H, W), with or without descriptors."""
     keypoints, found = sift.detectAndCompute(image, None) if describe else (sift.detect(image), None)
     columns = np.array([(*k.pt, k.size, k.angle, k.response) for k in keypoints], np.float32).reshape(-1, 5)
     x, y, scales, degrees, scores = columns.T.copy()

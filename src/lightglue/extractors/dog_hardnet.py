@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,14 @@ from lightglue.extractors.base import Extractor, Weights, full_precision, read_w
 from lightglue.extractors.dog import check_backend, detect
 from lightglue.extractors.grayscale import gray_images_in
 from lightglue.extractors.hardnet_network import HardNetNetwork
+from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.sift import SIFT
 from lightglue.types import Features
-from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.extractors.keywords import DogKeywords
 
 __all__ = ["DoGHardNet"]
 
@@ -35,21 +40,17 @@ class DoGHardNet(SIFT):
         WeightsError: where the weights cannot be had or do not fit.
     """
 
+    reference_name = "network.features.0.weight"
     check_image = Extractor.check_image  # on the device of the weights, which SIFT has none of
 
-    def __init__(self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Any) -> None:
+    def __init__(
+        self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Unpack[DogKeywords]
+    ) -> None:
         Extractor.__init__(self, **conf)
         check_backend(self.options())
         self.network = HardNetNetwork()
         state = read_weights("hardnet" if weights is None else weights, commercial_only=commercial_only)
-        load_strictly(self.network, add_counters(self.network, state), "HardNet")
-        publish_keys(self)
-        self.eval()  # batch statistics in place of the learned ones would silently spoil the result
-
-    @property
-    def reference(self) -> Tensor:
-        """A weight, whose device and dtype images get."""
-        return cast(Tensor, self.network.features[0].weight)
+        self.adopt(state, "HardNet")
 
     def describe_frames(self, gray: Tensor, keypoints: Tensor, scales: Tensor, oris: Tensor) -> Tensor:
         """Descriptors (B, N, 128) of (B, 1, H, W) at `keypoints` (B, N, 2) with `scales` and `oris` (B, N)."""
@@ -57,11 +58,11 @@ class DoGHardNet(SIFT):
         return torch.stack([self.network.describe(*one) for one in each])
 
     @full_precision
-    def forward(self, data: Mapping[str, Any]) -> Features:
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
         """Features of a batch of images as from `SIFT.forward`, but for the descriptors (B, N, 128), of unit length."""
         image, image_size = gray_images_in(self, data)
         sizes = [None] * len(image) if image_size is None else image_size.long().tolist()
-        found = detect(image, image_size, self.options(), self.allowed_in(data, len(image)), describe=False)
+        found = detect(image, image_size, self.options(), request.allowed_in(len(image)), describe=False)
         features = []
         for gray, size, detections in zip(image, sizes, found, strict=True):
             own = gray if size is None else gray[:, : size[1], : size[0]]

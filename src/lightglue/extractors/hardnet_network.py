@@ -55,7 +55,7 @@ class HardNetNetwork(nn.Module):
 def extract_patches(image: Tensor, keypoints: Tensor, radii: Tensor, angles: Tensor) -> Tensor:
     """Square patches around keypoints, from the level of an image pyramid that has about their resolution.
 
-    The square is turned by the angle from x towards -y, thus counter-clockwise on the screen. Beyond the image its
+    The square is rotated by the angle from x towards -y, thus counter-clockwise on the screen. Beyond the image its
     border is continued. This is kornia 0.9's `extract_patches_from_pyramid` for frames without shear.
 
     Args:

@@ -18,7 +18,7 @@ __all__ = ["Allowed", "Mask", "mask_of", "on_mask", "read_mask", "read_masks"]
 
 Mask: TypeAlias = "Tensor | NDArray[Any] | str | PathLike[str]"
 
-# Tells of keypoints (N, 2), in px of the tensor that `forward` gets, which may stay: (N,) bool.
+# Says of keypoints (N, 2), in px of the tensor that `forward` gets, which may stay: (N,) bool.
 Allowed: TypeAlias = Callable[[Tensor], Tensor]
 
 # A position this close to the line between two pixels, px, lies on both: rounding decides on which it falls.
@@ -29,8 +29,8 @@ def read_mask(mask: Mask, height: int, width: int) -> Tensor:
     """`mask` as (H, W) bool on its device.
 
     Args:
-        mask: an array (H, W) or (1, H, W), bool or integers of which 0 means outside; or an image file, which is turned
-            as its EXIF orientation says, and whose black pixels are outside.
+        mask: an array (H, W) or (1, H, W), bool or integers of which 0 means outside; or an image file, which is
+            rotated as its EXIF orientation says, and whose black pixels are outside.
         height, width: of the image, px.
 
     Raises:
@@ -68,7 +68,7 @@ def read_masks(mask: Any, images: Tensor) -> list[Tensor | None]:
 
 
 def mask_of(mask: Tensor | None, to_image: Callable[[Tensor], Tensor]) -> Allowed | None:
-    """What tells which keypoints lie on `mask`; `to_image` turns their positions into px of the mask."""
+    """Says which keypoints lie on `mask`; `to_image` converts their positions to px of the mask."""
     return None if mask is None else lambda keypoints: on_mask(mask, to_image(keypoints))
 
 

@@ -8,7 +8,8 @@ from typing import Any, Literal
 
 from lightglue.errors import InputError
 from lightglue.options import option
-from lightglue.support.checks import check_int, is_int
+from lightglue.support.checks import check_int
+from lightglue.support.parsers import integer
 
 __all__ = ["RESIZE", "SMALLEST_TILE", "ViewOptions", "check_pyramid", "check_tile"]
 
@@ -38,14 +39,12 @@ def check_pyramid(pyramid: Any) -> tuple[float, ...]:
 
 def parse_resize(text: str) -> int | Literal["auto"] | None:
     """px of the longer side, "none" for the original size, "auto" for the default."""
-    if text == "auto" or text == "none":
+    if text in ("auto", "none"):
         return "auto" if text == "auto" else None
-    return _px(text, 1, f"'{text}' is neither a number of px from 1 to {LARGEST_EDGE} nor 'none'.")
-
-
-def parse_tile(text: str) -> int:
-    """px of a tile's side."""
-    return _px(text, SMALLEST_TILE, f"'{text}' is not a number of px from {SMALLEST_TILE} to {LARGEST_EDGE}.")
+    try:
+        return _parse_edge(text)
+    except InputError as error:
+        raise InputError(f"'{text}' is neither a number of px from 1 to {LARGEST_EDGE} nor 'none'.") from error
 
 
 def parse_pyramid(text: str) -> tuple[float, ...]:
@@ -57,11 +56,8 @@ def parse_pyramid(text: str) -> tuple[float, ...]:
         raise InputError(f"'{text}' is not a list of {remedy}.") from error
 
 
-def _px(text: str, lowest: int, fault: str) -> int:
-    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else -1
-    if not is_int(number, lowest, LARGEST_EDGE):
-        raise InputError(fault)
-    return number
+_parse_edge = integer("a number of px", 1, LARGEST_EDGE)
+parse_tile = integer(f"a number of px from {SMALLEST_TILE} to {LARGEST_EDGE}", SMALLEST_TILE, LARGEST_EDGE)
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -19,9 +19,14 @@ from lightglue.extractors.base import Extractor, Weights, full_precision, read_w
 from lightglue.extractors.detection import clear_border, refine, sample_bilinear, strongest, xy_of
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.raco_network import RacoMaps, RacoNetwork
-from lightglue.support.checks import check_int, check_real
+from lightglue.extractors.request import EVERYTHING, Request
+from lightglue.support.checks import check_bool, check_int, check_real
 from lightglue.types import Features
-from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.extractors.keywords import RacoKeywords
 
 __all__ = ["RaCo", "RacoConfig"]
 
@@ -53,8 +58,7 @@ class RacoConfig:
         if self.subpixel_temp <= 0:
             raise InputError(f"subpixel_temp is {self.subpixel_temp!r}; give a positive number.")
         for name in ("subpixel_sampling", "ranker", "covariance_estimator", "sort_by_ranker"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} is {getattr(self, name)!r}; give True or False.")
+            check_bool(name, getattr(self, name))
         if self.sort_by_ranker and not self.ranker:
             raise InputError("sort_by_ranker is True and ranker is False; give ranker=True.")
 
@@ -77,43 +81,32 @@ class RaCo(Extractor):
     """
 
     config_type = RacoConfig
+    reference_name = "network.block1.conv1.weight"
     default_conf: ClassVar[dict[str, Any]] = asdict(RacoConfig())
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
 
-    def __init__(self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Any) -> None:
+    def __init__(
+        self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Unpack[RacoKeywords]
+    ) -> None:
         super().__init__(**conf)
         if weights is None:
             raise WeightsError(f"RaCo needs weights: download {SOURCE} and pass its path, RaCo(weights=path).")
         options = self.options()
         self.network = RacoNetwork(options.ranker, options.covariance_estimator)
         state = _fitting(read_weights(weights), options)
-        load_strictly(self.network, add_counters(self.network, state), "RaCo")
-        publish_keys(self)
+        self.adopt(state, "RaCo")
         self.aliked: ALIKED | None = None
         if options.descriptor is not None:
             self.aliked = ALIKED(model_name=options.descriptor, commercial_only=commercial_only)
-        self.eval()  # batch statistics in place of the learned ones would silently spoil the result
-
-    @property
-    def reference(self) -> Tensor:
-        """A weight, whose device and dtype images get."""
-        return self.network.block1.conv1.weight
 
     @full_precision
-    def forward(self, data: Mapping[str, Any]) -> Features:
-        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
-
-        Args:
-            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
-                "image_size" (B, 2), the width and height in px without: no keypoint then lies in the padding.
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
+        """See `Extractor.forward`.
 
         Returns:
             keypoints (B, N, 2), keypoint_scores (B, N), which add up to about 1 over all pixels of an image, and as
             the options say descriptors (B, N, D), ranker_scores (B, N), higher is better, and covariances (B, N, 2, 2)
             in px^2; all float32.
-
-        Raises:
-            InputError: also where the images yield unequal numbers of keypoints.
         """
         options = self.options()
         image, image_size = self.images_in(data)
@@ -123,7 +116,7 @@ class RaCo(Extractor):
             inside = clear_border(torch.ones_like(logits, dtype=torch.bool), 0, 0, image_size)
             logits = logits.masked_fill(~inside, -torch.inf)
         features: list[Features] = []
-        for i, (one, allowed) in enumerate(zip(image, self.allowed_in(data, len(image)), strict=True)):
+        for i, (one, allowed) in enumerate(zip(image, request.allowed_in(len(image)), strict=True)):
             ranks, cholesky = (None if m is None else m[i].float() for m in (maps.ranks, maps.cholesky))
             features.append(self._features(one, RacoMaps(logits[i], ranks, cholesky), options, allowed))
         return stack_features(features)
@@ -155,12 +148,12 @@ class RaCo(Extractor):
             found["descriptors"] = self.aliked.describe_at(image[None], found["keypoints"][None])[0]
         return cast(Features, found)
 
-    def to_original(self, features: Features, scales: Tensor) -> None:
+    def to_original(self, features: Features, ratio: Tensor) -> None:
         """Keypoints and covariances from px of the resized image to px of the original, in place."""
-        super().to_original(features, scales)
+        super().to_original(features, ratio)
         found = cast(dict[str, Tensor], features)
         if "covariances" in found:
-            found["covariances"] = found["covariances"] / (scales[:, None] * scales)
+            found["covariances"] = found["covariances"] / (ratio[:, None] * ratio)
 
 
 def _fitting(state: Mapping[str, Tensor], options: RacoConfig) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,9 +13,15 @@ from lightglue.errors import InputError
 from lightglue.extractors.base import Extractor, full_precision, stack_features
 from lightglue.extractors.dog import DogConfig, check_backend, describe_opencv, detect, root_sift
 from lightglue.extractors.grayscale import gray_images_in
+from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.images.exact_resize import shrink_exactly
 from lightglue.images.resampling import target_size
 from lightglue.types import Features
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.extractors.keywords import DogKeywords
 
 __all__ = ["SIFT"]
 
@@ -39,7 +45,7 @@ class SIFT(Extractor):
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
     same_point: ClassVar[float] = 1.0  # px: nothing keeps them further apart
 
-    def __init__(self, **conf: Any) -> None:
+    def __init__(self, **conf: Unpack[DogKeywords]) -> None:
         super().__init__(**conf)
         check_backend(self.options())
 
@@ -48,7 +54,7 @@ class SIFT(Extractor):
         return super().check_image(image).to(image.device)  # the base would leave it on the device of the weights
 
     def resample(self, image: Tensor, resize: int | tuple[int, int] | None, **options: Any) -> tuple[Tensor, Tensor]:
-        """`image` (B, C, H, W) resized with every option of `resize_tensor`, and its scales (2,) float32.
+        """`image` (B, C, H, W) resized with every option of `resize_tensor`, and the ratio (2,) of the sizes.
 
         What the published package shrinks is shrunk to its last bit.
         """
@@ -98,24 +104,17 @@ class SIFT(Extractor):
         return root_sift(found) if options.rootsift else found
 
     @full_precision
-    def forward(self, data: Mapping[str, Any]) -> Features:
-        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
-
-        Args:
-            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
-                "image_size" (B, 2), the width and height in px without: the padding is then cut off.
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
+        """See `Extractor.forward`.
 
         Returns:
             keypoints (B, N, 2), scales (B, N), oris (B, N) in radians, descriptors (B, N, 128), and but for COLMAP
             keypoint_scores (B, N), all float32. `extract` leaves the scales in pixels of the resized image, as the
             published package does: its matcher was trained so, with images of 1,024 px.
-
-        Raises:
-            InputError: also where the images yield unequal numbers of keypoints.
         """
         options = self.options()
         image, image_size = gray_images_in(self, data)
-        found = detect(image, image_size, options, self.allowed_in(data, len(image)))
+        found = detect(image, image_size, options, request.allowed_in(len(image)))
         features = stack_features([detections.as_features(image.device) for detections in found])
         if options.rootsift:
             features["descriptors"] = root_sift(features["descriptors"])

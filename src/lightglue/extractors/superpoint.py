@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -18,10 +18,15 @@ from lightglue.extractors.base import Extractor, Weights, full_precision, read_w
 from lightglue.extractors.detection import clear_border, simple_nms, strongest, xy_of
 from lightglue.extractors.grayscale import gray_images_in
 from lightglue.extractors.masks import Allowed
+from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.superpoint_network import SuperPointNetwork, is_open_layout, published_names
 from lightglue.support.checks import check_int, check_real
 from lightglue.types import Features
-from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.extractors.keywords import SuperPointKeywords
 
 __all__ = ["SuperPoint", "SuperPointConfig"]
 
@@ -73,38 +78,27 @@ class SuperPoint(Extractor):
     """
 
     config_type = SuperPointConfig
+    reference_name = "network.conv1a.weight"
     default_conf: ClassVar[dict[str, Any]] = asdict(SuperPointConfig())
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
 
-    def __init__(self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Any) -> None:
+    def __init__(
+        self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Unpack[SuperPointKeywords]
+    ) -> None:
         super().__init__(**conf)
         options = self.options()
         state = read_weights("superpoint_v1" if weights is None else weights, commercial_only=commercial_only)
         is_open = is_open_layout(state)
         state = published_names(state) if is_open else state
         self.network = SuperPointNetwork(options.channels, options.descriptor_dim, batch_norm=is_open)
-        load_strictly(self.network, add_counters(self.network, state), "SuperPoint")
-        publish_keys(self)
-        self.eval()  # batch statistics in place of the learned ones would silently spoil the result
-
-    @property
-    def reference(self) -> Tensor:
-        """A weight, whose device and dtype images get."""
-        return cast(Tensor, self.network.get_submodule("conv1a").weight)
+        self.adopt(state, "SuperPoint")
 
     @full_precision
-    def forward(self, data: Mapping[str, Any]) -> Features:
-        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
-
-        Args:
-            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
-                "image_size" (B, 2), the width and height in px without: no keypoint then lies in the padding.
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
+        """See `Extractor.forward`.
 
         Returns:
             keypoints (B, N, 2), keypoint_scores (B, N) in [0, 1], descriptors (B, N, D), all float32.
-
-        Raises:
-            InputError: also where the images yield unequal numbers of keypoints.
         """
         options = self.options()
         image, image_size = gray_images_in(self, data)
@@ -114,7 +108,7 @@ class SuperPoint(Extractor):
         logits, dense = self.network(self._padded(image))  # has no keypoints beyond its size all the same
         scores = self.network.scores(logits).float()
         features: list[Features] = []
-        allowed = self.allowed_in(data, len(image))
+        allowed = request.allowed_in(len(image))
         for i, indices in enumerate(_detect(scores.detach(), image_size, options, allowed)):
             pixels = xy_of(indices, scores.shape[-1])
             keypoint_scores = scores[i].flatten()[indices]

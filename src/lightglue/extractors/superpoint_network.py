@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lightglue.extractors.detection import sample_bilinear
 
-__all__ = ["SuperPointNetwork", "is_open_layout", "published_names"]
+__all__ = ["SuperPointNetwork", "is_open_layout", "published_cells", "published_names"]
 
 EPSILON = 1e-3  # of the open re-implementation's batch normalisation
 ROWS = 64  # of a block's input that are worked on at once, to bound the memory
@@ -90,14 +90,21 @@ class SuperPointNetwork(nn.Module):
     def describe(self, dense: Tensor, pixels: Tensor) -> Tensor:
         """Unit descriptors (N, D) at `pixels` (N, 2) x y, of one image's `dense` (D, h, w)."""
         dense = F.normalize(dense, dim=0)
-        cells = torch.tensor(dense.shape[:0:-1], device=dense.device)  # w, h
-        centre = pixels.to(torch.float32) - (self.stride - 1) / 2  # from the middle of the first cell, px
         if self.batch_norm:
-            positions = centre / self.stride
+            positions = (pixels.to(torch.float32) - (self.stride - 1) / 2) / self.stride
         else:
-            # The published formula: the last pixel lies at the last cell's middle, all others in proportion.
-            positions = centre * (cells - 1) / (cells * self.stride - (self.stride + 1) / 2)
+            positions = published_cells(pixels, dense, self.stride)
         return F.normalize(sample_bilinear(dense, positions), dim=-1)
+
+
+def published_cells(pixels: Tensor, dense: Tensor, stride: int) -> Tensor:
+    """Where `pixels` (N, 2) x y lie in a map (D, h, w) of cells of `stride` px: (N, 2), in cells.
+
+    The published formula: the last pixel lies at the last cell's middle, all others in proportion.
+    """
+    cells = torch.tensor(dense.shape[:0:-1], device=dense.device)  # w, h
+    centre = pixels.to(torch.float32) - (stride - 1) / 2  # from the middle of the first cell, px
+    return centre * (cells - 1) / (cells * stride - (stride + 1) / 2)
 
 
 def is_open_layout(state: Mapping[str, Tensor]) -> bool:

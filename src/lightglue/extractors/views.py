@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lightglue.extractors.request import Part
 from lightglue.types import Features
 
 __all__ = [
-    "Part",
     "Tile",
     "best_of",
     "merge_views",
@@ -33,7 +33,7 @@ GRID = 32  # px, the coarsest stride of the networks: tiles that begin on it hal
 
 
 @dataclass(frozen=True)
-class Span:
+class Extent:
     """A tile along one axis, px: what it sees, and what it answers for."""
 
     start: int
@@ -43,22 +43,11 @@ class Span:
 
 
 @dataclass(frozen=True)
-class Part:
-    """Which part of a whole image a network is given, px, and what its extractor prepared for all parts."""
-
-    x: int  # where it begins
-    y: int
-    width: int  # of the whole
-    height: int
-    prepared: Any = None
-
-
-@dataclass(frozen=True)
 class Tile:
     """A window of an image."""
 
-    x: Span
-    y: Span
+    x: Extent
+    y: Extent
 
     def part_of(self, height: int, width: int, prepared: Any) -> Part:
         """It as a `Part` of the image of this size."""
@@ -72,20 +61,20 @@ class Tile:
 
 def tiles_of(height: int, width: int, tile: int | None) -> list[Tile]:
     """The tiles of an image, in raster order; one that sees it all where it fits into `tile` px or that is None."""
-    columns, rows = (_spans(length, tile) for length in (width, height))
+    columns, rows = (_extents(length, tile) for length in (width, height))
     return [Tile(x, y) for y in rows for x in columns]
 
 
-def _spans(length: int, tile: int | None) -> list[Span]:
+def _extents(length: int, tile: int | None) -> list[Extent]:
     if tile is None or length <= tile:
-        return [Span(0, length, -np.inf, np.inf)]
+        return [Extent(0, length, -np.inf, np.inf)]
     count = -(-(length - OVERLAP) // (tile - OVERLAP))
     starts = [int((length - tile) * i / (count - 1)) // GRID * GRID for i in range(count)]
     stops = [start + tile for start in starts[:-1]] + [length]
     middles = [(start + stop) / 2 - 0.5 for start, stop in zip(starts[1:], stops[:-1], strict=True)]
     firsts = [-np.inf, *(middle - BEYOND for middle in middles)]
     lasts = [*(middle + BEYOND for middle in middles), np.inf]
-    return [Span(*values) for values in zip(starts, stops, firsts, lasts, strict=True)]
+    return [Extent(*values) for values in zip(starts, stops, firsts, lasts, strict=True)]
 
 
 def sample_of(read: Callable[[slice, slice], Tensor], size: tuple[int, int], pixels: int, crop: int) -> Tensor:

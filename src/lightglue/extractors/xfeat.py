@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -17,13 +17,18 @@ from torch import Tensor
 from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
 from lightglue.extractors.detection import strongest, window_maxima
 from lightglue.extractors.masks import Allowed
+from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.xfeat_fast import encode, fold, heatmap, is_foldable
 from lightglue.extractors.xfeat_network import EPSILON, STRIDE, XFeatNetwork, normalize
 from lightglue.support.checks import check_bool, check_int, check_real
 from lightglue.support.derived import Derived, tensors_of, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.types import Features
-from lightglue.weights.state_dicts import add_counters, load_strictly, publish_keys
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.extractors.keywords import XFeatKeywords
 
 __all__ = ["XFeat", "XFeatConfig"]
 
@@ -59,7 +64,7 @@ class _Maps(Protocol):
     def trust(self, pixels: Tensor) -> Tensor: ...
 
 
-class Moments(NamedTuple):
+class GrayLevels(NamedTuple):
     """Of a whole image's gray values."""
 
     mean: float
@@ -71,7 +76,7 @@ class _Fitted(NamedTuple):
 
     image: Tensor  # (1, 1, H, W), normalised, its sides multiples of STRIDE
     size: tuple[int, int]  # height, width of what the image fills, px; the rest is padding
-    scales: Tensor  # (2,) px of the original for one of this, x y
+    ratio: Tensor  # (2,) px of the original for one of this, x y
 
 
 class XFeat(Extractor):
@@ -90,52 +95,41 @@ class XFeat(Extractor):
     """
 
     config_type = XFeatConfig
+    reference_name = "network.skip1.1.weight"
     default_conf: ClassVar[dict[str, Any]] = asdict(XFeatConfig())
     # With images of this size and 4,096 keypoints LighterGlue was published to be most accurate.
     preprocess_conf: ClassVar[dict[str, Any]] = {"resize": 1024}
 
-    def __init__(self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Any) -> None:
+    def __init__(
+        self, *, weights: Weights | None = None, commercial_only: bool = False, **conf: Unpack[XFeatKeywords]
+    ) -> None:
         super().__init__(**conf)
         self.network = XFeatNetwork()
         state = read_weights("xfeat" if weights is None else weights, commercial_only=commercial_only)
-        load_strictly(self.network, add_counters(self.network, state), "XFeat")
+        self.adopt(state, "XFeat")
         # Without what no keypoint needs, since this is what is looked at for changes at each call.
         self._tensors = tuple(name for name in self.network.state_dict() if not name.startswith("fine_matcher."))
         self._folded = Derived(fold)
-        publish_keys(self)
-        self.eval()  # batch statistics in place of the learned ones would silently spoil the result
-
-    @property
-    def reference(self) -> Tensor:
-        """A weight, whose device and dtype images get."""
-        return cast(Tensor, self.network.skip1[1].weight)
 
     @full_precision
-    def forward(self, data: Mapping[str, Any]) -> Features:
-        """Features of a batch of images, in the pixels of the tensor; see `extract` for whole images.
-
-        Args:
-            data: "image" (B, C, H, W) in [0, 1], C = 1 or 3. Where the images are padded at the right and bottom,
-                "image_size" (B, 2), the width and height in px without: the padding is cut off.
+    def forward(self, data: Mapping[str, Any], request: Request = EVERYTHING) -> Features:
+        """See `Extractor.forward`.
 
         Returns:
             keypoints (B, N, 2), keypoint_scores (B, N) in [0, 1], descriptors (B, N, 64), all float32.
-
-        Raises:
-            InputError: also where the images yield unequal numbers of keypoints.
         """
         options = self.options()
         image, image_size = self.images_in(data)
         gray = _gray(data["image"].to(image))
-        moments = getattr(data.get("part"), "prepared", None)
-        each = zip(_cut(gray, image_size), self.allowed_in(data, len(image)), strict=True)
-        return stack_features([self._features(one, options, allowed, moments) for one, allowed in each])
+        levels = None if request.part is None else request.part.prepared
+        each = zip(_cut(gray, image_size), request.allowed_in(len(image)), strict=True)
+        return stack_features([self._features(one, options, allowed, levels) for one, allowed in each])
 
     def size_for_tiles(self, height: int, width: int) -> tuple[int, int]:
         """The sides of a whole image as the network would see them."""
         return max(height // STRIDE, 1) * STRIDE, max(width // STRIDE, 1) * STRIDE
 
-    def prepare_tiles(self, read: Callable[[slice, slice], Tensor], size: tuple[int, int]) -> Moments:
+    def prepare_tiles(self, read: Callable[[slice, slice], Tensor], size: tuple[int, int]) -> GrayLevels:
         """Mean and deviation of the whole image, with which each of its tiles is normalised; see `Extractor`."""
         height, width = size
         count, total, squares = 0, 0.0, 0.0
@@ -143,7 +137,7 @@ class XFeat(Extractor):
             gray = _gray(read(slice(row, min(row + ROWS, height)), slice(0, width))).double()
             count, total, squares = count + gray.numel(), total + float(gray.sum()), squares + float((gray**2).sum())
         mean = total / count
-        return Moments(mean, max(squares / count - mean * mean, 0.0))
+        return GrayLevels(mean, max(squares / count - mean * mean, 0.0))
 
     def describe_at(self, image: Tensor, keypoints: Tensor) -> Tensor:
         """Descriptors (B, N, 64), L2-normalised, at `keypoints` (B, N, 2), px of `image` (B, C, H, W)."""
@@ -152,24 +146,24 @@ class XFeat(Extractor):
         for one, xy in zip(torch.split(gray, 1), keypoints, strict=True):
             fitted = _fit(one)
             _, maps = self._read(fitted.image, with_heat=False)
-            found.append(maps.describe(xy.to(fitted.scales) / fitted.scales).float())
+            found.append(maps.describe(xy.to(fitted.ratio) / fitted.ratio).float())
         return torch.stack(found)
 
     def _features(
-        self, gray: Tensor, options: XFeatConfig, allowed: Allowed | None, moments: Moments | None
+        self, gray: Tensor, options: XFeatConfig, allowed: Allowed | None, levels: GrayLevels | None
     ) -> Features:
-        """Features of one image (1, 1, H, W), or of a tile of one with these moments."""
-        fitted = _fit(gray, moments)
+        """Features of one image (1, 1, H, W), or of a tile of one with these levels."""
+        fitted = _fit(gray, levels)
         heat, maps = self._read(fitted.image)
         height, width = fitted.size
         heat = heat.float()[:height, :width]
         pixels = _detect(heat.detach(), fitted.image.shape[-2:], options)
         if allowed is not None:
-            pixels = pixels[allowed(pixels.to(fitted.scales) * fitted.scales)]
+            pixels = pixels[allowed(pixels.to(fitted.ratio) * fitted.ratio)]
         x, y = pixels.T
-        pixels = pixels.to(fitted.scales)
+        pixels = pixels.to(fitted.ratio)
         scores = heat[y, x] * maps.trust(pixels).float()
-        keypoints = pixels * fitted.scales
+        keypoints = pixels * fitted.ratio
         chosen = _select(scores.detach(), options.max_num_keypoints)
         return {
             "keypoints": keypoints[chosen],
@@ -179,8 +173,9 @@ class XFeat(Extractor):
 
     def _read(self, image: Tensor, with_heat: bool = True) -> tuple[Tensor, _Maps]:
         """The heatmap (H, W) of an image (1, 1, H, W), where it is wanted, and its other maps."""
-        tensors = tensors_of(self.network, self._tensors)
-        if wants_gradients([image], tensors) or not is_foldable(self.network):
+        foldable = is_foldable(self.network)  # first: of other modules there are no such tensors
+        tensors = tensors_of(self.network, self._tensors) if foldable else []
+        if not foldable or wants_gradients([image], tensors):
             features, logits, reliability = self.network(image)
             return self.network.heatmap(logits)[0, 0], _PlainMaps(self.network, features[0], reliability[0])
         folded = self._folded.of(self.network, tensors, product_dtype(image.device, self.options().mp))
@@ -214,8 +209,8 @@ def _cut(images: Tensor, image_size: Tensor | None) -> list[Tensor]:
     return [one[..., :height, :width] for one, (width, height) in zip(torch.split(images, 1), sizes, strict=True)]
 
 
-def _fit(gray: Tensor, moments: Moments | None = None) -> _Fitted:
-    """An image (1, 1, H, W), or a tile of one with these moments, its sides rounded down to multiples of STRIDE.
+def _fit(gray: Tensor, levels: GrayLevels | None = None) -> _Fitted:
+    """An image (1, 1, H, W), or a tile of one with these levels, its sides rounded down to multiples of STRIDE.
 
     This is as published; shorter sides are padded. Positions go back by the ratio of the sides, as published, though
     pixels are stretched about their outer edges: they are off by (1 - ratio) / 2, that is 0.02 px at a side of 640 px
@@ -225,13 +220,13 @@ def _fit(gray: Tensor, moments: Moments | None = None) -> _Fitted:
     height, width = (n // STRIDE * STRIDE or n for n in (h, w))
     if (height, width) != (h, w):
         gray = F.interpolate(gray, (height, width), mode="bilinear", align_corners=False)
-    if moments is None:
+    if levels is None:
         gray = normalize(gray)
     else:
-        gray = (gray - moments.mean) * (moments.variance + EPSILON) ** -0.5
+        gray = (gray - levels.mean) * (levels.variance + EPSILON) ** -0.5
     image = F.pad(gray, (0, -width % STRIDE, 0, -height % STRIDE))
-    scales = torch.tensor([w / width, h / height], dtype=torch.float32, device=gray.device)
-    return _Fitted(image, (height, width), scales)
+    ratio = torch.tensor([w / width, h / height], dtype=torch.float32, device=gray.device)
+    return _Fitted(image, (height, width), ratio)
 
 
 def _detect(heat: Tensor, size: Sequence[int], options: XFeatConfig) -> Tensor:

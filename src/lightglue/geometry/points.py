@@ -12,8 +12,8 @@ from lightglue.errors import InputError
 __all__ = ["as_matches", "as_matrix", "as_points", "homogeneous", "transform"]
 
 
-def as_points(name: str, points: Any) -> NDArray[np.float64]:
-    """`points` (N, 2), an array, a list or a tensor on any device, as float64.
+def as_points(name: str, points: Any, width: int = 2) -> NDArray[np.float64]:
+    """`points` (N, width), an array, a list or a tensor on any device, as float64.
 
     Raises InputError for another shape, NaN or infinity.
     """
@@ -22,11 +22,11 @@ def as_points(name: str, points: Any) -> NDArray[np.float64]:
     try:
         array = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{name} is a {type(points).__name__} that holds no numbers; give (N, 2) in px.") from None
+        raise InputError(f"{name} is a {type(points).__name__} that holds no numbers; give (N, {width}).") from None
     if array.size == 0:
-        return np.zeros((0, 2))
-    if array.ndim != 2 or array.shape[1] != 2:
-        raise InputError(f"{name} has the shape {array.shape}; give (N, 2) x y in px.")
+        return np.zeros((0, width))
+    if array.ndim != 2 or array.shape[1] != width:
+        raise InputError(f"{name} has the shape {array.shape}; give (N, {width}).")
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise InputError(f"{name} holds {array[row].tolist()} in row {row}; give finite numbers.")

@@ -17,11 +17,23 @@ from torch import Tensor
 from lightglue.errors import InputError
 from lightglue.types import Assigned
 
-__all__ = ["Assignment", "blocked_matches", "collate", "log_assignment", "mutual_matches", "row_blocks", "unmatched"]
+__all__ = [
+    "PADDED",
+    "Assignment",
+    "blocked_matches",
+    "collate",
+    "filter_matches",
+    "log_assignment",
+    "mutual_matches",
+    "row_blocks",
+    "sigmoid_log_double_softmax",
+    "unmatched",
+]
 
 # Elements of the (M, N) matrix that are worked on at once, and the fewest rows: a product of fewer is slow.
 CPU_BLOCK, CPU_ROWS = 1 << 20, 128  # 4 MB, in the cache
 BLOCK = 1 << 24
+PADDED = -1e4  # log of the probability that padding is matched: no less, so that float16 holds it, too
 KEEP_LIMIT = 1 << 24  # elements of a matrix of similarities that is kept rather than computed twice
 
 
@@ -34,21 +46,54 @@ class Assignment(NamedTuple):
     scores1: Tensor  # (N,) float32
 
 
-def log_assignment(similarity: Tensor, z0: Tensor, z1: Tensor) -> Tensor:
-    """Log of the soft assignment: both softmaxes and both matchabilities, multiplied.
+def log_assignment(
+    similarity: Tensor,  # (..., M, N)
+    z0: Tensor,  # (..., M, 1) matchability logits
+    z1: Tensor,  # (..., N, 1)
+    mask0: Tensor | None = None,  # (..., M) bool, True where the row is a keypoint and not padding; both or none
+    mask1: Tensor | None = None,  # (..., N) bool
+) -> Tensor:
+    """Log of the soft assignment (..., M + 1, N + 1): both softmaxes and both matchabilities, multiplied.
 
-    similarity: (..., M, N); z0: (..., M) and z1: (..., N) matchability logits. Returns (..., M, N).
-    The published code also appends a row and a column of unmatchability, which nothing reads.
+    The last column and row hold the log probability that a keypoint is unmatched, their corner 0. What belongs to
+    padding is `PADDED`.
     """
-    both = similarity.log_softmax(-1) + similarity.log_softmax(-2)
-    return both + F.logsigmoid(z0)[..., :, None] + F.logsigmoid(z1)[..., None, :]
+    z1 = z1.transpose(-1, -2)
+    padding: Tensor | None = None
+    if mask0 is not None and mask1 is not None:
+        real0, real1 = (F.pad(mask, (0, 1), value=True) for mask in (mask0, mask1))
+        padding = ~(real0[..., :, None] & real1[..., None, :])
+        similarity = similarity.masked_fill(padding[..., :-1, :-1], PADDED)
+    matched = similarity.log_softmax(-1) + similarity.log_softmax(-2) + F.logsigmoid(z0) + F.logsigmoid(z1)
+    rows = torch.cat((matched, F.logsigmoid(-z0)), -1)
+    scores = torch.cat((rows, F.pad(F.logsigmoid(-z1), (0, 1))), -2)
+    return scores if padding is None else scores.masked_fill(padding, PADDED)
+
+
+def sigmoid_log_double_softmax(sim: Tensor, z0: Tensor, z1: Tensor) -> Tensor:
+    """`log_assignment` under its published name."""
+    return log_assignment(sim, z0, z1)
+
+
+def filter_matches(scores: Tensor, th: float | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Matches and scores of both images from a log assignment (B, M + 1, N + 1), as in the published code.
+
+    Returns matches0 (B, M), matches1 (B, N) int64, -1 where there is none, and the scores (B, M), (B, N), which are 0
+    where two keypoints are not each other's best. th: smallest score of a match; None for 0.
+    """
+    threshold = -1.0 if th is None else th
+    found = [mutual_matches(each[:-1, :-1], threshold) for each in scores]
+    matches0, matches1, scores0, scores1 = (torch.stack(column) for column in zip(*found, strict=True))
+    return matches0, matches1, scores0, scores1
 
 
 def mutual_matches(scores: Tensor, threshold: float) -> Assignment:
     """Matches whose keypoints are each other's best and whose score exceeds `threshold`.
 
-    scores: (M, N) log assignment, M and N at least 1. Of equal scores the first position wins.
+    scores: (M, N) log assignment. Of equal scores the first position wins.
     """
+    if scores.numel() == 0:
+        return unmatched(scores.shape[0], scores.shape[1], scores)
     best0, partner0 = scores.max(1)
     return _keep_mutual(best0, partner0, scores.max(0).indices, threshold)
 
@@ -60,7 +105,7 @@ def blocked_matches(
     z1: Tensor,  # (N,)
     threshold: float,
 ) -> Assignment:
-    """`mutual_matches(log_assignment(a @ b.T, z0, z1), threshold)`, some rows at a time.
+    """`mutual_matches` of `log_assignment(a @ b.T, ...)` without its last row and column, some rows at a time.
 
     The rows are gone through twice, since a score depends on its whole row and its whole column: first for both
     softmaxes' denominators, then for the maxima. M and N are at least 1.

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from lightglue.errors import InputError
-from lightglue.support.checks import is_int, is_real
+from lightglue.support.checks import check_int, check_real
 
 __all__ = ["PRESETS", "PRUNING_THRESHOLDS", "LightGlueConfig", "Preset"]
 
@@ -40,13 +40,9 @@ class LightGlueConfig:
 
     def __post_init__(self) -> None:
         for name in ("input_dim", "descriptor_dim", "n_layers", "num_heads"):
-            value = getattr(self, name)
-            if not is_int(value, 1):
-                raise InputError(f"LightGlue: {name} must be a positive integer, not {value!r}")
+            check_int(f"LightGlue: {name}", getattr(self, name), 1, "a positive integer")
         for name in ("depth_confidence", "width_confidence", "filter_threshold"):
-            value = getattr(self, name)
-            if not is_real(value):
-                raise InputError(f"LightGlue: {name} must be a finite number, not {value!r}")
+            check_real(f"LightGlue: {name}", getattr(self, name), "a finite number")
         if self.descriptor_dim % (2 * self.num_heads):
             raise InputError(
                 f"LightGlue: descriptor_dim={self.descriptor_dim} does not divide into num_heads={self.num_heads} "

@@ -6,26 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from lightglue.matching import adaptive
 from lightglue.matching.assignment import Assignment, unmatched
-from lightglue.matching.folding import FoldedLayer
-from lightglue.matching.inputs import ImageKeypoints
-from lightglue.matching.network import LightGlueNetwork
-from lightglue.matching.packing import MIN_ROWS, PackedPairs, Workspace, kept_rows, run_layer
+from lightglue.matching.packing import MIN_ROWS, PackedPairs, kept_rows
+from lightglue.matching.steps import ImageTokens, Steps
 from lightglue.timing import span
 
-__all__ = ["EngineOptions", "ImageTokens", "PairResult", "embed", "match_packed", "pack"]
-
-
-@dataclass(frozen=True)
-class ImageTokens:
-    """The keypoints of one image as the first layer takes them."""
-
-    tokens: Tensor  # (N, d) float32
-    rotation: Tensor  # (N, e / 2) complex64
+__all__ = ["EngineOptions", "PairResult", "match_packed"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +25,6 @@ class EngineOptions:
     width_confidence: float  # <= 0: no pruning
     filter_threshold: float
     pruning_min_keypoints: int  # an image with this many keypoints or fewer is not pruned
-    attention_dtype: torch.dtype = torch.float32
 
 
 @dataclass(frozen=True)
@@ -47,15 +35,6 @@ class PairResult:
     stop: int  # layers run
     prune0: Tensor  # (M,) layers that each keypoint went through: int64 where pruning is on, else float32
     prune1: Tensor  # (N,)
-
-
-def embed(network: LightGlueNetwork, image: ImageKeypoints) -> ImageTokens:
-    """Project the descriptors and encode the positions: what is the same in all pairs of the image."""
-    n = len(image.positions)
-    spare = (0, 0, 0, max(0, MIN_ROWS - n))
-    tokens = network.input_proj(F.pad(image.descriptors, spare))[:n]
-    cos, sin = network.posenc(F.pad(image.positions, spare))[:, :n]
-    return ImageTokens(tokens, torch.complex(cos, sin))
 
 
 def pack(pairs: Sequence[tuple[ImageTokens, ImageTokens]]) -> PackedPairs:
@@ -77,25 +56,29 @@ def pack(pairs: Sequence[tuple[ImageTokens, ImageTokens]]) -> PackedPairs:
     )
 
 
-class Ledger:
+class Results:
     """The results so far: one entry a pair, and a count of layers for every keypoint of the call."""
 
     def __init__(self, packed: PackedPairs, n_layers: int, options: EngineOptions) -> None:
         self.options = options
         self.dtype = packed.tokens.dtype  # of the scores
         self.places = packed.slices()  # where each image's keypoints lie in `layers_run`
-        self.results: list[PairResult | None] = [None] * len(packed.pairs)
+        self.found: list[PairResult | None] = [None] * len(packed.pairs)
         device = packed.tokens.device
         if options.width_confidence > 0:
             self.layers_run = torch.ones(len(packed.slots), dtype=torch.int64, device=device)
         else:
             self.layers_run = torch.full((len(packed.slots),), float(n_layers), device=device)
 
+    def counts(self, pair: int) -> tuple[int, int]:
+        """How many keypoints were given of both images of a pair."""
+        place0, place1 = self.places[2 * pair : 2 * pair + 2]
+        return place0.stop - place0.start, place1.stop - place1.start
+
     def finish(self, pair: int, stop: int, found: Assignment, slots0: Tensor, slots1: Tensor) -> None:
         """Record a pair. `found` indexes the rows that are left; slots0 and slots1 say which keypoints they are."""
-        place0, place1 = self.places[2 * pair], self.places[2 * pair + 1]
-        index0, index1 = slots0 - place0.start, slots1 - place1.start
-        full = unmatched(place0.stop - place0.start, place1.stop - place1.start, found.scores0)
+        index0, index1 = slots0 - self.places[2 * pair].start, slots1 - self.places[2 * pair + 1].start
+        full = unmatched(*self.counts(pair), found.scores0)
         full.matches0[index0] = torch.where(found.matches0 < 0, -1, index1[found.matches0])
         full.matches1[index1] = torch.where(found.matches1 < 0, -1, index0[found.matches1])
         full.scores0[index0] = found.scores0
@@ -104,81 +87,73 @@ class Ledger:
 
     def finish_empty(self, pair: int, stop: int) -> None:
         """Record a pair of which an image has no keypoints left."""
-        place0, place1 = self.places[2 * pair], self.places[2 * pair + 1]
         like = torch.empty(0, dtype=self.dtype, device=self.layers_run.device)
-        self._record(pair, stop, unmatched(place0.stop - place0.start, place1.stop - place1.start, like))
+        self._record(pair, stop, unmatched(*self.counts(pair), like))
 
     def _record(self, pair: int, stop: int, assignment: Assignment) -> None:
-        prune0, prune1 = (self.layers_run[self.places[2 * pair + side]].clone() for side in (0, 1))
-        self.results[pair] = PairResult(assignment, stop, prune0, prune1)
+        prune0, prune1 = (self.layers_run[place].clone() for place in self.places[2 * pair : 2 * pair + 2])
+        self.found[pair] = PairResult(assignment, stop, prune0, prune1)
 
 
 def match_packed(
-    network: LightGlueNetwork,
-    layers: Sequence[FoldedLayer],
-    pairs: Sequence[tuple[ImageTokens, ImageTokens]],
-    options: EngineOptions,
+    steps: Steps, pairs: Sequence[tuple[ImageTokens, ImageTokens]], options: EngineOptions
 ) -> list[PairResult]:
-    """Match all pairs, each as if it were alone: it stops when it is sure, and is pruned image by image.
-
-    layers: the network's, folded, in the precision that their products are to have; decisions keep the network's.
-    """
+    """Match all pairs, each as if it were alone: it stops when it is sure, and is pruned image by image."""
     packed = pack(pairs)
-    n_layers = len(layers)
-    ledger = Ledger(packed, n_layers, options)
-    workspace = Workspace(packed, layers[0].self_attn.project.dtype)
-    for i, layer in enumerate(layers):
-        packed = _drop_empty(packed, ledger, stop=i + 1)
+    results = Results(packed, steps.n_layers, options)
+    for i in range(steps.n_layers):
+        packed = _drop_empty(packed, results, stop=i + 1)
         if not packed.pairs:
             break
         with span(f"layer {i + 1}", keypoints=sum(packed.counts)):
-            run_layer(layer, packed, workspace, options.attention_dtype)
-        if i < n_layers - 1:
+            packed = steps.run(i, packed)
+        if i < steps.n_layers - 1:
             with span("decide"):
-                packed = _adapt(network, packed, ledger, i)
-    _finish_pairs(network, packed, ledger, range(len(packed.pairs)), n_layers - 1)
-    return [result for result in ledger.results if result is not None]
+                packed = _adapt(steps, packed, results, i)
+    _finish_pairs(steps, packed, results, range(len(packed.pairs)), steps.n_layers - 1)
+    return [result for result in results.found if result is not None]
 
 
-def _drop_empty(packed: PackedPairs, ledger: Ledger, stop: int) -> PackedPairs:
+def _drop_empty(packed: PackedPairs, results: Results, stop: int) -> PackedPairs:
     """Finish the pairs of which an image has no keypoints (left); the rest goes on."""
     alive = [min(packed.counts[2 * k : 2 * k + 2]) > 0 for k in range(len(packed.pairs))]
     for pair, going_on in zip(packed.pairs, alive, strict=True):
         if not going_on:
-            ledger.finish_empty(pair, stop)
+            results.finish_empty(pair, stop)
     return _keep(packed, alive, torch.ones_like(packed.slots, dtype=torch.bool), packed.counts)
 
 
-def _adapt(network: LightGlueNetwork, packed: PackedPairs, ledger: Ledger, layer: int) -> PackedPairs:
+def _adapt(steps: Steps, packed: PackedPairs, results: Results, layer: int) -> PackedPairs:
     """After a layer: finish the pairs that are sure, prune the images of the others."""
-    options = ledger.options
-    threshold = network.confidence_thresholds[layer]
+    options = results.options
+    threshold = steps.network.confidence_thresholds[layer]
     may_stop, may_prune = options.depth_confidence > 0, options.width_confidence > 0
     prunable = [may_prune and count > options.pruning_min_keypoints for count in packed.counts]
     if not may_stop and not any(prunable):
         return packed
 
-    confidence = network.token_confidence[layer](packed.tokens) if may_stop else None
+    confidence = steps.confidence(layer, packed) if may_stop else None
     unsure = torch.zeros_like(packed.slots, dtype=torch.bool) if confidence is None else confidence < threshold
     keep = torch.ones_like(unsure)
     if any(prunable):
-        matchability = network.assignment(layer).matchability(packed.tokens).sigmoid()
-        keep = adaptive.keep_mask(matchability, confidence, threshold, options.width_confidence)
+        keep = adaptive.keep_mask(steps.matchability(layer, packed), confidence, threshold, options.width_confidence)
     # One transfer a layer: what the decisions need, as Python numbers.
     n_unsure, n_kept = packed.per_image_sums(torch.stack((unsure, keep))).tolist()
 
     stopping = []
     for k, pair in enumerate(packed.pairs):
-        n_keypoints = sum(ledger.places[2 * pair + side].stop - ledger.places[2 * pair + side].start for side in (0, 1))
+        n_keypoints = sum(
+            results.places[2 * pair + side].stop - results.places[2 * pair + side].start for side in (0, 1)
+        )
         unsure_pair = n_unsure[2 * k] + n_unsure[2 * k + 1]
         stopping.append(may_stop and adaptive.should_stop(unsure_pair, n_keypoints, options.depth_confidence))
-    _finish_pairs(network, packed, ledger, [k for k, stop in enumerate(stopping) if stop], layer)
-    return _prune(packed, ledger, [not stop for stop in stopping], prunable, keep, n_kept)
+    _finish_pairs(steps, packed, results, [k for k, stop in enumerate(stopping) if stop], layer)
+    return _prune(packed, results, [not stop for stop in stopping], prunable, keep, n_kept)
 
 
 def _prune(
     packed: PackedPairs,
-    ledger: Ledger,
+    results: Results,
     alive: list[bool],  # a flag a pair
     prunable: list[bool],  # a flag an image
     keep: Tensor,  # (R,) bool
@@ -187,7 +162,7 @@ def _prune(
     """Drop the pairs that are done, and the unmatchable keypoints of those images that may be pruned."""
     if any(going_on and prunable[2 * k + side] for k, going_on in enumerate(alive) for side in (0, 1)):
         pruned = packed.per_row([alive[i // 2] and prunable[i] for i in range(len(prunable))])
-        ledger.layers_run.index_add_(0, packed.slots, (keep & pruned).long())
+        results.layers_run.index_add_(0, packed.slots, (keep & pruned).long())
         keep = keep | ~pruned
         counts = [n_kept[i] if prunable[i] else count for i, count in enumerate(packed.counts)]
     else:
@@ -205,14 +180,12 @@ def _keep(packed: PackedPairs, alive: list[bool], keep: Tensor, counts: Sequence
     return packed.select(kept_rows(keep, sum(counts)), counts, pairs)
 
 
-def _finish_pairs(
-    network: LightGlueNetwork, packed: PackedPairs, ledger: Ledger, positions: Sequence[int], layer: int
-) -> None:
+def _finish_pairs(steps: Steps, packed: PackedPairs, results: Results, positions: Sequence[int], layer: int) -> None:
     """Assign matches, with the head of `layer`, to the pairs at `positions` of the batch."""
     places = packed.slices()
     for k in positions:
         place0, place1 = places[2 * k], places[2 * k + 1]
         x0, x1 = packed.tokens[place0], packed.tokens[place1]
         with span("assign", keypoints=len(x0) + len(x1)):
-            found = network.assignment(layer).matches(x0, x1, ledger.options.filter_threshold)
-        ledger.finish(packed.pairs[k], layer + 1, found, packed.slots[place0], packed.slots[place1])
+            found = steps.assign(layer, x0, x1, results.options.filter_threshold)
+        results.finish(packed.pairs[k], layer + 1, found, packed.slots[place0], packed.slots[place1])

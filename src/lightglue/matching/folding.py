@@ -18,15 +18,27 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.parametrize import type_before_parametrizations
 
-from lightglue.errors import InputError
-from lightglue.matching.network import CrossAttention, LightGlueNetwork, SelfAttention, TransformerLayer
+from lightglue.matching.network import (
+    Attention,
+    CrossBlock,
+    LearnableFourierPositionalEncoding,
+    LightGlueNetwork,
+    MatchAssignment,
+    RowScore,
+    SelfBlock,
+    TokenConfidence,
+    TransformerLayer,
+)
 
-__all__ = ["FoldedBlock", "FoldedLayer", "check_plain", "fold_layer", "fold_layers"]
+__all__ = ["PLAIN_MODULES", "FoldedBlock", "FoldedLayer", "fold_layer", "fold_layers"]
 
 # Modules whose parameters say all that they do.
-PLAIN_MODULES = (TransformerLayer, SelfAttention, CrossAttention, nn.Linear, nn.LayerNorm, nn.GELU, nn.Sequential)
+PLAIN_MODULES = (
+    nn.Linear, nn.LayerNorm, nn.GELU, nn.Sequential, RowScore, TransformerLayer, SelfBlock, CrossBlock, Attention,
+    MatchAssignment, TokenConfidence, nn.Sigmoid, nn.ModuleList, nn.Identity, LearnableFourierPositionalEncoding,
+    LightGlueNetwork,
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -74,11 +86,12 @@ class FoldedLayer:
 def fold_layer(layer: TransformerLayer, dtype: torch.dtype) -> FoldedLayer:
     """The layer with its matrices folded and cast to `dtype`."""
     own, cross = layer.self_attn, layer.cross_attn
-    order = _split_order(own.Wqkv.weight.shape[1], own.heads).to(own.Wqkv.weight.device)
+    order = _split_order(own.Wqkv.weight.shape[1], own.num_heads).to(own.Wqkv.weight.device)
     return FoldedLayer(
-        _fold(own, own.out_proj, own.Wqkv.weight[order], own.Wqkv.bias[order], dtype),
+        _fold(own.num_heads, own.ffn, own.out_proj, own.Wqkv.weight[order], own.Wqkv.bias[order], dtype),
         _fold(
-            cross,
+            cross.heads,
+            cross.ffn,
             cross.to_out,
             torch.cat((cross.to_qk.weight, cross.to_v.weight)),
             torch.cat((cross.to_qk.bias, cross.to_v.bias)),
@@ -94,9 +107,9 @@ def _split_order(d: int, heads: int) -> Tensor:
 
 
 def _fold(
-    block: SelfAttention | CrossAttention, out_proj: nn.Linear, project: Tensor, bias: Tensor, dtype: torch.dtype
+    heads: int, ffn: nn.Sequential, out_proj: nn.Linear, project: Tensor, bias: Tensor, dtype: torch.dtype
 ) -> FoldedBlock:
-    first, norm, _, last = block.ffn
+    first, norm, _, last = ffn
     assert isinstance(first, nn.Linear)
     assert isinstance(last, nn.Linear)
     assert isinstance(norm, nn.LayerNorm)
@@ -108,7 +121,7 @@ def _fold(
         return parameter.detach().to(dtype).contiguous()
 
     return FoldedBlock(
-        heads=block.heads,
+        heads=heads,
         project=cast(project),
         project_bias=cast(bias),
         first=cast(torch.cat((from_token, from_context), 1)),
@@ -122,25 +135,5 @@ def _fold(
 
 
 def fold_layers(network: LightGlueNetwork, dtype: torch.dtype) -> list[FoldedLayer]:
-    """Every layer folded. Raises InputError where a module was replaced or given a hook."""
-    for index, layer in enumerate(network.layers()):
-        check_plain(layer, f"transformers[{index}]")
-    return [fold_layer(layer, dtype) for layer in network.layers()]
-
-
-def check_plain(layer: TransformerLayer, name: str) -> None:
-    """Refuse what the folded layers would silently leave out."""
-    for module in layer.modules():
-        plain = type_before_parametrizations(module) in PLAIN_MODULES
-        if plain and not module._forward_hooks and not module._forward_pre_hooks:
-            continue
-        path = next(path for path, other in layer.named_modules(prefix=name) if other is module)
-        if not plain:
-            raise InputError(
-                f"LightGlue: {path} has become a {type(module).__name__}; matching reads the parameters of the "
-                "original modules, so merge the change into their weights"
-            )
-        raise InputError(
-            f"LightGlue: {path} has a forward hook, which matching would not call; remove it, or run the layers "
-            "one by one with matcher.reference() or matcher.transformers[i](...)"
-        )
+    """Every layer folded, of a network that `is_plain`."""
+    return [fold_layer(layer, dtype) for layer in network.transformers if isinstance(layer, TransformerLayer)]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from lightglue.errors import InputError
@@ -17,6 +18,7 @@ __all__ = [
     "ImageKeypoints",
     "both_images",
     "normalize_keypoints",
+    "pad_to_length",
     "pair_list",
     "read_arrays",
     "read_features",
@@ -40,14 +42,23 @@ class ImageKeypoints:
     descriptors: Tensor  # (N, input_dim) float32
 
 
-def normalize_keypoints(keypoints: Tensor, size: Tensor) -> Tensor:
+def normalize_keypoints(kpts: Tensor, size: Any = None) -> Tensor:
     """Pixels to about [-1, 1]: the image's centre is 0, half of its longer side is 1.
 
-    keypoints: (..., N, 2) x y in px; size: (..., 2) width height in px. One scale for both axes keeps the aspect
-    ratio (cvg/LightGlue, `normalize_keypoints`).
+    kpts: (..., N, 2) x y in px; size: (..., 2) width height in px, by default the keypoints' extent. One scale for both
+    axes keeps the aspect ratio (cvg/LightGlue, `normalize_keypoints`).
     """
+    size = 1 + kpts.amax(-2) - kpts.amin(-2) if size is None else torch.as_tensor(size).to(kpts)
     centre = size / 2
-    return (keypoints - centre[..., None, :]) / centre.amax(-1)[..., None, None]
+    positions: Tensor = (kpts - centre[..., None, :]) / centre.amax(-1)[..., None, None]
+    return positions
+
+
+def pad_to_length(x: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """x (..., N, d) with rows of ones up to `length`, and the mask (..., length or N, 1) of its own rows."""
+    missing = max(length - x.shape[-2], 0)
+    mask = torch.ones_like(x[..., :1], dtype=torch.bool)
+    return F.pad(x, (0, 0, 0, missing), value=1), F.pad(mask, (0, 0, 0, missing), value=False)
 
 
 def read_pairs(
@@ -148,7 +159,7 @@ def _tensor(data: Mapping[str, Any], name: str, key: str, like: Tensor) -> Tenso
             f"{name}: {key} is on {value.device} and the matcher on {like.device}; move the features with "
             f"batch_to_device(features, {str(like.device)!r}) or the matcher with .to()"
         )
-    return value.detach().to(like.dtype)
+    return value.to(like.dtype)
 
 
 def _per_keypoint(data: Mapping[str, Any], name: str, key: str, keypoints: Tensor, like: Tensor) -> Tensor:
@@ -195,7 +206,7 @@ def _image_size(data: Mapping[str, Any], name: str, keypoints: Tensor) -> Tensor
         return keypoints.new_ones(batch, 2)
     else:
         # The published fallback: the extent of the keypoints stands for the image, from (0, 0).
-        return 1 + keypoints.amax(1) - keypoints.amin(1)
+        return (1 + keypoints.amax(1) - keypoints.amin(1)).detach()
     if not (size.isfinite() & (size > 0)).all():
         raise InputError(f"{name}: image_size must be positive (width, height) in px, not {size.tolist()}")
     return size

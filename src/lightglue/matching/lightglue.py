@@ -9,28 +9,34 @@ from collections import ChainMap
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightglue import weights as weight_files
 from lightglue.errors import InputError, WeightsError
-from lightglue.matching import checkpoint
+from lightglue.matching import adaptive, checkpoint
 from lightglue.matching.assignment import collate
-from lightglue.matching.compiled import CompiledLayers, compile_layers, match_padded
+from lightglue.matching.compiled import CompiledLayer, CompiledSteps, compile_layer
 from lightglue.matching.config import PRESETS, PRUNING_THRESHOLDS, LightGlueConfig
-from lightglue.matching.engine import EngineOptions, ImageTokens, PairResult, embed, match_packed
-from lightglue.matching.folding import FoldedLayer, check_plain, fold_layers
+from lightglue.matching.engine import EngineOptions, PairResult, match_packed
+from lightglue.matching.folding import PLAIN_MODULES, fold_layers
 from lightglue.matching.inputs import ImageKeypoints, pair_list, read_features, read_pairs, with_batch
-from lightglue.matching.network import LightGlueNetwork
+from lightglue.matching.network import LearnableFourierPositionalEncoding, LightGlueNetwork
 from lightglue.matching.overlap import COEFFICIENTS, overlap_probability
+from lightglue.matching.steps import FoldedSteps, ImageTokens, ModuleSteps, Steps
 from lightglue.options import build_config, nearest_name, warn_unknown
-from lightglue.support.derived import Derived
+from lightglue.support.derived import Derived, is_plain, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.timing import span
 from lightglue.types import Features, Matches
 from lightglue.weights.state_dicts import check_tensors, load_strictly
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.matching.keywords import FeatureName, LightGlueKeywords
 
 __all__ = ["LightGlue"]
 
@@ -40,7 +46,7 @@ PACKED_ROWS = 65_536
 PACKED_ROWS_CPU = 4_096  # so that a layer's rows stay in the cache
 
 
-class LightGlue(LightGlueNetwork):
+class LightGlue(nn.Module):
     """Match the local features of two images.
 
     Drop-in for the published `lightglue.LightGlue` (cvg/LightGlue): same options, parameter names and dictionaries.
@@ -57,7 +63,12 @@ class LightGlue(LightGlueNetwork):
             the class, or "tuned", as measured to be fastest.
         conf: the fields of `LightGlueConfig`; an unknown one gives a warning.
 
-    `.conf` holds the options; changing a threshold there takes effect at the next call. No gradients are recorded.
+    `.conf` holds the options; changing a threshold there takes effect at the next call.
+
+    Gradients are recorded, where autograd is on, after `train()` or where keypoints or descriptors ask for them; a new
+    matcher is in `eval` mode. Then, and where one of its modules has a hook or was replaced, its modules run as they
+    stand, pair by pair: slower, with the same decisions, so that only the layers and the heads that a pair went
+    through get a gradient. To train every layer take `network`.
 
     Raises:
         InputError: an option or a features dictionary is not valid.
@@ -68,30 +79,41 @@ class LightGlue(LightGlueNetwork):
     features: ClassVar[dict[str, dict[str, Any]]] = {name: preset.as_options() for name, preset in PRESETS.items()}
     required_data_keys: ClassVar[list[str]] = ["image0", "image1"]
     version: ClassVar[str] = "v0.1_arxiv"
+    url: ClassVar[str] = "https://github.com/cvg/LightGlue/releases/download/{}/{}_lightglue.pth"
     # Pruning costs a gather, so an image of this many keypoints or fewer is not pruned. Published values, which
     # users are told to tune here for their hardware; what is set on an instance counts for that one alone.
     pruning_keypoint_thresholds: MutableMapping[str, int] = dict(PRUNING_THRESHOLDS["published"])  # noqa: RUF012
 
+    # The modules of `network`, under its names.
+    input_proj: nn.Module
+    posenc: LearnableFourierPositionalEncoding
+    transformers: nn.ModuleList
+    log_assignment: nn.ModuleList
+    token_confidence: nn.ModuleList
+    confidence_thresholds: Tensor  # (n_layers,)
+
     def __init__(
         self,
-        features: str | None = "superpoint",
+        features: FeatureName | None = "superpoint",
         *,
         commercial_only: bool = False,
         pruning: str = "published",
-        **conf: Any,
+        **conf: Unpack[LightGlueKeywords],
     ) -> None:
-        preset = self._preset(features)
+        options = self._options(features, dict(conf))
+        subclass = type(self).default_conf.keys() - LightGlue.default_conf.keys()  # whose own options stand in `conf`
+        known = {name: value for name, value in options.items() if name not in subclass}
+        keywords = ("features", "commercial_only", "pruning")
+        config = build_config("LightGlue", LightGlueConfig(), known, also_valid=keywords)
         thresholds = _pruning_thresholds(pruning)
-        if conf.get("weights") is not None:
-            preset.pop("weights", None)
-        defaults = PRESETS[features].defaults() if features is not None and features in PRESETS else {}
-        options = {**type(self).default_conf, **defaults, **conf, **preset}
-        own_keywords = ("features", "commercial_only", "pruning")
-        config = build_config("LightGlue", LightGlueConfig(), options, also_valid=own_keywords)
         source = config.weights
         state, licence = _read_weights(source, features, commercial_only)
 
-        super().__init__(config)
+        super().__init__()
+        network = LightGlueNetwork(config)
+        for name, module in network.named_children():
+            self.add_module(name, module)
+        self.register_buffer("confidence_thresholds", network.confidence_thresholds)
         if self._like.is_meta:
             raise InputError("LightGlue: build it outside of torch.device('meta'), which leaves it without weights")
         if state is None:
@@ -100,7 +122,11 @@ class LightGlue(LightGlueNetwork):
                 stacklevel=2,
             )
         else:
-            self._load(checkpoint.adapt(state, config.n_layers), str(source) if not isinstance(source, Mapping) else "")
+            state = checkpoint.adapt(state, config.n_layers)
+            made_with = checkpoint.infer_architecture(state)
+            hint = f"They were made with {made_with}." if made_with else ""
+            complete = {**state, "confidence_thresholds": network.confidence_thresholds}
+            load_strictly(network, complete, "this LightGlue", "" if isinstance(source, Mapping) else str(source), hint)
         self.feature_type = features
         self.licence = licence
         self._built = _without_weights(config)
@@ -108,11 +134,28 @@ class LightGlue(LightGlueNetwork):
         named = {"weights": None if isinstance(source, Mapping) else source}
         self.conf = SimpleNamespace(**{**options, **dataclasses.asdict(self._built), **named})
         self.pruning_keypoint_thresholds = ChainMap(thresholds, type(self).pruning_keypoint_thresholds)
-        self._compiled: CompiledLayers | None = None
+        self._compiled: CompiledLayer | None = None
         self._folded = Derived(fold_layers)
+        self.eval()  # gradients are recorded from `train` on
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_compiled": None}  # for copies and torch.save
+
+    @classmethod
+    def _options(cls, features: Any, conf: dict[str, Any]) -> dict[str, Any]:
+        """All options: what `conf` says over the defaults of the features, and what the features fix over all."""
+        fixed = cls._preset(features)
+        default = PRESETS[features].defaults() if features in PRESETS else {}
+        if cls.default_conf.keys() <= conf.keys():  # callers who hand all defaults back mean none of them
+            conf = {k: v for k, v in conf.items() if k not in cls.default_conf or v != cls.default_conf[k]}
+        if _absent(conf.get("weights")) and "weights" in fixed:
+            warnings.warn(
+                f"LightGlue: there is no file {conf['weights']}; it takes the published weights for {features}",
+                stacklevel=3,
+            )
+        elif conf.get("weights") is not None:
+            fixed.pop("weights", None)
+        return {**cls.default_conf, **default, **conf, **fixed}
 
     @classmethod
     def _preset(cls, features: Any) -> dict[str, Any]:
@@ -125,11 +168,17 @@ class LightGlue(LightGlueNetwork):
             raise InputError(f"LightGlue: unknown features {features!r}; {hint}valid names: {', '.join(cls.features)}")
         return dict(cls.features[features])
 
-    def _load(self, state: dict[str, Tensor], source: str) -> None:
-        made_with = checkpoint.infer_architecture(state)
-        hint = f"They were made with {made_with}." if made_with else ""
-        complete = {**state, "confidence_thresholds": self.confidence_thresholds}
-        load_strictly(self, complete, "this LightGlue", source, hint)
+    @property
+    def network(self) -> LightGlueNetwork:
+        """The differentiable network, tensors in and tensors out, of this matcher's own modules: trained, both are."""
+        network = LightGlueNetwork.__new__(LightGlueNetwork)
+        nn.Module.__init__(network)
+        network._modules, network._buffers, network.training = self._modules, self._buffers, self.training
+        return network
+
+    def reference(self, positions0: Tensor, positions1: Tensor, descriptors0: Tensor, descriptors1: Tensor) -> Tensor:
+        """See `LightGlueNetwork.reference`."""
+        return self.network.reference(positions0, positions1, descriptors0, descriptors1)
 
     @property
     def _like(self) -> Tensor:
@@ -191,60 +240,49 @@ class LightGlue(LightGlueNetwork):
             raise InputError(f"{name} holds a batch of {len(images)} images; match() takes one image at a time")
         return images[0]
 
-    @torch.no_grad()
     def _match(self, pairs: list[tuple[ImageKeypoints, ImageKeypoints]], config: LightGlueConfig) -> list[PairResult]:
         device, own = self._like.device, self._like.dtype
         if own not in (torch.float32, torch.float64):
             raise InputError(f"LightGlue's parameters are {own}; keep them float32 and use mp=True")
-        products = product_dtype(device, config.mp) or own
-        half = config.flash and device.type == "cuda"  # FlashAttention takes no float32
         options = EngineOptions(
-            config.depth_confidence,
-            config.width_confidence,
-            config.filter_threshold,
-            self.pruning_min_kpts(device),
-            torch.float16 if half else products,
+            config.depth_confidence, config.width_confidence, config.filter_threshold, self.pruning_min_kpts(device)
         )
+        reduced = product_dtype(device, config.mp)
+        inputs = [t for pair in pairs for image in pair for t in (image.positions, image.descriptors)]
+        wanted = wants_gradients(inputs, self.parameters() if self.training else ())
         # `mp` alone decides the precision, whatever autocast the caller is in.
-        with torch.autocast(device.type, enabled=False):
-            return self._match_all(pairs, products, options)
+        with torch.set_grad_enabled(wanted), torch.autocast(device.type, enabled=False):
+            network, plain = self.network, ModuleSteps(self.network, reduced)
+            parameters = list(network.transformers.parameters())  # none in the copies that nn.DataParallel makes
+            if wanted or not parameters or not is_plain(network, PLAIN_MODULES):
+                return self._match_all(pairs, plain, None, options)
+            half = config.flash and device.type == "cuda"  # FlashAttention takes no float32
+            layers = self._folded.of(network, parameters, reduced or own)
+            folded = FoldedSteps(network, layers, torch.float16 if half else reduced or own)
+            compiled = CompiledSteps(network, reduced, self._compiled) if self._compiled else None
+            return self._match_all(pairs, folded, compiled, options)
 
     def _match_all(
-        self, pairs: list[tuple[ImageKeypoints, ImageKeypoints]], products: torch.dtype, options: EngineOptions
+        self,
+        pairs: list[tuple[ImageKeypoints, ImageKeypoints]],
+        steps: Steps,
+        compiled: CompiledSteps | None,
+        options: EngineOptions,
     ) -> list[PairResult]:
         """Chunk by chunk, in order; in each, the pairs that fit a compiled length one by one, all others packed."""
-        for index, layer in enumerate(self.layers()):
-            check_plain(layer, f"transformers[{index}]")
-        layers = self._folded.of(self, list(self.transformers.parameters()), products) if pairs else []
         known: dict[int, ImageTokens] = {}
         results = []
         for chunk in _chunks(pairs, self._like.device):
             # An image that is in several pairs is embedded once, and kept while it goes on being used.
             images = {id(image): image for pair in chunk for image in pair}
             with span("embed", images=len(images)):
-                known = {key: known.get(key) or embed(self, image) for key, image in images.items()}
+                known = {key: known.get(key) or steps.embed(image) for key, image in images.items()}
             embedded = [(known[id(image0)], known[id(image1)]) for image0, image1 in chunk]
-            results += self._match_chunk(embedded, layers, products, options)
+            results += _match_chunk(embedded, steps, compiled, options)
         return results
 
-    def _match_chunk(
-        self,
-        pairs: list[tuple[ImageTokens, ImageTokens]],
-        layers: list[FoldedLayer],
-        products: torch.dtype,
-        options: EngineOptions,
-    ) -> list[PairResult]:
-        compiled = self._compiled
-        padded = [compiled is not None and compiled.length_for(pair) is not None for pair in pairs]
-        rest = [pair for pair, is_padded in zip(pairs, padded, strict=True) if not is_padded]
-        packed = iter(match_packed(self, layers, rest, options) if rest else [])
-        return [
-            match_padded(self, compiled, layers, pair, options) if compiled and is_padded else next(packed)
-            for pair, is_padded in zip(pairs, padded, strict=True)
-        ]
-
     def _collate(self, results: Sequence[PairResult]) -> Matches:
-        """The published dictionary of one or several pairs with equal numbers of keypoints, and the verdict."""
+        """The published dictionary of one or several pairs with equal numbers of keypoints, and the overlap."""
         stops = [result.stop for result in results]
         published = {
             **collate([result.assignment for result in results]),
@@ -256,8 +294,8 @@ class LightGlue(LightGlueNetwork):
         fitted = COEFFICIENTS.get(self.feature_type or "")
         if fitted is not None:
             found = [result.assignment for result in results]
-            verdicts = [overlap_probability(f.scores0, len(f.scores0), len(f.scores1), fitted) for f in found]
-            matches["overlap"] = torch.stack(verdicts)
+            overlaps = [overlap_probability(f.scores0, len(f.scores0), len(f.scores1), fitted) for f in found]
+            matches["overlap"] = torch.stack(overlaps)
         return matches
 
     # -- options -------------------------------------------------------------------------------------------------
@@ -281,6 +319,24 @@ class LightGlue(LightGlueNetwork):
             return thresholds["flash"]
         return thresholds[device.type if device.type in thresholds else "cuda"]
 
+    # -- under their published names: what code asks for that runs the layers itself ------------------------------
+
+    def confidence_threshold(self, layer_index: int) -> float:
+        """The confidence from which on a token counts as sure after this layer (0-based)."""
+        return adaptive.confidence_threshold(layer_index, self._built.n_layers)
+
+    def check_if_stop(self, confidences0: Tensor, confidences1: Tensor, layer_index: int, num_points: int) -> Tensor:
+        """() bool: whether a pair is done after this layer, with confidences (B, M) and (B, N) of num_points tokens."""
+        confidences = torch.cat((confidences0, confidences1), -1)
+        unsure = (confidences < self.confidence_thresholds[layer_index]).float().sum()
+        stops: Tensor = 1.0 - unsure / num_points > self.conf.depth_confidence
+        return stops
+
+    def get_pruning_mask(self, confidences: Tensor | None, scores: Tensor, layer_index: int) -> Tensor:
+        """(B, N) bool: which tokens stay, by their confidences and matchabilities (B, N) after this layer."""
+        threshold = self.confidence_thresholds[layer_index]
+        return adaptive.keep_mask(scores, confidences, threshold, self.conf.width_confidence)
+
     def compile(
         self, mode: str = "reduce-overhead", static_lengths: Sequence[int] = (256, 512, 768, 1024, 1280, 1536)
     ) -> None:
@@ -298,7 +354,7 @@ class LightGlue(LightGlueNetwork):
         lengths = list(static_lengths)
         if not lengths or not all(isinstance(n, int) and n > 0 for n in lengths):
             raise InputError(f"compile: static_lengths must be positive integers, not {static_lengths!r}")
-        self._compiled = compile_layers(mode, lengths)
+        self._compiled = compile_layer(mode, lengths)
 
     @property
     def static_lengths(self) -> list[int] | None:
@@ -319,7 +375,7 @@ class LightGlue(LightGlueNetwork):
         checkpoint.save(path, self, _without_weights(self._config()), self.feature_type, self.licence)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], **conf: Any) -> LightGlue:
+    def load(cls, path: str | os.PathLike[str], **conf: Unpack[LightGlueKeywords]) -> LightGlue:
         """The matcher that `save` wrote to `path`, with the options in `conf` changed. Raises WeightsError."""
         path = _as_path(path)
         if fixed := {"features", "weights"} & conf.keys():
@@ -332,7 +388,7 @@ class LightGlue(LightGlueNetwork):
         valid = {f.name for f in dataclasses.fields(LightGlueConfig)}
         options = {k: v for k, v in description.config.items() if k in valid}
         warn_unknown(str(path), description.config.keys() - valid, valid)
-        return cls(features=description.features, **{**options, **conf, "weights": path})
+        return cls(features=cast("FeatureName | None", description.features), **{**options, **conf, "weights": path})
 
 
 def _read_weights(
@@ -358,6 +414,14 @@ def _read_weights(
             f"LightGlue(features={description.features!r}, weights=...)"
         )
     return state, description.licence
+
+
+def _absent(weights: Any) -> bool:
+    """Whether `weights` is the path of a file that is not there. A misspelt name of published weights is not."""
+    if not isinstance(weights, (str, os.PathLike)) or str(weights) in weight_files.FILES:
+        return False
+    path = Path(weights).expanduser()
+    return (not isinstance(weights, str) or bool(path.suffix) or len(path.parts) > 1) and not path.exists()
 
 
 def _pruning_thresholds(name: str) -> dict[str, int]:
@@ -400,3 +464,17 @@ def _chunks(
         chunks[-1].append(pair)
         rows += size
     return chunks
+
+
+def _match_chunk(
+    pairs: list[tuple[ImageTokens, ImageTokens]], steps: Steps, compiled: CompiledSteps | None, options: EngineOptions
+) -> list[PairResult]:
+    """Those that fit a compiled length one by one and, as in the published code, without pruning; others packed."""
+    padded = [compiled is not None and compiled.fits(pair) for pair in pairs]
+    rest = [pair for pair, is_padded in zip(pairs, padded, strict=True) if not is_padded]
+    packed = iter(match_packed(steps, rest, options) if rest else [])
+    unpruned = dataclasses.replace(options, width_confidence=-1)
+    return [
+        match_packed(compiled, [pair], unpruned)[0] if compiled and is_padded else next(packed)
+        for pair, is_padded in zip(pairs, padded, strict=True)
+    ]

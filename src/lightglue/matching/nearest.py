@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,14 @@ from lightglue.matching.assignment import Assignment, collate, unmatched
 from lightglue.matching.inputs import both_images, pair_list, read_arrays, with_batch
 from lightglue.matching.neighbors import blocked_neighbors, keep_matches
 from lightglue.options import build_config
-from lightglue.support.checks import is_real
+from lightglue.support.checks import check_bool, check_real, is_real
 from lightglue.timing import span
 from lightglue.types import Assigned, Features
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from lightglue.matching.keywords import NearestNeighborKeywords
 
 __all__ = ["NearestNeighbor", "NearestNeighborConfig"]
 
@@ -40,14 +45,11 @@ class NearestNeighborConfig:
 
     def __post_init__(self) -> None:
         for name in ("mutual", "ratio_both"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"NearestNeighbor: {name} must be True or False, not {getattr(self, name)!r}")
-        ratio: Any = self.ratio_threshold
-        if ratio is not None and not (is_real(ratio, 0, 1) and ratio):
+            check_bool(f"NearestNeighbor: {name}", getattr(self, name))
+        if (ratio := self.ratio_threshold) is not None and not (is_real(ratio, 0, 1) and ratio > 0):
             raise InputError(f"NearestNeighbor: ratio_threshold must be None or above 0 and at most 1, not {ratio!r}")
-        limit: Any = self.distance_threshold
-        if limit is not None and not is_real(limit, 0):
-            raise InputError(f"NearestNeighbor: distance_threshold must be None or a number >= 0, not {limit!r}")
+        if (limit := self.distance_threshold) is not None:
+            check_real("NearestNeighbor: distance_threshold", limit, "None or a number >= 0", 0)
 
 
 class NearestNeighbor(nn.Module):
@@ -79,7 +81,7 @@ class NearestNeighbor(nn.Module):
     required_data_keys: ClassVar[list[str]] = ["image0", "image1"]
     _like: Tensor
 
-    def __init__(self, **conf: Any) -> None:
+    def __init__(self, **conf: Unpack[NearestNeighborKeywords]) -> None:
         super().__init__()
         self.conf = build_config("NearestNeighbor", NearestNeighborConfig(), _own_names(conf), also_valid=ALIASES)
         self.register_buffer("_like", torch.zeros(0), persistent=False)  # the device and the dtype to compute in

@@ -18,7 +18,7 @@ from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.inputs import ImageKeypoints, read_pairs
 from lightglue.matching.superglue_network import HEADS, SuperGlueNetwork, adapt
 from lightglue.options import build_config
-from lightglue.support.checks import is_int, is_real
+from lightglue.support.checks import check_int, check_real
 from lightglue.types import Assigned
 from lightglue.weights.state_dicts import check_tensors, load_strictly
 
@@ -42,18 +42,15 @@ class SuperGlueConfig:
     weights: Any = None  # a path or a state dict
 
     def __post_init__(self) -> None:
-        widths = (self.descriptor_dim, self.sinkhorn_iterations, *_items("keypoint_encoder", self.keypoint_encoder))
-        if not all(is_int(n, 1) for n in widths):
-            raise InputError(
-                "SuperGlue: descriptor_dim, sinkhorn_iterations and the widths in keypoint_encoder must be positive "
-                f"integers, not {self.descriptor_dim!r}, {self.sinkhorn_iterations!r}, {self.keypoint_encoder!r}"
-            )
+        for name in ("descriptor_dim", "sinkhorn_iterations"):
+            check_int(f"SuperGlue: {name}", getattr(self, name), 1, "a positive integer")
+        for width in _items("keypoint_encoder", self.keypoint_encoder):
+            check_int("SuperGlue: a width in keypoint_encoder", width, 1, "a positive integer")
         if self.descriptor_dim % HEADS:
             raise InputError(f"SuperGlue: descriptor_dim={self.descriptor_dim} must be a multiple of its {HEADS} heads")
         if unknown := [k for k in _items("GNN_layers", self.GNN_layers) if k not in ("self", "cross")]:
             raise InputError(f"SuperGlue: GNN_layers may hold 'self' and 'cross', not {unknown[0]!r}")
-        if not is_real(self.match_threshold):
-            raise InputError(f"SuperGlue: match_threshold must be a finite number, not {self.match_threshold!r}")
+        check_real("SuperGlue: match_threshold", self.match_threshold, "a finite number")
 
 
 def _items(name: str, value: Any) -> list[Any] | tuple[Any, ...]:

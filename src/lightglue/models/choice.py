@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lightglue.errors import InputError
 from lightglue.models.registry import FEATURES, default_mp, feature_type
-from lightglue.options import UnknownOptionWarning, option
+from lightglue.options import option
 from lightglue.support.checks import check_choice
 from lightglue.support.parsers import DEVICES, device, integer, real, share
 
@@ -93,17 +92,6 @@ class Models:
             common["mp"] = self.with_mp()
         conf = {"max_num_keypoints": self.max_keypoints, **common, **row.best, **self.extractor}
         return kind(**conf).eval().to(self.found_device())
-
-    def try_extract(self, extractor: Any, options: Mapping[str, Any]) -> None:
-        """Raises InputError for options of `extract` that an extractor does not take, before any image is read."""
-        import torch
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UnknownOptionWarning)
-            try:
-                extractor.extract(torch.zeros(3, 64, 64, device=self.found_device()), **options)
-            except UnknownOptionWarning as warning:
-                raise InputError(str(warning)) from None
 
     def load_matcher(self) -> Any:
         """The matcher, on its device. Raises InputError where LightGlue was not trained on the features."""

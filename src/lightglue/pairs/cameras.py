@@ -34,6 +34,8 @@ def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> K
 
     Raises InputError for what is no camera or not this image's, LightGlueError where pycolmap is needed and missing.
     """
+    if isinstance(camera, KnownCamera):
+        return camera
     source = "given"
     if isinstance(camera, str):
         camera = parse_camera(camera)

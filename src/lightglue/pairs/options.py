@@ -158,6 +158,11 @@ class PairOptions:
                 f"{self.estimator} is not installed; run `pip install {self.estimator}`, or choose opencv."
             )
 
+    def check_warp(self, warp: Any) -> None:
+        """InputError where an image is to be aligned by no homography."""
+        if warp is not None and self.geometry != "homography":
+            raise InputError("warp: it needs the geometry homography; ask for it, or leave warp out.")
+
     def check_models(self, features: str, matcher: str) -> None:
         """InputError where the models cannot say whether the images overlap, and this is asked for."""
         if self.min_overlap and matcher != "lightglue":

@@ -20,10 +20,12 @@ from lightglue.types import Extractor, Features
 __all__ = ["OrientedImage", "pixels_of"]
 
 
-def pixels_of(image: Any, tile: Any, angles: Sequence[float]) -> Any:
+def pixels_of(image: Any, tile: Any = None, angles: Sequence[float] = ()) -> Any:
     """Any image as pixels: a tensor, with `tile` an array. InputError where it is to be rotated and cannot be."""
-    with span("load"):
-        pixels = as_tensor(image) if tile is None else as_pixels(image)
+    pixels = image
+    if not isinstance(image, Tensor):
+        with span("load"):
+            pixels = as_tensor(image) if tile is None else as_pixels(image)
     if not angles or (isinstance(pixels, Tensor) and pixels.ndim == 3 and pixels.numel()):
         return pixels
     if isinstance(pixels, np.ndarray) and pixels.ndim in (2, 3) and pixels.size:

@@ -23,7 +23,7 @@ from lightglue.images import read_image
 from lightglue.sfm.colmap.database import Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.colmap.mappers import run_mapper
-from lightglue.sfm.colmap.models import deregister, open_model, registered
+from lightglue.sfm.colmap.models import deregister, open_model, registered, write_model
 from lightglue.sfm.colmap.renumber import renumber
 from lightglue.sfm.colmap.state import DatabaseState, read_state
 from lightglue.sfm.engines.engine import Engine
@@ -281,7 +281,7 @@ class _Change:
             self.model = _renumbered(self.model, state, folder)
             if missing:
                 self.model = self._grown(state, folder)
-            self.model.write(str(_made(folder / "model")))
+            write_model(self.model, folder / "model")
             _put(self.paths, folder / "model")
 
     def _grown(self, state: DatabaseState, folder: Path) -> Any:
@@ -289,8 +289,9 @@ class _Change:
         options = ReconstructOptions(**self.settings("reconstruct"))
         if options.mapper != "incremental":  # which alone goes on with a model
             options = replace(options, mapper="incremental", colmap={})
+        (folder / "work").mkdir()
         models = run_mapper(
-            self.paths.database, self.record.images, _made(folder / "work"), state, options, start=folder / "start"
+            self.paths.database, self.record.images, folder / "work", state, options, start=folder / "start"
         )
         return models[0] if models else self.model
 
@@ -370,18 +371,13 @@ def _has_numbers_of(model: Any, state: DatabaseState) -> bool:
 
 def _renumbered(model: Any, state: DatabaseState, folder: Path) -> Any:
     """The model with the database's numbers, which is in folder/start then."""
-    model.write(str(_made(folder / "old")))
+    write_model(model, folder / "old")
     num_params = {number: len(camera.params) for number, camera in model.cameras.items()}
     renumber(folder / "old", folder / "start", state.ids, state.camera_ids, num_params)
     return open_model(folder / "start")
 
 
 # --- the files of the model --------------------------------------------------------------------------------------
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True)
-    return folder
 
 
 @contextmanager

@@ -66,11 +66,16 @@ def tensors_of(module: nn.Module, names: Sequence[str]) -> list[Tensor]:
 
 
 def is_plain(network: nn.Module, modules: tuple[type[nn.Module], ...]) -> bool:
-    """Whether its parameters say all that `network` does: only these kinds of module, none of them with a hook."""
-    return all(
-        type(module) in modules and not (module._forward_hooks or module._forward_pre_hooks)
-        for module in network.modules()
-    )
+    """Whether its parameters say all that `network` does: only these kinds of module, with no hook or other forward."""
+    return all(type(module) in modules and _is_untouched(module) for module in network.modules())
+
+
+def _is_untouched(module: nn.Module) -> bool:
+    """Whether it has no hook, and nobody replaced its `forward`, of the object or of its class, by one of their own."""
+    owner = next(kind for kind in type(module).__mro__ if "forward" in vars(kind))
+    packages = {part.__module__.partition(".")[0] for part in (owner, vars(owner)["forward"])}
+    replaced = len(packages) > 1 or "forward" in vars(module)
+    return not (replaced or module._forward_hooks or module._forward_pre_hooks)
 
 
 def wants_gradients(*tensors: Iterable[Tensor]) -> bool:

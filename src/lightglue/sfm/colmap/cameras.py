@@ -6,7 +6,7 @@ Intrinsics here are those of the image as it is read, its EXIF orientation appli
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from lightglue.geometry.intrinsics import MODELS, Intrinsics
 from lightglue.sfm.colmap.models import image_camera, open_model
 from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet
 from lightglue.sfm.options import CameraMode, CameraOptions
+from lightglue.support.progress import Progress
 
 __all__ = ["Assignment", "CameraOptions", "assign_cameras", "exif_focal", "guessed_camera", "read_table"]
 
@@ -39,7 +40,7 @@ def assign_cameras(
     sizes: Mapping[str, tuple[int, int]],
     images: Path | None,
     options: CameraOptions | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> Assignment:
     """Give each image its camera.
 

@@ -22,6 +22,7 @@ __all__ = [
     "open_model",
     "principal_points",
     "registered",
+    "write_model",
 ]
 
 
@@ -35,6 +36,16 @@ def open_model(folder: Path) -> Any:
             return pycolmap.Reconstruction(str(folder))
     except (RuntimeError, ValueError, IndexError, OSError, MemoryError) as error:
         raise StoreError(f"The model in {folder} is damaged ({short(error)}); reconstruct it anew.") from error
+
+
+def write_model(model: Any, folder: Path) -> None:
+    """Write a model into a new folder. Raises StoreError for what COLMAP says, OSError for a folder that cannot be."""
+    folder.mkdir(parents=True)
+    try:
+        with quiet():
+            model.write(str(folder))
+    except (RuntimeError, ValueError) as error:
+        raise StoreError(f"{folder} cannot be written ({short(error)}); make room.") from error
 
 
 def registered(model: Any) -> list[Any]:

@@ -17,6 +17,7 @@ from lightglue.errors import InputError
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.colmap_cameras import camera_to_colmap
 from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.geometry.points import as_points
 from lightglue.sfm.colmap.absolute_pose import absolute_pose
 from lightglue.sfm.options import FEWEST_POINTS, PoseOptions
 
@@ -60,7 +61,7 @@ def estimate_pose(points2D: Any, points3D: Any, query: QueryCamera, options: Pos
     A pose that too few agree with is a failure. Raises InputError for points that are none.
     """
     options = options or PoseOptions()
-    points2D, points3D = _points(points2D, 2), _points(points3D, 3)
+    points2D, points3D = as_points("points2D", points2D), as_points("points3D", points3D, width=3)
     if len(points2D) != len(points3D):
         raise InputError(f"There are {len(points2D)} points2D and {len(points3D)} points3D; give one for each.")
     nothing = np.zeros(len(points2D), np.bool_)
@@ -133,14 +134,3 @@ def _extent(points: Floats) -> float:
     """How far points (N, 2 or 3) spread across the line that fits them best: twice the deviation."""
     spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
     return float(2 * spread[1] / np.sqrt(len(points)))
-
-
-def _points(points: Any, width: int) -> Floats:
-    try:
-        found = np.array(points, np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"points{width}D is {type(points).__name__}; give numbers (N, {width}).") from error
-    found = found.reshape(-1, width) if found.size == 0 else found
-    if found.ndim != 2 or found.shape[1] != width or not np.isfinite(found).all():
-        raise InputError(f"points{width}D is {found.shape}; give finite numbers (N, {width}).")
-    return found

@@ -12,14 +12,13 @@ from typing import Any
 
 from lightglue.errors import InputError, LightGlueError, StoreError
 from lightglue.sfm.colmap.model import Model, read_model
+from lightglue.sfm.colmap.pair_ids import pair_of
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.pairing.files import read_pairs
 from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.files import read_json
 
 __all__ = ["ImageRow", "PairRow", "ReportData", "Stage", "report_data"]
-
-_PAIR = 2_147_483_647  # COLMAP's pair_id is this times the smaller image_id, plus the larger (its scene/database.cc)
 
 
 @dataclass(frozen=True)
@@ -186,7 +185,7 @@ def _database_pairs(path: Path, keypoints: dict[str, int | None]) -> Iterator[Pa
         matches = dict(connection.execute("SELECT pair_id, rows FROM matches"))
         verified = dict(connection.execute("SELECT pair_id, rows FROM two_view_geometries"))
     for pair in sorted({*matches, *verified}):
-        ends = sorted(names[each] for each in divmod(pair, _PAIR) if each in names)
+        ends = sorted(names[each] for each in pair_of(pair) if each in names)
         if len(ends) == 2:
             name0, name1 = ends
             yield PairRow(name0, name1, matches.get(pair), verified.get(pair))

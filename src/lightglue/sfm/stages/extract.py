@@ -167,7 +167,7 @@ class ExtractWorker:
         self.device = work.options.chosen.found_device()
         self.dtype = np.dtype(work.options.descriptor_dtype)
         self.ahead = Budget(PIXELS_AHEAD)
-        work.options.chosen.try_extract(self.extractor, work.options.extract)
+        self.extractor.try_options(work.options.extract)  # no fault of the images
 
     def read(self, name: str) -> _Decoded | str:
         """The pixels of an image, or a fault."""

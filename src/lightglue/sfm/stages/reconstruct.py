@@ -10,8 +10,8 @@ import os
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -20,13 +20,13 @@ from typing import Any
 
 from lightglue.errors import StoreError
 from lightglue.sfm.colmap.mappers import bundle_adjustment, check_mapper, num_threads, run_mapper
-from lightglue.sfm.colmap.models import principal_points, registered
+from lightglue.sfm.colmap.models import principal_points, registered, write_model
 from lightglue.sfm.colmap.state import DatabaseState, read_state
 from lightglue.sfm.colmap.with_pycolmap import VERSION
 from lightglue.sfm.folder import MapFolder, remove_tree
 from lightglue.sfm.options import Mapper, ReconstructOptions
 from lightglue.sfm.stages.verify import num_verified
-from lightglue.support.files import read_json, write_json
+from lightglue.support.files import read_json, write_json, writing
 from lightglue.support.sqlite import connected
 
 __all__ = ["Mapper", "ModelSummary", "ReconstructOptions", "ReconstructResult", "reconstruct"]
@@ -101,26 +101,25 @@ def reconstruct(
     state = read_state(database, is_complete=True)
     made_of = _made_of(database, options)
     if (there := _read_report(out, made_of)) is not None:
-        with _named(out):
+        with writing(out):
             MapFolder(out).link_model()  # a kill, or an earlier version, may have left none
         return there
     verified = num_verified(database)
     part = out / ".models.part"
-    with _named(out):
+    with writing(out):
         shutil.rmtree(part, ignore_errors=True)
         (part / "work").mkdir(parents=True)
     try:
         models = _models(database, Path(images), part / "work", state, options) if verified else []
         summaries = tuple(summarize(model) for model in models)
-        with _named(out):
+        with writing(out):
             shutil.rmtree(part / "work")
             for number, model in enumerate(models):
-                (part / str(number)).mkdir()
-                model.write(str(part / str(number)))
+                write_model(model, part / str(number))
         missing = summaries[0].missing_of(state.names) if summaries else state.names
         reason = None if models else _reason(len(state.names), verified, database)
         result = ReconstructResult(out, summaries, len(state.names), missing, reason, perf_counter() - begin)
-        with _named(out):
+        with writing(out):
             write_summary(part, result, made_of)
             _put(part, out)
     finally:
@@ -262,17 +261,3 @@ def _put(part: Path, out: Path) -> None:
     part.replace(paths.models)
     paths.link_model()
     shutil.rmtree(old, ignore_errors=True)
-
-
-@contextmanager
-def _named(out: Path) -> Iterator[None]:
-    """Turn what the operating system, or COLMAP, says of files that are written into an error that names the folder."""
-    try:
-        yield
-    except StoreError:
-        raise
-    except (OSError, RuntimeError, ValueError) as error:
-        raise StoreError(
-            f"{out} cannot be written ({getattr(error, 'strerror', None) or error}); make room, or name a folder that "
-            "may be written to."
-        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -28,6 +28,7 @@ from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
+from lightglue.support.progress import Progress
 from lightglue.support.sqlite import connected
 
 __all__ = ["VerifyOptions", "VerifyResult", "export_database", "verify"]
@@ -65,7 +66,7 @@ def verify(
     options: VerifyOptions | None = None,
     *,
     threads: int | None = None,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Progress = lambda done, total: None,
 ) -> VerifyResult:
     """Write the two-view geometry of each pair of a database that has none, or one of other options.
 

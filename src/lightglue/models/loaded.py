@@ -1,0 +1,47 @@
+"""Models that are loaded and ready."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from threading import Lock
+from typing import Any
+
+from lightglue.models.choice import Models
+from lightglue.support.caches import BoundedCache
+from lightglue.support.precision import product_dtype
+
+__all__ = ["LoadedModels", "load_models", "precision_of"]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModels:
+    """An extractor and a matcher, ready, and what they were chosen by. Threads may share them."""
+
+    choice: Models
+    extractor: Any
+    matcher: Any
+
+    @property
+    def precision(self) -> str:
+        """The precision of the matcher's products."""
+        return precision_of(self.matcher)
+
+
+def precision_of(matcher: Any) -> str:
+    """The precision of a matcher's products, in words: "bfloat16 products" or "float32"."""
+    own = next(matcher.parameters(), None)
+    if own is None:  # nearest neighbours
+        return "float32"
+    dtype = product_dtype(own.device, matcher.conf.mp) or own.dtype
+    return f"{dtype}".removeprefix("torch.") + (" products" if dtype != own.dtype else "")
+
+
+_LOADED: BoundedCache[str, LoadedModels] = BoundedCache(2)
+_LOADING = Lock()
+
+
+def load_models(choice: Models) -> LoadedModels:
+    """Models that are loaded once; the last two choices are kept."""
+    with _LOADING:
+        key = f"{replace(choice, mp=choice.with_mp())} on {choice.found_device()}"
+        return _LOADED.get(key, lambda: LoadedModels(choice, *choice.load()))

@@ -1,0 +1,235 @@
+"""All that `lightglue match` does, as a function: from two image files, or their contents, to matches and files.
+
+Nothing here is shared between calls but loaded models, which no call changes: threads may call at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
+
+from lightglue.errors import ImageNotFoundError
+from lightglue.extractors.options import ViewOptions
+from lightglue.geometry.options import CALIBRATED, EstimatorOptions
+from lightglue.images import AnyImage, read_image, size_of
+from lightglue.models.choice import Models
+from lightglue.models.loaded import LoadedModels, load_models
+from lightglue.pairs.cameras import known_camera
+from lightglue.pairs.encoders import Shown, encode, encode_warp
+from lightglue.pairs.match import match_pair
+from lightglue.pairs.options import PairOptions
+from lightglue.pairs.oriented import pixels_of
+from lightglue.pairs.outputs import check_outputs, is_ending, warp_paths
+from lightglue.pairs.postprocessing import without_matches
+from lightglue.pairs.record import MatchedPair
+from lightglue.support.files import write_files
+from lightglue.timing import Timeline, record, span
+from lightglue.types import ExtractKeywords
+
+__all__ = ["MatchedFiles", "match_files"]
+
+NO_OVERLAP = "the images are taken for no overlap"
+Output = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class MatchedFiles:
+    """Two matched images, and how it came about. Printed, it is the pair."""
+
+    pair: MatchedPair  # without its matches where the images are taken for no overlap
+    names: tuple[str, str]  # of the images: their paths, or "A" and "B"
+    models: LoadedModels
+    timeline: Timeline
+    options: PairOptions
+    num_dropped: int | None = None  # matches that were dropped for want of overlap
+    encoded: Mapping[str, bytes] = field(default_factory=dict)  # outputs that were named by an ending alone
+    written: tuple[str, ...] = ()  # paths
+    not_written: tuple[str, ...] = ()  # an alignment without a homography
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """The time for loading images and models, for extraction, and for matching."""
+        return {name: self.timeline.seconds(name) for name in ("load", "extraction", "matching")}
+
+    def pruned(self) -> tuple[float, float] | None:
+        """The shares of keypoints that the matcher dropped; None where it drops none."""
+        found, matcher = self.pair.matches01, self.models.matcher
+        if "stop" not in found:
+            return None
+        return (
+            _pruned_share(found["prune0"], found["stop"], matcher),
+            _pruned_share(found["prune1"], found["stop"], matcher),
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """All that is known but the arrays of the pair, as JSON holds it."""
+        pair, choice, pruned, estimate = self.pair, self.models.choice, self.pruned(), self.pair.geometry
+        found: dict[str, Any] = {
+            "files": list(self.names),
+            "features": choice.features,
+            "matcher": choice.matcher,
+            "device": str(choice.found_device()),
+            "precision": self.models.precision,
+            "num_keypoints": [len(pair.keypoints0), len(pair.keypoints1)],
+            "num_matches": len(pair.matches),
+        }
+        if pruned is not None:
+            found |= {"layers": int(self.models.matcher.conf.n_layers), "pruned": list(pruned)}
+        if self.num_dropped is not None:
+            found |= {"min_overlap": self.options.min_overlap, "num_dropped": self.num_dropped}
+        found["seconds"] = self.seconds
+        if estimate is not None:
+            found |= {"geometry": estimate.geometry, "estimator": estimate.statistics.options.label}
+            if "cameras" in pair.matches01:
+                found["cameras"] = [{"K": each.K, "source": each.source} for each in pair.matches01["cameras"]]
+            found["num_inliers"] = estimate.statistics.num_inliers
+            found["model"] = None if estimate.model is None else estimate.model.tolist()
+            if estimate.statistics.failure:
+                found["failure"] = estimate.statistics.failure
+        found |= pair.numbers()
+        found["outputs"] = list(self.written)
+        return found | ({"not_written": list(self.not_written)} if self.not_written else {})
+
+    def texts(self) -> tuple[str, ...]:
+        """What is written below a picture, after the number of matches."""
+        pair, models = self.pair, self.models
+        texts = [f"{pair.stop} of {models.matcher.conf.n_layers} layers"] if pair.stop is not None else []
+        if self.num_dropped is not None:
+            texts.append("taken for no overlap")
+        if pair.rotation:
+            texts.append(f"second rotated by {pair.rotation:g}°")
+        if pair.geometry is not None and self.num_dropped is None:
+            name = str(pair.geometry.geometry).replace("_", " ")
+            label = pair.geometry.statistics.options.label
+            texts.append(f"no {name}" if pair.geometry.model is None else f"{name} {label}")
+        seconds = self.seconds["extraction"] + self.seconds["matching"]
+        return (*texts, f"{seconds:.1f} s", f"{models.choice.features} + {models.choice.matcher}")
+
+    def __repr__(self) -> str:
+        return str(self.pair)
+
+
+def match_files(
+    image0: AnyImage,
+    image1: AnyImage,
+    options: PairOptions | None = None,
+    *,
+    models: Models | LoadedModels | None = None,
+    views: ViewOptions | None = None,
+    output: Output | Sequence[Output] = (),
+    warp: Output | None = None,
+) -> MatchedFiles:
+    """Match two images and write what was found: all that `lightglue match` does.
+
+    Args:
+        image0, image1: paths, the contents of files as bytes, open files, arrays (H, W, 3) RGB or (H, W), Pillow's
+            images, or tensors (C, H, W) in [0, 1].
+        options: rotation, overlap, refinement, geometry, cameras.
+        models: which models; they are loaded once, when they are first used. Or those of `load_models`.
+        views: in which sizes and parts the images are looked at.
+        output: files to write, each in the format of its ending; an ending alone, such as ".json", gives the content
+            of such a file as `encoded[".json"]`.
+        warp: where the second image goes, aligned to the first by the homography, and a picture of both beside it; or
+            an ending alone: `encoded["warp.png"]`, `encoded["warp-overlay.png"]`.
+
+    Threads may call this at once. Nothing is written unless all files can be.
+
+    Raises InputError for options that make no sense or do not go together, ImageError for an image that cannot be
+    read, WeightsError for weights that cannot be had, StoreError for files that cannot be written.
+    """
+    options, views, models = options or PairOptions(), views or ViewOptions(), models or Models()
+    choice = models.choice if isinstance(models, LoadedModels) else models
+    outputs = [output] if isinstance(output, (str, os.PathLike)) else list(output)
+    paths = [Path(each) for each in outputs if not is_ending(each)]
+    warp_path = None if warp is None or is_ending(warp) else Path(warp)
+    sources = (image0, image1, options.mask0, options.mask1)
+    inputs = [Path(each) for each in sources if isinstance(each, (str, os.PathLike))]
+    check_outputs(paths, warp_path, inputs)
+    options.check_models(choice.features, choice.matcher)
+    options.check_warp(warp)
+    for path in inputs:
+        if not path.exists():
+            raise ImageNotFoundError(f"There is no image at {path}; check the path.")
+    with record() as timeline:
+        result, shown = _match((image0, image1), options, models, views, timeline)
+    return _with_outputs(result, shown, outputs, warp)
+
+
+def _match(
+    images: Sequence[Any], options: PairOptions, models: Models | LoadedModels, views: ViewOptions, timeline: Timeline
+) -> tuple[MatchedFiles, Shown]:
+    names = [str(image) if isinstance(image, (str, os.PathLike)) else "AB"[i] for i, image in enumerate(images)]
+    given = [image.read() if hasattr(image, "read") else image for image in images]
+    # Images and cameras come before the models: a mistyped name must not cost a download.
+    pixels = [pixels_of(image, views.tile) for image in given]
+    cameras = [options.camera0, options.camera1]
+    if options.geometry in CALIBRATED:
+        cameras = [known_camera(f"camera{i}", cameras[i], given[i], size_of(pixels[i])) for i in (0, 1)]
+    with span("load"):
+        loaded = models if isinstance(models, LoadedModels) else load_models(models)
+    estimator = EstimatorOptions(options.estimator, options.threshold, seed=options.seed)
+    pair = match_pair(
+        loaded.extractor,
+        loaded.matcher,
+        pixels[0],
+        pixels[1],
+        mask0=_mask(options.mask0),
+        mask1=_mask(options.mask1),
+        auto_rotate=options.rotation_step if options.auto_rotate else False,
+        refine=options.refine,
+        geometry=options.geometry,
+        camera0=cameras[0],
+        camera1=cameras[1],
+        estimator=estimator if options.geometry else None,
+        **cast(ExtractKeywords, views.keywords()),
+    )
+    dropped = None
+    if options.min_overlap and pair.overlap is not None and pair.overlap < options.min_overlap:
+        dropped = len(pair.matches)
+        pair = without_matches(pair, NO_OVERLAP)
+    result = MatchedFiles(pair, (names[0], names[1]), loaded, timeline, options, dropped)
+    titles = Path(names[0]).name, Path(names[1]).name
+    return result, Shown(pixels[0], pixels[1], titles, result.texts())
+
+
+def _with_outputs(result: MatchedFiles, shown: Shown, outputs: Sequence[Output], warp: Output | None) -> MatchedFiles:
+    """`result` with its outputs encoded, and written where they have a path."""
+    encoded = {str(each): encode(result.pair, _ending(each), shown) for each in outputs if is_ending(each)}
+    files = {Path(each): encode(result.pair, _ending(each), shown) for each in outputs if not is_ending(each)}
+    missing: tuple[str, ...] = ()
+    if warp is not None:
+        paths = warp_paths(Path(f"warp{warp}" if is_ending(warp) else warp))
+        estimate = result.pair.geometry
+        if estimate is None or estimate.model is None:
+            missing = tuple(map(str, paths))
+        else:
+            contents = encode_warp(shown, estimate.model, _ending(warp))
+            for path, content in zip(paths, contents, strict=True):
+                if is_ending(warp):
+                    encoded[str(path)] = content
+                else:
+                    files[path] = content
+    write_files(files)
+    return replace(result, encoded=encoded, written=tuple(map(str, files)), not_written=missing)
+
+
+def _ending(output: Output) -> str:
+    return str(output) if is_ending(output) else Path(output).suffix
+
+
+def _mask(mask: Any) -> Any:
+    """A mask as `extract` takes it: the content of a file becomes an array."""
+    is_content = isinstance(mask, (bytes, bytearray, memoryview)) or hasattr(mask, "read")
+    return read_image(mask, grayscale=True) if is_content else mask
+
+
+def _pruned_share(prune: Any, stop: int, matcher: Any) -> float:
+    """The share of keypoints that were dropped: those that went through fewer layers than the others."""
+    if not len(prune):
+        return 0.0
+    # Pruning an image, and counting its layers, may end at a certain number of keypoints.
+    always = matcher.pruning_min_kpts(matcher.confidence_thresholds.device) < 0
+    return float((prune < (stop if always else prune.max())).float().mean())
