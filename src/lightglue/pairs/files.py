@@ -148,7 +148,7 @@ def match_files(
     sources = (image0, image1, options.mask0, options.mask1)
     inputs = [Path(each) for each in sources if isinstance(each, (str, os.PathLike))]
     check_outputs(paths, warp_path, inputs)
-    options.check_models(choice.features, choice.matcher)
+    options.check_models(choice)
     options.check_warp(warp)
     for path in inputs:
         if not path.exists():
