@@ -21,7 +21,6 @@ import pytest
 import torch
 
 from lightglue import ALIKED, LightGlue, XFeat, load_image, match_pair
-from lightglue.cli import parsing
 from lightglue.extractors import options, views
 from lightglue.geometry.errors import transfer_error
 from lightglue.matching.overlap import COEFFICIENTS
@@ -360,7 +359,7 @@ def test_other_alikeds_go_with_alikeds_matcher() -> None:
 
 
 def test_the_smallest_tile_is_that_of_extract() -> None:
-    assert parsing.SMALLEST_TILE == options.SMALLEST_TILE == 4 * views.OVERLAP
+    assert options.SMALLEST_TILE == 4 * views.OVERLAP
 
 
 # -- geometry ----------------------------------------------------------------------------------------------------------
@@ -586,8 +585,14 @@ POSE = ("--geometry", "relative_pose")
         (["--min-overlap", "2"], "'2' is not a number from 0 to 1"),
         (["--features", "sift", "--min-overlap", "0.5"], "There is no overlap for the features sift, only for aliked"),
         (["--matcher", "nearst"], "Did you mean 'nearest'?"),
-        (["--matcher", "nearest", "--min-overlap", "0.5"], "The matcher 'nearest' has no overlap to compare"),
-        (["--matcher", "nearest", "--filter-threshold", "0.5"], "it has no thresholds; leave these options out"),
+        (
+            ["--matcher", "nearest", "--min-overlap", "0.5"],
+            "nearest has no thresholds and no overlap; leave these options out",
+        ),
+        (
+            ["--matcher", "nearest", "--filter-threshold", "0.5"],
+            "nearest has no thresholds and no overlap; leave these options out",
+        ),
         (["--mask0", str(B), "-o", str(B)], "one of the input images"),
         (["--device", "cudda"], "Did you mean 'cuda'?"),
         (["--max-keypoints", "0"], "'0' is not a number of keypoints from 1 to 1000000"),
@@ -611,12 +616,18 @@ POSE = ("--geometry", "relative_pose")
         ([*POSE, "--camera1", "auto"], "needs the cameras of both images"),
         (["--camera0", "1,1,0,0"], "for the geometry relative_pose and essential"),
         (["--geometry", "homography", "--camera1", "1,1,0,0"], "for the geometry relative_pose and essential"),
-        ([*POSE, "--camera0", "fisheye"], "'fisheye' is no camera; give auto, or fx,fy,cx,cy in px, or MODEL,WIDTH"),
+        (
+            [*POSE, "--camera0", "fisheye"],
+            "'fisheye' is no camera; give auto, fx,fy,cx,cy in px, MODEL:PARAMS such as PINHOLE",
+        ),
         ([*POSE, "--camera0", "1,1,0"], "'1,1,0' is no camera"),
         ([*POSE, "--camera0", "0,1,0,0"], "'0,1,0,0' is no camera"),
         ([*POSE, "--camera0", "1,nan,0,0"], "'1,nan,0,0' is no camera"),
         ([*POSE, "--camera0", "1e999,1,0,0"], "is no camera"),
         ([*POSE, "--camera0", "900px,900,0,0"], "is no camera"),
+        ([*POSE, "--camera0", "FOO,1280,876,1,1,1"], "no camera model 'FOO'; choose one of SIMPLE_PINHOLE, PINHOLE"),
+        ([*POSE, "--camera0", "OPENCV,1280,876,900,900,640"], "its parameters are fx, fy, cx, cy, k1, k2, p1, p2"),
+        ([*POSE, "--camera0", "PINHOLE,1280,876,-900,900,640,438"], "is no camera"),
         ([*POSE, "--camera0", "PINHOLE,12.5,9,1,1,1,1"], "is no camera"),
         ([*POSE, "--camera0", "PINHOLE,0,9,1,1,1,1"], "is no camera"),
         ([*POSE, "--camera0", "PINHOLE,99999999999999999999,9,1,1,1,1"], "is no camera"),
@@ -660,10 +671,7 @@ def test_a_wrong_command_line_ends_with_code_2_before_any_work(
 @pytest.mark.parametrize(
     ("camera", "wanted"),
     [
-        ("FOO,1280,876,1,1,1", "camera0: COLMAP knows no camera FOO; choose one of SIMPLE_PINHOLE, PINHOLE"),
-        ("OPENCV,1280,876,900,900,640", "OPENCV takes the parameters fx, fy, cx, cy, k1, k2, p1, p2; 3 are given"),
         ("PINHOLE,1024,768,900,900,512,384", "the camera's image has 1024 x 768 px, the image 1280 x 876"),
-        ("PINHOLE,1280,876,-900,900,640,438", "camera0: K is"),
         ("EQUIRECTANGULAR,1280,876,1280,876", "The camera is EQUIRECTANGULAR, which has no focal length"),
     ],
 )
@@ -683,9 +691,11 @@ def test_a_library_that_is_missing_is_named_with_its_remedy(monkeypatch: pytest.
     assert "pycolmap is not installed; run `pip install pycolmap`, or choose opencv" in plain(result.err)
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "pycolmap", None)
+    monkeypatch.delitem(sys.modules, "lightglue.geometry.colmap_cameras", raising=False)
     result = run(A, B, "--geometry", "essential", "--camera0", "auto", "--camera1", "900,900,640,448")
     assert result.code == 1
-    assert "camera0: such a camera needs pycolmap; run `pip install pycolmap`, or give fx,fy,cx,cy" in result.err
+    assert "cameras from EXIF need pycolmap: pip install 'lightglue[sfm]'. Or give fx,fy,cx,cy." in result.err
+    assert result.err.startswith("error: camera0: ")
 
 
 @pytest.mark.usefixtures("no_models")

@@ -1,6 +1,7 @@
 """Commands whose options come from dataclasses, completion, version, and how threads wait."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field, make_dataclass
@@ -12,7 +13,9 @@ import typer
 from typer.testing import CliRunner
 
 from lightglue import __version__
+from lightglue.benchmark.plan import FEATURES as BENCHMARKED
 from lightglue.cli.from_options import Given, Only, command
+from lightglue.models.registry import FEATURES
 from lightglue.options import option
 from lightglue.support.checks import check_int
 from lightglue.support.parsers import known
@@ -158,6 +161,9 @@ main()
     ("line", "expected"),
     [
         ("lightglue match --fea", {"--features"}),
+        ("lightglue match a b --features super", {"superpoint"}),
+        ("lightglue match a b --geometry h", {"homography"}),
+        ("lightglue match a b --matcher n", {"nearest"}),
         ("lightglue extract a b --features super", {"superpoint"}),
         ("lightglue eval hpatches --matcher n", {"nearest"}),
         ("lightglue sfm a --pairs auto,g", {"auto,gps"}),
@@ -228,3 +234,31 @@ WAITING = "import os, sys\n{}\nprint(os.environ.get('OMP_WAIT_POLICY'), file=sys
 def test_threads_wait_passively_under_the_command_line_alone(code: str, env: dict[str, str], expected: str) -> None:
     done = lightglue("--version", code=WAITING.format(code), **env)
     assert done.stderr.splitlines()[-1] == expected
+
+
+GROUPS = {
+    "match": ["Features", "Matching", "Geometry", "Output", "Machine"],
+    "sfm": ["Features", "Pairs", "Matching", "Geometry", "Output", "Machine"],
+    "extract": ["Features", "Output", "Machine"],
+    "localize": ["Matching", "Geometry", "Output", "Machine"],
+    "eval hpatches": ["Features", "Matching", "Output", "Machine"],
+    "benchmark": ["Measurement", "Comparison", "Features", "Matching", "Output", "Machine"],
+}
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("words", GROUPS)
+def test_help_is_in_groups_with_unbroken_choices_and_an_example(words: str, columns: int) -> None:
+    from lightglue.cli.app import app as root
+
+    env = {"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)}
+    text = CliRunner().invoke(root, [*words.split(), "--help"], env=env).output
+    headings = re.findall(r"^╭─ (.+?) ─", text, re.M)
+    assert [heading for heading in headings if heading not in ("Arguments", "Data")] == GROUPS[words]
+    assert max(map(len, text.splitlines())) <= columns
+    assert "…" not in text  # nothing is cut
+    flat = " ".join(text.replace("│", " ").split())
+    if "--features" in text:
+        kinds = flat.partition("Kind of keypoints. Valid: ")[2].partition(".")[0]
+        assert kinds.split(", ") == [name for name in FEATURES if words != "benchmark" or name in BENCHMARKED]
+    assert f"Example: lightglue {words}" in flat

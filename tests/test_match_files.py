@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import threading
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from PIL import Image
 
 import lightglue
 from conftest import ASSETS
+from lightglue import XFeat
+from lightglue.cli import main
 from lightglue.errors import ImageError, ImageNotFoundError, InputError
 from lightglue.extractors.options import ViewOptions
 from lightglue.images import load_image, read_image
@@ -194,31 +197,26 @@ def test_a_recording_around_it_sees_its_steps() -> None:
 
 
 def test_the_rotation_is_looked_for_with_few_keypoints_in_the_command_as_in_python(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The extractor itself must not be asked for 2,048 keypoints of a small image, only to throw most away."""
+    """The extractor itself is asked for few keypoints of a small image, instead of most being thrown away."""
     counts: list[int] = []
-    load = Models.load_extractor
+    forward = XFeat.forward
 
-    def counting(self: Models) -> Any:
-        extractor = load(self)
-        forward = type(extractor).forward
+    def count(self: XFeat, data: Any) -> Any:
+        counts.append(self.conf.max_num_keypoints)
+        return forward(self, data)
 
-        def count(own: Any, data: Any, *rest: Any) -> Any:
-            counts.append(own.conf.max_num_keypoints)
-            return forward(own, data, *rest)
-
-        monkeypatch.setattr(type(extractor), "forward", count)
-        return extractor
-
-    monkeypatch.setattr(Models, "load_extractor", counting)
-    options = PairOptions(auto_rotate=True)
+    monkeypatch.setattr(XFeat, "forward", count)
     models = Models("xfeat", 1234, device="cpu").load()
-    lightglue.match_pair(*models, load_image(A), load_image(B), auto_rotate=90, resize=320)
-    in_python, counts[:] = list(counts), []
-    monkeypatch.undo()
-    monkeypatch.setattr(Models, "load_extractor", counting)
-    match_files(A, B, options, models=Models("xfeat", 1234, device="cpu"), views=VIEWS)
+    lightglue.match_pair(*models, load_image(A), load_image(B), auto_rotate=True, resize=320)
+    in_python = list(counts)
+    counts.clear()
+    options = ["--features=xfeat", "--max-keypoints=1234", "--resize=320", "--device=cpu", "--auto-rotate"]
+    monkeypatch.setattr(sys, "argv", ["lightglue", "match", str(A), str(B), *options])
+    with redirect_stdout(io.StringIO()), pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code in (0, None)
     assert counts == in_python
     assert counts[:2] == [256, 256]
     assert counts[-2:] == [1234, 1234]

@@ -11,6 +11,7 @@ import pytest
 
 from lightglue.errors import InputError
 from lightglue.geometry.options import GEOMETRIES, METHODS, ROBUST_METHODS
+from lightglue.models.choice import Models
 from lightglue.options import option_info
 from lightglue.pairs import options
 from lightglue.pairs.options import OutputOptions, PairOptions
@@ -71,35 +72,29 @@ def test_an_estimator_that_is_not_installed_is_named_with_its_remedy(monkeypatch
 
 @pytest.mark.parametrize(
     ("features", "matcher", "message"),
-    [("sift", "lightglue", "no overlap for the features sift, only for aliked"), ("disk", "nearest", "has no overlap")],
+    [
+        ("sift", "lightglue", "no overlap for the features sift, only for aliked"),
+        ("disk", "nearest", "no thresholds and no overlap"),
+    ],
 )
 def test_an_overlap_is_asked_only_of_models_that_know_one(features: str, matcher: str, message: str) -> None:
-    PairOptions().check_models(features, matcher)
+    models = Models(features, matcher=matcher)
+    PairOptions().check_models(models)
     with pytest.raises(InputError, match=message):
-        PairOptions(min_overlap=0.5).check_models(features, matcher)
-
-
-def test_cameras_in_words() -> None:
-    assert options.parse_camera(" Auto ") == "auto"
-    assert options.parse_camera("900, 910, 640,448") == (900.0, 910.0, 640.0, 448.0)
-    assert options.parse_camera("opencv,1280,896,900,910,640,448,0.1,0,0,0")[:3] == ("OPENCV", 1280.0, 896.0)
-    for wrong in ("fisheye", "1,1,0", "0,1,0,0", "1,nan,0,0", "1e999,1,0,0", "PINHOLE,12.5,9,1,1,1,1", ""):
-        with pytest.raises(InputError, match="is no camera; give auto, or fx,fy,cx,cy in px"):
-            options.parse_camera(wrong)
+        PairOptions(min_overlap=0.5).check_models(models)
 
 
 def test_numbers_in_words() -> None:
+    parse_threshold, parse_seed = (option_info(PairOptions, name).parse for name in ("threshold", "seed"))
     assert options.parse_rotation_step("45") == 45
-    assert options.parse_share("0.25") == 0.25
-    assert options.parse_threshold("2") == 2
-    assert options.parse_seed("7") == 7
+    assert parse_threshold("2") == 2
+    assert parse_seed("7") == 7
     for parse, wrong in (
         (options.parse_rotation_step, "7"),
         (options.parse_rotation_step, "-90"),
-        (options.parse_share, "nan"),
-        (options.parse_threshold, "inf"),
-        (options.parse_seed, "1.5"),
-        (options.parse_seed, "2147483648"),
+        (parse_threshold, "inf"),
+        (parse_seed, "1.5"),
+        (parse_seed, "2147483648"),
     ):
         with pytest.raises(InputError, match=f"'{wrong}' is not a"):
             parse(wrong)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import cv2
@@ -189,3 +190,6 @@ def test_match_pair_takes_auto_and_any_image() -> None:
     assert [camera.source for camera in pair.matches01["cameras"]] == ["guessed", "given"]
     assert pair.geometry is not None
     assert pair.geometry.geometry == "essential"
+    assert str(pair).endswith("; the focal length of image 0 is guessed")
+    with pytest.raises(InputError, match="is open for text"):
+        match_pair(Extractor(), matcher, io.StringIO("x"), image[..., ::-1])

@@ -64,7 +64,7 @@ def test_only_what_is_new_changed_or_damaged_is_done_again(photographs):
     store = FeatureStore.open(photographs.parent / "features")
     (photographs / "b.png").write_bytes((photographs / "a.png").read_bytes())
     os.utime(photographs / "more/a.png")  # touched, but the same
-    place = store._place("more/c.png")
+    place = store._path("more/c.png")
     place.write_bytes(place.read_bytes()[:-400])
     (photographs / "a.png").unlink()
     result = run(photographs)

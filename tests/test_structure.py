@@ -16,7 +16,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "lightglue"
 # Library -> the modules and rooms that may import it; a name covers what lies below it.
 USERS = {
     "PIL": ["images.sources", "sfm.stages.exif"],
-    "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog", "cli.geometry",
+    "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog",
             "benchmark.image_pairs", "sfm.stages.pairing.positions", "sfm.report.view"],
     "faiss": ["sfm.retrieval.with_faiss"],
     "filelock": ["weights", "evaluation.datasets.fetch", "benchmark.environment"],
@@ -26,7 +26,7 @@ USERS = {
                    "sfm.report.picture"],
     "poselib": ["geometry.with_poselib"],
     "pycolmap": ["sfm.colmap.with_pycolmap", "geometry.with_pycolmap", "geometry.colmap_cameras", "extractors.dog",
-                 "cli.geometry", "pairs.cameras", "evaluation.datasets.manifest"],
+                 "pairs.cameras", "evaluation.datasets.manifest"],
     "ray": ["sfm.engines.with_ray"],
     "rich": ["cli", "support.progress", "benchmark.report"],
     "safetensors": ["weights", "matching.checkpoint"],

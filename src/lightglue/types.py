@@ -54,7 +54,7 @@ class _PublishedMatches(Assigned):
 
 
 class Matches(_PublishedMatches, total=False):
-    """The published output dictionary of LightGlue, and the verdict."""
+    """The published output dictionary of LightGlue, and the overlap."""
 
     overlap: Tensor  # (B,) float32, probability that both images show the same thing; where it was fitted
 

@@ -26,7 +26,7 @@ app = typer.Typer(
 app.add_typer(weights.app, name="weights")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(mapping.app, name="map")
-app.command()(match)
+command(app, example="lightglue match a.jpg b.jpg --geometry homography -o matches.png")(match)
 command(app, example="lightglue extract photographs/*.jpg -o features")(extract)
 command(app, example="lightglue sfm photographs -o map")(sfm)
 command(app, example="lightglue localize map new.jpg -o poses")(localize)

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lightglue.cli.from_options import Only
-from lightglue.cli.models import precision_of
-from lightglue.cli.printing import AsJson, memory_named
+from lightglue.cli.printing import AsJson, memory_named, precision_text
 from lightglue.errors import ImageNotFoundError
 from lightglue.extractors.options import ViewOptions
 from lightglue.models.choice import Models, Thresholds
@@ -56,11 +55,14 @@ def explain(
         if not path.exists():  # before torch is loaded, which takes seconds
             raise ImageNotFoundError(f"There is no image at {path}; check the path.")
     with memory_named(has_tiles=False):
+        from lightglue.models.loaded import precision_of
+
         extractor, matcher = replace(models, thresholds=thresholds.given()).load()
+        precision = precision_text(precision_of(matcher))
         runs = [_run((image0, image1), extractor, matcher, views.keywords()) for _ in range(1 + options.repeat)][1:]
     steps = _medians(runs)
     total = sum(step["seconds"] for step in steps if step["depth"] == 0)
-    summary = {"precision": precision_of(matcher), "runs": options.repeat, "seconds": total, "steps": steps}
+    summary = {"precision": precision, "runs": options.repeat, "seconds": total, "steps": steps}
     if as_json:
         typer.echo(json.dumps(summary))
     else:

@@ -256,7 +256,7 @@ class _Option:
             )
 
     def _settings(self) -> dict[str, Any]:
-        shown = self.default not in (None, (), False, "")
+        shown = not (self.default is None or self.default is False or self.default in ((), ""))
         if self.is_switch:
             return {"help": self.info.help, "show_default": False, "metavar": ""}
         help = self.info.help

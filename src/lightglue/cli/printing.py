@@ -11,11 +11,16 @@ import typer
 from lightglue.errors import LightGlueError
 from lightglue.support.memory import is_out_of_memory
 
-__all__ = ["AsJson", "memory_named", "print_rows"]
+__all__ = ["AsJson", "memory_named", "precision_text", "print_rows"]
 
 AsJson = Annotated[
     bool, typer.Option("--json", rich_help_panel="Output", metavar="", help="Print JSON instead of text.")
 ]
+
+
+def precision_text(precision: str) -> str:
+    """The precision of a matcher's products, with the way to another."""
+    return f"{precision} (--no-mp for float32)" if precision.endswith("products") else precision
 
 
 def print_rows(rows: Mapping[str, str]) -> None:

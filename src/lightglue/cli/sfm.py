@@ -1,4 +1,4 @@
-"""`lightglue sfm`: from a folder of photographs to a map."""
+"""`lightglue sfm`: from a folder of images to a map."""
 
 from __future__ import annotations
 

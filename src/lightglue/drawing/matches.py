@@ -1,4 +1,4 @@
-"""One finished picture of a matched pair: photographs, keypoints, matches coloured by their score.
+"""One finished picture of a matched pair: images, keypoints, matches coloured by their score.
 
 It is a figure of its own. Nothing here imports pyplot, so that no window system is looked for and pictures can be
 written anywhere, whatever back end the surroundings ask for.
@@ -24,15 +24,15 @@ from lightglue.errors import InputError
 
 __all__ = ["plot_match_summary"]
 
-_PHOTO_PX = 1600  # photographs are shrunk to this edge before they are drawn
-# Told apart in daylight and by eyes that confuse red and green.
+_IMAGE_PX = 1600  # images are shrunk to this edge before they are drawn
+# Distinguished in daylight and by eyes that confuse red and green.
 _SCORES = LinearSegmentedColormap.from_list("scores", ["#d6006f", "#ff8c1a", "#ffe14d", "#33f0c0"])
 _GRAY, _BLACK = "#6b6b6b", "#1f1f1f"
-_OUTLIER = (0.78, 0.78, 0.78)  # seen on dark and on light photographs
+_OUTLIER = (0.78, 0.78, 0.78)  # seen on dark and on light images
 
 
-class _Place(NamedTuple):
-    """Where a photograph lies on the drawing surface, whose unit is the common edge of both; y points down."""
+class _Pane(NamedTuple):
+    """Where an image lies on the drawing surface, whose unit is the common edge of both; y points down."""
 
     x: float
     y: float
@@ -59,7 +59,7 @@ def plot_match_summary(
     dpi: float = 150,
     inliers: Any = None,
 ) -> Figure:
-    """One picture of a matched pair: both photographs, every keypoint, and the matches coloured by their score.
+    """One picture of a matched pair: both images, every keypoint, and the matches coloured by their score.
 
     `figure.savefig(path)` writes it in any format.
 
@@ -70,7 +70,7 @@ def plot_match_summary(
         keypoints1: (N, 2) x y, px of image 1.
         matches: (K, 2) integers, rows of keypoints0 and keypoints1.
         scores: (K,) in [0, 1].
-        names: what to write above each photograph.
+        names: what to write above each image.
         texts: what to write below them, after the number of matches: "6 of 9 layers", "1.2 s".
         dpi: resolution in dots per inch; the figure is up to 12 inches wide.
         inliers: (K,) bool; the other matches are drawn thin and grey, below.
@@ -78,7 +78,7 @@ def plot_match_summary(
     Raises:
         InputError: arrays of the wrong shape, or matches of keypoints that do not exist.
     """
-    photos = [to_pixels(image) for image in (image0, image1)]
+    pictures = [to_pixels(image) for image in (image0, image1)]
     keypoints = [to_points(keypoints0), to_points(keypoints1)]
     pairs, values = _checked_matches(matches, scores, keypoints)
     agreed = np.ones(len(pairs), dtype=np.bool_) if inliers is None else to_array(inliers).reshape(-1).astype(np.bool_)
@@ -87,14 +87,14 @@ def plot_match_summary(
     order = np.argsort(values, kind="stable")  # the best matches lie on top
     pairs, values, agreed = pairs[order], values[order], agreed[order]
 
-    places = _side_by_side(photos[0].shape[:2], photos[1].shape[:2])
-    figure, ax, unit = _summary_figure(places, dpi)
+    panes = _side_by_side(pictures[0].shape[:2], pictures[1].shape[:2])
+    figure, ax, unit = _summary_figure(panes, dpi)
     ends = []
-    for i, (photo, place) in enumerate(zip(photos, places, strict=True)):
-        _draw_photo(ax, photo, place)
-        name = fitted(names[i], 8, max(place.width * unit, 0.5))
-        ax.text(place.x, place.y, name, fontsize=8, family=families(), color=_GRAY, va="bottom", parse_math=False)
-        placed = place.put(keypoints[i])
+    for i, (picture, pane) in enumerate(zip(pictures, panes, strict=True)):
+        _draw_image(ax, picture, pane)
+        name = fitted(names[i], 8, max(pane.width * unit, 0.5))
+        ax.text(pane.x, pane.y, name, fontsize=8, family=families(), color=_GRAY, va="bottom", parse_math=False)
+        placed = pane.put(keypoints[i])
         unmatched = np.ones(len(placed), bool)
         unmatched[pairs[:, i]] = False
         ax.scatter(placed[unmatched, 0], placed[unmatched, 1], s=2.5, c="white", alpha=0.5, linewidths=0)
@@ -123,23 +123,23 @@ def _checked_matches(matches: Any, scores: Any, keypoints: Sequence[Array]) -> t
     return pairs, values
 
 
-def _side_by_side(size0: Sequence[int], size1: Sequence[int], gap: float = 0.012) -> list[_Place]:
+def _side_by_side(size0: Sequence[int], size1: Sequence[int], gap: float = 0.012) -> list[_Pane]:
     """Places of two images of (height, width) px, equally high; panoramas one above the other, equally wide."""
     (h0, w0), (h1, w1) = size0, size1
     if w0 / h0 + w1 / h1 <= 5:
         width0, width1 = w0 / h0, w1 / h1
-        return [_Place(0, 0, width0, 1, 1 / h0), _Place(width0 + gap * (width0 + width1), 0, width1, 1, 1 / h1)]
+        return [_Pane(0, 0, width0, 1, 1 / h0), _Pane(width0 + gap * (width0 + width1), 0, width1, 1, 1 / h1)]
     height0, height1 = h0 / w0, h1 / w1
-    return [_Place(0, 0, 1, height0, 1 / w0), _Place(0, height0 + 8 * gap * (height0 + height1), 1, height1, 1 / w1)]
+    return [_Pane(0, 0, 1, height0, 1 / w0), _Pane(0, height0 + 8 * gap * (height0 + height1), 1, height1, 1 / w1)]
 
 
-def _summary_figure(places: Sequence[_Place], dpi: float) -> tuple[Figure, Axes, float]:
-    """A figure with room for both places, a line of names above and the strip of text below.
+def _summary_figure(panes: Sequence[_Pane], dpi: float) -> tuple[Figure, Axes, float]:
+    """A figure with room for both panes, a line of names above and the strip of text below.
 
     Returns the figure, the axes of the drawing surface, and the length of its unit in inches.
     """
-    width = max(place.x + place.width for place in places)
-    height = max(place.y + place.height for place in places)
+    width = max(pane.x + pane.width for pane in panes)
+    height = max(pane.y + pane.height for pane in panes)
     above, below, margin = 0.3, 0.45, 0.12  # inches
     inches = min(12 - 2 * margin, 9 * width / height)
     # At least 7 inches wide for the text, and half an inch high, whatever shape the images have.
@@ -157,17 +157,17 @@ def _summary_figure(places: Sequence[_Place], dpi: float) -> tuple[Figure, Axes,
     return figure, ax, min((figure_width - 2 * margin) / width, area_height / height)
 
 
-def _draw_photo(ax: Axes, photo: Array, place: _Place) -> None:
-    """Draw a photograph with no more pixels than the picture can show."""
-    full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}.get(photo.dtype)
+def _draw_image(ax: Axes, picture: Array, pane: _Pane) -> None:
+    """Draw an image with no more pixels than the picture can show."""
+    full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}.get(picture.dtype)
     if full is None:
-        raise InputError(f"An image has dtype {photo.dtype}; give uint8, uint16, or floating point in [0, 1].")
-    scale = _PHOTO_PX / max(photo.shape[:2])
+        raise InputError(f"An image has dtype {picture.dtype}; give uint8, uint16, or floating point in [0, 1].")
+    scale = _IMAGE_PX / max(picture.shape[:2])
     if scale < 1:
-        size = [max(1, round(edge * scale)) for edge in photo.shape[1::-1]]
-        photo = cv2.resize(photo, size, interpolation=cv2.INTER_AREA)
-    extent = (place.x, place.x + place.width, place.y + place.height, place.y)
-    ax.imshow(photo, extent=extent, cmap="gray", vmin=0, vmax=full)
+        size = [max(1, round(edge * scale)) for edge in picture.shape[1::-1]]
+        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    extent = (pane.x, pane.x + pane.width, pane.y + pane.height, pane.y)
+    ax.imshow(picture, extent=extent, cmap="gray", vmin=0, vmax=full)
 
 
 def _draw_outliers(ax: Axes, ends0: Array, ends1: Array) -> None:
@@ -191,7 +191,7 @@ def _draw_scored_lines(ax: Axes, ends0: Array, ends1: Array, values: Array) -> N
 
 
 def _write_strip(figure: Figure, texts: Sequence[str]) -> None:
-    """The facts below the photographs on the left, the scale of scores on the right."""
+    """The facts below the images on the left, the scale of scores on the right."""
     width, height = figure.get_size_inches()
     y = 0.21 / height
     facts = "   ·   ".join(map(printable, texts))

@@ -18,7 +18,7 @@ __all__ = ["align_image", "plot_overlay"]
 
 _TILES = 8  # of the chequered picture, along the longer edge
 _LARGEST = 32_767  # px of an edge that OpenCV warps
-_PHOTO_PX = 1600  # photographs are shrunk to this edge before they are drawn
+_IMAGE_PX = 1600  # images are shrunk to this edge before they are drawn
 _NOTHING = 235  # grey level where the second image shows nothing
 
 
@@ -109,7 +109,7 @@ def _three_in_a_row(
 
 def _shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """`pixels` (H, W, C), no larger than the picture can show."""
-    scale = _PHOTO_PX / max(pixels.shape[:2])
+    scale = _IMAGE_PX / max(pixels.shape[:2])
     if scale >= 1:
         return pixels
     size = [max(1, round(edge * scale)) for edge in pixels.shape[1::-1]]

@@ -226,7 +226,7 @@ class Extractor(nn.Module):
 
     def try_options(self, options: Mapping[str, Any]) -> None:
         """Try options of `extract` on a blank image. Raises InputError for one that it does not take."""
-        valid = {*ImagePreprocessor.default_conf, "grayscale", "tile", "pyramid", "scales", "mask"}
+        valid = {*ExtractKeywords.__annotations__, "grayscale", "mask"}
         for name in options:
             if name not in valid:
                 nearest = nearest_name(name, valid)

@@ -29,31 +29,36 @@ _LARGEST_SIZE = 1_000_000  # px of an edge
 
 def parse_camera(text: str) -> Intrinsics | Literal["auto"]:
     """The camera that a text stands for. Raises InputError."""
-    return "auto" if text.strip().lower() == "auto" else parse_known_camera(text)
+    return "auto" if text.strip().lower() == "auto" else _parse(text, "auto, ")
 
 
 def parse_known_camera(text: str) -> Intrinsics:
     """The same where "auto" is no answer. Raises InputError."""
+    return _parse(text, "")
+
+
+def _parse(text: str, also: str) -> Intrinsics:
+    """also: what else may be given, for the error."""
     model, colon, rest = (part.strip() for part in text.partition(":"))
     if colon:
-        return _checked(text, model, None, _numbers(rest.split(",")))
+        return _checked(text, also, model, None, _numbers(rest.split(",")))
     words = [part.strip() for part in text.split(",")]
     if not words[0][:1].isalpha():
         if len(words) == 4:
-            return _checked(text, "PINHOLE", None, _numbers(words))
+            return _checked(text, also, "PINHOLE", None, _numbers(words))
     elif len(numbers := _numbers(words[1:])) >= 3:
         model, (width, height, *params) = words[0].upper(), numbers
         if all(edge.is_integer() and 1 <= edge <= _LARGEST_SIZE for edge in (width, height)):
-            return _checked(text, model, (int(width), int(height)), params_from_colmap(model, params))
-    raise _fault(text)
+            return _checked(text, also, model, (int(width), int(height)), params_from_colmap(model, params))
+    raise _fault(text, also)
 
 
-def _checked(text: str, model: str, size: tuple[int, int] | None, params: Sequence[float]) -> Intrinsics:
+def _checked(text: str, also: str, model: str, size: tuple[int, int] | None, params: Sequence[float]) -> Intrinsics:
     if not params:
-        raise _fault(text)
+        raise _fault(text, also)
     camera = Intrinsics(model.upper(), size, tuple(params)).check()
     if min(camera.focal) <= 0:
-        raise _fault(text)
+        raise _fault(text, also)
     return camera
 
 
@@ -66,8 +71,8 @@ def _numbers(parts: Sequence[str]) -> list[float]:
     return numbers if all(map(math.isfinite, numbers)) else []
 
 
-def _fault(text: str) -> InputError:
+def _fault(text: str, also: str) -> InputError:
     return InputError(
-        f"{text!r} is no camera; give fx,fy,cx,cy in px, MODEL:PARAMS such as PINHOLE:920,920,511.5,383.5, or "
+        f"{text!r} is no camera; give {also}fx,fy,cx,cy in px, MODEL:PARAMS such as PINHOLE:920,920,511.5,383.5, or "
         "MODEL,WIDTH,HEIGHT,PARAMS as COLMAP has them, such as OPENCV,1024,768,900,900,512,384,0.1,0,0,0."
     )

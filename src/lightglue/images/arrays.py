@@ -1,6 +1,6 @@
 """Images as arrays and tensors: from one to the other, and arrays resized.
 
-An array of three channels is red, green, blue. OpenCV reads blue first: `image[..., ::-1]` turns that round.
+An array of three channels is red, green, blue. OpenCV reads blue first: `image[..., ::-1]` reverses that.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Image files, as paths, bytes or open files: read once, sized before they are decoded, turned as EXIF says.
+"""Image files, as paths, bytes or open files: read once, sized before they are decoded, oriented as EXIF says.
 
 Pixels come from OpenCV, as in the published package, so that values are the same to the last bit. Every fault of
 a file gives one `ImageError` that names it and what to do.
@@ -23,10 +23,10 @@ from lightglue.images.headers import FORMATS, format_of, stored_size
 from lightglue.support.checks import is_real
 from lightglue.timing import span
 
-__all__ = ["DEFAULT_MAX_PIXELS", "ImageFile", "ImageSource", "is_file", "load_image", "read_image"]
+__all__ = ["DEFAULT_MAX_PIXELS", "ImageFile", "ImageSource", "content_of", "is_file", "load_image", "read_image"]
 
 DEFAULT_MAX_PIXELS = 500_000_000  # admits 20,000 x 20,000
-_ROWS = 256  # of an image that are turned to RGB at once
+_ROWS = 256  # of an image that are converted to RGB at once
 _OPENCV_MAX_PIXELS = 2**30  # its own limit, unless OPENCV_IO_MAX_IMAGE_PIXELS is set before it starts
 
 # A path, the content of a file, or a file that is open for reading bytes.
@@ -97,10 +97,7 @@ class ImageFile:
         if isinstance(source, (bytes, bytearray, memoryview)):
             return cls._of("The image given as bytes", bytes(source))
         if hasattr(source, "read"):
-            name, data = str(getattr(source, "name", "The open file")), source.read()
-            if not isinstance(data, bytes):
-                raise InputError(f"{name} is open for text; open an image with mode 'rb'.")
-            return cls._of(name, data)
+            return cls._of(str(getattr(source, "name", "The open file")), content_of(source))
         return cls._of(str(source), _read_bytes(source))
 
     @classmethod
@@ -124,7 +121,7 @@ class ImageFile:
     def decode(
         self, grayscale: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS
     ) -> NDArray[np.uint8] | NDArray[np.uint16]:
-        """The pixels, (H, W, 3) RGB or (H, W) gray, with 8 or 16 bits as the file has them, turned as its EXIF says.
+        """The pixels, (H, W, 3) RGB or (H, W) gray, with 8 or 16 bits as the file has them, oriented as its EXIF says.
 
         `numpy_image_to_torch` makes of them what `load_image` gives. Raises ImageError, InputError.
         """
@@ -173,6 +170,17 @@ def _undecodable(name: str, kind: str, size: tuple[int, int]) -> str:
         f"{name}: this {kind} file ({size[0]} x {size[1]}) cannot be decoded: it is cut off, damaged, or of a rare "
         "kind. Fetch it again, or convert it to an 8- or 16-bit PNG."
     )
+
+
+def content_of(image: Any) -> Any:
+    """`image`; of an open file its content as bytes, since it can be read once. Raises InputError for one of text."""
+    if not hasattr(image, "read"):
+        return image
+    data = image.read()
+    if not isinstance(data, bytes):
+        name = getattr(image, "name", "The open file")
+        raise InputError(f"{name} is open for text; open an image with mode 'rb'.")
+    return data
 
 
 def is_file(image: Any) -> bool:

@@ -47,7 +47,7 @@ def as_pixels(image: Any) -> Any:
     if is_file(image):
         return read_image(image)
     if isinstance(image, np.ndarray) and image.ndim and min(image.strides) < 0:
-        return np.ascontiguousarray(image)  # such as OpenCV's with its channels turned round
+        return np.ascontiguousarray(image)  # such as OpenCV's with its channels reversed
     return image
 
 

@@ -10,7 +10,7 @@ from lightglue.errors import InputError
 from lightglue.models.registry import FEATURES, default_mp, feature_type
 from lightglue.options import option
 from lightglue.support.checks import check_choice
-from lightglue.support.parsers import DEVICES, device, integer, real, share
+from lightglue.support.parsers import DEVICES, device, integer, share
 
 if TYPE_CHECKING:
     import torch
@@ -21,11 +21,11 @@ MATCHERS = ("lightglue", "nearest")
 PRUNING = "tuned"  # preset of the numbers of keypoints up to which an image is not pruned
 
 
-_share_or_off = real("a number from 0 to 1, or -1 for off", 0, 1)
-
-
 def _parse_confidence(text: str) -> float:
-    return -1.0 if text in ("-1", "-1.0") else _share_or_off(text)
+    try:
+        return -1.0 if text in ("-1", "-1.0") else share(text)
+    except InputError:
+        raise InputError(f"'{text}' is neither a number from 0 to 1 nor -1 for off.") from None
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from lightglue.errors import InputError, LightGlueError
+from lightglue.geometry.camera_text import parse_camera
 from lightglue.geometry.cameras import as_camera
-from lightglue.pairs.options import parse_camera
+from lightglue.geometry.intrinsics import MODELS, Intrinsics
 
 __all__ = ["KnownCamera", "known_camera"]
 
@@ -28,8 +29,8 @@ class KnownCamera(NamedTuple):
 def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> KnownCamera:
     """The camera `name`, which errors say, of an image of this (width, height), px.
 
-    camera: "auto", (fx, fy, cx, cy), COLMAP's (MODEL, width, height, *parameters), either of these as text with commas,
-    or what `lightglue.geometry.as_camera` takes.
+    camera: "auto", a text as the command line takes it (`lightglue.geometry.camera_text`), (fx, fy, cx, cy), or what
+    `lightglue.geometry.as_camera` takes.
     image: for "auto": EXIF is read where this is a path or the content of a file.
 
     Raises InputError for what is no camera or not this image's, LightGlueError where pycolmap is needed and missing.
@@ -40,20 +41,26 @@ def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> K
     if isinstance(camera, str):
         camera = parse_camera(camera)
     if isinstance(camera, str):  # "auto"
-        camera, source = _inferred(name, image, size)
-    elif isinstance(camera, tuple) and camera and isinstance(camera[0], str):
-        camera = _from_words(name, camera, size)
+        camera = _inferred(name, image, size)
+        source = "EXIF" if camera.has_prior_focal else "guessed"
     elif isinstance(camera, tuple) and len(camera) == 4 and not hasattr(camera[0], "__len__"):
         fx, fy, cx, cy = camera
         camera = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
+    if isinstance(camera, Intrinsics) and camera.size not in (None, size):
+        raise InputError(
+            f"{name}: the camera's image has {camera.size[0]} x {camera.size[1]} px, the image {size[0]} x {size[1]}; "
+            "give the camera of this very file."
+        )
     try:
         return KnownCamera(camera, source, as_camera(camera).K.tolist())
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
+    except LightGlueError as error:
+        raise LightGlueError(f"{name}: {error} Or give fx,fy,cx,cy.") from error
 
 
-def _inferred(name: str, image: Any, size: tuple[int, int]) -> tuple[Any, str]:
-    """The camera that COLMAP takes from a file's EXIF, or guesses, and how it is known."""
+def _inferred(name: str, image: Any, size: tuple[int, int]) -> Intrinsics:
+    """The camera that COLMAP takes from a file's EXIF, or guesses."""
     if isinstance(image, (str, os.PathLike)):
         return _from_file(name, Path(image), size)
     if isinstance(image, (bytes, bytearray, memoryview)):
@@ -62,54 +69,22 @@ def _inferred(name: str, image: Any, size: tuple[int, int]) -> tuple[Any, str]:
             path.write_bytes(image)
             return _from_file(name, path, size)
     focal = _GUESSED_FOCAL * max(size)
-    return [[focal, 0, (size[0] - 1) / 2], [0, focal, (size[1] - 1) / 2], [0, 0, 1]], "guessed"
+    centre = ((size[0] - 1) / 2, (size[1] - 1) / 2)
+    return Intrinsics("SIMPLE_PINHOLE", size, (focal, *centre), has_prior_focal=False, is_fixed=False)
 
 
-def _from_file(name: str, path: Path, size: tuple[int, int]) -> tuple[Any, str]:
+def _from_file(name: str, path: Path, size: tuple[int, int]) -> Intrinsics:
     """The same for a file, of the image as EXIF's orientation turns it."""
-    pycolmap = _pycolmap(name)
     try:
-        camera = pycolmap.infer_camera_from_image(str(path))
-    except (ValueError, RuntimeError) as error:
-        raise InputError(f"{name}: COLMAP cannot read {path}; give fx,fy,cx,cy instead of auto.") from error
-    source = "EXIF" if camera.has_prior_focal_length else "guessed"
-    if (camera.width, camera.height) == size[::-1]:
-        params = camera.params.copy()
-        params[camera.principal_point_idxs()] = params[camera.principal_point_idxs()][::-1]
-        upright = pycolmap.Camera(model=camera.model, width=size[0], height=size[1], params=params)
-        upright.has_prior_focal_length = camera.has_prior_focal_length
-        return upright, source
-    _check_size(name, (camera.width, camera.height), size)
-    return camera, source
-
-
-def _from_words(name: str, words: Sequence[Any], size: tuple[int, int]) -> Any:
-    """COLMAP's camera: MODEL, width, height, parameters."""
-    pycolmap = _pycolmap(name)
-    model, width, height, *params = words
-    names = [each for each in pycolmap.CameraModelId.__members__ if each != "INVALID"]
-    if model not in names:
-        raise InputError(f"{name}: COLMAP knows no camera {model}; choose one of {', '.join(names)}.")
-    _check_size(name, (width, height), size)
-    camera = pycolmap.Camera(model=model, width=int(width), height=int(height), params=params)
-    if not camera.verify_params():
-        raise InputError(f"{name}: {model} takes the parameters {camera.params_info}; {len(params)} are given.")
+        from lightglue.geometry.colmap_cameras import inferred_camera
+    except LightGlueError as error:
+        raise LightGlueError(f"{name}: {error} Or give fx,fy,cx,cy.") from error
+    camera = inferred_camera(path)
+    if camera is None:
+        raise InputError(f"{name}: COLMAP cannot read {path}; give fx,fy,cx,cy instead of auto.")
+    if camera.size == size[::-1]:
+        names, params = MODELS[camera.model], list(camera.params)
+        x, y = names.index("cx"), names.index("cy")
+        params[x], params[y] = params[y], params[x]
+        return replace(camera, size=size, params=tuple(params))
     return camera
-
-
-def _check_size(name: str, camera: tuple[float, float], image: tuple[int, int]) -> None:
-    if camera != image:
-        raise InputError(
-            f"{name}: the camera's image has {camera[0]:g} x {camera[1]:g} px, the image {image[0]} x {image[1]}; "
-            "give the camera of this very file."
-        )
-
-
-def _pycolmap(name: str) -> Any:
-    try:
-        import pycolmap
-    except ImportError as error:
-        raise LightGlueError(
-            f"{name}: such a camera needs pycolmap; run `pip install pycolmap`, or give fx,fy,cx,cy."
-        ) from error
-    return pycolmap

@@ -14,7 +14,7 @@ from typing import Any, cast
 from lightglue.errors import ImageNotFoundError
 from lightglue.extractors.options import ViewOptions
 from lightglue.geometry.options import CALIBRATED, EstimatorOptions
-from lightglue.images import AnyImage, read_image, size_of
+from lightglue.images import AnyImage, content_of, read_image, size_of
 from lightglue.models.choice import Models
 from lightglue.models.loaded import LoadedModels, load_models
 from lightglue.pairs.cameras import known_camera
@@ -148,7 +148,7 @@ def match_files(
     sources = (image0, image1, options.mask0, options.mask1)
     inputs = [Path(each) for each in sources if isinstance(each, (str, os.PathLike))]
     check_outputs(paths, warp_path, inputs)
-    options.check_models(choice.features, choice.matcher)
+    options.check_models(choice)
     options.check_warp(warp)
     for path in inputs:
         if not path.exists():
@@ -162,7 +162,7 @@ def _match(
     images: Sequence[Any], options: PairOptions, models: Models | LoadedModels, views: ViewOptions, timeline: Timeline
 ) -> tuple[MatchedFiles, Shown]:
     names = [str(image) if isinstance(image, (str, os.PathLike)) else "AB"[i] for i, image in enumerate(images)]
-    given = [image.read() if hasattr(image, "read") else image for image in images]
+    given = [content_of(image) for image in images]
     # Images and cameras come before the models: a mistyped name must not cost a download.
     pixels = [pixels_of(image, views.tile) for image in given]
     cameras = [options.camera0, options.camera1]

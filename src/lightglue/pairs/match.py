@@ -9,7 +9,7 @@ import torch
 
 from lightglue.errors import InputError
 from lightglue.geometry.options import EstimatorOptions, Geometry
-from lightglue.images import AnyImage
+from lightglue.images import AnyImage, content_of
 from lightglue.pairs.oriented import OrientedImage, pixels_of
 from lightglue.pairs.postprocessing import PostProcessing
 from lightglue.pairs.record import MatchedPair
@@ -72,7 +72,7 @@ def match_pair(
     angles = angles_of(auto_rotate)
     after = PostProcessing(refine, geometry, estimator)
     after.check_cameras(camera0, camera1)
-    given = [_content(image0), _content(image1)]
+    given = [content_of(image0), content_of(image1)]
     first, second = (
         OrientedImage(pixels_of(image, preprocess.get("tile"), angles), mask)
         for image, mask in zip(given, (mask0, mask1), strict=True)
@@ -119,7 +119,7 @@ def match_pairs(
     after = PostProcessing(refine, geometry, estimator)
     for two in cameras:
         after.check_cameras(*two)
-    given = {id(image): _content(image) for pair in pairs for image in pair}
+    given = {id(image): content_of(image) for pair in pairs for image in pair}
     images = {key: pixels_of(image, preprocess.get("tile"), angles) for key, image in given.items()}
     probes = Probes(extractor)
     chosen, known = [], []
@@ -140,11 +140,6 @@ def match_pairs(
         after.apply(_pair_of(two, both, result, bool(angles), device), both, own)
         for two, both, result, own in zip(matched, chosen, found, known, strict=True)
     ]
-
-
-def _content(image: Any) -> Any:
-    """`image`; of an open file its content, which can be read once."""
-    return image.read() if hasattr(image, "read") else image
 
 
 def _for_each(name: str, values: Sequence[tuple[Any, Any]] | None, count: int) -> list[tuple[Any, Any]]:

@@ -5,25 +5,25 @@
 
 from __future__ import annotations
 
-import math
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lightglue.errors import InputError
+from lightglue.geometry.camera_text import CAMERA_HELP, parse_camera
 from lightglue.geometry.options import CALIBRATED, GEOMETRIES, LARGEST_SEED, ROBUST_METHODS, Geometry, RobustMethod
+from lightglue.models.choice import Models
 from lightglue.models.registry import WITH_OVERLAP
 from lightglue.options import option
 from lightglue.pairs.encoders import ENDINGS, WARP_ENDINGS
 from lightglue.support.checks import check_bool, check_choice, check_int, check_real
+from lightglue.support.parsers import integer, real, share
 
-__all__ = ["OutputOptions", "PairOptions", "check_rotation_step", "parse_camera"]
+__all__ = ["OutputOptions", "PairOptions", "check_rotation_step"]
 
 LARGEST_THRESHOLD = 1000  # px
-LARGEST_SIZE = 1_000_000  # px of an edge of a camera's image
 
 
 def check_rotation_step(step: Any) -> None:
@@ -35,61 +35,14 @@ def check_rotation_step(step: Any) -> None:
 
 def parse_rotation_step(text: str) -> int:
     """The degrees between two rotations that are tried."""
-    if text.isascii() and text.isdigit() and len(text) < 4 and 0 < int(text) <= 180 and 360 % int(text) == 0:
-        return int(text)
-    raise InputError(f"'{text}' is not a number of degrees that 360 is a multiple of, such as 90 or 45.")
+    step = integer("a number of degrees that 360 is a multiple of, such as 90 or 45", 1, 180)(text)
+    check_rotation_step(step)
+    return step
 
 
-def parse_share(text: str) -> float:
-    """A number from 0 to 1."""
-    if 0 <= (number := _number(text)) <= 1:
-        return number
-    raise InputError(f"'{text}' is not a number from 0 to 1.")
-
-
-def parse_threshold(text: str) -> float:
-    """px up to which a match is an inlier."""
-    if 0 < (number := _number(text)) <= LARGEST_THRESHOLD:
-        return number
-    raise InputError(f"'{text}' is not a number of px above 0 and at most {LARGEST_THRESHOLD}.")
-
-
-def parse_seed(text: str) -> int:
-    """The seed of an estimator."""
-    if text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= LARGEST_SEED:
-        return int(text)
-    raise InputError(f"'{text}' is not an integer from 0 to {LARGEST_SEED}.")
-
-
-def parse_camera(text: str) -> Any:
-    """`auto`, or (fx, fy, cx, cy), or COLMAP's (MODEL, width, height, *parameters), as `PairOptions` takes them."""
-    text = text.strip()
-    if text.lower() == "auto":
-        return "auto"
-    model, *rest = (part.strip() for part in text.split(","))
-    is_pinhole = not model[:1].isalpha()
-    numbers = _finite([model, *rest] if is_pinhole else rest)
-    if is_pinhole and len(numbers) == 4 and min(numbers[:2]) > 0:
-        return tuple(numbers)
-    if not is_pinhole and len(numbers) >= 3 and all(n.is_integer() and 1 <= n <= LARGEST_SIZE for n in numbers[:2]):
-        return (model.upper(), *numbers)
-    raise InputError(
-        f"'{text}' is no camera; give auto, or fx,fy,cx,cy in px, or MODEL,WIDTH,HEIGHT,PARAMETERS as COLMAP has them, "
-        "such as OPENCV,1024,768,900,900,512,384,0.1,0,0,0."
-    )
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
-
-
-def _finite(parts: Sequence[str]) -> list[float]:
-    """Finite numbers; none where one of the parts is not."""
-    numbers = [_number(part) for part in parts]
-    return numbers if all(map(math.isfinite, numbers)) else []
+_ABOVE_0 = sys.float_info.min
+_parse_threshold = real(f"a number of px above 0 and at most {LARGEST_THRESHOLD}", _ABOVE_0, LARGEST_THRESHOLD)
+_parse_seed = integer(f"an integer from 0 to {LARGEST_SEED}", 0, LARGEST_SEED)
 
 
 @dataclass(frozen=True)
@@ -105,27 +58,27 @@ class PairOptions:
         90, "Degrees between the rotations that are tried.", group="Matching", metavar="N", parse=parse_rotation_step
     )
     min_overlap: float = option(
-        0, "No matches if the images less likely overlap.", group="Matching", metavar="X", parse=parse_share
+        0, "No matches if the images less likely overlap.", group="Matching", metavar="X", parse=share
     )
-    refine: bool = option(False, "Move matches to a fraction of a pixel.", group="Matching")
+    refine: bool = option(False, "Refine matches to a fraction of a pixel.", group="Matching")
     geometry: Geometry | None = option(None, "Also estimate this.", group="Geometry")
     camera0: Any = option(
-        None,
-        "A's camera, px; auto: from EXIF, or guessed. With a lens: MODEL,WIDTH,HEIGHT,PARAMETERS of COLMAP.",
+        None,  # or what `lightglue.pairs.cameras.known_camera` takes
+        f"A's camera: auto, which is from EXIF, or guessed; or {CAMERA_HELP}",
         group="Geometry",
-        metavar="auto|FX,FY,CX,CY",
+        metavar="CAMERA",
         parse=parse_camera,
-    )  # or K (3, 3) px, a `pycolmap.Camera`, a `lightglue.geometry.Camera`
-    camera1: Any = option(None, "B's, likewise.", group="Geometry", metavar="auto|FX,FY,CX,CY", parse=parse_camera)
+    )
+    camera1: Any = option(None, "B's camera, likewise.", group="Geometry", metavar="CAMERA", parse=parse_camera)
     estimator: RobustMethod = option("poselib", "Library that estimates.", group="Geometry")
     threshold: float | None = option(
         None,
         "Error up to which a match is an inlier, px: 1, for homographies 2.",
         group="Geometry",
         metavar="PX",
-        parse=parse_threshold,
+        parse=_parse_threshold,
     )
-    seed: int = option(0, "Of the estimator.", group="Geometry", metavar="N", parse=parse_seed)
+    seed: int = option(0, "Of the estimator.", group="Geometry", metavar="N", parse=_parse_seed)
 
     def __post_init__(self) -> None:
         check_bool("auto_rotate", self.auto_rotate)
@@ -136,8 +89,8 @@ class PairOptions:
         check_bool("refine", self.refine)
         check_choice("estimator", self.estimator, ROBUST_METHODS)
         if self.threshold is not None:
-            above_0 = sys.float_info.min
-            check_real("threshold", self.threshold, "a number of px above 0, at most 1000", above_0, LARGEST_THRESHOLD)
+            meaning = f"a number of px above 0, at most {LARGEST_THRESHOLD}"
+            check_real("threshold", self.threshold, meaning, _ABOVE_0, LARGEST_THRESHOLD)
         check_int("seed", self.seed, 0, f"an integer from 0 to {LARGEST_SEED}", LARGEST_SEED)
         self._check_geometry()
 
@@ -163,14 +116,14 @@ class PairOptions:
         if warp is not None and self.geometry != "homography":
             raise InputError("warp: it needs the geometry homography; ask for it, or leave warp out.")
 
-    def check_models(self, features: str, matcher: str) -> None:
-        """InputError where the models cannot say whether the images overlap, and this is asked for."""
-        if self.min_overlap and matcher != "lightglue":
-            raise InputError(f"The matcher {matcher!r} has no overlap to compare; leave min_overlap out.")
-        if self.min_overlap and features not in WITH_OVERLAP:
+    def check_models(self, models: Models) -> None:
+        """InputError where the models have no thresholds, or cannot say whether the images overlap."""
+        if models.matcher != "lightglue" and (models.thresholds or self.min_overlap):
+            raise InputError(f"The matcher {models.matcher} has no thresholds and no overlap; leave these options out.")
+        if self.min_overlap and models.features not in WITH_OVERLAP:
             known = ", ".join(WITH_OVERLAP)
             raise InputError(
-                f"There is no overlap for the features {features}, only for {known}; leave min_overlap out."
+                f"There is no overlap for the features {models.features}, only for {known}; leave min_overlap out."
             )
 
 

@@ -193,7 +193,9 @@ class MatchedPair(NamedTuple):
     def _second_line(self) -> str:
         rotated = f"image 1 rotated by {self.rotation:g}° clockwise; " if self.rotation else ""
         if self.geometry is not None:
-            return f"{rotated}{self.geometry}"
+            guessed = [i for i, known in enumerate(self.matches01.get("cameras", ())) if known.source == "guessed"]
+            note = f"; the focal length of image {' and '.join(map(str, guessed))} is guessed" if guessed else ""
+            return f"{rotated}{self.geometry}{note}"
         if not len(self.matches):
             return f"{rotated}no scores"
         low, high = self.scores.min().item(), self.scores.max().item()

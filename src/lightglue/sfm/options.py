@@ -22,14 +22,8 @@ from lightglue.support.checks import check_bool, check_choice, check_int, check_
 from lightglue.support.parsers import integer, known, share
 
 __all__ = [
-    "DESCRIPTORS",
-    "ENGINES",
-    "MAPPERS",
-    "SEARCHES",
-    "SHARES",
     "SOURCES",
     "STAGES",
-    "STAGE_OPTIONS",
     "CameraMode",
     "CameraOptions",
     "EngineOptions",
@@ -59,11 +53,6 @@ Search = Literal["exact", "faiss"]
 
 STAGES: tuple[str, ...] = get_args(Stage)
 SOURCES: tuple[str, ...] = get_args(Source)
-SHARES: tuple[str, ...] = get_args(CameraMode)
-MAPPERS: tuple[str, ...] = get_args(Mapper)
-ENGINES: tuple[str, ...] = get_args(EngineName)
-DESCRIPTORS: tuple[str, ...] = get_args(Descriptor)
-SEARCHES: tuple[str, ...] = get_args(Search)
 
 EXTRACT_REVISION = 1  # raised when the same settings give other features
 MATCH_REVISION = 1  # raised when the same settings give other matches
@@ -274,18 +263,17 @@ class RetrievalOptions:
     descriptor: Descriptor = option(
         "vlad",
         "vlad: of the local features; megaloc: a network from torch.hub that sees the images and is downloaded.",
-        choices=DESCRIPTORS,
     )
     words: int = option(64, "Of the vocabulary.")
     dimensions: int = option(64, "Principal components of the local descriptors that are kept.")
     sample: int = option(100_000, "Local descriptors that the vocabulary is trained on.")
     seed: int = option(0, "Of the sample and of k-means.")
-    search: Search = option("exact", "faiss: nearly exact, for more than 100,000 images.", choices=SEARCHES)
+    search: Search = option("exact", "faiss: nearly exact, for more than 100,000 images.")
 
     def __post_init__(self) -> None:
         _check_integers(self, words=1, dimensions=1, sample=1, seed=0)
-        check_choice("descriptor", self.descriptor, DESCRIPTORS)
-        check_choice("search", self.search, SEARCHES)
+        check_choice("descriptor", self.descriptor, get_args(Descriptor))
+        check_choice("search", self.search, get_args(Search))
 
 
 # --- geometry ----------------------------------------------------------------------------------------------------
@@ -360,7 +348,6 @@ class CameraOptions:
         "Which images one camera took. auto: those of a folder with the same size and focal length.",
         group="Geometry",
         flag="--share-camera",
-        choices=SHARES,
     )
     table: str | None = option(
         None,
@@ -371,8 +358,7 @@ class CameraOptions:
     )
 
     def __post_init__(self) -> None:
-        if self.mode not in SHARES:
-            raise InputError(f"The mode of the cameras is {self.mode!r}; choose one of {', '.join(SHARES)}.")
+        check_choice("The mode of the cameras", self.mode, get_args(CameraMode))
         known: Any = self.params
         if isinstance(known, Intrinsics):
             for name in ("model", "size", "params"):
@@ -401,7 +387,7 @@ class CameraOptions:
 class ReconstructOptions:
     """Which mapper, and how. With one thread the same options on the same database give the same model."""
 
-    mapper: Mapper = option("incremental", "COLMAP's way from pairs to a model.", group="Geometry", choices=MAPPERS)
+    mapper: Mapper = option("incremental", "COLMAP's way from pairs to a model.", group="Geometry")
     seed: int = option(0, "Of all that is random.", group="Machine", parse=_parse_seed)
     threads: int | None = option(
         None,
@@ -419,8 +405,7 @@ class ReconstructOptions:
     colmap: Mapping[str, Any] = _default(dict, 'Options of COLMAP by its names, such as "mapper.init_min_tri_angle".')
 
     def __post_init__(self) -> None:
-        if self.mapper not in MAPPERS:
-            raise InputError(f"The mapper is {self.mapper!r}; choose incremental, global or hierarchical.")
+        check_choice("mapper", self.mapper, get_args(Mapper))
         _check_integers(self, seed=0, min_model_size=2, **({} if self.threads is None else {"threads": 1}))
         limit = self.max_error
         if limit is not None and not (is_real(limit, 0, 1e6) and limit not in (0, 1e6)):
@@ -435,13 +420,11 @@ class EngineOptions:
         "local",
         "Who extracts and matches: this process, or a Ray cluster.",
         group="Machine",
-        choices=ENGINES,
     )
     address: str | None = option(None, "Of the Ray cluster; none: one made here.", group="Machine", metavar="HOST:PORT")
 
     def __post_init__(self) -> None:
-        if self.engine not in ENGINES:
-            raise InputError(f"engine is {self.engine!r}; choose local or ray.")
+        check_choice("engine", self.engine, get_args(EngineName))
         if self.engine == "local" and self.address is not None:
             raise InputError(f"--address {self.address} has an effect with --engine ray only.")
 
@@ -471,18 +454,6 @@ class SfmOptions:
             if stage.models not in (None, self.models):
                 raise InputError(f"The stage {name} has other models, {stage.models}, than the map, {self.models}.")
             object.__setattr__(self, name, replace(stage, models=self.models))
-
-
-# Stage -> the records whose options it takes; `lightglue sfm` takes those of all of them.
-STAGE_OPTIONS: Mapping[str, tuple[type[Any], ...]] = {
-    "extract": (ExtractOptions, EngineOptions),
-    "pairs": (PairOptions,),
-    "match": (MatchOptions, EngineOptions),
-    "refine": (TrackOptions,),
-    "verify": (CameraOptions, VerifyOptions),
-    "reconstruct": (ReconstructOptions,),
-    "report": (),
-}
 
 
 # --- localization ------------------------------------------------------------------------------------------------
