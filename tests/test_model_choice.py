@@ -35,8 +35,8 @@ def built(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
 
     owners = {(row.module, row.extractor) for row in FEATURES.values()}
     matchers = {("lightglue.matching.lightglue", "LightGlue"), ("lightglue.matching.nearest", "NearestNeighbor")}
-    for module, name in owners | matchers:
-        owner = import_module(module)
+    loaded = [(import_module(module), name) for module, name in owners | matchers]  # before any base class is replaced
+    for owner, name in loaded:
         known = getattr(owner, name).default_conf
         monkeypatch.setattr(owner, name, mock.Mock(side_effect=partial(recorder, name), default_conf=known))
     return made
