@@ -26,7 +26,7 @@ USERS = {
                    "sfm.report.picture"],
     "poselib": ["geometry.with_poselib"],
     "pycolmap": ["sfm.colmap.with_pycolmap", "geometry.with_pycolmap", "geometry.colmap_cameras", "extractors.dog",
-                 "pairs.cameras", "evaluation.datasets.manifest"],
+                 "evaluation.datasets.manifest"],
     "ray": ["sfm.engines.with_ray"],
     "rich": ["cli", "support.progress", "benchmark.report"],
     "safetensors": ["weights", "matching.checkpoint"],
