@@ -13,6 +13,7 @@ from torch import Tensor
 from lightglue.containers import batch_to_device, rbd
 from lightglue.errors import InputError
 from lightglue.geometry.results import Estimate
+from lightglue.pairs.cameras import KnownCamera
 from lightglue.types import Features
 
 __all__ = ["MatchedPair", "PairFeatures", "PairMatches", "matches_of"]
@@ -55,7 +56,7 @@ class PairMatches(TypedDict, total=False):
     rotation: float  # with auto_rotate: degrees, clockwise, by which image 1 was rotated to match image 0
     geometry: Estimate  # where one was asked for
     inliers: Tensor  # (K,) bool, likewise
-    cameras: tuple[Any, Any]  # for a calibrated geometry, a `KnownCamera` of each image
+    cameras: tuple[KnownCamera, KnownCamera]  # for a calibrated geometry, and how each is known
 
 
 def matches_of(result: Mapping[str, Any], device: str | torch.device = "cpu") -> PairMatches:
