@@ -61,7 +61,7 @@ def run(kind: Any, *words: str) -> Any:
         """Play."""
         got.append((image, options, set(given)))
 
-    result = CliRunner().invoke(app, list(words), env={"COLUMNS": "100", "TERMINAL_WIDTH": "100"})
+    result = CliRunner().invoke(app, list(words), env={"COLUMNS": "100"})
     return got[0] if got else (result.exit_code, result.output)
 
 
@@ -265,7 +265,7 @@ GROUPS = {
 def test_help_is_in_groups_with_unbroken_choices_and_an_example(words: str, columns: int) -> None:
     from lightglue.cli.app import app as root
 
-    env = {"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)}
+    env = {"COLUMNS": str(columns)}
     text = CliRunner().invoke(root, [*words.split(), "--help"], env=env).output
     headings = re.findall(r"^╭─ (.+?) ─", text, re.M)
     assert [heading for heading in headings if heading not in ("Arguments", "Data")] == GROUPS[words]
