@@ -346,7 +346,7 @@ def test_missing_photographs_are_an_error_that_says_which(tmp_path: Path, monkey
 
 def test_an_image_is_stretched_to_a_square(tmp_path: Path) -> None:
     photograph = ROOT / "assets" / "montmartre_close.jpg"
-    (copy,) = enlarge([photograph], 200, tmp_path)
+    copy = enlarge(photograph, 200, tmp_path)
     image = cv2.imread(str(copy))
     assert image is not None
     assert image.shape == (200, 200, 3)

@@ -951,4 +951,4 @@ def test_unreadable_file_is_an_error(read_only_folder: Path, tmp_path_factory: p
     ],
 )
 def test_pips_reason_is_told(output: str, message: str) -> None:
-    assert re.search(message, _fetch._last_message(output))
+    assert re.search(message, _fetch.last_message(output))

@@ -5,8 +5,9 @@ Names are resolved when first used, so that `import lightglue` does not import t
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightglue.support.lazy import lazy_names
 
 __version__ = "0.1.0"
 
@@ -73,12 +74,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _OWNERS:
-        raise AttributeError(f"module 'lightglue' has no attribute {name!r}")
-    value = getattr(import_module(_OWNERS[name]), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _OWNERS)
 
 
 def __dir__() -> list[str]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from lightglue.benchmark.process import Side, Worker
 from lightglue.errors import LightGlueError
 from lightglue.weights import FILES, cache_folder
+from lightglue.weights.fetch import last_message
 
 __all__ = ["environment_folder", "published_python"]
 
@@ -159,10 +160,4 @@ def _run(command: Sequence[str], name: str) -> None:
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", check=False
     )
     if done.returncode != 0:
-        raise LightGlueError(f"{name} failed: {_last_line(done.stderr or done.stdout) or f'code {done.returncode}'}")
-
-
-def _last_line(output: str) -> str:
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]
-    return (errors or lines or [""])[-1]
+        raise LightGlueError(f"{name} failed: {last_message(done.stderr or done.stdout) or f'code {done.returncode}'}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from lightglue.benchmark.machine import checkout
@@ -55,18 +55,15 @@ def _pairs_in(folder: Path, names: Mapping[str, tuple[str, str]]) -> dict[str, t
     return {name: files for name, files in pairs.items() if all(path.is_file() for path in files)}
 
 
-def enlarge(paths: Sequence[Path], edge: int, folder: Path) -> list[Path]:
-    """Copies of the images in `folder`, stretched to `edge` x `edge` px. Raises ImageError."""
+def enlarge(path: Path, edge: int, folder: Path) -> Path:
+    """A copy of an image in `folder`, stretched to `edge` x `edge` px. Raises ImageError."""
     import cv2
 
-    copies = []
-    for path in paths:
-        image = cv2.imread(str(path))
-        if image is None:
-            raise ImageError(f"{path} could not be read as an image.")
-        copy = folder / f"{path.stem}-{edge}.png"
-        large = cv2.resize(image, (edge, edge), interpolation=cv2.INTER_CUBIC)
-        if not cv2.imwrite(str(copy), large, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
-            raise ImageError(f"{copy} could not be written.")
-        copies.append(copy)
-    return copies
+    image = cv2.imread(str(path))
+    if image is None:
+        raise ImageError(f"{path} could not be read as an image.")
+    copy = folder / f"{path.stem}-{edge}.png"
+    large = cv2.resize(image, (edge, edge), interpolation=cv2.INTER_CUBIC)
+    if not cv2.imwrite(str(copy), large, [cv2.IMWRITE_PNG_COMPRESSION, 1]):
+        raise ImageError(f"{copy} could not be written.")
+    return copy

@@ -17,6 +17,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any
 
+from lightglue.benchmark.worker import linux_status
 from lightglue.errors import LightGlueError
 
 __all__ = ["Side", "Worker", "WorkerDiedError"]
@@ -144,7 +145,7 @@ class Worker:
             return self._answers.get(timeout=self.timeout)
         end = monotonic() + self.timeout
         while True:
-            self._peak = _peak_of(self._process.pid) or self._peak
+            self._peak = linux_status("VmHWM", self._process.pid) or self._peak
             try:
                 return self._answers.get(timeout=WATCH_S)
             except queue.Empty:
@@ -171,12 +172,3 @@ class Worker:
         lines = self._stderr.read().decode(errors="replace").split("\n")
         tail = [line.strip() for line in lines if line.strip()][-STDERR_LINES:]
         return f" Its last words: {' | '.join(tail)}" if tail else ""
-
-
-def _peak_of(process: int) -> int | None:
-    """The most bytes of memory that a process has used so far; None where the system does not say."""
-    try:
-        lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM:")), None)

@@ -46,17 +46,12 @@ def run_benchmark(
         sides.append(Side("published", python, ours=False))
     with tempfile.TemporaryDirectory(prefix="lightglue-benchmark-") as scratch:
         folder = Path(scratch)
-        if settings.image_size:
-            pairs = {name: _two(enlarge(files, settings.image_size, folder)) for name, files in pairs.items()}
+        if edge := settings.image_size:
+            pairs = {name: (enlarge(a, edge, folder), enlarge(b, edge, folder)) for name, (a, b) in pairs.items()}
         with _Sides(settings, sides) as workers:
             run = _Run(settings, pairs, folder, workers, report)
             rows = [run.row(row) for row in plan_rows(settings, pairs, folder)]
             return _record(settings, pairs, workers.versions, rows)
-
-
-def _two(paths: Sequence[Path]) -> tuple[Path, Path]:
-    first, second = paths
-    return first, second
 
 
 class _Sides:

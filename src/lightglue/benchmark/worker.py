@@ -349,13 +349,13 @@ def strongest(features: Mapping[str, Any], count: int) -> dict[str, Any]:
 
 def resident_bytes() -> int:
     """Bytes of memory in use now; the greatest so far where the system does not say (it does on Linux)."""
-    return _linux_status("VmRSS") or peak_bytes()
+    return linux_status("VmRSS") or peak_bytes()
 
 
 def peak_bytes() -> int:
     """The most bytes in use since `start_new_peak`, or since the start where the system cannot start anew."""
     # getrusage's figure starts with that of the process that started this one.
-    if peak := _linux_status("VmHWM"):
+    if peak := linux_status("VmHWM"):
         return peak
     import resource
 
@@ -379,9 +379,10 @@ def _offer_to_die_first() -> None:
         return
 
 
-def _linux_status(name: str) -> int | None:
+def linux_status(name: str, process: int | str = "self") -> int | None:
+    """Bytes that Linux says of a process under `name`, such as VmHWM, its peak; None on other systems."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path(f"/proc/{process}/status").read_text().splitlines()
     except OSError:
         return None
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(f"{name}:")), None)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-__all__ = ["facts", "is_number"]
+from lightglue.support.checks import is_real
+
+__all__ = ["counted", "facts"]
 
 
 def facts(said: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:
@@ -28,7 +30,7 @@ def facts(said: Mapping[str, Any], path: str = "") -> list[tuple[str, str]]:
 
 
 def _fact(name: str, value: Any) -> tuple[str, str]:
-    if name.endswith(" bytes") and is_number(value):
+    if name.endswith(" bytes") and is_real(value):
         return name.removesuffix(" bytes"), f"{value / 2**30:.1f} GiB"
     return name, _value(value)
 
@@ -45,6 +47,6 @@ def _value(value: Any) -> str:
     return str(value)
 
 
-def is_number(value: Any) -> bool:
-    """A number that is not a truth value."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number of things in words, such as "1 image" and "1,200 images"; `many` where it is not `one` with an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"

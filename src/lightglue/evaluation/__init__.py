@@ -8,8 +8,9 @@ compared by `lightglue.evaluation.compare.compare`.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightglue.support.lazy import lazy_names
 
 # Public name -> the module that owns it. A closed table: tests/test_public_surface.py holds it.
 _OWNERS = {
@@ -58,7 +59,4 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _OWNERS:
-        raise AttributeError(f"module 'lightglue.evaluation' has no attribute {name!r}")
-    return getattr(import_module(_OWNERS[name]), name)
+__getattr__ = lazy_names(__name__, _OWNERS)

@@ -32,7 +32,7 @@ from lightglue.drawing.document import (
     to_html,
     to_markdown,
 )
-from lightglue.drawing.facts import facts
+from lightglue.drawing.facts import counted, facts
 from lightglue.errors import InputError, LightGlueError
 from lightglue.evaluation import plots
 from lightglue.evaluation.bootstrap import cleaned, number, with_unit
@@ -130,7 +130,7 @@ def _result(it: _Reported) -> list[Block]:
         for each in summary.headline
     ]
     failed = _share(summary.failures, summary.done)
-    cards += [("pairs", f"{summary.done:,}", f"in {_count(len(summary.scenes), 'scene')}")]
+    cards += [("pairs", f"{summary.done:,}", f"in {counted(len(summary.scenes), 'scene')}")]
     cards += [("failures", f"{summary.failures:,}", failed)]
     blocks.append(Cards(tuple(cards)))
     if it.metric and summary.done:
@@ -263,8 +263,8 @@ def _comparison(name: str, found: Comparison) -> list[Block]:
         interval = f"{_signed(low)} to {_signed(high)}"
         rows.append((title, verdict, number(each.a, 2), number(each.b, 2), _signed(each.difference), interval))
     verdicts = [each.verdict for each in found.differences]
-    counted = [f"{verdicts.count(word)} {word}" for word in get_args(Verdict) if word in verdicts]
-    text = f"This run beside {name}, pair by pair. Of {_count(len(verdicts), 'figure')}: {', '.join(counted)}."
+    outcomes = [f"{verdicts.count(word)} {word}" for word in get_args(Verdict) if word in verdicts]
+    text = f"This run beside {name}, pair by pair. Of {counted(len(verdicts), 'figure')}: {', '.join(outcomes)}."
     noise = "Noise is an interval with 0 in it, or too few pairs that differ to tell."
     head = ("figure", "this run is", name, "this run", "difference", f"{100 * found.level:g} % interval")
     blocks: list[Block] = [Text(text), Table(head, tuple(rows), words=2), Text(noise, "note")]
@@ -313,14 +313,14 @@ def _failures(it: _Reported) -> list[Block]:
     reasons: dict[str, int] = {}
     for record in failed:
         reasons[str(record.failure)] = reasons.get(str(record.failure), 0) + 1
-    told = f"{_count(len(failed), 'pair')} of {len(it.run.records):,} have no result. They count with the worst values."
-    rows = tuple((record.pair, record.scene, printable(record.failure)) for record in failed)
-    blocks: list[Block] = [
-        Text(told if len(failed) > 1 else told.replace("have", "has").replace("They count", "It counts"))
-    ]
+    of = f"{counted(len(failed), 'pair')} of {len(it.run.records):,}"
+    several = f"{of} have no result. They count with the worst values."
+    one = f"{of} has no result. It counts with the worst values."
+    blocks: list[Block] = [Text(several if len(failed) > 1 else one)]
     if len(reasons) < len(failed):
         often = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
         blocks.append(Table(("reason", "pairs"), tuple((reason, f"{count:,}") for reason, count in often)))
+    rows = tuple((record.pair, record.scene, printable(record.failure)) for record in failed)
     table = Table(("pair", "scene", "reason"), rows, words=3)
     return [*blocks, table if len(rows) <= 30 else Fold(f"All {len(rows):,} failures", (table,))]
 
@@ -331,19 +331,19 @@ def _worst(it: _Reported) -> list[Block]:
     values = it.values(it.metric)
     order = np.argsort(-values if it.metric.kind == "error" else values, kind="stable")
     chosen = [(it.run.records[i], float(values[i])) for i in order[:_PICTURES]]
-    text = f"The {_count(len(chosen), 'pair')} with the worst {it.metric.title}. Lines are coloured by score."
+    text = f"The {counted(len(chosen), 'pair')} with the worst {it.metric.title}. Lines are coloured by score."
     return [Text(text), *(_worst_picture(it.run, it.metric, record, value) for record, value in chosen)]
 
 
 def _worst_picture(run: Run, metric: Metric, record: Record, value: float) -> Picture:
     shown = with_unit(number(100 * value), "%") if metric.kind == "share" else with_unit(number(value), metric.unit)
     keypoints = f"{record.num_keypoints[0]:,} + {record.num_keypoints[1]:,} keypoints"
-    caption = f"{metric.title}: {shown}. {_count(record.num_matches, 'match', 'matches')} of {keypoints}."
+    caption = f"{metric.title}: {shown}. {counted(record.num_matches, 'match', 'matches')} of {keypoints}."
     caption += f" Failed: {record.failure.rstrip('.')}." if record.failure else ""
     images = (Path(record.image0), Path(record.image1))
     try:
         matches = read_matches(matches_path(run.folder, record.index))
-        inliers = () if matches.inliers is None else (_count(int(matches.inliers.sum()), "inlier"),)
+        inliers = () if matches.inliers is None else (counted(int(matches.inliers.sum()), "inlier"),)
         jpeg = plots.match_jpeg(images, matches, (*inliers, shown))
     except LightGlueError as error:
         reason = str(error).rstrip(".")
@@ -366,7 +366,7 @@ def _pairs(it: _Reported) -> list[Block]:
         keypoints = f"{record.num_keypoints[0]:,} + {record.num_keypoints[1]:,}"
         rows.append((record.pair, record.scene, keypoints, f"{record.num_matches:,}", *cells))
     table = Table(head, tuple(rows), words=2)
-    return [Fold(f"Show {_count(len(rows), 'pair')}, in the order of the benchmark", (table,))]
+    return [Fold(f"Show {counted(len(rows), 'pair')}, in the order of the benchmark", (table,))]
 
 
 def _protocol(it: _Reported) -> list[Block]:
@@ -451,10 +451,6 @@ def _seconds(value: float) -> str:
 
 def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} % of pairs" if whole else ""
-
-
-def _count(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def _axis(name: str, unit: str) -> str:

@@ -10,7 +10,7 @@ import datetime
 import io
 import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field, replace
@@ -46,16 +46,16 @@ from lightglue.images import load_image
 from lightglue.images.resampling import target_size
 from lightglue.models.choice import Models
 from lightglue.pairs.record import MatchedPair
+from lightglue.support.caches import BoundedCache
 from lightglue.support.files import write_whole
 from lightglue.support.memory import is_out_of_memory
+from lightglue.support.progress import Progress
 from lightglue.timing import wait_for_gpu
 
 __all__ = ["Job", "evaluate"]
 
 REMEMBERED = 16  # images whose features are kept: neighbouring pairs share images
 CHUNK = 4  # pairs that a worker process takes at once
-
-Progress = Callable[[int, int], None]  # pairs done, pairs in all
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def evaluate(
     waiting = [(i, pair) for i, pair in enumerate(benchmark.pairs) if i not in done]
     try:
         with RecordWriter(run) as writer:
-            records = _records(waiting, benchmark.protocol, figures, job, folder, workers, seen)
+            records = _records(waiting, _Task(benchmark.protocol, figures, job, folder), workers, seen)
             for count, record in enumerate(records, 1):
                 writer.write(record)
                 progress(len(done) + count, len(benchmark.pairs))
@@ -153,27 +153,27 @@ def _versions() -> dict[str, str]:
 _Waiting = Sequence[tuple[int, Pair]]
 
 
-def _records(
-    waiting: _Waiting,
-    protocol: Protocol,
-    figures: tuple[Metric, ...],
-    job: Job,
-    folder: Path,
-    workers: int,
-    seen: dict[Path, Any] | None,
-) -> Iterator[Record]:
+@dataclass(frozen=True)
+class _Task:
+    """What a worker must know."""
+
+    protocol: Protocol
+    figures: tuple[Metric, ...]
+    job: Job
+    folder: Path
+
+
+def _records(waiting: _Waiting, task: _Task, workers: int, seen: dict[Path, Any] | None) -> Iterator[Record]:
     """The records of the pairs, as they are done."""
     if not waiting:
         return
     if workers <= 1:
-        yield from _Worker(protocol, figures, job, folder, seen).records(waiting)
+        yield from _Worker(task, seen).records(waiting)
         return
     chunks = [waiting[start : start + CHUNK] for start in range(0, len(waiting), CHUNK)]
     threads = max(1, torch.get_num_threads() // workers)
     # spawn: a forked process cannot use torch's threads, nor a GPU.
-    pool = ProcessPoolExecutor(
-        min(workers, len(chunks)), get_context("spawn"), _start_worker, (threads, protocol, figures, job, folder)
-    )
+    pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _start_worker, (threads, task))
     try:
         for future in as_completed([pool.submit(_work, chunk) for chunk in chunks]):
             yield from future.result()
@@ -189,12 +189,12 @@ def _records(
 _worker: _Worker | LightGlueError | None = None  # of this process; or why it has none
 
 
-def _start_worker(threads: int, protocol: Protocol, figures: tuple[Metric, ...], job: Job, folder: Path) -> None:
+def _start_worker(threads: int, task: _Task) -> None:
     global _worker
     Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(threads)
     try:
-        _worker = _Worker(protocol, figures, job, folder)
+        _worker = _Worker(task)
     except LightGlueError as error:  # raised here, it would look like a process that was killed
         _worker = error
 
@@ -232,20 +232,13 @@ class _Seen:
 class _Worker:
     """Models, and the features of the images seen last."""
 
-    def __init__(
-        self,
-        protocol: Protocol,
-        figures: tuple[Metric, ...],
-        job: Job,
-        folder: Path,
-        seen: dict[Path, _Seen] | None = None,
-    ) -> None:
-        self.protocol, self.figures, self.job, self.folder = protocol, figures, job, folder
+    def __init__(self, task: _Task, seen: dict[Path, _Seen] | None = None) -> None:
+        self.task, job = task, task.job
         self.extractor, self.matcher = job.models.load()
         if job.extract:
             self.extractor.try_options(job.extract)  # no fault of the images
-        self.seen = {} if seen is None else seen
-        self.remembered = REMEMBERED if seen is None else None
+        self.seen = seen
+        self.recent: BoundedCache[Path, _Seen] = BoundedCache(REMEMBERED)
 
     def records(self, pairs: Iterable[tuple[int, Pair]]) -> Iterator[Record]:
         """The record of each pair, whose matches are then on the disk."""
@@ -268,12 +261,12 @@ class _Worker:
         truth = pair.truth.scaled(first.scale, second.scale)
         matched, ends, seconds = self._match(first, second)
         begin = perf_counter()
-        judged = metrics.judge(matched, truth, self.protocol)
+        judged = metrics.judge(matched, truth, self.task.protocol)
         seconds |= {"extract": first.seconds + second.seconds, "estimate": perf_counter() - begin}
         known = {} if judged.correct is None else {"correct": judged.correct}
         content = io.BytesIO()
         np.savez_compressed(content, **ends, inliers=judged.inliers, **known)  # type: ignore[arg-type]
-        write_whole(matches_path(self.folder, index), content.getvalue())
+        write_whole(matches_path(self.task.folder, index), content.getvalue())
         return Record(
             pair=pair.name,
             index=index,
@@ -289,27 +282,28 @@ class _Worker:
 
     def _failed(self, index: int, pair: Pair, reason: str) -> Record:
         images = str(pair.image0.absolute()), str(pair.image1.absolute())
-        return Record(pair.name, index, pair.scene, *images, reason, (0, 0), 0, metrics.worst(self.figures))
+        return Record(pair.name, index, pair.scene, *images, reason, (0, 0), 0, metrics.worst(self.task.figures))
+
+    def _look(self, path: Path) -> _Seen:
+        """The image and its features, from memory where it was among the last, or among all that are kept."""
+        if self.seen is None:
+            return self.recent.get(path, lambda: self._extract(path))
+        if path not in self.seen:
+            self.seen[path] = self._extract(path)
+        return self.seen[path]
 
     @torch.inference_mode()
-    def _look(self, path: Path) -> _Seen:
-        """The image and its features, from memory where it was among the last."""
-        if path in self.seen:
-            self.seen[path] = self.seen.pop(path)  # the last one now
-            return self.seen[path]
-        image = load_image(path).to(self.job.models.found_device())
-        resize, side = self.protocol.resize, self.protocol.side
-        options = {"resize": resize, **({"side": side} if resize else {}), **self.job.extract}
+    def _extract(self, path: Path) -> _Seen:
+        image = load_image(path).to(self.task.job.models.found_device())
+        resize, side = self.task.protocol.resize, self.task.protocol.side
+        options = {"resize": resize, **({"side": side} if resize else {}), **self.task.job.extract}
         begin = perf_counter()
         features = self.extractor.extract(image, **options)
         wait_for_gpu()
         seconds = perf_counter() - begin
         h, w = image.shape[-2:]
         new_h, new_w = (h, w) if resize is None else target_size(h, w, resize, side)
-        self.seen[path] = _Seen(image, features, (new_w / w, new_h / h), seconds)
-        if self.remembered is not None and len(self.seen) > self.remembered:
-            del self.seen[next(iter(self.seen))]
-        return self.seen[path]
+        return _Seen(image, features, (new_w / w, new_h / h), seconds)
 
     @torch.inference_mode()
     def _match(self, first: _Seen, second: _Seen) -> tuple[metrics.Matched, dict[str, NDArray[Any]], dict[str, float]]:
@@ -320,7 +314,7 @@ class _Worker:
         seconds = {"match": perf_counter() - begin}
         points0, points1 = pair.points0, pair.points1
         begin = perf_counter()
-        if self.job.refine:
+        if self.task.job.refine:
             refined = refine_matches(first.image, second.image, points0, points1)
             points0, points1 = refined.points0.cpu(), refined.points1.cpu()
         seconds["refine"] = perf_counter() - begin

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lightglue.drawing.facts import is_number
 from lightglue.evaluation.bootstrap import with_unit
+from lightglue.support.checks import is_real
 
 __all__ = ["protocol_in_words", "what_ran"]
 
@@ -33,7 +33,7 @@ def protocol_in_words(protocol: Any, unit: str = "") -> list[str]:
     if not isinstance(protocol, Mapping):
         return []
     sentences = []
-    if is_number(protocol.get("max_keypoints")):
+    if is_real(protocol.get("max_keypoints")):
         sentences.append(f"Each image has at most {protocol['max_keypoints']:,} keypoints.")
     if "resize" in protocol:
         sentences.append(_resizing(protocol["resize"], protocol.get("side")))
@@ -45,7 +45,7 @@ def protocol_in_words(protocol: Any, unit: str = "") -> list[str]:
             if len(methods) > 1:
                 sentences.append("The first of these gives the headline.")
     thresholds = protocol.get("thresholds")
-    if isinstance(thresholds, Sequence) and thresholds and all(is_number(each) for each in thresholds):
+    if isinstance(thresholds, Sequence) and thresholds and all(is_real(each) for each in thresholds):
         listed = ", ".join(f"{each:g}" for each in thresholds[:-1])
         last = with_unit(thresholds[-1], unit)
         sentences.append(f"Errors are judged up to {listed + ' and ' if listed else ''}{last}.")
@@ -55,7 +55,7 @@ def protocol_in_words(protocol: Any, unit: str = "") -> list[str]:
 
 
 def _resizing(edge: Any, side: Any) -> str:
-    if not is_number(edge):
+    if not is_real(edge):
         return "Images keep their size."
     which = "short" if side == "short" else "long"
     return f"Images are resized so that the {which} edge has {edge:,} px, and errors are in px of these."
@@ -67,12 +67,12 @@ def _estimator(options: Mapping[str, Any]) -> str:
         return "the direct linear transform, weighted by score and not robust"
     words = _METHODS.get(str(method), str(method))
     limits = []
-    if is_number(options.get("threshold")):
+    if is_real(options.get("threshold")):
         words += f" with inliers up to {options['threshold']:g} px"
-    if is_number(options.get("max_iterations")):
+    if is_real(options.get("max_iterations")):
         limits.append(f"{options['max_iterations']:,} iterations at most")
-    if is_number(options.get("confidence")):
+    if is_real(options.get("confidence")):
         limits.append(f"confidence {options['confidence']:g}")
-    if is_number(options.get("seed")):
+    if is_real(options.get("seed")):
         limits.append(f"seed {options['seed']}")
     return f"{words} ({', '.join(limits)})" if limits else words

@@ -10,8 +10,9 @@ Points are (K, 2) px whose (0, 0) is the centre of the top-left pixel, arrays or
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightglue.support.lazy import lazy_names
 
 if TYPE_CHECKING:
     from lightglue.geometry.cameras import Camera, as_camera
@@ -97,12 +98,4 @@ _OWNERS = {
     "refine": ("Refined", "refine_matches"),
     "results": ("Estimate", "Statistics"),
 }
-_OWNER_OF = {name: module for module, names in _OWNERS.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _OWNER_OF:
-        raise AttributeError(f"module 'lightglue.geometry' has no attribute {name!r}")
-    value = getattr(import_module(f"lightglue.geometry.{_OWNER_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, {name: module for module, names in _OWNERS.items() for name in names})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
+from lightglue.support.checks import is_real
 
 __all__ = ["auc", "recall_curve"]
 
@@ -79,6 +79,6 @@ def _checked_errors(errors: Any) -> NDArray[np.float64]:
 
 
 def _checked_limit(threshold: float) -> float:
-    if not (isinstance(threshold, (int, float, np.number)) and 0 < threshold < math.inf):
+    if not (is_real(threshold) and threshold > 0):
         raise InputError(f"The threshold is {threshold!r}; give a finite number above 0.")
     return float(threshold)

@@ -57,7 +57,8 @@ class LightGlue(nn.Module):
     Args:
         features: feature type, one of `LightGlue.features`; its published weights are fetched and verified. None: the
             architecture is taken from the other options.
-        weights: instead of the published file: a name in `lightglue weights list`, a path, or a state dict.
+        weights: instead of the published file: a name in `lightglue weights list`, a path, or a state dict. Where there
+            is no file at the path the published ones are taken, with a warning.
         commercial_only: refuse weights whose licence forbids commercial use.
         pruning: above how many keypoints an image is pruned: "published", that is `pruning_keypoint_thresholds` of
             the class, or "tuned", as measured to be fastest.

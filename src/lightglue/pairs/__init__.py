@@ -5,8 +5,9 @@ Loaded when it is first used: options and formats are read without torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightglue.support.lazy import lazy_names
 
 if TYPE_CHECKING:
     from lightglue.pairs.files import MatchedFiles, match_files
@@ -39,9 +40,4 @@ _OWNERS = {
 }
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _OWNERS:
-        raise AttributeError(f"module 'lightglue.pairs' has no attribute {name!r}")
-    value = getattr(import_module(f"lightglue.pairs.{_OWNERS[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, _OWNERS)

@@ -7,8 +7,9 @@ Names are resolved when first used: options load neither torch nor numpy, and on
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from lightglue.support.lazy import lazy_names
 
 if TYPE_CHECKING:
     from lightglue.sfm.change import add_images, remove_images
@@ -97,12 +98,4 @@ _OWNERS = {
     "report.document": ("write_report",),
     "skipped": ("Skipped",),
 }
-_OWNER_OF = {name: module for module, names in _OWNERS.items() for name in names}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _OWNER_OF:
-        raise AttributeError(f"module 'lightglue.sfm' has no attribute {name!r}")
-    value = getattr(import_module(f"lightglue.sfm.{_OWNER_OF[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = lazy_names(__name__, {name: module for module, names in _OWNERS.items() for name in names})

@@ -47,6 +47,7 @@ from lightglue.sfm.stages.refine import read_refined
 from lightglue.sfm.stages.verify import VerifyResult, verify
 from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.files import write_whole, writing
+from lightglue.support.progress import StageProgress
 
 __all__ = ["ChangeResult", "add_images", "remove_images"]
 
@@ -54,7 +55,6 @@ _PAIRED = 20  # images of the map that a new one is matched with, where there ar
 _EXHAUSTIVE = 60  # images up to which a new one is matched with all where there is no retrieval index
 _SAME = 0.01  # px: keypoints that have moved by less are the same
 _NOT_REGISTERED = "it could not be registered in the model: too few of its matches agree with it"
-Progress = Callable[[str, int, int], None]  # stage, things done, things in all
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def add_images(
     images: Iterable[str | os.PathLike[str]],
     *,
     engine: Engine | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: StageProgress = lambda stage, done, total: None,
 ) -> ChangeResult:
     """Add images to a map: register them in its model and adjust it.
 

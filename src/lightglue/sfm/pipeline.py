@@ -28,6 +28,7 @@ from lightglue.sfm.stages.match import MatchResult, match
 from lightglue.sfm.stages.pairs import Inputs, read_pairs, select_pairs, settled, write_pairs
 from lightglue.sfm.stages.refine import read_refined, refine_keypoints
 from lightglue.stores import FeatureStore, MatchStore
+from lightglue.support.progress import StageProgress
 
 if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
     from lightglue.sfm.colmap.database import Keypoints
@@ -36,7 +37,6 @@ if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
 
 REFINED_ERROR = 1.25  # px, beyond which an observation by a refined keypoint is a wrong one
-Progress = Callable[[str, int, int], None]  # stage, things done, things in all
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def build_map(
     options: SfmOptions,
     *,
     engine: Engine | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: StageProgress = lambda stage, done, total: None,
 ) -> MapResult:
     """Make a map of the images under `images` in the folder `out`, or go on with the one that is there.
 
@@ -100,7 +100,7 @@ def run_stage(
     *,
     images: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
-    progress: Progress = lambda stage, done, total: None,
+    progress: StageProgress = lambda stage, done, total: None,
 ) -> StageRecord:
     """Run one stage of a map's folder. images: None for the folder that the map remembers.
 
@@ -119,7 +119,7 @@ class _Run:
     """A run of stages, and what each leaves for the next."""
 
     def __init__(
-        self, images: Path, paths: MapFolder, options: SfmOptions, engine: Engine | None, progress: Progress
+        self, images: Path, paths: MapFolder, options: SfmOptions, engine: Engine | None, progress: StageProgress
     ) -> None:
         self.images, self.paths, self.options, self.engine, self.progress = images, paths, options, engine, progress
         self.skipped: list[Skipped] = []

@@ -75,7 +75,7 @@ def read_features(
             try:
                 features = _features(file[name], datasets, feature_type, tally)
             except (InputError, KeyError, TypeError, ValueError) as error:
-                tally.skip(name, _told(error))
+                tally.skip(name, _reason(error))
                 continue
             store.put(name, features, _source(folder, name, tally))
             tally.count += 1
@@ -97,7 +97,7 @@ def write_features(store: FeatureStore, path: str | os.PathLike[str]) -> Exchang
                 _check_name(name)
                 features = store.get(name)
             except (InputError, StoreError) as error:
-                tally.skip(name, _told(error))
+                tally.skip(name, _reason(error))
                 continue
             _write(file, name, _datasets(features))
             tally.count += 1
@@ -122,7 +122,7 @@ def read_matches(path: str | os.PathLike[str], features: FeatureStore, store: Ma
             try:
                 batch.append(_matches(file[key], groups[key], heads[name0], heads[name1], tally))
             except (InputError, KeyError, TypeError, ValueError) as error:
-                tally.skip(key, _told(error))
+                tally.skip(key, _reason(error))
             if len(batch) == _BATCH:
                 tally.put(store, batch)
         tally.put(store, batch)
@@ -147,7 +147,7 @@ def write_matches(store: MatchStore, features: FeatureStore, path: str | os.Path
                 _check_name(pair.name1)
                 datasets = _matches0(pair, heads)
             except InputError as error:
-                tally.skip(f"{pair.name0} {pair.name1}", _told(error))
+                tally.skip(f"{pair.name0} {pair.name1}", _reason(error))
                 continue
             _write(file, f"{_dashed(pair.name0)}/{_dashed(pair.name1)}", datasets)
             tally.count += 1
@@ -347,7 +347,7 @@ def _floats(dataset: Any) -> NDArray[np.float32]:
     return array.astype(np.float32)
 
 
-def _told(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return str(error).rstrip(".")
 
 

