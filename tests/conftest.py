@@ -14,6 +14,8 @@ from unittest import mock
 import numpy as np
 import pytest
 
+from lightglue.models.loaded import LoadedModels
+from lightglue.support.caches import BoundedCache
 from support import ASSETS, NEEDS_GPU, NEEDS_SHARED, PAIRS, ROOT, SHARED
 
 INSIDE = ROOT / "tests" / "data" / "reference"
@@ -66,8 +68,12 @@ def random_weights() -> Callable[[str], dict[str, Any]]:
 
 @pytest.fixture
 def no_models() -> Iterator[None]:
-    """Fail the test where weights are read."""
-    with mock.patch("lightglue.weights.read.resolve", side_effect=AssertionError("a model was loaded")):
+    """Fail the test where weights are read; no model that an earlier test has loaded is kept."""
+    nothing_kept: BoundedCache[str, LoadedModels] = BoundedCache(2)
+    with (
+        mock.patch("lightglue.weights.read.resolve", side_effect=AssertionError("a model was loaded")),
+        mock.patch("lightglue.models.loaded._LOADED", nothing_kept),
+    ):
         yield
 
 

@@ -61,7 +61,7 @@ def run(kind: Any, *words: str) -> Any:
         """Play."""
         got.append((image, options, set(given)))
 
-    result = CliRunner().invoke(app, list(words), env={"COLUMNS": "100", "TERMINAL_WIDTH": "100"})
+    result = CliRunner().invoke(app, list(words), env={"COLUMNS": "100"})
     return got[0] if got else (result.exit_code, result.output)
 
 
@@ -236,6 +236,20 @@ def test_threads_wait_passively_under_the_command_line_alone(code: str, env: dic
     assert done.stderr.splitlines()[-1] == expected
 
 
+def test_worker_processes_inherit_how_threads_wait(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import os, sys\nfrom concurrent.futures import ProcessPoolExecutor\nfrom multiprocessing import get_context\n"
+        "if __name__ == '__main__':\n    sys.argv = ['lightglue', '--version']\n    from lightglue.cli import main\n"
+        "    try: main()\n    except SystemExit: pass\n"
+        "    with ProcessPoolExecutor(1, mp_context=get_context('spawn')) as pool:\n"
+        "        print(pool.submit(os.getenv, 'OMP_WAIT_POLICY').result())\n"
+    )
+    env = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=env, check=True)
+    assert done.stdout.splitlines()[-1] == "PASSIVE"
+
+
 GROUPS = {
     "match": ["Features", "Matching", "Geometry", "Output", "Machine"],
     "sfm": ["Features", "Pairs", "Matching", "Geometry", "Output", "Machine"],
@@ -251,7 +265,7 @@ GROUPS = {
 def test_help_is_in_groups_with_unbroken_choices_and_an_example(words: str, columns: int) -> None:
     from lightglue.cli.app import app as root
 
-    env = {"COLUMNS": str(columns), "TERMINAL_WIDTH": str(columns)}
+    env = {"COLUMNS": str(columns)}
     text = CliRunner().invoke(root, [*words.split(), "--help"], env=env).output
     headings = re.findall(r"^╭─ (.+?) ─", text, re.M)
     assert [heading for heading in headings if heading not in ("Arguments", "Data")] == GROUPS[words]

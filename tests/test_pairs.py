@@ -292,7 +292,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"geometry": "essential"}, "essential needs camera0 and camera1"),
     ({"geometry": "relative_pose", "camera0": K}, "relative_pose needs camera0 and camera1"),
     ({"geometry": "relative_pose", "camera0": K, "camera1": -K}, "focal lengths must be above 0"),
-    ({"geometry": "relative_pose", "camera0": K, "camera1": "x"}, "'x' is no camera; give auto, or fx,fy,cx,cy"),
+    ({"geometry": "relative_pose", "camera0": K, "camera1": "x"}, "'x' is no camera; give auto, fx,fy,cx,cy"),
     ({"camera0": K}, "A camera has an effect with geometry only"),
     ({"estimator": EstimatorOptions()}, "An estimator has an effect with geometry only"),
     ({"geometry": "homography", "estimator": "opencv"}, "estimator is 'opencv'; give a lightglue.geometry.Estimator"),

@@ -195,7 +195,7 @@ def test_flipped_bits_and_truncation_never_give_wrong_matches(store: MatchStore)
 def test_another_process_that_writes_is_waited_for_and_then_told(
     store: MatchStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr("lightglue.support.sqlite._PATIENCE_S", 0.05)
     other = sqlite3.connect(store.path)
     other.execute("BEGIN EXCLUSIVE")
     with pytest.raises(StoreError, match="another process writes to it"):
@@ -209,7 +209,7 @@ def test_another_process_that_writes_is_waited_for_and_then_told(
 def test_a_reader_in_the_middle_does_not_keep_a_writer_waiting(
     store: MatchStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr("lightglue.support.sqlite._PATIENCE_S", 0.05)
     names = [(f"{number:02}", "z") for number in range(20)]
     store.put(pair(*both) for both in names)
     for reader in (store.read(), store.read(names)):

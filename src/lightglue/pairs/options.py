@@ -58,13 +58,13 @@ class PairOptions:
         90, "Degrees between the rotations that are tried.", group="Matching", metavar="N", parse=parse_rotation_step
     )
     min_overlap: float = option(
-        0, "No matches if the images less likely overlap.", group="Matching", metavar="X", parse=share
+        0, "No matches where the images overlap with a lower probability.", group="Matching", metavar="X", parse=share
     )
     refine: bool = option(False, "Refine matches to a fraction of a pixel.", group="Matching")
     geometry: Geometry | None = option(None, "Also estimate this.", group="Geometry")
     camera0: Any = option(
         None,  # or what `lightglue.pairs.cameras.known_camera` takes
-        f"A's camera: auto, which is from EXIF, or guessed; or {CAMERA_HELP}",
+        f"A's camera: auto (from EXIF, or guessed), {CAMERA_HELP}",
         group="Geometry",
         metavar="CAMERA",
         parse=parse_camera,
