@@ -247,7 +247,7 @@ def _check_comparable(a: Run, b: Run) -> None:
         raise InputError(f"{a.folder} {has}; run both on the same pairs.")
     truths = {run.settings.get("truth") for run in (a, b)} - {None}
     if len(truths) > 1:
-        raise InputError(f"{a.folder} and {b.folder} hold pairs with the same names and another truth; run one anew.")
+        raise InputError(f"{a.folder} and {b.folder} hold pairs with the same names and another truth; run one again.")
     for run in (a, b):
         if not run.is_complete:
             raise InputError(

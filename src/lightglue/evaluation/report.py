@@ -265,7 +265,7 @@ def _comparison(name: str, found: Comparison) -> list[Block]:
     verdicts = [each.verdict for each in found.differences]
     outcomes = [f"{verdicts.count(word)} {word}" for word in get_args(Verdict) if word in verdicts]
     text = f"This run beside {name}, pair by pair. Of {counted(len(verdicts), 'figure')}: {', '.join(outcomes)}."
-    noise = "Noise is an interval with 0 in it, or too few pairs that differ to tell."
+    noise = "Noise is an interval with 0 in it, or too few pairs that differ."
     head = ("figure", "this run is", name, "this run", "difference", f"{100 * found.level:g} % interval")
     blocks: list[Block] = [Text(text), Table(head, tuple(rows), words=2), Text(noise, "note")]
     if found.settings:
@@ -410,13 +410,7 @@ def _time_against_accuracy(it: _Reported) -> list[Block]:
             continue
         points.append((summary.total_seconds, figure.value, figure.standard_error))
         legend.append((i, name))
-        rows.append(
-            (
-                name,
-                _seconds(summary.total_seconds),
-                f"{_with_unit(figure)}{_plus_minus(figure, ' ')}",
-            )
-        )
+        rows.append((name, _seconds(summary.total_seconds), _figure_cell(figure).text))
     if len(points) < 2:
         return []
     title = f"{chosen.statistic.metric.title}: {chosen.statistic.title}"
