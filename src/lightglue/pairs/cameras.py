@@ -15,8 +15,6 @@ from lightglue.geometry.intrinsics import MODELS, Intrinsics
 
 __all__ = ["KnownCamera", "known_camera"]
 
-_GUESSED_FOCAL = 1.2  # of the longer edge, as COLMAP guesses
-
 
 class KnownCamera(NamedTuple):
     """A camera, and how it is known."""
@@ -68,9 +66,7 @@ def _inferred(name: str, image: Any, size: tuple[int, int]) -> Intrinsics:
             path = Path(folder) / "image"
             path.write_bytes(image)
             return _from_file(name, path, size)
-    focal = _GUESSED_FOCAL * max(size)
-    centre = ((size[0] - 1) / 2, (size[1] - 1) / 2)
-    return Intrinsics("SIMPLE_PINHOLE", size, (focal, *centre), has_prior_focal=False, is_fixed=False)
+    return Intrinsics.guessed(size)
 
 
 def _from_file(name: str, path: Path, size: tuple[int, int]) -> Intrinsics:

@@ -277,7 +277,7 @@ class _Change:
         if not missing and not stale and _has_numbers_of(self.model, state):
             return
         deregister(self.model, stale)
-        with _workplace(self.paths) as folder:
+        with _scratch(self.paths) as folder:
             self.model = _renumbered(self.model, state, folder)
             if missing:
                 self.model = self._grown(state, folder)
@@ -381,7 +381,7 @@ def _renumbered(model: Any, state: DatabaseState, folder: Path) -> Any:
 
 
 @contextmanager
-def _workplace(paths: MapFolder) -> Iterator[Path]:
+def _scratch(paths: MapFolder) -> Iterator[Path]:
     """A folder in that of the map, for a while. Raises StoreError for what the operating system says of it."""
     folder = paths.folder / ".change.part"
     with writing(paths.model):
@@ -395,7 +395,7 @@ def _workplace(paths: MapFolder) -> Iterator[Path]:
 
 
 def _put(paths: MapFolder, model: Path) -> None:
-    """Put a finished model in the place of the one that was there."""
+    """Replace the largest model by a finished one."""
     old = paths.folder / ".model.old"
     shutil.rmtree(old, ignore_errors=True)
     paths.models.mkdir(exist_ok=True)

@@ -7,6 +7,7 @@ and nowhere else. All of them raise InputError for values that make no sense.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -18,7 +19,15 @@ from lightglue.geometry.options import RefineOptions
 from lightglue.models.choice import Models
 from lightglue.models.registry import WITH_OVERLAP, default_mp
 from lightglue.options import OptionInfo, option
-from lightglue.support.checks import check_bool, check_choice, check_int, check_real, is_real
+from lightglue.support.checks import (
+    check_between,
+    check_bool,
+    check_choice,
+    check_int,
+    check_integers,
+    check_real,
+    is_real,
+)
 from lightglue.support.parsers import integer, known, share
 
 __all__ = [
@@ -67,32 +76,27 @@ def _default(factory: Callable[[], Any], help: str) -> Any:
     return field(default_factory=factory, metadata={"option": OptionInfo(help)})
 
 
-def _check_integers(options: Any, **lowest: int) -> None:
-    """Each of these fields is an integer of at least so much; a numpy integer becomes Python's, which JSON holds."""
-    for name, least in lowest.items():
-        check_int(name, value := getattr(options, name), least, f"an integer of at least {least}", _MOST)
-        if hasattr(value, "item"):
-            object.__setattr__(options, name, value.item())
-
-
-def _check_between(options: Any, **highest: float) -> None:
-    """Each of these fields is a number above 0 and below so much."""
-    for name, limit in highest.items():
-        value = getattr(options, name)
-        if not is_real(value, 0, limit) or value in (0, limit):
-            raise InputError(f"{name} is {value!r}; give a number above 0 and below {limit:g}.")
-        if hasattr(value, "item"):
-            object.__setattr__(options, name, value.item())
-
-
 # --- features and matches ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class ExtractOptions:
-    """What is extracted, and how."""
+class _WithModels:
+    """The options of a stage that computes with models."""
 
     models: Models | None = None  # None: those of the `SfmOptions` that this is part of
+
+    @property
+    def chosen(self) -> Models:
+        """The models. Raises InputError where none are given."""
+        if self.models is None:
+            raise InputError(f"{type(self).__name__} has no models; give them, such as Models('aliked', 2048).")
+        return self.models
+
+
+@dataclass(frozen=True)
+class ExtractOptions(_WithModels):
+    """What is extracted, and how."""
+
     extract: Mapping[str, Any] = _default(dict, "Options of `Extractor.extract`, such as resize.")
     descriptor_dtype: str = option(
         "float16", "How descriptors are stored; see docs/decisions/017-stores.md.", choices=("float16", "float32")
@@ -101,11 +105,6 @@ class ExtractOptions:
 
     def __post_init__(self) -> None:
         check_choice("descriptor_dtype", self.descriptor_dtype, ("float16", "float32"))
-
-    @property
-    def chosen(self) -> Models:
-        """The models. Raises InputError where none are given."""
-        return _chosen(self)
 
     def settings(self) -> dict[str, Any]:
         """All that decides the features, for the store."""
@@ -123,10 +122,9 @@ class ExtractOptions:
 
 
 @dataclass(frozen=True)
-class MatchOptions:
+class MatchOptions(_WithModels):
     """What is matched with, and what is kept."""
 
-    models: Models | None = None  # None: those of the `SfmOptions` that this is part of
     min_overlap: float | None = option(
         None,
         "Drop the matches of pairs that overlap with a lower probability.",
@@ -149,11 +147,6 @@ class MatchOptions:
                 f"images overlap; leave it out, or use LightGlue with one of {', '.join(WITH_OVERLAP)}."
             )
 
-    @property
-    def chosen(self) -> Models:
-        """The models. Raises InputError where none are given."""
-        return _chosen(self)
-
     def settings(self) -> dict[str, Any]:
         """All that decides the matches of given features, for the store."""
         models = on_one_device(self.chosen)
@@ -166,12 +159,6 @@ class MatchOptions:
             "device": models.device.partition(":")[0],
             "min_overlap": self.min_overlap,
         }
-
-
-def _chosen(options: ExtractOptions | MatchOptions) -> Models:
-    if options.models is None:
-        raise InputError(f"{type(options).__name__} has no models; give them, such as Models('aliked', 2048).")
-    return options.models
 
 
 def on_one_device(models: Models) -> Models:
@@ -236,22 +223,11 @@ class PairOptions:
         unknown = [source for source in self.sources if source not in SOURCES]
         if unknown or not self.sources:
             raise InputError(f"There is no source of pairs {unknown or ''}; choose of {', '.join(SOURCES)}.")
-        _check_integers(
-            self,
-            auto_exhaustive=0,
-            max_exhaustive=1,
-            overlap=1,
-            loop_every=0,
-            loop_closures=1,
-            retrieved=1,
-            gps_neighbors=1,
-            pose_neighbors=1,
-            covisible=1,
-        )
-        for name, most in (("gps_radius", 1e999), ("pose_radius", 1e999), ("pose_angle", 180.0)):
-            value = getattr(self, name)
-            if value is not None and not (is_real(value, 0, most) and value > 0):
-                raise InputError(f"{name} is {value!r}; give a number above 0{f' up to {most:g}' * (most < 999)}.")
+        check_integers(self, auto_exhaustive=0, max_exhaustive=1, overlap=1, loop_every=0, loop_closures=1)
+        check_integers(self, retrieved=1, gps_neighbors=1, pose_neighbors=1, covisible=1)
+        check_between(self, gps_radius=math.inf, pose_radius=math.inf, pose_angle=math.inf)
+        if self.pose_angle > 180:
+            raise InputError(f"pose_angle is {self.pose_angle!r}; give a number above 0 up to 180.")
         if "file" in self.sources and self.file is None:
             raise InputError("The source `file` needs a file of pairs; give its path as `file`.")
 
@@ -271,7 +247,7 @@ class RetrievalOptions:
     search: Search = option("exact", "faiss: nearly exact, for more than 100,000 images.")
 
     def __post_init__(self) -> None:
-        _check_integers(self, words=1, dimensions=1, sample=1, seed=0)
+        check_integers(self, words=1, dimensions=1, sample=1, seed=0)
         check_choice("descriptor", self.descriptor, get_args(Descriptor))
         check_choice("search", self.search, get_args(Search))
 
@@ -293,10 +269,8 @@ class TrackOptions:
     align: RefineOptions = option(RefineOptions(max_residual=2.0), "How windows are aligned.")
 
     def __post_init__(self) -> None:
-        for name in ("max_edge", "max_shift", "prior", "floor", "outlier", "min_support"):
-            value = getattr(self, name)
-            if not is_real(value, 0) or value <= 0:
-                raise InputError(f"{name} is {value!r}; give a positive number.")
+        names = ("max_edge", "max_shift", "prior", "floor", "outlier", "min_support")
+        check_between(self, **dict.fromkeys(names, math.inf))
         if self.max_edge < self.align.window:
             raise InputError(f"max_edge is {self.max_edge} px, less than a window of {self.align.window} px.")
 
@@ -314,8 +288,8 @@ class VerifyOptions:
     seed: int = option(0, "Of all that is random.", group="Machine", parse=_parse_seed)
 
     def __post_init__(self) -> None:
-        _check_integers(self, min_matches=1, min_inliers=1, max_iterations=1, seed=0)
-        _check_between(self, max_error=1e6, min_inlier_ratio=1.0, confidence=1.0)
+        check_integers(self, min_matches=1, min_inliers=1, max_iterations=1, seed=0)
+        check_between(self, max_error=1e6, min_inlier_ratio=1.0, confidence=1.0)
 
     def colmap(self) -> dict[str, float]:
         """As COLMAP's TwoViewGeometryOptions name them."""
@@ -406,10 +380,8 @@ class ReconstructOptions:
 
     def __post_init__(self) -> None:
         check_choice("mapper", self.mapper, get_args(Mapper))
-        _check_integers(self, seed=0, min_model_size=2, **({} if self.threads is None else {"threads": 1}))
-        limit = self.max_error
-        if limit is not None and not (is_real(limit, 0, 1e6) and limit not in (0, 1e6)):
-            raise InputError(f"max_error is {limit!r}; give a positive number of px, or None.")
+        check_integers(self, seed=0, min_model_size=2, threads=1)
+        check_between(self, "of px ", max_error=1e6)
 
 
 @dataclass(frozen=True)
@@ -473,8 +445,8 @@ class PoseOptions:
     seed: int = option(0, "Of RANSAC.")
 
     def __post_init__(self) -> None:
-        _check_integers(self, min_inliers=FEWEST_POINTS, max_iterations=1, seed=0)
-        _check_between(self, pixels=1e999, min_inlier_ratio=1.0, confidence=1.0)
+        check_integers(self, min_inliers=FEWEST_POINTS, max_iterations=1, seed=0)
+        check_between(self, pixels=math.inf, min_inlier_ratio=1.0, confidence=1.0)
 
 
 @dataclass(frozen=True)
@@ -497,6 +469,6 @@ class LocalizeOptions:
     memory: int = option(512_000_000, "Bytes of the map's features that are kept.")
 
     def __post_init__(self) -> None:
-        _check_integers(self, candidates=1, first=1, enough=1)
+        check_integers(self, candidates=1, first=1, enough=1)
         check_int("memory", self.memory, 0, "a number of bytes, at least 0")
         check_bool("map_camera", self.map_camera)

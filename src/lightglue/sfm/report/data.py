@@ -1,16 +1,16 @@
-"""What a report tells of a map, gathered from its folder, whatever of it is there."""
+"""What a report says of a map, gathered from its folder, whatever of it is there."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lightglue.errors import InputError, LightGlueError, StoreError
+from lightglue.errors import InputError, LightGlueError
 from lightglue.sfm.colmap.model import Model, read_model
 from lightglue.sfm.colmap.pair_ids import pair_of
 from lightglue.sfm.skipped import Skipped
@@ -108,42 +108,40 @@ class _Gathered:
     pairs: dict[tuple[str, str], PairRow] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
-    def about(self) -> dict[str, Any]:
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """What is damaged is left out, and named in the report."""
         try:
-            return read_json(self.folder / "map.json")
-        except FileNotFoundError:
-            return {}
-        except StoreError as error:
+            yield
+        except LightGlueError as error:
             self.problems.append(str(error))
-            return {}
+
+    def about(self) -> dict[str, Any]:
+        with self.noting(), suppress(FileNotFoundError):
+            return read_json(self.folder / "map.json")
+        return {}
 
     def from_features(self, images: object) -> None:
         """Of the images that are there: others have features still, but are not in the map."""
-        if (self.folder / "features").is_dir():
-            try:
-                store = FeatureStore.open(self.folder / "features", read_only=True)
-                folder = Path(str(images or ""))
-                knows = bool(images) and folder.is_dir()  # else the images are elsewhere
-                self.keypoints.update(
-                    (head.name, head.num_keypoints)
-                    for head in store.heads()
-                    if not knows or os.path.exists(folder / head.name)
-                )
-            except LightGlueError as error:
-                self.problems.append(str(error))
+        if not (self.folder / "features").is_dir():
+            return
+        folder = Path(str(images or ""))
+        knows = bool(images) and folder.is_dir()  # else the images are elsewhere
+        with self.noting():
+            for head in FeatureStore.open(self.folder / "features", read_only=True).heads():
+                if not knows or os.path.exists(folder / head.name):
+                    self.keypoints[head.name] = head.num_keypoints
 
     def from_matches(self) -> None:
-        if (self.folder / "matches.db").exists():
-            try:
-                chosen = self.folder / "pairs.txt"
-                wanted = set(read_pairs(chosen)) if chosen.exists() else None
-                for head in MatchStore.open(self.folder / "matches.db", read_only=True).iter_pairs():
-                    key = (head.name0, head.name1)
-                    if wanted is not None and key not in wanted:
-                        continue  # of an earlier choice
+        chosen, path = self.folder / "pairs.txt", self.folder / "matches.db"
+        if not path.exists():
+            return
+        with self.noting():
+            wanted = set(read_pairs(chosen)) if chosen.exists() else None
+            for head in MatchStore.open(path, read_only=True).iter_pairs():
+                key = (head.name0, head.name1)
+                if wanted is None or key in wanted:  # others are of an earlier choice
                     self.pairs[key] = PairRow(*key, head.num_matches, None, head.overlap, head.note)
-            except LightGlueError as error:
-                self.problems.append(str(error))
 
     def from_database(self) -> None:
         """Keypoints and matches of COLMAP's database, with what was verified."""
@@ -158,18 +156,12 @@ class _Gathered:
         for row in found:
             key = (row.name0, row.name1)
             known = self.pairs.get(key)
-            if known is not None:
-                row = PairRow(*key, known.matches, row.verified, known.overlap, known.note)
-            self.pairs[key] = row
+            self.pairs[key] = row if known is None else replace(known, verified=row.verified)
 
     def model(self) -> Model | None:
-        try:
+        with self.noting(), suppress(InputError):  # then the report says why, as far as it can
             return read_model(self.folder)
-        except InputError:
-            return None  # the report says why, as far as it can
-        except LightGlueError as error:
-            self.problems.append(str(error))
-            return None
+        return None
 
 
 def _database_pairs(path: Path, keypoints: dict[str, int | None]) -> Iterator[PairRow]:
