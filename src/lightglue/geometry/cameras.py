@@ -100,10 +100,10 @@ def as_camera(camera: Any) -> Camera:
         return _from_intrinsics(camera)
     if hasattr(camera, "calibration_matrix") and hasattr(camera, "cam_from_img"):
         return _from_colmap(camera)
-    matrix = camera.detach().cpu().numpy() if hasattr(camera, "detach") else camera
+    matrix: Any = camera.detach().cpu().numpy() if hasattr(camera, "detach") else camera
     if not isinstance(matrix, np.ndarray | list | tuple):
         raise InputError(f"The camera is a {type(matrix).__name__}; give K (3, 3) or a pycolmap.Camera.")
-    return Camera(np.asarray(matrix))
+    return Camera(matrix)  # type: ignore[arg-type]  # which it checks
 
 
 def _from_intrinsics(camera: Intrinsics) -> Camera:

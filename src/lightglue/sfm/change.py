@@ -337,27 +337,21 @@ class _Change:
         return counts
 
 
-def _moved(points0: Any, points1: Any) -> float:
-    """The largest distance of points (N, 2) along an axis, px."""
-    return float(np.abs(points0 - points1).max(initial=0))
-
-
 def _stale(paths: MapFolder, model: Any, state: DatabaseState) -> set[str]:
     """Registered images that the database does not have, or has with other keypoints."""
-    stale = set()
+
+    def is_current(image: Any) -> bool:
+        if str(image.name) not in state.ids:
+            return False
+        points = database.keypoints(state.ids[str(image.name)])
+        if len(image.points2D) != len(points):
+            return False
+        some = np.linspace(0, len(points) - 1, min(len(points), 32)).astype(int)
+        positions = np.array([image.points2D[row].xy for row in some.tolist()]).reshape(-1, 2)
+        return bool(np.abs(points[some] - positions).max(initial=0) <= _SAME)
+
     with Database(paths.database) as database:
-        for image in registered(model):
-            name = str(image.name)
-            if name not in state.ids:
-                stale.add(name)
-                continue
-            points = database.keypoints(state.ids[name])
-            some = np.linspace(0, len(points) - 1, min(len(points), 32)).astype(int)
-            if len(image.points2D) != len(points) or (
-                len(some) and _moved(points[some], np.array([image.points2D[row].xy for row in some.tolist()])) > _SAME
-            ):
-                stale.add(name)
-    return stale
+        return {str(image.name) for image in registered(model) if not is_current(image)}
 
 
 def _has_numbers_of(model: Any, state: DatabaseState) -> bool:

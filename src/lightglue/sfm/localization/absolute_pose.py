@@ -98,12 +98,10 @@ def _solve(points2D: Floats, points3D: Floats, query: QueryCamera, options: Pose
         camera,
         points[seen],
         points3D[seen],
+        _pixels(query, options),
+        options,
         estimate_focal=query.guessed,
         refine_focal=not query.knows_focal,
-        max_error=_pixels(query, options),
-        confidence=options.confidence,
-        max_iterations=options.max_iterations,
-        seed=options.seed,
     )
     if found is None or not np.isfinite(found[0]).all() or not np.isfinite(camera.params).all():
         return None
