@@ -1,4 +1,4 @@
-"""What the beginning of an image file tells: its size, read from the first bytes of its file, so that no bomb is ever decoded.
+"""What the first bytes of an image file tell: above all its size, so that no bomb is ever decoded.
 
 Written out here because each alternative changes something global: Pillow's own limit is a module attribute and its
 warnings need a filter that threads share; OpenCV reads its limit from the environment, once. Each reader below
@@ -124,5 +124,5 @@ def stored_size(name: str, data: bytes) -> tuple[int, int] | None:
 
 
 def may_have_exif(head: bytes) -> bool:
-    """False where a file that begins with `head`, `EXIF_WITHIN` bytes of it, holds no EXIF. TIFF is EXIF's own format."""
+    """False where a file that begins with `head` (`EXIF_WITHIN` bytes) has no EXIF. TIFF is EXIF's own format."""
     return any(mark in head for mark in _EXIF) or head[:2] in (b"II", b"MM")

@@ -34,8 +34,8 @@ def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> K
     `lightglue.geometry.as_camera` takes.
     image: for "auto": EXIF is read where this is a path or the content of a file.
 
-    Raises InputError for what is no camera or not this image's, LightGlueError where pycolmap is missing, which EXIF and
-    distortion need.
+    Raises InputError for what is no camera or not this image's, LightGlueError where pycolmap is missing, which EXIF
+    and distortion need.
     """
     if isinstance(camera, KnownCamera):
         return camera
