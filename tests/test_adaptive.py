@@ -36,13 +36,16 @@ def test_the_assignment_is_both_softmaxes_times_both_matchabilities():
     g = torch.Generator().manual_seed(0)
     similarity = torch.randn(3, 4, generator=g)
     z0, z1 = torch.randn(3, generator=g), torch.randn(4, generator=g)
-    scores = log_assignment(similarity, z0, z1).exp()
+    scores = log_assignment(similarity, z0[:, None], z1[:, None]).exp()
+    assert scores.shape == (4, 5)
     for i in range(3):
         for j in range(4):
             row = similarity[i].exp()[j] / similarity[i].exp().sum()
             column = similarity[:, j].exp()[i] / similarity[:, j].exp().sum()
             expected = row * column * z0[i].sigmoid() * z1[j].sigmoid()
             assert scores[i, j] == pytest.approx(float(expected), rel=1e-5)
+    torch.testing.assert_close(scores[:-1, -1], 1 - z0.sigmoid())
+    torch.testing.assert_close(scores[-1, :-1], 1 - z1.sigmoid())
 
 
 def test_only_mutual_best_above_the_threshold_match():
@@ -76,7 +79,7 @@ def test_blocks_give_the_dense_matches(m, n, rows, keep_limit, monkeypatch):
     g = torch.Generator().manual_seed(m * n)
     a, b = torch.randn(m, 8, generator=g), torch.randn(n, 8, generator=g)
     z0, z1 = torch.randn(m, generator=g), torch.randn(n, generator=g)
-    dense = mutual_matches(log_assignment(a @ b.T, z0, z1), 0.01)
+    dense = mutual_matches(log_assignment(a @ b.T, z0[:, None], z1[:, None])[:-1, :-1], 0.01)
     cut_into_rows(monkeypatch, rows)
     monkeypatch.setattr(assignment, "KEEP_LIMIT", keep_limit)
     blocked = blocked_matches(a, b, z0, z1, 0.01)

@@ -127,16 +127,22 @@ def test_packing_keeps_enough_rows_for_even_rounding():
 @needs_gpu
 @pytest.mark.parametrize("options", [{"flash": False}, {"flash": True}, {"mp": True}], ids=str)
 def test_batches_on_cuda_match_as_each_alone_but_for_rounding(options, reference):
-    """Kernels on a GPU are chosen by size and round differently: nearly all decisions are equal."""
+    """Kernels on a GPU are chosen by size and round differently: nearly all decisions are equal.
+
+    Seen on an H200: with half-precision attention one of these pairs stops a layer later in the batch than alone.
+    """
     matcher = LightGlue(features="aliked", **options).eval().cuda()
     images = [load_features(reference, f"aliked-n16_montmartre_{i}") for i in (0, 1)]
     pairs = [(varied(images[0], m, seed=i), varied(images[1], n, seed=99 - i)) for i, (m, n) in enumerate(SIZES)]
     pairs = batch_to_device(pairs, "cuda")
+    later = []
     for (a, b), batched in zip(pairs, matcher.match(pairs), strict=True):
         alone = matcher({"image0": a, "image1": b})
-        assert batched["stop"] == alone["stop"]
-        if a["keypoints"].shape[1]:
+        later.append(abs(int(batched["stop"]) - int(alone["stop"])))
+        if a["keypoints"].shape[1] and not later[-1]:
             assert (batched["matches0"] == alone["matches0"]).float().mean() > 0.99
+    assert max(later) <= 1
+    assert sum(later) <= (0 if options == {"flash": False} else 1)
 
 
 class LargestTensor(TorchDispatchMode):

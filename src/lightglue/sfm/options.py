@@ -194,25 +194,25 @@ class PairOptions:
     )
     auto_exhaustive: int = option(60, 'Images up to which "auto" means every pair.')
     max_exhaustive: int = option(2000, "Images up to which every pair may be asked for.")
-    overlap: int = option(10, "Of sequential: images that follow in the sequence.")
-    quadratic: bool = option(False, "Of sequential: also 1, 2, 4, ... images on, as many again.")
-    loop_every: int = option(10, "Of sequential: each so many images, look for a scene seen before; 0: never.")
-    loop_closures: int = option(10, "Of sequential: images outside the overlap that are tried then.")
+    overlap: int = option(10, "sequential: images that follow in the sequence.")
+    quadratic: bool = option(False, "sequential: also 1, 2, 4, ... images on, as many again.")
+    loop_every: int = option(10, "sequential: look for loop closures at every so many images; 0: never.")
+    loop_closures: int = option(10, "sequential: images outside the overlap that are tried then.")
     retrieved: int = option(
         20,
-        "Of --pairs retrieval: images for each, those most like it.",
+        "With --pairs retrieval: match each image with its K most similar ones.",
         group="Pairs",
         metavar="K",
         parse=integer("a number of images from 1 to 1000000"),
     )
-    gps_neighbors: int = option(20, "Of gps: nearest images to each.")
-    gps_radius: float = option(100.0, "Of gps: metres.")
-    pose_neighbors: int = option(20, "Of poses: nearest images to each.")
-    pose_radius: float | None = option(None, "Of poses: in the unit of the poses; None: any.")
-    pose_angle: float = option(60.0, "Of poses: degrees between the optical axes.")
-    covisible: int = option(20, "Of covisibility: images that share most points with each.")
+    gps_neighbors: int = option(20, "gps: nearest images to each.")
+    gps_radius: float = option(100.0, "gps: largest distance, metres.")
+    pose_neighbors: int = option(20, "poses: nearest images to each.")
+    pose_radius: float | None = option(None, "poses: largest distance, in the unit of the poses; None: any.")
+    pose_angle: float = option(60.0, "poses: largest angle between the optical axes, degrees.")
+    covisible: int = option(20, "covisibility: images that share most points with each.")
     file: str | None = option(
-        None, "Of --pairs file: two names a line.", group="Pairs", flag="--pairs-file", metavar="FILE"
+        None, "With --pairs file: the pairs, two names a line.", group="Pairs", flag="--pairs-file", metavar="FILE"
     )
 
     def __post_init__(self) -> None:
@@ -240,10 +240,10 @@ class RetrievalOptions:
         "vlad",
         "vlad: of the local features; megaloc: a network from torch.hub that sees the images and is downloaded.",
     )
-    words: int = option(64, "Of the vocabulary.")
+    words: int = option(64, "Words of the vocabulary.")
     dimensions: int = option(64, "Principal components of the local descriptors that are kept.")
     sample: int = option(100_000, "Local descriptors that the vocabulary is trained on.")
-    seed: int = option(0, "Of the sample and of k-means.")
+    seed: int = option(0, "Seed of the sample and of k-means.")
     search: Search = option("exact", "faiss: nearly exact, for more than 100,000 images.")
 
     def __post_init__(self) -> None:
@@ -284,8 +284,8 @@ class VerifyOptions:
     max_error: float = option(4.0, "px; distance from the epipolar line up to which a match is an inlier.")
     min_inlier_ratio: float = option(0.25, "That RANSAC expects when it decides how long to try.")
     confidence: float = option(0.999, "With which RANSAC stops.")
-    max_iterations: int = option(10_000, "Of RANSAC.")
-    seed: int = option(0, "Of all that is random.", group="Machine", parse=_parse_seed)
+    max_iterations: int = option(10_000, "Iterations of RANSAC at the most.")
+    seed: int = option(0, "Seed of all that is random.", group="Machine", parse=_parse_seed)
 
     def __post_init__(self) -> None:
         check_integers(self, min_matches=1, min_inliers=1, max_iterations=1, seed=0)
@@ -361,11 +361,11 @@ class CameraOptions:
 class ReconstructOptions:
     """Which mapper, and how. With one thread the same options on the same database give the same model."""
 
-    mapper: Mapper = option("incremental", "COLMAP's way from pairs to a model.", group="Geometry")
-    seed: int = option(0, "Of all that is random.", group="Machine", parse=_parse_seed)
+    mapper: Mapper = option("incremental", "COLMAP's mapper.", group="Geometry")
+    seed: int = option(0, "Seed of all that is random.", group="Machine", parse=_parse_seed)
     threads: int | None = option(
         None,
-        "Of COLMAP; 1: the same model every time.",
+        "Threads of COLMAP; 1: the same model every time.",
         group="Machine",
         metavar="N",
         parse=integer("a number of threads from 1 to 1000000"),
@@ -386,14 +386,16 @@ class ReconstructOptions:
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Who extracts and matches."""
+    """Where to extract and match."""
 
     engine: EngineName = option(
         "local",
-        "Who extracts and matches: this process, or a Ray cluster.",
+        "Where to extract and match: in this process, or on a Ray cluster.",
         group="Machine",
     )
-    address: str | None = option(None, "Of the Ray cluster; none: one made here.", group="Machine", metavar="HOST:PORT")
+    address: str | None = option(
+        None, "Address of the Ray cluster; by default one is started here.", group="Machine", metavar="HOST:PORT"
+    )
 
     def __post_init__(self) -> None:
         check_choice("engine", self.engine, get_args(EngineName))
@@ -439,10 +441,12 @@ class PoseOptions:
 
     pixels: float = option(6.0, "px of an image whose long side has 1,024: largest error of an inlier.")
     min_inliers: int = option(30, "With fewer the pose is a failure.")
-    min_inlier_ratio: float = option(0.1, "Of the points that were matched with the map; with less it is a failure.")
-    max_iterations: int = option(10_000, "Of RANSAC.")
+    min_inlier_ratio: float = option(
+        0.1, "Smallest share of inliers among the matched points; with less it is a failure."
+    )
+    max_iterations: int = option(10_000, "Iterations of RANSAC at the most.")
     confidence: float = option(0.99999, "With which RANSAC stops.")
-    seed: int = option(0, "Of RANSAC.")
+    seed: int = option(0, "Seed of RANSAC.")
 
     def __post_init__(self) -> None:
         check_integers(self, min_inliers=FEWEST_POINTS, max_iterations=1, seed=0)
@@ -460,7 +464,7 @@ class LocalizeOptions:
         metavar="N",
         parse=integer("a number of images from 1 to 1000000"),
     )
-    first: int = option(2, "Of the candidates, matched before it is decided whether these are enough.")
+    first: int = option(2, "Candidates that are matched before it is decided whether these are enough.")
     enough: int = option(300, "Inliers with which no more images are matched.")
     map_camera: bool = option(
         True, "Try the map's only camera for queries of its size and EXIF whose camera is not known."

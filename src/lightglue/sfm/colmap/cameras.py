@@ -15,6 +15,7 @@ from lightglue.errors import InputError
 from lightglue.geometry.cameras import Camera
 from lightglue.geometry.colmap_cameras import camera_from_colmap, camera_to_colmap, inferred_camera
 from lightglue.geometry.intrinsics import GUESSED_FOCAL, MODELS, Intrinsics
+from lightglue.images.headers import EXIF_WITHIN, may_have_exif
 from lightglue.sfm.colmap.models import image_camera, open_model
 from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet
 from lightglue.sfm.options import CameraMode, CameraOptions
@@ -23,8 +24,6 @@ from lightglue.support.progress import Progress
 __all__ = ["Assignment", "CameraOptions", "assign_cameras", "exif_focal", "guessed_camera", "read_table"]
 
 MODEL = "SIMPLE_RADIAL"
-_HEAD = 1 << 18  # bytes at the beginning of a file in which EXIF stands
-_EXIF = (b"Exif\0\0", b"eXIf", b"EXIF")  # in JPEG, PNG, WebP
 
 
 @dataclass(frozen=True)
@@ -130,10 +129,10 @@ def exif_focal(path: Path) -> float | None:
     """The focal length in px of a file's EXIF. A whole image is decoded for it only where there is EXIF."""
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(EXIF_WITHIN)
     except OSError:  # the features are there; the file need not be
         return None
-    if not any(mark in head for mark in _EXIF) and head[:2] not in (b"II", b"MM"):
+    if not may_have_exif(head):
         return None
     with quiet():
         camera = inferred_camera(path)
