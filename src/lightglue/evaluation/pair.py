@@ -34,7 +34,7 @@ Scale: TypeAlias = tuple[float, float]  # x, y: size of the resized image over t
 
 @dataclass(frozen=True, eq=False)
 class Homography:
-    """All that image 0 shows lies on a plane, or the camera only turned.
+    """All that image 0 shows lies on a plane, or the camera only rotated.
 
     Raises InputError for a matrix that is none.
     """
