@@ -128,7 +128,7 @@ class Settings:
         group="Machine",
     )
     matmul_precision: Literal["highest", "high", "medium"] = option(
-        "highest", "Of torch's float32 products.", group="Machine"
+        "highest", "Precision of torch's float32 products.", group="Machine"
     )
 
     def __post_init__(self) -> None:
