@@ -190,6 +190,10 @@ def test_a_patch_without_effect_says_so():
         published.filter_matches = original
 
 
+def test_a_patched_class_is_nothing_to_warn_of(monkeypatch):
+    monkeypatch.setattr(published, "LightGlue", None)
+
+
 # -- options as clients give them ------------------------------------------------------------------------------------
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lightglue import ALIKED, DISK, SIFT, DoGHardNet, SuperPoint, XFeat, load_image
 from lightglue.extractors.base import Extractor
 from lightglue.extractors.hardnet_network import HardNetNetwork
 from lightglue.extractors.superpoint_network import SuperPointNetwork
 from support import ASSETS
+from support.replicas import replica
 
 KINDS = ("aliked", "disk", "superpoint", "sift", "doghardnet", "xfeat")
 
@@ -72,19 +73,6 @@ def test_autocast_does_not_change_describing_nor_dense_maps(extractor: ALIKED, i
         found = extractor.describe(keypoints, image), *extractor.extract_dense_map(image[None, :, :96, :96])
     for one, other in zip(found, expected, strict=True):
         assert torch.equal(one, other)
-
-
-def replica(module: nn.Module) -> nn.Module:
-    """A copy like those of `nn.DataParallel`, whose tensors are attributes and no longer parameters."""
-    copy = module._replicate_for_data_parallel()
-    for name, child in module.named_children():
-        copy._modules[name] = replica(child)
-    for name, parameter in module._parameters.items():
-        if parameter is None:
-            copy._parameters[name] = None
-        else:
-            setattr(copy, name, parameter.detach())
-    return copy
 
 
 def test_a_replica_for_data_parallelism_gives_what_the_model_gives(extractor: Extractor, image: Tensor) -> None:

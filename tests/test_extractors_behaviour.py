@@ -504,6 +504,30 @@ def test_a_subclass_needs_a_forward_only(image: Tensor) -> None:
         Corners().extract(image, mask=torch.ones(175, 256, dtype=torch.bool))
 
 
+@pytest.mark.parametrize("options", [{}, {"pyramid": (1, 0.5)}])
+def test_a_forward_of_former_times_heeds_masks(options: dict[str, Any], image: Tensor) -> None:
+    """It asks `allowed_in` of the base class, as this package once documented."""
+
+    class Row(Extractor):
+        def forward(self, data: Any) -> Any:
+            xy = torch.stack((torch.arange(64.0), torch.full((64,), 10.0)), 1)
+            (allowed,) = self.allowed_in(data, len(data["image"]))
+            xy = xy if allowed is None else xy[allowed(xy)]
+            descriptors, scores = torch.ones(1, len(xy), 8), torch.ones(1, len(xy))
+            return {"keypoints": xy[None], "keypoint_scores": scores, "descriptors": descriptors}
+
+    mask = torch.zeros(175, 256, dtype=torch.bool)
+    mask[:, 30:40] = True
+    with pytest.warns(DeprecationWarning, match=r"take `request` in forward and use request\.allowed_in"):
+        found = Row().extract(image, mask=mask, **options)["keypoints"][0, :, 0]
+    assert len(found) >= 10
+    assert ((found >= 29.5) & (found <= 39.5)).all()
+    with pytest.warns(DeprecationWarning, match="allowed_in"):
+        assert Row().extract(image)["keypoints"].shape == (1, 64, 2)
+    with pytest.warns(DeprecationWarning, match="allowed_in"):
+        assert Row()({"image": image[None]})["keypoints"].shape == (1, 64, 2)
+
+
 class Borrower:
     """No `Extractor`, but with its `forward`: what callers hand to the published function."""
 

@@ -25,7 +25,7 @@ from support.kornia_oracle import (
     seeded_state,
     sizes,
 )
-from support.matching import small_state
+from support.matching import random_features, small_state
 from test_public_surface import modules_after
 
 SMALL = {"input_dim": 16, "descriptor_dim": 32, "num_heads": 2, "n_layers": 3, "filter_threshold": 0.0}
@@ -266,6 +266,22 @@ def test_exchanged_sides_are_noticed(matcher, pair):
     """Here x reaches 640: within the square about a 640 x 480 image, not in that about a 480 x 640 one."""
     with pytest.raises(InputError, match="outside of the image"):
         matcher(*pair, SEEDED_HW[::-1], SEEDED_HW)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"image_size": torch.full((3, 2), 100.0)}, r"image_size must have shape \(B, 2\) = \(2, 2\), not \(3, 2\)"),
+        ({"image_size": torch.ones(2, 2, device="meta")}, "image_size"),
+        ({"keypoints": torch.ones(2, 5, 2, dtype=torch.bool)}, "keypoints must hold real numbers"),
+        ({"keypoints": torch.ones(2, 5, 2).to_sparse()}, r"use \.to_dense\(\)"),
+    ],
+)
+def test_what_is_wrong_otherwise_is_the_matchers_to_say(wrong, message):
+    features = {**random_features(5, batch=2), "image_size": torch.full((2, 2), 2000.0)}
+    matcher = LightGlue(None, weights=small_state(), **SMALL)
+    with pytest.raises(InputError, match=message):
+        matcher({"image0": {**features, **wrong}, "image1": features})
 
 
 def test_keypoints_half_a_pixel_beyond_the_centres_are_taken(matcher, pair):

@@ -8,13 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from lightglue.errors import InputError
 from lightglue.matching.assignment import PADDED
 from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.network import Attention, LightGlueNetwork
 from support.matching import SMALL, plain_attention, random_features, small_matcher, small_state
+from support.replicas import replica
 
 SIZES = (7, 5)
 PAIR = {"image0": random_features(20), "image1": random_features(25, seed=1)}
@@ -113,6 +115,13 @@ def test_a_padded_batch_gives_each_pair_its_own_result(value):
             torch.testing.assert_close(scores, alone.log_assignment[0], atol=1e-5, rtol=1e-5)
             if alone.confidence0 is not None:
                 torch.testing.assert_close(output.confidence0[b, :m], alone.confidence0[0])
+
+
+@pytest.mark.parametrize("masks", [(True, None), (None, True), (1.0, 1.0)])
+def test_one_mask_without_the_other_or_of_another_kind_is_refused(masks):
+    given = [None if value is None else torch.full((1, n), value) for value, n in zip(masks, SIZES, strict=True)]
+    with pytest.raises(InputError, match="give both or none, bool, True where the row is a keypoint"):
+        small_network()(*inputs(*SIZES), *given)
 
 
 def test_padding_is_zero_and_matches_nothing():
@@ -248,6 +257,26 @@ def test_scores_carry_gradients_in_training():
     asked = {name for name, p in matcher.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
     expected = {name for name, _ in matcher.named_parameters() if name.startswith("transformers.")}
     assert expected | {"log_assignment.2.final_proj.weight", "posenc.Wr.weight", "input_proj.weight"} <= asked
+
+
+def test_a_copy_without_parameters_trains_too():
+    """As `nn.DataParallel` makes them: their tensors are attributes, which lead back to the parameters."""
+    matcher = small_matcher(filter_threshold=0.0, depth_confidence=-1, width_confidence=-1).train()
+    found = replica(matcher, torch.clone)(PAIR)
+    found["scores"][0].log().sum().backward()
+    assert matcher.posenc.Wr.weight.grad.abs().max() > 0
+    with torch.no_grad():
+        expected = matcher(PAIR)["matching_scores0"]
+    torch.testing.assert_close(found["matching_scores0"].detach(), expected)
+
+
+def test_modules_beside_the_networks_own_change_nothing():
+    matcher = small_matcher()
+    expected, names = matcher(PAIR)["matching_scores0"], list(matcher.network.state_dict())
+    matcher.loss = nn.BatchNorm1d(3)
+    assert torch.equal(matcher(PAIR)["matching_scores0"], expected)
+    assert list(matcher.network.state_dict()) == names
+    assert "loss.weight" in matcher.state_dict()
 
 
 @pytest.mark.parametrize("key", ["keypoints", "descriptors"])

@@ -262,6 +262,48 @@ def test_names_from_every_published_module() -> None:
             loaded.nothing  # noqa: B018
 
 
+def test_a_replaced_function_has_its_effect(image: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    gray = image.mean(0, keepdim=True)
+    for module, name, extractor in (
+        (lightglue.superpoint, "simple_nms", small()),
+        (lightglue.sift, "filter_dog_point", SIFT()),
+        (lightglue.dog_hardnet, "filter_dog_point", SIFT()),
+    ):
+        original, calls = getattr(module, name), []
+
+        def spy(*args: Any, original: Any = original, calls: list[Any] = calls, **options: Any) -> Any:
+            calls.append(args)
+            return original(*args, **options)
+
+        before = extractor.extract(gray, resize=None)
+        monkeypatch.setattr(module, name, spy)
+        assert_close(extractor.extract(gray, resize=None), before, 0)
+        assert len(calls) == 1
+        monkeypatch.undo()
+        extractor.extract(gray, resize=None)
+        assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "remedy"),
+    [
+        (lightglue.superpoint, "top_k_keypoints", "override `forward` of SuperPoint"),
+        (lightglue.sift, "run_opencv_sift", "override `forward` of SIFT"),
+        (lightglue.dog_hardnet, "run_opencv_sift", "override `forward` of DoGHardNet"),
+        (lightglue.aliked, "DKD", r"replace the modules of an extractor, such as extractor\.dkd"),
+    ],
+)
+def test_what_is_replaced_without_effect_says_so(module: Any, name: str, remedy: str) -> None:
+    original = getattr(module, name)
+    try:
+        with pytest.warns(UserWarning, match=rf"lightglue\.\w+\.{name} was replaced, which changes nothing; {remedy}"):
+            setattr(module, name, None)
+        assert getattr(module, name) is None
+    finally:
+        with pytest.warns(UserWarning, match=name):
+            setattr(module, name, original)
+
+
 @pytest.fixture
 def without_extras() -> Iterator[None]:
     absent = dict.fromkeys(("kornia", "kornia.feature", "torchvision", "torchvision.models.resnet"))

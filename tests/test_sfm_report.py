@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from lightglue.errors import InputError
+from lightglue.sfm.folder import StageRecord
 from lightglue.sfm.report.charts import MATRIX_IMAGES
-from lightglue.sfm.report.data import ImageRow, PairRow, ReportData, Stage, report_data
+from lightglue.sfm.report.data import ImageRow, PairRow, ReportData, report_data
 from lightglue.sfm.report.document import report_html, write_report
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairMatches, Source
@@ -22,7 +23,7 @@ EVIL = "<script>alert(1)</script>\"'&.jpg"
 
 
 def data(**changes: object) -> ReportData:
-    given = {"title": "t", "image_folder": "", "settings": {}, "stages": (), "images": (), "pairs": (), "model": None}
+    given = {"title": "t", "image_folder": "", "settings": {}, "stages": {}, "images": (), "pairs": (), "model": None}
     return ReportData(**(given | changes))  # type: ignore[arg-type]
 
 
@@ -55,7 +56,7 @@ def write_database(path: Path) -> None:
 def test_all_that_is_in_the_folder_is_gathered(tmp_path: Path) -> None:
     write_stores(tmp_path)
     write_database(tmp_path / "database.db")
-    stages = {"extract": {"seconds": 1.5, "skipped": [["x.jpg", "it is no image"]], "images": 4}}
+    stages = {"extract": {"seconds": 1.5, "counts": {"images": 4}, "skipped": [["x.jpg", "it is no image"]]}}
     about = {"format": 1, "images": "/photos", "settings": {"match": {"seed": 3}}, "stages": stages}
     (tmp_path / "map.json").write_text(json.dumps(about))
     found = report_data(tmp_path)
@@ -64,7 +65,8 @@ def test_all_that_is_in_the_folder_is_gathered(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert found.pairs[1] == PairRow("a.jpg", "c.jpg", 9, 5, 0.75)
     assert found.pairs[0].verified is None
-    assert found.stages == (Stage("extract", 1.5, {"images": 4}, (Skipped("x.jpg", "it is no image"),)),)
+    assert found.stages == {"extract": StageRecord(1.5, {"images": 4}, (Skipped("x.jpg", "it is no image"),))}
+    assert "<td>extract</td><td>images: 4</td>" in report_html(found)
     assert (found.image_folder, found.problems, found.model) == ("/photos", (), None)
     assert not list(tmp_path.glob("database.db-*"))
 
@@ -89,7 +91,7 @@ def test_the_page_and_the_picture_of_a_model(tmp_path: Path) -> None:
     ("changes", "why"),
     [
         ({}, "No stage has run yet"),
-        ({"stages": (Stage("extract", 1.0, {}, ()),)}, "No image has features"),
+        ({"stages": {"extract": StageRecord(1.0)}}, "No image has features"),
         ({"images": (ImageRow("a", 3),)}, "There is one image"),
         ({"images": (ImageRow("a", 3), ImageRow("b", 3))}, "No pair of images has been matched"),
         (
@@ -100,7 +102,7 @@ def test_the_page_and_the_picture_of_a_model(tmp_path: Path) -> None:
             {
                 "images": (ImageRow("a", 3), ImageRow("b", 3)),
                 "pairs": (PairRow("a", "b", 7, 1),),
-                "stages": (Stage("reconstruct", 1.0, {}, (Skipped("a", "too few matches."),)),),
+                "stages": {"reconstruct": StageRecord(1.0, {}, (Skipped("a", "too few matches."),))},
             },
             "too few matches; the best pair has 1 verified match.",
         ),
@@ -113,7 +115,7 @@ def test_without_a_model_the_page_says_why(changes: dict[str, object], why: str)
 def test_names_and_reasons_are_never_markup() -> None:
     names = sorted((EVIL, "tab\there.jpg", "北京 é.jpg", "\udcff.jpg", "\u202egpj.exe"))
     pairs = (PairRow(names[0], names[1], 9, 4, note=EVIL),)
-    stages = (Stage(EVIL, 1.0, {EVIL: EVIL}, (Skipped(EVIL, EVIL),)),)
+    stages = {EVIL: StageRecord(1.0, {EVIL: EVIL}, (Skipped(EVIL, EVIL),))}
     images = tuple(ImageRow(name, 3) for name in names)
     page = report_html(data(title=EVIL, image_folder=EVIL, settings={EVIL: [EVIL]}, stages=stages, images=images,
                             pairs=pairs, problems=(EVIL,)))  # fmt: skip

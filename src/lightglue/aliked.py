@@ -11,6 +11,7 @@ from lightglue.extractors.aliked_network import SDDH, ConvBlock, DeformableConv2
 from lightglue.extractors.base import Extractor
 from lightglue.extractors.detection import simple_nms
 from lightglue.extractors.padding import InputPadder
+from lightglue.support.patches import watch
 
 __all__ = [
     "ALIKED",
@@ -32,3 +33,11 @@ def __getattr__(name: str) -> Any:
         return import_module("torchvision.models.resnet")
     except ImportError as error:
         raise ImportError("lightglue.aliked.resnet is torchvision's: pip install torchvision.") from error
+
+
+watch(
+    __name__,
+    {},
+    unused={*__all__} - {"ALIKED", "Extractor"},
+    remedy="replace the modules of an extractor, such as extractor.dkd",
+)

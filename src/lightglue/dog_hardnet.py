@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightglue.extractors import dog
 from lightglue.extractors.base import Extractor
 from lightglue.extractors.dog import detect_opencv, filter_dog_point
 from lightglue.extractors.dog_hardnet import DoGHardNet
 from lightglue.extractors.sift import SIFT
+from lightglue.support.patches import watch
 
 __all__ = ["SIFT", "DoGHardNet", "Extractor", "filter_dog_point", "run_opencv_sift"]
 
@@ -31,3 +33,11 @@ def __getattr__(name: str) -> Any:
         return getattr(import_module("kornia.feature"), name)
     except ImportError as error:
         raise ImportError(f"lightglue.dog_hardnet.{name} is kornia's: pip install kornia.") from error
+
+
+watch(
+    __name__,
+    {"filter_dog_point": dog},
+    unused=(*_KORNIAS, "run_opencv_sift"),
+    remedy="override `forward` of DoGHardNet",
+)

@@ -36,7 +36,7 @@ FIXED: Mapping[str, Mapping[str, Any]] = MappingProxyType(
 TOLERANCE = 1.0  # px that a keypoint may lie outside; those of this package reach half a pixel
 SAME_WEIGHTS: Mapping[str, Any] = {"dog_affnet_hardnet": "doghardnet"}  # kornia's name -> ours
 NAMES = (*PRESETS, *SAME_WEIGHTS)
-UNTRAINED_HERE = ("dedodeb", "dedodeg", "keynet_affnet_hardnet", "xfeat")  # names of kornia's that may lack weights
+UNTRAINED_HERE = ("dedodeb", "dedodeg", "keynet_affnet_hardnet")  # names of kornia's without weights
 
 
 class LightGlue(_LightGlue):
@@ -193,7 +193,7 @@ def _features(desc: Any, lafs: Any, hw: Any, feature_name: str, side: str) -> di
 def _scales_and_orientations(lafs: Tensor, feature_name: str) -> tuple[Tensor, Tensor]:
     """(1, N) px and (1, N) radians of frames (1, N, 2, 3), as the weights of `feature_name` were trained with.
 
-    SIFT's were trained on COLMAP's: the scale is sigma, a sixth of the frame's, and the angle turns the other way, in
+    SIFT's were trained on COLMAP's: the scale is sigma, a sixth of the frame's, and the angle runs the other way, in
     (-pi, pi]. All others take the frame's scale and its orientation in [0, 2 pi).
     """
     (a, b), (c, d) = ((row[..., 0], row[..., 1]) for row in lafs[..., :2].unbind(-2))
@@ -205,7 +205,7 @@ def _scales_and_orientations(lafs: Tensor, feature_name: str) -> tuple[Tensor, T
 
 
 def _size(hw: Any, keypoints: Tensor, side: str) -> Tensor | None:
-    """(1, 2) width and height of the image; None where there is nothing to tell it from."""
+    """(1, 2) width and height of the image; None where nothing says it."""
     if hw is None:
         return keypoints.amax(1) if keypoints.shape[1] else None
     try:
@@ -225,14 +225,15 @@ def _check_inside(features: Mapping[str, Any], name: str) -> None:
         size = torch.tensor([image.shape[-1], image.shape[-2]])
     if not (isinstance(keypoints, Tensor) and isinstance(size, Tensor)) or size.shape[-1:] != (2,):
         return
-    if keypoints.shape[-1:] != (2,) or size.device.type == "meta" or keypoints.device.type == "meta":
+    try:
+        size = size.to(keypoints.device, torch.float32)
+        half = size.amax(-1)[..., None] / 2
+        beyond = int(((keypoints - size[..., None, :] / 2).abs().amax(-1) > half + TOLERANCE).sum())
+    except RuntimeError:  # shapes or kinds of tensors that do not go together
         return
-    size = size.to(keypoints.device, torch.float32)
-    half = size.amax(-1)[..., None] / 2
-    beyond = ((keypoints - size[..., None, :] / 2).abs().amax(-1) > half + TOLERANCE).sum()
     if beyond:
         raise InputError(
-            f"{name}: {int(beyond)} keypoints lie outside of the image, of which (width, height) is {size.tolist()}; "
+            f"{name}: {beyond} keypoints lie outside of the image, of which (width, height) is {size.tolist()}; "
             "image_size is (width, height), but hw1 and hw2 of LightGlueMatcher are (height, width)"
         )
 

@@ -6,10 +6,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightglue.extractors import superpoint
 from lightglue.extractors.base import Extractor
 from lightglue.extractors.detection import sample_bilinear, simple_nms, strongest
 from lightglue.extractors.superpoint import SuperPoint
 from lightglue.extractors.superpoint_network import published_cells
+from lightglue.support.patches import watch
 
 __all__ = ["Extractor", "SuperPoint", "sample_descriptors", "simple_nms", "top_k_keypoints"]
 
@@ -26,3 +28,11 @@ def sample_descriptors(keypoints: Tensor, descriptors: Tensor, s: int = 8) -> Te
     """Unit descriptors (B, D, N) at `keypoints` (B, N, 2) x y px, of maps (B, D, h, w) of cells of `s` px."""
     each = zip(keypoints, descriptors, strict=True)
     return torch.stack([F.normalize(sample_bilinear(maps, published_cells(xy, maps, s)).T, dim=0) for xy, maps in each])
+
+
+watch(
+    __name__,
+    {"simple_nms": superpoint},
+    unused=("sample_descriptors", "top_k_keypoints"),
+    remedy="override `forward` of SuperPoint",
+)

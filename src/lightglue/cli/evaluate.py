@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Measure matches against the truth: benchmarks, or pairs of your own.")
+app = typer.Typer(no_args_is_help=True, help="Evaluate matches against ground truth: benchmarks, or pairs of your own.")
 
 # Name -> help. Which benchmarks there are stands in lightglue.evaluation.datasets, which takes longer to import.
 TITLES = {
@@ -102,7 +102,9 @@ class ConvertOptions:
     max_pairs: int = option(
         1500, "At most so many pairs.", parse=integer("a number of pairs from 1 to 1000000"), group="Pairs"
     )
-    seed: int = option(0, "Of the choice among more.", parse=integer("an integer from 0", 0, 2**31 - 1), group="Pairs")
+    seed: int = option(
+        0, "Seed of the choice among more.", parse=integer("an integer from 0", 0, 2**31 - 1), group="Pairs"
+    )
 
 
 @command(app, example="lightglue eval convert sparse/0 images -o pairs.json", rich_help_panel="Pairs of your own")
@@ -122,7 +124,7 @@ def convert(
     ],
     options: ConvertOptions,
 ) -> None:
-    """Make a manifest of image pairs with their poses out of a COLMAP model."""
+    """Make a manifest of image pairs and their relative poses from a COLMAP model."""
     from lightglue.evaluation.datasets.colmap import convert_colmap
 
     typer.echo(f"{convert_colmap(model, images, output, **asdict(options))} pairs -> {output}")
@@ -146,7 +148,7 @@ def compare(
     options: CompareOptions,
     as_json: AsJson = False,
 ) -> None:
-    """Say in which figures run B differs from run A, and in which it only seems to.
+    """Compare run B with run A: in which figures they differ, and where that is no more than noise.
 
     Paired bootstrap over the pairs, with 95 % intervals.
     """

@@ -40,7 +40,7 @@ Map = Annotated[Path, typer.Argument(metavar="MAP", show_default=False, help="Th
 LOCAL = EngineOptions()
 
 
-@command(app, example="lightglue map extract photographs -o map")
+@command(app, example="lightglue map extract photos -o map")
 def extract(
     images: Images,
     output: Output,

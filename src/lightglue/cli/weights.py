@@ -13,7 +13,7 @@ from lightglue.cli.printing import AsJson
 from lightglue.errors import WeightsError
 from lightglue.weights import FILES, WeightFile, find_altered, find_cached, lookup, resolve
 
-app = typer.Typer(help="See, fetch, find and check the published weight files.", no_args_is_help=True)
+app = typer.Typer(help="List, download, locate and verify the published weight files.", no_args_is_help=True)
 
 CommercialOnly = Annotated[
     bool,

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from lightglue import weights
 from lightglue.errors import InputError
-from lightglue.extractors.masks import Mask, mask_of, read_masks
+from lightglue.extractors.masks import Allowed, Mask, mask_of, read_masks
 from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.extractors.view_extraction import extract_views
 from lightglue.images import ImagePreprocessor, resize_tensor
@@ -238,11 +238,22 @@ class Extractor(nn.Module):
         """`forward` with a request. Raises InputError where it must be heeded and `forward` knows of none."""
         if "request" in inspect.signature(self.forward).parameters:
             return self.forward({"image": image}, request)
-        if request.part is not None or any(allowed is not None for allowed in request.allowed):
+        data = {"image": image, "request": request}
+        features = self.forward(data)
+        limits = request.part is not None or any(allowed is not None for allowed in request.allowed)
+        if limits and "request" in data:  # nobody asked `allowed_in`
             raise InputError(
-                f"{type(self).__name__}.forward takes no `request`, which masks and tiles need; extract without these."
+                f"{type(self).__name__}.forward takes no `request`, which masks and tiles need; extract without these, "
+                "or let it take `request` and pass it on to the `forward` of a base class."
             )
-        return self.forward({"image": image})
+        return features
+
+    def allowed_in(self, data: Any, count: int) -> Sequence[Allowed | None]:
+        """Former way to what is now `request.allowed_in(count)`, for a `forward` that takes no `request`."""
+        message = "Extractor.allowed_in is deprecated; take `request` in forward and use request.allowed_in(count)."
+        warnings.warn(message, DeprecationWarning, stacklevel=2)
+        request: Request = data.pop("request", EVERYTHING)
+        return request.allowed_in(count)
 
     @torch.no_grad()
     @full_precision

@@ -124,7 +124,7 @@ def _best(found: Detections, shape: tuple[int, ...], options: DogConfig, allowed
     found = found.select(np.flatnonzero(inside))
     strength = found.scales if found.scores is None else found.scores
     if options.nms_radius is not None:
-        kept = filter_dog_point(found.keypoints, strength, found.oris, shape, options.nms_radius)
+        kept = filter_dog_point(*found[:3], shape, options.nms_radius, scores=found.scores)
         found, strength = found.select(kept), strength[kept]
     if allowed is not None:
         stay = np.flatnonzero(allowed(torch.from_numpy(found.keypoints)).numpy())

@@ -21,7 +21,7 @@ __all__ = [
 
 
 class AlikedKeywords(TypedDict, total=False):
-    """Of ALIKED."""
+    """Options of ALIKED."""
 
     model_name: Literal["aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32"]
     max_num_keypoints: int | None
@@ -31,7 +31,7 @@ class AlikedKeywords(TypedDict, total=False):
 
 
 class DiskKeywords(TypedDict, total=False):
-    """Of DISK."""
+    """Options of DISK."""
 
     weights: Weights
     max_num_keypoints: int | None
@@ -43,7 +43,7 @@ class DiskKeywords(TypedDict, total=False):
 
 
 class SuperPointKeywords(TypedDict, total=False):
-    """Of SuperPoint."""
+    """Options of SuperPoint."""
 
     descriptor_dim: int
     nms_radius: int
@@ -54,7 +54,7 @@ class SuperPointKeywords(TypedDict, total=False):
 
 
 class XFeatKeywords(TypedDict, total=False):
-    """Of XFeat."""
+    """Options of XFeat."""
 
     max_num_keypoints: int | None
     detection_threshold: float
@@ -63,7 +63,7 @@ class XFeatKeywords(TypedDict, total=False):
 
 
 class RacoKeywords(TypedDict, total=False):
-    """Of RaCo."""
+    """Options of RaCo."""
 
     max_num_keypoints: int | None
     nms_radius: int
@@ -77,7 +77,7 @@ class RacoKeywords(TypedDict, total=False):
 
 
 class DogKeywords(TypedDict, total=False):
-    """Of SIFT and DoGHardNet."""
+    """Options of SIFT and DoGHardNet."""
 
     rootsift: bool
     nms_radius: int | None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lightglue.errors import InputError
 from lightglue.geometry.intrinsics import Intrinsics, from_colmap, to_colmap
@@ -44,6 +44,11 @@ class Camera:
         """Mean focal length, px."""
         return float((self.K[0, 0] + self.K[1, 1]) / 2)
 
+    @property
+    def pinhole(self) -> tuple[float, float, float, float]:
+        """Focal lengths and principal point, fx fy cx cy, px: K without its skew."""
+        return float(self.K[0, 0]), float(self.K[1, 1]), float(self.K[0, 2]), float(self.K[1, 2])
+
     def undistort(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
         """Points (N, 2) px as the pinhole camera K would see them, px; NaN where the lens sees no ray."""
         if self.colmap is None or not len(points):
@@ -56,6 +61,10 @@ class Camera:
         centred = self.undistort(points) - self.K[:2, 2]
         y = centred[:, 1] / self.K[1, 1]
         return np.stack([(centred[:, 0] - self.K[0, 1] * y) / self.K[0, 0], y], axis=1)
+
+    def unskewed(self, points: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points (N, 2) px as the camera `pinhole` would see them, px: libraries know neither lens nor skew."""
+        return np.asarray(self.normalize(points) * self.pinhole[:2] + self.pinhole[2:])
 
     def project(self, directions: NDArray[np.float64]) -> NDArray[np.float64]:
         """Directions (N, 2) (x/z, y/z) as px of the image, (N, 2): the opposite of `normalize`."""
@@ -91,15 +100,10 @@ def as_camera(camera: Any) -> Camera:
         return _from_intrinsics(camera)
     if hasattr(camera, "calibration_matrix") and hasattr(camera, "cam_from_img"):
         return _from_colmap(camera)
-    return Camera(_as_array(camera))
-
-
-def _as_array(matrix: ArrayLike | Any) -> Any:
-    if isinstance(matrix, np.ndarray | list | tuple):
-        return matrix
-    if hasattr(matrix, "detach"):  # a tensor, on any device
-        return matrix.detach().cpu().numpy()
-    raise InputError(f"The camera is a {type(matrix).__name__}; give K (3, 3) or a pycolmap.Camera.")
+    matrix: Any = camera.detach().cpu().numpy() if hasattr(camera, "detach") else camera
+    if not isinstance(matrix, np.ndarray | list | tuple):
+        raise InputError(f"The camera is a {type(matrix).__name__}; give K (3, 3) or a pycolmap.Camera.")
+    return Camera(matrix)  # type: ignore[arg-type]  # which it checks
 
 
 def _from_intrinsics(camera: Intrinsics) -> Camera:

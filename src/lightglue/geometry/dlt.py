@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.geometry.points import as_matches, homogeneous
+from lightglue.geometry.points import as_matches, homogeneous, on_cpu
 
 __all__ = ["fit_homography"]
 
@@ -55,9 +55,7 @@ def fit_homography(points0: Any, points1: Any, weights: Any = None) -> NDArray[n
 def _weights(weights: Any, count: int) -> NDArray[np.float64]:
     if weights is None:
         return np.ones(count)
-    if hasattr(weights, "detach"):
-        weights = weights.detach().cpu().float().numpy()
-    w = np.asarray(weights, dtype=np.float64)
+    w = np.asarray(on_cpu(weights), dtype=np.float64)
     if w.shape != (count,) or not (np.isfinite(w) & (w >= 0)).all():
         raise InputError(f"weights have the shape {w.shape}; give ({count},) finite numbers of at least 0.")
     return w

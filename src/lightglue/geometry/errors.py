@@ -112,7 +112,7 @@ def translation_error(t: Any, truth: Any) -> float:
 def pose_error(T_0to1: Any, truth: Any, *, is_directed: bool = False) -> float:
     """The larger of rotation and translation angle, degrees; infinite without a pose.
 
-    is_directed: tell a translation from its opposite. The published figures do not: the angle is the smaller of both.
+    is_directed: distinguish a translation from its opposite. The published figures do not: they take the smaller angle.
     """
     if T_0to1 is None:
         return float("inf")

@@ -31,7 +31,7 @@ from lightglue.geometry.options import (
     EstimatorOptions,
     Geometry,
 )
-from lightglue.geometry.points import as_matches
+from lightglue.geometry.points import as_matches, extent
 from lightglue.geometry.results import Estimate, Found, Library, Statistics
 from lightglue.support.checks import check_choice
 
@@ -217,7 +217,7 @@ def _run(
         inliers = inliers_of(found.model) if found.inliers is None else found.inliers
         if inliers.sum() < fewest:
             found, failure = None, f"only {inliers.sum()} matches agree, and it takes {fewest}"
-        elif any(_extent(points[inliers]) < options.pixels for points in (points0, points1)):
+        elif any(extent(points[inliers]) < options.pixels for points in (points0, points1)):
             found, failure = None, "the matches that agree lie on a line"
     if found is None:
         inliers = np.zeros(count, dtype=np.bool_)
@@ -235,8 +235,3 @@ def _distinct(points0: Floats, points1: Floats) -> int:
 def _usual(H: Floats) -> Floats:
     """H with 1 as its last entry, unless the top-left pixel is sent to infinity."""
     return H / H[2, 2] if abs(H[2, 2]) > 1e-9 * np.abs(H).max() else H
-
-
-def _extent(points: Floats) -> float:
-    """How far points (N, 2) spread across the line that fits them best: twice the deviation, px."""
-    return float(2 * np.linalg.svd(points - points.mean(axis=0), compute_uv=False)[-1] / np.sqrt(len(points)))

@@ -15,9 +15,18 @@ from typing import Any, TypeVar
 
 from lightglue.errors import InputError
 
-__all__ = ["MODELS", "Intrinsics", "from_colmap", "params_from_colmap", "params_to_colmap", "to_colmap"]
+__all__ = [
+    "GUESSED_FOCAL",
+    "MODELS",
+    "Intrinsics",
+    "from_colmap",
+    "params_from_colmap",
+    "params_to_colmap",
+    "to_colmap",
+]
 
 _HALF = 0.5  # px
+GUESSED_FOCAL = 1.2  # of the longer edge of an image, as COLMAP guesses
 Numbers = TypeVar("Numbers", bound=Any)
 
 # COLMAP's camera models (4.2) and the names of their parameters, in its order.
@@ -91,6 +100,13 @@ class Intrinsics:
     params: tuple[float, ...]  # in COLMAP's order; cx, cy in px whose (0, 0) is the centre of the top-left pixel
     has_prior_focal: bool = True  # the focal length is known, if only from EXIF
     is_fixed: bool = True  # the intrinsics are known: mapping leaves them as they are
+
+    @classmethod
+    def guessed(cls, size: tuple[int, int], focal: float | None = None) -> Intrinsics:
+        """A pinhole whose axis goes through the middle of the image. focal: px; None for COLMAP's guess."""
+        f = GUESSED_FOCAL * max(size) if focal is None else focal
+        cx, cy = (from_colmap(edge / 2) for edge in size)
+        return cls("SIMPLE_PINHOLE", size, (f, cx, cy), has_prior_focal=focal is not None, is_fixed=False)
 
     def check(self) -> Intrinsics:
         """This record. Raises InputError for a model that COLMAP does not have, or parameters that are none of its."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from lightglue.errors import InputError
 from lightglue.options import option
-from lightglue.support.checks import check_choice, check_int, check_real, is_real
+from lightglue.support.checks import check_between, check_choice, check_int, check_integers, check_real
 
 __all__ = [
     "CALIBRATED",
@@ -88,11 +89,8 @@ class RefineOptions:
     rounds: int = option(2, "The maps of the second are fitted to the points that the first refined.")
 
     def __post_init__(self) -> None:
-        for name, least in (("window", 3), ("neighbors", 3), ("iterations", 1), ("rounds", 1)):
-            check_int(name, getattr(self, name), least, f"an integer of at least {least}")
+        check_integers(self, window=3, neighbors=3, iterations=1, rounds=1)
         if self.window % 2 == 0:
             raise InputError(f"window is {self.window}; give an odd number of px, so that a pixel is in its middle.")
-        for name in ("sigma", "max_shift", "max_deviation", "max_residual", "tolerance"):
-            value = getattr(self, name)
-            if not is_real(value, 0) or value <= 0:
-                raise InputError(f"{name} is {value!r}; give a positive number of px.")
+        lengths = ("sigma", "max_shift", "max_deviation", "max_residual", "tolerance")
+        check_between(self, "of px ", **dict.fromkeys(lengths, math.inf))

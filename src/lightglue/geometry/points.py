@@ -9,7 +9,12 @@ from numpy.typing import NDArray
 
 from lightglue.errors import InputError
 
-__all__ = ["as_matches", "as_matrix", "as_points", "homogeneous", "transform"]
+__all__ = ["as_matches", "as_matrix", "as_points", "extent", "homogeneous", "on_cpu", "transform"]
+
+
+def on_cpu(values: Any) -> Any:
+    """A tensor, on any device, as an array; all else as it is."""
+    return values.detach().cpu().float().numpy() if hasattr(values, "detach") else values
 
 
 def as_points(name: str, points: Any, width: int = 2) -> NDArray[np.float64]:
@@ -17,8 +22,7 @@ def as_points(name: str, points: Any, width: int = 2) -> NDArray[np.float64]:
 
     Raises InputError for another shape, NaN or infinity.
     """
-    if hasattr(points, "detach"):
-        points = points.detach().cpu().float().numpy()
+    points = on_cpu(points)
     try:
         array = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError):
@@ -63,3 +67,9 @@ def transform(H: NDArray[np.float64], points: NDArray[np.float64]) -> NDArray[np
     side = mapped[:, 2:] * (np.sign(np.sum(np.sign(mapped[:, 2]))) or 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(side > 1e-12 * np.abs(H).max(), mapped[:, :2] / mapped[:, 2:], np.nan)
+
+
+def extent(points: NDArray[np.float64]) -> float:
+    """How far points (N, 2 or 3) spread across the line that fits them best: twice the deviation, in their unit."""
+    spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    return float(2 * spread[1] / np.sqrt(len(points)))

@@ -71,13 +71,9 @@ def refine_matches(
     points1 = _points("points1", points1, gray0.device)
     if len(points0) != len(points1):
         raise InputError(f"There are {len(points0)} points0 and {len(points1)} points1; give matched points.")
-    refined, moved = points1.clone(), torch.zeros(len(points1), dtype=torch.bool, device=gray0.device)
-    rows = (_inside(gray0, points0) & _inside(gray1, points1)).nonzero()[:, 0]
-    if len(rows) >= _MIN_MATCHES:
-        with torch.autocast(gray0.device.type, enabled=False):
-            found = _refine((gray0, gray1), points0[rows], points1[rows], options)
-        refined[rows[found.good]], moved[rows] = found.position[found.good], found.good
-    return Refined(points0.clone(), refined, moved)
+    with torch.autocast(gray0.device.type, enabled=False):
+        found = measure_matches(gray0, gray1, points0, points1, options)
+    return Refined(points0.clone(), torch.where(found.good[:, None], found.position, points1), found.good)
 
 
 def _refine(grays: tuple[Tensor, Tensor], points0: Tensor, points1: Tensor, options: RefineOptions) -> Measured:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from lightglue.geometry.cameras import Camera
 from lightglue.geometry.options import EstimatorOptions, Geometry
 
-__all__ = ["Estimate", "Found", "Library", "Statistics"]
+__all__ = ["Estimate", "Found", "Library", "Statistics", "unit_motion"]
 
 Floats = NDArray[np.float64]
 FEW = 0.5  # share of the matches below which a homography hardly explains the scene; of flat ones it is near 1
@@ -68,6 +68,16 @@ class Found(NamedTuple):
     model: Floats
     inliers: NDArray[np.bool_] | None = None  # None: those within the threshold
     iterations: int | None = None
+
+
+def unit_motion(R: Floats, t: Floats) -> Floats | None:
+    """T (4, 4) of a rotation (3, 3) and a translation (3,), which gets length 1; None where it has no length."""
+    length = np.linalg.norm(t)
+    if not length > 0:
+        return None
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = R, t / length
+    return T
 
 
 class Library(Protocol):

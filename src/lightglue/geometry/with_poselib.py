@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from lightglue.errors import LightGlueError
 from lightglue.geometry.cameras import Camera
 from lightglue.geometry.options import EstimatorOptions
-from lightglue.geometry.results import Found
+from lightglue.geometry.results import Found, unit_motion
 
 try:
     import poselib
@@ -40,27 +40,15 @@ def relative_pose(
     points0: Floats, points1: Floats, camera0: Camera, camera1: Camera, options: EstimatorOptions
 ) -> Found | None:
     """T (4, 4) from points without distortion."""
-    cameras = [_pinhole(camera) for camera in (camera0, camera1)]
+    cameras = [
+        {"model": "PINHOLE", "width": 0, "height": 0, "params": list(camera.pinhole)} for camera in (camera0, camera1)
+    ]
     ransac = _ransac(options, "max_epipolar_error")
     if camera0.K[0, 1] or camera1.K[0, 1]:  # PoseLib knows no skew
-        points0, points1 = (
-            camera.normalize(points) @ np.diag(np.diag(camera.K)[:2]) + camera.K[:2, 2]
-            for camera, points in ((Camera(camera0.K), points0), (Camera(camera1.K), points1))
-        )
+        points0, points1 = Camera(camera0.K).unskewed(points0), Camera(camera1.K).unskewed(points1)
     pose, info = poselib.estimate_relative_pose(points0, points1, *cameras, ransac, {})
-    T = np.eye(4)
-    T[:3, :3], T[:3, 3] = pose.R, pose.t
-    length = np.linalg.norm(T[:3, 3])
-    if not length > 0:
-        return None
-    T[:3, 3] /= length
-    return _found(T, info)
-
-
-def _pinhole(camera: Camera) -> dict[str, Any]:
-    K = camera.K
-    params = [float(value) for value in (K[0, 0], K[1, 1], K[0, 2], K[1, 2])]
-    return {"model": "PINHOLE", "width": 0, "height": 0, "params": params}
+    T = unit_motion(pose.R, pose.t)
+    return None if T is None else _found(T, info)
 
 
 def _ransac(options: EstimatorOptions, threshold: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from lightglue.geometry.cameras import Camera
 from lightglue.geometry.colmap_cameras import camera_to_colmap
 from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.geometry.options import EstimatorOptions
-from lightglue.geometry.results import Found
+from lightglue.geometry.results import Found, unit_motion
 
 try:
     import pycolmap
@@ -40,7 +40,9 @@ def relative_pose(
     points0: Floats, points1: Floats, camera0: Camera, camera1: Camera, options: EstimatorOptions
 ) -> Found | None:
     """T (4, 4) from points without distortion: the essential matrix, and the pose refined over its inliers."""
-    cameras: list[Any] = [_pinhole(camera) for camera in (camera0, camera1)]
+    cameras: list[Any] = [
+        camera_to_colmap(Intrinsics("PINHOLE", None, camera.pinhole)) for camera in (camera0, camera1)
+    ]
     rays = [Camera(camera.K).normalize(points) for camera, points in ((camera0, points0), (camera1, points1))]
     # Without skew, which COLMAP's pinhole does not have.
     points: list[Any] = [ray * camera.params[:2] + camera.params[2:] for ray, camera in zip(rays, cameras, strict=True)]
@@ -51,19 +53,9 @@ def relative_pose(
     directions: list[Any] = [np.concatenate([ray, np.ones((len(ray), 1))], axis=1) for ray in rays]
     directions = [d / np.linalg.norm(d, axis=1, keepdims=True) for d in directions]
     refined = pycolmap.refine_relative_pose(result["cam2_from_cam1"], directions[0], directions[1], inliers)
-    pose = (refined or result)["cam2_from_cam1"]
-    T = np.eye(4)
-    T[:3] = pose.matrix()
-    length = np.linalg.norm(T[:3, 3])
-    if not length > 0:
-        return None
-    T[:3, 3] /= length
-    return Found(T, inliers)
-
-
-def _pinhole(camera: Camera) -> Any:
-    K = camera.K
-    return camera_to_colmap(Intrinsics("PINHOLE", None, (K[0, 0], K[1, 1], K[0, 2], K[1, 2])))
+    pose = (refined or result)["cam2_from_cam1"].matrix()
+    T = unit_motion(pose[:, :3], pose[:, 3])
+    return None if T is None else Found(T, inliers)
 
 
 def _ransac(options: EstimatorOptions) -> Any:

@@ -1,4 +1,4 @@
-"""The size of an image, read from the first bytes of its file, so that no bomb is ever decoded.
+"""What the first bytes of an image file tell: above all its size, so that no bomb is ever decoded.
 
 Written out here because each alternative changes something global: Pillow's own limit is a module attribute and its
 warnings need a filter that threads share; OpenCV reads its limit from the environment, once. Each reader below
@@ -11,7 +11,10 @@ import re
 import struct
 from collections.abc import Callable
 
-__all__ = ["FORMATS", "format_of", "stored_size"]
+__all__ = ["EXIF_WITHIN", "FORMATS", "format_of", "may_have_exif", "stored_size"]
+
+EXIF_WITHIN = 1 << 18  # bytes at the beginning of a file in which EXIF stands
+_EXIF = (b"Exif\0\0", b"eXIf", b"EXIF")  # in JPEG, PNG, WebP
 
 
 def _png(data: bytes) -> tuple[int, int]:
@@ -118,3 +121,8 @@ def stored_size(name: str, data: bytes) -> tuple[int, int] | None:
     except (struct.error, IndexError, KeyError, ValueError, OverflowError):
         return None
     return (width, height) if width > 0 and height > 0 else None
+
+
+def may_have_exif(head: bytes) -> bool:
+    """False where a file that begins with `head` (`EXIF_WITHIN` bytes) has no EXIF. TIFF is EXIF's own format."""
+    return any(mark in head for mark in _EXIF) or head[:2] in (b"II", b"MM")

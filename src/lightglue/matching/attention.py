@@ -1,7 +1,7 @@
 """Attention of packed images, each to itself or to its partner, through the fastest kernel of the device.
 
 Queries, keys and values are (R, h, e): R packed rows (`packing.py`), h heads of width e. The definition is
-`plain_attention` in `network.py`.
+`Attention` in `network.py`.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ def adapt(state: Mapping[str, Tensor], n_layers: int) -> dict[str, Tensor]:
 
 
 def infer_architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The options that a state dict (after `adapt`) was made with, as far as its shapes tell."""
+    """The options that a state dict (after `adapt`) was made with, as far as its shapes show."""
     found: dict[str, Any] = {}
     if "posenc.Wr.weight" in state and "transformers.0.self_attn.out_proj.weight" in state:
         d = state["transformers.0.self_attn.out_proj.weight"].shape[0]

@@ -142,11 +142,9 @@ def _adapt(steps: Steps, packed: PackedPairs, results: Results, layer: int) -> P
 
     stopping = []
     for k, pair in enumerate(packed.pairs):
-        n_keypoints = sum(
-            results.places[2 * pair + side].stop - results.places[2 * pair + side].start for side in (0, 1)
-        )
         unsure_pair = n_unsure[2 * k] + n_unsure[2 * k + 1]
-        stopping.append(may_stop and adaptive.should_stop(unsure_pair, n_keypoints, options.depth_confidence))
+        given = sum(results.counts(pair))
+        stopping.append(may_stop and adaptive.should_stop(unsure_pair, given, options.depth_confidence))
     _finish_pairs(steps, packed, results, [k for k, stop in enumerate(stopping) if stop], layer)
     return _prune(packed, results, [not stop for stop in stopping], prunable, keep, n_kept)
 

@@ -13,7 +13,7 @@ FeatureName = Literal["superpoint", "disk", "aliked", "sift", "doghardnet", "rac
 
 
 class LightGlueKeywords(TypedDict, total=False):
-    """Of LightGlue, besides `features`."""
+    """Options of LightGlue besides `features`."""
 
     input_dim: int
     descriptor_dim: int
@@ -30,7 +30,7 @@ class LightGlueKeywords(TypedDict, total=False):
 
 
 class NearestNeighborKeywords(TypedDict, total=False):
-    """Of NearestNeighbor."""
+    """Options of NearestNeighbor."""
 
     mutual: bool
     ratio_threshold: float | None

@@ -45,6 +45,8 @@ __all__ = ["LightGlue"]
 PACKED_ROWS = 65_536
 PACKED_ROWS_CPU = 4_096  # so that a layer's rows stay in the cache
 
+_MODULES = ("input_proj", "posenc", "transformers", "log_assignment", "token_confidence")  # of `LightGlueNetwork`
+
 
 class LightGlue(nn.Module):
     """Match the local features of two images.
@@ -82,7 +84,7 @@ class LightGlue(nn.Module):
     version: ClassVar[str] = "v0.1_arxiv"
     url: ClassVar[str] = "https://github.com/cvg/LightGlue/releases/download/{}/{}_lightglue.pth"
     # Pruning costs a gather, so an image of this many keypoints or fewer is not pruned. Published values, which
-    # users are told to tune here for their hardware; what is set on an instance counts for that one alone.
+    # users tune here for their hardware; what is set on an instance counts for that one alone.
     pruning_keypoint_thresholds: MutableMapping[str, int] = dict(PRUNING_THRESHOLDS["published"])  # noqa: RUF012
 
     # The modules of `network`, under its names.
@@ -112,8 +114,8 @@ class LightGlue(nn.Module):
 
         super().__init__()
         network = LightGlueNetwork(config)
-        for name, module in network.named_children():
-            self.add_module(name, module)
+        for name in _MODULES:
+            self.add_module(name, getattr(network, name))
         self.register_buffer("confidence_thresholds", network.confidence_thresholds)
         if self._like.is_meta:
             raise InputError("LightGlue: build it outside of torch.device('meta'), which leaves it without weights")
@@ -174,7 +176,8 @@ class LightGlue(nn.Module):
         """The differentiable network, tensors in and tensors out, of this matcher's own modules: trained, both are."""
         network = LightGlueNetwork.__new__(LightGlueNetwork)
         nn.Module.__init__(network)
-        network._modules, network._buffers, network.training = self._modules, self._buffers, self.training
+        network._modules = {name: self._modules[name] for name in _MODULES}  # not what users add beside them
+        network._buffers, network.training = self._buffers, self.training
         return network
 
     def reference(self, positions0: Tensor, positions1: Tensor, descriptors0: Tensor, descriptors1: Tensor) -> Tensor:
@@ -250,7 +253,8 @@ class LightGlue(nn.Module):
         )
         reduced = product_dtype(device, config.mp)
         inputs = [t for pair in pairs for image in pair for t in (image.positions, image.descriptors)]
-        wanted = wants_gradients(inputs, self.parameters() if self.training else ())
+        # `_like` too, as the copies that nn.DataParallel makes have no parameters.
+        wanted = wants_gradients(inputs, (*self.parameters(), self._like) if self.training else ())
         # `mp` alone decides the precision, whatever autocast the caller is in.
         with torch.set_grad_enabled(wanted), torch.autocast(device.type, enabled=False):
             network, plain = self.network, ModuleSteps(self.network, reduced)

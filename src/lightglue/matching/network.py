@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lightglue.errors import InputError
 from lightglue.matching import adaptive
 from lightglue.matching.assignment import Assignment, blocked_matches, log_assignment
 from lightglue.matching.config import LightGlueConfig
@@ -283,6 +284,7 @@ class LightGlueNetwork(nn.Module):
         image is all padding. Of these rows tokens and confidences are 0, and the log assignment is
         `assignment.PADDED`: no probability, and still a number whose product with 0 is 0.
         """
+        _check_masks(mask0, mask1)
         x0, encoding0 = self._embed(positions0, descriptors0, mask0)
         x1, encoding1 = self._embed(positions1, descriptors1, mask1)
         outputs: list[LayerOutput] = []
@@ -308,6 +310,14 @@ class LightGlueNetwork(nn.Module):
         outputs = self(positions0, positions1, descriptors0, descriptors1)
         scores: Tensor = outputs[-1].log_assignment[..., :-1, :-1]
         return scores
+
+
+def _check_masks(mask0: Tensor | None, mask1: Tensor | None) -> None:
+    """InputError where one is given without the other, which nothing would heed, or is not bool."""
+    given = [mask for mask in (mask0, mask1) if mask is not None]
+    if len(given) == 1 or any(mask.dtype != torch.bool for mask in given):
+        kinds = [None if mask is None else mask.dtype for mask in (mask0, mask1)]
+        raise InputError(f"mask0 and mask1 are {kinds}; give both or none, bool, True where the row is a keypoint")
 
 
 def _zeroed(x: Tensor, mask: Tensor | None) -> Tensor:

@@ -1,7 +1,7 @@
 """Whether two images see the same thing: a probability from what the matcher found of a pair.
 
 Logistic regression on the scores of all mutual partners, those below `filter_threshold` too. Each counts with the
-fourth power of its score: a few sure matches tell more than many doubtful ones. docs/decisions/009-overlap.md has the
+fourth power of its score: a few sure matches say more than many doubtful ones. docs/decisions/009-overlap.md has the
 pairs that it was fitted on and how right it is; scripts/fit_overlap makes the coefficients.
 """
 

@@ -77,7 +77,7 @@ def kept_rows(keep: Tensor, count: int) -> Tensor:
 
 
 def sorted_rows(keep: Tensor, count: int) -> Tensor:
-    """`kept_rows` where `nonzero` would wait for the device to tell the count."""
+    """`kept_rows` where `nonzero` would wait for the device to report the count."""
     return (~keep).byte().sort(stable=True).indices[:count]
 
 
@@ -136,7 +136,7 @@ def run_layer(layer: FoldedLayer, packed: PackedPairs, workspace: Workspace, att
 
 
 def rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Turn each pair of neighbouring channels by its angle, in the precision of the rotation.
+    """Rotate each pair of neighbouring channels by its angle, in the precision of the rotation.
 
     x: (R, k, h, e), overwritten where it has that precision already; rotation: (R, e / 2) complex. One complex
     multiplication in place of six real ones and a concatenation.

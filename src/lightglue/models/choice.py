@@ -1,4 +1,4 @@
-"""Which extractor and matcher to use, said in words and numbers: what commands take and evaluations record."""
+"""Which extractor and matcher to use, by name and numbers: what commands take and evaluations record."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _parse_confidence(text: str) -> float:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """Of LightGlue, each None where it is as the feature type has it."""
+    """Thresholds of LightGlue; None for the default of the feature type."""
 
     filter_threshold: float | None = option(
         None, "Drop matches that score no more than this; 0.1 by default.", group="Matching", parse=share

@@ -15,10 +15,9 @@ from lightglue.errors import InputError, LightGlueError
 from lightglue.geometry.camera_text import parse_camera
 from lightglue.geometry.cameras import as_camera
 from lightglue.geometry.intrinsics import MODELS, Intrinsics
+from lightglue.images.headers import EXIF_WITHIN, may_have_exif
 
 __all__ = ["KnownCamera", "known_camera"]
-
-_GUESSED_FOCAL = 1.2  # of the longer edge, as COLMAP guesses
 
 
 class KnownCamera(NamedTuple):
@@ -36,7 +35,8 @@ def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> K
     list or array, or what `lightglue.geometry.as_camera` takes.
     image: for "auto": EXIF is read where this is a path or the content of a file.
 
-    Raises InputError for what is no camera or not this image's, LightGlueError where pycolmap is needed and missing.
+    Raises InputError for what is no camera or not this image's, LightGlueError where pycolmap is missing, which EXIF
+    and distortion need.
     """
     if isinstance(camera, KnownCamera):
         return camera
@@ -74,13 +74,14 @@ def _inferred(name: str, image: Any, size: tuple[int, int]) -> Intrinsics:
             path = Path(folder) / "image"
             path.write_bytes(image)
             return _from_file(name, path, size)
-    focal = _GUESSED_FOCAL * max(size)
-    centre = ((size[0] - 1) / 2, (size[1] - 1) / 2)
-    return Intrinsics("SIMPLE_PINHOLE", size, (focal, *centre), has_prior_focal=False, is_fixed=False)
+    return Intrinsics.guessed(size)
 
 
 def _from_file(name: str, path: Path, size: tuple[int, int]) -> Intrinsics:
     """The same for a file, of the image as EXIF's orientation turns it."""
+    with path.open("rb") as file:
+        if not may_have_exif(file.read(EXIF_WITHIN)):  # COLMAP's guess, which needs no pycolmap
+            return Intrinsics.guessed(size)
     try:
         from lightglue.geometry.colmap_cameras import inferred_camera
     except LightGlueError as error:

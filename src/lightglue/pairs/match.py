@@ -55,7 +55,8 @@ def match_pair(
         refine: move the matched points to a fraction of a pixel, by aligning the images around them.
         geometry: also estimate a "homography", "fundamental" or "essential" matrix, or the "relative_pose".
         camera0, camera1: for the last two, K (3, 3), fx, fy, cx, cy, a `pycolmap.Camera` of each image, or "auto":
-            from EXIF where the image is a file, else guessed; `matches01["cameras"]` says which.
+            from EXIF, for which pycolmap is needed, where the image is a file with one, else guessed;
+            `matches01["cameras"]` says which.
         estimator: how to estimate; None for PoseLib at 1 px, for homographies 2.
         preprocess: options of `extractor.extract`, such as `resize`, `tile`, `pyramid`.
 

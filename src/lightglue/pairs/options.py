@@ -79,7 +79,7 @@ class PairOptions:
         metavar="PX",
         parse=_parse_threshold,
     )
-    seed: int = option(0, "Of the estimator.", group="Geometry", metavar="N", parse=_parse_seed)
+    seed: int = option(0, "Seed of the estimator.", group="Geometry", metavar="N", parse=_parse_seed)
 
     def __post_init__(self) -> None:
         check_bool("auto_rotate", self.auto_rotate)

@@ -195,9 +195,9 @@ class MatchedPair(NamedTuple):
         rotated = f"image 1 rotated by {self.rotation:g}° clockwise; " if self.rotation else ""
         if self.geometry is not None:
             guessed = [i for i, known in enumerate(self.matches01.get("cameras", ())) if known.source == "guessed"]
-            note = f"; the focal length of image {guessed[0]} is guessed" if guessed else ""
-            if len(guessed) == 2:
-                note = "; the focal lengths of both images are guessed"
+            note = "; both focal lengths are guessed" if len(guessed) > 1 else ""
+            if len(guessed) == 1:
+                note = f"; the focal length of image {guessed[0]} is guessed"
             return f"{rotated}{self.geometry}{note}"
         if not len(self.matches):
             return f"{rotated}no scores"

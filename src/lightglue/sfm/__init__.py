@@ -63,20 +63,11 @@ __all__ = [
 
 # Module of this room -> the names that it offers here.
 _OWNERS = {
-    "change": (
-        "add_images",
-        "remove_images",
-    ),
-    "colmap.model": (
-        "Model",
-        "read_model",
-    ),
+    "change": ("add_images", "remove_images"),
+    "colmap.model": ("Model", "read_model"),
     "engines.choice": ("make_engine",),
     "folder": ("MapFolder",),
-    "localization.localizer": (
-        "Localization",
-        "Localizer",
-    ),
+    "localization.localizer": ("Localization", "Localizer"),
     "options": (
         "CameraOptions",
         "ExtractOptions",
@@ -90,11 +81,7 @@ _OWNERS = {
         "TrackOptions",
         "VerifyOptions",
     ),
-    "pipeline": (
-        "MapResult",
-        "build_map",
-        "run_stage",
-    ),
+    "pipeline": ("MapResult", "build_map", "run_stage"),
     "report.document": ("write_report",),
     "skipped": ("Skipped",),
 }

@@ -277,7 +277,7 @@ class _Change:
         if not missing and not stale and _has_numbers_of(self.model, state):
             return
         deregister(self.model, stale)
-        with _workplace(self.paths) as folder:
+        with _scratch(self.paths) as folder:
             self.model = _renumbered(self.model, state, folder)
             if missing:
                 self.model = self._grown(state, folder)
@@ -337,27 +337,21 @@ class _Change:
         return counts
 
 
-def _moved(points0: Any, points1: Any) -> float:
-    """The largest distance of points (N, 2) along an axis, px."""
-    return float(np.abs(points0 - points1).max(initial=0))
-
-
 def _stale(paths: MapFolder, model: Any, state: DatabaseState) -> set[str]:
     """Registered images that the database does not have, or has with other keypoints."""
-    stale = set()
+
+    def is_current(image: Any) -> bool:
+        if str(image.name) not in state.ids:
+            return False
+        points = database.keypoints(state.ids[str(image.name)])
+        if len(image.points2D) != len(points):
+            return False
+        some = np.linspace(0, len(points) - 1, min(len(points), 32)).astype(int)
+        positions = np.array([image.points2D[row].xy for row in some.tolist()]).reshape(-1, 2)
+        return bool(np.abs(points[some] - positions).max(initial=0) <= _SAME)
+
     with Database(paths.database) as database:
-        for image in registered(model):
-            name = str(image.name)
-            if name not in state.ids:
-                stale.add(name)
-                continue
-            points = database.keypoints(state.ids[name])
-            some = np.linspace(0, len(points) - 1, min(len(points), 32)).astype(int)
-            if len(image.points2D) != len(points) or (
-                len(some) and _moved(points[some], np.array([image.points2D[row].xy for row in some.tolist()])) > _SAME
-            ):
-                stale.add(name)
-    return stale
+        return {str(image.name) for image in registered(model) if not is_current(image)}
 
 
 def _has_numbers_of(model: Any, state: DatabaseState) -> bool:
@@ -381,7 +375,7 @@ def _renumbered(model: Any, state: DatabaseState, folder: Path) -> Any:
 
 
 @contextmanager
-def _workplace(paths: MapFolder) -> Iterator[Path]:
+def _scratch(paths: MapFolder) -> Iterator[Path]:
     """A folder in that of the map, for a while. Raises StoreError for what the operating system says of it."""
     folder = paths.folder / ".change.part"
     with writing(paths.model):
@@ -395,7 +389,7 @@ def _workplace(paths: MapFolder) -> Iterator[Path]:
 
 
 def _put(paths: MapFolder, model: Path) -> None:
-    """Put a finished model in the place of the one that was there."""
+    """Replace the largest model by a finished one."""
     old = paths.folder / ".model.old"
     shutil.rmtree(old, ignore_errors=True)
     paths.models.mkdir(exist_ok=True)

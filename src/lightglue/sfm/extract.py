@@ -1,4 +1,4 @@
-"""The former place of `lightglue.sfm.stages.extract`."""
+"""The former path of `lightglue.sfm.stages.extract`."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""The former place of `lightglue.sfm.localization.localizer`."""
+"""The former path of `lightglue.sfm.localization.localizer`."""
 
 import warnings
 

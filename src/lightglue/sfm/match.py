@@ -1,4 +1,4 @@
-"""The former place of `lightglue.sfm.stages.match`."""
+"""The former path of `lightglue.sfm.stages.match`."""
 
 import warnings
 

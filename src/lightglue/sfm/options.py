@@ -7,6 +7,7 @@ and nowhere else. All of them raise InputError for values that make no sense.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
@@ -18,7 +19,15 @@ from lightglue.geometry.options import RefineOptions
 from lightglue.models.choice import Models
 from lightglue.models.registry import WITH_OVERLAP, default_mp
 from lightglue.options import OptionInfo, option
-from lightglue.support.checks import check_bool, check_choice, check_int, check_real, is_real
+from lightglue.support.checks import (
+    check_between,
+    check_bool,
+    check_choice,
+    check_int,
+    check_integers,
+    check_real,
+    is_real,
+)
 from lightglue.support.parsers import integer, known, share
 
 __all__ = [
@@ -67,32 +76,27 @@ def _default(factory: Callable[[], Any], help: str) -> Any:
     return field(default_factory=factory, metadata={"option": OptionInfo(help)})
 
 
-def _check_integers(options: Any, **lowest: int) -> None:
-    """Each of these fields is an integer of at least so much; a numpy integer becomes Python's, which JSON holds."""
-    for name, least in lowest.items():
-        check_int(name, value := getattr(options, name), least, f"an integer of at least {least}", _MOST)
-        if hasattr(value, "item"):
-            object.__setattr__(options, name, value.item())
-
-
-def _check_between(options: Any, **highest: float) -> None:
-    """Each of these fields is a number above 0 and below so much."""
-    for name, limit in highest.items():
-        value = getattr(options, name)
-        if not is_real(value, 0, limit) or value in (0, limit):
-            raise InputError(f"{name} is {value!r}; give a number above 0 and below {limit:g}.")
-        if hasattr(value, "item"):
-            object.__setattr__(options, name, value.item())
-
-
 # --- features and matches ----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class ExtractOptions:
-    """What is extracted, and how."""
+class _WithModels:
+    """The options of a stage that computes with models."""
 
     models: Models | None = None  # None: those of the `SfmOptions` that this is part of
+
+    @property
+    def chosen(self) -> Models:
+        """The models. Raises InputError where none are given."""
+        if self.models is None:
+            raise InputError(f"{type(self).__name__} has no models; give them, such as Models('aliked', 2048).")
+        return self.models
+
+
+@dataclass(frozen=True)
+class ExtractOptions(_WithModels):
+    """What is extracted, and how."""
+
     extract: Mapping[str, Any] = _default(dict, "Options of `Extractor.extract`, such as resize.")
     descriptor_dtype: str = option(
         "float16", "How descriptors are stored; see docs/decisions/017-stores.md.", choices=("float16", "float32")
@@ -101,11 +105,6 @@ class ExtractOptions:
 
     def __post_init__(self) -> None:
         check_choice("descriptor_dtype", self.descriptor_dtype, ("float16", "float32"))
-
-    @property
-    def chosen(self) -> Models:
-        """The models. Raises InputError where none are given."""
-        return _chosen(self)
 
     def settings(self) -> dict[str, Any]:
         """All that decides the features, for the store."""
@@ -123,10 +122,9 @@ class ExtractOptions:
 
 
 @dataclass(frozen=True)
-class MatchOptions:
+class MatchOptions(_WithModels):
     """What is matched with, and what is kept."""
 
-    models: Models | None = None  # None: those of the `SfmOptions` that this is part of
     min_overlap: float | None = option(
         None,
         "Drop the matches of pairs that overlap with a lower probability.",
@@ -149,11 +147,6 @@ class MatchOptions:
                 f"images overlap; leave it out, or use LightGlue with one of {', '.join(WITH_OVERLAP)}."
             )
 
-    @property
-    def chosen(self) -> Models:
-        """The models. Raises InputError where none are given."""
-        return _chosen(self)
-
     def settings(self) -> dict[str, Any]:
         """All that decides the matches of given features, for the store."""
         models = on_one_device(self.chosen)
@@ -166,12 +159,6 @@ class MatchOptions:
             "device": models.device.partition(":")[0],
             "min_overlap": self.min_overlap,
         }
-
-
-def _chosen(options: ExtractOptions | MatchOptions) -> Models:
-    if options.models is None:
-        raise InputError(f"{type(options).__name__} has no models; give them, such as Models('aliked', 2048).")
-    return options.models
 
 
 def on_one_device(models: Models) -> Models:
@@ -207,25 +194,25 @@ class PairOptions:
     )
     auto_exhaustive: int = option(60, 'Images up to which "auto" means every pair.')
     max_exhaustive: int = option(2000, "Images up to which every pair may be asked for.")
-    overlap: int = option(10, "Of sequential: images that follow in the sequence.")
-    quadratic: bool = option(False, "Of sequential: also 1, 2, 4, ... images on, as many again.")
-    loop_every: int = option(10, "Of sequential: each so many images, look for a scene seen before; 0: never.")
-    loop_closures: int = option(10, "Of sequential: images outside the overlap that are tried then.")
+    overlap: int = option(10, "sequential: images that follow in the sequence.")
+    quadratic: bool = option(False, "sequential: also 1, 2, 4, ... images on, as many again.")
+    loop_every: int = option(10, "sequential: look for loop closures at every so many images; 0: never.")
+    loop_closures: int = option(10, "sequential: images outside the overlap that are tried then.")
     retrieved: int = option(
         20,
-        "Of --pairs retrieval: images for each, those most like it.",
+        "With --pairs retrieval: match each image with its K most similar ones.",
         group="Pairs",
         metavar="K",
         parse=integer("a number of images from 1 to 1000000"),
     )
-    gps_neighbors: int = option(20, "Of gps: nearest images to each.")
-    gps_radius: float = option(100.0, "Of gps: metres.")
-    pose_neighbors: int = option(20, "Of poses: nearest images to each.")
-    pose_radius: float | None = option(None, "Of poses: in the unit of the poses; None: any.")
-    pose_angle: float = option(60.0, "Of poses: degrees between the optical axes.")
-    covisible: int = option(20, "Of covisibility: images that share most points with each.")
+    gps_neighbors: int = option(20, "gps: nearest images to each.")
+    gps_radius: float = option(100.0, "gps: largest distance, metres.")
+    pose_neighbors: int = option(20, "poses: nearest images to each.")
+    pose_radius: float | None = option(None, "poses: largest distance, in the unit of the poses; None: any.")
+    pose_angle: float = option(60.0, "poses: largest angle between the optical axes, degrees.")
+    covisible: int = option(20, "covisibility: images that share most points with each.")
     file: str | None = option(
-        None, "Of --pairs file: two names a line.", group="Pairs", flag="--pairs-file", metavar="FILE"
+        None, "With --pairs file: the pairs, two names a line.", group="Pairs", flag="--pairs-file", metavar="FILE"
     )
 
     def __post_init__(self) -> None:
@@ -236,22 +223,11 @@ class PairOptions:
         unknown = [source for source in self.sources if source not in SOURCES]
         if unknown or not self.sources:
             raise InputError(f"There is no source of pairs {unknown or ''}; choose of {', '.join(SOURCES)}.")
-        _check_integers(
-            self,
-            auto_exhaustive=0,
-            max_exhaustive=1,
-            overlap=1,
-            loop_every=0,
-            loop_closures=1,
-            retrieved=1,
-            gps_neighbors=1,
-            pose_neighbors=1,
-            covisible=1,
-        )
-        for name, most in (("gps_radius", 1e999), ("pose_radius", 1e999), ("pose_angle", 180.0)):
-            value = getattr(self, name)
-            if value is not None and not (is_real(value, 0, most) and value > 0):
-                raise InputError(f"{name} is {value!r}; give a number above 0{f' up to {most:g}' * (most < 999)}.")
+        check_integers(self, auto_exhaustive=0, max_exhaustive=1, overlap=1, loop_every=0, loop_closures=1)
+        check_integers(self, retrieved=1, gps_neighbors=1, pose_neighbors=1, covisible=1)
+        check_between(self, gps_radius=math.inf, pose_radius=math.inf, pose_angle=math.inf)
+        if self.pose_angle > 180:
+            raise InputError(f"pose_angle is {self.pose_angle!r}; give a number above 0 up to 180.")
         if "file" in self.sources and self.file is None:
             raise InputError("The source `file` needs a file of pairs; give its path as `file`.")
 
@@ -264,14 +240,14 @@ class RetrievalOptions:
         "vlad",
         "vlad: of the local features; megaloc: a network from torch.hub that sees the images and is downloaded.",
     )
-    words: int = option(64, "Of the vocabulary.")
+    words: int = option(64, "Words of the vocabulary.")
     dimensions: int = option(64, "Principal components of the local descriptors that are kept.")
     sample: int = option(100_000, "Local descriptors that the vocabulary is trained on.")
-    seed: int = option(0, "Of the sample and of k-means.")
+    seed: int = option(0, "Seed of the sample and of k-means.")
     search: Search = option("exact", "faiss: nearly exact, for more than 100,000 images.")
 
     def __post_init__(self) -> None:
-        _check_integers(self, words=1, dimensions=1, sample=1, seed=0)
+        check_integers(self, words=1, dimensions=1, sample=1, seed=0)
         check_choice("descriptor", self.descriptor, get_args(Descriptor))
         check_choice("search", self.search, get_args(Search))
 
@@ -293,10 +269,8 @@ class TrackOptions:
     align: RefineOptions = option(RefineOptions(max_residual=2.0), "How windows are aligned.")
 
     def __post_init__(self) -> None:
-        for name in ("max_edge", "max_shift", "prior", "floor", "outlier", "min_support"):
-            value = getattr(self, name)
-            if not is_real(value, 0) or value <= 0:
-                raise InputError(f"{name} is {value!r}; give a positive number.")
+        names = ("max_edge", "max_shift", "prior", "floor", "outlier", "min_support")
+        check_between(self, **dict.fromkeys(names, math.inf))
         if self.max_edge < self.align.window:
             raise InputError(f"max_edge is {self.max_edge} px, less than a window of {self.align.window} px.")
 
@@ -310,12 +284,12 @@ class VerifyOptions:
     max_error: float = option(4.0, "px; distance from the epipolar line up to which a match is an inlier.")
     min_inlier_ratio: float = option(0.25, "That RANSAC expects when it decides how long to try.")
     confidence: float = option(0.999, "With which RANSAC stops.")
-    max_iterations: int = option(10_000, "Of RANSAC.")
-    seed: int = option(0, "Of all that is random.", group="Machine", parse=_parse_seed)
+    max_iterations: int = option(10_000, "Iterations of RANSAC at the most.")
+    seed: int = option(0, "Seed of all that is random.", group="Machine", parse=_parse_seed)
 
     def __post_init__(self) -> None:
-        _check_integers(self, min_matches=1, min_inliers=1, max_iterations=1, seed=0)
-        _check_between(self, max_error=1e6, min_inlier_ratio=1.0, confidence=1.0)
+        check_integers(self, min_matches=1, min_inliers=1, max_iterations=1, seed=0)
+        check_between(self, max_error=1e6, min_inlier_ratio=1.0, confidence=1.0)
 
     def colmap(self) -> dict[str, float]:
         """As COLMAP's TwoViewGeometryOptions name them."""
@@ -387,11 +361,11 @@ class CameraOptions:
 class ReconstructOptions:
     """Which mapper, and how. With one thread the same options on the same database give the same model."""
 
-    mapper: Mapper = option("incremental", "COLMAP's way from pairs to a model.", group="Geometry")
-    seed: int = option(0, "Of all that is random.", group="Machine", parse=_parse_seed)
+    mapper: Mapper = option("incremental", "COLMAP's mapper.", group="Geometry")
+    seed: int = option(0, "Seed of all that is random.", group="Machine", parse=_parse_seed)
     threads: int | None = option(
         None,
-        "Of COLMAP; 1: the same model every time.",
+        "Threads of COLMAP; 1: the same model every time.",
         group="Machine",
         metavar="N",
         parse=integer("a number of threads from 1 to 1000000"),
@@ -406,22 +380,22 @@ class ReconstructOptions:
 
     def __post_init__(self) -> None:
         check_choice("mapper", self.mapper, get_args(Mapper))
-        _check_integers(self, seed=0, min_model_size=2, **({} if self.threads is None else {"threads": 1}))
-        limit = self.max_error
-        if limit is not None and not (is_real(limit, 0, 1e6) and limit not in (0, 1e6)):
-            raise InputError(f"max_error is {limit!r}; give a positive number of px, or None.")
+        check_integers(self, seed=0, min_model_size=2, threads=1)
+        check_between(self, "of px ", max_error=1e6)
 
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """Who extracts and matches."""
+    """Where to extract and match."""
 
     engine: EngineName = option(
         "local",
-        "Who extracts and matches: this process, or a Ray cluster.",
+        "Where to extract and match: in this process, or on a Ray cluster.",
         group="Machine",
     )
-    address: str | None = option(None, "Of the Ray cluster; none: one made here.", group="Machine", metavar="HOST:PORT")
+    address: str | None = option(
+        None, "Address of the Ray cluster; by default one is started here.", group="Machine", metavar="HOST:PORT"
+    )
 
     def __post_init__(self) -> None:
         check_choice("engine", self.engine, get_args(EngineName))
@@ -467,14 +441,16 @@ class PoseOptions:
 
     pixels: float = option(6.0, "px of an image whose long side has 1,024: largest error of an inlier.")
     min_inliers: int = option(30, "With fewer the pose is a failure.")
-    min_inlier_ratio: float = option(0.1, "Of the points that were matched with the map; with less it is a failure.")
-    max_iterations: int = option(10_000, "Of RANSAC.")
+    min_inlier_ratio: float = option(
+        0.1, "Smallest share of inliers among the matched points; with less it is a failure."
+    )
+    max_iterations: int = option(10_000, "Iterations of RANSAC at the most.")
     confidence: float = option(0.99999, "With which RANSAC stops.")
-    seed: int = option(0, "Of RANSAC.")
+    seed: int = option(0, "Seed of RANSAC.")
 
     def __post_init__(self) -> None:
-        _check_integers(self, min_inliers=FEWEST_POINTS, max_iterations=1, seed=0)
-        _check_between(self, pixels=1e999, min_inlier_ratio=1.0, confidence=1.0)
+        check_integers(self, min_inliers=FEWEST_POINTS, max_iterations=1, seed=0)
+        check_between(self, pixels=math.inf, min_inlier_ratio=1.0, confidence=1.0)
 
 
 @dataclass(frozen=True)
@@ -488,7 +464,7 @@ class LocalizeOptions:
         metavar="N",
         parse=integer("a number of images from 1 to 1000000"),
     )
-    first: int = option(2, "Of the candidates, matched before it is decided whether these are enough.")
+    first: int = option(2, "Candidates that are matched before it is decided whether these are enough.")
     enough: int = option(300, "Inliers with which no more images are matched.")
     map_camera: bool = option(
         True, "Try the map's only camera for queries of its size and EXIF whose camera is not known."
@@ -497,6 +473,6 @@ class LocalizeOptions:
     memory: int = option(512_000_000, "Bytes of the map's features that are kept.")
 
     def __post_init__(self) -> None:
-        _check_integers(self, candidates=1, first=1, enough=1)
+        check_integers(self, candidates=1, first=1, enough=1)
         check_int("memory", self.memory, 0, "a number of bytes, at least 0")
         check_bool("map_camera", self.map_camera)

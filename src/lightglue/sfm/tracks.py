@@ -1,4 +1,4 @@
-"""The former place of `lightglue.sfm.stages.refine`."""
+"""The former path of `lightglue.sfm.stages.refine`."""
 
 import warnings
 

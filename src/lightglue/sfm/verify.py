@@ -1,4 +1,4 @@
-"""The former place of `lightglue.sfm.stages.verify`."""
+"""The former path of `lightglue.sfm.stages.verify`."""
 
 import warnings
 

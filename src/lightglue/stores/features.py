@@ -79,7 +79,7 @@ class ImageFeatures:
     keypoints: NDArray[np.float32]  # (N, 2), x y, px of the original image
     descriptors: NDArray[Any]  # (N, D), float16 or float32
     scores: NDArray[np.float32]  # (N,)
-    image_size: tuple[int, int]  # width, height, px of the original image, turned as its EXIF says
+    image_size: tuple[int, int]  # width, height, px of the original image, rotated as its EXIF says
     feature_type: str  # such as "aliked"
     scales: NDArray[np.float32] | None = None  # (N,) px, of features like SIFT's
     oris: NDArray[np.float32] | None = None  # (N,) radians
@@ -91,7 +91,7 @@ class ImageFeatures:
             "descriptors": (count, (*self.descriptors.shape, 0, 0)[1]),
             "scores": (count,),
         }
-        shapes |= {name: (count,) for name in _OPTIONAL if getattr(self, name) is not None}
+        shapes |= dict.fromkeys(self.optional, (count,))
         for name, shape in shapes.items():
             array = getattr(self, name)
             wanted = ("float16", "float32") if name == "descriptors" else ("float32",)
@@ -119,7 +119,12 @@ class ImageFeatures:
 
     def _arrays(self) -> dict[str, NDArray[Any]]:
         arrays = {"keypoints": self.keypoints, "descriptors": self.descriptors, "scores": self.scores}
-        return arrays | {name: value for name in _OPTIONAL if (value := getattr(self, name)) is not None}
+        return arrays | self.optional
+
+    @property
+    def optional(self) -> dict[str, NDArray[np.float32]]:
+        """`scales` and `oris`, those that there are."""
+        return {name: value for name in _OPTIONAL if (value := getattr(self, name)) is not None}
 
     @classmethod
     def from_torch(
@@ -157,10 +162,7 @@ class ImageFeatures:
             "keypoint_scores": tensor(self.scores),
             "image_size": torch.tensor([self.image_size], dtype=torch.float32, device=device),
         }
-        if self.scales is not None:
-            features["scales"] = tensor(self.scales)
-        if self.oris is not None:
-            features["oris"] = tensor(self.oris)
+        features.update({name: tensor(array) for name, array in self.optional.items()})  # type: ignore[typeddict-item]
         return features
 
 

@@ -219,14 +219,13 @@ def _features(group: Any, datasets: set[str], feature_type: str, tally: _Tally) 
 
 
 def _datasets(features: ImageFeatures) -> dict[str, NDArray[Any]]:
-    arrays = {
+    return {
         "keypoints": features.keypoints,
         "descriptors": np.ascontiguousarray(features.descriptors.T),
         "scores": features.scores,
         "image_size": np.array(features.image_size, np.int64),
+        **features.optional,
     }
-    optional = {"scales": features.scales, "oris": features.oris}
-    return arrays | {key: array for key, array in optional.items() if array is not None}
 
 
 def _source(folder: Path | None, name: str, tally: _Tally) -> Source:

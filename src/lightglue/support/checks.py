@@ -12,7 +12,18 @@ from typing import Any
 
 from lightglue.errors import InputError
 
-__all__ = ["check_bool", "check_choice", "check_int", "check_real", "is_int", "is_real"]
+__all__ = [
+    "check_between",
+    "check_bool",
+    "check_choice",
+    "check_int",
+    "check_integers",
+    "check_real",
+    "is_int",
+    "is_real",
+]
+
+_LARGEST = 2**31 - 1  # of 32 bits, which COLMAP and the stores have
 
 
 def is_int(value: Any, lowest: float = -math.inf, highest: float = math.inf) -> bool:
@@ -59,3 +70,32 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
     """InputError unless `value` is one of `choices`."""
     if value not in (valid := list(choices)):
         raise InputError(f"{name} is {value!r}; choose one of {', '.join(valid)}.")
+
+
+def check_integers(options: Any, /, **lowest: int) -> None:
+    """InputError unless these fields of `options` are integers of at least so much, or None where that is usual."""
+    for name, least in lowest.items():
+        if not _is_usual_none(options, name):
+            check_int(name, getattr(options, name), least, f"an integer of at least {least}", _LARGEST)
+            _as_python(options, name)
+
+
+def check_between(options: Any, of: str = "", /, **highest: float) -> None:
+    """InputError unless these fields are numbers above 0 and below so much, or None where that is usual."""
+    for name, limit in highest.items():
+        value = getattr(options, name)
+        if not _is_usual_none(options, name):
+            if not is_real(value, 0, limit) or value in (0, limit):
+                below = f" and below {limit:g}" if limit < math.inf else ""
+                raise InputError(f"{name} is {value!r}; give a number {of}above 0{below}.")
+            _as_python(options, name)
+
+
+def _is_usual_none(options: Any, name: str) -> bool:
+    return getattr(options, name) is None and getattr(type(options), name, 0) is None  # there the default stands
+
+
+def _as_python(options: Any, name: str) -> None:
+    """Replace a number of NumPy, which JSON does not hold, by Python's."""
+    if hasattr(value := getattr(options, name), "item"):
+        object.__setattr__(options, name, value.item())

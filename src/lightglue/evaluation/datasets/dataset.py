@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from lightglue.evaluation.pair import Benchmark, Kind, Pair, Protocol, RelativeP
 from lightglue.geometry.cameras import Camera
 from lightglue.geometry.intrinsics import from_colmap
 
-__all__ = ["Dataset", "Download", "PairList", "find_root", "parse_posed_pair", "read_lines", "read_numbers"]
+__all__ = ["Dataset", "Download", "PairList", "add_posed_pairs", "numbers", "read_lines", "read_numbers"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +38,17 @@ class Dataset:
     kind: Kind
     licence: str
     downloads: tuple[Download, ...]
-    list_pairs: Callable[[Path], PairList]  # raises InputError where the folder does not hold it
+    add_pairs: Callable[[Path, PairList], None]  # from the folder of its files; raises InputError
     protocol: Protocol
+    folders: tuple[str, ...] = ()  # names that the folder of its files may have
+    markers: tuple[str, ...] = ("*",)  # paths or patterns, one of which is in that folder; the first is the usual one
     notes: tuple[str, ...] = ()  # what a reader of the figures must know, such as deviations
 
     def load(self, folder: Path) -> Benchmark:
         """The benchmark from the folder of its files, or from one that holds it. Raises InputError."""
-        listed = self.list_pairs(folder)
+        root = self._root(folder)
+        listed = PairList(root)
+        self.add_pairs(root, listed)
         return Benchmark(
             name=self.name,
             kind=self.kind,
@@ -52,6 +57,19 @@ class Dataset:
             source=self.downloads[0].urls[0],
             licence=self.licence,
             notes=(*listed.notes, *self.notes),
+        )
+
+    def _root(self, folder: Path) -> Path:
+        """The folder with one of the markers: `folder` itself, or one in it. Raises InputError, with the remedy."""
+        candidates = [folder, *(folder / name for name in self.folders)]
+        for marker in self.markers:
+            for each in candidates:
+                if each.is_dir() and any(each.glob(marker)):
+                    return each
+        lack = f"There is no {self.markers[0]} in" if folder.is_dir() else "There is no folder"
+        raise InputError(
+            f"{lack} {folder}, so {self.title} is not there. Download {self.downloads[0].urls[0]}, unpack it, and give "
+            "the folder where it lies with --data."
         )
 
 
@@ -103,24 +121,6 @@ def first_folder(path: str) -> str:
     return path.split("/", 1)[0] if "/" in path else ""
 
 
-def find_root(folder: Path, names: Sequence[str], marker: str, dataset: str, download: Download) -> Path:
-    """The folder that holds `marker` (a path or a pattern): `folder` itself, or one of `names` in it.
-
-    Raises InputError that says what is missing and how to get it.
-    """
-    candidates = [folder, *(folder / name for name in names)]
-    found = next((each for each in candidates if each.is_dir() and any(each.glob(marker))), None)
-    if found is None:
-        lack = "There is no folder" if not folder.is_dir() else f"There is no {marker} in"
-        raise InputError(f"{lack} {folder}, so {dataset} is not there. {how_to_get(download)}")
-    return found
-
-
-def how_to_get(download: Download) -> str:
-    """One sentence for people."""
-    return f"Download {download.urls[0]}, unpack it, and give the folder where it lies with --data."
-
-
 def read_lines(path: Path, *, keep_blank: bool = False) -> list[str]:
     """The lines of a text file, those that are not blank or all. Raises InputError."""
     try:
@@ -149,13 +149,34 @@ def numbers(words: Sequence[str], where: str) -> NDArray[np.float64]:
         raise InputError(f"{where}: {error}; correct it or fetch it anew.") from None
 
 
-def parse_posed_pair(words: Sequence[str], where: str, is_colmap: bool = False) -> RelativePose:
-    """The truth in a line of SuperGlue's pairs files and those of glue-factory that derive from them.
+def add_posed_pairs(listed: PairList, path: Path, expected: int, folder: str = "", is_colmap: bool = False) -> None:
+    """Add the pairs in one of SuperGlue's lists, or of those of glue-factory that derive from them.
+
+    The scene is what stands before the first "/" or "_frame" of image 0.
+
+    Args:
+        listed: where they are added.
+        path: the list.
+        expected: how many the benchmark has.
+        folder: what stands before the names of images.
+        is_colmap: the K in it have COLMAP's origin.
+
+    Raises:
+        InputError: the list cannot be read.
+    """
+    for number, line in enumerate(read_lines(path), 1):
+        words = line.split()
+        image0, image1 = (*words, "", "")[:2]
+        truth = partial(_parse_posed_pair, words, f"{path}, pair {number},", is_colmap)
+        listed.add(f"{folder}{image0}", f"{folder}{image1}", truth, image0.split("/")[0].split("_frame")[0])
+    listed.expect(expected, len(listed), "pairs", path)
+
+
+def _parse_posed_pair(words: Sequence[str], where: str, is_colmap: bool) -> RelativePose:
+    """The truth in one line. Raises InputError.
 
     Two names, in SuperGlue's own files two numbers of quarters that the images are rotated by, then K0 and K1 (9
-    numbers each) and camera 0 to camera 1: a matrix (4, 4), or R and t (12 numbers). is_colmap: these K have
-    COLMAP's origin.
-    Raises InputError.
+    numbers each) and camera 0 to camera 1: a matrix (4, 4), or R and t (12 numbers).
     """
     quarters, rest = (words[2:4], words[4:]) if len(words) == 38 else ([], words[2:])
     if len(rest) not in (30, 34):

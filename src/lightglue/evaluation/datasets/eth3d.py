@@ -7,7 +7,7 @@ documentation describes) and SCENE/images/dslr_images_undistorted/.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -16,41 +16,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, find_root, numbers, read_lines
-from lightglue.evaluation.pair import Protocol, RelativePose
+from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, numbers, read_lines
+from lightglue.evaluation.datasets.megadepth1500 import DATASET as MEGADEPTH1500
+from lightglue.evaluation.pair import RelativePose
 from lightglue.geometry.cameras import Camera
 from lightglue.geometry.intrinsics import from_colmap
-from lightglue.geometry.options import EstimatorOptions
 
-__all__ = ["DATASET", "MIN_SHARED", "list_pairs"]
+__all__ = ["DATASET", "MIN_SHARED"]
 
 SCENES = 13
 MIN_SHARED = 500  # 3D points that both images of a pair see: cvg/glue-factory, gluefactory/datasets/eth3d.py
 _MODEL = "dslr_calibration_undistorted"
-
-# cvg/glue-factory, gluefactory/datasets/eth3d.py: ETH3D's own files, as a zip (ETH3D's are 7z). No public record of a
-# checksum.
-_DOWNLOAD = Download(
-    urls=("https://cvg-data.inf.ethz.ch/SOLD2/SOLD2_ETH3D_undistorted/ETH3D_undistorted.zip",),
-    filename="ETH3D_undistorted.zip",
-    size="5.6 GB",
-)
-
-# There is no published protocol for poses on these pairs: the numbers are those of MegaDepth-1500.
-_PROTOCOL = Protocol(
-    max_keypoints=2048,
-    estimators=(EstimatorOptions("poselib", 1.0), EstimatorOptions("opencv", 0.5)),
-    thresholds=(5.0, 10.0, 20.0),
-    resize=1600,
-    side="long",
-    reference="https://github.com/cvg/glue-factory#eth3d",
-)
-_NOTES = (
-    "glue-factory judges the matches of these pairs by depth maps (average precision), on images of an eighth of the "
-    "size; here the relative pose is judged. The figures do not compare.",
-    "The pairs are glue-factory's: at least 500 common 3D points. It takes each image's camera by its position in "
-    "the list, with the number that it has in the distorted model; here it is the undistorted model's.",
-)
 
 
 @dataclass(frozen=True)
@@ -63,16 +39,11 @@ class _PosedImage:
     points: frozenset[str]  # ids of the 3D points that it sees
 
 
-def list_pairs(folder: Path) -> PairList:
-    """The pairs in the folder of the scenes, or in one that holds it. Raises InputError."""
-    names = ["ETH3D_undistorted", "multi_view_training_dslr_undistorted"]
-    root = find_root(folder, names, f"*/{_MODEL}", "ETH3D", _DOWNLOAD)
+def _add_pairs(root: Path, listed: PairList) -> None:
     scenes = sorted(path.parent.name for path in root.glob(f"*/{_MODEL}"))
-    listed = PairList(root)
     for scene in scenes:
         _add_scene(listed, root, scene)
     listed.expect(SCENES, len(scenes), "scenes", root)
-    return listed
 
 
 def _add_scene(listed: PairList, root: Path, scene: str) -> None:
@@ -146,8 +117,24 @@ DATASET = Dataset(
     title="ETH3D",
     kind="pose",
     licence="CC BY-NC-SA 4.0",
-    downloads=(_DOWNLOAD,),
-    list_pairs=list_pairs,
-    protocol=_PROTOCOL,
-    notes=_NOTES,
+    # cvg/glue-factory, gluefactory/datasets/eth3d.py: ETH3D's own files, as a zip (ETH3D's are 7z). No public record
+    # of a checksum.
+    downloads=(
+        Download(
+            urls=("https://cvg-data.inf.ethz.ch/SOLD2/SOLD2_ETH3D_undistorted/ETH3D_undistorted.zip",),
+            filename="ETH3D_undistorted.zip",
+            size="5.6 GB",
+        ),
+    ),
+    add_pairs=_add_pairs,
+    # There is no published protocol for poses on these pairs: the numbers are those of MegaDepth-1500.
+    protocol=replace(MEGADEPTH1500.protocol, reference="https://github.com/cvg/glue-factory#eth3d"),
+    folders=("ETH3D_undistorted", "multi_view_training_dslr_undistorted"),
+    markers=(f"*/{_MODEL}",),
+    notes=(
+        "glue-factory judges the matches of these pairs by depth maps (average precision), on images of an eighth of "
+        "the size; here the relative pose is judged. The figures do not compare.",
+        "The pairs are glue-factory's: at least 500 common 3D points. It takes each image's camera by its position in "
+        "the list, with the number that it has in the distorted model; here it is the undistorted model's.",
+    ),
 )

@@ -12,45 +12,16 @@ from pathlib import Path
 import numpy as np
 
 from lightglue.errors import InputError
-from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, find_root, read_numbers
+from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, read_numbers
 from lightglue.evaluation.pair import Homography, Protocol
 from lightglue.geometry.options import EstimatorOptions
 
-__all__ = ["DATASET", "list_pairs"]
-
-# URL and md5: cvg/glue-factory, gluefactory/datasets/evd.py. 28 MB: public projects that use it.
-_DOWNLOAD = Download(
-    urls=("http://cmp.felk.cvut.cz/wbs/datasets/EVD.zip",),
-    filename="EVD.zip",
-    size="28 MB",
-    md5="7ce52151abdafa71a609424d09e43075",
-)
-
-# cvg/glue-factory, gluefactory/eval/evd.py: size, side, PoseLib at 1 px, thresholds. It leaves the number of keypoints
-# to the model.
-_PROTOCOL = Protocol(
-    max_keypoints=2048,
-    estimators=(EstimatorOptions("opencv", 0.5), EstimatorOptions("poselib", 1.0), EstimatorOptions("dlt")),
-    thresholds=(1.0, 5.0, 10.0, 20.0),
-    resize=600,
-    side="short",
-    reference="https://github.com/cvg/glue-factory/blob/main/gluefactory/eval/evd.py",
-)
-_NOTES = (
-    "glue-factory's estimator is PoseLib at 1 px, which is the second one here; the first is OpenCV's MAGSAC++ at "
-    "0.5 px, as in the other benchmarks of homographies.",
-    "H is taken to hold for px whose (0, 0) is the centre of the top-left pixel; glue-factory applies it to px whose "
-    "(0, 0) is that pixel's corner.",
-)
+__all__ = ["DATASET"]
 
 
-def list_pairs(folder: Path) -> PairList:
-    """The pairs in the folder `EVD`, or in one that holds it. Raises InputError."""
-    root = find_root(folder, ["EVD"], "h/*.txt", "EVD", _DOWNLOAD)
-    listed = PairList(root)
+def _add_pairs(root: Path, listed: PairList) -> None:
     for path in sorted((root / "h").glob("*.txt")):
         listed.add(f"1/{path.stem}.png", f"2/{path.stem}.png", partial(_homography, path), scene=path.stem)
-    return listed
 
 
 def _homography(path: Path) -> Homography:
@@ -65,8 +36,32 @@ DATASET = Dataset(
     title="EVD (Extreme View Dataset)",
     kind="homography",
     licence="no licence file is known",
-    downloads=(_DOWNLOAD,),
-    list_pairs=list_pairs,
-    protocol=_PROTOCOL,
-    notes=_NOTES,
+    # URL and md5: cvg/glue-factory, gluefactory/datasets/evd.py. 28 MB: public projects that use it.
+    downloads=(
+        Download(
+            urls=("http://cmp.felk.cvut.cz/wbs/datasets/EVD.zip",),
+            filename="EVD.zip",
+            size="28 MB",
+            md5="7ce52151abdafa71a609424d09e43075",
+        ),
+    ),
+    add_pairs=_add_pairs,
+    # cvg/glue-factory, gluefactory/eval/evd.py: size, side, PoseLib at 1 px, thresholds. It leaves the number of
+    # keypoints to the model.
+    protocol=Protocol(
+        max_keypoints=2048,
+        estimators=(EstimatorOptions("opencv", 0.5), EstimatorOptions("poselib", 1.0), EstimatorOptions("dlt")),
+        thresholds=(1.0, 5.0, 10.0, 20.0),
+        resize=600,
+        side="short",
+        reference="https://github.com/cvg/glue-factory/blob/main/gluefactory/eval/evd.py",
+    ),
+    folders=("EVD",),
+    markers=("h/*.txt",),
+    notes=(
+        "glue-factory's estimator is PoseLib at 1 px, which is the second one here; the first is OpenCV's MAGSAC++ at "
+        "0.5 px, as in the other benchmarks of homographies.",
+        "H is taken to hold for px whose (0, 0) is the centre of the top-left pixel; glue-factory applies it to px "
+        "whose (0, 0) is that pixel's corner.",
+    ),
 )

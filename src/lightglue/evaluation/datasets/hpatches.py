@@ -9,11 +9,11 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, find_root, read_numbers
+from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, read_numbers
 from lightglue.evaluation.pair import Homography, Protocol
 from lightglue.geometry.options import EstimatorOptions
 
-__all__ = ["DATASET", "LEFT_OUT", "list_pairs"]
+__all__ = ["DATASET", "LEFT_OUT"]
 
 # Of more than 1200 x 1600 px; D2-Net (Dusmanu et al., CVPR 2019) left them out, and all who compared since.
 # Names: cvg/glue-factory, gluefactory/datasets/hpatches.py.
@@ -31,44 +31,13 @@ LEFT_OUT = frozenset(
 )
 SCENES = 108  # 116 less those
 
-# glue-factory names the tar.gz, whose host has ceased; the first author keeps a zip of the same folder as the data set
-# vbalnt/hpatches. Its size is given by public projects that use it; none gives a checksum.
-_DOWNLOAD = Download(
-    urls=("https://huggingface.co/datasets/vbalnt/hpatches/resolve/main/hpatches-sequences-release.zip",),
-    filename="hpatches-sequences-release.zip",
-    size="1.3 GB",
-)
 
-# cvg/glue-factory: gluefactory/eval/hpatches.py has the size, the side and the thresholds, gluefactory/configs/
-# superpoint+lightglue-official.yaml the number of keypoints and OpenCV at 0.5 px.
-_PROTOCOL = Protocol(
-    max_keypoints=1024,
-    estimators=(EstimatorOptions("opencv", 0.5), EstimatorOptions("poselib", 1.0), EstimatorOptions("dlt")),
-    thresholds=(1.0, 3.0, 5.0),
-    resize=480,
-    side="short",
-    reference="https://github.com/cvg/glue-factory#hpatches",
-)
-_NOTES = (
-    "glue-factory's OpenCV estimator is plain RANSAC (3,000 iterations, confidence 0.995); here it is MAGSAC++ "
-    "(10,000 iterations, confidence 0.9999).",
-    "glue-factory's README picks the RANSAC threshold that is best on the test pairs (ransac_th=-1); here it is fixed "
-    "beforehand.",
-    "H is taken to hold for px whose (0, 0) is the centre of the top-left pixel; glue-factory applies it to px whose "
-    "(0, 0) is that pixel's corner.",
-)
-
-
-def list_pairs(folder: Path) -> PairList:
-    """The pairs in the folder `hpatches-sequences-release`, or in one that holds it. Raises InputError."""
-    root = find_root(folder, ["hpatches-sequences-release"], "[iv]_*/H_1_2", "HPatches", _DOWNLOAD)
+def _add_pairs(root: Path, listed: PairList) -> None:
     scenes = sorted(path.name for path in root.glob("[iv]_*") if path.is_dir() and path.name not in LEFT_OUT)
-    listed = PairList(root)
     for scene in scenes:
         for n in range(2, 7):
             listed.add(f"{scene}/1.ppm", f"{scene}/{n}.ppm", partial(_homography, root / scene / f"H_1_{n}"))
     listed.expect(SCENES, len(scenes), "scenes", root)
-    return listed
 
 
 def _homography(path: Path) -> Homography:
@@ -80,8 +49,34 @@ DATASET = Dataset(
     title="HPatches",
     kind="homography",
     licence="no licence file is known for the image sequences",
-    downloads=(_DOWNLOAD,),
-    list_pairs=list_pairs,
-    protocol=_PROTOCOL,
-    notes=_NOTES,
+    # glue-factory names the tar.gz, whose host has ceased; the first author keeps a zip of the same folder as the data
+    # set vbalnt/hpatches. Its size is given by public projects that use it; none gives a checksum.
+    downloads=(
+        Download(
+            urls=("https://huggingface.co/datasets/vbalnt/hpatches/resolve/main/hpatches-sequences-release.zip",),
+            filename="hpatches-sequences-release.zip",
+            size="1.3 GB",
+        ),
+    ),
+    add_pairs=_add_pairs,
+    # cvg/glue-factory: gluefactory/eval/hpatches.py has the size, the side and the thresholds, gluefactory/configs/
+    # superpoint+lightglue-official.yaml the number of keypoints and OpenCV at 0.5 px.
+    protocol=Protocol(
+        max_keypoints=1024,
+        estimators=(EstimatorOptions("opencv", 0.5), EstimatorOptions("poselib", 1.0), EstimatorOptions("dlt")),
+        thresholds=(1.0, 3.0, 5.0),
+        resize=480,
+        side="short",
+        reference="https://github.com/cvg/glue-factory#hpatches",
+    ),
+    folders=("hpatches-sequences-release",),
+    markers=("[iv]_*/H_1_2",),
+    notes=(
+        "glue-factory's OpenCV estimator is plain RANSAC (3,000 iterations, confidence 0.995); here it is MAGSAC++ "
+        "(10,000 iterations, confidence 0.9999).",
+        "glue-factory's README picks the RANSAC threshold that is best on the test pairs (ransac_th=-1); here it is "
+        "fixed beforehand.",
+        "H is taken to hold for px whose (0, 0) is the centre of the top-left pixel; glue-factory applies it to px "
+        "whose (0, 0) is that pixel's corner.",
+    ),
 )

@@ -7,59 +7,21 @@ assets/scannet_test_pairs_with_gt.txt beside the frames.
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
 
-from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, find_root, parse_posed_pair, read_lines
-from lightglue.evaluation.pair import Protocol
-from lightglue.geometry.options import EstimatorOptions
+from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, add_posed_pairs
+from lightglue.evaluation.datasets.megadepth1500 import DATASET as MEGADEPTH1500
 
-__all__ = ["DATASET", "list_pairs"]
+__all__ = ["DATASET"]
 
 PAIRS = 1500
-_LIST, _SUPERGLUE_LIST = "pairs_calibrated.txt", "scannet_test_pairs_with_gt.txt"
-
-# cvg/glue-factory, gluefactory/eval/scannet1500.py. No public record of a size or a checksum.
-_DOWNLOAD = Download(urls=("https://cvg-data.inf.ethz.ch/scannet/scannet1500.zip",), filename="scannet1500.zip")
-
-# cvg/glue-factory: gluefactory/eval/scannet1500.py has the size (640 x 480) and the side. SuperGlue's README has the
-# thresholds. The number of keypoints and the estimators are those of MegaDepth-1500.
-_PROTOCOL = Protocol(
-    max_keypoints=2048,
-    estimators=(EstimatorOptions("poselib", 1.0), EstimatorOptions("opencv", 0.5)),
-    thresholds=(5.0, 10.0, 20.0),
-    resize=640,
-    side="long",
-    reference="https://github.com/cvg/glue-factory/blob/main/gluefactory/eval/scannet1500.py",
-)
-_NOTES = (
-    "glue-factory resizes to 640 x 480 px exactly; here the longer side becomes 640 px and the shape is kept.",
-    "glue-factory picks the RANSAC threshold that is best on the test pairs (ransac_th=-1); here it is fixed "
-    "beforehand.",
-    "K is taken to hold for px whose (0, 0) is the centre of the top-left pixel, as in SuperGlue; glue-factory reads "
-    "it as that pixel's corner.",
-    "The poses come from tracking a depth camera and are less exact than those of the other benchmarks.",
-)
+_LISTS = ("pairs_calibrated.txt", "scannet_test_pairs_with_gt.txt")  # of glue-factory, of SuperGlue
 
 
-def list_pairs(folder: Path) -> PairList:
-    """The pairs in the folder `scannet1500`, or in one that holds it. Raises InputError."""
-    is_superglue = (
-        not any((each / _LIST).exists() for each in (folder, folder / "scannet1500"))
-        and (folder / _SUPERGLUE_LIST).exists()
-    )
-    name = _SUPERGLUE_LIST if is_superglue else _LIST
-    root = find_root(folder, ["scannet1500"], name, "ScanNet-1500", _DOWNLOAD)
-    listed = PairList(root)
-    for number, line in enumerate(read_lines(root / name), 1):
-        words = line.split()
-        image0, image1 = (*words, "", "")[:2]
-        where = f"{root / name}, pair {number},"
-        # "scene0806_00_frame-000510.jpg" in SuperGlue's list, folders in glue-factory's
-        scene = image0.split("_frame", 1)[0].split("/", 1)[0]
-        listed.add(image0, image1, partial(parse_posed_pair, words, where), scene)
-    listed.expect(PAIRS, len(listed), "pairs", root / name)
-    return listed
+def _add_pairs(root: Path, listed: PairList) -> None:
+    found = next(name for name in _LISTS if (root / name).exists())
+    add_posed_pairs(listed, root / found, PAIRS)
 
 
 DATASET = Dataset(
@@ -67,8 +29,24 @@ DATASET = Dataset(
     title="ScanNet-1500",
     kind="pose",
     licence="ScanNet terms of use: non-commercial research and education",
-    downloads=(_DOWNLOAD,),
-    list_pairs=list_pairs,
-    protocol=_PROTOCOL,
-    notes=_NOTES,
+    # cvg/glue-factory, gluefactory/eval/scannet1500.py. No public record of a size or a checksum.
+    downloads=(Download(urls=("https://cvg-data.inf.ethz.ch/scannet/scannet1500.zip",), filename="scannet1500.zip"),),
+    add_pairs=_add_pairs,
+    # cvg/glue-factory: gluefactory/eval/scannet1500.py has the size (640 x 480) and the side. SuperGlue's README has
+    # the thresholds. The number of keypoints and the estimators are those of MegaDepth-1500.
+    protocol=replace(
+        MEGADEPTH1500.protocol,
+        resize=640,
+        reference="https://github.com/cvg/glue-factory/blob/main/gluefactory/eval/scannet1500.py",
+    ),
+    folders=("scannet1500",),
+    markers=_LISTS,
+    notes=(
+        "glue-factory resizes to 640 x 480 px exactly; here the longer side becomes 640 px and the shape is kept.",
+        "glue-factory picks the RANSAC threshold that is best on the test pairs (ransac_th=-1); here it is fixed "
+        "beforehand.",
+        "K is taken to hold for px whose (0, 0) is the centre of the top-left pixel, as in SuperGlue; glue-factory "
+        "reads it as that pixel's corner.",
+        "The poses come from tracking a depth camera and are less exact than those of the other benchmarks.",
+    ),
 )

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lightglue.geometry.intrinsics import to_colmap
 from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet
+from lightglue.sfm.options import PoseOptions
 
 __all__ = ["absolute_pose"]
 
@@ -17,28 +18,28 @@ def absolute_pose(
     camera: Any,
     points2D: NDArray[np.float64],
     points3D: NDArray[np.float64],
+    max_error: float,
+    options: PoseOptions,
     *,
     estimate_focal: bool,
     refine_focal: bool,
-    max_error: float,
-    confidence: float,
-    max_iterations: int,
-    seed: int,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
     """The pose T (4, 4) from the world to a camera, and which points (N,) agree with it; None where there is none.
 
     camera: a `pycolmap.Camera` that gets the focal length that is found. points2D: (N, 2) px.
+    max_error: px, of an inlier.
     estimate_focal: by RANSAC. refine_focal: with the pose, from what RANSAC found.
     """
     estimation = pycolmap.AbsolutePoseEstimationOptions()
     estimation.estimate_focal_length = estimate_focal
     ransac: Any = estimation.ransac
-    ransac.max_error, ransac.confidence, ransac.max_num_trials = max_error, confidence, max_iterations
-    ransac.min_num_trials = min(ransac.min_num_trials, max_iterations)
+    ransac.max_error, ransac.confidence = max_error, options.confidence
+    ransac.max_num_trials = options.max_iterations
+    ransac.min_num_trials = min(ransac.min_num_trials, options.max_iterations)
     if hasattr(ransac, "random_seed"):  # 3.13
-        ransac.random_seed = seed
+        ransac.random_seed = options.seed
     else:
-        pycolmap.set_random_seed(seed)
+        pycolmap.set_random_seed(options.seed)
     refinement = pycolmap.AbsolutePoseRefinementOptions()
     refinement.refine_focal_length, refinement.refine_extra_params = refine_focal, False
     with quiet():

@@ -14,7 +14,8 @@ from typing import Any
 from lightglue.errors import InputError
 from lightglue.geometry.cameras import Camera
 from lightglue.geometry.colmap_cameras import camera_from_colmap, camera_to_colmap, inferred_camera
-from lightglue.geometry.intrinsics import MODELS, Intrinsics
+from lightglue.geometry.intrinsics import GUESSED_FOCAL, MODELS, Intrinsics
+from lightglue.images.headers import EXIF_WITHIN, may_have_exif
 from lightglue.sfm.colmap.models import image_camera, open_model
 from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet
 from lightglue.sfm.options import CameraMode, CameraOptions
@@ -23,9 +24,6 @@ from lightglue.support.progress import Progress
 __all__ = ["Assignment", "CameraOptions", "assign_cameras", "exif_focal", "guessed_camera", "read_table"]
 
 MODEL = "SIMPLE_RADIAL"
-FOCAL_OF_EDGE = 1.2  # COLMAP's guess: the focal length in longer edges of the image
-_HEAD = 1 << 18  # bytes at the beginning of a file in which EXIF stands
-_EXIF = (b"Exif\0\0", b"eXIf", b"EXIF")  # in JPEG, PNG, WebP
 
 
 @dataclass(frozen=True)
@@ -112,7 +110,7 @@ def _camera(
             )
         return replace(options.known, size=size).check()
     focal = next((focal for name in names if (focal := focals[name]) is not None), None)
-    return guessed_camera(model, focal or FOCAL_OF_EDGE * max(size), size, focal is not None)
+    return guessed_camera(model, focal or GUESSED_FOCAL * max(size), size, focal is not None)
 
 
 def guessed_camera(model: str, focal: float, size: tuple[int, int], has_prior_focal: bool) -> Intrinsics:
@@ -128,13 +126,13 @@ def guessed_camera(model: str, focal: float, size: tuple[int, int], has_prior_fo
 
 
 def exif_focal(path: Path) -> float | None:
-    """The focal length in px that a file's EXIF tells. A whole image is decoded for it only where there is EXIF."""
+    """The focal length in px of a file's EXIF. A whole image is decoded for it only where there is EXIF."""
     try:
         with path.open("rb") as file:
-            head = file.read(_HEAD)
+            head = file.read(EXIF_WITHIN)
     except OSError:  # the features are there; the file need not be
         return None
-    if not any(mark in head for mark in _EXIF) and head[:2] not in (b"II", b"MM"):
+    if not may_have_exif(head):
         return None
     with quiet():
         camera = inferred_camera(path)

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -45,6 +45,8 @@ PAIRS = 500  # that are written before our table says so
 IMAGES = 200  # whose keypoints are read before they are written
 
 Keypoints = Callable[[str], NDArray[Any]]  # of an image by name, (N, 2) px
+# Of a pair by its names and what its matches are made of: its geometry and what that is made of, where there is one.
+Geometry = Callable[[str, str, str], tuple[Any, str | None]]
 
 
 @dataclass(frozen=True)
@@ -279,7 +281,7 @@ def _sync(path: Path, plan: _Plan, old: tuple[Path, DatabaseState] | None, progr
         set_complete(path, True)
         return 0
     set_complete(path, False)
-    with _CarriedOver(old, plan) as carried:
+    with _carried_over(old, plan) as carried:
         for chunk in batched(gone, PAIRS):
             _remove(path, chunk)
         done = len(plan.pairs) - len(wanted)
@@ -303,9 +305,7 @@ def _remove(path: Path, numbers: list[int]) -> None:
             database.remove_pair(*pair_of(number))
 
 
-def _write(
-    database: Database, plan: _Plan, numbers: list[int], carried: _CarriedOver
-) -> list[tuple[int, str, str | None]]:
+def _write(database: Database, plan: _Plan, numbers: list[int], carried: Geometry) -> list[tuple[int, str, str | None]]:
     """Write the matches of some pairs; their rows in our table."""
     names = plan.state.names
     both = [pair_of(number) for number in numbers]
@@ -316,40 +316,30 @@ def _write(
     with database.writing():
         for number, (first, second), pair in zip(numbers, both, found, strict=True):
             database.put_matches(first, second, pair.matches)
-            geometry, verified = carried.geometry(pair.name0, pair.name1, plan.pairs[number])
+            geometry, verified = carried(pair.name0, pair.name1, plan.pairs[number])
             if geometry is not None:
                 database.put_geometry(first, second, geometry)
             rows.append((number, plan.pairs[number], verified))
     return rows
 
 
-class _CarriedOver:
+@contextmanager
+def _carried_over(old: tuple[Path, DatabaseState] | None, plan: _Plan) -> Iterator[Geometry]:
     """The geometries of an old database that hold in a new one: of the same keypoints, cameras and matches."""
+    if old is None:
+        yield lambda name0, name1, made_of: (None, None)
+        return
+    path, before = old
+    pairs = pair_states(path)
+    with Database(path) as database:
 
-    def __init__(self, old: tuple[Path, DatabaseState] | None, plan: _Plan) -> None:
-        self.old, self.new = old, plan.state
-        self.pairs: dict[int, tuple[str, str | None]] = {}
-        self.database: Database | None = None
+        def geometry(name0: str, name1: str, made_of: str) -> tuple[Any, str | None]:
+            if any(name not in before.ids or before.image(name) != plan.state.image(name) for name in (name0, name1)):
+                return None, None
+            first, second = before.ids[name0], before.ids[name1]
+            was_made_of, verified = pairs.get(pair_id(first, second), ("", None))
+            if was_made_of != made_of or verified is None:
+                return None, None
+            return database.geometry(first, second), verified
 
-    def __enter__(self) -> _CarriedOver:
-        if self.old is not None:
-            self.pairs = pair_states(self.old[0])
-            self.database = Database(self.old[0])
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.database is not None:
-            self.database.close()
-
-    def geometry(self, name0: str, name1: str, made_of: str) -> tuple[Any, str | None]:
-        """The geometry and what it is made of; None where there is none that holds."""
-        if self.old is None or self.database is None:
-            return None, None
-        before = self.old[1]
-        if any(name not in before.ids or before.image(name) != self.new.image(name) for name in (name0, name1)):
-            return None, None
-        first, second = before.ids[name0], before.ids[name1]
-        was_made_of, verified = self.pairs.get(pair_id(first, second), ("", None))
-        if was_made_of != made_of or verified is None:
-            return None, None
-        return self.database.geometry(first, second), verified
+        yield geometry

@@ -81,7 +81,7 @@ class Database:
             self._database.write_keypoints(image_id, moved.reshape(-1, 2))
 
     def put_matches(self, first: int, second: int, matches: NDArray[np.int32]) -> None:
-        """Write the matches (K, 2) of two images in place of any that were there, and forget their geometry."""
+        """Write the matches (K, 2) of two images replacing any that were there, and forget their geometry."""
         with self._named():
             self.remove_pair(first, second)
             self._database.write_matches(first, second, matches.astype(np.uint32))
@@ -103,7 +103,7 @@ class Database:
                 remove(first, second)
 
     def put_geometry(self, first: int, second: int, geometry: Any) -> None:
-        """Write a `pycolmap.TwoViewGeometry` in place of any that was there."""
+        """Write a `pycolmap.TwoViewGeometry` replacing any that was there."""
         with self._named():
             self.remove_geometry(first, second)
             self._database.write_two_view_geometry(first, second, geometry)
@@ -131,7 +131,7 @@ class Database:
 
     @contextmanager
     def _named(self) -> Iterator[None]:
-        """Turn what pycolmap says into an error that names the file."""
+        """Raise what pycolmap says as a StoreError that names the file."""
         try:
             yield
         except LightGlueError:
@@ -147,7 +147,7 @@ def _check_room(path: Path) -> None:
     """Raises StoreError where the disk is all but full: some versions end the process when it is."""
     try:
         free = shutil.disk_usage(path.absolute().parent).free
-    except OSError:  # opening it will tell
+    except OSError:  # opening it will say so
         return
     if free < _ROOM:
         raise StoreError(

@@ -20,7 +20,7 @@ def two_view_geometry(
     options: Mapping[str, float],
     seed: int,
 ) -> Any:
-    """COLMAP's judgement of two images, a `pycolmap.TwoViewGeometry`.
+    """COLMAP's geometry of two images, a `pycolmap.TwoViewGeometry`.
 
     Calibrated where both focal lengths are known, and the same in every thread. keypoints: px as COLMAP has them.
     options: names of `TwoViewGeometryOptions`, with `ransac.` before those of its RANSAC.

@@ -29,15 +29,12 @@ class Worker(Protocol[JobIn, ResultOut]):
 
     def read(self, job: JobIn, /) -> Any:
         """What `compute` needs from the disk."""
-        ...
 
     def compute(self, job: JobIn, read: Any, /) -> ResultOut:
         """The result; faults of the input are results, too."""
-        ...
 
     def close(self) -> None:
         """Let go of threads that wait in `read`; nothing more will be asked."""
-        ...
 
 
 class Work(Protocol[JobIn, ResultOut]):
@@ -46,15 +43,12 @@ class Work(Protocol[JobIn, ResultOut]):
     @property
     def together(self) -> int:
         """Jobs that are worth a message to another process."""
-        ...
 
     def worker(self) -> Worker[JobIn, ResultOut]:
         """One who does it, with models of its own. Raises LightGlueError where there can be none."""
-        ...
 
     def failed(self, job: JobIn, reason: str, /) -> ResultOut:
         """The result of a job that nobody could do."""
-        ...
 
 
 class Engine(Protocol):
@@ -62,7 +56,6 @@ class Engine(Protocol):
 
     def run(self, work: Work[Job, Result], jobs: Iterable[Job]) -> Iterator[Result]:
         """The result of each job, as they are done; jobs are taken as they are needed."""
-        ...
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ class _Crew:
         return _Chunk(some) if some else None
 
     def _bury(self, index: int) -> Iterator[Any]:
-        """Another actor in the place of a dead one; what it had in hand is done again, each job by itself."""
+        """Replace a dead actor; what it had in hand is done again, each job by itself."""
         lost = [ref for ref, (_, where) in self.in_hand.items() if where == index]
         chunk, *waited = (self.in_hand.pop(ref)[0] for ref in lost)
         self.again.extend(waited)  # they are not to blame

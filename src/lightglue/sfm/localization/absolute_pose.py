@@ -17,7 +17,7 @@ from lightglue.errors import InputError
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.colmap_cameras import camera_to_colmap
 from lightglue.geometry.intrinsics import Intrinsics
-from lightglue.geometry.points import as_points
+from lightglue.geometry.points import as_points, extent
 from lightglue.sfm.colmap.absolute_pose import absolute_pose
 from lightglue.sfm.options import FEWEST_POINTS, PoseOptions
 
@@ -83,7 +83,7 @@ def _failure(pose: Pose, points2D: Floats, points3D: Floats, query: QueryCamera,
         needed = max(options.min_inliers, math.ceil(options.min_inlier_ratio * len(points2D)))
         return f"too few inliers: {count} of {len(points2D)} matches agree on a pose, and it takes {needed}"
     pixels = _pixels(query, options)
-    if any(_extent(points[pose.inliers]) < least for points, least in ((points2D, pixels), (points3D, _DEPTH))):
+    if any(extent(points[pose.inliers]) < least for points, least in ((points2D, pixels), (points3D, _DEPTH))):
         return f"degenerate: the {count} points that agree lie on a line"
     low, high = (edge * max(query.image_size) for edge in _FOCAL_RANGE)
     if not query.knows_focal and not low <= pose.camera.focal <= high:
@@ -98,12 +98,10 @@ def _solve(points2D: Floats, points3D: Floats, query: QueryCamera, options: Pose
         camera,
         points[seen],
         points3D[seen],
+        _pixels(query, options),
+        options,
         estimate_focal=query.guessed,
         refine_focal=not query.knows_focal,
-        max_error=_pixels(query, options),
-        confidence=options.confidence,
-        max_iterations=options.max_iterations,
-        seed=options.seed,
     )
     if found is None or not np.isfinite(found[0]).all() or not np.isfinite(camera.params).all():
         return None
@@ -120,17 +118,10 @@ def _colmap_camera(query: QueryCamera, points2D: Floats) -> tuple[Any, Floats]:
     if not query.knows_focal:  # one focal length, the mean of the two
         params = (float(K[0, 0] + K[1, 1]) / 2, float(K[0, 2]), float(K[1, 2]))
         return camera_to_colmap(Intrinsics("SIMPLE_PINHOLE", query.image_size, params)), points2D
-    params4 = (float(K[0, 0]), float(K[1, 1]), float(K[0, 2]), float(K[1, 2]))
-    rays = query.camera.normalize(points2D)  # without skew, which COLMAP's pinhole does not have
-    return camera_to_colmap(Intrinsics("PINHOLE", query.image_size, params4)), rays * (K[0, 0], K[1, 1]) + K[:2, 2]
+    pinhole = Intrinsics("PINHOLE", query.image_size, query.camera.pinhole)
+    return camera_to_colmap(pinhole), query.camera.unskewed(points2D)
 
 
 def _pixels(query: QueryCamera, options: PoseOptions) -> float:
     """The threshold in px of this image: keypoints of a larger one, found after it was made smaller, lie coarser."""
     return options.pixels * max(query.image_size) / _REFERENCE_EDGE
-
-
-def _extent(points: Floats) -> float:
-    """How far points (N, 2 or 3) spread across the line that fits them best: twice the deviation."""
-    spread = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
-    return float(2 * spread[1] / np.sqrt(len(points)))

@@ -38,7 +38,6 @@ from lightglue.types import Features
 
 __all__ = ["Localization", "LocalizeOptions", "Localizer"]
 
-_GUESSED_FOCAL = 1.2  # of the image's long side, as COLMAP guesses
 _FAR_MORE = 1.1  # times as many inliers: a camera does not fit, if another has so many more
 _MOVED = 0.005  # of the longer edge: more than a keypoint is moved when it is refined
 _WITHOUT_INDEX = 60  # images of a map up to which it is searched without a retrieval index
@@ -187,7 +186,8 @@ class Localizer:
         if known is not None:
             return [QueryCamera(known, size, knows_focal=True)]
         focal = exif_focal(Path(image)) if isinstance(image, (str, os.PathLike)) else None
-        guessed = _guessed_camera(size, focal)
+        likely = as_camera(Intrinsics.guessed(size, focal))
+        guessed = QueryCamera(likely, size, knows_focal=False, guessed=focal is None)
         if self._camera is not None and self.options.map_camera:
             own, own_focal = self._camera
             if (own.image_size, own_focal) == (size, focal):
@@ -372,14 +372,6 @@ def best_pose(poses: Sequence[Pose]) -> Pose:
         if (pose.failure is None, bool(is_better)) > (best.failure is None, False):
             best = pose
     return best
-
-
-def _guessed_camera(size: tuple[int, int], focal: float | None) -> QueryCamera:
-    """With the focal length in px that EXIF tells, or a guess, and nothing else known."""
-    f = _GUESSED_FOCAL * max(size) if focal is None else focal
-    cx, cy = (from_colmap(edge / 2) for edge in size)
-    camera = as_camera(Intrinsics("SIMPLE_PINHOLE", size, (f, cx, cy)))
-    return QueryCamera(camera, size, knows_focal=False, guessed=focal is None)
 
 
 def _map_camera(model: Any, images: Path) -> tuple[QueryCamera, float | None] | None:

@@ -24,7 +24,7 @@ Array = NDArray[np.float64]
 MATRIX_IMAGES = 300  # more have no room for a cell each
 _WIDE = 720.0  # units of a drawing's width
 _NAMED = 30  # more images are not named
-_TITLED = 60  # of a matrix with more images, cells do not tell what they are when pointed at
+_TITLED = 60  # of a matrix with more images, cells have no tooltip
 _NUMBERED = 34  # units; cells that are at least as wide hold their number
 _LEVELS = 12  # shades of a large matrix
 _EDGES = 4000
@@ -150,7 +150,7 @@ def _matrix_names(names: Sequence[str], left: float, side: float) -> list[str]:
 def view_graph(nodes: Sequence[Node], edges: Mapping[tuple[int, int], int]) -> str:
     """Images as dots where they were taken, seen from above, and lines between those with common matches.
 
-    Where no place is known at all, they stand in a circle in their order; where some are, the others stand in rows
+    Where no position is known at all, they stand in a circle in their order; where some are, the others stand in rows
     below. Of too many lines, the strongest of each node are drawn.
 
     Args:
@@ -252,7 +252,7 @@ def _shade(count: int, most: int) -> float:
 
 
 def _shortened(name: str, longest: int) -> str:
-    """The end of a long name, which tells more than its beginning."""
+    """The end of a long name, which says more than its beginning."""
     return name if len(name) <= longest else f"…{name[1 - longest :]}"
 
 

@@ -1,34 +1,23 @@
-"""What a report tells of a map, gathered from its folder, whatever of it is there."""
+"""What a report says of a map, gathered from its folder, whatever of it is there."""
 
 from __future__ import annotations
 
 import os
 import sqlite3
 from collections.abc import Iterator, Mapping
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from lightglue.errors import InputError, LightGlueError, StoreError
+from lightglue.errors import InputError, LightGlueError
 from lightglue.sfm.colmap.model import Model, read_model
 from lightglue.sfm.colmap.pair_ids import pair_of
-from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
 from lightglue.sfm.stages.pairing.files import read_pairs
 from lightglue.stores import FeatureStore, MatchStore
-from lightglue.support.files import read_json
 
-__all__ = ["ImageRow", "PairRow", "ReportData", "Stage", "report_data"]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """What is known of a stage that ran."""
-
-    name: str  # such as "extract"
-    seconds: float | None
-    counts: Mapping[str, Any]  # its other figures
-    skipped: tuple[Skipped, ...]
+__all__ = ["ImageRow", "PairRow", "ReportData", "report_data"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +47,7 @@ class ReportData:
     title: str
     image_folder: str  # the folder of the images, if it is known
     settings: Mapping[str, Any]
-    stages: tuple[Stage, ...]  # in the order in which they ran
+    stages: Mapping[str, StageRecord]  # in the order in which they ran
     images: tuple[ImageRow, ...]  # by name
     pairs: tuple[PairRow, ...]  # by names
     model: Model | None
@@ -76,21 +65,20 @@ def report_data(folder: str | os.PathLike[str]) -> ReportData:
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}; give the folder of a map, which `lightglue sfm` makes.")
     it = _Gathered(folder)
-    about = it.about()
-    it.from_features(about.get("images"))
+    record = it.record()
+    it.from_features(record.images if record else None)
     it.from_matches()
     it.from_database()
     model = it.model()
-    if not (about or it.keypoints or it.pairs or model):
+    if not (record or it.keypoints or it.pairs or model):
         problems = f" {' '.join(it.problems)}" if it.problems else ""
         raise InputError(f"{folder} holds nothing of a map; give a folder that `lightglue sfm` made.{problems}")
     names = sorted({*it.keypoints, *(image.name for image in model.images)} if model else it.keypoints)
-    settings = about.get("settings")
     return ReportData(
         folder.resolve().name,
-        str(about.get("images") or ""),
-        settings if isinstance(settings, Mapping) else {},
-        tuple(_stages(about.get("stages"))),
+        str(record.images) if record else "",
+        record.settings if record else {},
+        record.stages if record else {},
         tuple(ImageRow(name, it.keypoints.get(name)) for name in names),
         tuple(it.pairs[key] for key in sorted(it.pairs)),
         model,
@@ -108,42 +96,39 @@ class _Gathered:
     pairs: dict[tuple[str, str], PairRow] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
 
-    def about(self) -> dict[str, Any]:
+    @contextmanager
+    def noting(self) -> Iterator[None]:
+        """What is damaged is left out, and named in the report."""
         try:
-            return read_json(self.folder / "map.json")
-        except FileNotFoundError:
-            return {}
-        except StoreError as error:
+            yield
+        except LightGlueError as error:
             self.problems.append(str(error))
-            return {}
 
-    def from_features(self, images: object) -> None:
+    def record(self) -> MapRecord | None:
+        with self.noting(), suppress(InputError):  # for those who made the parts one by one
+            return MapFolder(self.folder).read()
+        return None
+
+    def from_features(self, images: Path | None) -> None:
         """Of the images that are there: others have features still, but are not in the map."""
-        if (self.folder / "features").is_dir():
-            try:
-                store = FeatureStore.open(self.folder / "features", read_only=True)
-                folder = Path(str(images or ""))
-                knows = bool(images) and folder.is_dir()  # else the images are elsewhere
-                self.keypoints.update(
-                    (head.name, head.num_keypoints)
-                    for head in store.heads()
-                    if not knows or os.path.exists(folder / head.name)
-                )
-            except LightGlueError as error:
-                self.problems.append(str(error))
+        if not (self.folder / "features").is_dir():
+            return
+        known = images is not None and images.is_dir()  # else the images are elsewhere
+        with self.noting():
+            for head in FeatureStore.open(self.folder / "features", read_only=True).heads():
+                if images is None or not known or os.path.exists(images / head.name):
+                    self.keypoints[head.name] = head.num_keypoints
 
     def from_matches(self) -> None:
-        if (self.folder / "matches.db").exists():
-            try:
-                chosen = self.folder / "pairs.txt"
-                wanted = set(read_pairs(chosen)) if chosen.exists() else None
-                for head in MatchStore.open(self.folder / "matches.db", read_only=True).iter_pairs():
-                    key = (head.name0, head.name1)
-                    if wanted is not None and key not in wanted:
-                        continue  # of an earlier choice
+        chosen, path = self.folder / "pairs.txt", self.folder / "matches.db"
+        if not path.exists():
+            return
+        with self.noting():
+            wanted = set(read_pairs(chosen)) if chosen.exists() else None
+            for head in MatchStore.open(path, read_only=True).iter_pairs():
+                key = (head.name0, head.name1)
+                if wanted is None or key in wanted:  # others are of an earlier choice
                     self.pairs[key] = PairRow(*key, head.num_matches, None, head.overlap, head.note)
-            except LightGlueError as error:
-                self.problems.append(str(error))
 
     def from_database(self) -> None:
         """Keypoints and matches of COLMAP's database, with what was verified."""
@@ -158,18 +143,12 @@ class _Gathered:
         for row in found:
             key = (row.name0, row.name1)
             known = self.pairs.get(key)
-            if known is not None:
-                row = PairRow(*key, known.matches, row.verified, known.overlap, known.note)
-            self.pairs[key] = row
+            self.pairs[key] = row if known is None else replace(known, verified=row.verified)
 
     def model(self) -> Model | None:
-        try:
+        with self.noting(), suppress(InputError):  # then the report says why, as far as it can
             return read_model(self.folder)
-        except InputError:
-            return None  # the report says why, as far as it can
-        except LightGlueError as error:
-            self.problems.append(str(error))
-            return None
+        return None
 
 
 def _database_pairs(path: Path, keypoints: dict[str, int | None]) -> Iterator[PairRow]:
@@ -189,25 +168,3 @@ def _database_pairs(path: Path, keypoints: dict[str, int | None]) -> Iterator[Pa
         if len(ends) == 2:
             name0, name1 = ends
             yield PairRow(name0, name1, matches.get(pair), verified.get(pair))
-
-
-def _stages(record: Any) -> Iterator[Stage]:
-    for name, stage in record.items() if isinstance(record, Mapping) else ():
-        if not isinstance(stage, Mapping):
-            continue
-        seconds = stage.get("seconds")
-        skipped = stage.get("skipped")
-        yield Stage(
-            str(name),
-            float(seconds) if isinstance(seconds, (int, float)) else None,
-            {key: value for key, value in stage.items() if key not in ("seconds", "skipped")},
-            tuple(_skipped(each) for each in (skipped if isinstance(skipped, list) else [])),
-        )
-
-
-def _skipped(record: Any) -> Skipped:
-    if isinstance(record, list) and len(record) == 2:
-        return Skipped(str(record[0]), str(record[1]))
-    if isinstance(record, Mapping):
-        return Skipped(str(record.get("name", "")), str(record.get("reason", "")))
-    return Skipped(str(record), "")

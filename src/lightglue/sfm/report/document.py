@@ -32,7 +32,7 @@ from lightglue.geometry.intrinsics import Intrinsics, params_to_colmap
 from lightglue.sfm.colmap.model import Model, RegisteredImage
 from lightglue.sfm.report import charts
 from lightglue.sfm.report.charts import Node
-from lightglue.sfm.report.data import ImageRow, PairRow, ReportData, Stage, report_data
+from lightglue.sfm.report.data import ImageRow, PairRow, ReportData, report_data
 from lightglue.sfm.report.picture import plot_model
 from lightglue.sfm.report.scene import scene_of
 from lightglue.support.files import write_whole, writing
@@ -112,10 +112,9 @@ def _result(data: ReportData) -> list[Block]:
         cards.append(
             ("verified pairs" if known else "matched pairs", value, f"of {len(data.pairs):,}" if known else "")
         )
-    left_out = sum(len(stage.skipped) for stage in data.stages)
+    left_out = sum(len(stage.skipped) for stage in data.stages.values())
     cards += [("left out", f"{left_out:,}", "see below")] if left_out else []
-    total = _total(data.stages)
-    cards += [("time", _duration(total), "all stages")] if total is not None else []
+    cards += [("time", _duration(_seconds(data)), "all stages")] if data.stages else []
     return [*blocks, Cards(tuple(cards))] if cards else blocks
 
 
@@ -133,7 +132,6 @@ def _model_cards(data: ReportData, model: Model) -> list[tuple[str, str, str]]:
 
 def _why_none(data: ReportData) -> str:
     """As far as it can be read from what is there."""
-    stages = {stage.name: stage for stage in data.stages}
     if not data.images:
         return "No image has features: see what was left out." if data.stages else "No stage has run yet."
     if len(data.images) == 1:
@@ -145,9 +143,9 @@ def _why_none(data: ReportData) -> str:
         return f"No matches have been verified; the best of {counted(len(data.pairs), 'pair')} has {most:,} matches."
     most = max(row.verified or 0 for row in data.pairs)
     best = f"the best pair has {counted(most, 'verified match', 'verified matches')}"
-    if "reconstruct" not in stages:
+    if "reconstruct" not in data.stages:
         return f"The stage reconstruct has not ended yet; {best}."
-    reasons = "; ".join(dict.fromkeys(each.reason for each in stages["reconstruct"].skipped if each.reason))
+    reasons = "; ".join(dict.fromkeys(each.reason for each in data.stages["reconstruct"].skipped if each.reason))
     return f"{reasons[:500].rstrip('.')}; {best}." if reasons else f"No two images gave it a start; {best}."
 
 
@@ -352,7 +350,7 @@ def _camera_row(number: int, camera: Intrinsics, images: int) -> tuple[str | Cel
 
 
 def _skipped(data: ReportData) -> list[Block]:
-    rows = [(each.name, stage.name, each.reason) for stage in data.stages for each in stage.skipped]
+    rows = [(each.name, stage, each.reason) for stage, record in data.stages.items() for each in record.skipped]
     if not rows:
         return []
     table = Table(("what", "stage", "why"), tuple(rows[:_ROWS]), words=3)
@@ -365,13 +363,10 @@ def _skipped(data: ReportData) -> list[Block]:
 
 
 def _time(data: ReportData) -> list[Block]:
-    total = _total(data.stages)
     rows = []
-    for stage in data.stages:
+    for name, stage in data.stages.items():
         counts = "; ".join(f"{term}: {said}" for term, said in facts(stage.counts))
-        share = stage.seconds / total if stage.seconds is not None and total else None
-        time = "–" if stage.seconds is None else _duration(stage.seconds)
-        rows.append((stage.name, counts, Cell(time, share)))
+        rows.append((name, counts, Cell(_duration(stage.seconds), stage.seconds / (_seconds(data) or 1))))
     return [Table(("stage", "what it did", "time"), tuple(rows), words=2)] if rows else []
 
 
@@ -380,9 +375,8 @@ def _settings(data: ReportData) -> list[Block]:
     return [Facts(tuple(found))] if found else []
 
 
-def _total(stages: Sequence[Stage]) -> float | None:
-    known = [stage.seconds for stage in stages if stage.seconds is not None]
-    return sum(known) if known else None
+def _seconds(data: ReportData) -> float:
+    return sum(stage.seconds for stage in data.stages.values())
 
 
 def _duration(seconds: float) -> str:

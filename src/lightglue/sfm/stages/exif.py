@@ -1,4 +1,4 @@
-"""Where a image was taken, as its file says.
+"""Where an image was taken, as its file says.
 
 Read by Pillow, which comes with matplotlib: it reads the file's head, where `pycolmap.Bitmap` decodes the whole image
 (0.7 s against 0.6 ms for a JPEG of 12 megapixels).
@@ -33,7 +33,7 @@ _DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, SyntaxError, A
 
 @dataclass(frozen=True)
 class Location:
-    """Where a image was taken, in WGS 84."""
+    """Where an image was taken, in WGS 84."""
 
     latitude: float  # degrees, north positive
     longitude: float  # degrees, east positive

@@ -18,7 +18,7 @@ SUFFIXES = (
     *(".bmp", ".gif", ".j2k", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
     *(".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
 )
-_MAP = ("map.json", "features")  # tell the folder of a map
+_MAP = ("map.json", "features")  # mark the folder of a map
 
 
 def list_images(folder: str | os.PathLike[str]) -> tuple[list[str], tuple[Skipped, ...]]:
@@ -98,5 +98,5 @@ def _fault(name: str, entry: os.DirEntry[str]) -> str | None:
     if "\n" in name or "\r" in name:
         return "its name holds a line break, which a list of pairs cannot hold; rename the file"
     if not entry.is_file():
-        return "it is no regular file, or a link that leads nowhere; put the image in its place"
+        return "it is no regular file, or a link that leads nowhere; put the image there"
     return None

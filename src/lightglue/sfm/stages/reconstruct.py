@@ -140,10 +140,10 @@ def _models(database: Path, images: Path, work: Path, state: DatabaseState, opti
 
 
 def _adjusted(model: Any, state: DatabaseState, options: ReconstructOptions) -> Any:
-    """A model adjusted once more, with its principal points where enough images can tell them.
+    """A model adjusted once more, with its principal points where enough images determine them.
 
-    A principal point is hard to tell from a rotation of the camera. It is estimated where every camera has many images,
-    and left in the middle where it would go farther than it is in cameras that people use.
+    A principal point is hard to distinguish from a rotation of the camera. It is estimated where every camera has many
+    images, and left in the middle where it would go farther than it is in cameras that people use.
     """
     adjust = partial(
         bundle_adjustment,
@@ -251,7 +251,7 @@ def _checksums(folder: Path) -> dict[str, int]:
 
 
 def _put(part: Path, out: Path) -> None:
-    """Put the finished models in the place of those that were there. After a kill between, the stage runs again."""
+    """Replace the models by the finished ones. After a kill between, the stage runs again."""
     paths, old = MapFolder(out), out / ".models.old"
     shutil.rmtree(old, ignore_errors=True)
     if not paths.model.is_symlink():  # a folder, of an earlier version: not beside models that it is none of

@@ -29,6 +29,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError, StoreError
+from lightglue.geometry.intrinsics import from_colmap, to_colmap
 from lightglue.geometry.refine import measure_matches
 from lightglue.geometry.tracks import Measurements, solve_displacements
 from lightglue.images import read_image, resize_image
@@ -40,6 +41,7 @@ from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
 from lightglue.support.files import read_json, write_json, write_whole
 from lightglue.support.progress import Progress
+from lightglue.support.sqlite import connected
 
 __all__ = ["RefinedKeypoints", "TrackOptions", "TracksResult", "read_refined", "refine_keypoints"]
 
@@ -205,7 +207,8 @@ class _Grays:
     def reduced(self, name: str) -> NDArray[np.float32]:
         """(N, 2) keypoints in px of the reduced image."""
         points, scale = self._load(name)
-        return ((points + 0.5) * scale - 0.5).astype(np.float32)
+        reduced: NDArray[np.float32] = from_colmap(to_colmap(points) * scale)
+        return reduced
 
     def gray(self, name: str) -> torch.Tensor | None:
         """(H, W) in [0, 1]; None where the image cannot be used."""
@@ -244,22 +247,16 @@ def _scale(size: tuple[int, int], max_edge: int) -> NDArray[np.float32]:
 class _Measured:
     """What was measured of each pair, on disk."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path, self.connection = path, connection
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
 
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator[_Measured]:
         """Raises StoreError for whatever SQLite says."""
-        try:
-            connection = sqlite3.connect(path)
-            try:
-                connection.execute(_SCHEMA)
-                yield cls(path, connection)
-            finally:
-                connection.close()
-        except (sqlite3.Error, UnicodeDecodeError) as error:  # the latter for a schema that is damaged
-            raise StoreError(f"{path} cannot be used ({error}); make room, or remove it and refine anew.") from error
+        with connected(path, mode="rwc") as connection:
+            connection.execute(_SCHEMA)
+            yield cls(connection)
 
     def fill(self, pairs: Iterator[PairMatches], grays: _Grays, options: TrackOptions) -> int:
         """Measure the pairs that were not yet; returns how many. All are on disk then."""

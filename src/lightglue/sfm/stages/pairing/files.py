@@ -23,7 +23,7 @@ _AWKWARD = re.compile('[\t\n\r]|^["\ufeff]|^$')  # the last but one would be tak
 
 
 def write_pairs(path: str | os.PathLike[str], pairs: Iterable[Pair]) -> None:
-    """Write pairs, in place of any file that was there, whole or not at all. Raises StoreError."""
+    """Write pairs, replacing any file that was there, whole or not at all. Raises StoreError."""
     lines = (f"{_written(name0)}\t{_written(name1)}\n" for name0, name1 in pairs)
     write_whole(Path(path), "".join(lines).encode("utf-8", "surrogateescape"))
 
@@ -45,8 +45,8 @@ def read_pairs(path: str | os.PathLike[str]) -> list[Pair]:
 def pairs_among(path: str | os.PathLike[str], names: Collection[str]) -> tuple[list[Pair], list[Skipped]]:
     """The pairs in a file of images that are there, and the lines that were left out.
 
-    Names with spaces in hloc's file are told apart by which names there are. Raises StoreError where the file cannot
-    be read.
+    Where the names in hloc's file have spaces, the names that there are decide. Raises StoreError where the file
+    cannot be read.
     """
     known = set(names)
     pairs: dict[Pair, None] = {}
