@@ -294,6 +294,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"geometry": "relative_pose", "camera0": K}, "relative_pose needs camera0 and camera1"),
     ({"geometry": "relative_pose", "camera0": K, "camera1": -K}, "focal lengths must be above 0"),
     ({"geometry": "relative_pose", "camera0": K, "camera1": "x"}, "camera1: 'x' is no camera; give auto, fx,fy,cx,cy"),
+    ({"geometry": "essential", "camera0": K, "camera1": np.array(5.0)}, "camera1: K is 5.0; give a calibration"),
+    ({"geometry": "essential", "camera0": [[1], [2], [3], 4], "camera1": K}, "camera0: K is .*; give a calibration"),
     ({"device": "gpu"}, "device is 'gpu'; give one that torch knows"),
     ({"camera0": K}, "A camera has an effect with geometry only"),
     ({"estimator": EstimatorOptions()}, "An estimator has an effect with geometry only"),

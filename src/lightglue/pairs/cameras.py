@@ -49,7 +49,7 @@ def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> K
     if isinstance(camera, str):  # "auto"
         camera = _inferred(name, image, size)
         source = "EXIF" if camera.has_prior_focal else "guessed"
-    elif isinstance(camera, (tuple, list, np.ndarray, Tensor)) and len(camera) == 4 and not np.ndim(camera[0]):
+    elif _is_row(camera) and len(camera) == 4:
         fx, fy, cx, cy = camera
         camera = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
     if isinstance(camera, Intrinsics) and camera.size not in (None, size):
@@ -63,6 +63,13 @@ def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> K
         raise InputError(f"{name}: {error}") from error
     except LightGlueError as error:
         raise LightGlueError(f"{name}: {error} Or give fx,fy,cx,cy.") from error
+
+
+def _is_row(camera: Any) -> bool:
+    """Whether these are numbers in a row, and no matrix."""
+    if isinstance(camera, (np.ndarray, Tensor)):
+        return camera.ndim == 1
+    return isinstance(camera, (tuple, list)) and not any(isinstance(each, (tuple, list)) for each in camera)
 
 
 def _inferred(name: str, image: Any, size: tuple[int, int]) -> Intrinsics:
