@@ -20,7 +20,7 @@ except ModuleNotFoundError:  # Python 3.10
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "architecture.svg"
 PUBLISHED = "published paths"  # one row for all of them: each only hands on names
-PATHS = {"lightglue", "superpoint", "disk", "aliked", "sift", "dog_hardnet", "utils", "viz2d", "kornia"}
+PATHS = {"lightglue", "superpoint", "disk", "aliked", "sift", "dog_hardnet", "utils", "viz2d", "kornia", "model_choice"}
 CELL, LEFT, TOP = 24, 150, 120  # px
 
 
@@ -34,11 +34,7 @@ def layers() -> list[list[str]]:
 def room_of(module: str) -> str | None:
     """The room of a module; None for the package itself, which resolves names when they are first used."""
     room = module.split(".")[1] if "." in module else None
-    return (
-        PUBLISHED
-        if room in {"lightglue", "superpoint", "disk", "aliked", "sift", "dog_hardnet", "utils", "viz2d", "kornia"}
-        else room
-    )
+    return PUBLISHED if room in PATHS else room
 
 
 def edges() -> set[tuple[str, str]]:

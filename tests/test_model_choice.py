@@ -178,3 +178,11 @@ main()
     )
     assert refused.returncode != 0
     assert "nearest" in refused.stderr
+
+
+def test_the_documented_module_is_found_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "lightglue.model_choice", raising=False)
+    with pytest.warns(DeprecationWarning, match=r"lightglue\.model_choice is now lightglue\.models\.choice"):
+        moved = import_module("lightglue.model_choice")
+    assert moved.Models is Models
+    assert moved.MATCHERS is MATCHERS

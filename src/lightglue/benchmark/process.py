@@ -171,4 +171,4 @@ class Worker:
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").split("\n")
         tail = [line.strip() for line in lines if line.strip()][-STDERR_LINES:]
-        return f" Its last words: {' | '.join(tail)}" if tail else ""
+        return f" The last lines of its stderr: {' | '.join(tail)}" if tail else ""

@@ -247,7 +247,7 @@ def _check_comparable(a: Run, b: Run) -> None:
         raise InputError(f"{a.folder} {has}; run both on the same pairs.")
     truths = {run.settings.get("truth") for run in (a, b)} - {None}
     if len(truths) > 1:
-        raise InputError(f"{a.folder} and {b.folder} hold pairs with the same names and another truth; run one anew.")
+        raise InputError(f"{a.folder} and {b.folder} hold pairs with the same names and another truth; run one again.")
     for run in (a, b):
         if not run.is_complete:
             raise InputError(
@@ -289,7 +289,7 @@ def _row(each: Difference) -> tuple[str, ...]:
     statistic = each.statistic
     low, high = each.interval
     return (
-        f"{statistic.metric.title}: {statistic.title}",
+        statistic.full_title,
         with_unit(number(each.a, 2), statistic.unit),
         with_unit(number(each.b, 2), statistic.unit),
         _signed(each.difference),
@@ -320,7 +320,7 @@ def to_json(comparison: Comparison) -> bytes:
 def _as_json(each: Difference) -> dict[str, Any]:
     return {
         "figure": each.statistic.name,
-        "title": f"{each.statistic.metric.title}: {each.statistic.title}",
+        "title": each.statistic.full_title,
         "unit": each.statistic.unit,
         "a": _finite(each.a),
         "b": _finite(each.b),
