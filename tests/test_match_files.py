@@ -160,6 +160,24 @@ def test_what_is_no_image_is_refused_before_any_model_is_loaded(
         match_files(image, B, models=Models("disk", 77, device="cpu"))
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"output": None}, "output is None; give a path, an ending"),
+        ({"output": [5]}, "output is \\[5\\]; give a path"),
+        ({"output": io.BytesIO()}, "output is <_io.BytesIO.*; give a path"),
+        ({"warp": ".pdf"}, "warp: .pdf has none of the known endings: .png, .jpg, .jpeg"),
+        ({"options": {"refine": True}}, "options is {'refine': True}; give a PairOptions"),
+        ({"models": Models("sift", device="gpu", matcher="nearest")}, "device is 'gpu'; give one that torch knows"),
+        ({"models": "sift"}, "models is 'sift'; give a Models or LoadedModels"),
+        ({"views": {"resize": 3}}, "views is {'resize': 3}; give a ViewOptions"),
+    ],
+)
+def test_arguments_of_the_wrong_kind_are_refused(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        match_files(A, B, **{"options": PairOptions(geometry="homography"), **wrong})
+
+
 def test_models_are_loaded_once() -> None:
     assert load_models(MODELS) is load_models(Models("xfeat", 300, device="cpu"))
     assert load_models(MODELS) is not load_models(Models("xfeat", 299, device="cpu"))

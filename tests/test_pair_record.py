@@ -50,6 +50,7 @@ def test_it_is_unpacked_as_published_and_asked_by_name() -> None:
     assert torch.equal(pair.points1, feats1["keypoints"][pair.matches[:, 1]])
     assert (pair.overlap, pair.stop, pair.rotation, pair.geometry) == (pytest.approx(0.9), 5, None, None)
     assert isinstance(pair, tuple)
+    assert pair.with_matches(rotation=270).arrays()["rotation"].dtype == np.float64  # as files have always had it
 
 
 def test_one_place_unpacks_what_a_matcher_gives() -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
-from lightglue.errors import ImageNotFoundError
+from lightglue.errors import ImageNotFoundError, InputError
 from lightglue.extractors.options import ViewOptions
 from lightglue.geometry.options import CALIBRATED, EstimatorOptions
 from lightglue.images import AnyImage, contents_of, read_image, size_of
@@ -141,6 +141,7 @@ def match_files(
     read, WeightsError for weights that cannot be had, StoreError for files that cannot be written.
     """
     options, views, models = options or PairOptions(), views or ViewOptions(), models or Models()
+    _check_types(options, views, models, output)
     choice = models.choice if isinstance(models, LoadedModels) else models
     outputs = [output] if isinstance(output, (str, os.PathLike)) else list(output)
     paths = [Path(each) for each in outputs if not is_ending(each)]
@@ -156,6 +157,17 @@ def match_files(
     with record() as timeline:
         result, shown = _match((image0, image1), options, models, views, timeline)
     return _with_outputs(result, shown, outputs, warp)
+
+
+def _check_types(options: Any, views: Any, models: Any, output: Any) -> None:
+    kinds: dict[str, Any] = {"options": PairOptions, "views": ViewOptions, "models": (Models, LoadedModels)}
+    for (name, kind), value in zip(kinds.items(), (options, views, models), strict=True):
+        if not isinstance(value, kind):
+            wanted = " or ".join(each.__name__ for each in (kind if isinstance(kind, tuple) else (kind,)))
+            raise InputError(f"{name} is {value!r:.80}; give a {wanted}.")
+    outputs = output if isinstance(output, (list, tuple)) else [output]
+    if not all(isinstance(each, (str, os.PathLike)) for each in outputs):
+        raise InputError(f"output is {output!r:.80}; give a path, an ending such as '.json', or several in a list.")
 
 
 def _match(

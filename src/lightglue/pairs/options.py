@@ -121,6 +121,8 @@ class PairOptions:
         """InputError where an image is to be aligned by no homography."""
         if warp is not None and self.geometry != "homography":
             raise InputError("warp: it needs the geometry homography; ask for it, or leave warp out.")
+        if warp is not None and not str(warp).lower().endswith(WARP_ENDINGS):
+            raise InputError(f"warp: {warp} has none of the known endings: {', '.join(WARP_ENDINGS)}.")
 
     def check_models(self, models: Models) -> None:
         """InputError where the models have no thresholds, or cannot say whether the images overlap."""

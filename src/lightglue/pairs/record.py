@@ -135,7 +135,7 @@ class MatchedPair(NamedTuple):
     @property
     def rotation(self) -> float | None:
         """Degrees, clockwise, by which image 1 was rotated to match image 0; None without auto_rotate."""
-        return self.matches01.get("rotation")
+        return float(self.matches01["rotation"]) if "rotation" in self.matches01 else None
 
     @property
     def geometry(self) -> Estimate | None:

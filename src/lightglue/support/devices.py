@@ -14,7 +14,10 @@ def find_device(name: str) -> torch.device:
     count, mps = torch.cuda.device_count(), torch.backends.mps.is_available()
     if name == "auto":
         name = "cuda" if count else "mps" if mps else "cpu"
-    device = torch.device(name)
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device is {name!r}; give one that torch knows, such as 'cpu' or 'cuda:1'.") from None
     if device.type == "cuda" and (device.index or 0) >= count:
         raise InputError(
             f"--device {name}: torch {torch.__version__} finds {count} CUDA devices here; use --device cpu, or install "
