@@ -16,11 +16,12 @@ import numpy as np
 from lightglue import __version__
 from lightglue.benchmark.figures import ratios, share_equal, spread
 from lightglue.benchmark.image_pairs import enlarge
-from lightglue.benchmark.machine import checkout, commit_of, describe_machine
+from lightglue.benchmark.machine import commit_of, describe_machine
 from lightglue.benchmark.plan import Contestant, Row, Settings, extractor_request, features_file, plan_rows
 from lightglue.benchmark.process import Side, Worker, WorkerDiedError
 from lightglue.benchmark.rounds import run_rounds
 from lightglue.errors import LightGlueError
+from lightglue.support.revision import checkout
 
 __all__ = ["SCHEMA", "run_benchmark"]
 
