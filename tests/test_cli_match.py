@@ -581,8 +581,9 @@ POSE = ("--geometry", "relative_pose")
         (["--scales", "big"], "'big' is not a list"),
         (["--scales", "0"], "'0' is not a list"),
         (["--auto-rotate", "--rotation-step", "7"], "'7' is not a number of degrees that 360 is a multiple of"),
-        (["--rotation-step", "45"], "rotation_step is 45; it has an effect with auto_rotate only"),
+        (["--rotation-step", "45"], "--rotation-step is 45; it has an effect with --auto-rotate only"),
         (["--min-overlap", "2"], "'2' is not a number from 0 to 1"),
+        (["--features", "sift", "--min-overlap", "0.5"], "disk, xfeat; leave --min-overlap out"),
         (["--features", "sift", "--min-overlap", "0.5"], "There is no overlap for the features sift, only for aliked"),
         (["--matcher", "nearst"], "Did you mean 'nearest'?"),
         (
@@ -607,12 +608,12 @@ POSE = ("--geometry", "relative_pose")
         (["--width-confidence", "inf"], "'inf' is neither"),
         (["--fetures", "disk"], "--features"),
         (["--output", "picture.gif"], "known endings: .png, .jpg, .jpeg, .pdf, .svg, .npz, .json, .csv"),
-        (["--output", "picture"], "known endings"),
+        (["--output", "picture"], "Invalid value for --output: picture has none of the known endings"),
         (["--output", "missing/folder/r.png"], "there is no folder"),
         (["--output", "r.csv", "-o", "./r.csv"], "named twice"),
         (["--geometry", "homograpy"], "Did you mean 'homography'?"),
         (["--geometry", ""], "Valid: homography, fundamental, essential, relative_pose"),
-        (["--geometry", "essential"], "needs the cameras of both images: camera0 and camera1, as fx,fy,cx,cy or"),
+        (["--geometry", "essential"], "needs the cameras of both images: --camera0 and --camera1, as fx,fy,cx,cy"),
         ([*POSE, "--camera1", "auto"], "needs the cameras of both images"),
         (["--camera0", "1,1,0,0"], "for the geometry relative_pose and essential"),
         (["--geometry", "homography", "--camera1", "1,1,0,0"], "for the geometry relative_pose and essential"),
@@ -634,6 +635,8 @@ POSE = ("--geometry", "relative_pose")
         (["--estimator", "opencv"], "have an effect with a geometry only"),
         (["--threshold", "2"], "have an effect with a geometry only"),
         (["--seed", "1"], "have an effect with a geometry only"),
+        (["--estimator", "poselib"], "have an effect with a geometry only"),  # what is the default too
+        (["--seed", "0"], "have an effect with a geometry only"),
         (["--geometry", "homography", "--estimator", "poselb"], "Did you mean 'poselib'?"),
         (["--geometry", "homography", "--estimator", "dlt"], "Valid: poselib, opencv, pycolmap"),
         (["--geometry", "homography", "--threshold", "0"], "'0' is not a number of px above 0 and at most 1000"),
@@ -643,7 +646,7 @@ POSE = ("--geometry", "relative_pose")
         (["--geometry", "homography", "--seed", "2147483648"], "'2147483648' is not an integer"),
         (["--geometry", "homography", "--seed", "1.5"], "'1.5' is not an integer"),
         (["--refine", "yes"], "unexpected extra argument"),
-        (["--warp", "w.png"], "it needs the geometry homography"),
+        (["--warp", "w.png"], "Invalid value for --warp: it needs the geometry homography"),
         (["--geometry", "fundamental", "--warp", "w.png"], "it needs the geometry homography"),
         (["--geometry", "homography", "--warp", "w.pdf"], "known endings: .png, .jpg, .jpeg"),
         (["--geometry", "homography", "--warp", "missing/w.png"], "there is no folder"),
@@ -671,7 +674,10 @@ def test_a_wrong_command_line_ends_with_code_2_before_any_work(
 @pytest.mark.parametrize(
     ("camera", "wanted"),
     [
-        ("PINHOLE,1024,768,900,900,512,384", "the camera's image has 1024 x 768 px, the image 1280 x 876"),
+        (
+            "PINHOLE,1024,768,900,900,512,384",
+            "error: --camera0: the camera's image has 1024 x 768 px, the image 1280 x 876",
+        ),
         ("EQUIRECTANGULAR,1280,876,1280,876", "The camera is EQUIRECTANGULAR, which has no focal length"),
     ],
 )
@@ -696,7 +702,7 @@ def test_a_library_that_is_missing_is_named_with_its_remedy(tmp_path: Path, monk
     result = run(exif, B, "--geometry", "essential", "--camera0", "auto", "--camera1", "900,900,640,448")
     assert result.code == 1
     assert "cameras from EXIF need pycolmap: pip install 'lightglue[sfm]'. Or give fx,fy,cx,cy." in result.err
-    assert result.err.startswith("error: camera0: ")
+    assert result.err.startswith("error: --camera0: ")
 
 
 @pytest.mark.usefixtures("no_models")

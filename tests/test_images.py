@@ -395,6 +395,16 @@ def test_pillows_images_are_what_their_files_hold(mode: str) -> None:
     assert as_pixels(image).shape == (20, 30) if is_gray else (20, 30, 3)
 
 
+def test_a_pillow_image_that_cannot_be_decoded_is_refused() -> None:
+    content = cv2.imencode(".jpg", np.full((64, 64, 3), 7, np.uint8))[1].tobytes()
+    with pytest.raises(ImageError, match="opened by Pillow cannot be decoded: .*truncated.*; open it again"):
+        as_pixels(Image.open(io.BytesIO(content[:-40])))
+    closed = Image.open(io.BytesIO(content))
+    closed.close()
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        as_pixels(closed)
+
+
 def test_a_pillow_image_of_real_numbers_is_refused() -> None:
     with pytest.raises(InputError, match="Pillow's mode 'F'; convert it to one of 1, L"):
         as_tensor(Image.fromarray(np.zeros((4, 5), np.float32)))

@@ -148,6 +148,8 @@ def test_images_that_probably_do_not_overlap_have_no_matches() -> None:
         (Path("nothing.jpg"), ImageNotFoundError, "There is no image at nothing.jpg"),
         (b"<svg/>", ImageError, "The image given as bytes is not an image"),
         (np.zeros((4, 5, 2), np.uint8), InputError, "Not an image"),
+        (None, InputError, "The image is a NoneType; give a file, an array, or a tensor"),
+        ([A, B], InputError, "The image is a list of 2; give one image"),
     ],
 )
 def test_what_is_no_image_is_refused_before_any_model_is_loaded(

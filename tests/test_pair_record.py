@@ -158,7 +158,9 @@ def test_a_format_is_one_row_of_a_table(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_cameras_in_every_form_are_one() -> None:
     K = [[900.0, 0, 640], [0, 910, 438], [0, 0, 1]]
-    for camera in ((900, 910, 640, 438), "900,910,640,438", K, np.array(K), torch.tensor(K)):
+    numbers = (900, 910, 640, 438)
+    forms = (numbers, list(numbers), np.array(numbers), torch.tensor(numbers), "900,910,640,438")
+    for camera in (*forms, K, np.array(K), torch.tensor(K)):
         known = known_camera("camera0", camera, A, (1280, 876))
         np.testing.assert_allclose(known.K, K)
         assert known.source == "given"
@@ -191,5 +193,8 @@ def test_match_pair_takes_auto_and_any_image() -> None:
     assert pair.geometry is not None
     assert pair.geometry.geometry == "essential"
     assert str(pair).endswith("; the focal length of image 0 is guessed")
+    asked["camera1"] = "auto"
+    both = match_pair(Extractor(), matcher, image[..., ::-1], image[..., ::-1], **asked)
+    assert str(both).endswith("; both focal lengths are guessed")
     with pytest.raises(InputError, match="is open for text"):
         match_pair(Extractor(), matcher, io.StringIO("x"), image[..., ::-1])

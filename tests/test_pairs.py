@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -292,7 +293,10 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"geometry": "essential"}, "essential needs camera0 and camera1"),
     ({"geometry": "relative_pose", "camera0": K}, "relative_pose needs camera0 and camera1"),
     ({"geometry": "relative_pose", "camera0": K, "camera1": -K}, "focal lengths must be above 0"),
-    ({"geometry": "relative_pose", "camera0": K, "camera1": "x"}, "'x' is no camera; give auto, fx,fy,cx,cy"),
+    ({"geometry": "relative_pose", "camera0": K, "camera1": "x"}, "camera1: 'x' is no camera; give auto, fx,fy,cx,cy"),
+    ({"geometry": "essential", "camera0": K, "camera1": np.array(5.0)}, "camera1: K is 5.0; give a calibration"),
+    ({"geometry": "essential", "camera0": [[1], [2], [3], 4], "camera1": K}, "camera0: K is .*; give a calibration"),
+    ({"device": "gpu"}, "device is 'gpu'; give one that torch knows"),
     ({"camera0": K}, "A camera has an effect with geometry only"),
     ({"estimator": EstimatorOptions()}, "An estimator has an effect with geometry only"),
     ({"geometry": "homography", "estimator": "opencv"}, "estimator is 'opencv'; give a lightglue.geometry.Estimator"),
@@ -313,6 +317,40 @@ def test_what_cannot_follow_is_refused_before_any_work(wrong: dict[str, Any], me
         with pytest.raises(InputError, match=message):
             match_pair(extractor, small_matcher(), *images, **wrong)
     assert extractor.images == 0
+
+
+@pytest.mark.parametrize("two", [["a.jpg", "b.jpg"], (), [image(1.0)]])
+def test_several_images_in_the_place_of_one_are_refused(two: Any):
+    with pytest.raises(InputError, match=f"The image is a {type(two).__name__} of {len(two)}; give one image"):
+        match_pair(CountingExtractor(), small_matcher(), two, image(1.0))
+
+
+def test_what_has_no_size_is_refused_where_a_camera_is_guessed():
+    with pytest.raises(InputError, match="The image is a NoneType; give a file, an array, or a tensor"):
+        match_pair(
+            CountingExtractor(), small_matcher(), None, image(1), geometry="essential", camera0="auto", camera1="auto"
+        )
+
+
+def test_a_camera_that_a_geometry_does_not_need_has_no_effect_and_warns():
+    images = image(1.0), image(2.0)
+    *_, expected = match_pair(CountingExtractor(), small_matcher(), *images, geometry="homography")
+    with pytest.warns(UserWarning, match="camera0 and camera1 have no effect with the geometry homography") as found:
+        *_, actual = match_pair(
+            CountingExtractor(), small_matcher(), *images, geometry="homography", camera0=K, camera1=K
+        )
+    assert found[0].filename == __file__
+    assert "cameras" not in actual
+    torch.testing.assert_close(actual["inliers"], expected["inliers"])
+
+
+def test_an_open_file_that_comes_twice_is_read_once():
+    content = cv2.imencode(".png", np.zeros((32, 48, 3), np.uint8))[1].tobytes()
+    file = io.BytesIO(content)
+    first, second, _ = match_pair(CountingExtractor(), small_matcher(), file, file)
+    assert torch.equal(first["keypoints"], second["keypoints"])
+    file, other = io.BytesIO(content), io.BytesIO(content)
+    assert len(match_pairs(CountingExtractor(), small_matcher(), [(file, other), (other, file)])) == 2
 
 
 def test_wrong_options_are_refused_even_for_no_pairs():

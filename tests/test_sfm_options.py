@@ -22,7 +22,9 @@ from lightglue.sfm.options import (
     LocalizeOptions,
     MatchOptions,
     PairOptions,
+    ReconstructOptions,
     SfmOptions,
+    TrackOptions,
     VerifyOptions,
 )
 
@@ -85,6 +87,22 @@ def test_settings_are_those_that_stores_were_made_with():
 def test_numbers_of_numpy_are_kept_as_pythons():
     assert type(VerifyOptions(seed=np.int64(3)).seed) is int
     assert type(PairOptions(overlap=np.int32(3)).overlap) is int
+
+
+def test_none_is_for_options_that_are_none_by_default():
+    assert ReconstructOptions(threads=None, max_error=None) == ReconstructOptions()
+    with pytest.raises(InputError, match="seed is None; give an integer of at least 0"):
+        VerifyOptions(seed=None)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"max_shift is None; give a number above 0\.$"):
+        TrackOptions(max_shift=None)  # type: ignore[arg-type]
+
+
+def test_a_number_out_of_range_is_named_with_the_range():
+    with pytest.raises(InputError, match=r"max_error is 1000000\.0; give a number of px above 0 and below 1e\+06\."):
+        ReconstructOptions(max_error=1e6)
+    with pytest.raises(InputError, match=r"pose_angle is 181; give a number above 0 up to 180\."):
+        PairOptions(pose_angle=181)
+    assert PairOptions(pose_angle=180).pose_angle == 180
 
 
 @pytest.mark.parametrize(

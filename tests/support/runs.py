@@ -35,13 +35,15 @@ def make_run(
     total = len(errors) if pairs is None else pairs
     known = list(names or ()) + [f"pair {i}" for i in range(len(names or ()), total)]
     run = start_run(
-        folder,
-        benchmark=benchmark,
-        kind="homography",
-        pairs=known,
-        metrics=metrics,
-        settings=settings or {"extractor": "aliked", "matcher": "lightglue"},
-        about=about or {"source": "made up", "licence": "CC0"},
+        Run(
+            folder,
+            benchmark,
+            "homography",
+            pairs=tuple(known),
+            metrics=tuple(metrics),
+            settings=settings or {"extractor": "aliked", "matcher": "lightglue"},
+            about=about or {"source": "made up", "licence": "CC0"},
+        )
     )
     with RecordWriter(run) as writer:
         for i, error in enumerate(errors):

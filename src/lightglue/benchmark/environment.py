@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 
 from lightglue.benchmark.process import Side, Worker
@@ -32,26 +32,9 @@ REQUIREMENTS = (
     "torch", "torchvision", "kornia", "numpy", "opencv-python-headless", "packaging", "safetensors", "filelock",
 )  # fmt: skip
 FORMAT = 1  # of the folder; another one is made anew
+_COMPLETE = "complete.json"  # in the folder once it is complete
 REACH_S = 20.0  # for the repository to answer
 PROBE_S = 300.0  # for an implementation to be imported, from a cold disk
-
-
-@dataclass(frozen=True)
-class _Made:
-    """What stands in the folder once it is complete."""
-
-    format: int
-    source: str
-
-    @classmethod
-    def read(cls, folder: Path) -> _Made | None:
-        try:
-            return cls(**json.loads((folder / "complete.json").read_text()))
-        except (OSError, ValueError, TypeError):
-            return None
-
-    def write(self, folder: Path) -> None:
-        (folder / "complete.json").write_text(json.dumps(vars(self)))
 
 
 def environment_folder() -> Path:
@@ -71,10 +54,11 @@ def published_python(pip_args: Sequence[str], report: Report) -> Path:
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_name(f".{folder.name}.lock")):
-            made = _Made.read(folder)
-            if made and made.format == FORMAT and _fault_of(python) is None:
-                report(f"published package: {made.source}, in {folder}")
-                return python
+            with suppress(OSError, ValueError, TypeError, KeyError):  # not there, or damaged
+                made = json.loads((folder / _COMPLETE).read_text())
+                if made["format"] == FORMAT and _fault_of(python) is None:
+                    report(f"published package: {made['source']}, in {folder}")
+                    return python
             if folder.exists():
                 report(f"{folder} is incomplete or broken and is made anew")
             _make(folder, python, pip_args, report)
@@ -110,7 +94,7 @@ def _make(folder: Path, python: Path, pip_args: Sequence[str], report: Report) -
         source = _install_published(python, pip_args, report)
         if fault := _fault_of(python):
             raise LightGlueError(f"the environment for the published package does not work: {fault}.")
-        _Made(FORMAT, source).write(folder)
+        (folder / _COMPLETE).write_text(json.dumps({"format": FORMAT, "source": source}))
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise
@@ -133,7 +117,7 @@ def _install_published(python: Path, pip_args: Sequence[str], report: Report) ->
     except LightGlueError as error:
         failures.append(str(error))
     raise LightGlueError(
-        f"the published package can be had neither from its repository nor from the package index "
+        f"the published package could be installed neither from its repository nor from the package index "
         f"({'; '.join(failures)}). Give --published-python the interpreter of an environment that has it."
     )
 

@@ -250,28 +250,16 @@ def _both(settings: Settings, stage: str, mode: str, request: Mapping[str, Any],
         published = f"published{ending}"
         ours = ("ours mp" if mp else "ours") + ending
         bases = (published,) if settings.against else (found[0].label,) if compiled else ()
-        found.append(_contestant(settings, stage, mode, request, ours, "ours", compiled, mp, bases))
+        runs = [(ours, "ours", mp, bases)]
         if settings.against:
-            found.append(_contestant(settings, stage, mode, request, published, "published", compiled, bool(mp), ()))
+            runs.append((published, "published", bool(mp), ()))
+        for label, side, reduced, others in runs:
+            options: dict[str, Any] = {"mp": reduced}
+            if stage != "extract":
+                matcher = {"features": settings.features, "flash": settings.flash, "mp": reduced, **MODES[mode]}
+                options |= {"matcher": matcher, "compile": compiled, "prune_thresholds": settings.prune_thresholds}
+            found.append(Contestant(label, side, {"task": stage, **request, **options}, others))
     return found
-
-
-def _contestant(
-    settings: Settings,
-    stage: str,
-    mode: str,
-    request: Mapping[str, Any],
-    label: str,
-    side: str,
-    compiled: bool,
-    mp: bool | None,
-    bases: tuple[str, ...],
-) -> Contestant:
-    if stage == "extract":
-        return Contestant(label, side, {"task": stage, "mp": mp, **request}, bases)
-    matcher = {"features": settings.features, "flash": settings.flash, "mp": mp, **MODES[mode]}
-    options = {"matcher": matcher, "compile": compiled, "prune_thresholds": settings.prune_thresholds, "mp": mp}
-    return Contestant(label, side, {"task": stage, **request, **options}, bases)
 
 
 def _superglue(settings: Settings, request: Mapping[str, Any], bases: tuple[str, ...]) -> Contestant:

@@ -162,7 +162,7 @@ class Worker:
         with suppress(subprocess.TimeoutExpired):
             code = self._process.wait(GRACE_S)
             if code == -signal.SIGKILL:
-                return "killed, perhaps for want of memory"
+                return "killed, perhaps because memory ran out"
             return f"signal {-code}" if code < 0 else f"exit code {code}"
         return "still running"
 
@@ -171,4 +171,4 @@ class Worker:
         self._stderr.seek(0)
         lines = self._stderr.read().decode(errors="replace").split("\n")
         tail = [line.strip() for line in lines if line.strip()][-STDERR_LINES:]
-        return f" Its last words: {' | '.join(tail)}" if tail else ""
+        return f" The last lines of its stderr: {' | '.join(tail)}" if tail else ""

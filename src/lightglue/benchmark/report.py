@@ -38,11 +38,8 @@ def to_tables(record: Mapping[str, Any], measure: str) -> list[Any]:
     from rich.text import Text
 
     memory = record["settings"]["memory"]
-    columns = ["stage", "pair", "keypoints", "mode", "who", *(_MEMORY if memory else _times(measure))]
-    if memory:
-        columns += ["found", "equal"]
-    else:
-        columns += ["ratio", "found", "equal"]
+    measured = _MEMORY if memory else ("pairs/s" if measure == "throughput" else "ms", "quartiles", "n", "ratio")
+    columns = ["stage", "pair", "keypoints", "mode", "who", *measured, "found", "equal"]
     table = Table(box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     words = ("stage", "pair", "mode", "who", "ratio")
     for name in columns:
@@ -64,10 +61,6 @@ def _who(result: Mapping[str, Any]) -> str:
 
 
 _MEMORY = ("base MiB", "peak MiB", "over base", "GPU peak")
-
-
-def _times(measure: str) -> tuple[str, str, str]:
-    return ("pairs/s" if measure == "throughput" else "ms", "quartiles", "n")
 
 
 def _time_cells(row: Mapping[str, Any], result: Mapping[str, Any], measure: str) -> list[str]:

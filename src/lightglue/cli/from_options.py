@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -19,11 +21,11 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 import typer
 from typer.core import TyperCommand
 
-from lightglue.errors import InputError
+from lightglue.errors import InputError, LightGlueError
 from lightglue.options import OptionInfo
 from lightglue.support.parsers import known
 
-__all__ = ["Command", "Given", "Only", "command"]
+__all__ = ["Command", "Given", "Only", "command", "wrong_command_line"]
 
 GROUPS = ("Features", "Pairs", "Matching", "Geometry", "Output", "Machine")  # as --help has them
 
@@ -46,10 +48,18 @@ class Command(TyperCommand):
             found.rich_help_panel, found.metavar = GROUPS[-1], ""
         return found
 
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """[OPTIONS] A B: arguments by their names alone."""
+        arguments = [each for each in self.params if each.param_type_name == "argument"]
+        return ["[OPTIONS]", *(f"{each.metavar}" if each.required else f"[{each.metavar}]" for each in arguments)]
+
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """As typer has it, but with --mp and --no-mp in one column, which leaves room for the texts."""
+        each: Any
         for each in self.params:
             each.opts, each.secondary_opts = [*each.opts, *each.secondary_opts], []
+            if each.param_type_name == "argument":
+                each.display_type_rich = lambda ctx: None  # `<list[Path]>`; the text says what it is
         super().format_help(ctx, formatter)
 
 
@@ -87,15 +97,44 @@ def with_options(function: Callable[..., None]) -> Callable[..., None]:
     @wraps(function)
     def run(context: typer.Context, **values: Any) -> None:
         arguments = {parameter.name: values.pop(parameter.name) for parameter in own}
-        asked = _asked(context, options, values)
-        built = {name: owner.build(asked) for name, owner in owners.items()}
-        function(**arguments, **built, **({given: Given(asked)} if given else {}))
+        with _flags_named(options.values()):
+            asked = _asked(context, options, values)
+            built = {name: owner.build(asked) for name, owner in owners.items()}
+            function(**arguments, **built, **({given: Given(asked)} if given else {}))
 
     context = inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context)
     parameters = [context, *sorted([*added, *own], key=_group)]
     run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     run.__annotations__ = {each.name: each.annotation for each in parameters}
     return run
+
+
+@contextmanager
+def wrong_command_line() -> Iterator[None]:
+    """Options that are refused in here are a wrong command line."""
+    try:
+        yield
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+@contextmanager
+def _flags_named(options: Iterable[_Option]) -> Iterator[None]:
+    """Errors name options as they are typed here, where Python has `camera0: ...` and `give auto_rotate too`."""
+    flags = {each.field: each.flag for each in options}
+    names = [name for name in flags if not name.isalpha()]  # the others may be words of a sentence
+    pattern = re.compile(rf"(?<![\w./'-])({'|'.join(names) or '(?!)'})(?![\w/'-]|\.\w)")
+    try:
+        yield
+    except typer.BadParameter as error:
+        name, colon, rest = error.message.partition(": ")
+        if colon and name in flags:
+            error.message, error.param_hint = rest, flags[name]
+        error.message = pattern.sub(lambda found: flags[found[1]], error.message)
+        raise
+    except LightGlueError as error:
+        error.args = (pattern.sub(lambda found: flags[found[1]], str(error)),)
+        raise
 
 
 def _group(parameter: inspect.Parameter) -> int:

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
+from lightglue.cli.from_options import Given, wrong_command_line
 from lightglue.cli.printing import AsJson, memory_named, precision_text, print_rows
-from lightglue.errors import ImageNotFoundError, InputError
+from lightglue.errors import ImageNotFoundError
 from lightglue.extractors.options import ViewOptions
 from lightglue.models.choice import Models, Thresholds
 from lightglue.pairs.options import OutputOptions, PairOptions
@@ -28,6 +29,7 @@ def match(
     options: PairOptions,
     thresholds: Thresholds,
     outputs: OutputOptions,
+    given: Given,
     as_json: AsJson = False,
 ) -> None:
     """Match two images.
@@ -37,12 +39,11 @@ def match(
     """
     inputs = [path for path in (image0, image1, options.mask0, options.mask1) if path is not None]
     models = replace(models, thresholds=thresholds.given())
-    try:
+    with wrong_command_line():
         options.check_models(models)
+        options.check_estimator(given)
         options.check_warp(outputs.warp)
         check_outputs(outputs.output, outputs.warp, inputs)
-    except InputError as error:
-        raise typer.BadParameter(str(error)) from None
     for path in inputs:
         if not path.exists():  # before torch is loaded, which takes seconds
             raise ImageNotFoundError(f"There is no image at {path}; check the path.")

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import cv2
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -19,12 +18,11 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from lightglue.drawing.lettering import families, fitted, letter_width, printable
-from lightglue.drawing.plotting import Array, to_array, to_pixels, to_points
+from lightglue.drawing.plotting import Array, shrunk, to_array, to_pixels, to_points
 from lightglue.errors import InputError
 
 __all__ = ["plot_match_summary"]
 
-_IMAGE_PX = 1600  # images are shrunk to this edge before they are drawn
 # Distinguished in daylight and by eyes that confuse red and green.
 _SCORES = LinearSegmentedColormap.from_list("scores", ["#d6006f", "#ff8c1a", "#ffe14d", "#33f0c0"])
 _GRAY, _BLACK = "#6b6b6b", "#1f1f1f"
@@ -162,12 +160,8 @@ def _draw_image(ax: Axes, picture: Array, pane: _Pane) -> None:
     full = {np.dtype(np.uint8): 255, np.dtype(np.uint16): 65535, np.dtype(np.float32): 1}.get(picture.dtype)
     if full is None:
         raise InputError(f"An image has dtype {picture.dtype}; give uint8, uint16, or floating point in [0, 1].")
-    scale = _IMAGE_PX / max(picture.shape[:2])
-    if scale < 1:
-        size = [max(1, round(edge * scale)) for edge in picture.shape[1::-1]]
-        picture = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
     extent = (pane.x, pane.x + pane.width, pane.y + pane.height, pane.y)
-    ax.imshow(picture, extent=extent, cmap="gray", vmin=0, vmax=full)
+    ax.imshow(shrunk(picture), extent=extent, cmap="gray", vmin=0, vmax=full)
 
 
 def _draw_outliers(ax: Axes, ends0: Array, ends1: Array) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
 
-__all__ = ["Array", "to_array", "to_pixels", "to_points"]
+__all__ = ["Array", "shrunk", "to_array", "to_pixels", "to_points"]
 
 Array = NDArray[Any]
+_IMAGE_PX = 1600  # images are shrunk to this edge before they are drawn
 
 
 def to_array(values: Any) -> Array:
@@ -53,3 +55,12 @@ def to_pixels(image: Any) -> Array:
     if pixels.dtype == np.uint16 and pixels.ndim == 3:
         return (pixels >> 8).astype(np.uint8)  # Matplotlib draws integer colours up to 255
     return pixels
+
+
+def shrunk(pixels: Array) -> Array:
+    """(H, W, C) or (H, W), no larger than a picture can show."""
+    scale = _IMAGE_PX / max(pixels.shape[:2])
+    if scale >= 1:
+        return pixels
+    size = [max(1, round(edge * scale)) for edge in pixels.shape[1::-1]]
+    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA))

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lightglue.drawing.lettering import families, fitted
-from lightglue.drawing.plotting import to_pixels
+from lightglue.drawing.plotting import shrunk, to_pixels
 from lightglue.errors import InputError
 from lightglue.geometry.points import as_matrix
 
@@ -18,7 +18,6 @@ __all__ = ["align_image", "plot_overlay"]
 
 _TILES = 8  # of the chequered picture, along the longer edge
 _LARGEST = 32_767  # px of an edge that OpenCV warps
-_IMAGE_PX = 1600  # images are shrunk to this edge before they are drawn
 _NOTHING = 235  # grey level where the second image shows nothing
 
 
@@ -73,7 +72,7 @@ def plot_overlay(
     first = _to_bytes(image0)
     if aligned.shape != (*first.shape[:2], 4):
         raise InputError(f"The aligned image has shape {aligned.shape}, image 0 {first.shape}; align it to image 0.")
-    first, second = _shrunk(first), _shrunk(aligned)
+    first, second = shrunk(first), shrunk(aligned)
     is_shown = second[..., 3:] > 127
     tile = max(first.shape[:2]) / _TILES
     rows, columns = (np.arange(edge) // tile for edge in first.shape[:2])
@@ -105,15 +104,6 @@ def _three_in_a_row(
         y = 1 - (above - 0.07) / total[1]
         figure.text(left / total[0], y, text, fontsize=9, family=families(), color="#6b6b6b", parse_math=False)
     return figure
-
-
-def _shrunk(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """`pixels` (H, W, C), no larger than the picture can show."""
-    scale = _IMAGE_PX / max(pixels.shape[:2])
-    if scale >= 1:
-        return pixels
-    size = [max(1, round(edge * scale)) for edge in pixels.shape[1::-1]]
-    return np.asarray(cv2.resize(pixels, size, interpolation=cv2.INTER_AREA), dtype=np.uint8)
 
 
 def _checked_size(size: Any) -> tuple[int, int]:

@@ -42,6 +42,11 @@ class Statistic:
         return f"AUC@{with_unit(self.threshold, self.metric.unit)}" if self.how == "auc" else self.how
 
     @property
+    def full_title(self) -> str:
+        """The same with the metric's title before it."""
+        return f"{self.metric.title}: {self.title}"
+
+    @property
     def unit(self) -> str:
         """`%` for areas and shares, otherwise the metric's."""
         return "%" if self.how == "auc" or self.metric.kind == "share" else self.metric.unit

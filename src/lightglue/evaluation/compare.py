@@ -151,7 +151,9 @@ def _compare_all(
     columns: Sequence[tuple[Metric, Any, Any]], *, samples: int, seed: int, level: float, groups: Sequence[str] | None
 ) -> tuple[Difference, ...]:
     """The differences of all metrics, from the same resamplings."""
-    _check_options(samples, seed, level)
+    check_int("samples", samples, 1, "an integer of at least 1, such as 10000")
+    check_int("seed", seed, 0, "an integer of at least 0")
+    check_real("level", level, "a number between 0 and 1, such as 0.95", math.ulp(0), 1 - math.ulp(0.5))
     checked = [(metric, cleaned(metric, a), cleaned(metric, b)) for metric, a, b in columns]
     for metric, a, b in checked:
         if len(a) != len(b) or len(a) != len(checked[0][1]):
@@ -215,12 +217,6 @@ def _minus(b: Array, a: Array) -> Array:
     return np.subtract(b, a, out=np.zeros_like(b), where=~same)
 
 
-def _check_options(samples: int, seed: int, level: float) -> None:
-    check_int("samples", samples, 1, "an integer of at least 1, such as 10000")
-    check_int("seed", seed, 0, "an integer of at least 0")
-    check_real("level", level, "a number between 0 and 1, such as 0.95", math.ulp(0), 1 - math.ulp(0.5))
-
-
 def _check_groups(groups: Sequence[str], count: int, level: float) -> None:
     if len(groups) != count:
         raise InputError(f"There are {len(groups)} scenes for {count} pairs; give one for each pair.")
@@ -247,7 +243,7 @@ def _check_comparable(a: Run, b: Run) -> None:
         raise InputError(f"{a.folder} {has}; run both on the same pairs.")
     truths = {run.settings.get("truth") for run in (a, b)} - {None}
     if len(truths) > 1:
-        raise InputError(f"{a.folder} and {b.folder} hold pairs with the same names and another truth; run one anew.")
+        raise InputError(f"{a.folder} and {b.folder} hold pairs with the same names and another truth; run one again.")
     for run in (a, b):
         if not run.is_complete:
             raise InputError(
@@ -289,7 +285,7 @@ def _row(each: Difference) -> tuple[str, ...]:
     statistic = each.statistic
     low, high = each.interval
     return (
-        f"{statistic.metric.title}: {statistic.title}",
+        statistic.full_title,
         with_unit(number(each.a, 2), statistic.unit),
         with_unit(number(each.b, 2), statistic.unit),
         _signed(each.difference),
@@ -320,7 +316,7 @@ def to_json(comparison: Comparison) -> bytes:
 def _as_json(each: Difference) -> dict[str, Any]:
     return {
         "figure": each.statistic.name,
-        "title": f"{each.statistic.metric.title}: {each.statistic.title}",
+        "title": each.statistic.full_title,
         "unit": each.statistic.unit,
         "a": _finite(each.a),
         "b": _finite(each.b),

@@ -51,19 +51,17 @@ def metrics_of(kind: Kind, protocol: Protocol) -> tuple[Metric, ...]:
     """The figures that each pair of a benchmark has; the first is the headline."""
     counts = [Metric("num_matches", "count", "matches")]
     labels = [options.label for options in protocol.estimators]
-    if kind == "homography":
+    if kind != "points":
+        what, unit = ("corner", "px") if kind == "homography" else ("pose", "degrees")
         found = [
-            Metric(f"corner_error/{label}", "error", f"corner error, {label}", "px", protocol.thresholds)
+            Metric(f"{what}_error/{label}", "error", f"{what} error, {label}", unit, protocol.thresholds)
             for label in labels
         ]
-        shares = [Metric(f"precision@{t:g}", "share", f"matches within {t:g} px") for t in PRECISIONS]
-        return (*found, *shares, *counts)
-    if kind == "pose":
-        found = [
-            Metric(f"pose_error/{label}", "error", f"pose error, {label}", "degrees", protocol.thresholds)
-            for label in labels
-        ]
-        shares = [Metric(f"epipolar@{t:g}", "share", f"matches within {t:g} of their epipolar line") for t in EPIPOLAR]
+        if kind == "homography":
+            shares = [Metric(f"precision@{t:g}", "share", f"matches within {t:g} px") for t in PRECISIONS]
+        else:
+            near = "matches within {:g} of their epipolar line"
+            shares = [Metric(f"epipolar@{t:g}", "share", near.format(t)) for t in EPIPOLAR]
         return (*found, *shares, *counts)
     within = f"{min(protocol.thresholds):g} to {max(protocol.thresholds):g} px"
     accuracies = [Metric(f"mAA/{label}", "share", f"mean accuracy, {within}, {label}") for label in labels]

@@ -26,10 +26,17 @@ __all__ = [
     "Truth",
     "fingerprint",
     "images_fingerprint",
+    "scaled_points",
 ]
 
 Kind = Literal["homography", "pose", "points"]
 Scale: TypeAlias = tuple[float, float]  # x, y: size of the resized image over that of the file
+
+
+def scaled_points(points: NDArray[np.floating], scale: Scale) -> NDArray[np.float64]:
+    """(N, 2) px of an image as px of the resized one."""
+    S = scaling(scale)
+    return np.asarray(points.astype(np.float64) @ S[:2, :2].T + S[:2, 2])
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,11 +105,7 @@ class Correspondences:
 
     def scaled(self, scale0: Scale, scale1: Scale) -> Correspondences:
         """The same for resized images."""
-        (S0, S1) = (scaling(scale) for scale in (scale0, scale1))
-        return Correspondences(
-            self.points0 @ S0[:2, :2].T + S0[:2, 2],
-            self.points1 @ S1[:2, :2].T + S1[:2, 2],
-        )
+        return Correspondences(scaled_points(self.points0, scale0), scaled_points(self.points1, scale1))
 
 
 Truth: TypeAlias = Homography | RelativePose | Correspondences

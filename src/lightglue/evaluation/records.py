@@ -26,6 +26,7 @@ __all__ = ["Metric", "Record", "RecordWriter", "Run", "matches_path", "read_run"
 
 FORMAT = 1
 _RUN, _RECORDS, _MATCHES = "run.json", "records.jsonl", "matches"
+_DECISIVE = ("benchmark", "kind", "pairs", "metrics", "settings")  # fields in which two runs must not differ
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Run:
     metrics: tuple[Metric, ...]
     settings: Mapping[str, Any]  # what decides the results: models, options, protocol
     about: Mapping[str, Any]  # what does not: machine, versions, source and licence of the data, notes
-    records: tuple[Record, ...]  # in the benchmark's order
+    records: tuple[Record, ...] = ()  # in the benchmark's order
 
     @property
     def is_complete(self) -> bool:
@@ -102,30 +103,14 @@ class Run:
         return [record.values[metric] for record in self.records]
 
 
-def start_run(
-    folder: Path,
-    *,
-    benchmark: str,
-    kind: str,
-    pairs: Sequence[str],
-    metrics: Sequence[Metric],
-    settings: Mapping[str, Any],
-    about: Mapping[str, Any],
-) -> Run:
-    """Begin a run in `folder`, or go on with the one that is there.
+def start_run(run: Run) -> Run:
+    """Begin a run in its folder, or go on with the one that is there.
 
-    Raises InputError where `folder` holds another run: results of different settings are never mixed.
+    Raises InputError where the folder holds another run: results of different settings are never mixed.
     """
-    content = {
-        "format": FORMAT,
-        "benchmark": benchmark,
-        "kind": kind,
-        "pairs": list(pairs),
-        "metrics": [asdict(metric) for metric in metrics],
-        "settings": dict(settings),
-    }
+    content = {"format": FORMAT} | {name: value for name, value in asdict(run).items() if name in _DECISIVE}
     content = json.loads(json.dumps(content))  # as it will be read
-    path = folder / _RUN
+    folder, path = run.folder, run.folder / _RUN
     if path.exists():
         there = _load_json(path)
         different = [name for name, value in content.items() if there.get(name) != value]
@@ -139,7 +124,7 @@ def start_run(
             (folder / _MATCHES).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(f"{folder} cannot be made a folder ({error.strerror}); name another.") from error
-        write_whole(path, (json.dumps({**content, "about": dict(about)}, indent=1) + "\n").encode())
+        write_whole(path, (json.dumps({**content, "about": dict(run.about)}, indent=1) + "\n").encode())
     return read_run(folder)
 
 

@@ -258,14 +258,14 @@ def _comparison(name: str, found: Comparison) -> list[Block]:
     rows: list[_Row] = []
     for each in found.differences:
         low, high = each.interval
-        title = f"{each.statistic.metric.title}: {each.statistic.title}"
         verdict = Cell(each.verdict, tone=_TONES.get(each.verdict, "quiet"))
         interval = f"{_signed(low)} to {_signed(high)}"
-        rows.append((title, verdict, number(each.a, 2), number(each.b, 2), _signed(each.difference), interval))
+        values = number(each.a, 2), number(each.b, 2), _signed(each.difference)
+        rows.append((each.statistic.full_title, verdict, *values, interval))
     verdicts = [each.verdict for each in found.differences]
     outcomes = [f"{verdicts.count(word)} {word}" for word in get_args(Verdict) if word in verdicts]
     text = f"This run beside {name}, pair by pair. Of {counted(len(verdicts), 'figure')}: {', '.join(outcomes)}."
-    noise = "Noise is an interval with 0 in it, or too few pairs that differ to tell."
+    noise = "Noise is an interval with 0 in it, or too few pairs that differ."
     head = ("figure", "this run is", name, "this run", "difference", f"{100 * found.level:g} % interval")
     blocks: list[Block] = [Text(text), Table(head, tuple(rows), words=2), Text(noise, "note")]
     if found.settings:
@@ -288,18 +288,14 @@ def _scenes(it: _Reported) -> list[Block]:
 
 
 def _scene_table(summary: Summary, names: set[str], brief: bool) -> Table:
-    shown = [each for each in summary.figures if each.name in names]
+    shown = [each.statistic for each in summary.figures if each.name in names]
     bare = {each.name for each in summary.headline} if brief else set()
-    head = ("scene", "pairs", "failures", *(_column(each, each.name in bare) for each in shown))
+    head = ("scene", "pairs", "failures", *(each.title if each.name in bare else each.full_title for each in shown))
     rows: list[_Row] = []
     for scene in summary.scenes:
         cells = [_scene_cell(each, each.name in bare) for each in scene.figures if each.name in names]
         rows.append((scene.scene, f"{scene.pairs:,}", f"{scene.failures:,}", *cells))
     return Table(head, tuple(rows))
-
-
-def _column(each: Figure, bare: bool) -> str:
-    return each.statistic.title if bare else f"{each.statistic.metric.title}: {each.statistic.title}"
 
 
 def _scene_cell(each: Figure, bar: bool) -> Cell:
@@ -336,7 +332,7 @@ def _worst(it: _Reported) -> list[Block]:
 
 
 def _worst_picture(run: Run, metric: Metric, record: Record, value: float) -> Picture:
-    shown = with_unit(number(100 * value), "%") if metric.kind == "share" else with_unit(number(value), metric.unit)
+    shown = _value(metric, value)
     keypoints = f"{record.num_keypoints[0]:,} + {record.num_keypoints[1]:,} keypoints"
     caption = f"{metric.title}: {shown}. {counted(record.num_matches, 'match', 'matches')} of {keypoints}."
     caption += f" Failed: {record.failure.rstrip('.')}." if record.failure else ""
@@ -358,11 +354,10 @@ def _pairs(it: _Reported) -> list[Block]:
         return []
     metrics = list(it.run.metrics)
     head = ("pair", "scene", "keypoints", "matches", *(metric.title for metric in metrics))
-    columns = [it.values(metric) * (100 if metric.kind == "share" else 1) for metric in metrics]
-    units = ["%" if metric.kind == "share" else metric.unit for metric in metrics]
+    columns = [it.values(metric) for metric in metrics]
     rows = []
     for i, record in enumerate(it.run.records):
-        cells = [with_unit(number(float(column[i])), unit) for column, unit in zip(columns, units, strict=True)]
+        cells = [_value(metric, float(column[i])) for metric, column in zip(metrics, columns, strict=True)]
         keypoints = f"{record.num_keypoints[0]:,} + {record.num_keypoints[1]:,}"
         rows.append((record.pair, record.scene, keypoints, f"{record.num_matches:,}", *cells))
     table = Table(head, tuple(rows), words=2)
@@ -410,26 +405,23 @@ def _time_against_accuracy(it: _Reported) -> list[Block]:
             continue
         points.append((summary.total_seconds, figure.value, figure.standard_error))
         legend.append((i, name))
-        rows.append(
-            (
-                name,
-                _seconds(summary.total_seconds),
-                f"{_with_unit(figure)}{_plus_minus(figure, ' ')}",
-            )
-        )
+        rows.append((name, _seconds(summary.total_seconds), _figure_cell(figure).text))
     if len(points) < 2:
         return []
-    title = f"{chosen.statistic.metric.title}: {chosen.statistic.title}"
     svg = plots.time_chart(points, _axis(chosen.statistic.title, chosen.statistic.unit))
     caption = "Better is up and to the left. Bars are a standard error. Times compare on one machine only."
     return [
-        Chart(f"Time against accuracy: {title}", svg, caption, tuple(legend)),
+        Chart(f"Time against accuracy: {chosen.statistic.full_title}", svg, caption, tuple(legend)),
         Table(("run", "seconds a pair", chosen.statistic.title), tuple(rows)),
     ]
 
 
 def _with_unit(each: Figure) -> str:
     return with_unit(number(each.value, _digits(each)), each.statistic.unit)
+
+
+def _value(metric: Metric, value: float) -> str:
+    return with_unit(number(100 * value), "%") if metric.kind == "share" else with_unit(number(value), metric.unit)
 
 
 def _plus_minus(each: Figure, before: str = "", after: str = "") -> str:

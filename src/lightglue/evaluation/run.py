@@ -29,7 +29,16 @@ import lightglue
 from lightglue.errors import ImageError, InputError, LightGlueError
 from lightglue.evaluation import metrics
 from lightglue.evaluation.datasets.image_files import camera_fault
-from lightglue.evaluation.pair import Benchmark, Pair, Protocol, RelativePose, Scale, fingerprint, images_fingerprint
+from lightglue.evaluation.pair import (
+    Benchmark,
+    Pair,
+    Protocol,
+    RelativePose,
+    Scale,
+    fingerprint,
+    images_fingerprint,
+    scaled_points,
+)
 from lightglue.evaluation.records import (
     Metric,
     Record,
@@ -40,7 +49,6 @@ from lightglue.evaluation.records import (
     remove_empty,
     start_run,
 )
-from lightglue.geometry.cameras import scaling
 from lightglue.geometry.refine import RefineOptions, refine_matches
 from lightglue.images import load_image
 from lightglue.images.resampling import target_size
@@ -104,11 +112,11 @@ def evaluate(
     if not benchmark.pairs:
         raise InputError(f"The benchmark {benchmark.name} has no pairs; look at its files.")
     figures = metrics.metrics_of(benchmark.kind, benchmark.protocol)
-    run = start_run(
+    wanted = Run(
         folder,
-        benchmark=benchmark.name,
-        kind=benchmark.kind,
-        pairs=[pair.name for pair in benchmark.pairs],
+        benchmark.name,
+        benchmark.kind,
+        pairs=tuple(pair.name for pair in benchmark.pairs),
         metrics=figures,
         settings={
             **job.settings(benchmark.protocol),
@@ -125,6 +133,7 @@ def evaluate(
             **(about or {}),
         },
     )
+    run = start_run(wanted)
     done = {record.index for record in run.records}
     waiting = [(i, pair) for i, pair in enumerate(benchmark.pairs) if i not in done]
     try:
@@ -179,7 +188,7 @@ def _records(waiting: _Waiting, task: _Task, workers: int, seen: dict[Path, Any]
             yield from future.result()
     except BrokenProcessPool as error:
         raise LightGlueError(
-            "A worker process was killed, perhaps for want of memory; the same command goes on where it stopped, "
+            "A worker process was killed, perhaps because memory ran out; the same command goes on where it stopped, "
             "with fewer --workers it needs less."
         ) from error
     finally:
@@ -320,8 +329,8 @@ class _Worker:
         seconds["refine"] = perf_counter() - begin
         ends = {"points0": points0.numpy(), "points1": points1.numpy(), "scores": pair.scores.numpy()}
         matched = metrics.Matched(
-            _scaled(ends["points0"], first.scale),
-            _scaled(ends["points1"], second.scale),
+            scaled_points(ends["points0"], first.scale),
+            scaled_points(ends["points1"], second.scale),
             ends["scores"].astype(np.float64),
             first.size,
         )
@@ -338,8 +347,3 @@ def _lens_fault(pair: Pair) -> str | None:
         if fault := camera_fault(image, camera.colmap.width, camera.colmap.height):
             return f"{image.name} does not fit its camera: {fault}."
     return None
-
-
-def _scaled(points: NDArray[np.float32], scale: Scale) -> NDArray[np.float64]:
-    S = scaling(scale)
-    return np.asarray(points.astype(np.float64) @ S[:2, :2].T + S[:2, 2])

@@ -61,6 +61,7 @@ def summarize(run: Run) -> Summary:
     chosen = headline_metric(run.metrics)
     kept = [each for each in everything if chosen is not None and each.statistic.metric == chosen]
     areas = [each for each in kept if each.statistic.how == "auc"]
+    totals = [math.fsum(record.seconds.values()) for record in run.records if record.seconds]
     scenes: dict[str, list[Record]] = {}
     for record in run.records:
         scenes.setdefault(record.scene, []).append(record)
@@ -70,9 +71,12 @@ def summarize(run: Run) -> Summary:
         failures=len(run.failures),
         figures=everything,
         headline=tuple(areas or kept),
-        scenes=tuple(_summarize_scene(run.metrics, name, records) for name, records in scenes.items()),
+        scenes=tuple(
+            SceneSummary(name, len(its), sum(bool(each.failure) for each in its), _figures(run.metrics, its, False))
+            for name, its in scenes.items()
+        ),
         seconds=_mean_seconds(run.records),
-        total_seconds=_total_seconds(run.records),
+        total_seconds=math.fsum(totals) / len(totals) if totals else math.nan,
     )
 
 
@@ -89,16 +93,6 @@ def _mean_seconds(records: Sequence[Record]) -> dict[str, float]:
         for stage, seconds in record.seconds.items():
             stages.setdefault(stage, []).append(seconds)
     return {stage: math.fsum(seconds) / len(seconds) for stage, seconds in stages.items()}
-
-
-def _total_seconds(records: Sequence[Record]) -> float:
-    each = [math.fsum(record.seconds.values()) for record in records if record.seconds]
-    return math.fsum(each) / len(each) if each else math.nan
-
-
-def _summarize_scene(metrics: Sequence[Metric], name: str, records: Sequence[Record]) -> SceneSummary:
-    failures = sum(1 for record in records if record.failure)
-    return SceneSummary(name, len(records), failures, _figures(metrics, records, errors=False))
 
 
 def _figures(metrics: Sequence[Metric], records: Sequence[Record], errors: bool) -> tuple[Figure, ...]:

@@ -22,15 +22,15 @@ def as_points(name: str, points: Any, width: int = 2) -> NDArray[np.float64]:
 
     Raises InputError for another shape, NaN or infinity.
     """
-    points = on_cpu(points)
+    wanted = f"(N, {width}){' x y in px' if width == 2 else ''}"
     try:
-        array = np.asarray(points, dtype=np.float64)
+        array = np.asarray(on_cpu(points), dtype=np.float64)
     except (TypeError, ValueError):
-        raise InputError(f"{name} is a {type(points).__name__} that holds no numbers; give (N, {width}).") from None
+        raise InputError(f"{name} is a {type(points).__name__} that holds no numbers; give {wanted}.") from None
     if array.size == 0:
         return np.zeros((0, width))
     if array.ndim != 2 or array.shape[1] != width:
-        raise InputError(f"{name} has the shape {array.shape}; give (N, {width}).")
+        raise InputError(f"{name} has the shape {array.shape}; give {wanted}.")
     if not np.isfinite(array).all():
         row = int(np.flatnonzero(~np.isfinite(array).all(axis=1))[0])
         raise InputError(f"{name} holds {array[row].tolist()} in row {row}; give finite numbers.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lightglue.images.arrays import numpy_image_to_torch, resize_image, size_of
-from lightglue.images.files import DEFAULT_MAX_PIXELS, ImageFile, ImageSource, content_of, load_image, read_image
+from lightglue.images.files import DEFAULT_MAX_PIXELS, ImageFile, ImageSource, contents_of, load_image, read_image
 from lightglue.images.resampling import ImagePreprocessor, resize_tensor
 from lightglue.images.sources import AnyImage, as_pixels, as_tensor
 
@@ -15,7 +15,7 @@ __all__ = [
     "ImageSource",
     "as_pixels",
     "as_tensor",
-    "content_of",
+    "contents_of",
     "load_image",
     "numpy_image_to_torch",
     "read_image",

@@ -30,7 +30,11 @@ _INTERPOLATIONS = {
 
 
 def size_of(image: Tensor | NDArray[Any]) -> tuple[int, int]:
-    """Width and height, px, of a tensor (..., H, W) or an array (H, W, ...)."""
+    """Width and height, px, of a tensor (..., H, W) or an array (H, W, ...). Raises InputError for anything else."""
+    if not isinstance(image, (Tensor, np.ndarray)):
+        raise InputError(f"The image is a {type(image).__name__}; give a file, an array, or a tensor (C, H, W).")
+    if image.ndim < 2:
+        raise InputError(f"Not an image: shape {tuple(image.shape)}; give (H, W), (H, W, 3), or a tensor (C, H, W).")
     h, w = image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2]
     return int(w), int(h)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import stat
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
@@ -23,7 +24,16 @@ from lightglue.images.headers import FORMATS, format_of, stored_size
 from lightglue.support.checks import is_real
 from lightglue.timing import span
 
-__all__ = ["DEFAULT_MAX_PIXELS", "ImageFile", "ImageSource", "content_of", "is_file", "load_image", "read_image"]
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "ImageFile",
+    "ImageSource",
+    "_content_of",
+    "contents_of",
+    "is_file",
+    "load_image",
+    "read_image",
+]
 
 DEFAULT_MAX_PIXELS = 500_000_000  # admits 20,000 x 20,000
 _ROWS = 256  # of an image that are converted to RGB at once
@@ -97,7 +107,7 @@ class ImageFile:
         if isinstance(source, (bytes, bytearray, memoryview)):
             return cls._of("The image given as bytes", bytes(source))
         if hasattr(source, "read"):
-            return cls._of(str(getattr(source, "name", "The open file")), content_of(source))
+            return cls._of(str(getattr(source, "name", "The open file")), _content_of(source))
         return cls._of(str(source), _read_bytes(source))
 
     @classmethod
@@ -172,7 +182,7 @@ def _undecodable(name: str, kind: str, size: tuple[int, int]) -> str:
     )
 
 
-def content_of(image: Any) -> Any:
+def _content_of(image: Any) -> Any:
     """`image`; of an open file its content as bytes, since it can be read once. Raises InputError for one of text."""
     if not hasattr(image, "read"):
         return image
@@ -181,6 +191,11 @@ def content_of(image: Any) -> Any:
         name = getattr(image, "name", "The open file")
         raise InputError(f"{name} is open for text; open an image with mode 'rb'.")
     return data
+
+
+def contents_of(images: Iterable[Any]) -> dict[int, Any]:
+    """`_content_of` each image, by its id: an open file that comes twice is read once."""
+    return {key: _content_of(image) for key, image in {id(image): image for image in images}.items()}
 
 
 def is_file(image: Any) -> bool:

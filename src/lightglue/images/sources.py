@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightglue.errors import InputError
+from lightglue.errors import ImageError, InputError
 from lightglue.images.arrays import numpy_image_to_torch
 from lightglue.images.files import ImageSource, is_file, load_image, read_image
 
@@ -57,11 +57,13 @@ def _is_pillow(image: Any) -> bool:
 
 
 def _from_pillow(image: Any) -> NDArray[Any]:
-    if image.mode in _GRAY:
-        return np.asarray(image.convert("L"))
-    if image.mode in _DEEP:
-        return np.asarray(image).astype(np.uint16)
-    if image.mode not in _COLOURS:
+    if image.mode not in (*_GRAY, *_DEEP, *_COLOURS):
         known = ", ".join((*_GRAY, _DEEP[0], *_COLOURS))
         raise InputError(f"The image has Pillow's mode {image.mode!r}; convert it to one of {known}.")
-    return np.asarray(image.convert("RGB"))
+    try:
+        if image.mode in _DEEP:
+            return np.asarray(image).astype(np.uint16)
+        return np.asarray(image.convert("L" if image.mode in _GRAY else "RGB"))
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow decodes only here
+        name = getattr(image, "filename", "") or "The image opened by Pillow"
+        raise ImageError(f"{name} cannot be decoded: {error}; open it again, or fetch the file again.") from error

@@ -212,8 +212,9 @@ class LightGlue(nn.Module):
     def match(self, pairs: Iterable[tuple[Features, Features]]) -> list[Matches]:
         """Match any number of pairs at once, each with its own numbers of keypoints.
 
-        pairs: two feature dictionaries each, with a batch dimension of 1 (as `extract` returns) or none. Where the same
-            arrays are in several pairs of a list, they are read and projected once.
+        Each pair is two feature dictionaries, with a batch dimension of 1 (as `extract` returns) or none. Where
+        the same arrays are in several pairs of a list, they are read and projected once.
+
         Returns one published dictionary a pair, batch size 1, equal to what `forward` gives for that pair alone.
 
         Raises InputError.
@@ -349,6 +350,7 @@ class LightGlue(nn.Module):
 
         On CUDA the images of a pair are padded to the next of these lengths, elsewhere the shorter to the longer one.
         As in the published code, such pairs are stopped early but not pruned; others take the ordinary path.
+
         mode: "default", "reduce-overhead" (CUDA graphs), "max-autotune" or "max-autotune-no-cudagraphs".
 
         Code is built when it is first needed, in some 10 s, for two cases: pairs with and without padding. On a CPU it

@@ -8,6 +8,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import numpy as np
+from torch import Tensor
+
 from lightglue.errors import InputError, LightGlueError
 from lightglue.geometry.camera_text import parse_camera
 from lightglue.geometry.cameras import as_camera
@@ -28,8 +31,8 @@ class KnownCamera(NamedTuple):
 def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> KnownCamera:
     """The camera `name`, which errors say, of an image of this (width, height), px.
 
-    camera: "auto", a text as the command line takes it (`lightglue.geometry.camera_text`), (fx, fy, cx, cy), or what
-    `lightglue.geometry.as_camera` takes.
+    camera: "auto", a text as the command line takes it (`lightglue.geometry.camera_text`), fx, fy, cx, cy as a tuple,
+    list or array, or what `lightglue.geometry.as_camera` takes.
     image: for "auto": EXIF is read where this is a path or the content of a file.
 
     Raises InputError for what is no camera or not this image's, LightGlueError where pycolmap is missing, which EXIF
@@ -39,11 +42,14 @@ def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> K
         return camera
     source = "given"
     if isinstance(camera, str):
-        camera = parse_camera(camera)
+        try:
+            camera = parse_camera(camera)
+        except InputError as error:
+            raise InputError(f"{name}: {error}") from error
     if isinstance(camera, str):  # "auto"
         camera = _inferred(name, image, size)
         source = "EXIF" if camera.has_prior_focal else "guessed"
-    elif isinstance(camera, tuple) and len(camera) == 4 and not hasattr(camera[0], "__len__"):
+    elif _is_row(camera) and len(camera) == 4:
         fx, fy, cx, cy = camera
         camera = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
     if isinstance(camera, Intrinsics) and camera.size not in (None, size):
@@ -57,6 +63,13 @@ def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> K
         raise InputError(f"{name}: {error}") from error
     except LightGlueError as error:
         raise LightGlueError(f"{name}: {error} Or give fx,fy,cx,cy.") from error
+
+
+def _is_row(camera: Any) -> bool:
+    """Whether these are numbers in a row, and no matrix."""
+    if isinstance(camera, (np.ndarray, Tensor)):
+        return camera.ndim == 1
+    return isinstance(camera, (tuple, list)) and not any(isinstance(each, (tuple, list)) for each in camera)
 
 
 def _inferred(name: str, image: Any, size: tuple[int, int]) -> Intrinsics:

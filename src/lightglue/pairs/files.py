@@ -14,7 +14,7 @@ from typing import Any, cast
 from lightglue.errors import ImageNotFoundError
 from lightglue.extractors.options import ViewOptions
 from lightglue.geometry.options import CALIBRATED, EstimatorOptions
-from lightglue.images import AnyImage, content_of, read_image, size_of
+from lightglue.images import AnyImage, contents_of, read_image, size_of
 from lightglue.models.choice import Models
 from lightglue.models.loaded import LoadedModels, load_models
 from lightglue.pairs.cameras import known_camera
@@ -162,12 +162,14 @@ def _match(
     images: Sequence[Any], options: PairOptions, models: Models | LoadedModels, views: ViewOptions, timeline: Timeline
 ) -> tuple[MatchedFiles, Shown]:
     names = [str(image) if isinstance(image, (str, os.PathLike)) else "AB"[i] for i, image in enumerate(images)]
-    given = [content_of(image) for image in images]
+    contents = contents_of(images)
+    given = [contents[id(image)] for image in images]
     # Images and cameras come before the models: a mistyped name must not cost a download.
     pixels = [pixels_of(image, views.tile) for image in given]
+    sizes = [size_of(image) for image in pixels]
     cameras = [options.camera0, options.camera1]
     if options.geometry in CALIBRATED:
-        cameras = [known_camera(f"camera{i}", cameras[i], given[i], size_of(pixels[i])) for i in (0, 1)]
+        cameras = [known_camera(f"camera{i}", cameras[i], given[i], sizes[i]) for i in (0, 1)]
     with span("load"):
         loaded = models if isinstance(models, LoadedModels) else load_models(models)
     estimator = EstimatorOptions(options.estimator, options.threshold, seed=options.seed)

@@ -9,7 +9,7 @@ import torch
 
 from lightglue.errors import InputError
 from lightglue.geometry.options import EstimatorOptions, Geometry
-from lightglue.images import AnyImage, content_of
+from lightglue.images import AnyImage, contents_of
 from lightglue.pairs.oriented import OrientedImage, pixels_of
 from lightglue.pairs.postprocessing import PostProcessing
 from lightglue.pairs.record import MatchedPair
@@ -54,9 +54,9 @@ def match_pair(
             the first, and match it upright.
         refine: move the matched points to a fraction of a pixel, by aligning the images around them.
         geometry: also estimate a "homography", "fundamental" or "essential" matrix, or the "relative_pose".
-        camera0, camera1: for the last two, K (3, 3), (fx, fy, cx, cy), a `pycolmap.Camera` of each image, or "auto":
+        camera0, camera1: for the last two, K (3, 3), fx, fy, cx, cy, a `pycolmap.Camera` of each image, or "auto":
             from EXIF, for which pycolmap is needed, where the image is a file with one, else guessed;
-        `matches01["cameras"]` says which.
+            `matches01["cameras"]` says which.
         estimator: how to estimate; None for PoseLib at 1 px, for homographies 2.
         preprocess: options of `extractor.extract`, such as `resize`, `tile`, `pyramid`.
 
@@ -73,7 +73,8 @@ def match_pair(
     angles = angles_of(auto_rotate)
     after = PostProcessing(refine, geometry, estimator)
     after.check_cameras(camera0, camera1)
-    given = [content_of(image0), content_of(image1)]
+    contents, device = contents_of((image0, image1)), _device(device)
+    given = [contents[id(image0)], contents[id(image1)]]
     first, second = (
         OrientedImage(pixels_of(image, preprocess.get("tile"), angles), mask)
         for image, mask in zip(given, (mask0, mask1), strict=True)
@@ -120,7 +121,7 @@ def match_pairs(
     after = PostProcessing(refine, geometry, estimator)
     for two in cameras:
         after.check_cameras(*two)
-    given = {id(image): content_of(image) for pair in pairs for image in pair}
+    given, device = contents_of(image for pair in pairs for image in pair), _device(device)
     images = {key: pixels_of(image, preprocess.get("tile"), angles) for key, image in given.items()}
     probes = Probes(extractor)
     chosen, known = [], []
@@ -141,6 +142,13 @@ def match_pairs(
         after.apply(_pair_of(two, both, result, bool(angles), device), both, own)
         for two, both, result, own in zip(matched, chosen, found, known, strict=True)
     ]
+
+
+def _device(device: str | torch.device) -> torch.device:
+    try:
+        return torch.device(device)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device is {device!r}; give one that torch knows, such as 'cpu' or 'cuda:1'.") from None
 
 
 def _for_each(name: str, values: Sequence[tuple[Any, Any]] | None, count: int) -> list[tuple[Any, Any]]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Set
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,8 +99,8 @@ class PairOptions:
         given = [camera is not None for camera in (self.camera0, self.camera1)]
         if self.geometry is not None:
             check_choice("geometry", self.geometry, GEOMETRIES)
-        elif (self.estimator, self.threshold, self.seed) != ("poselib", None, 0):
-            raise InputError("estimator, threshold and seed have an effect with a geometry only; give it too.")
+        usual = {"estimator": "poselib", "threshold": None, "seed": 0}
+        self.check_estimator({name for name, value in usual.items() if getattr(self, name) != value})
         if self.geometry in CALIBRATED and not all(given):
             raise InputError(
                 f"{self.geometry} needs the cameras of both images: camera0 and camera1, as fx,fy,cx,cy or auto."
@@ -110,6 +111,11 @@ class PairOptions:
             raise InputError(
                 f"{self.estimator} is not installed; run `pip install {self.estimator}`, or choose opencv."
             )
+
+    def check_estimator(self, given: Set[str]) -> None:
+        """InputError where an option of the estimator is among those that were given, and nothing is estimated."""
+        if self.geometry is None and given & {"estimator", "threshold", "seed"}:
+            raise InputError("estimator, threshold and seed have an effect with a geometry only; give it too.")
 
     def check_warp(self, warp: Any) -> None:
         """InputError where an image is to be aligned by no homography."""

@@ -23,6 +23,8 @@ __all__ = ["OrientedImage", "pixels_of"]
 def pixels_of(image: Any, tile: Any = None, angles: Sequence[float] = ()) -> Any:
     """Any image as pixels: a tensor, with `tile` an array. InputError where it is to be rotated and cannot be."""
     pixels = image
+    if isinstance(image, (list, tuple)):
+        raise InputError(f"The image is a {type(image).__name__} of {len(image)}; give one image.")
     if not isinstance(image, Tensor):
         with span("load"):
             pixels = as_tensor(image) if tile is None else as_pixels(image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -46,10 +47,13 @@ class PostProcessing:
             raise InputError(f"The method 'dlt' fits homographies only; choose another for {self.geometry}.")
 
     def check_cameras(self, camera0: Any, camera1: Any) -> None:
-        """InputError where they are missing or without effect."""
+        """InputError where they are missing, or nothing is estimated; a warning for a geometry that needs none."""
         given = [camera is not None for camera in (camera0, camera1)]
         if self.geometry is None and any(given):
             raise InputError("A camera has an effect with geometry only; give it, or leave the camera out.")
+        if self.geometry not in (None, *CALIBRATED) and any(given):
+            message = f"camera0 and camera1 have no effect with the geometry {self.geometry}; leave them out."
+            warnings.warn(message, stacklevel=3)
         if self.geometry in CALIBRATED and not all(given):
             raise InputError(
                 f"{self.geometry} needs camera0 and camera1: 'auto', K (3, 3) or a pycolmap.Camera of each image."

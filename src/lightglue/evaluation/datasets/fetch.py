@@ -1,4 +1,4 @@
-"""Bring the files of a benchmark: download, check, unpack.
+"""Fetch the files of a benchmark: download, check, unpack.
 
     FOLDER/NAME/                 the unpacked files; it appears whole, with a file .fetched that says from where
     FOLDER/.NAME.lock            held while one process fetches
@@ -30,7 +30,7 @@ from lightglue.weights import fetch as _fetch
 
 __all__ = ["data_folder", "fetch", "find_fetched"]
 
-RETRIES = 5  # of a download that broke off after it had brought something
+RETRIES = 5  # of a download that broke off after some of it had come
 _MARKER = ".fetched"
 
 
@@ -46,7 +46,7 @@ def find_fetched(dataset: Dataset, folder: Path | None = None) -> Path | None:
 
 
 def fetch(dataset: Dataset, folder: Path | None = None) -> Path:
-    """The folder with the files of a benchmark, in `folder` (by default `data_folder()`); they are fetched if need be.
+    """The folder with the files of a benchmark, in `folder` (by default `data_folder()`); fetched where missing.
 
     Downloads go on where an earlier call was interrupted. Raises LightGlueError.
     """
@@ -113,7 +113,7 @@ def _have(download: Download, folder: Path, dataset: Dataset) -> Path:
 
 
 def _download(url: str, download: Download, path: Path) -> None:
-    """Bring `url` to `path`, going on with what is in its .part file. Raises FetchError."""
+    """Download `url` to `path`, going on with what is in its .part file. Raises FetchError."""
     part = path.with_name(f"{path.name}.part")
     for attempt in range(RETRIES + 1):
         before = part.stat().st_size if part.exists() else 0
@@ -197,7 +197,7 @@ def _note(part: Path) -> Path:
 
 
 def _write_note(part: Path, url: str, headers: Any) -> None:
-    """Keep what tells whether the rest that a server sends later belongs to what is here."""
+    """Keep the version, by which the rest that a server sends later is known to belong to what is here."""
     etag = headers.get("ETag", "")
     validator = etag if etag and not etag.startswith("W/") else headers.get("Last-Modified", "")
     _note(part).write_text(json.dumps({"url": url, "validator": validator}))
