@@ -44,10 +44,8 @@ def blocked_neighbors(a: Tensor, b: Tensor, seconds: bool) -> tuple[Neighbors, N
     """
     left, right = _factors(a, b)
     found0 = [_two_best(left[:0] @ right.T[:, :1], 1, seconds)]
-    values, indices = (
-        right.new_full((2, len(b)), -torch.inf),
-        torch.zeros(2, len(b), dtype=torch.int64, device=b.device),
-    )
+    values = right.new_full((2, len(b)), -torch.inf)
+    indices = torch.zeros_like(values, dtype=torch.int64)
     for rows in row_blocks(len(a), len(b), a.device):
         closeness = left[rows] @ right.T
         found0.append(_two_best(closeness, 1, seconds))
