@@ -143,7 +143,7 @@ def test_a_worker_that_dies_is_told_with_its_last_words() -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell")
 def test_a_worker_that_is_killed_is_told_with_the_memory_that_it_had() -> None:
     script = "import os, sys, time\nsys.stdin.readline()\nx = b'1' * 50_000_000\ntime.sleep(1)\nos.kill(os.getpid(), 9)"
-    with scripted(script) as running, pytest.raises(WorkerDiedError, match="want of memory") as died:
+    with scripted(script) as running, pytest.raises(WorkerDiedError, match="memory ran out") as died:
         running.ask("memory", watch=True)
     assert died.value.peak is not None
     assert died.value.peak > 50_000_000

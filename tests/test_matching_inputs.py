@@ -185,13 +185,15 @@ def test_scale_and_orientation_are_read_where_the_features_have_them():
     matcher = small_matcher(add_scale_ori=True, filter_threshold=0.0)
     extra = {"scales": torch.ones(1, 20), "oris": torch.zeros(1, 20)}
     other = random_features(25, seed=2, scales=torch.ones(1, 25), oris=torch.zeros(1, 25))
-    turned = {**extra, "oris": torch.linspace(0, 3, 20)[None]}
-    upright, rotated = (matcher({"image0": {**GOOD, **e}, "image1": other}) for e in (extra, turned))
+    rotations = {**extra, "oris": torch.linspace(0, 3, 20)[None]}
+    upright, rotated = (matcher({"image0": {**GOOD, **e}, "image1": other}) for e in (extra, rotations))
     assert not torch.equal(upright["matching_scores0"], rotated["matching_scores0"])
     with pytest.raises(InputError, match="lacks 'scales'"):
         matcher({"image0": GOOD, "image1": other})
     with pytest.raises(InputError, match=r"oris must have shape \(B, N\) = \(1, 20\)"):
         matcher({"image0": {**GOOD, **extra, "oris": torch.zeros(1, 19)}, "image1": other})
+    with pytest.raises(InputError, match="image0: scales hold NaN or infinity for 20 keypoints"):
+        matcher({"image0": {**GOOD, **extra, "scales": torch.full((1, 20), torch.nan)}, "image1": other})
 
 
 def test_half_parameters_are_refused_with_the_remedy():

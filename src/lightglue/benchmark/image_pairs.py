@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from lightglue.benchmark.machine import checkout
 from lightglue.errors import ImageError, ImageNotFoundError, InputError
+from lightglue.support.revision import checkout
 
 __all__ = ["enlarge", "find_pairs"]
 

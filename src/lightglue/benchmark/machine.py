@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-__all__ = ["checkout", "commit_of", "describe_machine"]
+__all__ = ["commit_of", "describe_machine"]
 
 
 def describe_machine() -> dict[str, Any]:
@@ -20,12 +20,6 @@ def describe_machine() -> dict[str, Any]:
         "memory_bytes": _memory_bytes(),
         "system": platform.platform(terse=True),
     }
-
-
-def checkout() -> Path | None:
-    """The root of the checkout that this package runs from; None for an installed one."""
-    root = Path(__file__).resolve().parents[3]
-    return root if (root / "pyproject.toml").is_file() and (root / "src" / "lightglue").is_dir() else None
 
 
 def commit_of(root: Path) -> str | None:

@@ -162,7 +162,7 @@ class Worker:
         with suppress(subprocess.TimeoutExpired):
             code = self._process.wait(GRACE_S)
             if code == -signal.SIGKILL:
-                return "killed, perhaps for want of memory"
+                return "killed, perhaps because memory ran out"
             return f"signal {-code}" if code < 0 else f"exit code {code}"
         return "still running"
 

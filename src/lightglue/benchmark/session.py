@@ -16,11 +16,12 @@ import numpy as np
 from lightglue import __version__
 from lightglue.benchmark.figures import ratios, share_equal, spread
 from lightglue.benchmark.image_pairs import enlarge
-from lightglue.benchmark.machine import checkout, commit_of, describe_machine
+from lightglue.benchmark.machine import commit_of, describe_machine
 from lightglue.benchmark.plan import Contestant, Row, Settings, extractor_request, features_file, plan_rows
 from lightglue.benchmark.process import Side, Worker, WorkerDiedError
 from lightglue.benchmark.rounds import run_rounds
 from lightglue.errors import LightGlueError
+from lightglue.support.revision import checkout
 
 __all__ = ["SCHEMA", "run_benchmark"]
 
@@ -44,38 +45,29 @@ def run_benchmark(
     sides = [Side("ours", python, ours=True)]
     if settings.against:
         sides.append(Side("published", python, ours=False))
-    with tempfile.TemporaryDirectory(prefix="lightglue-benchmark-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="lightglue-benchmark-") as scratch, ExitStack() as stack:
         folder = Path(scratch)
         if edge := settings.image_size:
             pairs = {name: (enlarge(a, edge, folder), enlarge(b, edge, folder)) for name, (a, b) in pairs.items()}
-        with _Sides(settings, sides) as workers:
-            run = _Run(settings, pairs, folder, workers, report)
-            rows = [run.row(row) for row in plan_rows(settings, pairs, folder)]
-            return _record(settings, pairs, workers.versions, rows)
+        workers = _Sides(settings, sides, stack)
+        run = _Run(settings, pairs, folder, workers, report)
+        rows = [run.row(row) for row in plan_rows(settings, pairs, folder)]
+        return _record(settings, pairs, workers.versions, rows)
 
 
 class _Sides:
-    """One worker for each side, and fresh ones on demand."""
+    """One worker for each side, which ends with `stack`, and fresh ones on demand."""
 
-    def __init__(self, settings: Settings, sides: Sequence[Side]) -> None:
+    def __init__(self, settings: Settings, sides: Sequence[Side], stack: ExitStack) -> None:
         self.settings = settings
         self.sides = {side.name: side for side in sides}
         self.running: dict[str, Worker] = {}
         self.versions: dict[str, dict[str, Any]] = {}  # what each said that it runs
-        self._open = ExitStack()
-
-    def __enter__(self) -> _Sides:
-        with ExitStack() as opening:  # if the second cannot start, the first must not stay
-            for name, side in self.sides.items():
-                try:
-                    self.running[name] = opening.enter_context(self.start(name))
-                except LightGlueError as error:
-                    raise LightGlueError(f"{side.python} cannot run this benchmark: {error}") from error
-            self._open = opening.pop_all()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._open.__exit__(*error)
+        for name, side in self.sides.items():
+            try:
+                self.running[name] = stack.enter_context(self.start(name))
+            except LightGlueError as error:
+                raise LightGlueError(f"{side.python} cannot run this benchmark: {error}") from error
 
     def start(self, name: str) -> Worker:
         """A fresh worker of this side, ready for tasks."""

@@ -17,6 +17,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
+from lightglue.drawing.facts import counted
 from lightglue.drawing.lettering import families, fitted, letter_width, printable
 from lightglue.drawing.plotting import Array, shrunk, to_array, to_pixels, to_points
 from lightglue.errors import InputError
@@ -100,13 +101,16 @@ def plot_match_summary(
     if not agreed.all():
         _draw_outliers(ax, ends[0][~agreed], ends[1][~agreed])
     _draw_scored_lines(ax, ends[0][agreed], ends[1][agreed], values[agreed])
-    counts = [f"{len(pairs):,} match{'es' * (len(pairs) != 1)}"]
-    if inliers is not None:
-        count = int(agreed.sum())
-        others = ", others grey" if 0 < count < len(pairs) else ", all grey" if len(pairs) > count else ""
-        counts.append(f"{count:,} inlier{'s' * (count != 1)}{others}")
-    _write_strip(figure, [*counts, *texts])
+    _write_strip(figure, [*_counts(len(pairs), None if inliers is None else int(agreed.sum())), *texts])
     return figure
+
+
+def _counts(matches: int, inliers: int | None) -> list[str]:
+    found = [counted(matches, "match", "matches")]
+    if inliers is not None:
+        others = "" if inliers == matches else ", others grey" if inliers else ", all grey"
+        found.append(counted(inliers, "inlier") + others)
+    return found
 
 
 def _checked_matches(matches: Any, scores: Any, keypoints: Sequence[Array]) -> tuple[Array, Array]:

@@ -151,7 +151,9 @@ def _compare_all(
     columns: Sequence[tuple[Metric, Any, Any]], *, samples: int, seed: int, level: float, groups: Sequence[str] | None
 ) -> tuple[Difference, ...]:
     """The differences of all metrics, from the same resamplings."""
-    _check_options(samples, seed, level)
+    check_int("samples", samples, 1, "an integer of at least 1, such as 10000")
+    check_int("seed", seed, 0, "an integer of at least 0")
+    check_real("level", level, "a number between 0 and 1, such as 0.95", math.ulp(0), 1 - math.ulp(0.5))
     checked = [(metric, cleaned(metric, a), cleaned(metric, b)) for metric, a, b in columns]
     for metric, a, b in checked:
         if len(a) != len(b) or len(a) != len(checked[0][1]):
@@ -213,12 +215,6 @@ def _minus(b: Array, a: Array) -> Array:
     """b - a; 0 where both are infinite."""
     same = a == b
     return np.subtract(b, a, out=np.zeros_like(b), where=~same)
-
-
-def _check_options(samples: int, seed: int, level: float) -> None:
-    check_int("samples", samples, 1, "an integer of at least 1, such as 10000")
-    check_int("seed", seed, 0, "an integer of at least 0")
-    check_real("level", level, "a number between 0 and 1, such as 0.95", math.ulp(0), 1 - math.ulp(0.5))
 
 
 def _check_groups(groups: Sequence[str], count: int, level: float) -> None:

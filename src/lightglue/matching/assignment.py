@@ -128,10 +128,10 @@ def blocked_matches(
         similarity = kept[k] if kept else a[rows] @ b.T
         scores = similarity.mul_(2).add_(row_term[rows, None]).add_(column_term)
         best0[rows], partner0[rows] = scores.max(1)
-        best, place = scores.max(0)
+        best, row = scores.max(0)
         better = best > best1  # of equal scores the first position wins
         best1 = torch.where(better, best, best1)
-        partner1 = torch.where(better, place + rows.start, partner1)
+        partner1 = torch.where(better, row + rows.start, partner1)
     return _keep_mutual(best0, partner0, partner1, threshold)
 
 

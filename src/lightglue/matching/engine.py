@@ -62,7 +62,7 @@ class Results:
     def __init__(self, packed: PackedPairs, n_layers: int, options: EngineOptions) -> None:
         self.options = options
         self.dtype = packed.tokens.dtype  # of the scores
-        self.places = packed.slices()  # where each image's keypoints lie in `layers_run`
+        self.slices = packed.slices()  # which entries of `layers_run` are each image's keypoints
         self.found: list[PairResult | None] = [None] * len(packed.pairs)
         device = packed.tokens.device
         if options.width_confidence > 0:
@@ -72,12 +72,12 @@ class Results:
 
     def counts(self, pair: int) -> tuple[int, int]:
         """How many keypoints were given of both images of a pair."""
-        place0, place1 = self.places[2 * pair : 2 * pair + 2]
-        return place0.stop - place0.start, place1.stop - place1.start
+        rows0, rows1 = self.slices[2 * pair : 2 * pair + 2]
+        return rows0.stop - rows0.start, rows1.stop - rows1.start
 
     def finish(self, pair: int, stop: int, found: Assignment, slots0: Tensor, slots1: Tensor) -> None:
         """Record a pair. `found` indexes the rows that are left; slots0 and slots1 say which keypoints they are."""
-        index0, index1 = slots0 - self.places[2 * pair].start, slots1 - self.places[2 * pair + 1].start
+        index0, index1 = slots0 - self.slices[2 * pair].start, slots1 - self.slices[2 * pair + 1].start
         full = unmatched(*self.counts(pair), found.scores0)
         full.matches0[index0] = torch.where(found.matches0 < 0, -1, index1[found.matches0])
         full.matches1[index1] = torch.where(found.matches1 < 0, -1, index0[found.matches1])
@@ -91,7 +91,7 @@ class Results:
         self._record(pair, stop, unmatched(*self.counts(pair), like))
 
     def _record(self, pair: int, stop: int, assignment: Assignment) -> None:
-        prune0, prune1 = (self.layers_run[place].clone() for place in self.places[2 * pair : 2 * pair + 2])
+        prune0, prune1 = (self.layers_run[rows].clone() for rows in self.slices[2 * pair : 2 * pair + 2])
         self.found[pair] = PairResult(assignment, stop, prune0, prune1)
 
 
@@ -180,10 +180,10 @@ def _keep(packed: PackedPairs, alive: list[bool], keep: Tensor, counts: Sequence
 
 def _finish_pairs(steps: Steps, packed: PackedPairs, results: Results, positions: Sequence[int], layer: int) -> None:
     """Assign matches, with the head of `layer`, to the pairs at `positions` of the batch."""
-    places = packed.slices()
+    slices = packed.slices()
     for k in positions:
-        place0, place1 = places[2 * k], places[2 * k + 1]
-        x0, x1 = packed.tokens[place0], packed.tokens[place1]
+        rows0, rows1 = slices[2 * k], slices[2 * k + 1]
+        x0, x1 = packed.tokens[rows0], packed.tokens[rows1]
         with span("assign", keypoints=len(x0) + len(x1)):
             found = steps.assign(layer, x0, x1, results.options.filter_threshold)
-        results.finish(packed.pairs[k], layer + 1, found, packed.slots[place0], packed.slots[place1])
+        results.finish(packed.pairs[k], layer + 1, found, packed.slots[rows0], packed.slots[rows1])

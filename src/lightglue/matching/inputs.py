@@ -116,10 +116,10 @@ def read_features(
     keypoints, descriptors = _read_shapes(data, name, like, config.input_dim)
     size = _image_size(data, name, keypoints)
     positions = normalize_keypoints(keypoints, size)
-    if keys := [*(("scales", "oris") if config.add_scale_ori else ()), *also]:
-        extra = [_per_keypoint(data, name, key, keypoints, like) for key in keys]
-        positions = torch.cat((positions, torch.stack(extra, -1)), -1)
-    _check_finite(name, keypoints=keypoints, descriptors=descriptors, positions=positions)
+    keys = (*(("scales", "oris") if config.add_scale_ori else ()), *also)
+    extra = {key: _per_keypoint(data, name, key, keypoints, like)[..., None] for key in keys}
+    positions = torch.cat((positions, *extra.values()), -1)
+    _check_finite(name, keypoints=keypoints, descriptors=descriptors, **extra, positions=positions)
     return [ImageKeypoints(p, d) for p, d in zip(positions, descriptors, strict=True)]
 
 

@@ -44,16 +44,17 @@ def blocked_neighbors(a: Tensor, b: Tensor, seconds: bool) -> tuple[Neighbors, N
     """
     left, right = _factors(a, b)
     found0 = [_two_best(left[:0] @ right.T[:, :1], 1, seconds)]
-    values, places = right.new_full((2, len(b)), -torch.inf), torch.zeros(2, len(b), dtype=torch.int64, device=b.device)
+    values = right.new_full((2, len(b)), -torch.inf)
+    indices = torch.zeros_like(values, dtype=torch.int64)
     for rows in row_blocks(len(a), len(b), a.device):
         closeness = left[rows] @ right.T
         found0.append(_two_best(closeness, 1, seconds))
-        block_values, block_places = _two_best(closeness, 0, seconds)
+        block_values, block_indices = _two_best(closeness, 0, seconds)
         # What was found before comes first, so that of equals the first position goes on winning.
         values, kept = _two_best(torch.cat((values, block_values)), 0, seconds)
-        places = torch.cat((places, block_places + rows.start)).gather(0, kept)
-    values0, places0 = (torch.cat(parts).T for parts in zip(*found0, strict=True))
-    return _measured(a, b, values0, places0), _measured(b, a, values, places)
+        indices = torch.cat((indices, block_indices + rows.start)).gather(0, kept)
+    values0, indices0 = (torch.cat(parts).T for parts in zip(*found0, strict=True))
+    return _measured(a, b, values0, indices0), _measured(b, a, values, indices)
 
 
 def _factors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -63,26 +64,26 @@ def _factors(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _two_best(x: Tensor, dim: int, seconds: bool) -> tuple[Tensor, Tensor]:
-    """The two greatest values along `dim` (0 or 1) and their places; -inf for a second that there is not.
+    """The two greatest values along `dim` (0 or 1) and their indices; -inf for a second that there is not.
 
     `topk` promises nothing about the order of equals, so this takes the maximum twice.
     """
-    value, place = x.max(dim, keepdim=True)
+    value, index = x.max(dim, keepdim=True)
     if not seconds:
-        return torch.cat((value, torch.full_like(value, -torch.inf)), dim), torch.cat((place, place), dim)
-    x.scatter_(dim, place, -torch.inf)
-    second, second_place = x.max(dim, keepdim=True)
-    x.scatter_(dim, place, value)
-    return torch.cat((value, second), dim), torch.cat((place, second_place), dim)
+        return torch.cat((value, torch.full_like(value, -torch.inf)), dim), torch.cat((index, index), dim)
+    x.scatter_(dim, index, -torch.inf)
+    second, second_index = x.max(dim, keepdim=True)
+    x.scatter_(dim, index, value)
+    return torch.cat((value, second), dim), torch.cat((index, second_index), dim)
 
 
-def _measured(a: Tensor, b: Tensor, values: Tensor, places: Tensor) -> Neighbors:
-    """The neighbours at `places` (2, M) in b, with exact distances. values: (2, M), -inf where there is no second."""
-    distance = torch.linalg.vector_norm(a - b[places[0]], dim=1)
+def _measured(a: Tensor, b: Tensor, values: Tensor, indices: Tensor) -> Neighbors:
+    """The neighbours at `indices` (2, M) in b, with exact distances. values: (2, M), -inf where there is no second."""
+    distance = torch.linalg.vector_norm(a - b[indices[0]], dim=1)
     second = torch.full_like(distance, torch.inf)
     there = values[1] > -torch.inf
-    second[there] = torch.linalg.vector_norm(a[there] - b[places[1][there]], dim=1)
-    return Neighbors(places[0], distance, second)
+    second[there] = torch.linalg.vector_norm(a[there] - b[indices[1][there]], dim=1)
+    return Neighbors(indices[0], distance, second)
 
 
 def keep_matches(

@@ -31,7 +31,7 @@ class PackedPairs:
 
     tokens: Tensor  # (R, d) float32, the residual stream, which `run_layer` updates in place
     rotation: Tensor  # (R, e / 2) complex64 of absolute value 1
-    slots: Tensor  # (R,) int64, each row's place among all keypoints of the call; the spare rows share one
+    slots: Tensor  # (R,) int64, each row's index among all keypoints of the call; the spare rows share one
     counts: tuple[int, ...]  # 2 P numbers of rows: image 0 and image 1 of each pair
     pairs: tuple[int, ...]  # P indices of the pairs in the call
 

@@ -96,12 +96,12 @@ class ModuleSteps(Steps):
 
     def run(self, index: int, packed: PackedPairs) -> PackedPairs:
         """See `Steps.run`."""
-        places, rows = packed.slices(), []
-        for place0, place1 in zip(places[::2], places[1::2], strict=True):
-            images = [(packed.tokens[place][None], _encoding(packed.rotation[place])) for place in (place0, place1)]
+        slices, updated = packed.slices(), []
+        for rows0, rows1 in zip(slices[::2], slices[1::2], strict=True):
+            images = [(packed.tokens[rows][None], _encoding(packed.rotation[rows])) for rows in (rows0, rows1)]
             with torch.autocast(packed.tokens.device.type, self.products, enabled=self.products is not None):
-                rows += [tokens[0] for tokens in self.layer(index, *images)]
-        return replace(packed, tokens=torch.cat([*rows, packed.tokens[sum(packed.counts) :]]))
+                updated += [tokens[0] for tokens in self.layer(index, *images)]
+        return replace(packed, tokens=torch.cat([*updated, packed.tokens[sum(packed.counts) :]]))
 
     def layer(self, index: int, image0: tuple[Tensor, Tensor], image1: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         """The layer over one pair of (tokens (1, N, d), encoding (2, 1, 1, N, e)); gives the tokens."""
@@ -111,9 +111,9 @@ class ModuleSteps(Steps):
 
     def confidence(self, index: int, packed: PackedPairs) -> Tensor:
         """See `Steps.confidence`."""
-        places, found = packed.slices(), []
-        for place0, place1 in zip(places[::2], places[1::2], strict=True):
-            sure = self.network.token_confidence[index](packed.tokens[place0][None], packed.tokens[place1][None])
+        slices, found = packed.slices(), []
+        for rows0, rows1 in zip(slices[::2], slices[1::2], strict=True):
+            sure = self.network.token_confidence[index](packed.tokens[rows0][None], packed.tokens[rows1][None])
             found += [one[0] for one in sure]
         return torch.cat([*found, packed.tokens.new_zeros(len(packed.tokens) - sum(packed.counts))])
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["commit"]
+__all__ = ["checkout", "commit"]
+
+
+def checkout(package: Path | None = None) -> Path | None:
+    """The root of the clone that the package runs from; None for an installed one. `package` as in `commit`."""
+    package = package or Path(__file__).resolve().parents[1]
+    root = package.parent.parent
+    return root if package.parent.name == "src" and (root / "pyproject.toml").is_file() else None
 
 
 def commit(package: Path | None = None) -> str | None:
@@ -16,10 +23,8 @@ def commit(package: Path | None = None) -> str | None:
     Args:
         package: the package's folder, ROOT/src/lightglue in a clone. None: that of this package.
     """
-    package = package or Path(__file__).resolve().parents[1]
-    root = package.parent.parent
     try:
-        if package.parent.name != "src" or not (root / "pyproject.toml").is_file():
+        if (root := checkout(package)) is None:
             return None
         git = root / ".git"
         if git.is_file():  # of a worktree: "gitdir: PATH"

@@ -34,7 +34,7 @@ class ArchiveError(Exception):
 
 
 def unpack(path: Path, folder: Path) -> None:
-    """Unpack a zip or tar into `folder`, which is made if need be. Raises ArchiveError; OSError is the disk's.
+    """Unpack a zip or tar into `folder`, which is made where it is missing. Raises ArchiveError; OSError is the disk's.
 
     Only files and folders are written, each in `folder`: an archive with anything else is refused.
     """

@@ -46,7 +46,7 @@ def find_fetched(dataset: Dataset, folder: Path | None = None) -> Path | None:
 
 
 def fetch(dataset: Dataset, folder: Path | None = None) -> Path:
-    """The folder with the files of a benchmark, in `folder` (by default `data_folder()`); they are fetched if need be.
+    """The folder with the files of a benchmark, in `folder` (by default `data_folder()`); fetched where missing.
 
     Downloads go on where an earlier call was interrupted. Raises LightGlueError.
     """

@@ -83,7 +83,7 @@ def load_manifest(path: str | os.PathLike[str]) -> Benchmark:
 
 
 def write_manifest(benchmark: Benchmark, path: str | os.PathLike[str]) -> None:
-    """Write a benchmark as a manifest, with image paths relative to its folder; the folder is made if need be.
+    """Write a benchmark as a manifest, with image paths relative to its folder, which is made where it is missing.
 
     Estimators are not written. A pair without truth is written without, and has a fault when it is read.
     Raises InputError where the file cannot be written.
