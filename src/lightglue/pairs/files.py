@@ -31,7 +31,7 @@ from lightglue.types import ExtractKeywords
 
 __all__ = ["MatchedFiles", "match_files"]
 
-NO_OVERLAP = "the images are taken for no overlap"
+NO_OVERLAP = "the images probably do not overlap"
 Output = str | os.PathLike[str]
 
 
@@ -39,7 +39,7 @@ Output = str | os.PathLike[str]
 class MatchedFiles:
     """Two matched images, and how it came about. Printed, it is the pair."""
 
-    pair: MatchedPair  # without its matches where the images are taken for no overlap
+    pair: MatchedPair  # without its matches where the images probably do not overlap
     names: tuple[str, str]  # of the images: their paths, or "A" and "B"
     models: LoadedModels
     timeline: Timeline
@@ -98,7 +98,7 @@ class MatchedFiles:
         pair, models = self.pair, self.models
         texts = [f"{pair.stop} of {models.matcher.conf.n_layers} layers"] if pair.stop is not None else []
         if self.num_dropped is not None:
-            texts.append("taken for no overlap")
+            texts.append("probably no overlap")
         if pair.rotation:
             texts.append(f"second rotated by {pair.rotation:g}°")
         if pair.geometry is not None and self.num_dropped is None:
