@@ -265,9 +265,23 @@ def test_paths_and_arrays_with_tiles(xfeat: XFeat, matcher: LightGlue, tmp_path:
         match_pair(xfeat, matcher, A, tmp_path / "none.png", tile=800, auto_rotate=True)
 
 
-@pytest.mark.parametrize("wrong", [torch.zeros(2, 3, 9, 9), [torch.zeros(3, 9, 9)], 5, None, torch.zeros(0, 3, 3)])
-def test_what_cannot_be_turned_is_refused(wrong: Any, images: tuple[Tensor, Tensor], xfeat: XFeat) -> None:
-    with pytest.raises(InputError, match="auto_rotate"):
+ROTATED = "with auto_rotate give"
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (torch.zeros(2, 3, 9, 9), ROTATED),
+        ([torch.zeros(3, 9, 9)], "a list of 1; give one image"),
+        (5, ROTATED),
+        (None, ROTATED),
+        (torch.zeros(0, 3, 3), ROTATED),
+    ],
+)
+def test_what_cannot_be_rotated_is_refused(
+    wrong: Any, message: str, images: tuple[Tensor, Tensor], xfeat: XFeat
+) -> None:
+    with pytest.raises(InputError, match=message):
         match_pair(xfeat, NearestNeighbor(), images[0], wrong, auto_rotate=True)
 
 
