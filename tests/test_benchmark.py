@@ -528,7 +528,7 @@ def test_an_incomplete_environment_is_made_anew(made: Commands) -> None:
     (folder / "half").touch()
     told: list[str] = []
     environment.published_python([], told.append)
-    assert "made anew" in told[0]
+    assert "made again" in told[0]
     assert not (folder / "half").exists()
     assert (folder / "complete.json").exists()
 

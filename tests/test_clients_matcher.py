@@ -191,7 +191,10 @@ def test_a_patch_without_effect_says_so():
 
 
 def test_a_patched_class_is_nothing_to_warn_of(monkeypatch):
-    monkeypatch.setattr(published, "LightGlue", None)
+    with warnings.catch_warnings(record=True) as heard:
+        warnings.simplefilter("always")
+        monkeypatch.setattr(published, "LightGlue", None)
+    assert not heard
 
 
 # -- options as clients give them ------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Tensors derived from parameters: made once, made anew when the parameters have changed."""
+"""Tensors derived from parameters: made once, made again when the parameters have changed."""
 
 from __future__ import annotations
 

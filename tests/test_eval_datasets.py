@@ -269,7 +269,7 @@ def test_eth3ds_rotations_are_colmaps(tmp_path: Path) -> None:
         ("hpatches", "i_sky/H_1_3", "1 2 3\n1 2 3\n1 2 3\n", "singular"),
         ("hpatches", "i_sky/H_1_3", "nan 0 0\n0 1 0\n0 0 1\n", "NaN"),
         ("hpatches", "i_sky/H_1_3", None, "H_1_3 cannot be read .No such file"),
-        ("evd", "h/adam.txt", "1 0 0\n0 1 0\n0 0 0\n", "no homography; fetch it anew"),
+        ("evd", "h/adam.txt", "1 0 0\n0 1 0\n0 0 0\n", "no homography; fetch it again"),
         ("evd", "h/adam.txt", "1 0\n0 1\n", "rows of 2 numbers, not 3"),
         ("wxbs", "WGABS/kremlin/corrs.txt", "1 2 3\n", "rows of x0 y0 x1 y1"),
         ("wxbs", "WGABS/kremlin/corrs.txt", "", "rows of x0 y0 x1 y1"),
@@ -308,7 +308,7 @@ def test_eth3ds_faults_are_those_of_their_pairs_and_a_broken_model_is_an_error(t
     (model / "images.txt").write_text(images.replace("0 1 0 0 0 0 0 0", "0 0 0 0 0 0 0 0", 1))
     assert "has the pose [0.0," in str(BENCHMARKS["eth3d"].load(tmp_path).pairs[0].fault)
     (model / "images.txt").write_text(images.replace(" dslr_images_undistorted/DSC_1.JPG", ""))
-    with pytest.raises(InputError, match="which is no image of COLMAP's; fetch it anew"):
+    with pytest.raises(InputError, match="which is no image of COLMAP's; fetch it again"):
         BENCHMARKS["eth3d"].load(tmp_path)
     (model / "images.txt").unlink()
     with pytest.raises(InputError, match=r"images.txt cannot be read \(No such file"):

@@ -159,7 +159,7 @@ def test_a_damaged_database_is_named(scene: Scene, tmp_path: Path) -> None:
     create_database(path, scene.features, scene.matches)
     whole = path.read_bytes()
     path.write_bytes(whole[:4096] + b"\x55" * (len(whole) - 4096))
-    with pytest.raises(StoreError, match=r"database\.db .*make it anew"):
+    with pytest.raises(StoreError, match=r"database\.db .*make it again"):
         create_database(path, scene.features, scene.matches)
 
 

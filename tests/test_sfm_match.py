@@ -93,7 +93,7 @@ def test_absent_and_damaged_images_are_told_and_the_rest_is_done(store):
     assert len(told) == 8
     assert "no features of 'absent.png'; extract them first" in told["0.png, absent.png"]
     assert "damaged" in told["0.png, 6.png"]
-    assert "6.png" not in FeatureStore.open(store)  # so that it is extracted anew
+    assert "6.png" not in FeatureStore.open(store)  # so that it is extracted again
 
 
 def test_images_without_keypoints_have_no_matches(store):

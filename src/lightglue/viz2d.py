@@ -231,7 +231,7 @@ def plot_matches(
 
 
 class _MatchLines(LineCollection):
-    """Lines between two axes, placed anew at each draw, so that layout, zoom and file format do not part them.
+    """Lines between two axes, placed again at each draw, so that layout, zoom and file format do not part them.
 
     Like `ConnectionPatch` with `annotation_clip`, a line is left out while one of its ends is outside its axes.
     """

@@ -31,7 +31,7 @@ WHEEL = next(file.wheel.requirement for file in FILES.values() if file.wheel)  #
 REQUIREMENTS = (
     "torch", "torchvision", "kornia", "numpy", "opencv-python-headless", "packaging", "safetensors", "filelock",
 )  # fmt: skip
-FORMAT = 1  # of the folder; another one is made anew
+FORMAT = 1  # of the folder; another one is made again
 _COMPLETE = "complete.json"  # in the folder once it is complete
 REACH_S = 20.0  # for the repository to answer
 PROBE_S = 300.0  # for an implementation to be imported, from a cold disk
@@ -60,7 +60,7 @@ def published_python(pip_args: Sequence[str], report: Report) -> Path:
                     report(f"published package: {made['source']}, in {folder}")
                     return python
             if folder.exists():
-                report(f"{folder} is incomplete or broken and is made anew")
+                report(f"{folder} is incomplete or broken and is made again")
             _make(folder, python, pip_args, report)
     except OSError as error:
         raise LightGlueError(

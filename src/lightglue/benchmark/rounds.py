@@ -1,4 +1,4 @@
-"""Run several implementations strictly alternately, so that the machine's noise hits all of them alike."""
+"""Run several implementations strictly alternately, so that the machine's noise affects all of them equally."""
 
 from __future__ import annotations
 

@@ -353,7 +353,7 @@ def resident_bytes() -> int:
 
 
 def peak_bytes() -> int:
-    """The most bytes in use since `start_new_peak`, or since the start where the system cannot start anew."""
+    """The most bytes in use since `start_new_peak`, or since the start where the system cannot start again."""
     # getrusage's figure starts with that of the process that started this one.
     if peak := linux_status("VmHWM"):
         return peak

@@ -168,7 +168,7 @@ def report(
         typer.Option(metavar="RUN", rich_help_panel="Output", help="Another run of the benchmark to show. Repeatable."),
     ] = None,
 ) -> None:
-    """Write the report of a run anew, perhaps with others beside it."""
+    """Write the report of a run again, perhaps with others beside it."""
     from lightglue.evaluation.records import read_run
     from lightglue.evaluation.report import write_report
 

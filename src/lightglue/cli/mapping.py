@@ -130,7 +130,7 @@ def _print_change(what: str, done: ChangeResult, as_json: bool) -> None:
 
 @command(app, example="lightglue map report map")
 def report(folder: Map) -> None:
-    """Write MAP/report.html and MAP/report.png anew."""
+    """Write MAP/report.html and MAP/report.png again."""
     from lightglue.sfm.report.document import write_report
 
     typer.echo(f"{write_report(folder).html}")

@@ -143,7 +143,7 @@ def read_run(folder: Path) -> Run:
     content = _load_json(path)
     try:
         if content["format"] != FORMAT:
-            raise InputError(f"{path} has format {content['format']}, not {FORMAT}; run it anew with this version.")
+            raise InputError(f"{path} has format {content['format']}, not {FORMAT}; run it again with this version.")
         metrics = tuple(Metric(**{**each, "thresholds": tuple(each["thresholds"])}) for each in content["metrics"])
         names = tuple(content["pairs"])
         records = _read_records(folder / _RECORDS, names, {metric.name for metric in metrics})
@@ -158,7 +158,7 @@ def read_run(folder: Path) -> Run:
             records,
         )
     except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} is damaged ({error!r}); remove the folder and run it anew.") from error
+        raise InputError(f"{path} is damaged ({error!r}); remove the folder and run it again.") from error
 
 
 def _read_records(path: Path, names: Sequence[str], metrics: set[str]) -> tuple[Record, ...]:
@@ -213,9 +213,9 @@ def _load_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, OSError) as error:
-        raise InputError(f"{path} cannot be read ({error}); remove the folder and run it anew.") from error
+        raise InputError(f"{path} cannot be read ({error}); remove the folder and run it again.") from error
     if not isinstance(content, dict):
-        raise InputError(f"{path} holds no run; remove the folder and run it anew.")
+        raise InputError(f"{path} holds no run; remove the folder and run it again.")
     return content
 
 

@@ -16,7 +16,7 @@ LEAST_BYTES = 2**20  # below, an allocator reuses memory
 def large_empty(like: Tensor, *shape: int) -> Tensor:
     """Uninitialised (or zero) memory of this shape, of the dtype and on the device of `like`.
 
-    The system hands large blocks out anew each time, in pages of 4 KiB that it clears at the first touch of each: that
+    The system hands large blocks out again each time, in pages of 4 KiB that it clears at the first touch of each: that
     took three times as long as filling a map of 46 MB. Where it can, it is asked for pages of 2 MiB here.
     """
     size = math.prod(shape) * like.element_size()
@@ -34,7 +34,7 @@ def keep_freed_memory(like: Tensor) -> None:
     """Let the C library keep what temporary tensors of up to some megabytes free, where `like` lies on the CPU.
 
     glibc asks the system for each large block and gives it back, so that every strip of rows would be cleared and
-    mapped anew: 7,000 page faults an image of 1,024 px, a tenth of the time. A block that is freed tells it that blocks
+    mapped again: 7,000 page faults an image of 1,024 px, a tenth of the time. A freed block tells it that blocks
     of this size come and go (M_MMAP_THRESHOLD in mallopt(3)); nothing is touched, so it costs no memory itself. Up to
     twice this size of free memory then stays with the process.
     """

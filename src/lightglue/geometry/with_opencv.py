@@ -1,6 +1,6 @@
 """OpenCV's USAC with MAGSAC++ scores (Barath et al. 2020).
 
-Its errors are not those of the other libraries, so that inliers are counted anew, by the threshold in px.
+Its errors are not those of the other libraries, so that inliers are counted again, by the threshold in px.
 """
 
 from __future__ import annotations

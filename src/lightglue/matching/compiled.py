@@ -1,7 +1,7 @@
 """The layers through torch.compile: both images of a pair padded to one length, without pruning.
 
 One function serves all layers, since their parameters are its inputs, and all lengths, since the length is a symbol in
-it. So there are two graphs, with and without masks, however many lengths are met; CUDA graphs are recorded anew for
+it. So there are two graphs, with and without masks, however many lengths are met; CUDA graphs are recorded again for
 each length, which is why there the lengths are few.
 """
 

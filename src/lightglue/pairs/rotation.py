@@ -113,7 +113,7 @@ def _shrink(image: Tensor | NDArray[Any], limit: int) -> Tensor:
 
 
 def _best(features: Features, count: int) -> Features:
-    """The `count` best keypoints of one image, as far as its extractor tells which these are."""
+    """The `count` best keypoints of one image, where its extractor scores them."""
     scores = features.get("keypoint_scores")
     if scores is None or scores.shape[1] <= count:
         return features

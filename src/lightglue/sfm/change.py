@@ -1,4 +1,4 @@
-"""Add images to a map, and take some out, without making it anew.
+"""Add images to a map, and take some out, without making it again.
 
 Each step looks at what is there and does what is missing, so that a run that was killed is finished by running it
 again. The model is replaced by renaming: after a kill between, the old one is put back by the next run.
@@ -272,7 +272,7 @@ class _Change:
         state = read_state(self.paths.database, is_complete=True)
         stale = _stale(self.paths, self.model, state)
         if len(self.registered) - len(stale) < 2:
-            raise InputError(f"The model in {self.paths.model} is of other keypoints; reconstruct it anew.")
+            raise InputError(f"The model in {self.paths.model} is of other keypoints; reconstruct it again.")
         missing = [name for name in wanted if name in state.ids and (name not in self.registered or name in stale)]
         if not missing and not stale and _has_numbers_of(self.model, state):
             return

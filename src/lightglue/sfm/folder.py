@@ -54,7 +54,7 @@ class MapRecord:
         try:
             return Models(**self.settings["models"])
         except (KeyError, TypeError) as error:
-            raise StoreError(f"The map does not say what it was made with ({error}); make it anew.") from error
+            raise StoreError(f"The map does not say what it was made with ({error}); make it again.") from error
 
 
 @dataclass(frozen=True)
@@ -114,11 +114,11 @@ class MapFolder:
             ) from None
         try:
             if said["format"] != FORMAT:
-                raise StoreError(f"{self.record} has format {said['format']}, not {FORMAT}; make the map anew.")
+                raise StoreError(f"{self.record} has format {said['format']}, not {FORMAT}; make the map again.")
             stages = {name: _stage(stage) for name, stage in said["stages"].items()}
             return MapRecord(Path(said["images"]), dict(said["settings"]), stages)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
-            raise StoreError(f"{self.record} is damaged ({error!r}); make the map anew.") from error
+            raise StoreError(f"{self.record} is damaged ({error!r}); make the map again.") from error
 
     def write(self, record: MapRecord) -> None:
         """Write map.json, whole or not at all. Raises StoreError."""

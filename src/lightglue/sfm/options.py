@@ -72,7 +72,7 @@ _parse_seed = integer(f"an integer from 0 to {_MOST}", 0, _MOST)
 
 
 def _default(factory: Callable[[], Any], help: str) -> Any:
-    """A field as `option` makes one, whose default is made anew for each record."""
+    """A field as `option` makes one, whose default is newly made for each record."""
     return field(default_factory=factory, metadata={"option": OptionInfo(help)})
 
 
@@ -186,7 +186,7 @@ class PairOptions:
 
     sources: tuple[str, ...] = option(
         ("auto",),
-        "Which images to match; several with commas. auto: all up to 60 images, else those that look alike.",
+        "Which images to match; several with commas. auto: all up to 60 images, else the most similar.",
         group="Pairs",
         flag="--pairs",
         choices=SOURCES,
@@ -234,7 +234,7 @@ class PairOptions:
 
 @dataclass(frozen=True)
 class RetrievalOptions:
-    """How images are described, so that those that look alike are found."""
+    """How images are described, so that similar ones are found."""
 
     descriptor: Descriptor = option(
         "vlad",

@@ -203,7 +203,7 @@ class FeatureStore:
                 raise InputError(f"There are no features in {folder} (no {_STORE}); extract them first.") from None
             if next(folder.glob("??/*.npz"), None) is not None and not path.exists():  # of which settings?
                 raise StoreError(
-                    f"{folder} holds features, but not what made them (no {_STORE}); remove it and extract anew."
+                    f"{folder} holds features, but not what made them (no {_STORE}); remove it and extract again."
                 ) from None
             write_json(path, {"format": FORMAT, "kind": "features", "settings": as_read(settings)}, new=True)
             there = read_json(path)  # perhaps of a process that was quicker

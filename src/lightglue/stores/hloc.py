@@ -210,7 +210,7 @@ def _features(group: Any, datasets: set[str], feature_type: str, tally: _Tally) 
     if scores is None:
         tally.note("have no scores; 1 was taken")
     if "descriptors" not in datasets:
-        tally.note("have no descriptors; they cannot be matched anew")
+        tally.note("have no descriptors; they cannot be matched again")
     if "uncertainty" in group["keypoints"].attrs:
         tally.note("have an uncertainty of their keypoints, which the store cannot hold")
     for key in sorted(datasets.difference(_FEATURES)):
@@ -245,7 +245,7 @@ def _matches(group: Any, datasets: set[str], head0: Head, head1: Head, tally: _T
             f"matches0 is {matches0.dtype} {matches0.shape}, but {head0.name!r} has {head0.num_keypoints} keypoints"
         )
     if head1.num_keypoints - 1 > np.iinfo(matches0.dtype).max:
-        raise InputError(f"{matches0.dtype} cannot hold the indices of {head1.num_keypoints} keypoints; match anew")
+        raise InputError(f"{matches0.dtype} cannot hold the indices of {head1.num_keypoints} keypoints; match again")
     if matches0.size and not -1 <= matches0.min() <= matches0.max() < head1.num_keypoints:
         raise InputError(f"matches0 is not between -1 and the {head1.num_keypoints} keypoints of {head1.name!r}")
     index0 = np.flatnonzero(matches0 >= 0)
@@ -269,10 +269,10 @@ def _matches0(pair: PairMatches, heads: Mapping[str, Head]) -> dict[str, NDArray
             raise InputError(f"there are no features of {name!r}")
     head0, head1 = heads[pair.name0], heads[pair.name1]
     if any(pair.digests) and pair.digests != (head0.digest, head1.digest):
-        raise InputError("other features were matched than there are now; match anew")
+        raise InputError("other features were matched than there are now; match again")
     index0, index1 = pair.matches.T
     if len(index0) and (index0.max() >= head0.num_keypoints or index1.max() >= head1.num_keypoints):
-        raise InputError("a match is of a keypoint that there is not; match anew")
+        raise InputError("a match is of a keypoint that there is not; match again")
     if len(np.unique(index0)) < len(index0):
         raise InputError("a keypoint has two matches, which hloc's arrays cannot hold")
     matches0 = np.full(head0.num_keypoints, -1, np.int32)
@@ -296,7 +296,7 @@ def _pairs(path: str, groups: Iterable[str], heads: Mapping[str, Head], tally: _
         if len(candidates) > 1:
             raise InputError(
                 f"{path}: {key!r} may be of {candidates[0]} or of {candidates[1]}, which have one name in this file; "
-                "rename an image, or match anew."
+                "rename an image, or match again."
             )
         if not candidates:
             tally.skip(key, "there are no features of its images")

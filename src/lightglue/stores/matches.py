@@ -222,7 +222,7 @@ class MatchStore:
         return pair
 
     def _damaged(self, pair: str) -> StoreError:
-        return StoreError(f"{self.path} is damaged at the pair {pair}; remove it and match anew.")
+        return StoreError(f"{self.path} is damaged at the pair {pair}; remove it and match again.")
 
     @contextmanager
     def _connect(self, write: bool = False) -> Iterator[sqlite3.Connection]:

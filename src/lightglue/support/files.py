@@ -131,7 +131,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({os_reason(error)}); see what stands there.") from error
     except (ValueError, RecursionError) as error:
-        raise StoreError(f"{path} is damaged ({error}); remove it and run the stage anew.") from error
+        raise StoreError(f"{path} is damaged ({error}); remove it and run the stage again.") from error
     if not isinstance(content, dict):
-        raise StoreError(f"{path} holds no object; remove it and run the stage anew.")
+        raise StoreError(f"{path} holds no object; remove it and run the stage again.")
     return content

@@ -38,5 +38,5 @@ def _remedy(message: str) -> str:
     if "locked" in message:
         return "another process writes to it: wait until it has ended, or end it"
     if "malformed" in message or "not a database" in message or "decode" in message:
-        return "it is damaged, or another program's: remove it and make it anew, or name another file"
+        return "it is damaged, or another program's: remove it and make it again, or name another file"
     return "make room, and see that it and its folder may be written to"

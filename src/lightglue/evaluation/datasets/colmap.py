@@ -98,7 +98,7 @@ def _read(model: Path) -> list[_PosedImage]:
     try:
         reconstruction = pycolmap.Reconstruction(str(model))
     except Exception as error:  # pycolmap raises all kinds for damaged files
-        raise InputError(f"{model} is no readable COLMAP model ({error}); write it anew.") from error
+        raise InputError(f"{model} is no readable COLMAP model ({error}); write it again.") from error
     cameras = {key: as_camera(camera) for key, camera in reconstruction.cameras.items()}
     sizes = {key: (int(camera.width), int(camera.height)) for key, camera in reconstruction.cameras.items()}
     posed = [image for image in reconstruction.images.values() if image.has_pose]

@@ -127,7 +127,7 @@ def read_lines(path: Path, *, keep_blank: bool = False) -> list[str]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); fetch it anew."
+            f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); fetch it again."
         ) from error
     return [line for line in text.splitlines() if keep_blank or line.strip()]
 
@@ -137,7 +137,7 @@ def read_numbers(path: Path, columns: int) -> NDArray[np.float64]:
     rows = [numbers(line.replace(",", " ").split(), str(path)) for line in read_lines(path)]
     wrong = next((len(row) for row in rows if len(row) != columns), None)
     if wrong is not None or not rows:
-        raise InputError(f"{path} has rows of {wrong or 0} numbers, not {columns}; fetch it anew.")
+        raise InputError(f"{path} has rows of {wrong or 0} numbers, not {columns}; fetch it again.")
     return np.stack(rows)
 
 
@@ -146,7 +146,7 @@ def numbers(words: Sequence[str], where: str) -> NDArray[np.float64]:
     try:
         return np.array([float(word) for word in words], dtype=np.float64)
     except ValueError as error:
-        raise InputError(f"{where}: {error}; correct it or fetch it anew.") from None
+        raise InputError(f"{where}: {error}; correct it or fetch it again.") from None
 
 
 def add_posed_pairs(listed: PairList, path: Path, expected: int, folder: str = "", is_colmap: bool = False) -> None:
@@ -180,7 +180,7 @@ def _parse_posed_pair(words: Sequence[str], where: str, is_colmap: bool) -> Rela
     """
     quarters, rest = (words[2:4], words[4:]) if len(words) == 38 else ([], words[2:])
     if len(rest) not in (30, 34):
-        raise InputError(f"{where} has {len(words)} words, not 32, 36 or 38; fetch it anew.")
+        raise InputError(f"{where} has {len(words)} words, not 32, 36 or 38; fetch it again.")
     if any(each.strip("0.") for each in quarters):
         raise InputError(f"{where} rotates its images by {' and '.join(quarters)} quarters, which is not supported.")
     values = numbers(rest, where)

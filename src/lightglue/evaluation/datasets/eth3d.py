@@ -76,7 +76,7 @@ def _read_images(path: Path) -> list[_PosedImage]:
     for head, seen in zip(lines[::2], [*lines[1::2], ""], strict=False):
         words = head.split(maxsplit=9)
         if len(words) != 10:
-            raise InputError(f"{path} has the line {head!r:.80}, which is no image of COLMAP's; fetch it anew.")
+            raise InputError(f"{path} has the line {head!r:.80}, which is no image of COLMAP's; fetch it again.")
         points = frozenset(seen.split()[2::3]) - {"-1"}
         found.append(_PosedImage(words[9].strip(), words[8], tuple(words[1:8]), points))
     return found
@@ -90,7 +90,7 @@ def _relative_pose(cameras: dict[str, tuple[str, ...]], one: _PosedImage, other:
 def _camera(cameras: dict[str, tuple[str, ...]], image: _PosedImage) -> Camera:
     words = cameras.get(image.camera, ())
     if len(words) != 7 or words[0] != "PINHOLE":
-        raise InputError(f"{image.name} has the camera {' '.join(words)!r:.80}, which is not PINHOLE; fetch it anew.")
+        raise InputError(f"{image.name} has the camera {' '.join(words)!r:.80}, which is not PINHOLE; fetch it again.")
     fx, fy, cx, cy = numbers(words[3:], image.name)
     return Camera(np.array([[fx, 0, from_colmap(cx)], [0, fy, from_colmap(cy)], [0, 0, 1]]))
 
@@ -100,7 +100,7 @@ def _camera_from_world(image: _PosedImage) -> NDArray[np.float64]:
     values = numbers(image.words, image.name)
     length = np.linalg.norm(values[:4])
     if not (np.isfinite(values).all() and length > 0):
-        raise InputError(f"{image.name} has the pose {values.tolist()}; fetch the model anew.")
+        raise InputError(f"{image.name} has the pose {values.tolist()}; fetch the model again.")
     w, x, y, z = values[:4] / length
     T = np.eye(4)
     T[:3, :3] = [

@@ -28,7 +28,7 @@ def _homography(path: Path) -> Homography:
     H = read_numbers(path, 3)
     if H.shape == (3, 3) and np.isfinite(H[2, 2]) and H[2, 2]:
         return Homography(H / H[2, 2])
-    raise InputError(f"{path} holds {H.tolist()!r:.200}, which is no homography; fetch it anew.")
+    raise InputError(f"{path} holds {H.tolist()!r:.200}, which is no homography; fetch it again.")
 
 
 DATASET = Dataset(

@@ -136,7 +136,7 @@ class _Broken(_fetch.FetchError):
 
 
 def _append(url: str, part: Path, label: str) -> None:
-    """Add to `part` what it lacks of `url`, or write it anew where the server cannot go on with it."""
+    """Add to `part` what it lacks of `url`, or write it again where the server cannot go on with it."""
     have = part.stat().st_size if part.exists() else 0
     validator = _read_note(part, url) if have else None
     if have and validator is None:  # of another URL, or the server does not say which version it is

@@ -38,7 +38,7 @@ def _add_pairs(root: Path, listed: PairList) -> None:
 def _correspondences(path: Path) -> Correspondences:
     rows: list[NDArray[np.float64]] = [numbers(line.replace(",", " ").split(), str(path)) for line in read_lines(path)]
     if not rows or any(len(row) < 4 for row in rows):
-        raise InputError(f"{path} must have rows of x0 y0 x1 y1; fetch it anew.")
+        raise InputError(f"{path} must have rows of x0 y0 x1 y1; fetch it again.")
     points = np.stack([row[:4] for row in rows])
     return Correspondences(points[:, :2], points[:, 2:])
 

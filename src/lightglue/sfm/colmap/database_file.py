@@ -139,7 +139,7 @@ class Database:
         except (RuntimeError, ValueError, IndexError, OSError) as error:
             raise StoreError(
                 f"{self.path} cannot be used ({short(error)}); see that there is room and that it may be written "
-                "to, or, if it is damaged, remove it and make it anew."
+                "to, or, if it is damaged, remove it and make it again."
             ) from error
 
 

@@ -54,7 +54,7 @@ def run_mapper(
             models = run(str(database), str(images), str(out), options, **begin)
     except (RuntimeError, ValueError, IndexError, OSError) as error:
         raise LightGlueError(
-            f"COLMAP's {asked.mapper} mapper failed on {database}: {short(error)}. Make the database anew, or choose "
+            f"COLMAP's {asked.mapper} mapper failed on {database}: {short(error)}. Make the database again, or choose "
             "another mapper."
         ) from error
     return sorted(models.values(), key=lambda model: (-len(registered(model)), -model.num_points3D()))

@@ -114,7 +114,7 @@ def read_model(path: str | os.PathLike[str]) -> Model:
     try:
         return _converted(folder, found)
     except (IndexError, KeyError, RuntimeError, ValueError, OSError, MemoryError) as error:
-        raise StoreError(f"The model in {folder} is damaged ({error}); reconstruct it anew.") from error
+        raise StoreError(f"The model in {folder} is damaged ({error}); reconstruct it again.") from error
 
 
 def _converted(folder: Path, found: Any) -> Model:

@@ -35,7 +35,7 @@ def open_model(folder: Path) -> Any:
         with quiet():
             return pycolmap.Reconstruction(str(folder))
     except (RuntimeError, ValueError, IndexError, OSError, MemoryError) as error:
-        raise StoreError(f"The model in {folder} is damaged ({short(error)}); reconstruct it anew.") from error
+        raise StoreError(f"The model in {folder} is damaged ({short(error)}); reconstruct it again.") from error
 
 
 def write_model(model: Any, folder: Path) -> None:

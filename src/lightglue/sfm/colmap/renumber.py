@@ -1,4 +1,4 @@
-"""The images and cameras of a COLMAP model under other numbers: those of a database that was made anew.
+"""The images and cameras of a COLMAP model under other numbers: those of a database that was made again.
 
 Its three binary files (https://colmap.github.io/format.html) are gone through and only numbers replaced. Rigs and
 frames, which later versions write too, are left out: reading makes one for each camera and image, as our databases
@@ -58,7 +58,7 @@ def renumber(
             with (out / name).open("wb") as file:
                 step(content, numbers, file)
         except (OSError, KeyError, ValueError, struct.error) as error:
-            raise StoreError(f"{model / name} cannot be rewritten ({error}); reconstruct the model anew.") from error
+            raise StoreError(f"{model / name} cannot be rewritten ({error}); reconstruct the model again.") from error
 
 
 def _images(content: bytes, numbers: _Numbers, file: BinaryIO) -> None:

@@ -87,7 +87,7 @@ def check_database(path: Path) -> None:
     except OSError as error:
         raise StoreError(f"{path} cannot be read ({error.strerror}); check its permissions.") from error
     if head != _HEADER:
-        raise StoreError(f"{path} is no database, or damaged; remove it and make it anew.")
+        raise StoreError(f"{path} is no database, or damaged; remove it and make it again.")
 
 
 def read_state(path: Path, is_complete: bool = False) -> DatabaseState:
@@ -105,14 +105,14 @@ def read_state(path: Path, is_complete: bool = False) -> DatabaseState:
         about = dict(connection.execute("SELECT key, value FROM lightglue_about"))
     try:
         if json.loads(about["format"]) != FORMAT:
-            raise InputError(f"{path} is of another version; remove it and make it anew.")
+            raise InputError(f"{path} is of another version; remove it and make it again.")
         if is_complete and not json.loads(about["complete"]):
             raise StoreError(f"{path} is half written; make the database again, which goes on where it stopped.")
         return _state_from(json.loads(about["state"]))
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise StoreError(f"{path} is damaged ({error!r}); remove it and make it anew.") from error
+        raise StoreError(f"{path} is damaged ({error!r}); remove it and make it again.") from error
 
 
 def _state_from(read: dict[str, Any]) -> DatabaseState:

@@ -172,7 +172,7 @@ class _Journal:
         return {str(found["name"]): found for found in objects[1:] if "name" in found and "made_of" in found}
 
     def begin(self, done: Mapping[str, Any]) -> None:
-        """Write the file anew: the header and these."""
+        """Write the file again: the header and these."""
         lines = [json.dumps(each) + "\n" for each in (self.header, *done.values())]
         write_whole(self.path, "".join(lines).encode())
 

@@ -112,7 +112,7 @@ class Localizer:
         self._registered = {str(image.name): image for image in registered(model)}
         self._kept: BoundedCache[str, _MapImage] = BoundedCache(options.memory, lambda image: image.bytes)
         if not self._registered:
-            raise StoreError("The map's model has no image with a pose; reconstruct it anew.")
+            raise StoreError("The map's model has no image with a pose; reconstruct it again.")
         if index is None and len(self._registered) > _WITHOUT_INDEX:
             raise InputError(
                 f"The map has {len(self._registered)} images and no retrieval index; "
@@ -218,11 +218,11 @@ class Localizer:
         points = np.array([p.point3D_id for p in image.points2D], np.uint64)
         if len(points) not in (0, len(features)):
             raise StoreError(
-                f"{name!r} has {len(features)} keypoints and {len(points)} in the model; reconstruct it anew."
+                f"{name!r} has {len(features)} keypoints and {len(points)} in the model; reconstruct it again."
             )
         keypoints = from_colmap(np.array([p.xy for p in image.points2D], np.float64).reshape(-1, 2))
         if len(points) and not _agree(keypoints, features):
-            raise StoreError(f"{name!r} has other keypoints than in the model; reconstruct the map anew.")
+            raise StoreError(f"{name!r} has other keypoints than in the model; reconstruct the map again.")
         ids = np.where(points == unset, 0, points).astype(np.int64) - (points == unset)
         ids = ids if len(points) else np.full(len(features), -1)
         return _MapImage(features.torch(self._device), ids.astype(np.int64))

@@ -138,7 +138,7 @@ class _Gathered:
         try:
             found = list(_database_pairs(path, self.keypoints))
         except (sqlite3.Error, ValueError, OSError) as error:
-            self.problems.append(f"{path} cannot be read ({error}); remove it and verify the matches anew.")
+            self.problems.append(f"{path} cannot be read ({error}); remove it and verify the matches again.")
             return
         for row in found:
             key = (row.name0, row.name1)

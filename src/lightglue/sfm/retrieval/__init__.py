@@ -1,1 +1,1 @@
-"""Which images look alike."""
+"""Which images are similar."""

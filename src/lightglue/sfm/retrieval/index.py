@@ -78,7 +78,7 @@ class RetrievalIndex:
         except FileNotFoundError:
             raise InputError(f"There is no retrieval index at {path}; run the stage `pairs` with retrieval.") from None
         except _DAMAGED as error:
-            raise StoreError(f"{path} is damaged ({error}); remove it, and it is made anew.") from error
+            raise StoreError(f"{path} is damaged ({error}); remove it, and it is made again.") from error
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write it, whole or not at all. Raises StoreError."""
@@ -173,7 +173,7 @@ def build_index(
     """Describe all images of a store (names: only these), and write the index to `path`.
 
     It is left as it is where it was made of the same features with the same options; where they differ, all of it is
-    made anew, so that it does not depend on what was there before.
+    made again, so that it does not depend on what was there before.
 
     Images whose features are damaged are left out. images: their folder, which a network's descriptor needs.
 
@@ -245,7 +245,7 @@ def _known(path: Path, options: RetrievalOptions) -> RetrievalIndex | None:
     try:
         index = RetrievalIndex.open(path)
     except (InputError, StoreError):
-        return None  # made anew
+        return None  # made again
     return index if index.options == options else None
 
 

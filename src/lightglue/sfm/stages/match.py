@@ -72,7 +72,7 @@ def match(
         engine: who does the work; this process by default.
 
     A pair that cannot be matched is in `skipped`, and the others are done. A damaged file of features is removed, so
-    that `extract` makes it anew. What is killed goes on where it stopped, and ends with the same matches to the last
+    that `extract` makes it again. What is killed goes on where it stopped, and ends with the same matches to the last
     bit: pairs go through the matcher in the same batches then.
 
     Raises InputError for options or files that make no sense, or a store of other settings; StoreError where the store
@@ -340,7 +340,7 @@ class MatchWorker:
 
 
 def _reason(fault: StoreError | InputError) -> str:
-    again = " The file is removed where that is allowed; extract anew." if _is_damaged(fault) else ""
+    again = " The file is removed where that is allowed; extract again." if _is_damaged(fault) else ""
     return " ".join(str(fault).split()) + again
 
 

@@ -161,7 +161,7 @@ class _Collection:
     def _retrieved(self, retrieval: Retrieval, images: Iterable[int], k: int) -> Iterator[tuple[int, list[int]]]:
         known = set(retrieval.names)
         asked = [self.names[image] for image in images]
-        self._skip((name for name in asked if name not in known), "It has no descriptor; extract it and index it anew.")
+        self._skip((name for name in asked if name not in known), "It has no descriptor; extract and index it again.")
         for name, likely in retrieval.nearest([name for name in asked if name in known], k):
             yield self.index[name], [self.index[other] for other, _ in likely if other in self.index]
 

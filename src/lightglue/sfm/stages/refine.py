@@ -6,7 +6,7 @@
 
 Each match is measured both ways, by aligning the image around it (`lightglue.geometry.refine`); then all keypoints
 move at once (`lightglue.geometry.tracks`). What was measured stays on disk: a run that was killed goes on where it
-stopped, and a pair is measured anew only if its features or matches have changed. The result does not depend on the
+stopped, and a pair is measured again only if its features or matches have changed. The result does not depend on the
 order in which pairs were matched.
 """
 
@@ -155,7 +155,7 @@ def read_refined(out: str | os.PathLike[str], name: str, digest: str | None = No
     except FileNotFoundError as error:
         raise InputError(f"{name!r} has no refined keypoints in {out}; refine them first.") from error
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise StoreError(f"{path} cannot be read ({error}); remove it and refine anew.") from error
+        raise StoreError(f"{path} cannot be read ({error}); remove it and refine again.") from error
     if digest is not None and refined.digest != digest:
         raise InputError(f"{name!r} was refined with other features than it has now; refine it again.")
     return refined
@@ -225,7 +225,7 @@ class _Grays:
         width, height = self.features.get(name).image_size
         if image.shape[:2] != (height, width):
             was = f"{width} x {height} px"
-            self._faults[name] = f"It is {image.shape[1]} x {image.shape[0]} px, and was {was}; extract it anew."
+            self._faults[name] = f"It is {image.shape[1]} x {image.shape[0]} px, and was {was}; extract it again."
             return None
         if max(image.shape) > self.max_edge:
             image, _ = resize_image(image, self.max_edge, "max", "area")
