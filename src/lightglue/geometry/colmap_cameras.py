@@ -7,6 +7,7 @@ from typing import Any
 
 from lightglue.errors import InputError, LightGlueError
 from lightglue.geometry.intrinsics import Intrinsics, params_from_colmap, params_to_colmap
+from lightglue.images.focal import StatedFocal, stated_focal
 
 try:
     import pycolmap
@@ -15,7 +16,7 @@ except ImportError as error:
         "Maps, cameras with a lens and cameras from EXIF need pycolmap: pip install 'lightglue[sfm]'."
     ) from error
 
-__all__ = ["camera_from_colmap", "camera_to_colmap", "inferred_camera"]
+__all__ = ["camera_from_colmap", "camera_to_colmap", "focal_from_exif"]
 
 
 def camera_to_colmap(camera: Intrinsics, camera_id: int = 1) -> Any:
@@ -39,12 +40,12 @@ def camera_from_colmap(camera: Any, is_fixed: bool = True) -> Intrinsics:
     return Intrinsics(model, size, params, bool(camera.has_prior_focal_length), is_fixed)
 
 
-def inferred_camera(path: str | os.PathLike[str]) -> Intrinsics | None:
-    """The camera that COLMAP takes from an image's EXIF, or guesses; None for a file that COLMAP does not read.
-
-    Its size is that of the file's pixels, before EXIF's orientation is applied.
-    """
+def focal_from_exif(path: str | os.PathLike[str]) -> StatedFocal:
+    """The focal length that COLMAP takes from an image's EXIF, if it can be; none of a file that it does not read."""
     try:
-        return camera_from_colmap(pycolmap.infer_camera_from_image(str(path)), is_fixed=False)
+        camera = pycolmap.infer_camera_from_image(str(path))
     except (ValueError, RuntimeError, OSError):
-        return None
+        return StatedFocal()
+    if not camera.has_prior_focal_length:
+        return StatedFocal()
+    return stated_focal(float(camera.mean_focal_length()), (int(camera.width), int(camera.height)))

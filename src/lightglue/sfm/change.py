@@ -20,7 +20,7 @@ import numpy as np
 
 from lightglue.errors import ImageError, InputError
 from lightglue.images import read_image
-from lightglue.sfm.colmap.database import Keypoints, create_database
+from lightglue.sfm.colmap.database import DatabaseResult, Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.colmap.mappers import run_mapper
 from lightglue.sfm.colmap.models import deregister, open_model, registered, write_model
@@ -91,8 +91,8 @@ def add_images(
     change = _Change(MapFolder(Path(map_folder)))
     paths, record = change.paths, change.record
     names, skipped = _brought(record.images, [Path(image) for image in images])
-    made = change.store.settings
-    options = ExtractOptions(record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"))
+    settings = change.store.settings
+    options = ExtractOptions(record.models, settings.get("extract", {}), settings.get("descriptor_dtype", "float16"))
     extracted = extract(
         record.images, paths.features, options, names=names, engine=engine, progress=partial(progress, "extract")
     )
@@ -103,13 +103,15 @@ def add_images(
     write_pairs(paths.pairs, sorted(known | set(pairs)))
     matching = MatchOptions(record.models, MatchStore.open(paths.matches, read_only=True).settings.get("min_overlap"))
     matched = match(paths.features, pairs, paths.matches, matching, engine=engine, progress=partial(progress, "match"))
-    change.renew_database(held, progress=partial(progress, "verify"))
+    made = change.renew_database(held, progress=partial(progress, "verify"))
+    doubted = tuple(each for each in made.skipped if each.name in names)
     progress("reconstruct", 0, 1)
     change.renew_model(names)
-    change.finish(names, {"extract": (*skipped, *extracted.skipped), "match": matched.skipped})
+    told = {"extract": (*skipped, *extracted.skipped), "match": matched.skipped, "verify": doubted}
+    change.finish(names, told)
     progress("reconstruct", 1, 1)
     missing = [Skipped(name, _NOT_REGISTERED) for name in names if name not in change.registered]
-    left_out = (*skipped, *extracted.skipped, *matched.skipped, *missing)
+    left_out = (*skipped, *extracted.skipped, *matched.skipped, *doubted, *missing)
     return ChangeResult(tuple(names), tuple(change.registered), perf_counter() - begin, left_out)
 
 
@@ -237,10 +239,12 @@ class _Change:
         found: Mapping[str, Any] = self.record.settings.get(stage) or {}
         return found
 
-    def renew_database(self, names: list[str], progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+    def renew_database(
+        self, names: list[str], progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> DatabaseResult:
         """Of these images, as the stores have them; geometries that were verified are taken over."""
         options = dict(self.settings("verify"))
-        create_database(
+        made = create_database(
             self.paths.database,
             self.store,
             MatchStore.open(self.paths.matches, read_only=True),
@@ -251,6 +255,7 @@ class _Change:
             keypoints=self._keypoints(),
         )
         self.verified = verify(self.paths.database, VerifyOptions(**options), progress=progress)
+        return made
 
     def _keypoints(self) -> Keypoints | None:
         """Refined keypoints of the images that have them."""

@@ -43,6 +43,7 @@ class LocalizeResult:
     kept: int  # that were done by an earlier run
     seconds: float
     failures: tuple[Skipped, ...]  # and the reason of each
+    faults: tuple[Skipped, ...] = ()  # queries whose EXIF is not believed
 
 
 def localize(
@@ -87,8 +88,9 @@ def localize(
         progress(count, len(names))
     journal.begin({name: done[name] for name in names})  # in the order of the queries, whatever a kill left
     failures = tuple(Skipped(name, done[name]["failure"]) for name in names if not done[name]["success"])
+    faults = tuple(Skipped(name, fault, is_used=True) for name in names if (fault := done[name].get("fault")))
     _write(out, [done[name] for name in names])
-    return LocalizeResult(len(names), len(names) - len(failures), kept, perf_counter() - begin, failures)
+    return LocalizeResult(len(names), len(names) - len(failures), kept, perf_counter() - begin, failures, faults)
 
 
 def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
@@ -108,6 +110,7 @@ def _as_json(found: Localization) -> dict[str, Any]:
         "num_matches": found.num_matches,
         "num_inliers": found.num_inliers,
         "images": list(found.images),
+        "fault": found.fault,
     }
 
 
