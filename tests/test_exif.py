@@ -14,8 +14,9 @@ import cv2
 from lightglue.images.focal import stated_focal
 from lightglue.pairs.cameras import known_camera
 from lightglue.sfm.colmap.cameras import assign_cameras, exif_focal
+from lightglue.sfm.stages.exif import Location, read_location
 from support import exif as tags
-from support.exif import Fields, exif_of, with_exif
+from support.exif import Fields, Value, exif_of, with_exif
 
 SIZE = (64, 48)
 EOS = {tags.MAKE: "Canon", tags.MODEL: "Canon EOS 5D Mark II"}  # in COLMAP's list of cameras
@@ -95,3 +96,69 @@ def test_an_implausible_focal_length_of_a_query_is_unknown(tmp_path: Path, case:
     found = exif_focal(photograph(tmp_path / "a.jpg", *IMPLAUSIBLE[case]))
     assert found.px is None
     assert found.fault is not None
+
+
+PLACE: Fields = {
+    tags.LATITUDE_REF: "S",
+    tags.LATITUDE: [(33, 1), (51, 1), (24, 1)],
+    tags.LONGITUDE_REF: "E",
+    tags.LONGITUDE: [(151, 1), (12, 1), (54, 1)],
+    tags.ALTITUDE: [(25, 2)],
+}
+SYDNEY = (-33.856667, 151.215)
+
+
+def location(folder: Path, **changed: Value | None) -> Location | None:
+    fields = {**PLACE, **{getattr(tags, name): value for name, value in changed.items()}}
+    gps = {tag: value for tag, value in fields.items() if value is not None}
+    found = [read_location(photograph(folder / f"a{ending}", {}, {}, gps)) for ending in (".jpg", ".png")]
+    assert found[0] == found[1]
+    return found[0]
+
+
+@pytest.mark.parametrize("altitude", [[(0, 0)], [(1, 0)], [(2**32 - 1, 1)], "high", b"\1", [(1, 1), (2, 1)], None])
+def test_a_bad_altitude_costs_the_altitude_and_not_the_place(tmp_path: Path, altitude: Value | None) -> None:
+    whole, found = location(tmp_path), location(tmp_path, ALTITUDE=altitude)
+    assert whole is not None
+    assert found is not None
+    assert (found.latitude, found.longitude) == (whole.latitude, whole.longitude) == pytest.approx(SYDNEY, abs=1e-5)
+    assert whole.altitude == 12.5
+    assert found.altitude in (None, 1.0)  # a byte is a number
+
+
+def test_seconds_of_nothing_over_nothing_are_none(tmp_path: Path) -> None:
+    found = location(tmp_path, LATITUDE=[(33, 1), (51_400, 1000), (0, 0)], LONGITUDE=[(151, 1), (12_900, 1000), (0, 0)])
+    assert found is not None
+    assert (found.latitude, found.longitude) == pytest.approx(SYDNEY, abs=1e-5)
+
+
+def test_degrees_with_a_fraction_need_no_minutes(tmp_path: Path) -> None:
+    whole = [(33_856_667, 10**6), (0, 0), (0, 0)], [(151_215, 1000)]
+    found = location(tmp_path, LATITUDE=whole[0], LONGITUDE=whole[1])
+    assert found is not None
+    assert (found.latitude, found.longitude) == pytest.approx(SYDNEY, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "latitude",
+    [
+        [(0, 0)] * 3,
+        [(33, 1), (0, 0), (24, 1)],
+        [(33, 1), (0, 0), (0, 0)],  # whole degrees: the minutes are missing
+        [(1, 0)] * 3,
+        [(900, 1)],
+        [],
+        "33 S",
+        b"\xff" * 9,
+        65535,
+    ],
+)
+def test_a_latitude_that_is_none_is_no_place(tmp_path: Path, latitude: Value) -> None:
+    assert location(tmp_path, LATITUDE=latitude) is None
+    assert location(tmp_path, LONGITUDE=latitude) is None
+
+
+@pytest.mark.parametrize("letter", ["", "Q", b"\xff\xfe", 83, [(0, 0)]])
+def test_a_malformed_direction_never_ends_the_reading(tmp_path: Path, letter: Value) -> None:
+    found = location(tmp_path, LATITUDE_REF=letter, LONGITUDE_REF=letter, ALTITUDE_REF=letter)
+    assert found is None or abs(found.latitude) == pytest.approx(-SYDNEY[0], abs=1e-5)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import struct
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -27,8 +26,7 @@ _READERS: dict[str, Any] = {
     "WebP": WebPImagePlugin.WebPImageFile,
 }
 _GPS = ExifTags.GPS
-# What Pillow raises for damaged files; it promises none in particular.
-_DAMAGED = (OSError, ValueError, TypeError, KeyError, IndexError, SyntaxError, ArithmeticError, EOFError, struct.error)
+_ALTITUDES = -12_000.0, 100_000.0  # m: from the deepest trench to above the highest balloon
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def read_location(path: str | os.PathLike[str]) -> Location | None:
                 return None
             tags = _READERS[kind](file).getexif().get_ifd(ExifTags.IFD.GPSInfo)
         return _location(tags)
-    except _DAMAGED:
+    except Exception:  # Pillow does not say which it raises for damaged files and tags of other types
         return None
 
 
@@ -62,17 +60,30 @@ def _location(tags: dict[int, Any]) -> Location | None:
     longitude = _degrees(tags[_GPS.GPSLongitude]) * (-1 if _letter(tags.get(_GPS.GPSLongitudeRef)) == "W" else 1)
     if not (abs(latitude) <= 90 and abs(longitude) <= 180) or (latitude == 0 and longitude == 0):
         return None  # NaN too; 0, 0 is what cameras write that have not found a satellite
-    altitude = None
-    if _GPS.GPSAltitude in tags:
-        below = tags.get(_GPS.GPSAltitudeRef, b"\0") in (b"\1", 1)
+    return Location(latitude, longitude, _altitude(tags))
+
+
+def _altitude(tags: dict[int, Any]) -> float | None:
+    """A bad altitude costs the altitude, not the place."""
+    below = tags.get(_GPS.GPSAltitudeRef, b"\0") in (b"\1", 1)
+    try:
         altitude = float(tags[_GPS.GPSAltitude]) * (-1 if below else 1)
-        altitude = altitude if math.isfinite(altitude) else None
-    return Location(latitude, longitude, altitude)
+    except (KeyError, TypeError, ValueError, ArithmeticError):
+        return None
+    low, high = _ALTITUDES
+    return altitude if low <= altitude <= high else None
 
 
 def _degrees(parts: Any) -> float:
-    """From degrees, minutes and seconds, of which the later may be missing."""
-    return float(sum(float(part) / 60**power for power, part in enumerate(parts)))
+    """From degrees, minutes and seconds, NaN where they are none.
+
+    The later may be missing, or 0/0: whoever states minutes with a fraction has no seconds to state, and whoever
+    states degrees with a fraction no minutes either.
+    """
+    numbers = [float(part) for part in (parts if isinstance(parts, (tuple, list)) else (parts,))]
+    while len(numbers) > 1 and math.isnan(numbers[-1]) and (len(numbers) > 2 or numbers[0] % 1):
+        del numbers[-1]
+    return float(sum(number / 60**power for power, number in enumerate(numbers)))
 
 
 def _letter(value: Any) -> str:
