@@ -15,16 +15,20 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 from time import perf_counter
 from typing import Any
 
 from lightglue.errors import StoreError
 from lightglue.sfm.colmap.mappers import bundle_adjustment, check_mapper, num_threads, run_mapper
 from lightglue.sfm.colmap.models import principal_points, registered, write_model
+from lightglue.sfm.colmap.motion import motion_of
+from lightglue.sfm.colmap.shape import is_of_pairs, shape_of
 from lightglue.sfm.colmap.state import DatabaseState, read_state
 from lightglue.sfm.colmap.with_pycolmap import VERSION
 from lightglue.sfm.folder import MapFolder, remove_tree
 from lightglue.sfm.options import Mapper, ReconstructOptions
+from lightglue.sfm.stages.outcomes import believable_models, is_sound, no_model, remarks
 from lightglue.sfm.stages.verify import num_verified
 from lightglue.support.files import read_json, write_json, writing
 from lightglue.support.sqlite import connected
@@ -48,6 +52,7 @@ class ModelSummary:
     mean_reprojection_error: float  # px
     mean_track_length: float
     images: tuple[str, ...]  # the names of those registered
+    remarks: tuple[str, ...] = ()  # what a user should know of it, in sentences
 
     def missing_of(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of these images that are not registered."""
@@ -117,7 +122,7 @@ def reconstruct(
             for number, model in enumerate(models):
                 write_model(model, part / str(number))
         missing = summaries[0].missing_of(state.names) if summaries else state.names
-        reason = None if models else _reason(len(state.names), verified, database)
+        reason = None if models else _reason(state, verified, database)
         result = ReconstructResult(out, summaries, len(state.names), missing, reason, perf_counter() - begin)
         with writing(out):
             write_summary(part, result, made_of)
@@ -133,10 +138,17 @@ def _enlarged(state: DatabaseState) -> float:
 
 
 def _models(database: Path, images: Path, work: Path, state: DatabaseState, options: ReconstructOptions) -> list[Any]:
-    """The models that the mapper makes, adjusted once more where that is asked for."""
+    """The models that the mapper makes and that are to be believed, adjusted once more where that is asked for."""
     max_error = None if options.max_error is None else options.max_error * _enlarged(state)
-    models = run_mapper(database, images, work, state, options, max_error)
-    return [_adjusted(model, state, options) for model in models] if options.final_adjustment else models
+
+    def run(options: ReconstructOptions) -> list[Any]:
+        return run_mapper(database, images, Path(mkdtemp(dir=work)), state, options, max_error)
+
+    models = believable_models(run, database, state, options)
+    if not options.final_adjustment:
+        return models
+    adjusted = [_adjusted(model, state, options) for model in models]
+    return [model for model in adjusted if is_sound(model, state)]
 
 
 def _adjusted(model: Any, state: DatabaseState, options: ReconstructOptions) -> Any:
@@ -150,6 +162,7 @@ def _adjusted(model: Any, state: DatabaseState, options: ReconstructOptions) -> 
         loss_scale=_LOSS_SCALE * _enlarged(state),
         threads=num_threads(options),
         fixed=state.fixed,
+        distortion=not is_of_pairs(model),
     )
     adjust(model, principal_point=False)
     images = Counter(state.camera_of[state.ids[image.name] - 1] for image in registered(model))
@@ -175,11 +188,13 @@ def summarize(model: Any) -> ModelSummary:
         float(model.compute_mean_reprojection_error()) if points else 0.0,
         float(model.compute_mean_track_length()) if points else 0.0,
         names,
+        remarks(shape_of(model)),
     )
 
 
-def _reason(images: int, verified: int, database: Path) -> str:
+def _reason(state: DatabaseState, verified: int, database: Path) -> str:
     """Why there is no model."""
+    images = len(state.names)
     if images < 2:
         return f"{'One image has' if images else 'No image has'} features; a map needs several: see what was left out."
     if verified == 0:
@@ -191,10 +206,7 @@ def _reason(images: int, verified: int, database: Path) -> str:
             f"None of the {pairs} pairs of the {images} images has a verified geometry: they may not overlap, or they "
             "were not verified yet. Match more pairs, or images with more overlap."
         )
-    return (
-        f"{verified} pairs of the {images} images have a verified geometry, and none is wide enough to begin with: "
-        "give images from more places, or more keypoints."
-    )
+    return no_model(motion_of(database, state), images)
 
 
 def _made_of(database: Path, options: ReconstructOptions) -> str:
@@ -222,7 +234,10 @@ def _read_report(out: Path, made_of: str) -> ReconstructResult | None:
         said = read_json(out / "models" / _REPORT)
         if said.pop("made_of") != made_of or said.pop("files") != _checksums(out / "models"):
             return None
-        models = tuple(ModelSummary(**{**each, "images": tuple(each["images"])}) for each in said.pop("models"))
+        models = tuple(
+            ModelSummary(**{**each, "images": tuple(each["images"]), "remarks": tuple(each["remarks"])})
+            for each in said.pop("models")
+        )
         said["unregistered"] = tuple(said["unregistered"])
         result = ReconstructResult(out, models, **said, was_there=True)
     except (OSError, StoreError, KeyError, TypeError):
