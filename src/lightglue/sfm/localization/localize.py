@@ -27,6 +27,7 @@ from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.images import SUFFIXES, list_images
 from lightglue.stores.settings import as_read, differences
 from lightglue.support.files import write_whole, writing
+from lightglue.support.memory import is_out_of_memory
 from lightglue.support.progress import Progress
 
 __all__ = ["LocalizeResult", "localize"]
@@ -96,8 +97,12 @@ def localize(
 def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
     try:
         return _as_json(localizer.localize(path, camera))
-    except ImageError as error:
+    except (ImageError, InputError) as error:  # StoreError is the map's fault, not the query's
         return {"success": False, "failure": " ".join(str(error).split())}
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return {"success": False, "failure": "there is not enough memory for this image; shrink it"}
 
 
 def _as_json(found: Localization) -> dict[str, Any]:
