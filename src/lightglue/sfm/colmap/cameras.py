@@ -5,7 +5,6 @@ Intrinsics here are those of the image as it is read, its EXIF orientation appli
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from lightglue.sfm.colmap.models import image_camera, open_model
 from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet
 from lightglue.sfm.options import CameraMode, CameraOptions
 from lightglue.support.progress import Progress
+from lightglue.support.text import read_json_text
 
 __all__ = ["Assignment", "CameraOptions", "assign_cameras", "exif_focal", "guessed_camera", "read_table"]
 
@@ -160,7 +160,7 @@ def _from_model(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, I
 
 def _from_json(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Intrinsics]:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = read_json_text(path)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}); give JSON: {{image name: K}}.") from error
     if not isinstance(table, dict):
