@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +11,9 @@ from torch import Tensor
 from lightglue.errors import InputError, LightGlueError
 from lightglue.geometry.camera_text import parse_camera
 from lightglue.geometry.cameras import as_camera
-from lightglue.geometry.intrinsics import MODELS, Intrinsics
-from lightglue.images.headers import EXIF_WITHIN, may_have_exif
+from lightglue.geometry.exif_focal import stated_focals
+from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.images.exif import read_exif
 
 __all__ = ["KnownCamera", "known_camera"]
 
@@ -73,32 +71,10 @@ def _is_row(camera: Any) -> bool:
 
 
 def _inferred(name: str, image: Any, size: tuple[int, int]) -> Intrinsics:
-    """The camera that COLMAP takes from a file's EXIF, or guesses."""
-    if isinstance(image, (str, os.PathLike)):
-        return _from_file(name, Path(image), size)
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "image"
-            path.write_bytes(image)
-            return _from_file(name, path, size)
-    return Intrinsics.guessed(size)
-
-
-def _from_file(name: str, path: Path, size: tuple[int, int]) -> Intrinsics:
-    """The same for a file, of the image as EXIF's orientation turns it."""
-    with path.open("rb") as file:
-        if not may_have_exif(file.read(EXIF_WITHIN)):  # COLMAP's guess, which needs no pycolmap
-            return Intrinsics.guessed(size)
+    """The camera of a file's EXIF, or COLMAP's guess."""
+    if not isinstance(image, (str, os.PathLike, bytes, bytearray, memoryview)):
+        return Intrinsics.guessed(size)
     try:
-        from lightglue.geometry.colmap_cameras import inferred_camera
-    except LightGlueError as error:
+        return Intrinsics.guessed(size, next(stated_focals(read_exif(image), size), None))
+    except LightGlueError as error:  # of the list of cameras, which is pycolmap's
         raise LightGlueError(f"{name}: {error} Or give fx,fy,cx,cy.") from error
-    camera = inferred_camera(path)
-    if camera is None:
-        raise InputError(f"{name}: COLMAP cannot read {path}; give fx,fy,cx,cy instead of auto.")
-    if camera.size == size[::-1]:
-        names, params = MODELS[camera.model], list(camera.params)
-        x, y = names.index("cx"), names.index("cy")
-        params[x], params[y] = params[y], params[x]
-        return replace(camera, size=size, params=tuple(params))
-    return camera

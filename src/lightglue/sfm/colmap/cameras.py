@@ -13,9 +13,10 @@ from typing import Any
 
 from lightglue.errors import InputError
 from lightglue.geometry.cameras import Camera
-from lightglue.geometry.colmap_cameras import camera_from_colmap, camera_to_colmap, inferred_camera
+from lightglue.geometry.colmap_cameras import camera_from_colmap, camera_to_colmap
+from lightglue.geometry.exif_focal import stated_focals
 from lightglue.geometry.intrinsics import GUESSED_FOCAL, MODELS, Intrinsics
-from lightglue.images.headers import EXIF_WITHIN, may_have_exif
+from lightglue.images.exif import read_exif
 from lightglue.sfm.colmap.models import image_camera, open_model
 from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet
 from lightglue.sfm.options import CameraMode, CameraOptions
@@ -62,7 +63,7 @@ def assign_cameras(
                 key += (name,)
         else:
             needs_exif = options.params is None and images is not None
-            focals[name] = exif_focal(images / name) if needs_exif and images is not None else None
+            focals[name] = exif_focal(images / name, sizes[name]) if needs_exif and images is not None else None
             key = _key(options.mode, name, sizes[name], focals[name])
         keys.setdefault(key, []).append(name)
         progress(count, len(sizes))
@@ -125,18 +126,13 @@ def guessed_camera(model: str, focal: float, size: tuple[int, int], has_prior_fo
     return camera_from_colmap(camera, is_fixed=False)
 
 
-def exif_focal(path: Path) -> float | None:
-    """The focal length in px of a file's EXIF. A whole image is decoded for it only where there is EXIF."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(EXIF_WITHIN)
-    except OSError:  # the features are there; the file need not be
-        return None
-    if not may_have_exif(head):
-        return None
+def exif_focal(path: Path, size: tuple[int, int]) -> float | None:
+    """The focal length in px that the EXIF of a file states of an image of `size` (width, height), px.
+
+    None where it states none, or there is no such file: features are there without it.
+    """
     with quiet():
-        camera = inferred_camera(path)
-    return camera.params[0] if camera is not None and camera.has_prior_focal else None
+        return next(stated_focals(read_exif(path), size), None)
 
 
 def read_table(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Intrinsics]:

@@ -185,7 +185,7 @@ class Localizer:
         """What may have taken the query, the likeliest first."""
         if known is not None:
             return [QueryCamera(known, size, knows_focal=True)]
-        focal = exif_focal(Path(image)) if isinstance(image, (str, os.PathLike)) else None
+        focal = exif_focal(Path(image), size) if isinstance(image, (str, os.PathLike)) else None
         likely = as_camera(Intrinsics.guessed(size, focal))
         guessed = QueryCamera(likely, size, knows_focal=False, guessed=focal is None)
         if self._camera is not None and self.options.map_camera:
@@ -381,4 +381,4 @@ def _map_camera(model: Any, images: Path) -> tuple[QueryCamera, float | None] | 
         return None
     camera = model.camera(posed[0].camera_id)
     known = QueryCamera(as_camera(camera), (int(camera.width), int(camera.height)), knows_focal=True)
-    return known, exif_focal(images / str(posed[0].name))
+    return known, exif_focal(images / str(posed[0].name), known.image_size)
