@@ -1,122 +1,164 @@
-"""EXIF is read by one reader, of every format that is decoded, and says what COLMAP's says where it can."""
+"""EXIF is a rumour: what it states of a photograph may cost the statement, never the photograph or the run."""
 
 from __future__ import annotations
 
-import io
-import struct
-from collections.abc import Mapping
+import re
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
-from PIL.TiffImagePlugin import IFDRational
 
-from lightglue.geometry.exif_focal import stated_focals
-from lightglue.images import load_image
-from lightglue.images.exif import read_exif
-from lightglue.sfm.stages.exif import read_location
+pytest.importorskip("pycolmap")
+import cv2
+
+from lightglue.images.focal import stated_focal
+from lightglue.pairs.cameras import known_camera
+from lightglue.sfm.colmap.cameras import assign_cameras, exif_focal
+from lightglue.sfm.stages.exif import Location, read_location
+from support import exif as tags
+from support.exif import Fields, Value, exif_of, with_exif
 
 SIZE = (64, 48)
-FILM = {0xA405: 28}
-PLANE = {0x920A: IFDRational(5), 0xA20E: IFDRational(3000), 0xA210: 2}
-CAMERA = {0x920A: IFDRational(50)}
-MAKE = {0x010F: "Canon", 0x0110: "Canon PowerShot G10"}
-PLACE = {1: "S", 2: (33.0, 51.0, 24.5), 3: "E", 4: (151.0, 12.0, 55.0), 5: b"\1", 6: 12.5}
+EOS = {tags.MAKE: "Canon", tags.MODEL: "Canon EOS 5D Mark II"}  # in COLMAP's list of cameras
 
 
-def fields(image: Mapping[int, Any], camera: Mapping[int, Any], place: Mapping[int, Any] | None = None) -> Image.Exif:
-    exif = Image.Exif()
-    exif.update({**image, 0x8769: dict(camera), **({0x8825: dict(place)} if place else {})})
-    return exif
+def plane(numerator: int, denominator: int) -> Fields:
+    """A lens of 50 mm before a sensor of so many pixels an inch."""
+    edge = [(numerator, denominator)]
+    size = {tags.WIDTH: SIZE[0], tags.HEIGHT: SIZE[1]}
+    return {tags.FOCAL: [(50, 1)], tags.PLANE_X: edge, tags.PLANE_Y: edge, tags.PLANE_UNIT: 2, **size}
 
 
-def write(path: Path, exif: Image.Exif) -> Path:
-    """An image of SIZE with this EXIF."""
-    picture = Image.new("RGB", SIZE, (90, 120, 150))
-    if path.suffix == ".jp2":  # in a box of its own, as exiftool puts it there
-        buffer = io.BytesIO()
-        picture.save(buffer, "JPEG2000")
-        content = b"JpgTiffExif->JP2" + exif.tobytes()[6:]
-        at = 12 + struct.unpack_from(">I", buffer.getvalue(), 12)[0]  # after the signature and the type
-        head, rest = buffer.getvalue()[:at], buffer.getvalue()[at:]
-        path.write_bytes(head + struct.pack(">I4s", len(content) + 8, b"uuid") + content + rest)
-    elif path.suffix == ".late":  # a PNG whose EXIF follows the picture
-        buffer = io.BytesIO()
-        picture.save(buffer, "PNG", exif=exif)
-        data = buffer.getvalue()
-        at = data.index(b"eXIf") - 4
-        end = at + 12 + struct.unpack_from(">I", data, at)[0]
-        path.write_bytes(data[:at] + data[end:-12] + data[at:end] + data[-12:])
-    elif path.suffix == ".tiff":
-        read = Image.Exif()
-        read.load(exif.tobytes())
-        picture.save(path, exif=read)
-    else:
-        picture.save(path, exif=exif)
+IMPLAUSIBLE: dict[str, tuple[Fields, Fields]] = {
+    "65535 mm on film": ({}, {tags.FOCAL_35: 65535}),
+    "0.5 px": ({}, plane(1, 4)),
+    "plane 0/0": ({}, plane(0, 0)),
+    "plane 1/0": ({}, plane(1, 0)),
+    "plane 0/1": ({}, plane(0, 1)),
+    "a known camera, 0/0 mm": (EOS, {tags.FOCAL: [(0, 0)]}),
+    "a known camera, 1/0 mm": (EOS, {tags.FOCAL: [(1, 0)]}),
+    "a known camera, 0 mm": (EOS, {tags.FOCAL: [(0, 1)]}),
+}
+
+
+def photograph(
+    path: Path, first: Fields, camera: Fields, gps: Fields | None = None, size: tuple[int, int] = SIZE
+) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = cv2.imencode(path.suffix, np.zeros((SIZE[1], SIZE[0], 3), np.uint8))[1].tobytes()
+    path.write_bytes(with_exif(image, exif_of(first, camera, gps or {})))
     return path
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "late", "webp", "tiff", "jp2"])
-def test_focal_length_and_place_are_read_of_every_format_that_can_hold_them(suffix: str, tmp_path: Path) -> None:
-    path = write(tmp_path / f"a.{suffix}", fields(MAKE, FILM, PLACE))
-    assert load_image(path).shape == (3, 48, 64)
-    for source in (path, path.read_bytes()):
-        assert next(stated_focals(read_exif(source), SIZE)) == pytest.approx(28 / 43.27 * 80)
-    place = read_location(path)
-    assert place is not None
-    assert (place.latitude, place.longitude, place.altitude) == pytest.approx((-33.85680, 151.21528, -12.5), abs=1e-4)
+@pytest.mark.parametrize("focal", [6.4, 64.0, 1280.0])
+def test_a_focal_length_between_a_tenth_of_the_longer_edge_and_20_times_it_is_believed(focal: float) -> None:
+    assert stated_focal(focal, SIZE) == (focal, None)
+    assert stated_focal(focal, SIZE[::-1]) == (focal, None)
 
 
-@pytest.mark.parametrize("suffix", ["jpg", "png", "tiff"])
-@pytest.mark.parametrize("camera", [FILM, PLANE, CAMERA, {**CAMERA, **PLANE}, {**FILM, **PLANE}, {0xA405: 0}])
-def test_the_focal_length_is_what_colmap_reads(suffix: str, camera: dict[int, Any], tmp_path: Path) -> None:
-    pycolmap = pytest.importorskip("pycolmap", minversion="4")
-    path = write(tmp_path / f"a.{suffix}", fields(MAKE, camera))
-    found = next(stated_focals(read_exif(path), SIZE), None)
-    said = pycolmap.infer_camera_from_image(str(path))
-    assert (found is not None) == said.has_prior_focal_length
-    assert found is None or found == pytest.approx(said.focal_length, rel=1e-5)
+@pytest.mark.parametrize("focal", [0.0, -64.0, 6.3, 1281.0, float("inf"), float("-inf"), float("nan")])
+def test_any_other_is_unknown_and_said_to_be(focal: float) -> None:
+    found = stated_focal(focal, SIZE)
+    assert found.px is None
+    assert found.fault is not None
+    assert "no image of 64 x 48 px" in found.fault
 
 
-@pytest.mark.parametrize("name", ["JPEG", "PNG", "TIFF", "WEBP"])
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_orientation_is_the_one_that_the_decoder_applies(name: str, orientation: int, tmp_path: Path) -> None:
-    path = tmp_path / "a"
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    stored = np.zeros((24, 40, 3), np.uint8)
-    stored[:12, :20], stored[:12, 20:], stored[12:, :20] = 250, 170, 90
-    Image.fromarray(stored).save(path, name, exif=exif)
-    found = read_exif(path).orientation
-    assert found == orientation
-    upright = load_image(path)[0].numpy() * 255
-    turned = {
-        1: stored,
-        2: stored[:, ::-1],
-        3: stored[::-1, ::-1],
-        4: stored[::-1],
-        5: stored.transpose(1, 0, 2),
-        6: np.rot90(stored, -1),
-        7: stored[::-1, ::-1].transpose(1, 0, 2),
-        8: np.rot90(stored),
-    }[found]
-    assert np.abs(upright - turned[..., 0]).mean() < 3
+@pytest.mark.parametrize("case", IMPLAUSIBLE)
+def test_an_implausible_focal_length_is_guessed_in_a_map_and_reported_with_the_name(tmp_path: Path, case: str) -> None:
+    photograph(tmp_path / "sub" / "a.jpg", *IMPLAUSIBLE[case])
+    photograph(tmp_path / "b.jpg", {}, plane(70, 1))
+    found = assign_cameras({"sub/a.jpg": SIZE, "b.jpg": SIZE}, tmp_path)
+    a, b = (found.cameras[found.of_image[name]] for name in ("sub/a.jpg", "b.jpg"))
+    assert (a.params[0], a.has_prior_focal) == (1.2 * 64, False)
+    assert (b.params[0], b.has_prior_focal) == (pytest.approx(50 / 25.4 * 70), True)
+    (fault,) = found.faults
+    assert (fault.name, fault.is_used) == ("sub/a.jpg", True)
+    assert "focal length" in fault.reason
 
 
-@pytest.mark.parametrize("cut", [0, 1, 12, 20, 40, 90, 120, 150])
-def test_a_file_that_is_cut_off_has_the_fields_that_are_left(cut: int, tmp_path: Path) -> None:
-    whole = write(tmp_path / "a.jpg", fields(MAKE, FILM, PLACE)).read_bytes()
-    found = read_exif(whole[:cut])
-    assert set(found.image) <= set(read_exif(whole).image)
+@pytest.mark.parametrize("case", IMPLAUSIBLE)
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_an_implausible_focal_length_is_guessed_for_a_pair_with_a_warning(
+    tmp_path: Path, case: str, as_bytes: bool
+) -> None:
+    path = photograph(tmp_path / "a.jpg", *IMPLAUSIBLE[case])
+    named = "camera0: its EXIF" if as_bytes else f"camera0: {re.escape(str(path))}: its EXIF"
+    with pytest.warns(UserWarning, match=named):
+        known = known_camera("camera0", "auto", path.read_bytes() if as_bytes else path, SIZE)
+    assert known.source == "guessed"
+    assert known.K == [[76.8, 0, 31.5], [0, 76.8, 23.5], [0, 0, 1]]
+    assert known.fault is not None
 
 
-def test_a_damaged_field_costs_that_field_only(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jpg", fields(MAKE, FILM, PLACE))
-    content, exif = path.read_bytes(), read_exif(path)
-    at = content.index(struct.pack(">HHI", 0x0110, 2, 20))  # the model, which points beyond the file now
-    found = read_exif(content[: at + 8] + b"\x7f\xff\xff\xff" + content[at + 12 :])
-    assert 0x0110 not in found.image
-    assert {**found.image, 0x0110: exif.image[0x0110]} == exif.image
-    assert (found.camera, found.place) == (exif.camera, exif.place)
+@pytest.mark.parametrize("case", IMPLAUSIBLE)
+def test_an_implausible_focal_length_of_a_query_is_unknown(tmp_path: Path, case: str) -> None:
+    found = exif_focal(photograph(tmp_path / "a.jpg", *IMPLAUSIBLE[case]), SIZE)
+    assert found.px is None
+    assert found.fault is not None
+
+
+PLACE: Fields = {
+    tags.LATITUDE_REF: "S",
+    tags.LATITUDE: [(33, 1), (51, 1), (24, 1)],
+    tags.LONGITUDE_REF: "E",
+    tags.LONGITUDE: [(151, 1), (12, 1), (54, 1)],
+    tags.ALTITUDE: [(25, 2)],
+}
+SYDNEY = (-33.856667, 151.215)
+
+
+def location(folder: Path, **changed: Value | None) -> Location | None:
+    fields = {**PLACE, **{getattr(tags, name): value for name, value in changed.items()}}
+    gps = {tag: value for tag, value in fields.items() if value is not None}
+    found = [read_location(photograph(folder / f"a{ending}", {}, {}, gps)) for ending in (".jpg", ".png")]
+    assert found[0] == found[1]
+    return found[0]
+
+
+@pytest.mark.parametrize("altitude", [[(0, 0)], [(1, 0)], [(2**32 - 1, 1)], "high", b"\1", [(1, 1), (2, 1)], None])
+def test_a_bad_altitude_costs_the_altitude_and_not_the_place(tmp_path: Path, altitude: Value | None) -> None:
+    whole, found = location(tmp_path), location(tmp_path, ALTITUDE=altitude)
+    assert whole is not None
+    assert found is not None
+    assert (found.latitude, found.longitude) == (whole.latitude, whole.longitude) == pytest.approx(SYDNEY, abs=1e-5)
+    assert whole.altitude == 12.5
+    assert found.altitude in (None, 1.0)  # a byte is a number
+
+
+def test_seconds_of_nothing_over_nothing_are_none(tmp_path: Path) -> None:
+    found = location(tmp_path, LATITUDE=[(33, 1), (51_400, 1000), (0, 0)], LONGITUDE=[(151, 1), (12_900, 1000), (0, 0)])
+    assert found is not None
+    assert (found.latitude, found.longitude) == pytest.approx(SYDNEY, abs=1e-5)
+
+
+def test_degrees_with_a_fraction_need_no_minutes(tmp_path: Path) -> None:
+    whole = [(33_856_667, 10**6), (0, 0), (0, 0)], [(151_215, 1000)]
+    found = location(tmp_path, LATITUDE=whole[0], LONGITUDE=whole[1])
+    assert found is not None
+    assert (found.latitude, found.longitude) == pytest.approx(SYDNEY, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    "latitude",
+    [
+        [(0, 0)] * 3,
+        [(33, 1), (0, 0), (24, 1)],
+        [(33, 1), (0, 0), (0, 0)],  # whole degrees: the minutes are missing
+        [(1, 0)] * 3,
+        [(900, 1)],
+        [],
+        "33 S",
+        b"\xff" * 9,
+        65535,
+    ],
+)
+def test_a_latitude_that_is_none_is_no_place(tmp_path: Path, latitude: Value) -> None:
+    assert location(tmp_path, LATITUDE=latitude) is None
+    assert location(tmp_path, LONGITUDE=latitude) is None
+
+
+@pytest.mark.parametrize("letter", ["", "Q", b"\xff\xfe", 83, [(0, 0)]])
+def test_a_malformed_direction_never_ends_the_reading(tmp_path: Path, letter: Value) -> None:
+    found = location(tmp_path, LATITUDE_REF=letter, LONGITUDE_REF=letter, ALTITUDE_REF=letter)
+    assert found is None or abs(found.latitude) == pytest.approx(-SYDNEY[0], abs=1e-5)

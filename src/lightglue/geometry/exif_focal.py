@@ -3,16 +3,34 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 
-from lightglue.images.exif import Exif, number, text
+from lightglue.images.exif import Exif, number, read_exif, text
+from lightglue.images.focal import StatedFocal, stated_focal
 
-__all__ = ["stated_focals"]
+__all__ = ["focal_from_exif", "stated_focals"]
 
 _MAKE, _MODEL = 0x010F, 0x0110
 _FOCAL, _FOCAL_35, _PLANE_X, _PLANE_UNIT = 0x920A, 0xA405, 0xA20E, 0xA210
 _DIAGONAL_35 = 43.27  # mm, of a frame of 35 mm film
 _MM = {2: 25.4, 3: 10.0, 4: 1.0, 5: 0.001}  # of the unit of the resolution of the focal plane
+
+
+def focal_from_exif(
+    source: str | os.PathLike[str] | bytes | bytearray | memoryview, size: tuple[int, int]
+) -> StatedFocal:
+    """The focal length that a file states of its image of `size` (width, height), px: the first that can be.
+
+    Raises LightGlueError where only COLMAP's list of cameras can tell, and pycolmap, which has it, is missing.
+    """
+    fault = None
+    for focal in stated_focals(read_exif(source), size):
+        found = stated_focal(focal, size)
+        if found.px is not None:
+            return found
+        fault = fault or found.fault
+    return StatedFocal(None, fault)
 
 
 def stated_focals(exif: Exif, size: tuple[int, int]) -> Iterator[float]:

@@ -12,6 +12,7 @@ from lightglue.images.exif import Value, number, read_exif, text
 __all__ = ["Location", "read_location"]
 
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE = range(1, 7)  # of EXIF's GPS fields
+_ALTITUDES = -12_000.0, 100_000.0  # m: from the deepest trench to above the highest balloon
 
 
 @dataclass(frozen=True)
@@ -35,16 +36,26 @@ def _location(place: Mapping[int, Value]) -> Location | None:
     longitude = _degrees(place[_LONGITUDE]) * (-1 if _letter(place.get(_LONGITUDE_REF)) == "W" else 1)
     if not (abs(latitude) <= 90 and abs(longitude) <= 180) or (latitude == 0 and longitude == 0):
         return None  # NaN too; 0, 0 is what cameras write that have not found a satellite
-    below = place.get(_ALTITUDE_REF) in ((1.0,), b"\1")
-    altitude = number(place.get(_ALTITUDE)) * (-1 if below else 1)
-    return Location(latitude, longitude, altitude if math.isfinite(altitude) else None)
+    return Location(latitude, longitude, _altitude(place))
+
+
+def _altitude(place: Mapping[int, Value]) -> float | None:
+    """A bad altitude costs the altitude, not the place."""
+    altitude = number(place.get(_ALTITUDE)) * (-1 if place.get(_ALTITUDE_REF) in ((1.0,), b"\1") else 1)
+    low, high = _ALTITUDES
+    return altitude if low <= altitude <= high else None
 
 
 def _degrees(parts: Value) -> float:
-    """From degrees, minutes and seconds, of which the later may be missing."""
-    if not isinstance(parts, tuple) or not parts:
-        return math.nan
-    return float(sum(part / 60**power for power, part in enumerate(parts)))
+    """From degrees, minutes and seconds, NaN where they are none.
+
+    The later may be missing, or 0/0: whoever states minutes with a fraction has no seconds to state, and whoever
+    states degrees with a fraction no minutes either.
+    """
+    numbers = list(parts) if isinstance(parts, tuple) else [math.nan]
+    while len(numbers) > 1 and math.isnan(numbers[-1]) and (len(numbers) > 2 or numbers[0] % 1):
+        del numbers[-1]
+    return float(sum(number / 60**power for power, number in enumerate(numbers)))
 
 
 def _letter(value: Value | None) -> str:
