@@ -22,7 +22,7 @@ from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
-from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
 from lightglue.sfm.stages.extract import ExtractResult, extract
 from lightglue.sfm.stages.match import MatchResult, match
 from lightglue.sfm.stages.pairs import Inputs, read_pairs, select_pairs, settled, write_pairs
@@ -346,10 +346,7 @@ class _Run:
             counts |= result.models[0].counts()
         reason = result.reason or "it is not in the largest model: too few of its matches agree with it"
         bare = {head.name for head in self._features().heads() if not head.num_keypoints}
-        missing = tuple(
-            Skipped(name, "it has no keypoints: there is nothing in it to hold on to" if name in bare else reason)
-            for name in result.unregistered
-        )
+        missing = tuple(Skipped(name, NO_KEYPOINTS if name in bare else reason) for name in result.unregistered)
         return asdict(options), StageRecord(0, counts, missing), not result.was_there
 
     def _report(self) -> tuple[Any, StageRecord, bool]:
