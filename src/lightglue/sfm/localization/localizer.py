@@ -181,7 +181,7 @@ class Localizer:
             )
         with clock.step("camera"):
             is_file = known is None and isinstance(image, (str, os.PathLike))
-            focal, fault = exif_focal(Path(image)) if is_file else StatedFocal()
+            focal, fault = exif_focal(Path(image), size) if is_file else StatedFocal()
             cameras = self._cameras(size, known, focal)
         return replace(_Search(self, pixels, features, cameras, clock).run(), fault=fault)
 
@@ -384,4 +384,4 @@ def _map_camera(model: Any, images: Path) -> tuple[QueryCamera, float | None] | 
         return None
     camera = model.camera(posed[0].camera_id)
     known = QueryCamera(as_camera(camera), (int(camera.width), int(camera.height)), knows_focal=True)
-    return known, exif_focal(images / str(posed[0].name)).px
+    return known, exif_focal(images / str(posed[0].name), known.image_size).px
