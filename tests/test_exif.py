@@ -93,7 +93,7 @@ def test_an_implausible_focal_length_is_guessed_for_a_pair_with_a_warning(
 
 @pytest.mark.parametrize("case", IMPLAUSIBLE)
 def test_an_implausible_focal_length_of_a_query_is_unknown(tmp_path: Path, case: str) -> None:
-    found = exif_focal(photograph(tmp_path / "a.jpg", *IMPLAUSIBLE[case]))
+    found = exif_focal(photograph(tmp_path / "a.jpg", *IMPLAUSIBLE[case]), SIZE)
     assert found.px is None
     assert found.fault is not None
 

@@ -15,6 +15,7 @@ from lightglue.cli.stages import print_skipped, skipped_record
 from lightglue.errors import LightGlueError
 from lightglue.models.choice import Models
 from lightglue.sfm.options import CameraOptions, LocalizeOptions
+from lightglue.sfm.skipped import Skipped
 from lightglue.support.progress import progress_display
 
 __all__ = ["localize"]
@@ -68,9 +69,10 @@ def localize(
     if as_json:
         counts = {"queries": done.queries, "localized": done.localized, "seconds": done.seconds}
         left_out = {"failures": skipped_record(done.failures), "faults": skipped_record(done.faults)}
-        typer.echo(json.dumps({**counts, "output": str(output), **left_out}))
+        typer.echo(json.dumps({**counts, "output": str(output), **left_out, "remarks": done.remarks}))
     else:
-        print_skipped((*done.failures, *done.faults))
+        remarks = (Skipped("model", remark, is_used=True) for remark in done.remarks)
+        print_skipped((*done.failures, *done.faults, *remarks))
         typer.echo(f"{done.localized} of {done.queries} localized in {done.seconds:.1f} s: {output / 'poses.txt'}")
     if not done.localized:
         raise LightGlueError(f"None of the {done.queries} was localized; see {output / 'failures.txt'}.")

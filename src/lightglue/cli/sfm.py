@@ -65,6 +65,7 @@ def _as_json(output: Path, result: MapResult) -> str:
             "points": best.num_points,
             "mean_reprojection_error": best.mean_reprojection_error,
             "mean_track_length": best.mean_track_length,
+            "remarks": best.remarks,
         }
     skipped = skipped_record(result.skipped)
     return json.dumps({"map": str(output), "model": model, "seconds": result.seconds, "skipped": skipped})

@@ -22,8 +22,8 @@ def explained_by_rotation(
 ) -> NDArray[np.bool_]:
     """Which matches (N,) the best rotation explains.
 
-    points0, points1: (N, 2) px from the principal point, without distortion. focals: px. max_error: px, at the middle of
-    the image. The same input gives the same result.
+    points0, points1: (N, 2) px from the principal point, without distortion. focals: px. max_error: px, at the middle
+    of the image. The same input gives the same result.
     """
     if len(points0) < 2:
         return np.ones(len(points0), np.bool_)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,9 +12,9 @@ from torch import Tensor
 from lightglue.errors import InputError, LightGlueError
 from lightglue.geometry.camera_text import parse_camera
 from lightglue.geometry.cameras import as_camera
+from lightglue.geometry.exif_focal import focal_from_exif
 from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.images.focal import StatedFocal
-from lightglue.images.headers import EXIF_WITHIN, may_have_exif
 
 __all__ = ["KnownCamera", "known_camera"]
 
@@ -39,8 +37,8 @@ def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> K
 
     A focal length in EXIF that cannot be is a warning, and is guessed.
 
-    Raises InputError for what is no camera or not this image's, LightGlueError where pycolmap is missing, which EXIF
-    and distortion need.
+    Raises InputError for what is no camera or not this image's, LightGlueError where pycolmap is missing, which
+    distortion and COLMAP's list of cameras need.
     """
     if isinstance(camera, KnownCamera):
         return camera
@@ -51,7 +49,7 @@ def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> K
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     if isinstance(camera, str):  # "auto"
-        focal, fault = _stated(name, image)
+        focal, fault = _stated(name, image, size)
         camera, source = Intrinsics.guessed(size, focal), "guessed" if focal is None else "EXIF"
         if fault is not None:
             file = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
@@ -79,27 +77,11 @@ def _is_row(camera: Any) -> bool:
     return isinstance(camera, (tuple, list)) and not any(isinstance(each, (tuple, list)) for each in camera)
 
 
-def _stated(name: str, image: Any) -> StatedFocal:
+def _stated(name: str, image: Any, size: tuple[int, int]) -> StatedFocal:
     """The focal length that a file states."""
-    if isinstance(image, (str, os.PathLike)):
-        return _from_file(name, Path(image))
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "image"
-            path.write_bytes(image)
-            return _from_file(name, path)
-    return StatedFocal()
-
-
-def _from_file(name: str, path: Path) -> StatedFocal:
-    try:
-        with path.open("rb") as file:
-            if not may_have_exif(file.read(EXIF_WITHIN)):  # then pycolmap is not needed
-                return StatedFocal()
-    except OSError:  # its pixels were read before
+    if not isinstance(image, (str, os.PathLike, bytes, bytearray, memoryview)):
         return StatedFocal()
     try:
-        from lightglue.geometry.colmap_cameras import focal_from_exif
-    except LightGlueError as error:
+        return focal_from_exif(image, size)
+    except LightGlueError as error:  # of the list of cameras, which is pycolmap's
         raise LightGlueError(f"{name}: {error} Or give fx,fy,cx,cy.") from error
-    return focal_from_exif(path)

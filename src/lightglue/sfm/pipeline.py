@@ -7,7 +7,7 @@ killed goes on where it stopped, and new images or other options of a later stag
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
-from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
 from lightglue.sfm.stages.extract import ExtractResult, extract
 from lightglue.sfm.stages.match import MatchResult, match
 from lightglue.sfm.stages.pairs import Inputs, read_pairs, select_pairs, settled, write_pairs
@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
 
+OF_THE_MATCHER = ("matcher", "thresholds")  # of the models: what features do not depend on
 REFINED_ERROR = 1.25  # px, beyond which an observation by a refined keypoint is a wrong one
 
 
@@ -169,6 +170,14 @@ class _Run:
     def _models(self) -> dict[str, Any]:
         return asdict(on_one_device(self.options.models))
 
+    def _note_models(self, but: Collection[str] = ()) -> None:
+        """Remember the models of a stage, once it has not refused what is there: what made that must stay known."""
+        known = self.paths.read()
+        before = known.settings.get("models", {})
+        kept = {name: before[name] for name in but if name in before}
+        models = {**self._models(), **kept}
+        self.paths.write(MapRecord(known.images, {**known.settings, "models": models}, known.stages))
+
     def _progress(self, stage: str) -> Callable[[int, int], None]:
         return partial(self.progress, stage)
 
@@ -181,9 +190,7 @@ class _Run:
             engine=self.engine,
             progress=self._progress("extract"),
         )
-        # Only now: features of other models are refused above, and what made those that are there must stay known.
-        known = self.paths.read()
-        self.paths.write(MapRecord(known.images, {**known.settings, "models": self._models()}, known.stages))
+        self._note_models(but=OF_THE_MATCHER)
         gone = [
             Skipped(name, "it is gone from the folder; its features stay, in case it returns") for name in result.gone
         ]
@@ -262,6 +269,7 @@ class _Run:
             engine=self.engine,
             progress=self._progress("match"),
         )
+        self._note_models()
         counts = {
             "pairs": result.pairs,
             "matched": result.matched,
@@ -304,6 +312,7 @@ class _Run:
 
     def _verify(self) -> tuple[Any, StageRecord, bool]:
         from lightglue.sfm.colmap.database import create_database
+        from lightglue.sfm.stages.judge import judge_pairs
         from lightglue.sfm.stages.verify import verify
 
         made = create_database(
@@ -317,9 +326,10 @@ class _Run:
             keypoints=self._keypoints(),
         )
         result = verify(self.paths.database, self.options.verify, progress=self._progress("verify"))
-        counts = {"images": made.num_images, "cameras": made.num_cameras, **result.counts()}
+        judged = judge_pairs(self.paths.database, self.options.verify, self._matches())
+        counts = {"images": made.num_images, "cameras": made.num_cameras, **result.counts(), **judged.counts()}
         options = {**asdict(self.options.verify), "cameras": asdict(self.options.cameras)}
-        did_something = made.num_written > 0 or result.num_done > 0
+        did_something = made.num_written > 0 or result.num_done > 0 or not judged.was_there
         return options, StageRecord(0, counts, (*made.skipped, *result.skipped)), did_something
 
     def _reconstruct(self) -> tuple[Any, StageRecord, bool]:
@@ -339,16 +349,13 @@ class _Run:
             counts |= result.models[0].counts()
         reasons = why_not_registered(self.paths.database, [model.images for model in result.models])
         bare = {head.name for head in self._features().heads() if not head.num_keypoints}
-        missing = tuple(
-            Skipped(
-                name,
-                "it has no keypoints: there is nothing in it to hold on to"
-                if name in bare
-                else result.reason or reasons[name],
-            )
+        missing = [
+            Skipped(name, NO_KEYPOINTS if name in bare else result.reason or reasons[name])
             for name in result.unregistered
-        )
-        return asdict(options), StageRecord(0, counts, missing), not result.was_there
+        ]
+        if result.models:
+            missing += [Skipped("model", remark, is_used=True) for remark in result.models[0].remarks]
+        return asdict(options), StageRecord(0, counts, tuple(missing)), not result.was_there
 
     def _report(self) -> tuple[Any, StageRecord, bool]:
         from lightglue.sfm.report.document import write_report

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Skipped"]
+__all__ = ["NO_KEYPOINTS", "Skipped"]
+
+NO_KEYPOINTS = "it has no keypoints: there is nothing in it to hold on to"
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ def bundle_adjustment(
 ) -> None:
     """Adjust all poses and points of a model once more, observations far off counting for little (Cauchy's loss).
 
-    loss_scale: px. fixed: numbers of the cameras that stay as they are; of the others the focal lengths are adjusted too.
+    loss_scale: px. fixed: numbers of the cameras that stay as they are; of others the focal lengths are adjusted too.
     principal_point, distortion: and these. Raises LightGlueError for what goes wrong in COLMAP.
     """
     options: Any = pycolmap.BundleAdjustmentOptions()

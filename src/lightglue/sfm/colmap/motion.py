@@ -31,7 +31,7 @@ _PAIRS = 60  # that are looked at
 _PAIRS_FOR_FOCAL = 8
 _MATCHES = 150  # of each
 _FEWEST = 15  # matches of a pair that is looked at: as many as a geometry of two views takes
-_MAX_ERROR = 4 / 1024  # of the longer edge: what verification allows, and what an unknown lens distorts
+_MAX_ERROR = 2 / 1024  # of the longer edge: twice the error of a keypoint; as much again where the lens is not known
 _SHARE = 0.75  # of a pair's matches, from which on a rotation explains the pair
 _NEARLY_ALL = 0.9  # of the pairs
 _FOCALS = 2.0 ** (np.arange(-8, 9) / 8)  # times the guess
@@ -142,9 +142,8 @@ class _Views:
         known = [self.state.cameras[self.state.camera_of[number - 1]].is_fixed for number in numbers]
         edge = max(max(self.cameras[number].width, self.cameras[number].height) for number in numbers)
         seen = np.isfinite(points[0]).all(axis=1) & np.isfinite(points[1]).all(axis=1)
-        return _Pair(
-            (points[0][seen], points[1][seen]), (focals[0], focals[1]), (known[0], known[1]), _MAX_ERROR * edge
-        )
+        max_error = _MAX_ERROR * edge * (1 if all(known) else 2)
+        return _Pair((points[0][seen], points[1][seen]), (focals[0], focals[1]), (known[0], known[1]), max_error)
 
     def _rays(self, number: int) -> NDArray[np.float64]:
         """(N, 2): the keypoints of an image at a depth of 1, without distortion."""

@@ -62,6 +62,32 @@ class Shape:
         across = np.quantile(np.abs((spread - spread.mean(axis=0)) @ axes.T), 0.9, axis=0)
         return bool(across[2] <= _FLAT * across[0])
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user of the model should know of it, in sentences."""
+        unsure = "unless it was given"
+        said = []
+        if len(self.images) == 2:
+            said.append(
+                "The model is of two views: no third image confirms its points, so that wrong ones do not show, and "
+                f"the focal length is uncertain {unsure}."
+            )
+        elif self.pairs_only:
+            said.append(
+                "No point is seen by more than two images: nothing confirms the points, and wrong ones do not show."
+            )
+        if self.is_flat:
+            said.append(
+                "The points lie in a plane: the focal length, and with it where the cameras stood, is uncertain "
+                f"{unsure}."
+            )
+        if self.is_narrow:
+            said.append(
+                f"The images were taken close together: the rays to a point are {self.angle:.1f} degrees apart "
+                "(median), and depths are uncertain."
+            )
+        return tuple(said)
+
 
 def shape_of(model: Any) -> Shape:
     """The shape of a `pycolmap.Reconstruction`."""
@@ -91,7 +117,7 @@ def is_of_pairs(model: Any) -> bool:
 
 
 def has_likely_cameras(model: Any, fixed: Collection[int] = ()) -> bool:
-    """Whether the intrinsics that were estimated are those of some camera. fixed: the numbers of those that were known."""
+    """Whether the intrinsics that were estimated are those of some camera. fixed: the numbers of the known ones."""
     used = {image.camera_id for image in registered(model)}.difference(fixed)
     return not any(model.camera(number).has_bogus_params(*_FOCALS, _MAX_DISTORTION) for number in used)
 

@@ -27,6 +27,7 @@ from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.images import SUFFIXES, list_images
 from lightglue.stores.settings import as_read, differences
 from lightglue.support.files import write_whole, writing
+from lightglue.support.memory import is_out_of_memory
 from lightglue.support.progress import Progress
 
 __all__ = ["LocalizeResult", "localize"]
@@ -44,6 +45,7 @@ class LocalizeResult:
     seconds: float
     failures: tuple[Skipped, ...]  # and the reason of each
     faults: tuple[Skipped, ...] = ()  # queries whose EXIF is not believed
+    remarks: tuple[str, ...] = ()  # what is to be known of the model, in sentences; empty where no query was done
 
 
 def localize(
@@ -90,14 +92,20 @@ def localize(
     failures = tuple(Skipped(name, done[name]["failure"]) for name in names if not done[name]["success"])
     faults = tuple(Skipped(name, fault, is_used=True) for name in names if (fault := done[name].get("fault")))
     _write(out, [done[name] for name in names])
-    return LocalizeResult(len(names), len(names) - len(failures), kept, perf_counter() - begin, failures, faults)
+    remarks = localizer.remarks if localizer is not None else ()
+    seconds = perf_counter() - begin
+    return LocalizeResult(len(names), len(names) - len(failures), kept, seconds, failures, faults, remarks)
 
 
 def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
     try:
         return _as_json(localizer.localize(path, camera))
-    except ImageError as error:
+    except (ImageError, InputError) as error:  # StoreError is the map's fault, not the query's
         return {"success": False, "failure": " ".join(str(error).split())}
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return {"success": False, "failure": "there is not enough memory for this image; shrink it"}
 
 
 def _as_json(found: Localization) -> dict[str, Any]:

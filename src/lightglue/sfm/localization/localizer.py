@@ -30,6 +30,7 @@ from lightglue.models.choice import Models
 from lightglue.pairs.record import matches_of
 from lightglue.sfm.colmap.cameras import exif_focal
 from lightglue.sfm.colmap.models import open_model, registered
+from lightglue.sfm.colmap.shape import shape_of
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.absolute_pose import Pose, QueryCamera, estimate_pose
 from lightglue.sfm.options import LocalizeOptions
@@ -112,6 +113,7 @@ class Localizer:
         self._extractor, self._matcher = models
         self._camera = camera
         self._registered = {str(image.name): image for image in registered(model)}
+        self.remarks = shape_of(model).remarks  # what poses in this model are to be taken with, in sentences
         self._kept: BoundedCache[str, _MapImage] = BoundedCache(options.memory, lambda image: image.bytes)
         if not self._registered:
             raise StoreError("The map's model has no image with a pose; reconstruct it again.")
@@ -181,7 +183,7 @@ class Localizer:
             )
         with clock.step("camera"):
             is_file = known is None and isinstance(image, (str, os.PathLike))
-            focal, fault = exif_focal(Path(image)) if is_file else StatedFocal()
+            focal, fault = exif_focal(Path(image), size) if is_file else StatedFocal()
             cameras = self._cameras(size, known, focal)
         return replace(_Search(self, pixels, features, cameras, clock).run(), fault=fault)
 
@@ -384,4 +386,4 @@ def _map_camera(model: Any, images: Path) -> tuple[QueryCamera, float | None] | 
         return None
     camera = model.camera(posed[0].camera_id)
     known = QueryCamera(as_camera(camera), (int(camera.width), int(camera.height)), knows_focal=True)
-    return known, exif_focal(images / str(posed[0].name)).px
+    return known, exif_focal(images / str(posed[0].name), known.image_size).px

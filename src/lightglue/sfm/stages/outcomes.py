@@ -1,4 +1,4 @@
-"""Which models are to be believed, what is to be said of them, and why there is none."""
+"""Which models are to be believed, and why there is none, or an image is in none."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from lightglue.sfm.colmap.models import registered
 from lightglue.sfm.colmap.motion import Motion, motion_of, only_turned
 from lightglue.sfm.colmap.pair_ids import pair_of
-from lightglue.sfm.colmap.shape import Shape, has_likely_cameras, shape_of
+from lightglue.sfm.colmap.shape import has_likely_cameras, shape_of
 from lightglue.sfm.colmap.state import DatabaseState, read_state
 from lightglue.sfm.options import ReconstructOptions
 from lightglue.support.sqlite import connected
 
-__all__ = ["believable", "believable_models", "is_sound", "no_model", "remarks", "why_not_registered"]
+__all__ = ["believable", "believable_models", "is_sound", "no_model", "why_not_registered"]
 
 _TWO_VIEW_TRACKS = "triangulation.ignore_two_view_tracks"
 # Two views have no third to begin better with: an angle is enough that a sound model has.
@@ -62,33 +62,8 @@ def believable(models: Sequence[Any], motion: Motion, database: Path, state: Dat
 
 
 def is_sound(model: Any, state: DatabaseState) -> bool:
-    """Whether enough points of a model are fixed by rays from different places, and its cameras are such as there are."""
+    """Whether enough points of a model are fixed by rays from different places, and its cameras are likely."""
     return shape_of(model).is_sound and has_likely_cameras(model, state.fixed)
-
-
-def remarks(shape: Shape) -> tuple[str, ...]:
-    """What a user of a model should know of it, in sentences."""
-    said = []
-    if len(shape.images) == 2:
-        said.append(
-            "The model is of two views: no third image confirms its points, so that wrong ones would not show, and the "
-            "focal length is uncertain unless it was given."
-        )
-    elif shape.pairs_only:
-        said.append(
-            "No point is seen by more than two images: nothing confirms the points, and wrong ones would not show."
-        )
-    if shape.is_flat:
-        said.append(
-            "The points lie in a plane: the focal length, and with it the distances of the cameras, is uncertain unless "
-            "it was given."
-        )
-    if shape.is_narrow:
-        said.append(
-            f"The images were taken close together: the rays to a point differ by {shape.angle:.1f} degrees (median), and "
-            "depths are uncertain."
-        )
-    return tuple(said)
 
 
 def no_model(motion: Motion, images: int) -> str:
@@ -142,8 +117,8 @@ def _why_not(name: str, there: set[str], models: Sequence[Sequence[str]], matche
         return "its verified pairs are with images that are not in the largest model either"
     count = len(verified & there)
     return (
-        f"it has verified pairs with {count} of the images of the largest model, but too few of its matches are of points "
-        "of the model and agree on a pose"
+        f"it has verified pairs with {count} of the images of the largest model, but too few of its matches are of "
+        "points of the model and agree on a pose"
     )
 
 

@@ -20,6 +20,7 @@ from time import perf_counter
 from typing import Any
 
 from lightglue.errors import StoreError
+from lightglue.sfm.colmap.judged import judged_of
 from lightglue.sfm.colmap.mappers import bundle_adjustment, check_mapper, num_threads, run_mapper
 from lightglue.sfm.colmap.models import principal_points, registered, write_model
 from lightglue.sfm.colmap.motion import motion_of
@@ -28,7 +29,7 @@ from lightglue.sfm.colmap.state import DatabaseState, read_state
 from lightglue.sfm.colmap.with_pycolmap import VERSION
 from lightglue.sfm.folder import MapFolder, remove_tree
 from lightglue.sfm.options import Mapper, ReconstructOptions
-from lightglue.sfm.stages.outcomes import believable_models, is_sound, no_model, remarks
+from lightglue.sfm.stages.outcomes import believable_models, is_sound, no_model
 from lightglue.sfm.stages.verify import num_verified
 from lightglue.support.files import read_json, write_json, writing
 from lightglue.support.sqlite import connected
@@ -188,7 +189,7 @@ def summarize(model: Any) -> ModelSummary:
         float(model.compute_mean_reprojection_error()) if points else 0.0,
         float(model.compute_mean_track_length()) if points else 0.0,
         names,
-        remarks(shape_of(model)),
+        shape_of(model).remarks,
     )
 
 
@@ -218,6 +219,7 @@ def _made_of(database: Path, options: ReconstructOptions) -> str:
         )
         for row in connection.execute("SELECT pair_id, made_of, verified FROM lightglue_pairs ORDER BY pair_id"):
             digest.update(repr(row).encode())
+    digest.update(repr(judged_of(database)).encode())
     digest.update(json.dumps([asdict(options), VERSION], sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
