@@ -225,28 +225,25 @@ def main() -> None:
     parser.add_argument("--intrinsics", nargs="+", default=["unknown", "known"])
     parser.add_argument("--methods", nargs="+", default=["sift", "plain", "refine"])
     args = parser.parse_args()
-    head = "| scene | intrinsics | method | last adjustment | images | points | px | centre % | rotation ° | direction ° |"
-    print(f"{head} s |")
-    )
+    head = ("scene", "intrinsics", "method", "last adjustment", "images", "points", "px")
+    print(f"| {' | '.join(head)} | centre % | rotation ° | direction ° | s |")
     print("|---|---|---|---|---|---|---|---|---|---|---|", flush=True)
     for name in args.scenes:
         scene = load_scene(args.data, name)
         for intrinsics in args.intrinsics:
-            known = intrinsics == "known"
             for method in args.methods:
-                for final in (False, True):
-                    if method == "sift":
-                        if known and scene.K is None:
-                            continue
-                        model, seconds = sift(scene, args, known, final)
-                    else:
-                        model, seconds = ours(scene, args, known, method == "refine", final)
-                    row(
-                        [name, intrinsics, method, "yes" if final else "no"],
-                        figures(model, scene),
-                        len(scene.names),
-                        seconds,
-                    )
+                rows(scene, intrinsics, method, args)
+
+
+def rows(scene: Scene, intrinsics: str, method: str, args: argparse.Namespace) -> None:
+    """The rows of a scene and a method, without and with the last adjustment."""
+    known = intrinsics == "known"
+    if method != "sift":
+        made = (ours(scene, args, known, method == "refine", final) for final in (False, True))
+    else:
+        made = iter(()) if known and scene.K is None else sift(scene, args, known)
+    for final, (model, seconds) in zip(("no", "yes"), made, strict=False):
+        row([scene.name, intrinsics, method, final], figures(model, scene), len(scene.names), seconds)
 
 
 def row(head: list[str], found: dict[str, float], of: int, seconds: dict[str, float]) -> None:
