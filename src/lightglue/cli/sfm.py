@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightglue.cli.printing import AsJson, memory_named
-from lightglue.cli.stages import Views, engine_of, print_skipped, skipped_record
+from lightglue.cli.stages import LIST_HELP, Root, Views, engine_of, print_skipped, skipped_record
 from lightglue.errors import LightGlueError
 from lightglue.sfm.options import EngineOptions, SfmOptions
 from lightglue.support.progress import progress_display
@@ -21,7 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["Images", "Output", "sfm"]
 
 Images = Annotated[
-    Path, typer.Argument(metavar="IMAGES", show_default=False, help="The folder of images, read with its subfolders.")
+    Path,
+    typer.Argument(
+        metavar="IMAGES",
+        show_default=False,
+        help=f"The folder of images, read with its subfolders; or a list: {LIST_HELP}",
+    ),
 ]
 Output = Annotated[
     Path,
@@ -37,6 +42,7 @@ def sfm(
     options: SfmOptions,
     views: Views,
     engine: EngineOptions,
+    root: Root = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a map of a folder of images: cameras and points, in COLMAP's format.
@@ -49,7 +55,7 @@ def sfm(
 
     options = replace(options, extract=replace(options.extract, extract=views.keywords()))
     with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
-        result = build_map(images, output, options, engine=engine_of(engine), progress=progress)
+        result = build_map(images, output, options, root=root, engine=engine_of(engine), progress=progress)
     print_skipped(result.skipped)
     typer.echo(_as_json(output, result) if as_json else _as_text(output, result))
     if not result.model.models:

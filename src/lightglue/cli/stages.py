@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
 __all__ = ["Views", "engine_of", "print_skipped", "print_stage", "skipped_record"]
 
 SHOWN = 20  # images that were left out and are named one by one
+LIST_HELP = "a name a line, or hloc's NAME MODEL W H PARAMS, or a COLMAP model."
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        show_default=False,
+        rich_help_panel="Features",
+        help="The folder that the names of a list are relative to; by default the list's own.",
+    ),
+]
 Views = Annotated[ViewOptions, Only(("resize", "tile"))]
 
 

@@ -171,14 +171,14 @@ class Localizer:
         clock = _Clock()
         with clock.step("read"):
             pixels = _pixels(image)
-        with clock.step("extract"):
-            features = self._extract(pixels)
         size = (pixels.shape[-1], pixels.shape[-2])
         if isinstance(camera, Intrinsics) and camera.size not in (None, size):
             raise InputError(
                 f"The camera's image has {camera.width} x {camera.height} px and the query {size[0]} x {size[1]} px; "
                 "give the camera of this very image."
             )
+        with clock.step("extract"):
+            features = self._extract(pixels)
         with clock.step("camera"):
             is_file = known is None and isinstance(image, (str, os.PathLike))
             focal, fault = exif_focal(Path(image), size) if is_file else StatedFocal()
