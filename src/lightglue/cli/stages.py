@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Views", "engine_of", "print_skipped", "print_stage", "skipped_record"]
 
-SHOWN = 20  # images that were left out and are named one by one
+SHOWN = 20  # reasons for which inputs were left out
 Views = Annotated[ViewOptions, Only(("resize", "tile"))]
 
 
@@ -49,8 +49,11 @@ def skipped_record(skipped: Sequence[Skipped]) -> list[dict[str, Any]]:
 
 
 def print_skipped(skipped: Sequence[Skipped]) -> None:
-    """Name what was left out, on stderr."""
-    for each in skipped[:SHOWN]:
-        typer.echo(f"warning: left out {each.name}: {each.reason}", err=True)
-    if len(skipped) > SHOWN:
-        typer.echo(f"warning: and {len(skipped) - SHOWN:,} more were left out; the report names all.", err=True)
+    """Name what was left out, on stderr, once for each reason."""
+    from lightglue.sfm.skipped import by_reason, names_of
+
+    reasons = by_reason(skipped)
+    for reason, names in list(reasons.items())[:SHOWN]:
+        typer.echo(f"warning: left out {names_of(names)}: {reason}", err=True)
+    if more := sum(len(names) for names in list(reasons.values())[SHOWN:]):
+        typer.echo(f"warning: and {more:,} more were left out; the report names all.", err=True)

@@ -33,7 +33,7 @@ from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.extract import extract
-from lightglue.sfm.stages.images import SUFFIXES, list_images
+from lightglue.sfm.stages.images import list_images
 from lightglue.sfm.stages.match import NO_OVERLAP, match
 from lightglue.sfm.stages.pairs import read_pairs, write_pairs
 from lightglue.sfm.stages.reconstruct import (
@@ -177,8 +177,6 @@ def _inside(folder: Path, image: Path) -> str | None:
 
 def _copied(folder: Path, image: Path) -> str | Skipped:
     """The name of an image that was copied into the folder."""
-    if not image.name.lower().endswith(SUFFIXES):
-        return Skipped(str(image), f"its name does not end as those of images do ({' '.join(SUFFIXES)}); rename it")
     try:
         content = image.read_bytes()
         read_image(image)  # before anything is copied: a file that is no image does not belong in the folder

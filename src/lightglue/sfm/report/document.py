@@ -35,11 +35,13 @@ from lightglue.sfm.report.charts import Node
 from lightglue.sfm.report.data import ImageRow, PairRow, ReportData, report_data
 from lightglue.sfm.report.picture import plot_model
 from lightglue.sfm.report.scene import scene_of
+from lightglue.sfm.skipped import by_reason, names_of
 from lightglue.support.files import write_whole, writing
 
 __all__ = ["WrittenReport", "report_html", "write_report"]
 
 _ROWS = 1000  # of a table
+_REASONS = 60  # for which inputs were left out, in sight
 _NODES = 400  # of the graph of views; more images are drawn in groups
 _GROUPS = 150
 _DPI = 110
@@ -353,13 +355,22 @@ def _skipped(data: ReportData) -> list[Block]:
     rows = [(each.name, stage, each.reason) for stage, record in data.stages.items() for each in record.skipped]
     if not rows:
         return []
-    table = Table(("what", "stage", "why"), tuple(rows[:_ROWS]), words=3)
+    head = ("what", "stage", "why")
+    table = Table(head, tuple(rows[:_ROWS]), words=3)
     text = f"{len(rows):,} inputs were left out; all else was done."
     if len(rows) == 1:
         text = "One input was left out; all else was done."
     if len(rows) > _ROWS:
         text += f" The first {_ROWS:,} are shown."
-    return [Text(text), table if len(rows) <= 60 else Fold(f"All {min(len(rows), _ROWS):,}", (table,))]
+    reasons = [
+        (names_of(names), stage, why)
+        for stage, record in data.stages.items()
+        for why, names in by_reason(record.skipped).items()
+    ]
+    every = Fold(f"All {min(len(rows), _ROWS):,}", (table,))
+    if len(reasons) == len(rows) <= _REASONS:
+        return [Text(text), table]
+    return [Text(text), Table(head, tuple(reasons[:_REASONS]), words=3), every]
 
 
 def _time(data: ReportData) -> list[Block]:
