@@ -67,10 +67,10 @@ def localize(
         )
     if as_json:
         counts = {"queries": done.queries, "localized": done.localized, "seconds": done.seconds}
-        record = {**counts, "output": str(output), "failures": skipped_record(done.failures)}
-        typer.echo(json.dumps({**record, "skipped": skipped_record(done.skipped)}))
+        left_out = {name: skipped_record(getattr(done, name)) for name in ("failures", "faults", "skipped")}
+        typer.echo(json.dumps({**counts, "output": str(output), **left_out}))
     else:
-        print_skipped((*done.skipped, *done.failures))
+        print_skipped((*done.skipped, *done.failures, *done.faults))
         typer.echo(f"{done.localized} of {done.queries} localized in {done.seconds:.1f} s: {output / 'poses.txt'}")
     if not done.localized:
         raise LightGlueError(f"None of the {done.queries} was localized; see {output / 'failures.txt'}.")

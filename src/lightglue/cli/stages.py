@@ -44,16 +44,17 @@ def print_stage(stage: str, record: StageRecord, as_json: bool) -> None:
 
 
 def skipped_record(skipped: Sequence[Skipped]) -> list[dict[str, Any]]:
-    """What was left out, for JSON."""
-    return [{"name": each.name, "reason": each.reason} for each in skipped]
+    """What was left out, for JSON; `used` where it was not the image itself."""
+    return [{"name": each.name, "reason": each.reason, "used": each.is_used} for each in skipped]
 
 
 def print_skipped(skipped: Sequence[Skipped]) -> None:
-    """Name what was left out, on stderr, once for each reason."""
+    """Name what was left out, then what was used and has a fault, on stderr, once for each reason."""
     from lightglue.sfm.skipped import by_reason, names_of
 
-    reasons = by_reason(skipped)
-    for reason, names in list(reasons.items())[:SHOWN]:
-        typer.echo(f"warning: left out {names_of(names)}: {reason}", err=True)
-    if more := sum(len(names) for names in list(reasons.values())[SHOWN:]):
-        typer.echo(f"warning: and {more:,} more were left out; the report names all.", err=True)
+    for used, said, many in ((False, "left out ", "were left out"), (True, "", "have a fault")):
+        reasons = by_reason(each for each in skipped if each.is_used == used)
+        for reason, names in list(reasons.items())[:SHOWN]:
+            typer.echo(f"warning: {said}{names_of(names)}: {reason}", err=True)
+        if more := sum(len(names) for names in list(reasons.values())[SHOWN:]):
+            typer.echo(f"warning: and {more:,} more {many}; the report names all.", err=True)

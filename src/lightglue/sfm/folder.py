@@ -126,7 +126,8 @@ class MapFolder:
             name: {
                 "seconds": round(stage.seconds, 3),
                 "counts": dict(stage.counts),
-                "skipped": [[each.name, each.reason] for each in stage.skipped],
+                "skipped": [[each.name, each.reason] for each in stage.skipped if not each.is_used],
+                "noted": [[each.name, each.reason] for each in stage.skipped if each.is_used],
             }
             for name, stage in record.stages.items()
         }
@@ -153,5 +154,9 @@ def remove_tree(path: Path) -> None:
 
 
 def _stage(said: Mapping[str, Any]) -> StageRecord:
-    skipped = tuple(Skipped(str(name), str(reason)) for name, reason in said["skipped"])
+    skipped = tuple(
+        Skipped(str(name), str(reason), is_used)
+        for key, is_used in (("skipped", False), ("noted", True))
+        for name, reason in said.get(key, ())
+    )
     return StageRecord(float(said["seconds"]), dict(said["counts"]), skipped)

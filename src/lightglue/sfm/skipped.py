@@ -1,21 +1,23 @@
-"""What a stage left out, and why: one bad input never ends it."""
+"""What a stage left out or did without, and why: one bad input never ends it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Skipped", "by_reason", "names_of"]
+__all__ = ["NO_KEYPOINTS", "Skipped", "by_reason", "names_of"]
 
+NO_KEYPOINTS = "it has no keypoints: there is nothing in it to hold on to"
 _NAMED = 3  # of many inputs that were left out for one reason
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image, or a pair of images, that a stage left out."""
+    """An image, or a pair of images, that a stage left out; or something of it that could not be used."""
 
     name: str  # of the image; of a pair "name0, name1"
     reason: str  # what is wrong and what to do about it, in one sentence
+    is_used: bool = False  # the image itself is not left out
 
 
 def by_reason(skipped: Iterable[Skipped]) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lightglue.errors import StoreError
+from lightglue.support.text import read_json_text
 
 __all__ = [
     "os_reason",
@@ -125,7 +126,7 @@ def write_json(path: Path, content: Mapping[str, Any], new: bool = False) -> Non
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises StoreError where it is none; FileNotFoundError where there is no file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json_text(path)
     except FileNotFoundError:
         raise
     except OSError as error:

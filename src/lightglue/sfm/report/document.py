@@ -35,7 +35,7 @@ from lightglue.sfm.report.charts import Node
 from lightglue.sfm.report.data import ImageRow, PairRow, ReportData, report_data
 from lightglue.sfm.report.picture import plot_model
 from lightglue.sfm.report.scene import scene_of
-from lightglue.sfm.skipped import by_reason, names_of
+from lightglue.sfm.skipped import names_of
 from lightglue.support.files import write_whole, writing
 
 __all__ = ["WrittenReport", "report_html", "write_report"]
@@ -89,6 +89,7 @@ def report_html(data: ReportData) -> str:
         Section("images", "Images", tuple(_images(data))),
         Section("cameras", "Cameras", tuple(_cameras(data))),
         Section("skipped", "Left out", tuple(_skipped(data))),
+        Section("noted", "Used with a fault", tuple(_noted(data))),
         Section("time", "Time", tuple(_time(data))),
         Section("settings", "Settings", tuple(_settings(data))),
     ]
@@ -114,7 +115,7 @@ def _result(data: ReportData) -> list[Block]:
         cards.append(
             ("verified pairs" if known else "matched pairs", value, f"of {len(data.pairs):,}" if known else "")
         )
-    left_out = sum(len(stage.skipped) for stage in data.stages.values())
+    left_out = sum(not each.is_used for stage in data.stages.values() for each in stage.skipped)
     cards += [("left out", f"{left_out:,}", "see below")] if left_out else []
     cards += [("time", _duration(_seconds(data)), "all stages")] if data.stages else []
     return [*blocks, Cards(tuple(cards))] if cards else blocks
@@ -147,7 +148,7 @@ def _why_none(data: ReportData) -> str:
     best = f"the best pair has {counted(most, 'verified match', 'verified matches')}"
     if "reconstruct" not in data.stages:
         return f"The stage reconstruct has not ended yet; {best}."
-    reasons = "; ".join(dict.fromkeys(each.reason for each in data.stages["reconstruct"].skipped if each.reason))
+    reasons = "; ".join(dict.fromkeys(each.reason for each in data.stages["reconstruct"].skipped if not each.is_used))
     return f"{reasons[:500].rstrip('.')}; {best}." if reasons else f"No two images gave it a start; {best}."
 
 
@@ -352,25 +353,42 @@ def _camera_row(number: int, camera: Intrinsics, images: int) -> tuple[str | Cel
 
 
 def _skipped(data: ReportData) -> list[Block]:
-    rows = [(each.name, stage, each.reason) for stage, record in data.stages.items() for each in record.skipped]
+    rows = _told(data, is_used=False)
     if not rows:
         return []
-    head = ("what", "stage", "why")
-    table = Table(head, tuple(rows[:_ROWS]), words=3)
     text = f"{len(rows):,} inputs were left out; all else was done."
     if len(rows) == 1:
         text = "One input was left out; all else was done."
     if len(rows) > _ROWS:
         text += f" The first {_ROWS:,} are shown."
-    reasons = [
-        (names_of(names), stage, why)
+    return [Text(text), *_listed(rows)]
+
+
+def _noted(data: ReportData) -> list[Block]:
+    rows = _told(data, is_used=True)
+    return [*_listed(rows)] if rows else []
+
+
+def _told(data: ReportData, is_used: bool) -> list[tuple[str, str, str]]:
+    return [
+        (each.name, stage, each.reason)
         for stage, record in data.stages.items()
-        for why, names in by_reason(record.skipped).items()
+        for each in record.skipped
+        if each.is_used == is_used
     ]
-    every = Fold(f"All {min(len(rows), _ROWS):,}", (table,))
-    if len(reasons) == len(rows) <= _REASONS:
-        return [Text(text), table]
-    return [Text(text), Table(head, tuple(reasons[:_REASONS]), words=3), every]
+
+
+def _listed(rows: list[tuple[str, str, str]]) -> tuple[Block, ...]:
+    """What was told of inputs: each reason once, then all of them."""
+    head = ("what", "stage", "why")
+    table = Table(head, tuple(rows[:_ROWS]), words=3)
+    named: dict[tuple[str, str], list[str]] = {}
+    for name, stage, reason in rows:
+        named.setdefault((stage, reason), []).append(name)
+    if len(named) == len(rows) <= _REASONS:
+        return (table,)
+    reasons = [(names_of(names), stage, reason) for (stage, reason), names in named.items()]
+    return Table(head, tuple(reasons[:_REASONS]), words=3), Fold(f"All {min(len(rows), _ROWS):,}", (table,))
 
 
 def _time(data: ReportData) -> list[Block]:
