@@ -14,6 +14,7 @@ from collections.abc import Callable
 __all__ = ["FORMATS", "HEAD", "format_of", "stored_size"]
 
 HEAD = 512  # bytes at the beginning of a file that tell its kind
+_BOXES = 1 << 18  # bytes at the beginning of a file in which AVIF and HEIC describe themselves
 
 
 def _png(data: bytes) -> tuple[int, int]:
@@ -89,9 +90,9 @@ def _pnm(data: bytes) -> tuple[int, int]:
 
 def _isobmff(data: bytes) -> tuple[int, int]:
     """Of HEIC and AVIF as they are shown: their own rotation counts, EXIF's orientation does not (ISO 23008-12)."""
-    found = [struct.unpack_from(">II", data, at.end() + 4) for at in re.finditer(b"ispe", data[:EXIF_WITHIN])]
+    found = [struct.unpack_from(">II", data, at.end() + 4) for at in re.finditer(b"ispe", data[:_BOXES])]
     width, height = max(found, key=lambda size: size[0] * size[1])  # the others are tiles and thumbnails
-    rotation = re.search(rb"\0\0\0\x09irot(.)", data[:EXIF_WITHIN], re.DOTALL)
+    rotation = re.search(rb"\0\0\0\x09irot(.)", data[:_BOXES], re.DOTALL)
     return (height, width) if rotation is not None and rotation[1][0] & 1 else (width, height)
 
 
