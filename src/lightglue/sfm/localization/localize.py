@@ -29,7 +29,7 @@ from lightglue.sfm.localization.localizer import Localization, LocalizeOptions, 
 from lightglue.sfm.options import CameraOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.given import given_list, place_of
-from lightglue.sfm.stages.images import SUFFIXES, list_images
+from lightglue.sfm.stages.images import list_images, looks_like_image
 from lightglue.stores.settings import as_read, differences
 from lightglue.support.files import write_whole, writing
 from lightglue.support.memory import is_out_of_memory
@@ -50,6 +50,7 @@ class LocalizeResult:
     seconds: float
     failures: tuple[Skipped, ...]  # and the reason of each
     faults: tuple[Skipped, ...] = ()  # queries whose EXIF is not believed
+    skipped: tuple[Skipped, ...] = ()  # files in a folder of queries that look like images and are not read
 
 
 def localize(
@@ -104,7 +105,8 @@ def localize(
     failures = tuple(Skipped(name, done[name]["failure"]) for name in names if not done[name]["success"])
     faults = tuple(Skipped(name, fault, is_used=True) for name in names if (fault := done[name].get("fault")))
     _write(out, [done[name] for name in names])
-    return LocalizeResult(len(names), len(names) - len(failures), kept, perf_counter() - begin, failures, faults)
+    counts = len(names), len(names) - len(failures), kept
+    return LocalizeResult(*counts, perf_counter() - begin, failures, faults, asked.skipped)
 
 
 def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
@@ -144,6 +146,7 @@ class _Queries:
     names: list[str]
     cameras: Mapping[str, Any] = field(default_factory=dict)  # by name, of those that have one
     faults: Mapping[str, str] = field(default_factory=dict)  # why a query's camera is none, by name
+    skipped: tuple[Skipped, ...] = ()  # files in a folder that look like images and are not read
 
     def with_cameras(self, given: Any) -> _Queries:
         """With cameras that were given besides. Raises InputError where they cannot fit, before anything is done."""
@@ -180,8 +183,9 @@ class _Queries:
 def _queries(queries: Path, root: Path | None = None) -> _Queries:
     """The queries that a user names. Raises InputError."""
     if queries.is_dir() and root is None:
-        return _Queries(queries, list_images(queries)[0])
-    if queries.name.lower().endswith(SUFFIXES) and not queries.is_dir():
+        names, skipped = list_images(queries)
+        return _Queries(queries, names, skipped=skipped)
+    if not queries.is_dir() and looks_like_image(queries):
         return _Queries(queries.parent, [queries.name])
     folder, listed = given_list(queries, root)
     return _Queries(folder, list(listed.names), listed.cameras, listed.faults)

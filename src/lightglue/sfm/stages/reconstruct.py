@@ -19,6 +19,7 @@ from time import perf_counter
 from typing import Any
 
 from lightglue.errors import StoreError
+from lightglue.sfm.colmap.judged import judged_of
 from lightglue.sfm.colmap.mappers import bundle_adjustment, check_mapper, num_threads, run_mapper
 from lightglue.sfm.colmap.models import principal_points, registered, write_model
 from lightglue.sfm.colmap.state import DatabaseState, read_state
@@ -206,6 +207,7 @@ def _made_of(database: Path, options: ReconstructOptions) -> str:
         )
         for row in connection.execute("SELECT pair_id, made_of, verified FROM lightglue_pairs ORDER BY pair_id"):
             digest.update(repr(row).encode())
+    digest.update(repr(judged_of(database)).encode())
     digest.update(json.dumps([asdict(options), VERSION], sort_keys=True, default=str).encode())
     return digest.hexdigest()
 
