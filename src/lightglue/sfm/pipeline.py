@@ -108,7 +108,7 @@ def _check_early(options: SfmOptions, given: Given) -> None:
     if cameras.params is not None or cameras.table is not None or cameras.mode in ("single", "per_folder"):
         names = list_images(given.folder)[0] if given.names is None else given.names
         found = {name: size_in_file(given.folder / name) for name in names}
-        check_cameras({name: size for name, size in found.items() if size is not None}, cameras)
+        check_cameras({name: size for name, size in found.items() if size is not None}, cameras, given.folder)
 
 
 def run_stage(
@@ -347,7 +347,7 @@ class _Run:
 
         if self.options.cameras.table is not None:
             heads = (self._features().head(name) for name in self._names())
-            check_cameras({head.name: head.image_size for head in heads if head is not None}, self.options.cameras)
+            check_cameras({head.name: head.image_size for head in heads if head}, self.options.cameras, self.images)
         made = create_database(
             self.paths.database,
             self._features(),

@@ -15,8 +15,10 @@ from lightglue.geometry.cameras import Camera
 from lightglue.geometry.colmap_cameras import camera_from_colmap, camera_to_colmap
 from lightglue.geometry.exif_focal import focal_from_exif
 from lightglue.geometry.intrinsics import GUESSED_FOCAL, MODELS, Intrinsics
+from lightglue.geometry.orientation import fitted
+from lightglue.images.exif import orientation_of
 from lightglue.images.focal import StatedFocal
-from lightglue.sfm.colmap.image_lists import read_image_list, single_camera
+from lightglue.sfm.colmap.image_lists import is_of_a_map, read_image_list, single_camera
 from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet
 from lightglue.sfm.options import CameraMode, CameraOptions
 from lightglue.sfm.skipped import Skipped
@@ -63,7 +65,9 @@ def assign_cameras(
     are to share one, a table that cannot be read.
     """
     options = options or CameraOptions()
-    known = read_table(Path(options.table), sizes) if options.table is not None else {}
+    known = read_table(Path(options.table), sizes, images) if options.table is not None else {}
+    if options.known is not None and options.size is not None and images is not None:
+        known |= _turned(options.known, sizes, images)
     keys: dict[tuple[Any, ...], list[str]] = {}
     focals: dict[str, float | None] = {}
     faults: list[Skipped] = []
@@ -90,18 +94,20 @@ def assign_cameras(
     return Assignment(tuple(cameras), of_image, tuple(faults))
 
 
-def check_cameras(sizes: Mapping[str, tuple[int, int]], options: CameraOptions) -> None:
-    """Raises InputError for options that cannot fit images of these sizes, (width, height) px by name."""
+def check_cameras(sizes: Mapping[str, tuple[int, int]], options: CameraOptions, images: Path) -> None:
+    """Raises InputError for options that cannot fit images of these sizes, as for `assign_cameras`."""
     if not sizes:
         return
     known: Mapping[str, Intrinsics] = {}
     if options.table is not None:
-        known = read_table(Path(options.table), sizes)
+        known = read_table(Path(options.table), sizes, images)
         if missing := sorted(set(sizes) - set(known)):
             raise InputError(
                 f"{options.table} has no camera of {len(missing)} of the {len(sizes)} images, such as {missing[0]!r}; "
                 "add them, or give a list of the images that it has."
             )
+    if options.known is not None and options.size is not None:
+        known = _turned(options.known, sizes, images)
     if options.params is not None or options.mode in ("single", "per_folder"):
         mode = options.mode if options.params is None else "single"
         groups: dict[tuple[Any, ...], list[str]] = {}
@@ -109,6 +115,14 @@ def check_cameras(sizes: Mapping[str, tuple[int, int]], options: CameraOptions) 
             groups.setdefault(_key(mode, name, sizes[name], None), []).append(name)
         for names in groups.values():
             _shared_size(names, sizes, options)
+
+
+def _turned(camera: Intrinsics, sizes: Mapping[str, tuple[int, int]], images: Path) -> dict[str, Intrinsics]:
+    """A camera with a size, as it is of those images that their EXIF turns."""
+    found = {name: orientation for name in sizes if (orientation := orientation_of(images / name)) != 1}
+    return {
+        name: fitted(f"The camera of {name!r}", camera, sizes[name], orientation) for name, orientation in found.items()
+    }
 
 
 def _key(mode: CameraMode, name: str, size: tuple[int, int], focal: float | None) -> tuple[Any, ...]:
@@ -179,17 +193,24 @@ def exif_focal(path: Path, size: tuple[int, int]) -> StatedFocal:
         return focal_from_exif(path, size)
 
 
-def read_table(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Intrinsics]:
-    """The cameras of those images of `sizes` that a table names. Raises InputError."""
+def read_table(path: Path, sizes: Mapping[str, tuple[int, int]], images: Path | None = None) -> dict[str, Intrinsics]:
+    """The cameras of those images of `sizes` that a table names, as they are of the images as they are shown.
+
+    images: the folder of the images, whose EXIF says how they are turned. Cameras of COLMAP's and hloc's lists and of
+    COLMAP's models are turned with them, unless they are those of one of our maps.
+
+    Raises InputError for a table that cannot be read or does not fit.
+    """
     if not path.exists():
         raise InputError(f"There is no table of cameras at {path}; check the path.")
-    cameras = _listed(path, sizes) if path.is_dir() or not _is_json(path) else _from_json(path, sizes)
+    is_json = not path.is_dir() and _is_json(path)
+    cameras = _from_json(path, sizes) if is_json else _listed(path, sizes)
     if sizes and not cameras:
         raise InputError(f"{path} names none of the images, such as {min(sizes)!r}; use their names in it.")
+    is_upright = images is None or is_json or is_of_a_map(path)
     for name, camera in cameras.items():
-        if camera.size != sizes[name]:
-            sizes_px = f"{camera.width} x {camera.height} px, and the image has {sizes[name][0]} x {sizes[name][1]} px"
-            raise InputError(f"The camera of {name!r} in {path} is of {sizes_px}; scale the one or the other.")
+        orientation = 1 if images is None or is_upright else orientation_of(images / name)
+        cameras[name] = fitted(f"The camera of {name!r} in {path}", camera, sizes[name], orientation)
     return cameras
 
 

@@ -22,7 +22,15 @@ from lightglue.sfm.options import CameraOptions
 from lightglue.support.files import os_reason, write_whole
 from lightglue.support.text import content_lines, read_text
 
-__all__ = ["ImageList", "is_model", "read_image_list", "single_camera", "with_listed", "write_image_list"]
+__all__ = [
+    "ImageList",
+    "is_model",
+    "is_of_a_map",
+    "read_image_list",
+    "single_camera",
+    "with_listed",
+    "write_image_list",
+]
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,15 @@ class ImageList:
 def is_model(folder: Path) -> bool:
     """Whether cameras and images of a COLMAP model lie in a folder, as .bin or .txt."""
     return any((folder / f"cameras{end}").is_file() and (folder / f"images{end}").is_file() for end in (".bin", ".txt"))
+
+
+def is_of_a_map(path: Path) -> bool:
+    """Whether a list or a model is that of one of our maps, whose images are as they are shown."""
+    path = path.absolute()
+    return (path / "map.json").is_file() or any(
+        path.relative_to(each).parts[0] in ("listed.txt", "model", "models") and (each / "map.json").is_file()
+        for each in path.parents[:3]
+    )
 
 
 def read_image_list(path: str | os.PathLike[str]) -> ImageList:

@@ -160,14 +160,14 @@ class _Queries:
             self._check_size(given)
             return replace(self, cameras=dict.fromkeys(self.names, given))
         options, sizes = CameraOptions(table=os.fspath(given)), self._sizes()
-        check_cameras(sizes, options)
-        return replace(self, cameras=read_table(Path(given), sizes))
+        check_cameras(sizes, options, self.folder)
+        return replace(self, cameras=read_table(Path(given), sizes, self.folder))
 
     def _check_size(self, camera: Any) -> None:
         """Raises InputError where no query has the size of the camera's images."""
         size = camera.size if isinstance(camera, Intrinsics) else None
         sizes = self._sizes() if size is not None else {}
-        if sizes and size not in sizes.values():
+        if size is not None and sizes and not {size, size[::-1]} & set(sizes.values()):  # EXIF may turn the camera
             name, own = min(sizes.items())
             raise InputError(
                 f"The camera is of images of {camera.width} x {camera.height} px and no query has that size: {name!r} "

@@ -9,7 +9,10 @@ from pathlib import Path
 
 from lightglue.errors import InputError
 from lightglue.geometry.intrinsics import Intrinsics
-from lightglue.sfm.colmap.image_lists import ImageList, is_model, read_image_list, write_image_list
+from lightglue.geometry.orientation import fitted
+from lightglue.images.exif import orientation_of
+from lightglue.images.sizes import size_in_file
+from lightglue.sfm.colmap.image_lists import ImageList, is_model, is_of_a_map, read_image_list, write_image_list
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.skipped import Skipped
 
@@ -22,7 +25,9 @@ class Given:
 
     folder: Path
     names: tuple[str, ...] | None = None  # paths under the folder, in the list's order; None: all that lie there
-    cameras: Mapping[str, Intrinsics] = field(default_factory=dict)  # that the list has, by name
+    cameras: Mapping[str, Intrinsics] = field(
+        default_factory=dict
+    )  # that the list has, of the images as they are shown
     skipped: tuple[Skipped, ...] = ()  # of the list, under the names that it has
 
 
@@ -47,7 +52,18 @@ def given_images(images: Path, root: Path | None = None) -> Given:
             skipped.append(Skipped(name, f"it does not lie in {folder}; name the root of all images in the list"))
         elif name not in listed.faults:
             names.setdefault(found, name)
-    cameras = {name: listed.cameras[raw] for name, raw in names.items() if raw in listed.cameras}
+    cameras: dict[str, Intrinsics] = {}
+    is_upright = is_of_a_map(images)
+    for name, raw in list(names.items()):
+        size = size_in_file(folder / name) if raw in listed.cameras else None
+        if size is None:  # there is no camera, or no image
+            continue
+        orientation = 1 if is_upright else orientation_of(folder / name)
+        try:
+            cameras[name] = fitted("its camera", listed.cameras[raw], size, orientation)
+        except InputError as error:
+            skipped.append(Skipped(raw, str(error)))
+            del names[name]
     return Given(folder, tuple(names), cameras, tuple(skipped))
 
 
