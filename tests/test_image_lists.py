@@ -223,6 +223,18 @@ def test_a_folder_instead_of_the_list_takes_all_of_it(made: Path, photographs: P
     assert run_stage("pairs", tmp_path / "map", OPTIONS).counts["pairs"] == 15
 
 
+def test_cameras_of_a_list_are_of_the_stored_picture_and_turn_with_it(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (32, 24)).save(tmp_path / "turned.jpg", exif=exif)
+    listed = written(tmp_path / "list.txt", "turned.jpg PINHOLE 32 24 30 31 15 10")
+    upright = Intrinsics("PINHOLE", (24, 32), (31.0, 30.0, 13.5, 14.5))  # 24 - 10 and 15, less half a pixel
+    assert given_images(listed).cameras == {"turned.jpg": upright}
+    assert read_table(listed, {"turned.jpg": (24, 32)}, tmp_path) == {"turned.jpg": upright}
+    other = given_images(written(listed, "turned.jpg PINHOLE 33 24 30 31 15 10"))
+    assert "32 x 24 as it is stored" in other.skipped[0].reason
+
+
 def test_a_colmap_model_is_a_list_too(made: Path, photographs: Path) -> None:
     given = given_images(made / "map/model", photographs)
     assert set(given.names or ()) == set(NAMES[:5])
