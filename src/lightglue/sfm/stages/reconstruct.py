@@ -20,6 +20,7 @@ from typing import Any
 
 from lightglue.drawing.facts import counted
 from lightglue.errors import StoreError
+from lightglue.sfm.colmap.colours import colour_points
 from lightglue.sfm.colmap.judged import judged_of
 from lightglue.sfm.colmap.mappers import bundle_adjustment, check_mapper, num_threads
 from lightglue.sfm.colmap.models import principal_points, registered, write_model
@@ -164,7 +165,12 @@ def _models(database: Path, images: Path, work: Path, state: DatabaseState, opti
     """The models that the mapper makes, adjusted once more where that is asked for."""
     max_error = None if options.max_error is None else options.max_error * _enlarged(state)
     models = map_consistently(database, images, work, state, options, max_error)
-    return [_adjusted(model, state, options) for model in models] if options.final_adjustment else models
+    if options.final_adjustment:
+        models = [_adjusted(model, state, options) for model in models]
+    if options.extract_colors:
+        for model in models:
+            colour_points(model, images)
+    return models
 
 
 def _adjusted(model: Any, state: DatabaseState, options: ReconstructOptions) -> Any:
