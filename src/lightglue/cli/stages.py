@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,9 +18,19 @@ if TYPE_CHECKING:
     from lightglue.sfm.folder import StageRecord
     from lightglue.sfm.skipped import Skipped
 
-__all__ = ["Views", "engine_of", "print_skipped", "print_stage", "skipped_record"]
+__all__ = ["LIST_HELP", "Root", "Views", "engine_of", "print_skipped", "print_stage", "skipped_record"]
 
-SHOWN = 20  # images that were left out and are named one by one
+SHOWN = 20  # reasons for which inputs were left out
+LIST_HELP = "a name a line, or hloc's NAME MODEL W H PARAMS, or a COLMAP model."
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        show_default=False,
+        rich_help_panel="Data",
+        help="The folder that the names of a list are relative to; by default the list's own.",
+    ),
+]
 Views = Annotated[ViewOptions, Only(("resize", "tile"))]
 
 
@@ -49,10 +60,12 @@ def skipped_record(skipped: Sequence[Skipped]) -> list[dict[str, Any]]:
 
 
 def print_skipped(skipped: Sequence[Skipped]) -> None:
-    """Name what was left out, then what was used and has a fault, on stderr."""
+    """Name what was left out, then what was used and has a fault, on stderr, once for each reason."""
+    from lightglue.sfm.skipped import by_reason, names_of
+
     for used, said, many in ((False, "left out ", "were left out"), (True, "", "have a fault")):
-        some = [each for each in skipped if each.is_used == used]
-        for each in some[:SHOWN]:
-            typer.echo(f"warning: {said}{each.name}: {each.reason}", err=True)
-        if len(some) > SHOWN:
-            typer.echo(f"warning: and {len(some) - SHOWN:,} more {many}; the report names all.", err=True)
+        reasons = by_reason(each for each in skipped if each.is_used == used)
+        for reason, names in list(reasons.items())[:SHOWN]:
+            typer.echo(f"warning: {said}{names_of(names)}: {reason}", err=True)
+        if more := sum(len(names) for names in list(reasons.values())[SHOWN:]):
+            typer.echo(f"warning: and {more:,} more {many}; the report names all.", err=True)

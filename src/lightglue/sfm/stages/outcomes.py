@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lightglue.sfm.colmap.judged import read_judgements
 from lightglue.sfm.colmap.models import registered
 from lightglue.sfm.colmap.motion import Motion, motion_of, only_turned
 from lightglue.sfm.colmap.pair_ids import pair_of
@@ -98,11 +99,18 @@ def why_not_registered(database: Path, models: Sequence[Sequence[str]]) -> dict[
     state = read_state(database)
     there = set(models[0]) if models else set()
     matched, verified = _neighbours(database, "matches", state), _neighbours(database, "two_view_geometries", state)
-    return {
-        name: _why_not(name, there, models, len(matched[name]), verified[name])
-        for name in state.names
-        if name not in there
-    }
+    dropped: dict[str, list[str]] = defaultdict(list)  # why, of pairs that were verified
+    for judged in read_judgements(database).values():
+        for number in pair_of(judged.number) if judged.reason is not None else ():
+            dropped[state.names[number - 1]].append(str(judged.reason))
+    found = {}
+    for name in state.names:
+        if name not in there:
+            found[name] = _why_not(name, there, models, len(matched[name]), verified[name])
+            if not verified[name] and dropped[name]:
+                count = len(dropped[name])
+                found[name] = f"all of its {count} verified pairs were dropped: {dropped[name][0]}"
+    return found
 
 
 def _why_not(name: str, there: set[str], models: Sequence[Sequence[str]], matched: int, verified: set[str]) -> str:
