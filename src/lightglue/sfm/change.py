@@ -23,6 +23,7 @@ from lightglue.images import read_image
 from lightglue.sfm.colmap.database import Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.colmap.mappers import run_mapper
+from lightglue.sfm.colmap.model_files import SUMMARY
 from lightglue.sfm.colmap.models import deregister, open_model, registered, write_model
 from lightglue.sfm.colmap.renumber import renumber
 from lightglue.sfm.colmap.state import DatabaseState, read_state
@@ -40,6 +41,7 @@ from lightglue.sfm.stages.reconstruct import (
     ModelSummary,
     ReconstructResult,
     is_described,
+    known_summary,
     summarize,
     write_summary,
 )
@@ -49,7 +51,7 @@ from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.files import write_whole, writing
 from lightglue.support.progress import StageProgress
 
-__all__ = ["ChangeResult", "add_images", "remove_images"]
+__all__ = ["ChangeResult", "accept_model", "add_images", "remove_images"]
 
 _PAIRED = 20  # images of the map that a new one is matched with, where there are many
 _EXHAUSTIVE = 60  # images up to which a new one is matched with all where there is no retrieval index
@@ -143,6 +145,31 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
     return ChangeResult(tuple(going), tuple(change.registered), perf_counter() - begin, skipped)
 
 
+def accept_model(map_folder: str | os.PathLike[str]) -> ModelSummary:
+    """Take the model in a map's folder as it is for the map's, after another program has changed it.
+
+    Until then its checksums differ, and whatever opens it takes it for damaged. Returns the model's new figures. The
+    stage `reconstruct` leaves it as it is until the database or its own options change.
+
+    Raises InputError where there is no map, StoreError where the model cannot be read.
+    """
+    paths = MapFolder(Path(map_folder))
+    change = _Change(paths, is_accepted=True)
+    if not paths.model.is_symlink():  # a copy of the largest, where there are no links
+        with writing(paths.largest):
+            shutil.copytree(paths.model, paths.largest, dirs_exist_ok=True)
+    summary = summarize(change.model)
+    names = read_state(paths.database).names
+    known = known_summary(paths.models)
+    others = known[1].models[1:] if known else ()
+    result = ReconstructResult(
+        paths.folder, (summary, *others), len(names), summary.missing_of(names), None, known[1].seconds if known else 0
+    )
+    write_summary(paths.models, result, known[0] if known else "")
+    change.finish((), {})
+    return summary
+
+
 # --- the images and their pairs -----------------------------------------------------------------------------------
 
 
@@ -215,11 +242,11 @@ def _pairs(
 class _Change:
     """A map that is being changed."""
 
-    def __init__(self, paths: MapFolder) -> None:
+    def __init__(self, paths: MapFolder, is_accepted: bool = False) -> None:
         self.paths, self.record = paths, paths.read()
         _recover(paths)
         self.store = FeatureStore.open(paths.features)
-        self.model: Any = open_model(paths.model)
+        self.model: Any = open_model(paths.model, is_accepted)
         self.verified: VerifyResult | None = None
 
     @property
@@ -393,6 +420,7 @@ def _put(paths: MapFolder, model: Path) -> None:
     old = paths.folder / ".model.old"
     shutil.rmtree(old, ignore_errors=True)
     paths.models.mkdir(exist_ok=True)
+    (paths.models / SUMMARY).unlink(missing_ok=True)  # first: a kill must not leave it beside other files
     if paths.largest.exists():
         paths.largest.replace(old)
     model.replace(paths.largest)

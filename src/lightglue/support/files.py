@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,7 @@ __all__ = [
 ]
 
 _PART = re.compile(r"\.[0-9a-f]{16}\.part(-journal)?")
+_SEAL = re.compile(rb',\n "checksum": ([0-9]+)\n}\n\Z')  # of all that stands before it
 _ABANDONED_S = 3600  # nothing that we write takes as long
 
 
@@ -118,14 +120,20 @@ def os_reason(error: BaseException) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any], new: bool = False) -> None:
-    """Write a JSON file, whole or not at all. ASCII: a file name may hold what UTF-8 cannot."""
-    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode(), new=new)
+    """Write a JSON file, whole or not at all, with a checksum. ASCII: a file name may hold what UTF-8 cannot."""
+    body = json.dumps(content, indent=1, allow_nan=False).removesuffix("\n}").encode()
+    write_whole(path, body + b',\n "checksum": %d\n}\n' % zlib.crc32(body), new=new)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises StoreError where it is none; FileNotFoundError where there is no file."""
+    """The object in a JSON file. Raises StoreError where it is none; FileNotFoundError where there is no file.
+
+    One that ends with a checksum as `write_json` writes it must fit it. Other programs, which write it in a form of
+    their own, may change it.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
+        content = json.loads(text.decode())
     except FileNotFoundError:
         raise
     except OSError as error:
@@ -134,4 +142,10 @@ def read_json(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is damaged ({error}); remove it and run the stage again.") from error
     if not isinstance(content, dict):
         raise StoreError(f"{path} holds no object; remove it and run the stage again.")
+    if (seal := _SEAL.search(text)) and zlib.crc32(text[: seal.start()]) != int(seal[1]):
+        raise StoreError(
+            f"{path} is damaged (its checksum differs); remove it and run the stage again, or, if you have changed it "
+            'yourself, take out its last line, "checksum".'
+        )
+    content.pop("checksum", None)
     return content

@@ -1,0 +1,146 @@
+"""Damage is noticed: a bit that changed in a map is repaired, or is one error; nothing wrong is used in silence."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import cv2
+import pytest
+
+pytest.importorskip("pycolmap")
+from lightglue.errors import StoreError
+from lightglue.models.choice import Models
+from lightglue.sfm.change import accept_model, add_images
+from lightglue.sfm.colmap.model import read_model
+from lightglue.sfm.colmap.models import open_model
+from lightglue.sfm.folder import MapFolder
+from lightglue.sfm.localization.localizer import Localizer
+from lightglue.sfm.options import SfmOptions
+from lightglue.sfm.pipeline import build_map
+from lightglue.sfm.report.document import write_report
+from lightglue.sfm.stages.extract import ExtractOptions
+from lightglue.sfm.stages.match import MatchOptions
+from lightglue.sfm.stages.pairs import PairOptions
+from lightglue.sfm.stages.reconstruct import ReconstructOptions
+from lightglue.sfm.stages.refine import TrackOptions
+from lightglue.support.files import read_json, write_json
+from support.command import lightglue
+from support.corner import photograph, take_photographs
+
+MODELS = Models("sift", 300, "cpu", False, matcher="nearest", thresholds={"ratio_threshold": 0.8})
+OPTIONS = SfmOptions(
+    MODELS,
+    ExtractOptions(MODELS, {"resize": None}),
+    MatchOptions(MODELS),
+    PairOptions(("exhaustive", "retrieval"), retrieved=3),
+    refine=TrackOptions(),
+    reconstruct=ReconstructOptions(threads=1),
+)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with photographs and their map, to be copied."""
+    folder = tmp_path_factory.mktemp("made")
+    take_photographs(folder / "photographs")
+    build_map(folder / "photographs", folder / "map", OPTIONS)
+    return folder
+
+
+@pytest.fixture
+def place(made: Path, tmp_path: Path) -> Path:
+    """A copy of the map, to be damaged."""
+    shutil.copytree(made / "photographs", tmp_path / "photographs")
+    shutil.copytree(made / "map", tmp_path / "map", symlinks=True)
+    record = tmp_path / "map/map.json"
+    write_json(record, {**read_json(record), "images": str(tmp_path / "photographs")})
+    return tmp_path
+
+
+def flip(path: Path, bit: int) -> None:
+    """Change one bit of a file."""
+    content = bytearray(path.read_bytes())
+    content[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(content)
+
+
+def again(place: Path) -> Any:
+    return build_map(place / "photographs", place / "map", OPTIONS)
+
+
+# --- the model ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("part", ["cameras.bin", "images.bin", "points3D.bin"])
+def test_one_bit_of_the_model_is_noticed_wherever_it_is_opened_and_sfm_mends_it(place: Path, part: str) -> None:
+    path = place / "map/model" / part
+    whole = path.read_bytes()
+    flip(path, 8 * (len(whole) - 3))
+    told = rf"{part} in .* changed after the map was made.*`lightglue sfm`.*`lightglue map accept "
+    uses: tuple[Callable[[], object], ...] = (
+        lambda: read_model(place / "map"),
+        lambda: read_model(place / "map/models/0"),
+        lambda: Localizer.open(place / "map"),
+        lambda: add_images(place / "map", [place / "photographs"]),
+    )
+    for use in uses:
+        with pytest.raises(StoreError, match=told):
+            use()
+    assert any("changed after the map was made" in each for each in write_report(place / "map").problems)
+    again(place)
+    assert path.read_bytes() == whole
+
+
+def test_commands_name_a_damaged_model_in_one_line(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(place)
+    flip(place / "map/model/cameras.bin", 300)
+    for command in (
+        ["localize", "map", "photographs", "-o", "out"],
+        ["view", "map", "--png", "out/map.png"],
+        ["map", "add", "map", "photographs"],
+    ):
+        run = lightglue(*command)
+        assert run.code == 1, run.err
+        assert "error: cameras.bin in map/model changed after" in run.err
+        assert "map accept" in run.err
+    run = lightglue("map", "report", "map")
+    assert run.code == 0
+    assert run.err.startswith("warning: cameras.bin in map/model changed after")
+
+
+def test_a_model_that_was_changed_on_purpose_is_accepted_by_a_command_and_then_kept(place: Path) -> None:
+    model = open_model(place / "map/model")
+    for point in list(model.points3D)[:20]:
+        model.delete_point3D(point)
+    model.write(str(place / "map/model"))  # as COLMAP's tools do, in place
+    with pytest.raises(StoreError, match="map accept"):
+        read_model(place / "map")
+    assert accept_model(place / "map").num_points == len(model.points3D)
+    assert len(read_model(place / "map").points) == len(model.points3D)
+    counts = MapFolder(place / "map").read().stages["reconstruct"].counts
+    assert counts["points"] == len(model.points3D)
+    assert again(place).model.was_there
+    assert len(read_model(place / "map").points) == len(model.points3D)
+
+
+def test_a_model_of_no_map_may_hold_what_it_likes(place: Path) -> None:
+    shutil.copytree(place / "map/models/0", place / "alone")
+    model = open_model(place / "alone")
+    model.delete_point3D(next(iter(model.points3D)))
+    model.write(str(place / "alone"))
+    assert len(read_model(place / "alone").points) == len(model.points3D)
+
+
+def test_images_are_added_after_a_kill_between_model_and_summary(place: Path) -> None:
+    cv2.imwrite(str(place / "photographs/5.png"), photograph(5))
+    with (
+        mock.patch("lightglue.sfm.change.write_summary", side_effect=KeyboardInterrupt),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        add_images(place / "map", [place / "photographs/5.png"])
+    assert add_images(place / "map", [place / "photographs/5.png"]).registered[-1] == "5.png"
+    assert read_model(place / "map").images[-1].name == "5.png"
