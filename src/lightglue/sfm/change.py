@@ -181,7 +181,7 @@ def _brought(folder: Path, images: list[Path]) -> tuple[list[str], tuple[Skipped
     skipped: list[Skipped] = []
     for image in images:
         found = [image]
-        if image.is_dir():
+        if os.path.isdir(image):
             inside, left_out = list_images(image)
             found = [image / name for name in inside]
             skipped += left_out
@@ -196,10 +196,15 @@ def _brought(folder: Path, images: list[Path]) -> tuple[list[str], tuple[Skipped
 
 def _inside(folder: Path, image: Path) -> str | None:
     """The name of an image that lies under the folder; None for one that does not."""
-    for path, root in ((image.absolute(), folder.absolute()), (image.resolve(), folder.resolve())):
+    for path, root in ((image.absolute(), folder.absolute()), (_resolved(image), _resolved(folder))):
         if ".." not in path.parts and path.is_relative_to(root):
             return path.relative_to(root).as_posix()
     return None
+
+
+def _resolved(path: Path) -> Path:
+    """Without links; a link that leads to itself stays."""
+    return Path(os.path.realpath(path))
 
 
 def _copied(folder: Path, image: Path) -> str | Skipped:
