@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from lightglue import ALIKED, LightGlue, XFeat, load_image, match_pair
 from lightglue.extractors import options, views
@@ -501,6 +502,13 @@ def test_colmaps_cameras_are_half_a_pixel_from_ours_and_auto_says_that_it_guesse
     assert found["cameras"][1]["K"] == [[900, 0, 639.5], [0, 910, 447.5], [0, 0, 1]]
 
 
+def test_a_focal_length_in_the_file_needs_no_pycolmap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pycolmap", None)
+    monkeypatch.delitem(sys.modules, "lightglue.geometry.colmap_cameras", raising=False)
+    known = known_camera("camera0", "auto", with_exif(tmp_path / "a.jpg", (0xA405, 35)), (1280, 876))
+    assert (known.source, known.K[0][0]) == ("EXIF", pytest.approx(35 / 43.27 * np.hypot(1280, 876)))
+
+
 def with_exif(path: Path, *fields: tuple[int, int]) -> Path:
     """A as a JPEG of these EXIF fields of one short integer each."""
     entries = b"".join(tag.to_bytes(2, "big") + b"\0\3\0\0\0\1" + v.to_bytes(2, "big") + b"\0\0" for tag, v in fields)
@@ -698,7 +706,11 @@ def test_a_library_that_is_missing_is_named_with_its_remedy(tmp_path: Path, monk
     monkeypatch.undo()
     monkeypatch.setitem(sys.modules, "pycolmap", None)
     monkeypatch.delitem(sys.modules, "lightglue.geometry.colmap_cameras", raising=False)
-    exif = with_exif(tmp_path / "a.jpg", (0xA405, 35))  # a file without EXIF needs no pycolmap
+    # What is in the file needs no pycolmap; a camera whose sensor only COLMAP's list knows does.
+    exif = tmp_path / "a.jpg"
+    fields = Image.Exif()
+    fields.update({0x010F: "Canon", 0x0110: "Canon PowerShot G10", 0x8769: {0x920A: 6.0}})
+    Image.open(A).save(exif, exif=fields)
     result = run(exif, B, "--geometry", "essential", "--camera0", "auto", "--camera1", "900,900,640,448")
     assert result.code == 1
     assert "cameras from EXIF need pycolmap: pip install 'lightglue[sfm]'. Or give fx,fy,cx,cy." in result.err

@@ -308,7 +308,7 @@ def test_eth3ds_faults_are_those_of_their_pairs_and_a_broken_model_is_an_error(t
     (model / "images.txt").write_text(images.replace("0 1 0 0 0 0 0 0", "0 0 0 0 0 0 0 0", 1))
     assert "has the pose [0.0," in str(BENCHMARKS["eth3d"].load(tmp_path).pairs[0].fault)
     (model / "images.txt").write_text(images.replace(" dslr_images_undistorted/DSC_1.JPG", ""))
-    with pytest.raises(InputError, match="which is no image of COLMAP's; fetch it again"):
+    with pytest.raises(InputError, match="is no image of COLMAP's. Fetch it again"):
         BENCHMARKS["eth3d"].load(tmp_path)
     (model / "images.txt").unlink()
     with pytest.raises(InputError, match=r"images.txt cannot be read \(No such file"):

@@ -214,7 +214,7 @@ def test_a_singular_homography_and_points_without_partners_are_faults(tmp_path: 
     [
         (b"", "is no JSON"),
         (b"{", "is no JSON"),
-        (b"\xff\xfe\x00", "is no JSON"),
+        (b"\xff\xfe\x00", "save it as UTF-8"),
         (b"[" * 100_000, "is no JSON"),
         (b"[1]", "holds a JSON list; give an object"),
         (b"{}", "has the kind None; give one of homography, pose, points"),

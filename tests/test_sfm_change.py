@@ -5,6 +5,7 @@ from dataclasses import asdict
 from itertools import combinations
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ pytest.importorskip("pycolmap")
 
 from lightglue.errors import InputError
 from lightglue.models.choice import Models
-from lightglue.sfm.change import _brought, _Change, _pairs, add_images, remove_images
+from lightglue.sfm.change import _Change, _pairs, add_images, remove_images
 from lightglue.sfm.colmap import models as colmap_models
 from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import create_database
@@ -22,6 +23,7 @@ from lightglue.sfm.localization.localize import localize
 from lightglue.sfm.localization.localizer import LocalizeOptions, Localizer
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.stages.extract import ExtractOptions, extract
+from lightglue.sfm.stages.incoming import Incoming, misfits
 from lightglue.sfm.stages.match import MatchOptions, match
 from lightglue.sfm.stages.pairs import read_pairs
 from lightglue.sfm.stages.reconstruct import ReconstructOptions, reconstruct
@@ -149,8 +151,6 @@ def test_queries_go_into_files_and_a_cut_run_ends_with_the_same(place, tmp_path)
 
 def test_a_new_first_image_of_another_size_shifts_all_numbers(place, tmp_path):
     """Images and cameras are numbered by the sorted names: all numbers of the model have to change."""
-    import cv2
-
     photograph = cv2.imread(str(SCENE / "0006.jpg"))
     cv2.imwrite(str(tmp_path / "0000.jpg"), cv2.resize(photograph, (900, 600)))
     added = add_images(place.folder, [tmp_path / "0000.jpg"])
@@ -184,11 +184,58 @@ def test_a_file_that_is_no_image_is_not_copied_among_the_photographs(tmp_path):
     photographs, broken = tmp_path / "photographs", tmp_path / "broken.jpg"
     photographs.mkdir()
     broken.write_bytes(b"no image")
-    names, skipped = _brought(photographs, [broken, tmp_path / "absent.jpg"])
-    assert names == []
-    assert [Path(each.name).name for each in skipped] == ["broken.jpg", "absent.jpg"]
-    assert "not an image" in skipped[0].reason
+    (tmp_path / "empty").mkdir()
+    found = Incoming.bring(photographs, [broken, tmp_path / "absent.jpg", tmp_path / "empty"])
+    assert found.names == set()
+    assert [Path(each.name).name for each in found.skipped] == ["broken.jpg", "absent.jpg", "empty"]
+    assert "broken.jpg is not an image" in found.skipped[0].reason
     assert list(photographs.iterdir()) == []
+
+
+def test_a_copy_that_turns_out_to_be_of_no_use_is_taken_back_and_nothing_else(tmp_path):
+    photographs, more = tmp_path / "photographs", tmp_path / "more"
+    for folder, names in ((photographs, ["own.png"]), (more, ["a.png", "b.png", "own.png"])):
+        folder.mkdir()
+        for name in names:
+            cv2.imwrite(str(folder / name), np.zeros((4, 6, 3), np.uint8))
+    found = Incoming.bring(photographs, [more])
+    assert (found.names, found.copied) == ({"a.png", "b.png", "own.png"}, {"a.png", "b.png"})
+    found.take_back(["a.png", "own.png"])
+    assert found.names == {"b.png"}
+    assert sorted(path.name for path in photographs.iterdir()) == ["b.png", "own.png"]
+
+
+def test_what_stands_in_the_way_of_a_copy_stays(tmp_path):
+    photographs = tmp_path / "photographs"
+    (photographs / "a.png").mkdir(parents=True)
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((4, 6, 3), np.uint8))
+    found = Incoming.bring(photographs, [tmp_path / "a.png"])
+    assert found.names == set()
+    assert "another image is called 'a.png'" in found.skipped[0].reason
+
+
+def test_an_image_that_cannot_share_the_camera_of_a_map_is_left_out_and_the_others_are_added():
+    sizes = {"0.jpg": (640, 480), "1.jpg": (640, 480), "2.jpg": (480, 640), "3.jpg": (640, 480)}
+    (found,) = misfits(sizes, ["1.jpg", "2.jpg", "3.jpg"], CameraOptions(mode="single"))
+    assert found.name == "2.jpg"
+    assert "cannot share a camera" in found.reason
+    assert misfits(sizes, ["1.jpg", "2.jpg", "3.jpg"], CameraOptions()) == ()
+
+
+def test_an_addition_leaves_out_what_cannot_be_used_and_its_copy(place, tmp_path):
+    cameras = {"cameras": {"mode": "single"}}
+    place.write(MapRecord(place.read().images, {**place.read().settings, "verify": cameras}))
+    turned = cv2.rotate(cv2.imread(str(SCENE / "0007.jpg")), cv2.ROTATE_90_CLOCKWISE)
+    cv2.imwrite(str(tmp_path / "0007.jpg"), turned)
+    (tmp_path / "0008.jpg").write_bytes((SCENE / "0008.jpg").read_bytes()[:9000])
+    (tmp_path / "0009.jpg").touch()
+    result = add_images(place.folder, [*sorted(tmp_path.glob("*.jpg")), SCENE / "0006.jpg"])
+    assert result.registered == (*NAMES, "0006.jpg")
+    reasons = {Path(each.name).name: each.reason for each in result.skipped}
+    assert reasons.keys() == {"0007.jpg", "0008.jpg", "0009.jpg"}
+    assert "cannot share a camera" in reasons["0007.jpg"]
+    assert sorted(path.name for path in place.read().images.iterdir()) == [*NAMES, "0006.jpg"]
+    assert FeatureStore.open(place.features).names() == [*NAMES, "0006.jpg"]
 
 
 def test_what_was_taken_out_of_the_folder_before_does_not_come_back_with_an_addition(tmp_path):

@@ -6,6 +6,7 @@ import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -123,9 +124,59 @@ def test_quadratic_overlap_reaches_further_in_powers_of_two() -> None:
 
 
 def test_each_folder_is_a_sequence_of_its_own() -> None:
-    found = select_pairs(frames(3, "left/") + frames(3, "right/"), PairOptions(("sequential",))).pairs
-    assert len(found) == 6
-    assert all(a.split("/")[0] == b.split("/")[0] for a, b in found)
+    found = select_pairs(frames(3, "monday/") + frames(5, "tour/day/"), PairOptions(("sequential",))).pairs
+    assert len(found) == 3 + 10
+    assert all(a.rpartition("/")[0] == b.rpartition("/")[0] for a, b in found)
+
+
+def across(names: list[str], **options: Any) -> list[tuple[str, str]]:
+    """The pairs of a sequence that are of two folders."""
+    found = select_pairs(names, PairOptions(("sequential",), **options)).pairs
+    return [(a, b) for a, b in found if a.rpartition("/")[0] != b.rpartition("/")[0]]
+
+
+def test_cameras_in_step_are_paired_within_each_folder_and_across_at_the_same_index() -> None:
+    left = [f"left/IMG_{i}.jpg" for i in (8, 9, 10, 11)]
+    right = [f"right/P{i}.png" for i in (99, 100, 101, 102)]  # ranks, in natural order, are what they have in common
+    assert across(left + right) == sorted(zip(left, right, strict=True))
+    found = select_pairs(left + right, PairOptions(("sequential",), overlap=1)).pairs
+    assert len(found) == 3 + 3 + 4
+
+
+def test_every_two_of_several_cameras_in_step_are_paired() -> None:
+    names = [f"mav0/cam{camera}/data/{i}.png" for camera in range(3) for i in range(5)]
+    found = across([*names, "map.png"])
+    assert len(found) == 3 * 5
+    assert {a.rpartition("/")[2] == b.rpartition("/")[2] for a, b in found} == {True}
+
+
+@pytest.mark.parametrize("prefix", ["", "{}_"])
+def test_cameras_that_lost_frames_are_paired_by_the_names_or_numbers_that_they_share(prefix: str) -> None:
+    def name(side: str, i: int) -> str:
+        return f"{side}/{prefix.format(side)}{i:04d}.jpg"
+
+    left = [name("left", i) for i in range(20) if i != 3]
+    right = [name("right", i) for i in range(20) if i not in (7, 12)]
+    assert across(left + right) == [(name("left", i), name("right", i)) for i in range(20) if i not in (3, 7, 12)]
+
+
+def test_folders_of_unequal_length_without_common_names_are_not_in_step() -> None:
+    assert across([f"kitchen/{i}.jpg" for i in range(5)] + [f"hall/{i}.jpg" for i in range(100, 107)]) == []
+    assert across([f"{i}.jpg" for i in range(5)] + [f"left/{i}.jpg" for i in range(5)]) == []  # one is in the other
+
+
+def test_a_collection_of_many_scenes_is_not_taken_for_cameras() -> None:
+    assert across([f"scene{n}/{i}.ppm" for n in range(30) for i in range(1, 7)]) == []
+
+
+def test_loops_are_looked_for_beyond_the_partners_in_step() -> None:
+    names = frames(60, "left/") + frames(60, "right/")
+    walk = {name: number(name.rpartition("/")[2]) + 0.1 * name.startswith("right") for name in names}
+    options = PairOptions(("sequential",), overlap=3, loop_every=10, loop_closures=2)
+    with_loops = select_pairs(names, options, Inputs(OnALine(walk))).pairs
+    without = select_pairs(names, options).pairs
+    looked = len(range(0, 60, 10)) * 2
+    assert len(set(with_loops) - set(without)) >= 2 * looked * 0.75  # a loop found from both ends is one
 
 
 def test_loops_are_closed_by_what_is_alike_outside_the_overlap() -> None:

@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "lightglue"
 
 # Library -> the modules and rooms that may import it; a name covers what lies below it.
 USERS = {
-    "PIL": ["images.sources", "sfm.stages.exif"],
+    "PIL": ["images.sources"],
     "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog",
             "benchmark.image_pairs", "sfm.stages.pairing.positions", "sfm.report.view"],
     "faiss": ["sfm.retrieval.with_faiss"],

@@ -18,6 +18,7 @@ from lightglue.errors import ImageError, InputError, LightGlueError
 from lightglue.extractors.options import ViewOptions
 from lightglue.models.choice import Models
 from lightglue.support.files import write_files
+from lightglue.support.memory import is_out_of_memory
 
 __all__ = ["extract"]
 
@@ -60,13 +61,22 @@ def extract(
         for image, place in places.items():
             try:
                 report = _extract(extractor, models.features, image, place, _mask_of(image, mask), views.keywords())
-            except (ImageError, InputError) as error:
-                print("error:", " ".join(str(error).split()), file=sys.stderr)
+            except (ImageError, InputError, MemoryError, RuntimeError) as error:
+                print("error:", _fault(image, error), file=sys.stderr)
                 failed += 1
                 continue
             typer.echo(json.dumps(report) if as_json else _line(report))
     if failed:
         raise LightGlueError(f"{failed} of {len(places)} images gave no features, see above.")
+
+
+def _fault(image: Path, error: Exception) -> str:
+    """What is wrong with an image, in a line; raises an error that is not the image's."""
+    if isinstance(error, (ImageError, InputError)):
+        return " ".join(str(error).split())
+    if not is_out_of_memory(error):
+        raise error
+    return f"{image}: there is not enough memory; use --tile, or a smaller --resize or --max-keypoints."
 
 
 def _places(images: Sequence[Path], folder: Path) -> dict[Path, Path]:

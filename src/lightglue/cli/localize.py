@@ -67,9 +67,10 @@ def localize(
         )
     if as_json:
         counts = {"queries": done.queries, "localized": done.localized, "seconds": done.seconds}
-        typer.echo(json.dumps({**counts, "output": str(output), "failures": skipped_record(done.failures)}))
+        left_out = {"failures": skipped_record(done.failures), "faults": skipped_record(done.faults)}
+        typer.echo(json.dumps({**counts, "output": str(output), **left_out}))
     else:
-        print_skipped(done.failures)
+        print_skipped((*done.failures, *done.faults))
         typer.echo(f"{done.localized} of {done.queries} localized in {done.seconds:.1f} s: {output / 'poses.txt'}")
     if not done.localized:
         raise LightGlueError(f"None of the {done.queries} was localized; see {output / 'failures.txt'}.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from lightglue.cli.from_options import Only, command
+from lightglue.cli.from_options import Given, Only, command
 from lightglue.cli.printing import AsJson, memory_named
 from lightglue.cli.sfm import Images, Output
 from lightglue.cli.stages import Views, engine_of, print_skipped, print_stage, skipped_record
@@ -62,9 +62,19 @@ def pairs(folder: Map, options: PairOptions, as_json: AsJson = False) -> None:
 
 
 @command(app, example="lightglue map match map")
-def match(folder: Map, options: MatchOptions, engine: EngineOptions, as_json: AsJson = False) -> None:
-    """Match the pairs."""
-    _run("match", folder, SfmOptions(_record(folder).models, match=options), as_json, engine=engine)
+def match(
+    folder: Map,
+    options: MatchOptions,
+    models: Annotated[Models, Only(("matcher",))],
+    engine: EngineOptions,
+    given: Given,
+    as_json: AsJson = False,
+) -> None:
+    """Match the pairs. Without --matcher with the one of before, which is also that of `map add` and `localize`."""
+    chosen = _record(folder).models
+    if "matcher" in given:
+        chosen = replace(chosen, matcher=models.matcher)
+    _run("match", folder, SfmOptions(chosen, match=options), as_json, engine=engine)
 
 
 @command(app, example="lightglue map refine map")

@@ -44,13 +44,15 @@ def print_stage(stage: str, record: StageRecord, as_json: bool) -> None:
 
 
 def skipped_record(skipped: Sequence[Skipped]) -> list[dict[str, Any]]:
-    """What was left out, for JSON."""
-    return [{"name": each.name, "reason": each.reason} for each in skipped]
+    """What was left out, for JSON; `used` where it was not the image itself."""
+    return [{"name": each.name, "reason": each.reason, "used": each.is_used} for each in skipped]
 
 
 def print_skipped(skipped: Sequence[Skipped]) -> None:
-    """Name what was left out, on stderr."""
-    for each in skipped[:SHOWN]:
-        typer.echo(f"warning: left out {each.name}: {each.reason}", err=True)
-    if len(skipped) > SHOWN:
-        typer.echo(f"warning: and {len(skipped) - SHOWN:,} more were left out; the report names all.", err=True)
+    """Name what was left out, then what was used and has a fault, on stderr."""
+    for used, said, many in ((False, "left out ", "were left out"), (True, "", "have a fault")):
+        some = [each for each in skipped if each.is_used == used]
+        for each in some[:SHOWN]:
+            typer.echo(f"warning: {said}{each.name}: {each.reason}", err=True)
+        if len(some) > SHOWN:
+            typer.echo(f"warning: and {len(some) - SHOWN:,} more {many}; the report names all.", err=True)

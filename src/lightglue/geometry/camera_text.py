@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from typing import Literal
 
 from lightglue.errors import InputError
-from lightglue.geometry.intrinsics import Intrinsics, params_from_colmap
+from lightglue.geometry.colmap_text import camera_from_words
+from lightglue.geometry.intrinsics import Intrinsics
 
 __all__ = ["CAMERA_HELP", "parse_camera", "parse_known_camera"]
 
@@ -24,7 +25,6 @@ CAMERA_HELP = (
     "fx,fy,cx,cy or MODEL:PARAMS, such as PINHOLE:920,920,511.5,383.5, in px, (0, 0) being the centre of the first "
     "pixel; or COLMAP's own MODEL,WIDTH,HEIGHT,PARAMS, (0, 0) being its corner."
 )
-_LARGEST_SIZE = 1_000_000  # px of an edge
 
 
 def parse_camera(text: str) -> Intrinsics | Literal["auto"]:
@@ -46,10 +46,8 @@ def _parse(text: str, also: str) -> Intrinsics:
     if not words[0][:1].isalpha():
         if len(words) == 4:
             return _checked(text, also, "PINHOLE", None, _numbers(words))
-    elif len(numbers := _numbers(words[1:])) >= 3:
-        model, (width, height, *params) = words[0].upper(), numbers
-        if all(edge.is_integer() and 1 <= edge <= _LARGEST_SIZE for edge in (width, height)):
-            return _checked(text, also, model, (int(width), int(height)), params_from_colmap(model, params))
+    elif len(_numbers(words[1:])) >= 3:
+        return camera_from_words(words)
     raise _fault(text, also)
 
 

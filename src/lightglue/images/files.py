@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import stat
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
@@ -22,6 +24,7 @@ from lightglue.errors import ImageError, ImageNotFoundError, InputError
 from lightglue.images.arrays import check_resize, numpy_image_to_torch, resize_image
 from lightglue.images.headers import FORMATS, format_of, stored_size
 from lightglue.support.checks import is_real
+from lightglue.support.native_lines import with_native_lines
 from lightglue.timing import span
 
 __all__ = [
@@ -36,6 +39,7 @@ __all__ = [
 ]
 
 DEFAULT_MAX_PIXELS = 500_000_000  # admits 20,000 x 20,000
+_DAMAGED = re.compile("^(?!libpng warning|.*[Ww]arning)")  # of what decoders say of an image that they did decode
 _ROWS = 256  # of an image that are converted to RGB at once
 _OPENCV_MAX_PIXELS = 2**30  # its own limit, unless OPENCV_IO_MAX_IMAGE_PIXELS is set before it starts
 
@@ -151,15 +155,28 @@ class ImageFile:
                 "shrink the image, or raise max_pixels if you trust the file."
             )
         flag = (cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR) | depth_flag
-        try:
-            image = cv2.imdecode(np.frombuffer(self.data, np.uint8), flag)
-        except (cv2.error, MemoryError) as error:
-            raise ImageError(_undecodable(name, kind, size)) from error
+        image, lines = with_native_lines(lambda: _decoded(self.data, flag))
+        if isinstance(image, Exception):
+            raise ImageError(_undecodable(name, kind, size, lines)) from image
         if image is None or image.size == 0:
-            raise ImageError(_undecodable(name, kind, size))
+            raise ImageError(_undecodable(name, kind, size, lines))
+        if said := [line for line in lines if _DAMAGED.search(line)]:
+            warnings.warn(
+                f"{name}: this {kind} file is damaged, and parts of the image may be wrong ({'; '.join(said)[:200]}); "
+                "fetch it again.",
+                stacklevel=2,
+            )
         if image.dtype not in (np.uint8, np.uint16):
             raise ImageError(f"{name}: this {kind} holds {image.dtype} samples; convert it to 8 or 16 bits a channel.")
         return image if grayscale else _turn_to_rgb(image)
+
+
+def _decoded(data: bytes, flag: int) -> NDArray[Any] | Exception | None:
+    """What OpenCV decodes; None, or what it raises, for what it cannot."""
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+    except (cv2.error, MemoryError) as error:
+        return error
 
 
 def _turn_to_rgb(image: NDArray[Any]) -> NDArray[Any]:
@@ -170,15 +187,16 @@ def _turn_to_rgb(image: NDArray[Any]) -> NDArray[Any]:
     return image
 
 
-def _undecodable(name: str, kind: str, size: tuple[int, int]) -> str:
+def _undecodable(name: str, kind: str, size: tuple[int, int], lines: list[str]) -> str:
     if size[0] * size[1] > _OPENCV_MAX_PIXELS:
         return (
             f"{name}: OpenCV decodes no more than {_OPENCV_MAX_PIXELS:,} pixels and this is {size[0]} x {size[1]}; "
             "shrink the image, or set OPENCV_IO_MAX_IMAGE_PIXELS before Python starts."
         )
+    said = f" ({'; '.join(lines)[:200]})" if lines else ""
     return (
         f"{name}: this {kind} file ({size[0]} x {size[1]}) cannot be decoded: it is cut off, damaged, or of a rare "
-        "kind. Fetch it again, or convert it to an 8- or 16-bit PNG."
+        f"kind{said}. Fetch it again, or convert it to an 8- or 16-bit PNG."
     )
 
 

@@ -11,10 +11,7 @@ import re
 import struct
 from collections.abc import Callable
 
-__all__ = ["EXIF_WITHIN", "FORMATS", "format_of", "may_have_exif", "stored_size"]
-
-EXIF_WITHIN = 1 << 18  # bytes at the beginning of a file in which EXIF stands
-_EXIF = (b"Exif\0\0", b"eXIf", b"EXIF")  # in JPEG, PNG, WebP
+__all__ = ["FORMATS", "format_of", "stored_size"]
 
 
 def _png(data: bytes) -> tuple[int, int]:
@@ -121,8 +118,3 @@ def stored_size(name: str, data: bytes) -> tuple[int, int] | None:
     except (struct.error, IndexError, KeyError, ValueError, OverflowError):
         return None
     return (width, height) if width > 0 and height > 0 else None
-
-
-def may_have_exif(head: bytes) -> bool:
-    """False where a file that begins with `head` (`EXIF_WITHIN` bytes) has no EXIF. TIFF is EXIF's own format."""
-    return any(mark in head for mark in _EXIF) or head[:2] in (b"II", b"MM")

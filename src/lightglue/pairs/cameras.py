@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,8 +12,9 @@ from torch import Tensor
 from lightglue.errors import InputError, LightGlueError
 from lightglue.geometry.camera_text import parse_camera
 from lightglue.geometry.cameras import as_camera
-from lightglue.geometry.intrinsics import MODELS, Intrinsics
-from lightglue.images.headers import EXIF_WITHIN, may_have_exif
+from lightglue.geometry.exif_focal import focal_from_exif
+from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.images.focal import StatedFocal
 
 __all__ = ["KnownCamera", "known_camera"]
 
@@ -26,6 +25,7 @@ class KnownCamera(NamedTuple):
     camera: Any  # as `lightglue.geometry` takes it
     source: str  # given, EXIF, or guessed
     K: list[list[float]]  # (3, 3), px; (0, 0) is the centre of the top-left pixel
+    fault: str | None = None  # why the focal length that the file states is not taken
 
 
 def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> KnownCamera:
@@ -35,20 +35,25 @@ def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> K
     list or array, or what `lightglue.geometry.as_camera` takes.
     image: for "auto": EXIF is read where this is a path or the content of a file.
 
-    Raises InputError for what is no camera or not this image's, LightGlueError where pycolmap is missing, which EXIF
-    and distortion need.
+    A focal length in EXIF that cannot be is a warning, and is guessed.
+
+    Raises InputError for what is no camera or not this image's, LightGlueError where pycolmap is missing, which
+    distortion and COLMAP's list of cameras need.
     """
     if isinstance(camera, KnownCamera):
         return camera
-    source = "given"
+    source, fault = "given", None
     if isinstance(camera, str):
         try:
             camera = parse_camera(camera)
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     if isinstance(camera, str):  # "auto"
-        camera = _inferred(name, image, size)
-        source = "EXIF" if camera.has_prior_focal else "guessed"
+        focal, fault = _stated(name, image, size)
+        camera, source = Intrinsics.guessed(size, focal), "guessed" if focal is None else "EXIF"
+        if fault is not None:
+            file = f"{image}: " if isinstance(image, (str, os.PathLike)) else ""
+            warnings.warn(f"{name}: {file}{fault}.", stacklevel=2)
     elif _is_row(camera) and len(camera) == 4:
         fx, fy, cx, cy = camera
         camera = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
@@ -58,7 +63,7 @@ def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> K
             "give the camera of this very file."
         )
     try:
-        return KnownCamera(camera, source, as_camera(camera).K.tolist())
+        return KnownCamera(camera, source, as_camera(camera).K.tolist(), fault)
     except InputError as error:
         raise InputError(f"{name}: {error}") from error
     except LightGlueError as error:
@@ -72,33 +77,11 @@ def _is_row(camera: Any) -> bool:
     return isinstance(camera, (tuple, list)) and not any(isinstance(each, (tuple, list)) for each in camera)
 
 
-def _inferred(name: str, image: Any, size: tuple[int, int]) -> Intrinsics:
-    """The camera that COLMAP takes from a file's EXIF, or guesses."""
-    if isinstance(image, (str, os.PathLike)):
-        return _from_file(name, Path(image), size)
-    if isinstance(image, (bytes, bytearray, memoryview)):
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "image"
-            path.write_bytes(image)
-            return _from_file(name, path, size)
-    return Intrinsics.guessed(size)
-
-
-def _from_file(name: str, path: Path, size: tuple[int, int]) -> Intrinsics:
-    """The same for a file, of the image as EXIF's orientation turns it."""
-    with path.open("rb") as file:
-        if not may_have_exif(file.read(EXIF_WITHIN)):  # COLMAP's guess, which needs no pycolmap
-            return Intrinsics.guessed(size)
+def _stated(name: str, image: Any, size: tuple[int, int]) -> StatedFocal:
+    """The focal length that a file states."""
+    if not isinstance(image, (str, os.PathLike, bytes, bytearray, memoryview)):
+        return StatedFocal()
     try:
-        from lightglue.geometry.colmap_cameras import inferred_camera
-    except LightGlueError as error:
+        return focal_from_exif(image, size)
+    except LightGlueError as error:  # of the list of cameras, which is pycolmap's
         raise LightGlueError(f"{name}: {error} Or give fx,fy,cx,cy.") from error
-    camera = inferred_camera(path)
-    if camera is None:
-        raise InputError(f"{name}: COLMAP cannot read {path}; give fx,fy,cx,cy instead of auto.")
-    if camera.size == size[::-1]:
-        names, params = MODELS[camera.model], list(camera.params)
-        x, y = names.index("cx"), names.index("cy")
-        params[x], params[y] = params[y], params[x]
-        return replace(camera, size=size, params=tuple(params))
-    return camera

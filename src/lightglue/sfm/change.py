@@ -18,9 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from lightglue.errors import ImageError, InputError
-from lightglue.images import read_image
-from lightglue.sfm.colmap.database import Keypoints, create_database
+from lightglue.errors import InputError, LightGlueError
+from lightglue.sfm.colmap.database import DatabaseResult, Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.colmap.mappers import run_mapper
 from lightglue.sfm.colmap.model_files import SUMMARY
@@ -32,9 +31,9 @@ from lightglue.sfm.folder import MapFolder, StageRecord
 from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, ReconstructOptions, VerifyOptions
 from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
-from lightglue.sfm.skipped import Skipped
-from lightglue.sfm.stages.extract import extract
-from lightglue.sfm.stages.images import SUFFIXES, list_images
+from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
+from lightglue.sfm.stages.extract import ExtractResult, extract
+from lightglue.sfm.stages.incoming import Incoming, misfits
 from lightglue.sfm.stages.match import NO_OVERLAP, match
 from lightglue.sfm.stages.pairs import read_pairs, write_pairs
 from lightglue.sfm.stages.reconstruct import (
@@ -48,8 +47,8 @@ from lightglue.sfm.stages.reconstruct import (
 from lightglue.sfm.stages.refine import read_refined
 from lightglue.sfm.stages.verify import VerifyResult, verify
 from lightglue.stores import FeatureStore, MatchStore
-from lightglue.support.files import write_whole, writing
-from lightglue.support.progress import StageProgress
+from lightglue.support.files import writing
+from lightglue.support.progress import Progress, StageProgress
 
 __all__ = ["ChangeResult", "accept_model", "add_images", "remove_images"]
 
@@ -92,26 +91,25 @@ def add_images(
     begin = perf_counter()
     change = _Change(MapFolder(Path(map_folder)))
     paths, record = change.paths, change.record
-    names, skipped = _brought(record.images, [Path(image) for image in images])
-    made = change.store.settings
-    options = ExtractOptions(record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"))
-    extracted = extract(
-        record.images, paths.features, options, names=names, engine=engine, progress=partial(progress, "extract")
-    )
-    names = sorted(name for name in names if name in change.store)
+    matching = MatchOptions(record.models, MatchStore.open(paths.matches, read_only=True).settings.get("min_overlap"))
+    with paths.bringing(record.images) as part:
+        incoming = Incoming.bring(record.images, [Path(image) for image in images], part)
+    extracted = _extracted(change, incoming, engine, partial(progress, "extract"))
+    names, skipped = sorted(incoming.names), incoming.skipped
     held = sorted({*change.held, *names})
     pairs = _pairs(paths, change.store, names, held, record.images)
     known = set(read_pairs(paths.pairs)) if paths.pairs.exists() else set()
     write_pairs(paths.pairs, sorted(known | set(pairs)))
-    matching = MatchOptions(record.models, MatchStore.open(paths.matches, read_only=True).settings.get("min_overlap"))
     matched = match(paths.features, pairs, paths.matches, matching, engine=engine, progress=partial(progress, "match"))
-    change.renew_database(held, progress=partial(progress, "verify"))
+    made = change.renew_database(held, progress=partial(progress, "verify"))
+    doubted = tuple(each for each in made.skipped if each.name in names)
     progress("reconstruct", 0, 1)
     change.renew_model(names)
-    change.finish(names, {"extract": (*skipped, *extracted.skipped), "match": matched.skipped})
+    told = {"extract": (*skipped, *extracted.skipped), "match": matched.skipped, "verify": doubted}
+    change.finish(names, told)
     progress("reconstruct", 1, 1)
-    missing = [Skipped(name, _NOT_REGISTERED) for name in names if name not in change.registered]
-    left_out = (*skipped, *extracted.skipped, *matched.skipped, *missing)
+    missing = [Skipped(name, change.why_missing(name)) for name in names if name not in change.registered]
+    left_out = (*skipped, *extracted.skipped, *matched.skipped, *doubted, *missing)
     return ChangeResult(tuple(names), tuple(change.registered), perf_counter() - begin, left_out)
 
 
@@ -173,57 +171,25 @@ def accept_model(map_folder: str | os.PathLike[str]) -> ModelSummary:
 # --- the images and their pairs -----------------------------------------------------------------------------------
 
 
-def _brought(folder: Path, images: list[Path]) -> tuple[list[str], tuple[Skipped, ...]]:
-    """The names of images, which lie under the map's folder then."""
-    if not folder.is_dir():
-        raise InputError(f"The map's folder of images {folder} does not exist; put it back where it was.")
-    names: set[str] = set()
-    skipped: list[Skipped] = []
-    for image in images:
-        found = [image]
-        if os.path.isdir(image):
-            inside, left_out = list_images(image)
-            found = [image / name for name in inside]
-            skipped += left_out
-        for each in found:
-            name = _inside(folder, each) or _copied(folder, each)
-            if isinstance(name, Skipped):
-                skipped.append(name)
-            else:
-                names.add(name)
-    return sorted(names), tuple(skipped)
-
-
-def _inside(folder: Path, image: Path) -> str | None:
-    """The name of an image that lies under the folder; None for one that does not."""
-    for path, root in ((image.absolute(), folder.absolute()), (_resolved(image), _resolved(folder))):
-        if ".." not in path.parts and path.is_relative_to(root):
-            return path.relative_to(root).as_posix()
-    return None
-
-
-def _resolved(path: Path) -> Path:
-    """Without links; a link that leads to itself stays."""
-    return Path(os.path.realpath(path))
-
-
-def _copied(folder: Path, image: Path) -> str | Skipped:
-    """The name of an image that was copied into the folder."""
-    if not image.name.lower().endswith(SUFFIXES):
-        return Skipped(str(image), f"its name does not end as those of images do ({' '.join(SUFFIXES)}); rename it")
+def _extracted(change: _Change, incoming: Incoming, engine: Engine | None, progress: Progress) -> ExtractResult:
+    """Extract the features of images that are to come in; those that cannot be used are taken back."""
+    images, store, made = change.record.images, change.store, change.store.settings
+    options = ExtractOptions(change.record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"))
     try:
-        content = image.read_bytes()
-        read_image(image)  # before anything is copied: a file that is no image does not belong in the folder
-    except ImageError as error:
-        return Skipped(str(image), " ".join(str(error).split()))
-    except OSError as error:
-        return Skipped(str(image), f"it cannot be read ({error.strerror}); check the path")
-    target = folder / image.name
-    if not target.exists():
-        write_whole(target, content)
-    elif target.read_bytes() != content:
-        return Skipped(str(image), f"another image is called {image.name!r} in {folder}; rename it")
-    return image.name
+        result = extract(
+            images, change.paths.features, options, names=sorted(incoming.names), engine=engine, progress=progress
+        )
+    except LightGlueError:  # nothing of the map has changed yet
+        incoming.take_back(incoming.copied)
+        raise
+    incoming.take_back([name for name in incoming.names if name not in store])
+    held = {*change.held, *incoming.names}
+    sizes = {name: head.image_size for name in held if (head := store.head(name)) is not None}
+    unfit = misfits(sizes, incoming.names - set(change.held), change.cameras)
+    for each in unfit:
+        store.remove(each.name)
+    incoming.take_back(each.name for each in unfit)
+    return replace(result, skipped=(*result.skipped, *unfit))
 
 
 def _pairs(
@@ -237,7 +203,8 @@ def _pairs(
         index.save(paths.retrieval)
     else:
         index = build_index(store, paths.retrieval, names=held, images=images)
-    found = index.nearest(names, _PAIRED)
+    known = set(index.names)  # one whose file is gone meanwhile has no descriptor
+    found = index.nearest([name for name in names if name in known], _PAIRED)
     return sorted({(min(name, other), max(name, other)) for name, alike in found for other, _ in alike})
 
 
@@ -249,6 +216,7 @@ class _Change:
 
     def __init__(self, paths: MapFolder, is_accepted: bool = False) -> None:
         self.paths, self.record = paths, paths.read()
+        paths.remove_part()
         _recover(paths)
         self.store = FeatureStore.open(paths.features)
         self.model: Any = open_model(paths.model, is_accepted)
@@ -264,25 +232,33 @@ class _Change:
         """The images of the map. Features stay in the store of images that were taken out of the folder."""
         return [name for name in read_state(self.paths.database).names if name in self.store]
 
+    @property
+    def cameras(self) -> CameraOptions:
+        """How images get their cameras."""
+        return CameraOptions(**self.settings("verify").get("cameras", {}))
+
     def settings(self, stage: str) -> Mapping[str, Any]:
         """What a stage was run with; empty where the map does not say."""
         found: Mapping[str, Any] = self.record.settings.get(stage) or {}
         return found
 
-    def renew_database(self, names: list[str], progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+    def renew_database(
+        self, names: list[str], progress: Callable[[int, int], None] = lambda done, total: None
+    ) -> DatabaseResult:
         """Of these images, as the stores have them; geometries that were verified are taken over."""
-        options = dict(self.settings("verify"))
-        create_database(
+        options = {name: value for name, value in self.settings("verify").items() if name != "cameras"}
+        made = create_database(
             self.paths.database,
             self.store,
             MatchStore.open(self.paths.matches, read_only=True),
             self.record.images,
-            cameras=CameraOptions(**options.pop("cameras", {})),
+            cameras=self.cameras,
             names=names,
             pairs=read_pairs(self.paths.pairs) if self.paths.pairs.exists() else None,
             keypoints=self._keypoints(),
         )
         self.verified = verify(self.paths.database, VerifyOptions(**options), progress=progress)
+        return made
 
     def _keypoints(self) -> Keypoints | None:
         """Refined keypoints of the images that have them."""
@@ -327,6 +303,11 @@ class _Change:
         )
         return models[0] if models else self.model
 
+    def why_missing(self, name: str) -> str:
+        """Why an image has no pose."""
+        head = self.store.head(name)
+        return _NOT_REGISTERED if head is None or head.num_keypoints else NO_KEYPOINTS
+
     def _describe(self) -> None:
         """Write the summary of the models. The stage `reconstruct` does not take them for its own, and redoes them."""
         if self.paths.models.is_dir() and not is_described(self.paths.models):
@@ -339,7 +320,7 @@ class _Change:
         """Renew what is reported of the map: map.json and the report. skipped: of these names, by stage."""
         self._describe()  # a kill may have come before it
         state, summary = read_state(self.paths.database), summarize(self.model)
-        missing = tuple(Skipped(name, _NOT_REGISTERED) for name in summary.missing_of(state.names))
+        missing = tuple(Skipped(name, self.why_missing(name)) for name in summary.missing_of(state.names))
         skipped = {**skipped, "reconstruct": missing}
         stages = dict(self.record.stages)
         for stage, counts in self._counts(state, summary).items():

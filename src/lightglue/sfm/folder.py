@@ -15,7 +15,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ from lightglue.errors import InputError, StoreError
 from lightglue.models.choice import Models
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores.settings import as_read
-from lightglue.support.files import read_json, write_json
+from lightglue.support.files import is_part, part_in, read_json, write_json
 
 __all__ = ["MapFolder", "MapRecord", "StageRecord", "remove_tree"]
 
 FORMAT = 1
+_BRINGING = ".bringing.json"
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,26 @@ class MapFolder:
                 shutil.copytree(self.largest, part)
             part.replace(self.model)
 
+    @contextmanager
+    def bringing(self, images: Path) -> Iterator[Path]:
+        """A file to write copies to in the folder of images. It is remembered, for a kill may leave it there."""
+        part = part_in(images)
+        write_json(self.folder / _BRINGING, {"part": os.path.abspath(part)})
+        try:
+            yield part
+        finally:
+            self.remove_part()
+
+    def remove_part(self) -> None:
+        """Remove what a killed `bringing` left among the images: that very file, and no other."""
+        note = self.folder / _BRINGING
+        with suppress(OSError, StoreError, KeyError, TypeError):
+            part = Path(read_json(note)["part"])
+            if is_part(part):
+                part.unlink(missing_ok=True)
+        with suppress(OSError):
+            note.unlink(missing_ok=True)
+
     def read(self) -> MapRecord:
         """What map.json says. Raises InputError where there is none, StoreError where it is damaged."""
         try:
@@ -126,7 +148,8 @@ class MapFolder:
             name: {
                 "seconds": round(stage.seconds, 3),
                 "counts": dict(stage.counts),
-                "skipped": [[each.name, each.reason] for each in stage.skipped],
+                "skipped": [[each.name, each.reason] for each in stage.skipped if not each.is_used],
+                "noted": [[each.name, each.reason] for each in stage.skipped if each.is_used],
             }
             for name, stage in record.stages.items()
         }
@@ -153,5 +176,9 @@ def remove_tree(path: Path) -> None:
 
 
 def _stage(said: Mapping[str, Any]) -> StageRecord:
-    skipped = tuple(Skipped(str(name), str(reason)) for name, reason in said["skipped"])
+    skipped = tuple(
+        Skipped(str(name), str(reason), is_used)
+        for key, is_used in (("skipped", False), ("noted", True))
+        for name, reason in said.get(key, ())
+    )
     return StageRecord(float(said["seconds"]), dict(said["counts"]), skipped)

@@ -7,7 +7,7 @@ killed goes on where it stopped, and new images or other options of a later stag
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
-from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
 from lightglue.sfm.stages.extract import ExtractResult, extract
 from lightglue.sfm.stages.match import MatchResult, match
 from lightglue.sfm.stages.pairs import Inputs, read_pairs, select_pairs, settled, write_pairs
@@ -36,6 +36,7 @@ if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
 
+OF_THE_MATCHER = ("matcher", "thresholds")  # of the models: what features do not depend on
 REFINED_ERROR = 1.25  # px, beyond which an observation by a refined keypoint is a wrong one
 
 
@@ -144,6 +145,7 @@ class _Run:
                 f"{self.paths.folder} is a map of {known.images}, not of {self.images}; name another folder, or "
                 "`lightglue map add` the images."
             )
+        self.paths.remove_part()
         self.paths.write(MapRecord(self.images, known.settings, known.stages))
 
     def stage(self, name: str) -> StageRecord:
@@ -169,6 +171,14 @@ class _Run:
     def _models(self) -> dict[str, Any]:
         return asdict(on_one_device(self.options.models))
 
+    def _note_models(self, but: Collection[str] = ()) -> None:
+        """Remember the models of a stage, once it has not refused what is there: what made that must stay known."""
+        known = self.paths.read()
+        before = known.settings.get("models", {})
+        kept = {name: before[name] for name in but if name in before}
+        models = {**self._models(), **kept}
+        self.paths.write(MapRecord(known.images, {**known.settings, "models": models}, known.stages))
+
     def _progress(self, stage: str) -> Callable[[int, int], None]:
         return partial(self.progress, stage)
 
@@ -181,9 +191,7 @@ class _Run:
             engine=self.engine,
             progress=self._progress("extract"),
         )
-        # Only now: features of other models are refused above, and what made those that are there must stay known.
-        known = self.paths.read()
-        self.paths.write(MapRecord(known.images, {**known.settings, "models": self._models()}, known.stages))
+        self._note_models(but=OF_THE_MATCHER)
         gone = [
             Skipped(name, "it is gone from the folder; its features stay, in case it returns") for name in result.gone
         ]
@@ -262,6 +270,7 @@ class _Run:
             engine=self.engine,
             progress=self._progress("match"),
         )
+        self._note_models()
         counts = {
             "pairs": result.pairs,
             "matched": result.matched,
@@ -338,10 +347,7 @@ class _Run:
             counts |= result.models[0].counts()
         reason = result.reason or "it is not in the largest model: too few of its matches agree with it"
         bare = {head.name for head in self._features().heads() if not head.num_keypoints}
-        missing = tuple(
-            Skipped(name, "it has no keypoints: there is nothing in it to hold on to" if name in bare else reason)
-            for name in result.unregistered
-        )
+        missing = tuple(Skipped(name, NO_KEYPOINTS if name in bare else reason) for name in result.unregistered)
         return asdict(options), StageRecord(0, counts, missing), not result.was_there
 
     def _report(self) -> tuple[Any, StageRecord, bool]:

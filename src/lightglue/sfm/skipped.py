@@ -1,15 +1,18 @@
-"""What a stage left out, and why: one bad input never ends it."""
+"""What a stage left out or did without, and why: one bad input never ends it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Skipped"]
+__all__ = ["NO_KEYPOINTS", "Skipped"]
+
+NO_KEYPOINTS = "it has no keypoints: there is nothing in it to hold on to"
 
 
 @dataclass(frozen=True)
 class Skipped:
-    """An image, or a pair of images, that a stage left out."""
+    """An image, or a pair of images, that a stage left out; or something of it that could not be used."""
 
     name: str  # of the image; of a pair "name0, name1"
     reason: str  # what is wrong and what to do about it, in one sentence
+    is_used: bool = False  # the image itself is not left out

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from lightglue.errors import StoreError
+from lightglue.support.text import read_json_text
 
 __all__ = [
+    "is_part",
     "os_reason",
     "part_in",
     "read_json",
@@ -100,6 +102,11 @@ def remove_parts(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+def is_part(path: Path) -> bool:
+    """Whether a path is one that `part_in` made up."""
+    return _PART.fullmatch(path.name) is not None
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn what the operating system says of a file that is written into an error that names it."""
@@ -133,7 +140,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_bytes()
-        content = json.loads(text.decode())
+        content = read_json_text(path)
     except FileNotFoundError:
         raise
     except OSError as error:

@@ -51,7 +51,9 @@ def _bars(in_bytes: bool, leave: bool) -> Any:
         rich.TextColumn("left"),
         rich.TimeRemainingColumn(),
     )
-    return rich.Progress(*columns, console=Console(stderr=True), transient=not leave)
+    # Said, since stderr is not asked again: it leads elsewhere while an image is decoded (`native_lines`).
+    console = Console(stderr=True, force_terminal=True)
+    return rich.Progress(*columns, console=console, transient=not leave)
 
 
 class _Lines:

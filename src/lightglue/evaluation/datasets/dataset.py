@@ -14,8 +14,9 @@ from lightglue.errors import InputError
 from lightglue.evaluation.pair import Benchmark, Kind, Pair, Protocol, RelativePose, Truth
 from lightglue.geometry.cameras import Camera
 from lightglue.geometry.intrinsics import from_colmap
+from lightglue.support.text import content_lines, read_text
 
-__all__ = ["Dataset", "Download", "PairList", "add_posed_pairs", "numbers", "read_lines", "read_numbers"]
+__all__ = ["Dataset", "Download", "PairList", "add_posed_pairs", "numbers", "read_lines", "read_numbers", "read_whole"]
 
 
 @dataclass(frozen=True)
@@ -121,15 +122,21 @@ def first_folder(path: str) -> str:
     return path.split("/", 1)[0] if "/" in path else ""
 
 
-def read_lines(path: Path, *, keep_blank: bool = False) -> list[str]:
-    """The lines of a text file, those that are not blank or all. Raises InputError."""
+def read_whole(path: Path) -> str:
+    """The text in a file. Raises InputError."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return read_text(path, "strict")
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
         raise InputError(
             f"{path} cannot be read ({getattr(error, 'strerror', None) or error}); fetch it again."
         ) from error
-    return [line for line in text.splitlines() if keep_blank or line.strip()]
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that say something, without comments. Raises InputError."""
+    return [line for _, line in content_lines(read_whole(path))]
 
 
 def read_numbers(path: Path, columns: int) -> NDArray[np.float64]:

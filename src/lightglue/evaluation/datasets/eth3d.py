@@ -7,7 +7,7 @@ documentation describes) and SCENE/images/dslr_images_undistorted/.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -16,10 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, numbers, read_lines
+from lightglue.evaluation.datasets.dataset import Dataset, Download, PairList, numbers, read_whole
 from lightglue.evaluation.datasets.megadepth1500 import DATASET as MEGADEPTH1500
 from lightglue.evaluation.pair import RelativePose
 from lightglue.geometry.cameras import Camera
+from lightglue.geometry.colmap_text import PosedImage, camera_lines, image_lines
 from lightglue.geometry.intrinsics import from_colmap
 
 __all__ = ["DATASET", "MIN_SHARED"]
@@ -27,16 +28,6 @@ __all__ = ["DATASET", "MIN_SHARED"]
 SCENES = 13
 MIN_SHARED = 500  # 3D points that both images of a pair see: cvg/glue-factory, gluefactory/datasets/eth3d.py
 _MODEL = "dslr_calibration_undistorted"
-
-
-@dataclass(frozen=True)
-class _PosedImage:
-    """An image of the model."""
-
-    name: str  # relative to the scene's folder images
-    camera: str
-    words: tuple[str, ...]  # QW QX QY QZ TX TY TZ
-    points: frozenset[str]  # ids of the 3D points that it sees
 
 
 def _add_pairs(root: Path, listed: PairList) -> None:
@@ -48,10 +39,11 @@ def _add_pairs(root: Path, listed: PairList) -> None:
 
 def _add_scene(listed: PairList, root: Path, scene: str) -> None:
     """The pairs of a scene, in the order of their names."""
-    cameras = _read_cameras(root / scene / _MODEL / "cameras.txt")
+    cameras = camera_lines(read_whole(root / scene / _MODEL / "cameras.txt"))
     posed = _read_images(root / scene / _MODEL / "images.txt")
+    points = {image: _points(image) for image in posed}
     for one, other in combinations(sorted(posed, key=lambda each: each.name), 2):
-        if len(one.points & other.points) >= MIN_SHARED:
+        if len(points[one] & points[other]) >= MIN_SHARED:
             listed.add(
                 f"{scene}/images/{one.name}",
                 f"{scene}/images/{other.name}",
@@ -60,34 +52,25 @@ def _add_scene(listed: PairList, root: Path, scene: str) -> None:
             )
 
 
-def _read_cameras(path: Path) -> dict[str, tuple[str, ...]]:
-    """The words of each camera by its id: MODEL WIDTH HEIGHT PARAMS. Raises InputError."""
-    lines = (line.split() for line in read_lines(path) if not line.startswith("#"))
-    return {words[0]: tuple(words[1:]) for words in lines}
+def _read_images(path: Path) -> list[PosedImage]:
+    """The images of the model. Raises InputError."""
+    try:
+        return image_lines(read_whole(path))
+    except InputError as error:
+        raise InputError(f"{path}: {error} Fetch it again.") from error
 
 
-def _read_images(path: Path) -> list[_PosedImage]:
-    """The images: a line IMAGE_ID QW QX QY QZ TX TY TZ CAMERA_ID NAME, then one of X Y POINT3D_ID, which may be blank.
-
-    Raises InputError.
-    """
-    lines = [line for line in read_lines(path, keep_blank=True) if not line.startswith("#")]
-    found = []
-    for head, seen in zip(lines[::2], [*lines[1::2], ""], strict=False):
-        words = head.split(maxsplit=9)
-        if len(words) != 10:
-            raise InputError(f"{path} has the line {head!r:.80}, which is no image of COLMAP's; fetch it again.")
-        points = frozenset(seen.split()[2::3]) - {"-1"}
-        found.append(_PosedImage(words[9].strip(), words[8], tuple(words[1:8]), points))
-    return found
+def _points(image: PosedImage) -> frozenset[str]:
+    """The numbers of the 3D points that an image sees."""
+    return frozenset(image.points.split()[2::3]) - {"-1"}
 
 
-def _relative_pose(cameras: dict[str, tuple[str, ...]], one: _PosedImage, other: _PosedImage) -> RelativePose:
+def _relative_pose(cameras: dict[str, tuple[str, ...]], one: PosedImage, other: PosedImage) -> RelativePose:
     T = _camera_from_world(other) @ np.linalg.inv(_camera_from_world(one))
     return RelativePose(_camera(cameras, one), _camera(cameras, other), T)
 
 
-def _camera(cameras: dict[str, tuple[str, ...]], image: _PosedImage) -> Camera:
+def _camera(cameras: dict[str, tuple[str, ...]], image: PosedImage) -> Camera:
     words = cameras.get(image.camera, ())
     if len(words) != 7 or words[0] != "PINHOLE":
         raise InputError(f"{image.name} has the camera {' '.join(words)!r:.80}, which is not PINHOLE; fetch it again.")
@@ -95,9 +78,9 @@ def _camera(cameras: dict[str, tuple[str, ...]], image: _PosedImage) -> Camera:
     return Camera(np.array([[fx, 0, from_colmap(cx)], [0, fy, from_colmap(cy)], [0, 0, 1]]))
 
 
-def _camera_from_world(image: _PosedImage) -> NDArray[np.float64]:
+def _camera_from_world(image: PosedImage) -> NDArray[np.float64]:
     """The pose, (4, 4). Raises InputError."""
-    values = numbers(image.words, image.name)
+    values = numbers(image.pose, image.name)
     length = np.linalg.norm(values[:4])
     if not (np.isfinite(values).all() and length > 0):
         raise InputError(f"{image.name} has the pose {values.tolist()}; fetch the model again.")

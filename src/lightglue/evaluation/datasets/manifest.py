@@ -32,6 +32,7 @@ from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.options import EstimatorOptions
 from lightglue.support.checks import is_int, is_real
 from lightglue.support.files import os_reason, write_whole
+from lightglue.support.text import read_json_text
 
 __all__ = ["PROTOCOLS", "load_manifest", "write_manifest"]
 
@@ -136,11 +137,13 @@ def _looks_like_one(path: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = read_json_text(path)
     except FileNotFoundError:
         raise InputError(f"There is no manifest at {path}; name a JSON file or a folder that holds one.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except InputError:  # no UTF-8
+        raise
     except (ValueError, RecursionError) as error:
         raise InputError(f"{str(path)!r:.200} is no JSON ({error}); correct it.") from error
     if not isinstance(content, dict):

@@ -5,7 +5,6 @@ Intrinsics here are those of the image as it is read, its EXIF orientation appli
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +12,16 @@ from typing import Any
 
 from lightglue.errors import InputError
 from lightglue.geometry.cameras import Camera
-from lightglue.geometry.colmap_cameras import camera_from_colmap, camera_to_colmap, inferred_camera
+from lightglue.geometry.colmap_cameras import camera_from_colmap, camera_to_colmap
+from lightglue.geometry.exif_focal import focal_from_exif
 from lightglue.geometry.intrinsics import GUESSED_FOCAL, MODELS, Intrinsics
-from lightglue.images.headers import EXIF_WITHIN, may_have_exif
+from lightglue.images.focal import StatedFocal
 from lightglue.sfm.colmap.models import image_camera, open_model
 from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet
 from lightglue.sfm.options import CameraMode, CameraOptions
+from lightglue.sfm.skipped import Skipped
 from lightglue.support.progress import Progress
+from lightglue.support.text import read_json_text
 
 __all__ = ["Assignment", "CameraOptions", "assign_cameras", "exif_focal", "guessed_camera", "read_table"]
 
@@ -32,6 +34,7 @@ class Assignment:
 
     cameras: tuple[Intrinsics, ...]
     of_image: Mapping[str, int]  # which of them, by name
+    faults: tuple[Skipped, ...] = ()  # images whose EXIF is not believed
 
 
 def assign_cameras(
@@ -55,6 +58,7 @@ def assign_cameras(
     known = read_table(Path(options.table), sizes) if options.table is not None else {}
     keys: dict[tuple[Any, ...], list[str]] = {}
     focals: dict[str, float | None] = {}
+    faults: list[Skipped] = []
     for count, name in enumerate(sorted(sizes), 1):
         if name in known:
             key: tuple[Any, ...] = ("known", known[name])
@@ -62,7 +66,10 @@ def assign_cameras(
                 key += (name,)
         else:
             needs_exif = options.params is None and images is not None
-            focals[name] = exif_focal(images / name) if needs_exif and images is not None else None
+            focals[name], fault = (
+                exif_focal(images / name, sizes[name]) if needs_exif and images is not None else StatedFocal()
+            )
+            faults += [] if fault is None else [Skipped(name, fault, is_used=True)]
             key = _key(options.mode, name, sizes[name], focals[name])
         keys.setdefault(key, []).append(name)
         progress(count, len(sizes))
@@ -72,7 +79,7 @@ def assign_cameras(
         made = key[1] if key[0] == "known" else _camera(names, sizes, focals, options)
         of_image |= dict.fromkeys(names, len(cameras))
         cameras.append(made)
-    return Assignment(tuple(cameras), of_image)
+    return Assignment(tuple(cameras), of_image, tuple(faults))
 
 
 def _key(mode: CameraMode, name: str, size: tuple[int, int], focal: float | None) -> tuple[Any, ...]:
@@ -125,18 +132,13 @@ def guessed_camera(model: str, focal: float, size: tuple[int, int], has_prior_fo
     return camera_from_colmap(camera, is_fixed=False)
 
 
-def exif_focal(path: Path) -> float | None:
-    """The focal length in px of a file's EXIF. A whole image is decoded for it only where there is EXIF."""
-    try:
-        with path.open("rb") as file:
-            head = file.read(EXIF_WITHIN)
-    except OSError:  # the features are there; the file need not be
-        return None
-    if not may_have_exif(head):
-        return None
+def exif_focal(path: Path, size: tuple[int, int]) -> StatedFocal:
+    """The focal length in px that the EXIF of a file states of an image of `size` (width, height), px.
+
+    None where it states none, or there is no such file: features are there without it.
+    """
     with quiet():
-        camera = inferred_camera(path)
-    return camera.params[0] if camera is not None and camera.has_prior_focal else None
+        return focal_from_exif(path, size)
 
 
 def read_table(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Intrinsics]:
@@ -160,7 +162,7 @@ def _from_model(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, I
 
 def _from_json(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Intrinsics]:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
+        table = read_json_text(path)
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}); give JSON: {{image name: K}}.") from error
     if not isinstance(table, dict):

@@ -140,6 +140,7 @@ def _plan(
 ) -> _Plan:
     _check_names(heads, skipped)
     assigned = assign_cameras({name: head.image_size for name, head in heads.items()}, images, cameras)
+    skipped += assigned.faults
     if keypoints is None:
         digests = {name: head.digest for name, head in heads.items()}
         found: Keypoints = lambda name: features.get(name).keypoints  # noqa: E731

@@ -27,6 +27,7 @@ from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.images import SUFFIXES, list_images
 from lightglue.stores.settings import as_read, differences
 from lightglue.support.files import write_whole, writing
+from lightglue.support.memory import is_out_of_memory
 from lightglue.support.progress import Progress
 
 __all__ = ["LocalizeResult", "localize"]
@@ -43,6 +44,7 @@ class LocalizeResult:
     kept: int  # that were done by an earlier run
     seconds: float
     failures: tuple[Skipped, ...]  # and the reason of each
+    faults: tuple[Skipped, ...] = ()  # queries whose EXIF is not believed
 
 
 def localize(
@@ -87,15 +89,20 @@ def localize(
         progress(count, len(names))
     journal.begin({name: done[name] for name in names})  # in the order of the queries, whatever a kill left
     failures = tuple(Skipped(name, done[name]["failure"]) for name in names if not done[name]["success"])
+    faults = tuple(Skipped(name, fault, is_used=True) for name in names if (fault := done[name].get("fault")))
     _write(out, [done[name] for name in names])
-    return LocalizeResult(len(names), len(names) - len(failures), kept, perf_counter() - begin, failures)
+    return LocalizeResult(len(names), len(names) - len(failures), kept, perf_counter() - begin, failures, faults)
 
 
 def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
     try:
         return _as_json(localizer.localize(path, camera))
-    except ImageError as error:
+    except (ImageError, InputError) as error:  # StoreError is the map's fault, not the query's
         return {"success": False, "failure": " ".join(str(error).split())}
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return {"success": False, "failure": "there is not enough memory for this image; shrink it"}
 
 
 def _as_json(found: Localization) -> dict[str, Any]:
@@ -108,6 +115,7 @@ def _as_json(found: Localization) -> dict[str, Any]:
         "num_matches": found.num_matches,
         "num_inliers": found.num_inliers,
         "images": list(found.images),
+        "fault": found.fault,
     }
 
 

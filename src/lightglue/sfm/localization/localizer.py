@@ -11,7 +11,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -25,6 +25,7 @@ from lightglue.errors import InputError, StoreError
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.intrinsics import Intrinsics, from_colmap
 from lightglue.images import load_image, numpy_image_to_torch
+from lightglue.images.focal import StatedFocal
 from lightglue.models.choice import Models
 from lightglue.pairs.record import matches_of
 from lightglue.sfm.colmap.cameras import exif_focal
@@ -57,6 +58,7 @@ class Localization:
     point_ids: NDArray[np.int64]  # (I,) of the model
     images: tuple[str, ...]  # of the map that the query was matched with, in this order
     seconds: Mapping[str, float]  # of each step
+    fault: str | None = None  # why the focal length that the query's file states is not taken
 
     @property
     def R(self) -> NDArray[np.float64]:  # noqa: N802
@@ -178,14 +180,15 @@ class Localizer:
                 "give the camera of this very image."
             )
         with clock.step("camera"):
-            cameras = self._cameras(image, size, known)
-        return _Search(self, pixels, features, cameras, clock).run()
+            is_file = known is None and isinstance(image, (str, os.PathLike))
+            focal, fault = exif_focal(Path(image), size) if is_file else StatedFocal()
+            cameras = self._cameras(size, known, focal)
+        return replace(_Search(self, pixels, features, cameras, clock).run(), fault=fault)
 
-    def _cameras(self, image: Any, size: tuple[int, int], known: Camera | None) -> list[QueryCamera]:
-        """What may have taken the query, the likeliest first."""
+    def _cameras(self, size: tuple[int, int], known: Camera | None, focal: float | None) -> list[QueryCamera]:
+        """What may have taken the query, the likeliest first. focal: by its file, px."""
         if known is not None:
             return [QueryCamera(known, size, knows_focal=True)]
-        focal = exif_focal(Path(image)) if isinstance(image, (str, os.PathLike)) else None
         likely = as_camera(Intrinsics.guessed(size, focal))
         guessed = QueryCamera(likely, size, knows_focal=False, guessed=focal is None)
         if self._camera is not None and self.options.map_camera:
@@ -381,4 +384,4 @@ def _map_camera(model: Any, images: Path) -> tuple[QueryCamera, float | None] | 
         return None
     camera = model.camera(posed[0].camera_id)
     known = QueryCamera(as_camera(camera), (int(camera.width), int(camera.height)), knows_focal=True)
-    return known, exif_focal(images / str(posed[0].name))
+    return known, exif_focal(images / str(posed[0].name), known.image_size).px

@@ -88,6 +88,7 @@ def report_html(data: ReportData) -> str:
         Section("images", "Images", tuple(_images(data))),
         Section("cameras", "Cameras", tuple(_cameras(data))),
         Section("skipped", "Left out", tuple(_skipped(data))),
+        Section("noted", "Used with a fault", tuple(_noted(data))),
         Section("time", "Time", tuple(_time(data))),
         Section("settings", "Settings", tuple(_settings(data))),
     ]
@@ -113,7 +114,7 @@ def _result(data: ReportData) -> list[Block]:
         cards.append(
             ("verified pairs" if known else "matched pairs", value, f"of {len(data.pairs):,}" if known else "")
         )
-    left_out = sum(len(stage.skipped) for stage in data.stages.values())
+    left_out = sum(not each.is_used for stage in data.stages.values() for each in stage.skipped)
     cards += [("left out", f"{left_out:,}", "see below")] if left_out else []
     cards += [("time", _duration(_seconds(data)), "all stages")] if data.stages else []
     return [*blocks, Cards(tuple(cards))] if cards else blocks
@@ -146,7 +147,7 @@ def _why_none(data: ReportData) -> str:
     best = f"the best pair has {counted(most, 'verified match', 'verified matches')}"
     if "reconstruct" not in data.stages:
         return f"The stage reconstruct has not ended yet; {best}."
-    reasons = "; ".join(dict.fromkeys(each.reason for each in data.stages["reconstruct"].skipped if each.reason))
+    reasons = "; ".join(dict.fromkeys(each.reason for each in data.stages["reconstruct"].skipped if not each.is_used))
     return f"{reasons[:500].rstrip('.')}; {best}." if reasons else f"No two images gave it a start; {best}."
 
 
@@ -351,16 +352,34 @@ def _camera_row(number: int, camera: Intrinsics, images: int) -> tuple[str | Cel
 
 
 def _skipped(data: ReportData) -> list[Block]:
-    rows = [(each.name, stage, each.reason) for stage, record in data.stages.items() for each in record.skipped]
+    rows = _told(data, is_used=False)
     if not rows:
         return []
-    table = Table(("what", "stage", "why"), tuple(rows[:_ROWS]), words=3)
     text = f"{len(rows):,} inputs were left out; all else was done."
     if len(rows) == 1:
         text = "One input was left out; all else was done."
     if len(rows) > _ROWS:
         text += f" The first {_ROWS:,} are shown."
-    return [Text(text), table if len(rows) <= 60 else Fold(f"All {min(len(rows), _ROWS):,}", (table,))]
+    return [Text(text), _listed(rows)]
+
+
+def _noted(data: ReportData) -> list[Block]:
+    rows = _told(data, is_used=True)
+    return [_listed(rows)] if rows else []
+
+
+def _told(data: ReportData, is_used: bool) -> list[tuple[str, str, str]]:
+    return [
+        (each.name, stage, each.reason)
+        for stage, record in data.stages.items()
+        for each in record.skipped
+        if each.is_used == is_used
+    ]
+
+
+def _listed(rows: list[tuple[str, str, str]]) -> Block:
+    table = Table(("what", "stage", "why"), tuple(rows[:_ROWS]), words=3)
+    return table if len(rows) <= 60 else Fold(f"All {min(len(rows), _ROWS):,}", (table,))
 
 
 def _time(data: ReportData) -> list[Block]:

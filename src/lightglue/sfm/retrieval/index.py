@@ -118,7 +118,8 @@ class RetrievalIndex:
     ) -> RetrievalIndex:
         """With the vocabulary that is there: of the images that have features now (names: of these), no others.
 
-        An image whose features are the same keeps its descriptor. images: their folder, which a network's index needs.
+        An image whose features are the same keeps its descriptor; one whose features are damaged, or whose file a
+        network cannot read, is left out. images: their folder, which a network's index needs.
         """
         wanted = sorted(features.names() if names is None else set(names))
         known = {name: (digest, row) for row, (name, digest) in enumerate(zip(self.names, self.digests, strict=True))}
@@ -127,9 +128,17 @@ class RetrievalIndex:
             head = features.head(name)
             if head is None:
                 continue
-            same = name in known and known[name][0] == head.digest
-            image = None if images is None else images / name
-            rows.append(self.descriptors[known[name][1]] if same else self._describe(features.get(name), image))
+            if name in known and known[name][0] == head.digest:
+                row = self.descriptors[known[name][1]]
+            else:
+                of_image = _whole(features, name)
+                if of_image is None:
+                    continue
+                try:
+                    row = self._describe(of_image, None if images is None else images / name)
+                except ImageError:
+                    continue
+            rows.append(row)
             digests.append(head.digest)
             kept.append(name)
         descriptors = np.stack(rows) if rows else np.empty((0, self.vocabulary.size), np.int16)

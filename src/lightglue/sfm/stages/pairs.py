@@ -21,7 +21,8 @@ from lightglue.sfm.options import SOURCES, PairOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.pairing.covisibility import covisible
 from lightglue.sfm.stages.pairing.files import Pair, pairs_among, read_pairs, write_pairs
-from lightglue.sfm.stages.pairing.order import exhaustive, offsets, sequences, sequential
+from lightglue.sfm.stages.pairing.in_step import in_step
+from lightglue.sfm.stages.pairing.order import exhaustive, sequences, sequential
 from lightglue.sfm.stages.pairing.positions import earth_centred, near, near_and_alike, poses_of
 
 __all__ = [
@@ -132,24 +133,26 @@ class _Collection:
 
     def _sequential(self) -> Indices:
         o = self.options
-        pairs = sequential(self.names, o.overlap, o.quadratic)
+        pairs = np.concatenate([sequential(self.names, o.overlap, o.quadratic), in_step(self.names)])
         if self.inputs.retrieval is None or o.loop_every == 0:
             return pairs
-        return np.concatenate([pairs, self._loops(self.inputs.retrieval)])
+        return np.concatenate([pairs, self._loops(self.inputs.retrieval, pairs)])
 
-    def _loops(self, retrieval: Retrieval) -> Indices:
-        """Each so many images, those most like it that are not its neighbours in the sequence anyway."""
+    def _loops(self, retrieval: Retrieval, pairs: Indices) -> Indices:
+        """Each so many images, those most like it that are not paired with it anyway."""
         o = self.options
-        window = len(offsets(o.overlap, o.quadratic))
-        at = {int(i): (n, rank) for n, s in enumerate(sequences(self.names)) for rank, i in enumerate(s)}
-        some = [int(i) for sequence in sequences(self.names) for i in sequence[:: o.loop_every]]
-        pairs = []
-        for image, likely in self._retrieved(retrieval, some, o.loop_closures + 2 * window):
-            folder, rank = at[image]
-            near = set(offsets(o.overlap, o.quadratic))
-            far = [j for j in likely if at[j][0] != folder or abs(at[j][1] - rank) not in near]
-            pairs += [(image, j) for j in far[: o.loop_closures]]
-        return _array(pairs)
+        paired: dict[int, set[int]] = {
+            int(i): set() for sequence in sequences(self.names) for i in sequence[:: o.loop_every]
+        }
+        for image, other in (*pairs.tolist(), *pairs[:, ::-1].tolist()):
+            if image in paired:
+                paired[image].add(other)
+        most = max(map(len, paired.values()), default=0)
+        loops = []
+        for image, likely in self._retrieved(retrieval, paired, o.loop_closures + most):
+            far = [other for other in likely if other not in paired[image]]
+            loops += [(image, other) for other in far[: o.loop_closures]]
+        return _array(loops)
 
     def _retrieval(self) -> Indices:
         if self.inputs.retrieval is None:

@@ -222,6 +222,9 @@ class _Grays:
         except ImageError as error:
             self._faults[name] = str(error)
             return None
+        except MemoryError:
+            self._faults[name] = "there is not enough memory to refine its keypoints; they stay where they are"
+            return None
         width, height = self.features.get(name).image_size
         if image.shape[:2] != (height, width):
             was = f"{width} x {height} px"

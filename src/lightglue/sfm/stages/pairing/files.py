@@ -1,7 +1,7 @@
 """Files of pairs, a pair a line: ours, with a tab between the names, and hloc's, with a space.
 
-A name that a line cannot hold as it is (with a tab, a line's end, or a quotation mark in front) is a JSON string. Lines
-that begin with # and have no tab are comments, as in COLMAP's lists.
+A name that a line cannot hold as it is (with a tab, a line's end, blanks around it, or a quotation mark in front) is a
+JSON string. Lines that begin with # and have no tab are comments, as in COLMAP's lists.
 """
 
 from __future__ import annotations
@@ -15,11 +15,12 @@ from pathlib import Path
 from lightglue.errors import InputError, StoreError
 from lightglue.sfm.skipped import Skipped
 from lightglue.support.files import write_whole
+from lightglue.support.text import BLANKS, read_text, split_lines
 
 __all__ = ["Pair", "pairs_among", "read_pairs", "write_pairs"]
 
 Pair = tuple[str, str]
-_AWKWARD = re.compile('[\t\n\r]|^["\ufeff]|^$')  # the last but one would be taken for the mark of UTF-8
+_AWKWARD = re.compile('[\t\n\r]|^["\ufeff ]| $|^$')  # the last but one would be taken for the mark of UTF-8
 
 
 def write_pairs(path: str | os.PathLike[str], pairs: Iterable[Pair]) -> None:
@@ -31,7 +32,7 @@ def write_pairs(path: str | os.PathLike[str], pairs: Iterable[Pair]) -> None:
 def read_pairs(path: str | os.PathLike[str]) -> list[Pair]:
     """The pairs in a file, each once and canonical (name0 < name1), in the file's order.
 
-    Raises InputError for a line that is no pair, StoreError where the file cannot be read.
+    Raises InputError for a line that is no pair or a file that is no text, StoreError where it cannot be read.
     """
     pairs: dict[Pair, None] = {}
     for number, line in _lines(path):
@@ -46,7 +47,7 @@ def pairs_among(path: str | os.PathLike[str], names: Collection[str]) -> tuple[l
     """The pairs in a file of images that are there, and the lines that were left out.
 
     Where the names in hloc's file have spaces, the names that there are decide. Raises StoreError where the file
-    cannot be read.
+    cannot be read, InputError where it is no text.
     """
     known = set(names)
     pairs: dict[Pair, None] = {}
@@ -74,26 +75,25 @@ def _fault(line: str) -> str:
 
 def _lines(path: str | os.PathLike[str]) -> Iterator[tuple[int, str]]:
     try:
-        text = Path(path).read_bytes().decode("utf-8-sig", "surrogateescape")
+        text = read_text(path)
     except OSError as error:
         raise StoreError(f"The pairs in {path} cannot be read ({error.strerror or error}); name a file.") from error
-    for number, line in enumerate(text.split("\n"), 1):  # splitlines would split names too
-        line = line.removesuffix("\r")
-        if line.strip(" ") and (not line.startswith("#") or "\t" in line):
+    for number, line in enumerate(split_lines(text), 1):
+        line = line.strip(BLANKS)
+        if line and (not line.startswith("#") or "\t" in line):
             yield number, line
 
 
 def _split(line: str) -> list[Pair]:
     """The two names of a line, if that is what it holds."""
-    parts = line.split("\t") if "\t" in line else line.split(" ")
-    names = [_read(part) for part in parts]
+    parts = re.split("\t+", line) if "\t" in line else re.split(" +", line)
+    names = [_read(part.strip(" ")) for part in parts]
     return [(names[0], names[1])] if len(names) == 2 and all(names) else []
 
 
 def _splits(line: str) -> list[Pair]:
-    """Two names, at each space between which a line may be split."""
-    spaces = [at for at, letter in enumerate(line) if letter == " "]
-    return [(line[:at], line[at + 1 :]) for at in spaces if 0 < at < len(line) - 1]
+    """Two names, at each of the blanks between which a line may be split."""
+    return [(line[: blank.start()], line[blank.end() :]) for blank in re.finditer(" +", line)]
 
 
 def _canonical(name0: str, name1: str) -> Pair:

@@ -1,0 +1,134 @@
+"""Images that are to be added to a map: copied beside its own, and taken back where they turn out to be of no use."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lightglue.errors import ImageError, InputError
+from lightglue.images import read_image
+from lightglue.sfm.colmap.cameras import CameraOptions, assign_cameras
+from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.stages.images import SUFFIXES, list_images
+from lightglue.support.files import write_whole
+
+__all__ = ["Incoming", "misfits"]
+
+
+@dataclass
+class Incoming:
+    """Images under the folder of a map, of which some were put there just now."""
+
+    folder: Path
+    part: Path | None = None  # that a copy is written to before it has its name
+    names: set[str] = field(default_factory=set)  # paths under the folder
+    copied: set[str] = field(default_factory=set)  # of these, those that were not there before
+    skipped: list[Skipped] = field(default_factory=list)
+
+    @classmethod
+    def bring(cls, folder: Path, images: Iterable[Path], part: Path | None = None) -> Incoming:
+        """Copy images, or folders of them, into a folder unless they lie under it already.
+
+        What cannot be read, or has the name of another image there, is in `skipped`. Raises InputError where there is
+        no such folder; StoreError where it cannot be written, and then nothing was copied.
+        """
+        if not folder.is_dir():
+            raise InputError(f"The map's folder of images {folder} does not exist; put it back where it was.")
+        found = cls(folder, part)
+        try:
+            for image in images:
+                for each in found._listed(image):
+                    name = _inside(folder, each) or found._copied(each)
+                    if name is not None:
+                        found.names.add(name)
+        except BaseException:
+            found.take_back(found.copied)
+            raise
+        return found
+
+    def take_back(self, names: Iterable[str]) -> None:
+        """Forget images, and remove their copies: others' files stay."""
+        for name in set(names):
+            self.names.discard(name)
+            if name in self.copied:
+                with suppress(OSError):
+                    (self.folder / name).unlink()
+
+    def _listed(self, image: Path) -> list[Path]:
+        """An image, or those in a folder."""
+        if not os.path.isdir(image):  # also False where nobody may look
+            return [image]
+        try:
+            inside, left_out = list_images(image)
+        except InputError as error:  # there is none in it
+            self.skipped.append(Skipped(str(image), str(error)))
+            return []
+        self.skipped += left_out
+        return [image / name for name in inside]
+
+    def _copied(self, image: Path) -> str | None:
+        """The name of an image that was copied into the folder; None where it cannot be."""
+        fault = self._copy(image)
+        if fault is None:
+            return image.name
+        self.skipped.append(Skipped(str(image), " ".join(fault.split())))
+        return None
+
+    def _copy(self, image: Path) -> str | None:
+        """Why an image is not in the folder under its own name now; None where it is."""
+        if not image.name.lower().endswith(SUFFIXES):
+            return f"its name does not end as those of images do ({' '.join(SUFFIXES)}); rename it"
+        target = self.folder / image.name
+        try:
+            content = image.read_bytes()
+            read_image(content)  # before anything is copied: a file that is no image does not belong in the folder
+            if target.exists():
+                same = target.is_file() and target.read_bytes() == content
+                return None if same else f"another image is called {image.name!r} in {self.folder}; rename it"
+        except ImageError as error:
+            return str(error).replace("The image given as bytes", str(image))
+        except OSError as error:
+            return f"it cannot be read ({error.strerror or error}); check the path"
+        except MemoryError:
+            return "there is not enough memory for it; shrink the image"
+        write_whole(target, content, self.part)
+        self.copied.add(image.name)
+        return None
+
+
+def _inside(folder: Path, image: Path) -> str | None:
+    """The name of an image that lies under the folder; None for one that does not."""
+    real, real_folder = (Path(os.path.realpath(path)) for path in (image, folder))  # also of a link to itself
+    for path, root in ((image.absolute(), folder.absolute()), (real, real_folder)):
+        if ".." not in path.parts and path.is_relative_to(root):
+            return path.relative_to(root).as_posix()
+    return None
+
+
+def misfits(sizes: Mapping[str, tuple[int, int]], names: Iterable[str], cameras: CameraOptions) -> tuple[Skipped, ...]:
+    """Those images whose camera cannot be as the options say beside all others: of another size, as a rule.
+
+    sizes: width and height in px of all images, by their names.
+    """
+    new = sorted(names)
+    others = {name: size for name, size in sizes.items() if name not in set(new)}
+
+    def fault(some: list[str]) -> str | None:
+        try:
+            assign_cameras({**others, **{name: sizes[name] for name in some}}, None, cameras)
+        except InputError as error:
+            return str(error)
+        return None
+
+    if fault(new) is None:
+        return ()
+    found = []
+    for name in new:
+        if (reason := fault([name])) is not None:
+            found.append(Skipped(name, reason))
+        else:
+            others[name] = sizes[name]
+    return tuple(found)
