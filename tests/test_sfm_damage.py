@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import cv2
+import numpy as np
 import pytest
 
 pytest.importorskip("pycolmap")
@@ -22,14 +28,18 @@ from lightglue.sfm.localization.localizer import Localizer
 from lightglue.sfm.options import SfmOptions
 from lightglue.sfm.pipeline import build_map
 from lightglue.sfm.report.document import write_report
+from lightglue.sfm.retrieval.index import RetrievalIndex
 from lightglue.sfm.stages.extract import ExtractOptions
+from lightglue.sfm.stages.images import list_images
 from lightglue.sfm.stages.match import MatchOptions
 from lightglue.sfm.stages.pairs import PairOptions
 from lightglue.sfm.stages.reconstruct import ReconstructOptions
-from lightglue.sfm.stages.refine import TrackOptions
+from lightglue.sfm.stages.refine import TrackOptions, read_refined
+from lightglue.stores.arrays import read_arrays
 from lightglue.support.files import read_json, write_json
 from support.command import lightglue
 from support.corner import photograph, take_photographs
+from support.users import ordinary_user
 
 MODELS = Models("sift", 300, "cpu", False, matcher="nearest", thresholds={"ratio_threshold": 0.8})
 OPTIONS = SfmOptions(
@@ -144,3 +154,91 @@ def test_images_are_added_after_a_kill_between_model_and_summary(place: Path) ->
         add_images(place / "map", [place / "photographs/5.png"])
     assert add_images(place / "map", [place / "photographs/5.png"]).registered[-1] == "5.png"
     assert read_model(place / "map").images[-1].name == "5.png"
+
+
+# --- caches, links, what a kill leaves ----------------------------------------------------------------------------
+
+
+def test_any_bit_of_an_archive_of_arrays_is_noticed_or_changes_nothing() -> None:
+    arrays = {"points": np.arange(12, dtype=np.float32).reshape(6, 2), "name": np.array("a.png")}
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    whole = buffer.getvalue()
+    for bit in range(8 * len(whole)):
+        content = bytearray(whole)
+        content[bit // 8] ^= 1 << bit % 8
+        with suppress(ValueError):
+            found = read_arrays(bytes(content))
+            if found.keys() == arrays.keys():  # else whoever asks for one of them is told
+                assert all(np.array_equal(found[name], arrays[name]) for name in arrays)
+                assert found["points"].shape == (6, 2)
+
+
+@pytest.mark.parametrize("part", ["retrieval.npz", "refined"])
+def test_flags_and_shapes_of_caches_are_one_error_and_made_again(place: Path, part: str) -> None:
+    path = place / "map" / part
+    path = sorted(path.glob("??/*.npz"))[0] if path.is_dir() else path
+    whole = path.read_bytes()
+    use = RetrievalIndex.open if part == "retrieval.npz" else lambda _: read_refined(place / "map/refined", "0.png")
+    central = whole.index(b"PK\1\2")
+    for at, bit in ((6, 0), (8, 3), (central + 8, 0), (central + 10, 0), (whole.index(b"'shape'") + 10, 1)):
+        content = bytearray(whole)
+        content[at] ^= 1 << bit  # encrypted, compressed by a method that is none, another shape
+        for name in sorted((place / "map/refined").glob("??/*.npz")) if part == "refined" else [path]:
+            name.write_bytes(bytes(content))
+        with pytest.raises(StoreError, match="remove it"):
+            use(path)
+    again(place)
+    assert path.read_bytes() == whole
+
+
+def test_links_that_lead_to_themselves_or_nowhere_are_left_out(tmp_path: Path) -> None:
+    take_photographs(tmp_path, 1)
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "there").symlink_to("back")
+    (tmp_path / "back").symlink_to("there")
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    names, skipped = list_images(tmp_path)
+    assert names == ["0.png"]
+    assert {each.name for each in skipped} == {"back", "gone.png", "loop.png", "there"}
+
+
+def test_a_link_to_itself_is_not_added_to_a_map_and_does_no_harm(place: Path) -> None:
+    (place / "loop.png").symlink_to("loop.png")
+    told = add_images(place / "map", [place / "loop.png"])
+    assert [each.name for each in told.skipped] == [str(place / "loop.png")]
+    assert len(told.registered) == 5
+
+
+def test_an_unreadable_link_is_left_out(public_folder: Path) -> None:
+    take_photographs(public_folder, 1)
+    (public_folder / "closed/inner").mkdir(parents=True)
+    for name, target in (("link", "closed/inner"), ("link.png", "closed/inner/a.png")):
+        (public_folder / name).symlink_to(target)
+    (public_folder / "closed").chmod(0)
+    with ordinary_user():
+        names, skipped = list_images(public_folder)
+    assert names == ["0.png"]
+    assert {each.name.rstrip("/") for each in skipped} == {"closed", "link", "link.png"}
+
+
+def test_what_a_killed_map_add_left_among_the_photographs_is_removed_and_no_file_of_the_user(place: Path) -> None:
+    (place / "new.png").write_bytes(cv2.imencode(".png", photograph(5))[1].tobytes())
+    others = [place / "photographs" / name for name in (".0123456789abcdef.part", ".mine.part")]
+    for other in others:
+        other.write_bytes(b"of the user")
+    script = (
+        "import os, signal, sys; from pathlib import Path; from lightglue.sfm.change import add_images;"
+        "Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL) if _[0].parent.name == 'photographs' "
+        "else os.replace(*_); add_images(sys.argv[1], [sys.argv[2]])"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, place / "map", place / "new.png"], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    before = {each.name for each in (place / "photographs").iterdir()}
+    left = [name for name in before if name.endswith(".part") and place / "photographs" / name not in others]
+    assert len(left) == 1
+    for again_by in (lambda: again(place), lambda: add_images(place / "map", [place / "photographs"])):
+        again_by()
+        there = {each.name for each in (place / "photographs").iterdir()}
+        assert there == before - set(left)
+        assert all(other.read_bytes() == b"of the user" for other in others)

@@ -13,7 +13,7 @@ __all__ = ["array_of", "read_arrays"]
 
 
 def read_arrays(content: bytes) -> dict[str, NDArray[Any]]:
-    """The arrays in the bytes of a file, by name. Raises ValueError for whatever zipfile and NumPy make of a damaged one.
+    """The arrays in the bytes of a file, by name. Raises ValueError for whatever is made of a damaged one.
 
     Each member is read to its end, where its checksum stands, before NumPy sees it: `np.load` stops where the shape in
     a damaged header says.

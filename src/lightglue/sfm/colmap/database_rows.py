@@ -1,0 +1,153 @@
+"""Whether a database of ours holds what was written: COLMAP believes every row, and may end the process by a wrong one.
+
+Our two tables (`lightglue.sfm.colmap.state`) hold checksums: of each pair, over its rows in all tables; of cameras, images
+and keypoints as one; and of the schema. SQLite itself checks pages and indices. All is read by Python's SQLite, and
+never while COLMAP has the file open.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightglue.errors import StoreError
+from lightglue.support.sqlite import check_integrity, connected, is_damaged
+
+__all__ = ["Damage", "check_rows", "damage_of", "remove_rows", "seal_images", "seal_pairs"]
+
+# Of these COLMAP has some in later versions only; what users write themselves (priors of poses) is not among them.
+_OF_IMAGES = ("rigs", "rig_sensors", "cameras", "frames", "frame_data", "images", "keypoints")
+_OF_PAIRS = ("matches", "two_view_geometries")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """What of a database is not as it was written."""
+
+    is_broken: bool = False  # the file, or the schema: nothing in it can be relied upon
+    images: bool = False  # cameras, images or keypoints
+    pairs: tuple[int, ...] = ()  # numbers of those whose matches or geometry are not as they were, or not ours
+
+    def __bool__(self) -> bool:
+        return self.is_broken or self.images or bool(self.pairs)
+
+
+def seal_images(path: Path) -> None:
+    """Write down the checksums of the schema and of cameras, images and keypoints."""
+    with _bytes_from(path) as connection:
+        sums = json.dumps({"schema": _schema(connection), "images": _images(connection)})
+        connection.execute("INSERT OR REPLACE INTO lightglue_about VALUES('checksums', ?)", (sums,))
+
+
+def seal_pairs(path: Path, rows: Iterable[tuple[int, str, str | None]]) -> None:
+    """Write what pairs and their geometries are made of, with a checksum of what COLMAP's tables hold of them now."""
+    with _bytes_from(path) as connection:
+        for number, made_of, verified in rows:
+            sums = []
+            for table in _OF_PAIRS:
+                row = connection.execute(f"SELECT * FROM {table} WHERE pair_id = ?", (number,)).fetchone()
+                sums.append(None if row is None else _checksum(row))
+            sealed = (number, made_of, verified, _of_pair(number, made_of, verified, *sums))
+            connection.execute("INSERT OR REPLACE INTO lightglue_pairs VALUES(?, ?, ?, ?)", sealed)
+
+
+def damage_of(path: Path) -> Damage:
+    """What of a database of ours is damaged. One of an earlier version, without checksums, counts as broken."""
+    try:
+        with _bytes_from(path) as connection:
+            check_integrity(connection)
+            found = connection.execute("SELECT value FROM lightglue_about WHERE key = 'checksums'").fetchone()
+            sums = json.loads(found[0]) if found else {}
+            if sums.get("schema") != _schema(connection):
+                return Damage(is_broken=True)
+            return Damage(images=sums.get("images") != _images(connection), pairs=_pairs(connection))
+    except StoreError as error:
+        if not is_damaged(error):
+            raise
+    except (AttributeError, TypeError, ValueError):  # of the checksums themselves
+        pass
+    return Damage(is_broken=True)
+
+
+def check_rows(path: Path) -> None:
+    """Raises StoreError for a database that is damaged. Without checksums, of an earlier version, it is believed."""
+    if (damage := damage_of(path)) and _has_checksums(path):
+        where = f" at {len(damage.pairs)} of its pairs" if damage.pairs else ""
+        raise StoreError(
+            f"{path} is damaged{where}; make the database again (`lightglue map verify`, or `lightglue sfm`), which "
+            "writes anew what is not whole."
+        )
+
+
+def remove_rows(path: Path, numbers: Iterable[int]) -> None:
+    """Take pairs out of all tables."""
+    with connected(path) as connection:
+        rows = [(number,) for number in numbers]
+        for table in (*_OF_PAIRS, "lightglue_pairs"):
+            connection.executemany(f"DELETE FROM {table} WHERE pair_id = ?", rows)
+
+
+def _has_checksums(path: Path) -> bool:
+    try:
+        with connected(path) as connection:
+            query = "SELECT 1 FROM lightglue_about WHERE key = 'checksums'"
+            return connection.execute(query).fetchone() is not None
+    except StoreError:
+        return True
+
+
+def _bytes_from(path: Path) -> Any:
+    """A connection whose texts are bytes: damaged ones may be no UTF-8."""
+    return connected(path, text_factory=bytes)
+
+
+def _schema(connection: sqlite3.Connection) -> int:
+    """Of what decides how rows are read."""
+    pragmas = [connection.execute(f"PRAGMA {name}").fetchone() for name in ("user_version", "encoding")]
+    tables = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name").fetchall()
+    return _checksum(*pragmas, *tables)
+
+
+def _images(connection: sqlite3.Connection) -> int:
+    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    checksum = 0
+    for table in _OF_IMAGES:
+        if table.encode() in there:
+            for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid"):
+                checksum = _checksum(row, start=checksum)
+    return checksum
+
+
+def _pairs(connection: sqlite3.Connection) -> tuple[int, ...]:
+    """Numbers of the pairs whose rows are not as they were; where there are any, also of those that are not ours."""
+    sums = [
+        {row[0]: _checksum(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY pair_id")}
+        for table in _OF_PAIRS
+    ]
+    ours = connection.execute("SELECT pair_id, made_of, verified, checksum FROM lightglue_pairs").fetchall()
+    known = {number for number, *_ in ours}
+    damaged = {
+        number
+        for number, made_of, verified, checksum in ours
+        if checksum != _of_pair(number, made_of, verified, *(found.get(number) for found in sums))
+    }
+    # A row whose number has changed is missing at one pair, and there at another that has none of ours.
+    return tuple(sorted(damaged | ({*sums[0], *sums[1]} - known if damaged else set())))
+
+
+def _of_pair(number: int, made_of: Any, verified: Any, matches: int | None, geometry: int | None) -> int:
+    """The checksum of a pair. A geometry that was not verified here may be another program's, and is not looked at."""
+    texts = (text if isinstance(text, (bytes, type(None))) else str(text).encode() for text in (made_of, verified))
+    return _checksum((number, *texts, matches, None if verified is None else geometry))
+
+
+def _checksum(*rows: tuple[Any, ...], start: int = 0) -> int:
+    for row in rows:
+        for value in row:
+            start = zlib.crc32(value if isinstance(value, bytes) else repr(value).encode(), zlib.crc32(b"|", start))
+    return start
