@@ -34,6 +34,7 @@ from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
 from lightglue.sfm.stages.extract import ExtractResult, extract
 from lightglue.sfm.stages.incoming import Incoming, misfits
+from lightglue.sfm.stages.judge import JudgeResult, judge_pairs
 from lightglue.sfm.stages.match import NO_OVERLAP, match
 from lightglue.sfm.stages.pairs import read_pairs, write_pairs
 from lightglue.sfm.stages.reconstruct import (
@@ -221,6 +222,7 @@ class _Change:
         self.store = FeatureStore.open(paths.features)
         self.model: Any = open_model(paths.model, is_accepted)
         self.verified: VerifyResult | None = None
+        self.judged: JudgeResult | None = None
 
     @property
     def registered(self) -> list[str]:
@@ -258,6 +260,9 @@ class _Change:
             keypoints=self._keypoints(),
         )
         self.verified = verify(self.paths.database, VerifyOptions(**options), progress=progress)
+        self.judged = judge_pairs(
+            self.paths.database, VerifyOptions(**options), MatchStore.open(self.paths.matches, read_only=True)
+        )
         return made
 
     def _keypoints(self) -> Keypoints | None:
@@ -346,7 +351,8 @@ class _Change:
         if self.paths.pairs.exists():
             counts["pairs"]["pairs"] = len(read_pairs(self.paths.pairs))
         if self.verified is not None:
-            counts["verify"] = {**images, "cameras": len(state.cameras), **self.verified.counts()}
+            judged = {} if self.judged is None else self.judged.counts()
+            counts["verify"] = {**images, "cameras": len(state.cameras), **self.verified.counts(), **judged}
         return counts
 
 

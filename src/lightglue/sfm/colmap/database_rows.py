@@ -1,7 +1,7 @@
 """Whether a database of ours holds what was written: COLMAP believes every row, and may end the process by a wrong one.
 
-Our two tables (`lightglue.sfm.colmap.state`) hold checksums: of each pair, over its rows in all tables; of cameras, images
-and keypoints as one; and of the schema. SQLite itself checks pages and indices. All is read by Python's SQLite, and
+Our tables (`lightglue.sfm.colmap.state`) hold checksums: of each pair, over its rows in all tables; of cameras, images and
+keypoints as one; of what was judged of the pairs; and of the schema. SQLite itself checks pages and indices. All is read by Python's SQLite, and
 never while COLMAP has the file open.
 """
 
@@ -18,11 +18,12 @@ from typing import Any
 from lightglue.errors import StoreError
 from lightglue.support.sqlite import check_integrity, connected, is_damaged
 
-__all__ = ["Damage", "check_rows", "damage_of", "remove_rows", "seal_images", "seal_pairs"]
+__all__ = ["Damage", "check_rows", "damage_of", "remove_rows", "seal_images", "seal_judgements", "seal_pairs"]
 
 # Of these COLMAP has some in later versions only; what users write themselves (priors of poses) is not among them.
 _OF_IMAGES = ("rigs", "rig_sensors", "cameras", "frames", "frame_data", "images", "keypoints")
 _OF_PAIRS = ("matches", "two_view_geometries")
+_DROPPED = "lightglue_dropped"  # rows of the latter that `lightglue.sfm.colmap.judged` has put aside
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,21 @@ def seal_images(path: Path) -> None:
         connection.execute("INSERT OR REPLACE INTO lightglue_about VALUES('checksums', ?)", (sums,))
 
 
+def seal_judgements(path: Path) -> None:
+    """Write down the checksum of what was judged of the pairs."""
+    with _bytes_from(path) as connection:
+        checksum = json.dumps(_judgements(connection))
+        connection.execute("INSERT OR REPLACE INTO lightglue_about VALUES('judged_checksum', ?)", (checksum,))
+
+
 def seal_pairs(path: Path, rows: Iterable[tuple[int, str, str | None]]) -> None:
     """Write what pairs and their geometries are made of, with a checksum of what COLMAP's tables hold of them now."""
     with _bytes_from(path) as connection:
         for number, made_of, verified in rows:
-            sums = []
-            for table in _OF_PAIRS:
-                row = connection.execute(f"SELECT * FROM {table} WHERE pair_id = ?", (number,)).fetchone()
-                sums.append(None if row is None else _checksum(row))
+            sums = [
+                _checksum(*connection.execute(f"SELECT * FROM {table} WHERE pair_id = ?", (number,)))
+                for table in _OF_PAIRS
+            ]
             sealed = (number, made_of, verified, _of_pair(number, made_of, verified, *sums))
             connection.execute("INSERT OR REPLACE INTO lightglue_pairs VALUES(?, ?, ?, ?)", sealed)
 
@@ -86,10 +94,12 @@ def check_rows(path: Path) -> None:
 
 def remove_rows(path: Path, numbers: Iterable[int]) -> None:
     """Take pairs out of all tables."""
+    rows = [(number,) for number in numbers]
     with connected(path) as connection:
-        rows = [(number,) for number in numbers]
-        for table in (*_OF_PAIRS, "lightglue_pairs"):
-            connection.executemany(f"DELETE FROM {table} WHERE pair_id = ?", rows)
+        there = _tables(connection)
+        for table in (*_OF_PAIRS, "lightglue_pairs", _DROPPED):
+            if table in there:
+                connection.executemany(f"DELETE FROM {table} WHERE pair_id = ?", rows)
 
 
 def _has_checksums(path: Path) -> bool:
@@ -106,48 +116,73 @@ def _bytes_from(path: Path) -> Any:
     return connected(path, text_factory=bytes)
 
 
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    found = connection.execute("SELECT CAST(name AS BLOB) FROM sqlite_master WHERE type = 'table'")
+    return {name.decode("utf-8", "replace") for (name,) in found}
+
+
 def _schema(connection: sqlite3.Connection) -> int:
-    """Of what decides how rows are read."""
+    """Of what decides how COLMAP reads rows."""
     pragmas = [connection.execute(f"PRAGMA {name}").fetchone() for name in ("user_version", "encoding")]
-    tables = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_master ORDER BY type, name").fetchall()
-    return _checksum(*pragmas, *tables)
+    query = "SELECT type, name, tbl_name, sql FROM sqlite_master WHERE name NOT LIKE 'lightglue%' ORDER BY type, name"
+    return _checksum(*pragmas, *connection.execute(query))
 
 
 def _images(connection: sqlite3.Connection) -> int:
-    there = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    checksum = 0
-    for table in _OF_IMAGES:
-        if table.encode() in there:
-            for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid"):
-                checksum = _checksum(row, start=checksum)
-    return checksum
+    there = _tables(connection)
+    rows = (
+        row
+        for table in _OF_IMAGES
+        if table in there
+        for row in connection.execute(f"SELECT * FROM {table} ORDER BY rowid")
+    )
+    return _checksum(*rows)
+
+
+def _judgements(connection: sqlite3.Connection) -> int:
+    """Of what was judged of the pairs, and of which were dropped; their rows have checksums of their own."""
+    there = _tables(connection)
+    found: list[Any] = []
+    if _DROPPED in there:
+        found += connection.execute(f"SELECT pair_id FROM {_DROPPED} ORDER BY pair_id")
+    if "lightglue_judged" in there:
+        found += connection.execute("SELECT * FROM lightglue_judged ORDER BY rowid")
+    found += connection.execute("SELECT value FROM lightglue_about WHERE key = 'judged'")
+    return _checksum(*found)
 
 
 def _pairs(connection: sqlite3.Connection) -> tuple[int, ...]:
     """Numbers of the pairs whose rows are not as they were; where there are any, also of those that are not ours."""
-    sums = [
-        {row[0]: _checksum(row) for row in connection.execute(f"SELECT * FROM {table} ORDER BY pair_id")}
-        for table in _OF_PAIRS
-    ]
+    matches, geometries = (_sums(connection, table) for table in _OF_PAIRS)
+    dropped = _sums(connection, _DROPPED) if _DROPPED in _tables(connection) else {}
+    geometries = {**dropped, **geometries}
     ours = connection.execute("SELECT pair_id, made_of, verified, checksum FROM lightglue_pairs").fetchall()
-    known = {number for number, *_ in ours}
     damaged = {
         number
         for number, made_of, verified, checksum in ours
-        if checksum != _of_pair(number, made_of, verified, *(found.get(number) for found in sums))
+        if checksum != _of_pair(number, made_of, verified, matches.get(number, 0), geometries.get(number, 0))
     }
+    said = connection.execute("SELECT value FROM lightglue_about WHERE key = 'judged_checksum'").fetchone()
+    if said and json.loads(said[0]) != _judgements(connection):
+        damaged |= dropped.keys()
     # A row whose number has changed is missing at one pair, and there at another that has none of ours.
-    return tuple(sorted(damaged | ({*sums[0], *sums[1]} - known if damaged else set())))
+    return tuple(sorted(damaged | ({*matches, *geometries} - {row[0] for row in ours} if damaged else set())))
 
 
-def _of_pair(number: int, made_of: Any, verified: Any, matches: int | None, geometry: int | None) -> int:
+def _sums(connection: sqlite3.Connection, table: str) -> dict[int, int]:
+    return {row[0]: _checksum(row) for row in connection.execute(f"SELECT * FROM {table}")}
+
+
+def _of_pair(number: int, made_of: Any, verified: Any, matches: int, geometry: int) -> int:
     """The checksum of a pair. A geometry that was not verified here may be another program's, and is not looked at."""
     texts = (text if isinstance(text, (bytes, type(None))) else str(text).encode() for text in (made_of, verified))
-    return _checksum((number, *texts, matches, None if verified is None else geometry))
+    return _checksum((number, *texts, matches, 0 if verified is None else geometry))
 
 
-def _checksum(*rows: tuple[Any, ...], start: int = 0) -> int:
+def _checksum(*rows: tuple[Any, ...]) -> int:
+    """Of all values of some rows; 0 where there is none."""
+    found = 0
     for row in rows:
         for value in row:
-            start = zlib.crc32(value if isinstance(value, bytes) else repr(value).encode(), zlib.crc32(b"|", start))
-    return start
+            found = zlib.crc32(value if isinstance(value, bytes) else repr(value).encode(), zlib.crc32(b"|", found))
+    return found

@@ -18,6 +18,8 @@ from time import perf_counter
 from typing import Any
 
 from lightglue.errors import StoreError
+from lightglue.sfm.colmap.database_rows import check_rows
+from lightglue.sfm.colmap.judged import judged_of
 from lightglue.sfm.colmap.mappers import bundle_adjustment, check_mapper, num_threads, run_mapper
 from lightglue.sfm.colmap.model_files import SUMMARY, checksums
 from lightglue.sfm.colmap.models import principal_points, registered, write_model
@@ -103,6 +105,7 @@ def reconstruct(
         with writing(out):
             MapFolder(out).link_model()  # a kill, or an earlier version, may have left none
         return there
+    check_rows(database)  # before COLMAP opens it
     verified = num_verified(database)
     part = out / ".models.part"
     with writing(out):
@@ -205,6 +208,7 @@ def _made_of(database: Path, options: ReconstructOptions) -> str:
         )
         for row in connection.execute("SELECT pair_id, made_of, verified FROM lightglue_pairs ORDER BY pair_id"):
             digest.update(repr(row).encode())
+    digest.update(repr(judged_of(database)).encode())
     digest.update(json.dumps([asdict(options), VERSION], sort_keys=True, default=str).encode())
     return digest.hexdigest()
 

@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError
 from lightglue.sfm.colmap.database import DatabaseResult, create_database
 from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.database_rows import check_rows, seal_pairs
+from lightglue.sfm.colmap.judged import kinds_of_verified, restore
 from lightglue.sfm.colmap.pair_ids import configuration_name, pair_of
 from lightglue.sfm.colmap.state import check_database, digest_of, pair_states, read_state
 from lightglue.sfm.colmap.two_view import two_view_geometry
@@ -79,8 +81,10 @@ def verify(
     """
     begin = perf_counter()
     path, options = Path(path), options or VerifyOptions()
-    read_state(path, is_complete=True)  # which checks it
-    made_of = digest_of(json.dumps(asdict(options), sort_keys=True).encode())
+    read_state(path, is_complete=True)
+    check_rows(path)  # before COLMAP opens it
+    decides = {name: value for name, value in asdict(options).items() if name != "drop_look_alikes"}
+    made_of = digest_of(json.dumps(decides, sort_keys=True).encode())
     counts = _num_matches(path)
     pairs = pair_states(path)
     few = [number for number in pairs if counts.get(number, 0) < options.min_matches]
@@ -92,6 +96,7 @@ def verify(
     done = len(pairs) - len(waiting)
     progress(done, len(pairs))
     if waiting or stale:
+        restore(path)  # what is verified anew must not come back
         with _Verifier(options, threads) as verifier:
             _forget(path, stale)
             for chunk in batched(waiting, PAIRS):
@@ -121,18 +126,16 @@ def _verify(path: Path, verifier: _Verifier, numbers: list[int], made_of: str) -
         with database.writing():
             for number, geometry in zip(numbers, geometries, strict=True):
                 database.put_geometry(*pair_of(number), geometry)
-    with connected(path) as connection:
-        rows = [(made_of, number) for number in numbers]
-        connection.executemany("UPDATE lightglue_pairs SET verified = ? WHERE pair_id = ?", rows)
+    pairs = pair_states(path)
+    seal_pairs(path, [(number, pairs[number][0], made_of) for number in numbers])
 
 
 def _forget(path: Path, numbers: list[int]) -> None:
     """Take out geometries that were made with other options."""
     if not numbers:
         return
-    with connected(path) as connection:
-        rows = [(number,) for number in numbers]
-        connection.executemany("UPDATE lightglue_pairs SET verified = NULL WHERE pair_id = ?", rows)
+    pairs = pair_states(path)
+    seal_pairs(path, [(number, pairs[number][0], None) for number in numbers])
     with Database(path) as database, database.writing():
         for number in numbers:
             database.remove_geometry(*pair_of(number))
@@ -181,13 +184,9 @@ def _num_matches(path: Path) -> dict[int, int]:
 
 
 def _configurations(path: Path, min_inliers: int) -> tuple[Counter[str], int]:
-    """How many pairs have a geometry of each kind, and the inliers of all of them."""
-    with connected(path) as connection:
-        rows = connection.execute(
-            "SELECT config, count(*), sum(rows) FROM two_view_geometries WHERE rows >= ? GROUP BY config",
-            (min_inliers,),
-        ).fetchall()
-    return Counter({configuration_name(kind): count for kind, count, _ in rows}), sum(row[2] for row in rows)
+    """How many pairs have a geometry of each kind, and the inliers of all of them: of those dropped later, too."""
+    rows = kinds_of_verified(path, min_inliers)
+    return Counter(configuration_name(kind) for kind, _ in rows), sum(inliers for _, inliers in rows)
 
 
 def num_verified(path: Path) -> int:
