@@ -15,7 +15,9 @@ __all__ = ["check_integrity", "connected", "is_cut_off", "is_damaged"]
 
 _PATIENCE_S = 30.0  # for another process that writes
 # What SQLite says of a file that is damaged; all else may be better next time.
-_DAMAGED = re.compile("malformed|not a database|decode|no such (table|column|index)|unsupported file format|syntax error")
+_DAMAGED = re.compile(
+    "malformed|not a database|decode|no such (table|column|index)|unsupported file format|syntax error"
+)
 
 
 @contextmanager
@@ -44,8 +46,9 @@ def connected(
 def check_integrity(connection: sqlite3.Connection) -> None:
     """Raises sqlite3.DatabaseError where pages, rows and indices of a database do not go together."""
     (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
-    if found != "ok":
-        raise sqlite3.DatabaseError(f"database disk image is malformed: {' '.join(str(found).split())}")
+    said = found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
+    if said != "ok":
+        raise sqlite3.DatabaseError(f"database disk image is malformed: {' '.join(said.split())}")
 
 
 def is_damaged(error: StoreError) -> bool:

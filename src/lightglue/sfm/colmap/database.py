@@ -112,8 +112,9 @@ def create_database(
     plan = _plan(features, matches, heads, wanted, folder, cameras, keypoints, skipped)
     there = read_state(path) if path.exists() else None
     damage = Damage() if there is None else damage_of(path)  # before COLMAP opens it
-    if not damage.is_broken:
+    if damage and not damage.is_broken:
         remove_rows(path, damage.pairs)
+        restore(path)
     if there == plan.state and not damage.is_broken and not damage.images:
         written = _sync(path, plan, None, progress)
     else:

@@ -32,10 +32,11 @@ class Damage:
 
     is_broken: bool = False  # the file, or the schema: nothing in it can be relied upon
     images: bool = False  # cameras, images or keypoints
+    judgements: bool = False  # what was judged of the pairs
     pairs: tuple[int, ...] = ()  # numbers of those whose matches or geometry are not as they were, or not ours
 
     def __bool__(self) -> bool:
-        return self.is_broken or self.images or bool(self.pairs)
+        return self.is_broken or self.images or self.judgements or bool(self.pairs)
 
 
 def seal_images(path: Path) -> None:
@@ -73,7 +74,10 @@ def damage_of(path: Path) -> Damage:
             sums = json.loads(found[0]) if found else {}
             if sums.get("schema") != _schema(connection):
                 return Damage(is_broken=True)
-            return Damage(images=sums.get("images") != _images(connection), pairs=_pairs(connection))
+            said = connection.execute("SELECT value FROM lightglue_about WHERE key = 'judged_checksum'").fetchone()
+            judgements = bool(said) and json.loads(said[0]) != _judgements(connection)
+            images = sums.get("images") != _images(connection)
+            return Damage(images=images, judgements=judgements, pairs=_pairs(connection, judgements))
     except StoreError as error:
         if not is_damaged(error):
             raise
@@ -151,8 +155,11 @@ def _judgements(connection: sqlite3.Connection) -> int:
     return _checksum(*found)
 
 
-def _pairs(connection: sqlite3.Connection) -> tuple[int, ...]:
-    """Numbers of the pairs whose rows are not as they were; where there are any, also of those that are not ours."""
+def _pairs(connection: sqlite3.Connection, with_dropped: bool) -> tuple[int, ...]:
+    """Numbers of the pairs whose rows are not as they were; where there are any, also of those that are not ours.
+
+    with_dropped: all that were dropped are among them.
+    """
     matches, geometries = (_sums(connection, table) for table in _OF_PAIRS)
     dropped = _sums(connection, _DROPPED) if _DROPPED in _tables(connection) else {}
     geometries = {**dropped, **geometries}
@@ -162,8 +169,7 @@ def _pairs(connection: sqlite3.Connection) -> tuple[int, ...]:
         for number, made_of, verified, checksum in ours
         if checksum != _of_pair(number, made_of, verified, matches.get(number, 0), geometries.get(number, 0))
     }
-    said = connection.execute("SELECT value FROM lightglue_about WHERE key = 'judged_checksum'").fetchone()
-    if said and json.loads(said[0]) != _judgements(connection):
+    if with_dropped:
         damaged |= dropped.keys()
     # A row whose number has changed is missing at one pair, and there at another that has none of ours.
     return tuple(sorted(damaged | ({*matches, *geometries} - {row[0] for row in ours} if damaged else set())))
