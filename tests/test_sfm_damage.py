@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,25 +19,31 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pycolmap")
-from lightglue.errors import StoreError
+from lightglue.errors import InputError, StoreError
 from lightglue.models.choice import Models
 from lightglue.sfm.change import accept_model, add_images
+from lightglue.sfm.colmap.database import create_database
+from lightglue.sfm.colmap.database_rows import Damage, damage_of
 from lightglue.sfm.colmap.model import read_model
 from lightglue.sfm.colmap.models import open_model
+from lightglue.sfm.colmap.state import read_state
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.localizer import Localizer
 from lightglue.sfm.options import SfmOptions
-from lightglue.sfm.pipeline import build_map
+from lightglue.sfm.pipeline import build_map, run_stage
 from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex
 from lightglue.sfm.stages.extract import ExtractOptions
 from lightglue.sfm.stages.images import list_images
 from lightglue.sfm.stages.match import MatchOptions
 from lightglue.sfm.stages.pairs import PairOptions
-from lightglue.sfm.stages.reconstruct import ReconstructOptions
+from lightglue.sfm.stages.reconstruct import ReconstructOptions, reconstruct
 from lightglue.sfm.stages.refine import TrackOptions, read_refined
+from lightglue.sfm.stages.verify import verify
+from lightglue.stores import MatchStore, PairMatches
 from lightglue.stores.arrays import read_arrays
 from lightglue.support.files import read_json, write_json
+from support.colmap_scene import POINTS, make_scene
 from support.command import lightglue
 from support.corner import photograph, take_photographs
 from support.users import ordinary_user
@@ -242,3 +249,106 @@ def test_what_a_killed_map_add_left_among_the_photographs_is_removed_and_no_file
         there = {each.name for each in (place / "photographs").iterdir()}
         assert there == before - set(left)
         assert all(other.read_bytes() == b"of the user" for other in others)
+
+
+# --- pairs, the database ------------------------------------------------------------------------------------------
+
+
+def test_pairs_that_changed_on_the_disk_are_told_and_taken_once_they_are_matched(place: Path) -> None:
+    path = place / "map/pairs.txt"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"0.png\t4.png", b"1.png\t4.png", 1))  # one bit: a pair that is there already
+    for use in (lambda: add_images(place / "map", [place / "photographs"]), lambda: run_stage("verify", place / "map", OPTIONS)):
+        with pytest.raises(StoreError, match=r"pairs\.txt changed after .*`lightglue map match .*map` takes it"):
+            use()
+    run_stage("match", place / "map", OPTIONS)
+    assert run_stage("verify", place / "map", OPTIONS).counts["pairs"] == 9
+    again(place)
+    assert path.read_bytes() == whole
+
+
+def rows(path: Path) -> dict[str, list[Any]]:
+    """What COLMAP's tables hold."""
+    with closing(sqlite3.connect(path)) as connection:
+        tables = ("cameras", "images", "keypoints", "matches", "two_view_geometries", "lightglue_pairs")
+        return {table: sorted(connection.execute(f"SELECT * FROM {table}"), key=repr) for table in tables}
+
+
+@pytest.mark.parametrize(
+    ("table", "column"),
+    [
+        ("cameras", "params"),
+        ("images", "name"),
+        ("keypoints", "data"),
+        ("keypoints", "rows"),
+        ("matches", "data"),
+        ("matches", "rows"),
+        ("matches", "pair_id"),
+        ("two_view_geometries", "data"),
+        ("two_view_geometries", "F"),
+        ("two_view_geometries", "config"),
+        ("lightglue_pairs", "pair_id"),
+        ("lightglue_pairs", "verified"),
+    ],
+)
+def test_a_row_of_the_database_that_changed_is_told_before_colmap_opens_it_and_written_anew(
+    place: Path, table: str, column: str
+) -> None:
+    path = place / "map/database.db"
+    whole, model = rows(path), (place / "map/model/points3D.bin").read_bytes()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        row, value = connection.execute(f"SELECT rowid, {column} FROM {table} ORDER BY rowid DESC LIMIT 1").fetchone()
+        connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (changed(value), row))
+    for use in (lambda: verify(path), lambda: reconstruct(path, place, place / "new")):
+        with pytest.raises(StoreError, match=r"database\.db is damaged.*`lightglue sfm`.*writes anew"):
+            use()
+    again(place)
+    assert rows(path) == whole
+    assert (place / "map/model/points3D.bin").read_bytes() == model
+
+
+def changed(value: Any) -> Any:
+    """With another bit, high enough that an index is far beyond."""
+    if isinstance(value, bytes):
+        return value[:2] + bytes([value[2] ^ 64]) + value[3:]
+    return value[:-1] + chr(ord(value[-1]) ^ 1) if isinstance(value, str) else value ^ 4
+
+
+def test_any_bit_of_a_database_is_noticed_or_changes_no_row(place: Path, tmp_path: Path) -> None:
+    path = tmp_path / "damaged.db"
+    content = (place / "map/database.db").read_bytes()
+    whole = rows(place / "map/database.db")
+    noticed = 0
+    for at in np.random.default_rng(0).integers(0, len(content), 200).tolist():
+        path.write_bytes(bytes([*content[:at], content[at] ^ 1 << at % 8, *content[at + 1 :]]))
+        try:
+            read_state(path)
+            found = damage_of(path)
+        except StoreError:
+            found = Damage(is_broken=True)
+        noticed += bool(found)
+        assert found or rows(path) == whole
+    assert noticed > 20
+
+
+def test_a_database_of_an_earlier_version_is_made_again_and_gives_the_same_model(place: Path) -> None:
+    path, model = place / "map/database.db", (place / "map/model/points3D.bin").read_bytes()
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("DELETE FROM lightglue_about WHERE key IN ('checksums', 'seal', 'judged_checksum')")
+        connection.execute("ALTER TABLE lightglue_pairs DROP COLUMN checksum")
+    reconstruct(path, place / "photographs", place / "map", OPTIONS.reconstruct)
+    again(place)
+    assert not damage_of(path)
+    assert (place / "map/model/points3D.bin").read_bytes() == model
+
+
+def test_matches_of_keypoints_that_there_are_not_never_reach_colmap(tmp_path: Path) -> None:
+    scene = make_scene(tmp_path / "map")
+    a, b = scene.names[:2]
+    elsewhere = MatchStore.open(tmp_path / "elsewhere.db", {})  # with no features beside it
+    beyond = PairMatches(a, b, np.array([[0, POINTS]], np.int32), np.ones(1, np.float32))
+    elsewhere.put([beyond])
+    with pytest.raises(StoreError, match=rf"keypoint {POINTS} of '{b}', which has {POINTS}; match them again"):
+        create_database(tmp_path / "database.db", scene.features, elsewhere)
+    with pytest.raises(InputError, match=f"keypoint {POINTS}"):
+        scene.matches.put([beyond])

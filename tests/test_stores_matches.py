@@ -328,8 +328,7 @@ def test_what_is_mended_is_what_was_there_without_what_was_damaged(store: MatchS
         store.path.write_bytes(bytes([*made[:at], made[at] ^ 1 << at % 8, *made[at + 1 :]]))
         try:
             again = MatchStore.open(store.path)
-        except StoreError as error:  # not even what made it is known
-            assert str(store.path) in str(error)
+        except StoreError:  # not even what made it is known
             refused += 1
             continue
         lost = again.mend()

@@ -100,7 +100,7 @@ def add_images(
     held = sorted({*change.held, *names})
     pairs = _pairs(paths, change.store, names, held, record.images)
     known = set(read_pairs(paths.pairs)) if paths.pairs.exists() else set()
-    write_pairs(paths.pairs, sorted(known | set(pairs)))
+    _write_pairs(paths, sorted(known | set(pairs)))
     matched = match(paths.features, pairs, paths.matches, matching, engine=engine, progress=partial(progress, "match"))
     made = change.renew_database(held, progress=partial(progress, "verify"))
     doubted = tuple(each for each in made.skipped if each.name in names)
@@ -132,7 +132,7 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
     change.renew_database(sorted(there - set(going)))
     change.renew_model(())
     if paths.pairs.exists():
-        write_pairs(paths.pairs, [pair for pair in read_pairs(paths.pairs) if not set(pair) & set(going)])
+        _write_pairs(paths, [pair for pair in read_pairs(paths.pairs) if not set(pair) & set(going)])
     if paths.retrieval.exists():
         index = RetrievalIndex.open(paths.retrieval)
         index.update(store, there - set(going), change.record.images).save(paths.retrieval)
@@ -193,6 +193,13 @@ def _extracted(change: _Change, incoming: Incoming, engine: Engine | None, progr
     return replace(result, skipped=(*result.skipped, *unfit))
 
 
+def _write_pairs(paths: MapFolder, pairs: list[tuple[str, str]]) -> None:
+    """Write pairs.txt, and that it is now as it should be: a kill between must not make it look damaged."""
+    paths.expect_pairs(False)
+    write_pairs(paths.pairs, pairs)
+    paths.expect_pairs()
+
+
 def _pairs(
     paths: MapFolder, store: FeatureStore, names: list[str], held: list[str], images: Path
 ) -> list[tuple[str, str]]:
@@ -218,6 +225,7 @@ class _Change:
     def __init__(self, paths: MapFolder, is_accepted: bool = False) -> None:
         self.paths, self.record = paths, paths.read()
         paths.remove_part()
+        paths.check_pairs()
         _recover(paths)
         self.store = FeatureStore.open(paths.features)
         self.model: Any = open_model(paths.model, is_accepted)
@@ -333,7 +341,7 @@ class _Change:
                 kept = () if stage == "reconstruct" else stages[stage].skipped
                 left_out = tuple(each for each in kept if each.name not in names) + tuple(skipped.get(stage, ()))
                 stages[stage] = StageRecord(stages[stage].seconds, {**stages[stage].counts, **counts}, left_out)
-        self.paths.write(replace(self.record, stages=stages))
+        self.paths.write(replace(self.paths.read(), stages=stages))
         if self.paths.report.exists():
             write_report(self.paths.folder)
 

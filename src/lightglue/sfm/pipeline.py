@@ -146,7 +146,7 @@ class _Run:
                 "`lightglue map add` the images."
             )
         self.paths.remove_part()
-        self.paths.write(MapRecord(self.images, known.settings, known.stages))
+        self.paths.write(replace(known, images=self.images))
 
     def stage(self, name: str) -> StageRecord:
         """Run a stage, and remember what came of it."""
@@ -160,10 +160,14 @@ class _Run:
             "reconstruct": self._reconstruct,
             "report": self._report,
         }
+        if name == "pairs":
+            self.paths.expect_pairs(False)
         options, record, did_something = run[name]()
         seconds = perf_counter() - begin
         record = StageRecord(seconds, record.counts, record.skipped)
         self.paths.note(name, options, record, did_something)
+        if name in ("pairs", "match"):
+            self.paths.expect_pairs()
         self.skipped += record.skipped
         self.seconds[name] = seconds
         return record
@@ -217,6 +221,7 @@ class _Run:
 
     def _chosen(self) -> list[tuple[str, str]] | None:
         """The pairs of the map: others may have matches, of an earlier choice. None where no choice was made."""
+        self.paths.check_pairs()
         return read_pairs(self.paths.pairs) if self.paths.pairs.exists() else None
 
     def _pairs(self) -> tuple[Any, StageRecord, bool]:

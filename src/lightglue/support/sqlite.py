@@ -26,9 +26,9 @@ def connected(
 ) -> Iterator[sqlite3.Connection]:
     """A connection with one transaction. Raises StoreError, which names the file, for whatever SQLite says.
 
-    text_factory: what texts become; bytes where they may be damaged. named: the path that errors name, where it is another one. Mode "rw" for reading too: SQLite falls back to reading
-    where the file may not be written to, and a reader that comes first after a kill must be able to take back what the
-    killed process had begun to write.
+    named: the path that errors name, where it is another one. text_factory: what texts become; bytes where they may be
+    damaged. Mode "rw" for reading too: SQLite falls back to reading where the file may not be written to, and a reader
+    that comes first after a kill must be able to take back what the killed process had begun to write.
     """
     try:
         uri = f"{path.absolute().as_uri()}?mode={mode}"

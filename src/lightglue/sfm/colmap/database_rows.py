@@ -1,8 +1,8 @@
-"""Whether a database of ours holds what was written: COLMAP believes every row, and may end the process by a wrong one.
+"""Whether a database of ours holds what was written: COLMAP believes every row, and a wrong one may end the process.
 
-Our tables (`lightglue.sfm.colmap.state`) hold checksums: of each pair, over its rows in all tables; of cameras, images and
-keypoints as one; of what was judged of the pairs; and of the schema. SQLite itself checks pages and indices. All is read by Python's SQLite, and
-never while COLMAP has the file open.
+Our tables (`lightglue.sfm.colmap.state`) hold checksums: of each pair, over its rows in all tables; of cameras, images
+and keypoints as one; of what was judged of the pairs; and of the schema. SQLite itself checks pages and indices. All is
+read by Python's SQLite, and never while COLMAP has the file open.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ FORMAT = 1
 _HEADER = b"SQLite format 3\0"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lightglue_about(key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS lightglue_pairs(pair_id INTEGER PRIMARY KEY, made_of TEXT NOT NULL, verified TEXT, checksum INTEGER);
+CREATE TABLE IF NOT EXISTS lightglue_pairs(
+    pair_id INTEGER PRIMARY KEY, made_of TEXT NOT NULL, verified TEXT, checksum INTEGER);
 """
 
 
