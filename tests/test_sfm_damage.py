@@ -258,7 +258,10 @@ def test_pairs_that_changed_on_the_disk_are_told_and_taken_once_they_are_matched
     path = place / "map/pairs.txt"
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"0.png\t4.png", b"1.png\t4.png", 1))  # one bit: a pair that is there already
-    for use in (lambda: add_images(place / "map", [place / "photographs"]), lambda: run_stage("verify", place / "map", OPTIONS)):
+    for use in (
+        lambda: add_images(place / "map", [place / "photographs"]),
+        lambda: run_stage("verify", place / "map", OPTIONS),
+    ):
         with pytest.raises(StoreError, match=r"pairs\.txt changed after .*`lightglue map match .*map` takes it"):
             use()
     run_stage("match", place / "map", OPTIONS)

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from lightglue.errors import InputError, LightGlueError
+from lightglue.errors import InputError, LightGlueError, StoreError
 from lightglue.sfm.colmap.database import DatabaseResult, Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.colmap.mappers import run_mapper
@@ -97,10 +97,13 @@ def add_images(
         incoming = Incoming.bring(record.images, [Path(image) for image in images], part)
     extracted = _extracted(change, incoming, engine, partial(progress, "extract"))
     names, skipped = sorted(incoming.names), incoming.skipped
-    held = sorted({*change.held, *names})
+    there = {*change.held, *names}
+    held = sorted(there)
     pairs = _pairs(paths, change.store, names, held, record.images)
     known = set(read_pairs(paths.pairs)) if paths.pairs.exists() else set()
     _write_pairs(paths, sorted(known | set(pairs)))
+    # Of the pairs that were there, those that were damaged are missing now.
+    pairs = sorted({*pairs, *(pair for pair in known if there.issuperset(pair))})
     matched = match(paths.features, pairs, paths.matches, matching, engine=engine, progress=partial(progress, "match"))
     made = change.renew_database(held, progress=partial(progress, "verify"))
     doubted = tuple(each for each in made.skipped if each.name in names)
@@ -176,10 +179,13 @@ def _extracted(change: _Change, incoming: Incoming, engine: Engine | None, progr
     """Extract the features of images that are to come in; those that cannot be used are taken back."""
     images, store, made = change.record.images, change.store, change.store.settings
     options = ExtractOptions(change.record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"))
+    # Those of the map that are damaged are extracted again, or the images would leave it.
+    damaged = store.damaged(read_state(change.paths.database).names)
+    names = sorted({*incoming.names, *damaged})
     try:
-        result = extract(
-            images, change.paths.features, options, names=sorted(incoming.names), engine=engine, progress=progress
-        )
+        result = extract(images, change.paths.features, options, names=names, engine=engine, progress=progress)
+        if lost := [name for name in damaged if name not in store]:
+            raise StoreError(f"The features of {lost[0]!r} are damaged, and the image cannot be extracted again.")
     except LightGlueError:  # nothing of the map has changed yet
         incoming.take_back(incoming.copied)
         raise
@@ -239,8 +245,18 @@ class _Change:
 
     @property
     def held(self) -> list[str]:
-        """The images of the map. Features stay in the store of images that were taken out of the folder."""
-        return [name for name in read_state(self.paths.database).names if name in self.store]
+        """The images of the map. Features stay in the store of images that were taken out of the folder.
+
+        Raises StoreError where the features of one are damaged: it must not leave the map for that.
+        """
+        names = read_state(self.paths.database).names
+        there = [name for name in names if name in self.store]
+        if damaged := self.store.damaged(set(names).difference(there)):
+            raise StoreError(
+                f"The features of {', '.join(map(repr, sorted(damaged)))} in {self.store.folder} are damaged; "
+                "`lightglue sfm` extracts them again."
+            )
+        return there
 
     @property
     def cameras(self) -> CameraOptions:

@@ -277,6 +277,20 @@ class FeatureStore:
             if head is not None and self._path(head.name) == path:
                 yield head
 
+    def damaged(self, names: Iterable[str]) -> list[str]:
+        """Those of these images whose file is there, but is not whole. Raises StoreError for what cannot be read."""
+        found = []
+        for name in names:
+            try:
+                self.get(name)
+            except InputError:  # there is none
+                continue
+            except StoreError as error:
+                if isinstance(error.__cause__, OSError):
+                    raise
+                found.append(name)
+        return found
+
     def besides(self, names: Iterable[str]) -> list[str]:
         """The names of images that have features, but are not among these, sorted; only their files are opened."""
         known = {self._path(name) for name in names}
