@@ -4,8 +4,8 @@
 
 Without PHOTOGRAPHS, those of a corner that the tests paper with this package's own (tests/support/corner.py): six make
 the map, by SIFT and nearest neighbours, refined. Each flip is a trial of its own. On a fresh copy of the map a file is
-drawn, each as likely as the others, and a bit of it, half of the time among its first 512 bytes, where formats keep what
-is believed. Then, each on a copy of the damaged map and in a process of its own:
+drawn, each as likely as the others, and a bit of it, half of the time among its first 512 bytes, where formats keep
+what is believed. Then, each on a copy of the damaged map and in a process of its own:
 
     lightglue localize, lightglue view --png, lightglue map add, lightglue map report, lightglue sfm
 
@@ -100,7 +100,7 @@ def _become(place: Path, log: Path, words: tuple[str, ...]) -> None:
         os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
         os.dup2(1, 2)
         sys.argv = ["lightglue", *words]
-        with mock.patch.object(Models, "load_matcher", lambda self: NearestNeighbor(ratio_threshold=0.8)):
+        with mock.patch.object(Models, "load_matcher", return_value=NearestNeighbor(ratio_threshold=0.8)):
             command()
     except SystemExit as ended:
         sys.stdout.flush()
