@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from lightglue.errors import InputError, LightGlueError, StoreError
+from lightglue.sfm.colmap.colours import colour_points, uncoloured
 from lightglue.sfm.colmap.database import DatabaseResult, Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.colmap.mappers import run_mapper
@@ -317,12 +318,12 @@ class _Change:
         with _scratch(self.paths) as folder:
             self.model = _renumbered(self.model, state, folder)
             if missing:
-                self.model = self._grown(state, folder)
+                self.model = self._grown(state, folder, missing)
             write_model(self.model, folder / "model")
             _put(self.paths, folder / "model")
 
-    def _grown(self, state: DatabaseState, folder: Path) -> Any:
-        """The model that the mapper makes of the one in folder/start."""
+    def _grown(self, state: DatabaseState, folder: Path, wanted: Collection[str]) -> Any:
+        """The model that the mapper makes of the one in folder/start, with the wanted images where they fit."""
         options = ReconstructOptions(**self.settings("reconstruct"))
         if options.mapper != "incremental":  # which alone goes on with a model
             options = replace(options, mapper="incremental", colmap={})
@@ -330,7 +331,11 @@ class _Change:
         models = run_mapper(
             self.paths.database, self.record.images, folder / "work", state, options, start=folder / "start"
         )
-        return models[0] if models else self.model
+        grown = models[0] if models else self.model
+        if options.extract_colors:  # of the points that are new, most of which the new images see
+            colour_points(grown, self.record.images, uncoloured(grown), wanted)
+            colour_points(grown, self.record.images, uncoloured(grown))
+        return grown
 
     def why_missing(self, name: str) -> str:
         """Why an image has no pose."""
