@@ -79,7 +79,7 @@ def read_judgements(path: Path) -> dict[int, Judgement]:
 def restore(path: Path) -> None:
     """Put the geometries of dropped pairs back, and forget the judgements."""
     with connected(path) as connection:
-        connection.execute("DELETE FROM lightglue_about WHERE key = ?", (_KEY,))
+        connection.execute("DELETE FROM lightglue_about WHERE key IN (?, 'judged_checksum')", (_KEY,))
         for _ in _tables(connection, "lightglue_dropped"):
             columns = _common_columns(connection)
             connection.execute(
