@@ -88,6 +88,11 @@ class MapFolder:
     report = _Part("report.html")
     picture = _Part("report.png")
 
+    def other_models(self) -> list[Path]:
+        """The folders of the models that are not the largest, the larger ones first."""
+        found = [path for path in self.models.glob("*") if path.name.isdecimal() and path != self.largest]
+        return sorted(found, key=lambda path: int(path.name))
+
     def link_model(self) -> None:
         """Make `model` a link to the largest model, or a copy of it where the file system has no links.
 
