@@ -251,7 +251,6 @@ def test_what_a_killed_map_add_left_among_the_photographs_is_removed_and_no_file
     assert all(other.read_bytes() == b"of the user" for other in others)
 
 
-
 # --- pairs, the database ------------------------------------------------------------------------------------------
 
 
