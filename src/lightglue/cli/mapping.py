@@ -144,7 +144,22 @@ def report(folder: Map) -> None:
     """Write MAP/report.html and MAP/report.png again."""
     from lightglue.sfm.report.document import write_report
 
-    echo(f"{write_report(folder).html}")
+    written = write_report(folder)
+    for problem in written.problems:
+        echo(f"warning: {problem}", err=True)
+    echo(f"{written.html}")
+
+
+@command(app, example="lightglue map accept map")
+def accept(folder: Map) -> None:
+    """Take a model that another program has changed, such as COLMAP's bundle adjustment, for that of the map.
+
+    Until then it is taken for damaged, and `lightglue sfm` makes it again.
+    """
+    from lightglue.sfm.change import accept_model
+
+    model = accept_model(folder)
+    echo(f"accepted: {model.num_images} images, {model.num_points:,} points")
 
 
 @command(app, "export", example="lightglue map export map --features feats.h5 --matches matches.h5")
