@@ -34,6 +34,7 @@ from lightglue.sfm.stages.images import list_images, looks_like_image
 from lightglue.stores.settings import as_read, differences
 from lightglue.support.files import write_whole, writing
 from lightglue.support.memory import is_out_of_memory
+from lightglue.support.printable import printable
 from lightglue.support.progress import Progress
 
 __all__ = ["LocalizeResult", "localize"]
@@ -124,7 +125,7 @@ def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
 
 
 def _failed(reason: str) -> dict[str, Any]:
-    return {"success": False, "failure": " ".join(reason.split())}
+    return {"success": False, "failure": printable(reason)}
 
 
 def _as_json(found: Localization) -> dict[str, Any]:
