@@ -393,7 +393,7 @@ class _Run:
             for name in result.unregistered
         ]
         if result.models:
-            missing += [Skipped("model", remark, is_used=True) for remark in result.models[0].remarks]
+            missing += result.models[0].noted()
         return asdict(options), StageRecord(0, counts, tuple(missing)), not result.was_there
 
     def _report(self) -> tuple[Any, StageRecord, bool]:
