@@ -11,13 +11,27 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.sfm.colmap.database_rows import seal_judgements
 from lightglue.support.sqlite import connected
 
-__all__ = ["Judgement", "drop", "judged_of", "kinds_of_verified", "read_judgements", "restore", "verified_pairs"]
+__all__ = [
+    "Judgement",
+    "drop",
+    "drop_only",
+    "judged_of",
+    "kinds_of_verified",
+    "read_judgements",
+    "restore",
+    "verified_matches",
+    "verified_pairs",
+]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lightglue_judged(pair_id INTEGER PRIMARY KEY, probability REAL NOT NULL,
@@ -58,6 +72,14 @@ def kinds_of_verified(path: Path, min_inliers: int) -> list[tuple[int, int]]:
         ]
 
 
+def verified_matches(path: Path) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """The number of each verified pair, and its inliers (K, 2), rows of keypoints, whether it was dropped or not."""
+    with connected(path) as connection:
+        for table in _tables(connection, "two_view_geometries", "lightglue_dropped"):
+            for number, rows, data in connection.execute(f"SELECT pair_id, rows, data FROM {table} WHERE rows > 0"):
+                yield number, np.frombuffer(data, np.uint32).reshape(rows, 2).astype(np.int64)
+
+
 def judged_of(path: Path) -> str | None:
     """What the judgements are made of; None where there are none."""
     with connected(path) as connection:
@@ -78,7 +100,7 @@ def read_judgements(path: Path) -> dict[int, Judgement]:
 def restore(path: Path) -> None:
     """Put the geometries of dropped pairs back, and forget the judgements."""
     with connected(path) as connection:
-        connection.execute("DELETE FROM lightglue_about WHERE key = ?", (_KEY,))
+        connection.execute("DELETE FROM lightglue_about WHERE key IN (?, 'judged_checksum')", (_KEY,))
         for _ in _tables(connection, "lightglue_dropped"):
             columns = _common_columns(connection)
             connection.execute(
@@ -103,6 +125,13 @@ def drop(path: Path, judgements: Iterable[Judgement], made_of: str) -> None:
         connection.executemany(f"INSERT INTO lightglue_dropped({columns}) {select}", gone)
         connection.executemany("DELETE FROM two_view_geometries WHERE pair_id = ?", gone)
         connection.execute("INSERT OR REPLACE INTO lightglue_about VALUES(?, ?)", (_KEY, json.dumps(made_of)))
+    seal_judgements(path)
+
+
+def drop_only(path: Path, numbers: Iterable[int]) -> None:
+    """Take the geometries of pairs out of a copy of a database, which is not judged after."""
+    with connected(path) as connection:
+        connection.executemany("DELETE FROM two_view_geometries WHERE pair_id = ?", [(each,) for each in numbers])
 
 
 def _tables(connection: sqlite3.Connection, *names: str) -> list[str]:
