@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightglue.cli.printing import AsJson, memory_named
-from lightglue.cli.stages import Views, engine_of, print_skipped, skipped_record
+from lightglue.cli.stages import Views, dataset_record, engine_of, print_skipped, skipped_record
 from lightglue.errors import LightGlueError
 from lightglue.sfm.options import EngineOptions, SfmOptions
 from lightglue.support.progress import progress_display
@@ -67,7 +67,8 @@ def _as_json(output: Path, result: MapResult) -> str:
             "mean_track_length": best.mean_track_length,
         }
     skipped = skipped_record(result.skipped)
-    return json.dumps({"map": str(output), "model": model, "seconds": result.seconds, "skipped": skipped})
+    made = {"map": str(output), "model": model, "dataset": dataset_record(result.dataset)}
+    return json.dumps({**made, "seconds": result.seconds, "skipped": skipped})
 
 
 def _as_text(output: Path, result: MapResult) -> str:
@@ -79,4 +80,6 @@ def _as_text(output: Path, result: MapResult) -> str:
             f"mean reprojection error {best.mean_reprojection_error:.2f} px, mean track {best.mean_track_length:.1f}",
             f"{output / 'model'}  {output / 'database.db'}  {output / 'report.html'}",
         ]
+    if result.dataset is not None and result.dataset.folder is not None:
+        lines.append(f"{result.dataset.folder}: {result.dataset}")
     return "\n".join(lines)

@@ -32,6 +32,7 @@ from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, R
 from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
+from lightglue.sfm.stages.dataset import DatasetResult, write_dataset
 from lightglue.sfm.stages.extract import ExtractResult, extract
 from lightglue.sfm.stages.incoming import Incoming, misfits
 from lightglue.sfm.stages.judge import JudgeResult, judge_pairs
@@ -66,6 +67,7 @@ class ChangeResult:
     registered: tuple[str, ...]  # all that have a pose now
     seconds: float
     skipped: tuple[Skipped, ...] = ()
+    dataset: DatasetResult | None = None  # for other programs
 
 
 def add_images(
@@ -109,7 +111,7 @@ def add_images(
     progress("reconstruct", 1, 1)
     missing = [Skipped(name, change.why_missing(name)) for name in names if name not in change.registered]
     left_out = (*skipped, *extracted.skipped, *matched.skipped, *doubted, *missing)
-    return ChangeResult(tuple(names), tuple(change.registered), perf_counter() - begin, left_out)
+    return ChangeResult(tuple(names), tuple(change.registered), perf_counter() - begin, left_out, change.dataset)
 
 
 def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> ChangeResult:
@@ -139,7 +141,7 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
         store.remove(name)
     change.finish(going, {})
     skipped = tuple(Skipped(name, "it is not in the map") for name in names if name not in there)
-    return ChangeResult(tuple(going), tuple(change.registered), perf_counter() - begin, skipped)
+    return ChangeResult(tuple(going), tuple(change.registered), perf_counter() - begin, skipped, change.dataset)
 
 
 # --- the images and their pairs -----------------------------------------------------------------------------------
@@ -195,6 +197,7 @@ class _Change:
         self.model: Any = open_model(paths.model)
         self.verified: VerifyResult | None = None
         self.judged: JudgeResult | None = None
+        self.dataset: DatasetResult | None = None
 
     @property
     def registered(self) -> list[str]:
@@ -302,7 +305,9 @@ class _Change:
         self._describe()  # a kill may have come before it
         state, summary = read_state(self.paths.database), summarize(self.model)
         missing = tuple(Skipped(name, self.why_missing(name)) for name in summary.missing_of(state.names))
-        skipped = {**skipped, "reconstruct": missing}
+        mode = self.record.settings.get("dataset", "auto")
+        self.dataset = write_dataset(self.paths, self.record.images, mode)
+        skipped = {**skipped, "reconstruct": (*missing, *self.dataset.skipped)}
         stages = dict(self.record.stages)
         for stage, counts in self._counts(state, summary).items():
             if stage in stages:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from lightglue.errors import InputError
 from lightglue.sfm.engines.engine import Engine
-from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
+from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord, check_dataset
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
@@ -32,6 +32,7 @@ from lightglue.support.progress import StageProgress
 
 if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
     from lightglue.sfm.colmap.database import Keypoints
+    from lightglue.sfm.stages.dataset import DatasetResult
     from lightglue.sfm.stages.reconstruct import ReconstructResult
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
@@ -48,6 +49,7 @@ class MapResult:
     model: ReconstructResult
     skipped: tuple[Skipped, ...]  # of all stages
     seconds: dict[str, float]  # of each stage in this run
+    dataset: DatasetResult | None = None  # for other programs
 
 
 def build_map(
@@ -73,7 +75,7 @@ def build_map(
     for stage in STAGES:
         run.stage(stage)
     assert run.model is not None
-    return MapResult(paths.folder, run.model, tuple(run.skipped), run.seconds)
+    return MapResult(paths.folder, run.model, tuple(run.skipped), run.seconds, run.dataset)
 
 
 def _check_early(options: SfmOptions) -> None:
@@ -126,6 +128,7 @@ class _Run:
         self.skipped: list[Skipped] = []
         self.seconds: dict[str, float] = {}
         self.model: ReconstructResult | None = None
+        self.dataset: DatasetResult | None = None
         self.names: list[str] | None = None  # of the images, once they are known
 
     def begin(self) -> None:
@@ -136,6 +139,7 @@ class _Run:
         inside = self.paths.folder.absolute()
         if self.images.absolute() == inside or self.images.resolve() == inside.resolve():
             raise InputError(f"{self.images} would hold both images and map; name another folder for the map.")
+        check_dataset(self.paths, self.images)
         if not self.paths.record.exists():
             self.paths.write(MapRecord(self.images, {"models": self._models()}))
             return
@@ -349,7 +353,21 @@ class _Run:
         reason = result.reason or "it is not in the largest model: too few of its matches agree with it"
         bare = {head.name for head in self._features().heads() if not head.num_keypoints}
         missing = tuple(Skipped(name, NO_KEYPOINTS if name in bare else reason) for name in result.unregistered)
-        return asdict(options), StageRecord(0, counts, missing), not result.was_there
+        dataset = self._write_dataset()
+        return asdict(options), StageRecord(0, counts, (*missing, *dataset.skipped)), not result.was_there
+
+    def _write_dataset(self) -> DatasetResult:
+        """Bring the files for other programs into line with the model. What was chosen once stays chosen."""
+        from lightglue.sfm.stages.dataset import write_dataset
+
+        known = self.paths.read()
+        mode = self.options.dataset
+        if mode == "auto":
+            mode = known.settings.get("dataset", mode)
+        elif known.settings.get("dataset") != mode:
+            self.paths.write(MapRecord(known.images, {**known.settings, "dataset": mode}, known.stages))
+        self.dataset = write_dataset(self.paths, self.images, mode)
+        return self.dataset
 
     def _report(self) -> tuple[Any, StageRecord, bool]:
         from lightglue.sfm.report.document import write_report
