@@ -22,6 +22,7 @@ from lightglue.errors import InputError, LightGlueError
 from lightglue.sfm.colmap.colours import colour_points, uncoloured
 from lightglue.sfm.colmap.database import DatabaseResult, Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.image_lists import with_listed
 from lightglue.sfm.colmap.mappers import run_mapper
 from lightglue.sfm.colmap.models import deregister, open_model, registered, write_model
 from lightglue.sfm.colmap.renumber import renumber
@@ -34,6 +35,7 @@ from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
 from lightglue.sfm.stages.dataset import DatasetResult, write_dataset
 from lightglue.sfm.stages.extract import ExtractResult, extract
+from lightglue.sfm.stages.given import change_list
 from lightglue.sfm.stages.incoming import Incoming, misfits
 from lightglue.sfm.stages.judge import JudgeResult, judge_pairs
 from lightglue.sfm.stages.match import NO_OVERLAP, match
@@ -97,6 +99,7 @@ def add_images(
     incoming = Incoming.bring(record.images, [Path(image) for image in images])
     extracted = _extracted(change, incoming, engine, partial(progress, "extract"))
     names, skipped = sorted(incoming.names), incoming.skipped
+    change_list(paths, added=names)
     held = sorted({*change.held, *names})
     pairs = _pairs(paths, change.store, names, held, record.images)
     known = set(read_pairs(paths.pairs)) if paths.pairs.exists() else set()
@@ -139,6 +142,7 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
     MatchStore.open(paths.matches).remove_images(going)
     for name in going:  # last: a run after a kill finds by them what was to go
         store.remove(name)
+    change_list(paths, removed=going)
     change.finish(going, {})
     skipped = tuple(Skipped(name, "it is not in the map") for name in names if name not in there)
     return ChangeResult(tuple(going), tuple(change.registered), perf_counter() - begin, skipped, change.dataset)
@@ -212,7 +216,7 @@ class _Change:
     @property
     def cameras(self) -> CameraOptions:
         """How images get their cameras."""
-        return CameraOptions(**self.settings("verify").get("cameras", {}))
+        return with_listed(CameraOptions(**self.settings("verify").get("cameras", {})), self.paths.listed)
 
     def settings(self, stage: str) -> Mapping[str, Any]:
         """What a stage was run with; empty where the map does not say."""
