@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lightglue.cli.printing import echo
 from lightglue.options import option
 
 __all__ = ["view"]
@@ -39,12 +40,12 @@ def view(
         from lightglue.sfm.report.picture import save_picture
 
         save_picture(read_model(model), png, title=model.absolute().name)
-        typer.echo(f"{png}")
+        echo(f"{png}")
         return
     from lightglue.sfm.report.view import view_model
 
     shown = view_model(model, options.images, options.host, options.port)
-    typer.echo(f"{shown.url}   (Ctrl-C ends it)")
+    echo(f"{shown.url}   (Ctrl-C ends it)")
     try:
         shown.wait()
     except KeyboardInterrupt:

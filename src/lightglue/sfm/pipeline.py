@@ -172,7 +172,8 @@ class _Run:
                 f"{self.paths.folder} is a map of {known.images}, not of {self.images}; name another folder, or "
                 "`lightglue map add` the images."
             )
-        self.paths.write(MapRecord(self.images, known.settings, known.stages))
+        self.paths.remove_part()
+        self.paths.write(replace(known, images=self.images))
 
     def stage(self, name: str) -> StageRecord:
         """Run a stage, and remember what came of it."""
@@ -186,10 +187,14 @@ class _Run:
             "reconstruct": self._reconstruct,
             "report": self._report,
         }
+        if name == "pairs":
+            self.paths.expect_pairs(False)
         options, record, did_something = run[name]()
         seconds = perf_counter() - begin
         record = StageRecord(seconds, record.counts, record.skipped)
         self.paths.note(name, options, record, did_something)
+        if name in ("pairs", "match"):
+            self.paths.expect_pairs()
         self.skipped += record.skipped
         self.seconds[name] = seconds
         return record
@@ -249,6 +254,7 @@ class _Run:
 
     def _chosen(self) -> list[tuple[str, str]] | None:
         """The pairs of the map: others may have matches, of an earlier choice. None where no choice was made."""
+        self.paths.check_pairs()
         return read_pairs(self.paths.pairs) if self.paths.pairs.exists() else None
 
     def _pairs(self) -> tuple[Any, StageRecord, bool]:
@@ -398,7 +404,7 @@ class _Run:
         if mode == "auto":
             mode = known.settings.get("dataset", mode)
         elif known.settings.get("dataset") != mode:
-            self.paths.write(MapRecord(known.images, {**known.settings, "dataset": mode}, known.stages))
+            self.paths.write(replace(known, settings={**known.settings, "dataset": mode}))
         self.dataset = write_dataset(self.paths, self.images, mode)
         return self.dataset
 

@@ -8,11 +8,10 @@ import json
 import math
 import os
 import shutil
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -21,8 +20,10 @@ from typing import Any
 from lightglue.drawing.facts import counted
 from lightglue.errors import StoreError
 from lightglue.sfm.colmap.colours import colour_points
+from lightglue.sfm.colmap.database_rows import check_rows
 from lightglue.sfm.colmap.judged import judged_of
 from lightglue.sfm.colmap.mappers import bundle_adjustment, check_mapper, num_threads
+from lightglue.sfm.colmap.model_files import SUMMARY, checksums
 from lightglue.sfm.colmap.models import principal_points, registered, write_model
 from lightglue.sfm.colmap.state import DatabaseState, read_state
 from lightglue.sfm.colmap.with_pycolmap import VERSION
@@ -36,7 +37,6 @@ from lightglue.support.sqlite import connected
 
 __all__ = ["Mapper", "ModelSummary", "ReconstructOptions", "ReconstructResult", "reconstruct"]
 
-_REPORT = "reconstruction.json"
 _NAMED = 3  # pairs that a sentence names
 _EDGE = 1024  # px of the longer edge that errors are given for
 _LOSS_SCALE = 0.5  # px: about the error of a keypoint
@@ -132,6 +132,7 @@ def reconstruct(
         with writing(out):
             MapFolder(out).link_model()  # a kill, or an earlier version, may have left none
         return there
+    check_rows(database)  # before COLMAP opens it
     verified = num_verified(database)
     part = out / ".models.part"
     with writing(out):
@@ -248,23 +249,30 @@ def _made_of(database: Path, options: ReconstructOptions) -> str:
 
 
 def write_summary(folder: Path, result: ReconstructResult, made_of: str) -> None:
-    said = {"made_of": made_of, "files": _checksums(folder), **asdict(result)}
+    said = {"made_of": made_of, "files": checksums(folder), **asdict(result)}
     del said["out"], said["was_there"]
-    write_json(folder / _REPORT, said)
+    write_json(folder / SUMMARY, said)
 
 
 def _read_report(out: Path, made_of: str) -> ReconstructResult | None:
     """The result that is there, if it is of the same database and options and its files are there."""
+    known = known_summary(out / "models")
+    if known is None or known[0] != made_of or not is_described(out / "models"):
+        return None
+    return replace(known[1], out=out, was_there=True)
+
+
+def known_summary(folder: Path) -> tuple[str, ReconstructResult] | None:
+    """What the models in a folder were made of, and the result, as the summary there says; None where it is no use."""
     try:
-        said = read_json(out / "models" / _REPORT)
-        if said.pop("made_of") != made_of or said.pop("files") != _checksums(out / "models"):
-            return None
+        said = read_json(folder / SUMMARY)
+        made_of = str(said.pop("made_of"))
+        del said["files"]
         models = tuple(_summary(each) for each in said.pop("models"))
         said["unregistered"] = tuple(said["unregistered"])
-        result = ReconstructResult(out, models, **said, was_there=True)
+        return made_of, ReconstructResult(folder.parent, models, **said)
     except (OSError, StoreError, KeyError, TypeError):
         return None
-    return result
 
 
 def _summary(said: dict[str, Any]) -> ModelSummary:
@@ -282,21 +290,9 @@ def _named(pairs: Sequence[tuple[str, str]]) -> str:
 def is_described(folder: Path) -> bool:
     """Whether the summary in the folder of the models is of the files that are there."""
     try:
-        return bool(read_json(folder / _REPORT)["files"] == _checksums(folder))
+        return bool(read_json(folder / SUMMARY)["files"] == checksums(folder))
     except (OSError, StoreError, KeyError):
         return False
-
-
-def _checksums(folder: Path) -> dict[str, int]:
-    """Of each file of the models under a folder, by its path: COLMAP may read a damaged one without an end."""
-    found = {}
-    for path in sorted(folder.glob("**/*.bin")):
-        checksum = 0
-        with path.open("rb") as file:
-            while content := file.read(1 << 24):
-                checksum = zlib.crc32(content, checksum)
-        found[path.relative_to(folder).as_posix()] = checksum
-    return found
 
 
 def _put(part: Path, out: Path) -> None:
