@@ -83,6 +83,7 @@ def _as_json(output: Path, result: MapResult) -> str:
             "points": best.num_points,
             "mean_reprojection_error": best.mean_reprojection_error,
             "mean_track_length": best.mean_track_length,
+            "remarks": best.remarks,
             "consistency": best.consistency,
             "contradicting": best.contradicting,
             "doubtful": best.doubtful,

@@ -28,6 +28,15 @@ class ViewerOptions:
     port: int = option(8080, "The port to listen at; 0 takes any that is free.", group="Machine")
 
 
+def model_remarks(path: Path) -> tuple[str, ...]:
+    """What a user of a model should know of it."""
+    from lightglue.sfm.colmap.model import model_folder
+    from lightglue.sfm.colmap.models import open_model
+    from lightglue.sfm.colmap.shape import shape_of
+
+    return shape_of(open_model(model_folder(path))).remarks
+
+
 def view(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", show_default=False, help="A COLMAP model's folder, or that of a map.")
@@ -35,6 +44,8 @@ def view(
     options: ViewerOptions,
 ) -> None:
     """Show a model in 3D: points, cameras, images. Click a camera to look through it."""
+    for remark in model_remarks(model):
+        echo(f"warning: {remark}", err=True)
     if (png := options.png) is not None:
         from lightglue.sfm.colmap.model import read_model
         from lightglue.sfm.report.picture import save_picture

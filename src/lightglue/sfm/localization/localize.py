@@ -53,6 +53,7 @@ class LocalizeResult:
     failures: tuple[Skipped, ...]  # and the reason of each
     faults: tuple[Skipped, ...] = ()  # queries whose EXIF is not believed
     skipped: tuple[Skipped, ...] = ()  # files in a folder of queries that look like images and are not read
+    remarks: tuple[str, ...] = ()  # what is to be known of the model, in sentences; empty where no query was done
 
 
 def localize(
@@ -108,7 +109,8 @@ def localize(
     faults = tuple(Skipped(name, fault, is_used=True) for name in names if (fault := done[name].get("fault")))
     _write(out, [done[name] for name in names])
     counts = len(names), len(names) - len(failures), kept
-    return LocalizeResult(*counts, perf_counter() - begin, failures, faults, asked.skipped)
+    remarks = localizer.remarks if localizer is not None else ()
+    return LocalizeResult(*counts, perf_counter() - begin, failures, faults, asked.skipped, remarks)
 
 
 def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
