@@ -111,11 +111,10 @@ def test_points_have_the_colours_of_the_images_as_they_are_shown(turned: Path) -
     assert colour_correlation(model, turned / "photographs") > 0.95
 
 
-@pytest.mark.parametrize("suffix", [".webp", ".jp2", ".gif", ".tif"])
-def test_points_have_colours_whatever_the_format(suffix: str, tmp_path: Path) -> None:
-    for number in range(3):
+def test_points_have_colours_whatever_the_format(tmp_path: Path) -> None:
+    for number, suffix in enumerate((".webp", ".jp2", ".gif", ".tif", ".gif", ".webp")):
         write(tmp_path / "photographs" / f"{number}{suffix}", photograph(number))
-    assert build_map(tmp_path / "photographs", tmp_path / "map", options()).model.models
+    assert build_map(tmp_path / "photographs", tmp_path / "map", options()).model.models[0].num_images == 6
     assert colour_correlation(open_model(tmp_path / "map/model"), tmp_path / "photographs") > 0.95
 
 
@@ -133,7 +132,7 @@ def copy_of(made: Path, tmp_path: Path) -> Path:
     place = tmp_path / "place"
     shutil.copytree(made, place, symlinks=True)
     record = place / "map/map.json"
-    record.write_text(record.read_text().replace(str(made), str(place)))
+    record.write_text(json.dumps({**json.loads(record.read_text()), "images": str(place / "photographs")}))
     return place
 
 
@@ -217,7 +216,11 @@ def test_the_dataset_follows_the_map(turned: Path, tmp_path: Path) -> None:
     remove_images(place / "map", ["2.jpg", "8.jpg"])
     assert set(as_others_see(place / "map/dataset")) == {"1.jpg", *(f"{n}.jpg.png" for n in range(3, 8))}
     assert {path.name for path in (place / "map/dataset/images").iterdir()} == set(as_others_see(place / "map/dataset"))
-    assert (place / "map/dataset/images/3.jpg.png").stat().st_mtime_ns == kept  # what is right is not written again
+    copy = place / "map/dataset/images/3.jpg.png"
+    assert copy.stat().st_mtime_ns == kept  # what is right is not written again
+    copy.write_bytes(copy.read_bytes()[:-9])
+    write_dataset(MapFolder(place / "map"), place / "photographs")
+    assert "3.jpg.png" in as_others_see(place / "map/dataset")  # what has changed is
     write(place / "photographs/3.jpg", photograph(2), 1)  # without its tag
     write_dataset(MapFolder(place / "map"), place / "photographs")
     assert "3.jpg" in as_others_see(place / "map/dataset")

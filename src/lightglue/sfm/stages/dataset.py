@@ -127,11 +127,11 @@ def _written(paths: MapFolder, images: Path, plan: _Plan) -> DatasetResult:
     made: dict[str, Any] = {}
     for name, file in plan.files.items():
         source, target = images / name, folder / targets[name]
-        stat = source.stat()
-        about = [targets[name], file.suffix, stat.st_size, stat.st_mtime_ns]
         if file.suffix is not None:
             _link(source, target)
-        elif before.get(name) != about or not target.is_file() or target.is_symlink():
+            made[name] = [targets[name]]
+            continue
+        if target.is_symlink() or [targets[name], *_stat(source), *_stat(target)] != before.get(name):
             try:
                 content = upright_png(source)
             except ImageError as error:
@@ -139,7 +139,7 @@ def _written(paths: MapFolder, images: Path, plan: _Plan) -> DatasetResult:
                 continue
             _clear(target)
             write_whole(target, content)
-        made[name] = about
+        made[name] = [targets[name], *_stat(source), *_stat(target)]
     _write_model(paths, {name: targets[name] for name in made})
     copies = [plan.files[name] for name in made if plan.files[name].suffix is None]
     turned = sum(file.orientation != 1 for file in copies)
@@ -153,6 +153,15 @@ def dataset_summary(paths: MapFolder) -> str:
     with suppress(OSError, StoreError):
         return str(read_json(paths.dataset / DATASET_RECORD).get("summary", ""))
     return ""
+
+
+def _stat(path: Path) -> tuple[int, int]:
+    """The size of a file and when it was changed, ns; zeros where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return 0, 0
+    return stat.st_size, stat.st_mtime_ns
 
 
 def _record(paths: MapFolder) -> dict[str, Any]:
