@@ -147,7 +147,9 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
 def _extracted(change: _Change, incoming: Incoming, engine: Engine | None, progress: Progress) -> ExtractResult:
     """Extract the features of images that are to come in; those that cannot be used are taken back."""
     images, store, made = change.record.images, change.store, change.store.settings
-    options = ExtractOptions(change.record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"))
+    options = ExtractOptions(
+        change.record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"), stretch=store.stretch
+    )
     try:
         result = extract(
             images, change.paths.features, options, names=sorted(incoming.names), engine=engine, progress=progress

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from lightglue.errors import InputError
+from lightglue.extractors.options import STRETCH_HELP
 from lightglue.geometry.camera_text import CAMERA_HELP, parse_known_camera
 from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.geometry.options import RefineOptions
@@ -102,9 +103,11 @@ class ExtractOptions(_WithModels):
         "float16", "How descriptors are stored; see docs/decisions/017-stores.md.", choices=("float16", "float32")
     )
     max_pixels: int | None = option(500_000_000, "Larger images are left out; None: none is.")  # as lightglue.images
+    stretch: bool = option(False, STRETCH_HELP, group="Features")
 
     def __post_init__(self) -> None:
         check_choice("descriptor_dtype", self.descriptor_dtype, ("float16", "float32"))
+        check_bool("stretch", self.stretch)
 
     def settings(self) -> dict[str, Any]:
         """All that decides the features, for the store."""
@@ -118,6 +121,7 @@ class ExtractOptions(_WithModels):
             "mp": models.mp,
             "device": models.device.partition(":")[0],
             "descriptor_dtype": self.descriptor_dtype,
+            **({"stretch": True} if self.stretch else {}),  # stores of earlier versions do not say
         }
 
 

@@ -182,7 +182,7 @@ class ExtractWorker:
                 file.decode(max_pixels=self.options.max_pixels)  # raises
             self.ahead.take(width * height)
             try:
-                return _Decoded(file.decode(max_pixels=self.options.max_pixels), source)
+                return _Decoded(file.decode(max_pixels=self.options.max_pixels, stretch=self.options.stretch), source)
             except BaseException:
                 self.ahead.give_back(width * height)
                 raise
