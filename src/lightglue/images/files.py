@@ -44,7 +44,7 @@ __all__ = [
 ]
 
 DEFAULT_MAX_PIXELS = 500_000_000  # admits 20,000 x 20,000
-_DAMAGED = re.compile("^(?!libpng warning|.*[Ww]arning)")  # of what decoders say of an image that they did decode
+_DAMAGED = re.compile("^(?!libpng warning|.*[Ww]arning|.*Unknown field with tag)")  # of what decoders say of an image that they did decode
 _NO_DATA = 42113  # TIFF's tag of GDAL: the value of pixels that were not measured
 _ROWS = 256  # of an image that are converted to RGB at once
 _OPENCV_MAX_PIXELS = 2**30  # its own limit, unless OPENCV_IO_MAX_IMAGE_PIXELS is set before it starts
@@ -107,7 +107,7 @@ def read_image(
 
     Files, `stretch` and errors are those of `load_image`.
     """
-    return eight_bits(ImageFile.read(path).decode(grayscale, max_pixels, stretch))
+    return eight_bits(ImageFile.read(path).decode(grayscale, max_pixels, stretch), rounded=stretch)
 
 
 @dataclass(frozen=True, eq=False)

@@ -55,9 +55,9 @@ def as_pixels(image: Any, stretch: bool = False) -> Any:
         image = np.ascontiguousarray(image)  # such as OpenCV's with its channels reversed
     if not stretch:
         warn_of_narrow_range(image, file.name if is_read else "The image")
-    elif not is_read and isinstance(image, np.ndarray) and image.ndim in (2, 3) and image.dtype.kind in "biuf":
+    elif not is_read and isinstance(image, np.ndarray) and image.ndim in (2, 3) and image.dtype.kind in "iuf":
         image = stretched(image)
-    return eight_bits(image) if is_read else image
+    return eight_bits(image, rounded=stretch) if is_read else image
 
 
 def _is_pillow(image: Any) -> bool:

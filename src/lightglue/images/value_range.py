@@ -88,9 +88,15 @@ def stretched(image: NDArray[Any]) -> NDArray[np.uint8] | NDArray[np.uint16]:
     return found
 
 
-def eight_bits(image: NDArray[Any]) -> NDArray[np.uint8]:
-    """A uint8 image as it is; of a uint16 image the high byte."""
-    return image if image.dtype == np.uint8 else (image >> 8).astype(np.uint8)
+def eight_bits(image: NDArray[Any], rounded: bool) -> NDArray[np.uint8]:
+    """A uint8 image as it is; of a uint16 image the high byte, or the nearest of 256 values."""
+    if image.dtype == np.uint8:
+        return image
+    found = np.empty(image.shape, np.uint8)
+    for start in range(0, len(image), _ROWS):
+        rows = image[start : start + _ROWS]
+        found[start : start + _ROWS] = (rows.astype(np.uint32) + 128) // 257 if rounded else rows >> 8
+    return found
 
 
 def narrow_range(image: NDArray[Any]) -> tuple[int, int] | None:

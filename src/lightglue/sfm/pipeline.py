@@ -23,7 +23,7 @@ from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
-from lightglue.sfm.stages.extract import ExtractResult, extract
+from lightglue.sfm.stages.extract import NARROW, ExtractResult, extract
 from lightglue.sfm.stages.match import MatchResult, match
 from lightglue.sfm.stages.pairs import Inputs, read_pairs, select_pairs, settled, write_pairs
 from lightglue.sfm.stages.refine import read_refined, refine_keypoints
@@ -200,7 +200,15 @@ class _Run:
             "kept": result.kept,
             "keypoints": sum(head.num_keypoints for head in self._features().heads() if self._is_there(head.name)),
         }
-        return self.options.extract.settings(), StageRecord(0, counts, (*result.skipped, *gone)), result.extracted > 0
+        told = (*result.skipped, *self._still_narrow(result), *gone)
+        return self.options.extract.settings(), StageRecord(0, counts, told), result.extracted > 0
+
+    def _still_narrow(self, result: ExtractResult) -> list[Skipped]:
+        """What an earlier run said of the values of images that are kept: they were not read again."""
+        stages = self.paths.read().stages
+        before = stages["extract"].skipped if "extract" in stages else ()
+        kept = [each for each in before if each.name not in result.renewed and self._is_there(each.name)]
+        return [each for each in kept if each.reason.startswith(NARROW)]
 
     def _features(self) -> FeatureStore:
         return FeatureStore.open(self.paths.features, read_only=True)
