@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 
 from lightglue.errors import InputError, LightGlueError
+from lightglue.sfm.colmap.colours import colour_points, uncoloured
 from lightglue.sfm.colmap.database import DatabaseResult, Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.image_lists import with_listed
 from lightglue.sfm.colmap.mappers import run_mapper
 from lightglue.sfm.colmap.models import deregister, open_model, registered, write_model
 from lightglue.sfm.colmap.renumber import renumber
@@ -32,6 +34,7 @@ from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
 from lightglue.sfm.stages.extract import ExtractResult, extract
+from lightglue.sfm.stages.given import change_list
 from lightglue.sfm.stages.incoming import Incoming, misfits
 from lightglue.sfm.stages.judge import JudgeResult, judge_pairs
 from lightglue.sfm.stages.match import NO_OVERLAP, match
@@ -94,6 +97,7 @@ def add_images(
     incoming = Incoming.bring(record.images, [Path(image) for image in images])
     extracted = _extracted(change, incoming, engine, partial(progress, "extract"))
     names, skipped = sorted(incoming.names), incoming.skipped
+    change_list(paths, added=names)
     held = sorted({*change.held, *names})
     pairs = _pairs(paths, change.store, names, held, record.images)
     known = set(read_pairs(paths.pairs)) if paths.pairs.exists() else set()
@@ -136,6 +140,7 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
     MatchStore.open(paths.matches).remove_images(going)
     for name in going:  # last: a run after a kill finds by them what was to go
         store.remove(name)
+    change_list(paths, removed=going)
     change.finish(going, {})
     skipped = tuple(Skipped(name, "it is not in the map") for name in names if name not in there)
     return ChangeResult(tuple(going), tuple(change.registered), perf_counter() - begin, skipped)
@@ -210,7 +215,7 @@ class _Change:
     @property
     def cameras(self) -> CameraOptions:
         """How images get their cameras."""
-        return CameraOptions(**self.settings("verify").get("cameras", {}))
+        return with_listed(CameraOptions(**self.settings("verify").get("cameras", {})), self.paths.listed)
 
     def settings(self, stage: str) -> Mapping[str, Any]:
         """What a stage was run with; empty where the map does not say."""
@@ -266,12 +271,12 @@ class _Change:
         with _scratch(self.paths) as folder:
             self.model = _renumbered(self.model, state, folder)
             if missing:
-                self.model = self._grown(state, folder)
+                self.model = self._grown(state, folder, missing)
             write_model(self.model, folder / "model")
             _put(self.paths, folder / "model")
 
-    def _grown(self, state: DatabaseState, folder: Path) -> Any:
-        """The model that the mapper makes of the one in folder/start."""
+    def _grown(self, state: DatabaseState, folder: Path, wanted: Collection[str]) -> Any:
+        """The model that the mapper makes of the one in folder/start, with the wanted images where they fit."""
         options = ReconstructOptions(**self.settings("reconstruct"))
         if options.mapper != "incremental":  # which alone goes on with a model
             options = replace(options, mapper="incremental", colmap={})
@@ -279,7 +284,11 @@ class _Change:
         models = run_mapper(
             self.paths.database, self.record.images, folder / "work", state, options, start=folder / "start"
         )
-        return models[0] if models else self.model
+        grown = models[0] if models else self.model
+        if options.extract_colors:  # of the points that are new, most of which the new images see
+            colour_points(grown, self.record.images, uncoloured(grown), wanted)
+            colour_points(grown, self.record.images, uncoloured(grown))
+        return grown
 
     def why_missing(self, name: str) -> str:
         """Why an image has no pose."""

@@ -24,7 +24,9 @@ from torch import Tensor
 from lightglue.errors import InputError, StoreError
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.intrinsics import Intrinsics, from_colmap
+from lightglue.geometry.orientation import fitted
 from lightglue.images import as_tensor, load_image
+from lightglue.images.exif import orientation_of
 from lightglue.images.focal import StatedFocal
 from lightglue.models.choice import Models
 from lightglue.pairs.record import matches_of
@@ -171,14 +173,17 @@ class Localizer:
         clock = _Clock()
         with clock.step("read"):
             pixels = _pixels(image, self._store.stretch)
-        with clock.step("extract"):
-            features = self._extract(pixels)
         size = (pixels.shape[-1], pixels.shape[-2])
+        if isinstance(camera, Intrinsics) and camera.size is not None and (orientation := orientation_of(image)) != 1:
+            camera = fitted("The camera", camera, size, orientation)
+            known = as_camera(camera)
         if isinstance(camera, Intrinsics) and camera.size not in (None, size):
             raise InputError(
                 f"The camera's image has {camera.width} x {camera.height} px and the query {size[0]} x {size[1]} px; "
                 "give the camera of this very image."
             )
+        with clock.step("extract"):
+            features = self._extract(pixels)
         with clock.step("camera"):
             is_file = known is None and isinstance(image, (str, os.PathLike))
             focal, fault = exif_focal(Path(image), size) if is_file else StatedFocal()
