@@ -79,7 +79,7 @@ def test_the_bits_of_a_sensor_in_16_give_the_pixels_and_keypoints_of_the_8_bit_i
     theirs, ours = keypoints(expected), keypoints(found)
     nearest = np.linalg.norm(ours[:, None] - theirs, axis=2).min(1)
     assert abs(len(ours) - len(theirs)) <= 1 < 150 < len(ours)  # rounding may decide of one that is hardly there
-    assert (nearest < 0.05).mean() > 0.99
+    assert (nearest < 0.05).mean() > 0.97
     if sensor == "8 bits moved up by 4":
         assert np.array_equal(ours, theirs)
     assert np.array_equal(read_image(path, stretch=True), read_image(tmp_path / "b.png"))
@@ -169,7 +169,7 @@ def test_samples_without_a_range_are_refused_with_the_remedy(tmp_path, dtype, sa
 
 def test_a_small_range_is_said_with_the_largest_value(tmp_path):
     path = png(tmp_path / "a.png", COLOURS.astype(np.uint16) << 4)
-    with pytest.warns(UserWarning, match=r"a.png has 16 bits, but its values lie from 112 to 4,048 of 65,535.*--stretch"):
+    with pytest.warns(UserWarning, match=r"a.png has 16 bits, but its values lie from 112 to 4,048 of 65,535: .*--str"):
         load_image(path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

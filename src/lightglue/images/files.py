@@ -44,7 +44,10 @@ __all__ = [
 ]
 
 DEFAULT_MAX_PIXELS = 500_000_000  # admits 20,000 x 20,000
-_DAMAGED = re.compile("^(?!libpng warning|.*[Ww]arning|.*Unknown field with tag)")  # of what decoders say of an image that they did decode
+# Of what decoders say of an image that they did decode. Each GeoTIFF has fields that libtiff does not know.
+_DAMAGED = re.compile(
+    "^(?!libpng warning|.*[Ww]arning|.*Unknown field with tag)"
+)  # of what decoders say of an image that they did decode
 _NO_DATA = 42113  # TIFF's tag of GDAL: the value of pixels that were not measured
 _ROWS = 256  # of an image that are converted to RGB at once
 _OPENCV_MAX_PIXELS = 2**30  # its own limit, unless OPENCV_IO_MAX_IMAGE_PIXELS is set before it starts
