@@ -38,6 +38,7 @@ __all__ = [
     "CameraOptions",
     "EngineOptions",
     "ExtractOptions",
+    "FrameOptions",
     "LocalizeOptions",
     "Mapper",
     "MatchOptions",
@@ -175,6 +176,31 @@ def on_one_device(models: Models) -> Models:
     device = models.found_device() if models.device == "auto" else torch.device(models.device)
     mp = default_mp(device, models.features) if models.mp is None else models.mp
     return replace(models, device=str(device), mp=mp)
+
+
+# --- videos ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """Which frames of a video become images: of each window of time the sharpest."""
+
+    fps: float = option(2.0, "Of a video: frames that are taken a second.", group="Features", metavar="X")
+    max_frames: int = option(
+        500,
+        "Of a video: frames that are taken at the most; of a longer one fewer a second.",
+        group="Features",
+        metavar="N",
+        parse=integer("a number of frames from 2 to 1000000", 2),
+    )
+
+    def __post_init__(self) -> None:
+        check_between(self, fps=1e6)
+        check_integers(self, max_frames=2)
+
+    def interval(self, seconds: float) -> float:
+        """Seconds from one frame to the next, of a video of so many seconds; 0: it is not known."""
+        return max(1 / self.fps, seconds / self.max_frames)
 
 
 # --- pairs -------------------------------------------------------------------------------------------------------
@@ -432,6 +458,7 @@ class SfmOptions:
     )
     verify: VerifyOptions = VerifyOptions()
     reconstruct: ReconstructOptions = ReconstructOptions()
+    frames: FrameOptions = FrameOptions()
 
     def __post_init__(self) -> None:
         for name in ("extract", "match"):
