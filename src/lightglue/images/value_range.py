@@ -19,6 +19,7 @@ _SAMPLE = 1_000_000  # pixels of which percentiles are taken
 _COVERED = 0.25  # of the whole range: an image that covers so much of it is left as it is
 _ROWS = 256  # that are converted at once
 _FULL = 65535
+_FEWEST = 1024  # samples: smaller images have no keypoints in any case
 
 
 def value_range(image: NDArray[Any]) -> tuple[float, float]:
@@ -101,7 +102,7 @@ def eight_bits(image: NDArray[Any], rounded: bool) -> NDArray[np.uint8]:
 
 def narrow_range(image: NDArray[Any]) -> tuple[int, int] | None:
     """The least and the largest value of a uint16 image that uses less than a quarter of its range; else None."""
-    if image.dtype != np.uint16 or image.size == 0:
+    if image.dtype != np.uint16 or image.size < _FEWEST:
         return None
     least, most = int(image.min()), int(image.max())
     if least == most:
@@ -117,7 +118,7 @@ def warn_of_narrow_range(image: Any, name: str) -> None:
     found = narrow_range(image) if isinstance(image, np.ndarray) else None
     if found is not None:
         warnings.warn(
-            f"{name} has 16 bits, but its values lie from {found[0]:,} to {found[1]:,} of {_FULL:,}: it is nearly "
-            "black, and few keypoints will be found; --stretch (stretch=True) spreads them.",
+            f"{name} has 16 bits, but its values lie from {found[0]:,} to {found[1]:,} of {_FULL:,}, so "
+            "that few keypoints will be found; --stretch (stretch=True) spreads them.",
             stacklevel=3,
         )
