@@ -32,7 +32,7 @@ from lightglue.images.focal import StatedFocal
 from lightglue.models.choice import Models
 from lightglue.pairs.record import matches_of
 from lightglue.sfm.colmap.cameras import exif_focal
-from lightglue.sfm.colmap.models import open_model, registered
+from lightglue.sfm.colmap.models import open_model, point_ids, registered
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.absolute_pose import Pose, QueryCamera, estimate_pose
 from lightglue.sfm.localization.look_alikes import read_look_alikes, twins_of
@@ -232,18 +232,16 @@ class Localizer:
 
     def _load_map_image(self, name: str) -> _MapImage:
         features, image = self._store.get(name), self._registered.get(name) or self._elsewhere[name][1]
-        unset = 2**64 - 1
-        points = np.array([p.point3D_id for p in image.points2D], np.uint64)
-        if len(points) not in (0, len(features)):
+        ids = point_ids(image)
+        if len(ids) not in (0, len(features)):
             raise StoreError(
-                f"{name!r} has {len(features)} keypoints and {len(points)} in the model; reconstruct it again."
+                f"{name!r} has {len(features)} keypoints and {len(ids)} in the model; reconstruct it again."
             )
         keypoints = from_colmap(np.array([p.xy for p in image.points2D], np.float64).reshape(-1, 2))
-        if len(points) and not _agree(keypoints, features):
+        if len(ids) and not _agree(keypoints, features):
             raise StoreError(f"{name!r} has other keypoints than in the model; reconstruct the map again.")
-        ids = np.where(points == unset, 0, points).astype(np.int64) - (points == unset)
-        ids = ids if len(points) else np.full(len(features), -1)
-        return _MapImage(features.torch(self._device), ids.astype(np.int64))
+        ids = ids if len(ids) else np.full(len(features), -1, np.int64)
+        return _MapImage(features.torch(self._device), ids)
 
     def _twins(self, names: Sequence[str]) -> list[str]:
         """Images of the map that look like these and show another place."""
