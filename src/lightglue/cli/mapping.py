@@ -19,6 +19,7 @@ from lightglue.sfm.options import (
     CameraOptions,
     EngineOptions,
     ExtractOptions,
+    FrameOptions,
     MatchOptions,
     PairOptions,
     ReconstructOptions,
@@ -54,6 +55,32 @@ def extract(
     """Extract the features of all images of a folder."""
     chosen = SfmOptions(models, extract=replace(options, extract=views.keywords()))
     _run("extract", output, chosen, as_json, images=images, root=root, engine=engine)
+
+
+@command(app, example="lightglue map frames clip.mp4 -o frames --fps 1")
+def frames(
+    video: Annotated[Path, typer.Argument(metavar="VIDEO", show_default=False, help="The video.")],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", metavar="DIR", show_default=False, rich_help_panel="Output", help="Where to."),
+    ],
+    options: FrameOptions,
+    as_json: AsJson = False,
+) -> None:
+    """Write frames of a video as images: at even times, of each window the sharpest.
+
+    `lightglue sfm VIDEO` does this and makes a map of them; `extract`, `localize` and `map add` take the images.
+    """
+    from lightglue.sfm.stages.frames import take_frames
+
+    with progress_display(quiet=as_json, leave=True) as progress:
+        done = take_frames(video, output, options, progress=lambda count, total: progress("frames", count, total))
+    if done.fault:
+        typer.echo(f"warning: {video.name}: {done.fault}", err=True)
+    if as_json:
+        typer.echo(json.dumps({"output": str(output), "frames": done.frames, "taken": list(done.names)}))
+    else:
+        typer.echo(f"{len(done.names):,} of {done.frames:,} frames, one each {done.interval:.2g} s: {output}")
 
 
 @command(app, example="lightglue map pairs map --pairs sequential")

@@ -27,7 +27,7 @@ Images = Annotated[
     typer.Argument(
         metavar="IMAGES",
         show_default=False,
-        help=f"The folder of images, read with its subfolders; or a list: {LIST_HELP}",
+        help=f"The folder of images, read with its subfolders; a video; or a list: {LIST_HELP}",
     ),
 ]
 Strict = Annotated[
@@ -52,7 +52,7 @@ def sfm(
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a map of a folder of images: cameras and points, in COLMAP's format.
+    """Make a map of a folder of images, or of a video: cameras and points, in COLMAP's format.
 
     MAP/model is the largest model, MAP/database.db COLMAP's database, MAP/report.html says how it went. The same
     command goes on where it was stopped. Images that cannot be used are reported on stderr, and why the model may be

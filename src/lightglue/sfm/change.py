@@ -185,7 +185,9 @@ def accept_model(map_folder: str | os.PathLike[str]) -> ModelSummary:
 def _extracted(change: _Change, incoming: Incoming, engine: Engine | None, progress: Progress) -> ExtractResult:
     """Extract the features of images that are to come in; those that cannot be used are taken back."""
     images, store, made = change.record.images, change.store, change.store.settings
-    options = ExtractOptions(change.record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"))
+    options = ExtractOptions(
+        change.record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"), stretch=store.stretch
+    )
     # Those of the map that are damaged are extracted again, or the images would leave it.
     damaged = store.damaged(read_state(change.paths.database).names)
     names = sorted({*incoming.names, *damaged})
@@ -377,7 +379,7 @@ class _Change:
         self._describe()  # a kill may have come before it
         state, summary = self._summary()
         missing = tuple(Skipped(name, self.why_missing(name)) for name in summary.missing_of(state.names))
-        skipped = {**skipped, "reconstruct": missing}
+        skipped = {**skipped, "reconstruct": (*missing, *summary.noted())}
         stages = dict(self.record.stages)
         for stage, counts in self._counts(state, summary).items():
             if stage in stages:

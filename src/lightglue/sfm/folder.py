@@ -2,6 +2,7 @@
 
 MAP/map.json        the image folder, the options of each stage, what came of it
 MAP/listed.txt      the images, and their cameras as far as they are known, where they were given as a list
+MAP/frames/         the images, where the map is of a video
 MAP/features/       the features of each image
 MAP/retrieval.npz   a descriptor of each image
 MAP/pairs.txt       the pairs to match
@@ -80,6 +81,7 @@ class MapFolder:
 
     record = _Part("map.json")
     listed = _Part("listed.txt")
+    frames = _Part("frames")
     features = _Part("features")
     retrieval = _Part("retrieval.npz")
     pairs = _Part("pairs.txt")
@@ -147,7 +149,8 @@ class MapFolder:
             if said["format"] != FORMAT:
                 raise StoreError(f"{self.record} has format {said['format']}, not {FORMAT}; make the map again.")
             stages = {name: _stage(stage) for name, stage in said["stages"].items()}
-            return MapRecord(Path(said["images"]), dict(said["settings"]), stages, said.get("pairs"))
+            images = (self.folder / said["images"]).absolute()
+            return MapRecord(images, dict(said["settings"]), stages, said.get("pairs"))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StoreError(f"{self.record} is damaged ({error!r}); make the map again.") from error
 
@@ -163,6 +166,8 @@ class MapFolder:
             for name, stage in record.stages.items()
         }
         images = os.path.abspath(record.images)
+        if images == os.path.abspath(self.frames):
+            images = self.frames.name  # so that a map can be moved
         content: dict[str, Any] = {"format": FORMAT, "images": images, "settings": as_read(record.settings)}
         content |= {"stages": stages, "pairs": record.pairs}
         write_json(self.record, content)

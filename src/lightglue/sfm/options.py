@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from lightglue.errors import InputError
+from lightglue.extractors.options import STRETCH_HELP
 from lightglue.geometry.camera_text import CAMERA_HELP, parse_known_camera
 from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.geometry.options import RefineOptions
@@ -37,6 +38,7 @@ __all__ = [
     "CameraOptions",
     "EngineOptions",
     "ExtractOptions",
+    "FrameOptions",
     "LocalizeOptions",
     "Mapper",
     "MatchOptions",
@@ -102,9 +104,11 @@ class ExtractOptions(_WithModels):
         "float16", "How descriptors are stored; see docs/decisions/017-stores.md.", choices=("float16", "float32")
     )
     max_pixels: int | None = option(500_000_000, "Larger images are left out; None: none is.")  # as lightglue.images
+    stretch: bool = option(False, STRETCH_HELP, group="Features")
 
     def __post_init__(self) -> None:
         check_choice("descriptor_dtype", self.descriptor_dtype, ("float16", "float32"))
+        check_bool("stretch", self.stretch)
 
     def settings(self) -> dict[str, Any]:
         """All that decides the features, for the store."""
@@ -118,6 +122,7 @@ class ExtractOptions(_WithModels):
             "mp": models.mp,
             "device": models.device.partition(":")[0],
             "descriptor_dtype": self.descriptor_dtype,
+            **({"stretch": True} if self.stretch else {}),  # stores of earlier versions do not say
         }
 
 
@@ -171,6 +176,31 @@ def on_one_device(models: Models) -> Models:
     device = models.found_device() if models.device == "auto" else torch.device(models.device)
     mp = default_mp(device, models.features) if models.mp is None else models.mp
     return replace(models, device=str(device), mp=mp)
+
+
+# --- videos ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """Which frames of a video become images: of each window of time the sharpest."""
+
+    fps: float = option(2.0, "Of a video: frames that are taken a second.", group="Features", metavar="X")
+    max_frames: int = option(
+        500,
+        "Of a video: frames that are taken at the most; of a longer one fewer a second.",
+        group="Features",
+        metavar="N",
+        parse=integer("a number of frames from 2 to 1000000", 2),
+    )
+
+    def __post_init__(self) -> None:
+        check_between(self, fps=1e6)
+        check_integers(self, max_frames=2)
+
+    def interval(self, seconds: float) -> float:
+        """Seconds from one frame to the next, of a video of so many seconds; 0: it is not known."""
+        return max(1 / self.fps, seconds / self.max_frames)
 
 
 # --- pairs -------------------------------------------------------------------------------------------------------
@@ -428,6 +458,7 @@ class SfmOptions:
     )
     verify: VerifyOptions = VerifyOptions()
     reconstruct: ReconstructOptions = ReconstructOptions()
+    frames: FrameOptions = FrameOptions()
 
     def __post_init__(self) -> None:
         for name in ("extract", "match"):

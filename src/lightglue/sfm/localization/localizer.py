@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from lightglue.errors import InputError, StoreError
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.intrinsics import Intrinsics, from_colmap
 from lightglue.geometry.orientation import fitted
-from lightglue.images import load_image, numpy_image_to_torch
+from lightglue.images import as_tensor, load_image
 from lightglue.images.exif import orientation_of
 from lightglue.images.focal import StatedFocal
 from lightglue.models.choice import Models
@@ -184,7 +184,7 @@ class Localizer:
         known = None if camera is None else as_camera(camera)
         clock = _Clock()
         with clock.step("read"):
-            pixels = _pixels(image)
+            pixels = _pixels(image, self._store.stretch)
         size = (pixels.shape[-1], pixels.shape[-2])
         if isinstance(camera, Intrinsics) and camera.size is not None and (orientation := orientation_of(image)) != 1:
             camera = fitted("The camera", camera, size, orientation)
@@ -370,12 +370,12 @@ class _Clock:
         self.seconds[name] += perf_counter() - begin  # type: ignore[assignment]
 
 
-def _pixels(image: Any) -> Tensor:
+def _pixels(image: Any, stretch: bool) -> Tensor:
     """(3, H, W) float32 in [0, 1]."""
     if isinstance(image, (str, os.PathLike)):
-        return load_image(image)
+        return load_image(image, stretch=stretch)
     if isinstance(image, np.ndarray):
-        return numpy_image_to_torch(image)
+        return cast(Tensor, as_tensor(image, stretch))
     if isinstance(image, Tensor) and image.ndim == 3 and image.is_floating_point() and image.numel():
         return image
     shape = tuple(getattr(image, "shape", ())) or type(image).__name__
