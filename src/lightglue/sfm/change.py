@@ -35,8 +35,8 @@ from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, R
 from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
-from lightglue.sfm.stages.dataset import DatasetResult, write_dataset
 from lightglue.sfm.stages.consistency import check_models
+from lightglue.sfm.stages.dataset import DatasetResult, write_dataset
 from lightglue.sfm.stages.extract import ExtractResult, extract
 from lightglue.sfm.stages.given import change_list
 from lightglue.sfm.stages.incoming import Incoming, misfits
