@@ -241,6 +241,9 @@ def test_of_a_model_of_two_photographs_view_and_localize_say_what_it_is(tmp_path
         assert "The model is of two views" in said.err
     assert "The model is of two views" in (tmp_path / "map" / "report.html").read_text()
     assert (tmp_path / "poses" / "poses.txt").read_text().startswith("2.png ")
+    assert lightglue("map", "add", tmp_path / "map", tmp_path / "queries").code == 0  # a third view: it says so no more
+    assert "of two views" not in lightglue("view", tmp_path / "map", "--png", tmp_path / "map.png").err
+    assert "of two views" not in (tmp_path / "map" / "map.json").read_text()
 
 
 @pytest.mark.parametrize(
