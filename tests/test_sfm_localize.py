@@ -10,7 +10,8 @@ pytest.importorskip("pycolmap")
 
 from lightglue.sfm.localization.absolute_pose import Pose, PoseOptions, QueryCamera, estimate_pose
 from lightglue.sfm.localization.localize import _Journal, _queries, quaternion
-from lightglue.sfm.localization.localizer import LocalizeOptions, best_pose, one_to_one
+from lightglue.sfm.localization.localizer import LocalizeOptions, best_pose
+from lightglue.sfm.localization.places import one_to_one
 
 K = np.array([[900.0, 0, 500], [0, 910, 330], [0, 0, 1]])
 
@@ -117,6 +118,8 @@ def test_a_journal_forgets_the_line_that_a_kill_cut_off(tmp_path):
 
 def test_a_list_of_queries(tmp_path):
     (tmp_path / "list.txt").write_text("# queries\na b.jpg\n\nc.jpg\na b.jpg\n")
-    assert _queries(tmp_path / "list.txt") == (tmp_path, ["a b.jpg", "c.jpg"])
-    with pytest.raises(InputError, match="cannot be read"):
+    (tmp_path / "c.jpg").touch()
+    found = _queries(tmp_path / "list.txt")
+    assert (found.folder, found.names, found.cameras) == (tmp_path, ["a b.jpg", "c.jpg"], {})
+    with pytest.raises(InputError, match="does not exist"):
         _queries(tmp_path / "none.txt")

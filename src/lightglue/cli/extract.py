@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -13,12 +12,13 @@ from typing import Annotated, Any
 import typer
 
 from lightglue.cli.from_options import Only
-from lightglue.cli.printing import AsJson, memory_named
+from lightglue.cli.printing import AsJson, echo, memory_named
 from lightglue.errors import ImageError, InputError, LightGlueError
 from lightglue.extractors.options import ViewOptions
 from lightglue.models.choice import Models
 from lightglue.support.files import write_files
 from lightglue.support.memory import is_out_of_memory
+from lightglue.support.printable import escaped
 
 __all__ = ["extract"]
 
@@ -60,12 +60,12 @@ def extract(
         extractor = models.load_extractor()
         for image, place in places.items():
             try:
-                report = _extract(extractor, models.features, image, place, _mask_of(image, mask), views.keywords())
+                report = _extract(extractor, models.features, image, place, _mask_of(image, mask), views)
             except (ImageError, InputError, MemoryError, RuntimeError) as error:
-                print("error:", _fault(image, error), file=sys.stderr)
+                echo(f"error: {_fault(image, error)}", err=True)
                 failed += 1
                 continue
-            typer.echo(json.dumps(report) if as_json else _line(report))
+            echo(json.dumps(report) if as_json else _line(report))
     if failed:
         raise LightGlueError(f"{failed} of {len(places)} images gave no features, see above.")
 
@@ -108,17 +108,17 @@ def _mask_of(image: Path, mask: Path | None) -> Path | None:
 
 
 def _extract(
-    extractor: Any, features: str, image: Path, place: Path, mask: Path | None, options: Mapping[str, Any]
+    extractor: Any, features: str, image: Path, place: Path, mask: Path | None, views: ViewOptions
 ) -> dict[str, Any]:
     """Extract and write; what is reported of it."""
     import numpy as np
 
     from lightglue.containers import batch_to_device, rbd
-    from lightglue.images import load_image
+    from lightglue.images import as_pixels, as_tensor
 
     begin = perf_counter()
-    pixels = image if "tile" in options else load_image(image)
-    found = rbd(batch_to_device(extractor.extract(pixels, mask=mask, **options)))
+    pixels = (as_tensor if views.tile is None else as_pixels)(image, views.stretch)
+    found = rbd(batch_to_device(extractor.extract(pixels, mask=mask, **views.keywords())))
     buffer = io.BytesIO()
     np.savez(buffer, features=np.array(features), **{name: value.numpy() for name, value in found.items()})
     write_files({place: buffer.getvalue()})
@@ -134,4 +134,4 @@ def _extract(
 def _line(report: Mapping[str, Any]) -> str:
     width, height = report["image_size"]
     found = f"{report['num_keypoints']} keypoints, {width} x {height}, {report['seconds']:.2f} s"
-    return f"{report['image']}: {found} -> {report['output']}"
+    return escaped(f"{report['image']}: {found} -> {report['output']}", keep="")

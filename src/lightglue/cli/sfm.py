@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightglue.cli.printing import AsJson, memory_named
-from lightglue.cli.stages import Views, engine_of, print_skipped, skipped_record
+from lightglue.cli.printing import AsJson, echo, memory_named
+from lightglue.cli.stages import LIST_HELP, Root, Views, dataset_record, engine_of, print_skipped, skipped_record
 from lightglue.drawing.facts import counted
 from lightglue.errors import LightGlueError
 from lightglue.sfm.options import EngineOptions, SfmOptions
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 __all__ = ["Images", "Output", "sfm"]
 
 Images = Annotated[
-    Path, typer.Argument(metavar="IMAGES", show_default=False, help="The folder of images, read with its subfolders.")
+    Path,
+    typer.Argument(
+        metavar="IMAGES",
+        show_default=False,
+        help=f"The folder of images, read with its subfolders; a video; or a list: {LIST_HELP}",
+    ),
 ]
 Strict = Annotated[
     bool,
@@ -43,10 +48,11 @@ def sfm(
     options: SfmOptions,
     views: Views,
     engine: EngineOptions,
+    root: Root = None,
     strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
-    """Make a map of a folder of images: cameras and points, in COLMAP's format.
+    """Make a map of a folder of images, or of a video: cameras and points, in COLMAP's format.
 
     MAP/model is the largest model, MAP/database.db COLMAP's database, MAP/report.html says how it went. The same
     command goes on where it was stopped. Images that cannot be used are reported on stderr, and why the model may be
@@ -56,16 +62,16 @@ def sfm(
 
     options = replace(options, extract=replace(options.extract, extract=views.keywords()))
     with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
-        result = build_map(images, output, options, engine=engine_of(engine), progress=progress)
+        result = build_map(images, output, options, root=root, engine=engine_of(engine), progress=progress)
     print_skipped(result.skipped)
-    typer.echo(_as_json(output, result) if as_json else _as_text(output, result))
+    echo(_as_json(output, result) if as_json else _as_text(output, result))
     if not result.model.models:
         raise LightGlueError(f"There is no model: {result.model.reason} See {output / 'report.html'}.")
     if (doubt := result.model.models[0].doubt) is not None:
         message = f"The map may be wrong: {doubt}. See the pairs in {output / 'report.html'}."
         if strict:
             raise LightGlueError(message)
-        typer.echo(f"warning: {message}", err=True)
+        echo(f"warning: {message}", err=True)
 
 
 def _as_json(output: Path, result: MapResult) -> str:
@@ -77,13 +83,15 @@ def _as_json(output: Path, result: MapResult) -> str:
             "points": best.num_points,
             "mean_reprojection_error": best.mean_reprojection_error,
             "mean_track_length": best.mean_track_length,
+            "remarks": best.remarks,
             "consistency": best.consistency,
             "contradicting": best.contradicting,
             "doubtful": best.doubtful,
             "doubt": best.doubt,
         }
     skipped = skipped_record(result.skipped)
-    return json.dumps({"map": str(output), "model": model, "seconds": result.seconds, "skipped": skipped})
+    made = {"map": str(output), "model": model, "dataset": dataset_record(result.dataset)}
+    return json.dumps({**made, "seconds": result.seconds, "skipped": skipped})
 
 
 def _as_text(output: Path, result: MapResult) -> str:
@@ -96,6 +104,8 @@ def _as_text(output: Path, result: MapResult) -> str:
             _consistency(best),
             f"{output / 'model'}  {output / 'database.db'}  {output / 'report.html'}",
         ]
+    if result.dataset is not None and result.dataset.folder is not None:
+        lines.append(f"{result.dataset.folder}: {result.dataset}")
     return "\n".join(lines)
 
 

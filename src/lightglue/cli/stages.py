@@ -4,22 +4,45 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lightglue.cli.from_options import Only
+from lightglue.cli.printing import echo
 from lightglue.extractors.options import ViewOptions
 from lightglue.sfm.options import EngineOptions
+from lightglue.support.printable import escaped, printable
 
 if TYPE_CHECKING:
     from lightglue.sfm.engines.engine import Engine
     from lightglue.sfm.folder import StageRecord
     from lightglue.sfm.skipped import Skipped
+    from lightglue.sfm.stages.dataset import DatasetResult
 
-__all__ = ["Views", "engine_of", "print_skipped", "print_stage", "skipped_record"]
+__all__ = [
+    "LIST_HELP",
+    "Root",
+    "Views",
+    "dataset_record",
+    "engine_of",
+    "print_skipped",
+    "print_stage",
+    "skipped_record",
+]
 
 SHOWN = 20  # reasons for which inputs were left out
+LIST_HELP = "a name a line, or hloc's NAME MODEL W H PARAMS, or a COLMAP model."
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        show_default=False,
+        rich_help_panel="Data",
+        help="The folder that the names of a list are relative to; by default the list's own.",
+    ),
+]
 Views = Annotated[ViewOptions, Only(("resize", "tile"))]
 
 
@@ -36,16 +59,24 @@ def print_stage(stage: str, record: StageRecord, as_json: bool) -> None:
     """Print what came of a stage, and what it left out."""
     if as_json:
         made = {"stage": stage, "seconds": record.seconds, **record.counts}
-        typer.echo(json.dumps({**made, "skipped": skipped_record(record.skipped)}))
+        echo(json.dumps({**made, "skipped": skipped_record(record.skipped)}))
         return
     counts = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in record.counts.items())
-    typer.echo(f"{stage}: {counts or 'done'} ({record.seconds:.1f} s)")
+    echo(f"{stage}: {counts or 'done'} ({record.seconds:.1f} s)")
     print_skipped(record.skipped)
 
 
 def skipped_record(skipped: Sequence[Skipped]) -> list[dict[str, Any]]:
     """What was left out, for JSON; `used` where it was not the image itself."""
     return [{"name": each.name, "reason": each.reason, "used": each.is_used} for each in skipped]
+
+
+def dataset_record(done: DatasetResult | None) -> dict[str, Any] | None:
+    """What there is for other programs, for JSON; None where nothing is."""
+    if done is None or done.folder is None:
+        return None
+    counts = {"linked": done.linked, "turned": done.turned, "converted": done.converted}
+    return {"folder": str(done.folder), **counts}
 
 
 def print_skipped(skipped: Sequence[Skipped]) -> None:
@@ -55,6 +86,6 @@ def print_skipped(skipped: Sequence[Skipped]) -> None:
     for used, said, many in ((False, "left out ", "were left out"), (True, "", "have a fault")):
         reasons = by_reason(each for each in skipped if each.is_used == used)
         for reason, names in list(reasons.items())[:SHOWN]:
-            typer.echo(f"warning: {said}{names_of(names)}: {reason}", err=True)
+            echo(f"warning: {said}{escaped(names_of(names), keep='')}: {printable(reason)}", err=True)
         if more := sum(len(names) for names in list(reasons.values())[SHOWN:]):
-            typer.echo(f"warning: and {more:,} more {many}; the report names all.", err=True)
+            echo(f"warning: and {more:,} more {many}; the report names all.", err=True)

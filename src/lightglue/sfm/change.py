@@ -18,21 +18,27 @@ from typing import Any
 
 import numpy as np
 
-from lightglue.errors import InputError, LightGlueError
+from lightglue.errors import InputError, LightGlueError, StoreError
 from lightglue.sfm.colmap.colours import colour_points, uncoloured
 from lightglue.sfm.colmap.database import DatabaseResult, Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.image_lists import with_listed
 from lightglue.sfm.colmap.mappers import run_mapper
+from lightglue.sfm.colmap.model_files import SUMMARY
 from lightglue.sfm.colmap.models import deregister, open_model, registered, write_model
 from lightglue.sfm.colmap.renumber import renumber
 from lightglue.sfm.colmap.state import DatabaseState, read_state
 from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, StageRecord
+from lightglue.sfm.localization.added import unsure_images
 from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, ReconstructOptions, VerifyOptions
 from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
+from lightglue.sfm.stages.consistency import check_models
+from lightglue.sfm.stages.dataset import DatasetResult, write_dataset
 from lightglue.sfm.stages.extract import ExtractResult, extract
+from lightglue.sfm.stages.given import change_list
 from lightglue.sfm.stages.incoming import Incoming, misfits
 from lightglue.sfm.stages.judge import JudgeResult, judge_pairs
 from lightglue.sfm.stages.match import NO_OVERLAP, match
@@ -41,6 +47,7 @@ from lightglue.sfm.stages.reconstruct import (
     ModelSummary,
     ReconstructResult,
     is_described,
+    known_summary,
     summarize,
     write_summary,
 )
@@ -50,7 +57,7 @@ from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.files import writing
 from lightglue.support.progress import Progress, StageProgress
 
-__all__ = ["ChangeResult", "add_images", "remove_images"]
+__all__ = ["ChangeResult", "accept_model", "add_images", "remove_images"]
 
 _PAIRED = 20  # images of the map that a new one is matched with, where there are many
 _EXHAUSTIVE = 60  # images up to which a new one is matched with all where there is no retrieval index
@@ -66,6 +73,7 @@ class ChangeResult:
     registered: tuple[str, ...]  # all that have a pose now
     seconds: float
     skipped: tuple[Skipped, ...] = ()
+    dataset: DatasetResult | None = None  # for other programs
 
 
 def add_images(
@@ -92,13 +100,18 @@ def add_images(
     change = _Change(MapFolder(Path(map_folder)))
     paths, record = change.paths, change.record
     matching = MatchOptions(record.models, MatchStore.open(paths.matches, read_only=True).settings.get("min_overlap"))
-    incoming = Incoming.bring(record.images, [Path(image) for image in images])
+    with paths.bringing(record.images) as part:
+        incoming = Incoming.bring(record.images, [Path(image) for image in images], part)
     extracted = _extracted(change, incoming, engine, partial(progress, "extract"))
     names, skipped = sorted(incoming.names), incoming.skipped
-    held = sorted({*change.held, *names})
+    change_list(paths, added=names)
+    there = {*change.held, *names}
+    held = sorted(there)
     pairs = _pairs(paths, change.store, names, held, record.images)
     known = set(read_pairs(paths.pairs)) if paths.pairs.exists() else set()
-    write_pairs(paths.pairs, sorted(known | set(pairs)))
+    _write_pairs(paths, sorted(known | set(pairs)))
+    # Of the pairs that were there, those that were damaged are missing now.
+    pairs = sorted({*pairs, *(pair for pair in known if there.issuperset(pair))})
     matched = match(paths.features, pairs, paths.matches, matching, engine=engine, progress=partial(progress, "match"))
     made = change.renew_database(held, progress=partial(progress, "verify"))
     doubted = tuple(each for each in made.skipped if each.name in names)
@@ -109,7 +122,7 @@ def add_images(
     progress("reconstruct", 1, 1)
     missing = [Skipped(name, change.why_missing(name)) for name in names if name not in change.registered]
     left_out = (*skipped, *extracted.skipped, *matched.skipped, *doubted, *missing)
-    return ChangeResult(tuple(names), tuple(change.registered), perf_counter() - begin, left_out)
+    return ChangeResult(tuple(names), tuple(change.registered), perf_counter() - begin, left_out, change.dataset)
 
 
 def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> ChangeResult:
@@ -130,16 +143,42 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
     change.renew_database(sorted(there - set(going)))
     change.renew_model(())
     if paths.pairs.exists():
-        write_pairs(paths.pairs, [pair for pair in read_pairs(paths.pairs) if not set(pair) & set(going)])
+        _write_pairs(paths, [pair for pair in read_pairs(paths.pairs) if not set(pair) & set(going)])
     if paths.retrieval.exists():
         index = RetrievalIndex.open(paths.retrieval)
         index.update(store, there - set(going), change.record.images).save(paths.retrieval)
     MatchStore.open(paths.matches).remove_images(going)
     for name in going:  # last: a run after a kill finds by them what was to go
         store.remove(name)
+    change_list(paths, removed=going)
     change.finish(going, {})
     skipped = tuple(Skipped(name, "it is not in the map") for name in names if name not in there)
-    return ChangeResult(tuple(going), tuple(change.registered), perf_counter() - begin, skipped)
+    return ChangeResult(tuple(going), tuple(change.registered), perf_counter() - begin, skipped, change.dataset)
+
+
+def accept_model(map_folder: str | os.PathLike[str]) -> ModelSummary:
+    """Take the model in a map's folder as it is for the map's, after another program has changed it.
+
+    Until then its checksums differ, and whatever opens it takes it for damaged. Returns the model's new figures. The
+    stage `reconstruct` leaves it as it is until the database or its own options change.
+
+    Raises InputError where there is no map, StoreError where the model cannot be read.
+    """
+    paths = MapFolder(Path(map_folder))
+    change = _Change(paths, is_accepted=True)
+    if not paths.model.is_symlink():  # a copy of the largest, where there are no links
+        with writing(paths.largest):
+            shutil.copytree(paths.model, paths.largest, dirs_exist_ok=True)
+    summary = summarize(change.model)
+    names = read_state(paths.database).names
+    known = known_summary(paths.models)
+    others = known[1].models[1:] if known else ()
+    result = ReconstructResult(
+        paths.folder, (summary, *others), len(names), summary.missing_of(names), None, known[1].seconds if known else 0
+    )
+    write_summary(paths.models, result, known[0] if known else "")
+    change.finish((), {})
+    return summary
 
 
 # --- the images and their pairs -----------------------------------------------------------------------------------
@@ -148,11 +187,16 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
 def _extracted(change: _Change, incoming: Incoming, engine: Engine | None, progress: Progress) -> ExtractResult:
     """Extract the features of images that are to come in; those that cannot be used are taken back."""
     images, store, made = change.record.images, change.store, change.store.settings
-    options = ExtractOptions(change.record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"))
+    options = ExtractOptions(
+        change.record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"), stretch=store.stretch
+    )
+    # Those of the map that are damaged are extracted again, or the images would leave it.
+    damaged = store.damaged(read_state(change.paths.database).names)
+    names = sorted({*incoming.names, *damaged})
     try:
-        result = extract(
-            images, change.paths.features, options, names=sorted(incoming.names), engine=engine, progress=progress
-        )
+        result = extract(images, change.paths.features, options, names=names, engine=engine, progress=progress)
+        if lost := [name for name in damaged if name not in store]:
+            raise StoreError(f"The features of {lost[0]!r} are damaged, and the image cannot be extracted again.")
     except LightGlueError:  # nothing of the map has changed yet
         incoming.take_back(incoming.copied)
         raise
@@ -164,6 +208,13 @@ def _extracted(change: _Change, incoming: Incoming, engine: Engine | None, progr
         store.remove(each.name)
     incoming.take_back(each.name for each in unfit)
     return replace(result, skipped=(*result.skipped, *unfit))
+
+
+def _write_pairs(paths: MapFolder, pairs: list[tuple[str, str]]) -> None:
+    """Write pairs.txt, and that it is now as it should be: a kill between must not make it look damaged."""
+    paths.expect_pairs(False)
+    write_pairs(paths.pairs, pairs)
+    paths.expect_pairs()
 
 
 def _pairs(
@@ -188,13 +239,17 @@ def _pairs(
 class _Change:
     """A map that is being changed."""
 
-    def __init__(self, paths: MapFolder) -> None:
+    def __init__(self, paths: MapFolder, is_accepted: bool = False) -> None:
         self.paths, self.record = paths, paths.read()
+        paths.remove_part()
+        paths.check_pairs()
         _recover(paths)
         self.store = FeatureStore.open(paths.features)
-        self.model: Any = open_model(paths.model)
+        self.model: Any = open_model(paths.model, is_accepted)
         self.verified: VerifyResult | None = None
         self.judged: JudgeResult | None = None
+        self.dataset: DatasetResult | None = None
+        self.unsure: dict[str, str] = {}  # images that were not registered, for they fit two places
 
     @property
     def registered(self) -> list[str]:
@@ -203,13 +258,23 @@ class _Change:
 
     @property
     def held(self) -> list[str]:
-        """The images of the map. Features stay in the store of images that were taken out of the folder."""
-        return [name for name in read_state(self.paths.database).names if name in self.store]
+        """The images of the map. Features stay in the store of images that were taken out of the folder.
+
+        Raises StoreError where the features of one are damaged: it must not leave the map for that.
+        """
+        names = read_state(self.paths.database).names
+        there = [name for name in names if name in self.store]
+        if damaged := self.store.damaged(set(names).difference(there)):
+            raise StoreError(
+                f"The features of {', '.join(map(repr, sorted(damaged)))} in {self.store.folder} are damaged; "
+                "`lightglue sfm` extracts them again."
+            )
+        return there
 
     @property
     def cameras(self) -> CameraOptions:
         """How images get their cameras."""
-        return CameraOptions(**self.settings("verify").get("cameras", {}))
+        return with_listed(CameraOptions(**self.settings("verify").get("cameras", {})), self.paths.listed)
 
     def settings(self, stage: str) -> Mapping[str, Any]:
         """What a stage was run with; empty where the map does not say."""
@@ -265,7 +330,9 @@ class _Change:
         with _scratch(self.paths) as folder:
             self.model = _renumbered(self.model, state, folder)
             if missing:
+                before = set(self.registered)
                 self.model = self._grown(state, folder, missing)
+                self._take_back([name for name in self.registered if name not in before])
             write_model(self.model, folder / "model")
             _put(self.paths, folder / "model")
 
@@ -284,32 +351,47 @@ class _Change:
             colour_points(grown, self.record.images, uncoloured(grown))
         return grown
 
+    def _take_back(self, names: Collection[str]) -> None:
+        """Take the poses of those images out again that fit another place of the map as well."""
+        matches = MatchStore.open(self.paths.matches, read_only=True)
+        self.unsure = unsure_images(self.model, names, matches, self.paths.database)
+        deregister(self.model, self.unsure)
+
     def why_missing(self, name: str) -> str:
         """Why an image has no pose."""
+        if name in self.unsure:
+            return self.unsure[name]
         head = self.store.head(name)
         return _NOT_REGISTERED if head is None or head.num_keypoints else NO_KEYPOINTS
 
     def _describe(self) -> None:
         """Write the summary of the models. The stage `reconstruct` does not take them for its own, and redoes them."""
         if self.paths.models.is_dir() and not is_described(self.paths.models):
-            names, summary = read_state(self.paths.database).names, summarize(self.model)
-            missing = summary.missing_of(names)
-            result = ReconstructResult(self.paths.folder, (summary,), len(names), missing, None, 0.0)
+            state, summary = self._summary()
+            missing = summary.missing_of(state.names)
+            result = ReconstructResult(self.paths.folder, (summary,), len(state.names), missing, None, 0.0)
             write_summary(self.paths.models, result, "")
+
+    def _summary(self) -> tuple[DatabaseState, ModelSummary]:
+        """What the database is made of, and the model in figures."""
+        state = read_state(self.paths.database)
+        return state, summarize(self.model, check_models(self.paths.database, state, [self.model])[0])
 
     def finish(self, names: Collection[str], skipped: Mapping[str, tuple[Skipped, ...]]) -> None:
         """Renew what is reported of the map: map.json and the report. skipped: of these names, by stage."""
         self._describe()  # a kill may have come before it
-        state, summary = read_state(self.paths.database), summarize(self.model)
+        state, summary = self._summary()
         missing = tuple(Skipped(name, self.why_missing(name)) for name in summary.missing_of(state.names))
-        skipped = {**skipped, "reconstruct": missing}
+        mode = self.record.settings.get("dataset", "auto")
+        self.dataset = write_dataset(self.paths, self.record.images, mode)
+        skipped = {**skipped, "reconstruct": (*missing, *summary.noted(), *self.dataset.skipped)}
         stages = dict(self.record.stages)
         for stage, counts in self._counts(state, summary).items():
             if stage in stages:
                 kept = () if stage == "reconstruct" else stages[stage].skipped
                 left_out = tuple(each for each in kept if each.name not in names) + tuple(skipped.get(stage, ()))
                 stages[stage] = StageRecord(stages[stage].seconds, {**stages[stage].counts, **counts}, left_out)
-        self.paths.write(replace(self.record, stages=stages))
+        self.paths.write(replace(self.paths.read(), stages=stages))
         if self.paths.report.exists():
             write_report(self.paths.folder)
 
@@ -388,6 +470,7 @@ def _put(paths: MapFolder, model: Path) -> None:
     old = paths.folder / ".model.old"
     shutil.rmtree(old, ignore_errors=True)
     paths.models.mkdir(exist_ok=True)
+    (paths.models / SUMMARY).unlink(missing_ok=True)  # first: a kill must not leave it beside other files
     if paths.largest.exists():
         paths.largest.replace(old)
     model.replace(paths.largest)

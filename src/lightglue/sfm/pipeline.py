@@ -18,12 +18,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
+from lightglue.images.sizes import size_in_file
+from lightglue.images.video import is_video
+from lightglue.sfm.colmap.image_lists import with_listed
 from lightglue.sfm.engines.engine import Engine
-from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
+from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord, check_dataset
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
-from lightglue.sfm.stages.extract import ExtractResult, extract
+from lightglue.sfm.stages.extract import NARROW, ExtractResult, extract
+from lightglue.sfm.stages.frames import map_frames
+from lightglue.sfm.stages.given import Given, given_images, listed_names, relist
+from lightglue.sfm.stages.images import list_images
 from lightglue.sfm.stages.match import MatchResult, match
 from lightglue.sfm.stages.pairs import Inputs, read_pairs, select_pairs, settled, write_pairs
 from lightglue.sfm.stages.refine import read_refined, refine_keypoints
@@ -32,6 +38,7 @@ from lightglue.support.progress import StageProgress
 
 if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
     from lightglue.sfm.colmap.database import Keypoints
+    from lightglue.sfm.stages.dataset import DatasetResult
     from lightglue.sfm.stages.reconstruct import ReconstructResult
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
@@ -48,6 +55,7 @@ class MapResult:
     model: ReconstructResult
     skipped: tuple[Skipped, ...]  # of all stages
     seconds: dict[str, float]  # of each stage in this run
+    dataset: DatasetResult | None = None  # for other programs
 
 
 def build_map(
@@ -55,10 +63,17 @@ def build_map(
     out: str | os.PathLike[str],
     options: SfmOptions,
     *,
+    root: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
     progress: StageProgress = lambda stage, done, total: None,
 ) -> MapResult:
-    """Make a map of the images under `images` in the folder `out`, or go on with the one that is there.
+    """Make a map of images in the folder `out`, or go on with the one that is there.
+
+    Args:
+        images: a folder, with folders in it; or a list of images, which may have their cameras: a text file with a
+            name a line as COLMAP has it, or NAME MODEL WIDTH HEIGHT PARAMS... as hloc has it, or a COLMAP model; or a
+            video, whose frames are taken (`options.frames`) into OUT/frames and matched in their order.
+        root: the folder that the names of a list are relative to; by default the one that the list lies in.
 
     The largest model is in OUT/model, in COLMAP's binary format, and COLMAP's database in OUT/database.db; a report in
     OUT/report.html and OUT/report.png. No model is a result too: `model.reason` says why there is none.
@@ -66,20 +81,35 @@ def build_map(
     Raises InputError for options or folders that make no sense, or where `out` holds features or matches of other
     options; StoreError for files that are damaged or cannot be written.
     """
-    images, paths = Path(images), MapFolder(Path(out))
-    _check_early(options)
-    run = _Run(images, paths, options, engine, progress)
+    paths = MapFolder(Path(out))
+    frames = None
+    if is_video(images):
+        _check_early(options, Given(Path(images).parent, ()))  # before minutes of decoding
+        frames = map_frames(Path(images), paths, options.frames, partial(progress, "frames"))
+        images, options = paths.frames, _in_order(options)
+    given = given_images(Path(images), None if root is None else Path(root))
+    _check_early(options, given)
+    run = _Run(given, paths, options, engine, progress)
     run.begin()
+    if frames is not None:
+        run.note("frames", asdict(options.frames), frames, frames.seconds > 0)
     for stage in STAGES:
         run.stage(stage)
     assert run.model is not None
-    return MapResult(paths.folder, run.model, tuple(run.skipped), run.seconds)
+    return MapResult(paths.folder, run.model, tuple(run.skipped), run.seconds, run.dataset)
 
 
-def _check_early(options: SfmOptions) -> None:
+def _in_order(options: SfmOptions) -> SfmOptions:
+    """For images that follow each other, unless the pairs are chosen otherwise."""
+    if options.pairs.sources != ("auto",):
+        return options
+    return replace(options, pairs=replace(options.pairs, sources=("sequential",)))
+
+
+def _check_early(options: SfmOptions, given: Given) -> None:
     """Raises InputError for what the last stages would not take, before hours of the first."""
     from lightglue.geometry.colmap_cameras import camera_to_colmap
-    from lightglue.sfm.colmap.cameras import guessed_camera, read_table
+    from lightglue.sfm.colmap.cameras import check_cameras, guessed_camera, read_table
     from lightglue.sfm.colmap.mappers import check_mapper
 
     check_mapper(options.reconstruct.mapper)
@@ -92,6 +122,12 @@ def _check_early(options: SfmOptions) -> None:
         read_table(Path(cameras.table), {})
     if "file" in pairs.sources and pairs.file is not None and not os.path.isfile(pairs.file):
         raise InputError(f"There is no file of pairs at {pairs.file}; check the path.")
+    if given.cameras and (cameras.params is not None or cameras.table is not None):
+        raise InputError("The list of images has cameras, and others are given as an option; give one of the two.")
+    if cameras.params is not None or cameras.table is not None or cameras.mode in ("single", "per_folder"):
+        names = list_images(given.folder)[0] if given.names is None else given.names
+        found = {name: size_in_file(given.folder / name) for name in names}
+        check_cameras({name: size for name, size in found.items() if size is not None}, cameras, given.folder)
 
 
 def run_stage(
@@ -100,19 +136,28 @@ def run_stage(
     options: SfmOptions,
     *,
     images: str | os.PathLike[str] | None = None,
+    root: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
     progress: StageProgress = lambda stage, done, total: None,
 ) -> StageRecord:
-    """Run one stage of a map's folder. images: None for the folder that the map remembers.
+    """Run one stage of a map's folder. images, root: as for `build_map`; None for those that the map remembers.
 
     Raises as `build_map`; InputError also where a stage before it has not run.
     """
     if stage not in STAGES:
         raise InputError(f"There is no stage {stage!r}; choose one of {', '.join(STAGES)}.")
-    paths = MapFolder(Path(out))
-    folder = paths.read().images if images is None else Path(images)
-    run = _Run(folder, paths, options, engine, progress)
+    paths, frames = MapFolder(Path(out)), None
+    if images is None:
+        given = Given(paths.read().images, None if (names := listed_names(paths)) is None else tuple(sorted(names)))
+    else:
+        if is_video(images):
+            frames = map_frames(Path(images), paths, options.frames, partial(progress, "frames"))
+            images = paths.frames
+        given = given_images(Path(images), None if root is None else Path(root))
+    run = _Run(given, paths, options, engine, progress)
     run.begin()
+    if frames is not None:
+        run.note("frames", asdict(options.frames), frames, frames.seconds > 0)
     return run.stage(stage)
 
 
@@ -120,13 +165,16 @@ class _Run:
     """A run of stages, and what each leaves for the next."""
 
     def __init__(
-        self, images: Path, paths: MapFolder, options: SfmOptions, engine: Engine | None, progress: StageProgress
+        self, given: Given, paths: MapFolder, options: SfmOptions, engine: Engine | None, progress: StageProgress
     ) -> None:
-        self.images, self.paths, self.options, self.engine, self.progress = images, paths, options, engine, progress
+        self.given, self.images = given, given.folder
+        self.paths, self.options, self.engine, self.progress = paths, options, engine, progress
         self.skipped: list[Skipped] = []
         self.seconds: dict[str, float] = {}
         self.model: ReconstructResult | None = None
+        self.dataset: DatasetResult | None = None
         self.names: list[str] | None = None  # of the images, once they are known
+        self.listed = None if given.names is None else frozenset(given.names)  # None: all of the folder
 
     def begin(self) -> None:
         """Write map.json, or see that the one that is there is of the same images."""
@@ -136,6 +184,7 @@ class _Run:
         inside = self.paths.folder.absolute()
         if self.images.absolute() == inside or self.images.resolve() == inside.resolve():
             raise InputError(f"{self.images} would hold both images and map; name another folder for the map.")
+        check_dataset(self.paths, self.images)
         if not self.paths.record.exists():
             self.paths.write(MapRecord(self.images, {"models": self._models()}))
             return
@@ -145,7 +194,8 @@ class _Run:
                 f"{self.paths.folder} is a map of {known.images}, not of {self.images}; name another folder, or "
                 "`lightglue map add` the images."
             )
-        self.paths.write(MapRecord(self.images, known.settings, known.stages))
+        self.paths.remove_part()
+        self.paths.write(replace(known, images=self.images))
 
     def stage(self, name: str) -> StageRecord:
         """Run a stage, and remember what came of it."""
@@ -159,12 +209,19 @@ class _Run:
             "reconstruct": self._reconstruct,
             "report": self._report,
         }
+        if name == "pairs":
+            self.paths.expect_pairs(False)
         options, record, did_something = run[name]()
         seconds = perf_counter() - begin
-        record = StageRecord(seconds, record.counts, record.skipped)
+        return self.note(name, options, StageRecord(seconds, record.counts, record.skipped), did_something)
+
+    def note(self, name: str, options: Any, record: StageRecord, did_something: bool) -> StageRecord:
+        """Remember what came of a stage."""
         self.paths.note(name, options, record, did_something)
+        if name in ("pairs", "match"):
+            self.paths.expect_pairs()
         self.skipped += record.skipped
-        self.seconds[name] = seconds
+        self.seconds[name] = record.seconds
         return record
 
     def _models(self) -> dict[str, Any]:
@@ -187,9 +244,11 @@ class _Run:
             self.images,
             self.paths.features,
             self.options.extract,
+            names=self.given.names,
             engine=self.engine,
             progress=self._progress("extract"),
         )
+        relist(self.paths, self.given)  # only now, as the models: what is refused changes nothing
         self._note_models(but=OF_THE_MATCHER)
         gone = [
             Skipped(name, "it is gone from the folder; its features stay, in case it returns") for name in result.gone
@@ -200,13 +259,21 @@ class _Run:
             "kept": result.kept,
             "keypoints": sum(head.num_keypoints for head in self._features().heads() if self._is_there(head.name)),
         }
-        return self.options.extract.settings(), StageRecord(0, counts, (*result.skipped, *gone)), result.extracted > 0
+        told = (*self.given.skipped, *result.skipped, *self._still_narrow(result), *gone)
+        return self.options.extract.settings(), StageRecord(0, counts, told), result.extracted > 0
+
+    def _still_narrow(self, result: ExtractResult) -> list[Skipped]:
+        """What an earlier run said of the values of images that are kept: they were not read again."""
+        stages = self.paths.read().stages
+        before = stages["extract"].skipped if "extract" in stages else ()
+        kept = [each for each in before if each.name not in result.renewed and self._is_there(each.name)]
+        return [each for each in kept if each.reason.startswith(NARROW)]
 
     def _features(self) -> FeatureStore:
         return FeatureStore.open(self.paths.features, read_only=True)
 
     def _is_there(self, name: str) -> bool:
-        return os.path.exists(self.images / name)
+        return (self.listed is None or name in self.listed) and os.path.exists(self.images / name)
 
     def _names(self) -> list[str]:
         """The images of the map, sorted: what was taken out of the folder, or renamed, has features still."""
@@ -216,6 +283,7 @@ class _Run:
 
     def _chosen(self) -> list[tuple[str, str]] | None:
         """The pairs of the map: others may have matches, of an earlier choice. None where no choice was made."""
+        self.paths.check_pairs()
         return read_pairs(self.paths.pairs) if self.paths.pairs.exists() else None
 
     def _pairs(self) -> tuple[Any, StageRecord, bool]:
@@ -311,16 +379,20 @@ class _Run:
         return refined
 
     def _verify(self) -> tuple[Any, StageRecord, bool]:
+        from lightglue.sfm.colmap.cameras import check_cameras
         from lightglue.sfm.colmap.database import create_database
         from lightglue.sfm.stages.judge import judge_pairs
         from lightglue.sfm.stages.verify import verify
 
+        if self.options.cameras.table is not None:
+            heads = (self._features().head(name) for name in self._names())
+            check_cameras({head.name: head.image_size for head in heads if head}, self.options.cameras, self.images)
         made = create_database(
             self.paths.database,
             self._features(),
             self._matches(),
             self.images,
-            cameras=self.options.cameras,
+            cameras=with_listed(self.options.cameras, self.paths.listed),
             names=self._names(),
             pairs=self._chosen(),
             keypoints=self._keypoints(),
@@ -333,6 +405,7 @@ class _Run:
         return options, StageRecord(0, counts, (*made.skipped, *result.skipped)), did_something
 
     def _reconstruct(self) -> tuple[Any, StageRecord, bool]:
+        from lightglue.sfm.stages.outcomes import why_not_registered
         from lightglue.sfm.stages.reconstruct import reconstruct
 
         self._need(self.paths.database, "verify")
@@ -346,10 +419,29 @@ class _Run:
         counts: dict[str, float] = {"images": result.num_images, "models": len(result.models)}
         if result.models:
             counts |= result.models[0].counts()
-        reason = result.reason or "it is not in the largest model: too few of its matches agree with it"
+        reasons = why_not_registered(self.paths.database, [model.images for model in result.models])
         bare = {head.name for head in self._features().heads() if not head.num_keypoints}
-        missing = tuple(Skipped(name, NO_KEYPOINTS if name in bare else reason) for name in result.unregistered)
-        return asdict(options), StageRecord(0, counts, missing), not result.was_there
+        missing = [
+            Skipped(name, NO_KEYPOINTS if name in bare else result.reason or reasons[name])
+            for name in result.unregistered
+        ]
+        if result.models:
+            missing += result.models[0].noted()
+        missing += self._write_dataset().skipped
+        return asdict(options), StageRecord(0, counts, tuple(missing)), not result.was_there
+
+    def _write_dataset(self) -> DatasetResult:
+        """Bring the files for other programs into line with the model. What was chosen once stays chosen."""
+        from lightglue.sfm.stages.dataset import write_dataset
+
+        known = self.paths.read()
+        mode = self.options.dataset
+        if mode == "auto":
+            mode = known.settings.get("dataset", mode)
+        elif known.settings.get("dataset") != mode:
+            self.paths.write(replace(known, settings={**known.settings, "dataset": mode}))
+        self.dataset = write_dataset(self.paths, self.images, mode)
+        return self.dataset
 
     def _report(self) -> tuple[Any, StageRecord, bool]:
         from lightglue.sfm.report.document import write_report

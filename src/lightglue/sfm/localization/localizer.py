@@ -2,7 +2,8 @@
 
 The query's features are matched with images of the map that look like it; the keypoints that these matched were made
 into points of the map, so each match may say where in the world the query's keypoint lies. A pose that enough of them
-agree with is the answer, and anything else is a failure with its reason.
+agree with is the answer, and anything else is a failure with its reason: also where the query fits another place of the
+map as well, which only looks the same.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -25,15 +26,18 @@ from lightglue.errors import InputError, StoreError
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.intrinsics import Intrinsics, from_colmap
 from lightglue.geometry.orientation import fitted
-from lightglue.images import load_image, numpy_image_to_torch
+from lightglue.images import as_tensor, load_image
 from lightglue.images.exif import orientation_of
 from lightglue.images.focal import StatedFocal
 from lightglue.models.choice import Models
 from lightglue.pairs.record import matches_of
 from lightglue.sfm.colmap.cameras import exif_focal
-from lightglue.sfm.colmap.models import open_model, registered
+from lightglue.sfm.colmap.models import open_model, point_ids, registered
+from lightglue.sfm.colmap.shape import shape_of
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.absolute_pose import Pose, QueryCamera, estimate_pose
+from lightglue.sfm.localization.look_alikes import read_look_alikes, twins_of
+from lightglue.sfm.localization.places import Places, points_of
 from lightglue.sfm.options import LocalizeOptions
 from lightglue.stores import FeatureStore, ImageFeatures
 from lightglue.support.caches import BoundedCache
@@ -108,12 +112,17 @@ class Localizer:
         device: Any,
         options: LocalizeOptions,
         camera: tuple[QueryCamera, float | None] | None = None,  # of all images, and its focal length by EXIF, px
+        look_alikes: Mapping[str, tuple[str, ...]] | None = None,  # of each image, those of places that look the same
+        others: Sequence[Any] = (),  # models of the map, which are not joined with this one
     ) -> None:
         self.options = options
         self._model, self._store, self._index, self._device = model, store, index, device
         self._extractor, self._matcher = models
         self._camera = camera
         self._registered = {str(image.name): image for image in registered(model)}
+        self.remarks = shape_of(model).remarks  # what poses in this model are to be taken with, in sentences
+        self._look_alikes = look_alikes or {}
+        self._elsewhere = {str(image.name): (other, image) for other in others for image in registered(other)}
         self._kept: BoundedCache[str, _MapImage] = BoundedCache(options.memory, lambda image: image.bytes)
         if not self._registered:
             raise StoreError("The map's model has no image with a pose; reconstruct it again.")
@@ -149,7 +158,10 @@ class Localizer:
             index = RetrievalIndex.open(paths.retrieval)
         model = open_model(paths.model)
         camera = _map_camera(model, record.images)
-        return cls(model, store, index, models.load(), models.found_device(), options or LocalizeOptions(), camera)
+        look_alikes = read_look_alikes(paths.database)
+        others = [open_model(each) for each in paths.other_models()] if look_alikes else []
+        loaded, device = models.load(), models.found_device()
+        return cls(model, store, index, loaded, device, options or LocalizeOptions(), camera, look_alikes, others)
 
     @property
     def names(self) -> list[str]:
@@ -172,9 +184,7 @@ class Localizer:
         known = None if camera is None else as_camera(camera)
         clock = _Clock()
         with clock.step("read"):
-            pixels = _pixels(image)
-        with clock.step("extract"):
-            features = self._extract(pixels)
+            pixels = _pixels(image, self._store.stretch)
         size = (pixels.shape[-1], pixels.shape[-2])
         if isinstance(camera, Intrinsics) and camera.size is not None and (orientation := orientation_of(image)) != 1:
             camera = fitted("The camera", camera, size, orientation)
@@ -184,6 +194,8 @@ class Localizer:
                 f"The camera's image has {camera.width} x {camera.height} px and the query {size[0]} x {size[1]} px; "
                 "give the camera of this very image."
             )
+        with clock.step("extract"):
+            features = self._extract(pixels)
         with clock.step("camera"):
             is_file = known is None and isinstance(image, (str, os.PathLike))
             focal, fault = exif_focal(Path(image), size) if is_file else StatedFocal()
@@ -221,23 +233,26 @@ class Localizer:
         return self._kept.get(name, lambda: self._load_map_image(name))
 
     def _load_map_image(self, name: str) -> _MapImage:
-        features, image = self._store.get(name), self._registered[name]
-        unset = 2**64 - 1
-        points = np.array([p.point3D_id for p in image.points2D], np.uint64)
-        if len(points) not in (0, len(features)):
+        features, image = self._store.get(name), self._registered.get(name) or self._elsewhere[name][1]
+        ids = point_ids(image)
+        if len(ids) not in (0, len(features)):
             raise StoreError(
-                f"{name!r} has {len(features)} keypoints and {len(points)} in the model; reconstruct it again."
+                f"{name!r} has {len(features)} keypoints and {len(ids)} in the model; reconstruct it again."
             )
         keypoints = from_colmap(np.array([p.xy for p in image.points2D], np.float64).reshape(-1, 2))
-        if len(points) and not _agree(keypoints, features):
+        if len(ids) and not _agree(keypoints, features):
             raise StoreError(f"{name!r} has other keypoints than in the model; reconstruct the map again.")
-        ids = np.where(points == unset, 0, points).astype(np.int64) - (points == unset)
-        ids = ids if len(points) else np.full(len(features), -1)
-        return _MapImage(features.torch(self._device), ids.astype(np.int64))
+        ids = ids if len(ids) else np.full(len(features), -1, np.int64)
+        return _MapImage(features.torch(self._device), ids)
 
-    def _xyz(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        points = self._model.points3D
-        return np.array([points[number].xyz for number in ids.tolist()], np.float64).reshape(-1, 3)
+    def _twins(self, names: Sequence[str]) -> list[str]:
+        """Images of the map that look like these and show another place."""
+        found = twins_of(names, self._look_alikes)
+        return [name for name in found if name in self._registered or name in self._elsewhere]
+
+    def _model_of(self, name: str) -> Any:
+        """The model that an image has its pose in."""
+        return self._model if name in self._registered else self._elsewhere[name][0]
 
     def _covisible(self, ids: NDArray[np.int64]) -> list[str]:
         """Images of the map that see these points, those first that see most."""
@@ -262,8 +277,7 @@ class _Search:
         self.localizer, self.pixels, self.features = localizer, pixels, features
         self.cameras, self.clock = cameras, clock
         self.keypoints = features["keypoints"][0].detach().cpu().numpy().astype(np.float64)
-        self.tried: list[str] = []
-        self.found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+        self.places = Places(self.keypoints, cameras[0], localizer.options.pose, localizer._model)
         self.rows = self.ids = np.empty(0, np.int64)
 
     def run(self) -> Localization:
@@ -275,35 +289,50 @@ class _Search:
         pose = self._round(ranked[: min(options.first, options.candidates)])
         if int(pose.inliers.sum()) < options.enough or pose.failure:
             near = [] if pose.failure else self.localizer._covisible(self.ids[pose.inliers])
-            rest = [name for name in dict.fromkeys([*near, *ranked]) if name not in self.tried]
-            if more := rest[: options.candidates - len(self.tried)]:
+            rest = [name for name in dict.fromkeys([*near, *ranked]) if name not in self.places.found]
+            if more := rest[: options.candidates - len(self.places.found)]:
                 pose = self._round(more)
         failure = pose.failure
         if failure and not len(self.ids):
-            failure = f"no overlap found: no point of the map in the {len(self.tried)} images looked at"
+            failure = f"no overlap found: no point of the map in the {len(self.places.found)} images looked at"
+        if failure is None:
+            pose, failure = self._compared(pose)
         return self._answer(pose, failure)
 
     def _round(self, names: list[str]) -> Pose:
         """Match the query with more images of the map, and estimate from all matches so far."""
+        self._match(names)
+        with self.clock.step("pose"):
+            self.rows, self.ids = self.places.matched(self.localizer._model)
+            points = points_of(self.localizer._model, self.ids)
+            options = self.localizer.options.pose
+            poses = [estimate_pose(self.keypoints[self.rows], points, camera, options) for camera in self.cameras]
+            return best_pose(poses)
+
+    def _match(self, names: list[str]) -> None:
+        """Match the query with more images of the map."""
         with self.clock.step("load"):
             images = [self.localizer._map_image(name) for name in names]
         with self.clock.step("match"):
             results = self.localizer._matcher.match([(self.features, image.features) for image in images])
-        self.tried += names
+        for name, image, result in zip(names, images, results, strict=True):
+            found = matches_of(result)
+            matches = found["matches"].numpy().astype(np.int64)
+            scores = found["scores"].float().numpy().astype(np.float64)
+            ids = image.point_ids[matches[:, 1]]
+            self.places.add(name, self.localizer._model_of(name), matches[:, 0], ids, scores)
+
+    def _compared(self, pose: Pose) -> tuple[Pose, str | None]:
+        """The pose, or a likelier one at another place; and why it is a failure, where both are as likely."""
+        first = self.localizer.options.first
+        twins = self.localizer._twins(self.places.near(pose)[:first])[:first]
+        self._match([name for name in twins if name not in self.places.found])
         with self.clock.step("pose"):
-            for image, result in zip(images, results, strict=True):
-                found = matches_of(result)
-                matches = found["matches"].numpy().astype(np.int64)
-                points = image.point_ids[matches[:, 1]]
-                scores = found["scores"].float().numpy().astype(np.float64)
-                seen = points >= 0
-                self.found.append((matches[seen, 0], points[seen], scores[seen]))
-            columns = [np.concatenate(column) for column in zip(*self.found, strict=True)]
-            self.rows, self.ids = one_to_one(*columns) if self.found else (self.rows, self.ids)
-            xyz = self.localizer._xyz(self.ids)
-            options = self.localizer.options.pose
-            poses = [estimate_pose(self.keypoints[self.rows], xyz, camera, options) for camera in self.cameras]
-            return best_pose(poses)
+            likelier, failure = self.places.compare(pose)
+            if likelier is not pose:
+                own = self.places.agreeing(pose, self.localizer._model)
+                self.rows, self.ids = self.places.matched(self.localizer._model, own)
+        return likelier, failure
 
     def _answer(self, pose: Pose | None, failure: str | None) -> Localization:
         inliers = np.zeros(len(self.ids), np.bool_) if pose is None else pose.inliers
@@ -317,25 +346,9 @@ class _Search:
             int(inliers.sum()),
             self.keypoints[self.rows[inliers]],
             self.ids[inliers],
-            tuple(self.tried),
+            tuple(self.places.found),
             dict(self.clock.seconds),
         )
-
-
-def one_to_one(
-    rows: NDArray[np.int64], ids: NDArray[np.int64], scores: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each keypoint with the point of the map that most images say it is, by the sum of the scores of their matches.
-
-    A point, too, is given to one keypoint only. (M,) keypoints and points may come many times; returns (K,) of each.
-    """
-    pairs, which = np.unique(np.stack([rows, ids], axis=1), axis=0, return_inverse=True)
-    votes = np.bincount(which.reshape(-1), weights=scores, minlength=len(pairs))
-    pairs = pairs[np.argsort(-votes, kind="stable")]
-    for column in (0, 1):
-        pairs = pairs[np.sort(np.unique(pairs[:, column], return_index=True)[1])]
-    pairs = pairs[np.argsort(pairs[:, 0])]
-    return pairs[:, 0], pairs[:, 1]
 
 
 def _agree(keypoints: NDArray[np.float64], features: ImageFeatures) -> bool:
@@ -357,12 +370,12 @@ class _Clock:
         self.seconds[name] += perf_counter() - begin  # type: ignore[assignment]
 
 
-def _pixels(image: Any) -> Tensor:
+def _pixels(image: Any, stretch: bool) -> Tensor:
     """(3, H, W) float32 in [0, 1]."""
     if isinstance(image, (str, os.PathLike)):
-        return load_image(image)
+        return load_image(image, stretch=stretch)
     if isinstance(image, np.ndarray):
-        return numpy_image_to_torch(image)
+        return cast(Tensor, as_tensor(image, stretch))
     if isinstance(image, Tensor) and image.ndim == 3 and image.is_floating_point() and image.numel():
         return image
     shape = tuple(getattr(image, "shape", ())) or type(image).__name__

@@ -14,6 +14,8 @@ from lightglue.errors import InputError, LightGlueError
 from lightglue.sfm.colmap.model import Model, read_model
 from lightglue.sfm.colmap.pair_ids import pair_of
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
+from lightglue.sfm.stages.dataset import dataset_summary
+from lightglue.sfm.stages.given import listed_names
 from lightglue.sfm.stages.pairing.files import read_pairs
 from lightglue.stores import FeatureStore, MatchStore
 
@@ -53,6 +55,7 @@ class ReportData:
     model: Model | None
     num_models: int = 0  # that were reconstructed, of which `model` is the largest
     problems: tuple[str, ...] = ()  # what could not be read, in sentences
+    dataset: str = ""  # what there is for other programs, in words
 
 
 def report_data(folder: str | os.PathLike[str]) -> ReportData:
@@ -84,6 +87,7 @@ def report_data(folder: str | os.PathLike[str]) -> ReportData:
         model,
         sum(each.is_dir() for each in folder.glob("models/*")),
         tuple(it.problems),
+        dataset_summary(MapFolder(folder)),
     )
 
 
@@ -115,7 +119,10 @@ class _Gathered:
             return
         known = images is not None and images.is_dir()  # else the images are elsewhere
         with self.noting():
+            listed = listed_names(MapFolder(self.folder))
             for head in FeatureStore.open(self.folder / "features", read_only=True).heads():
+                if listed is not None and head.name not in listed:
+                    continue
                 if images is None or not known or os.path.exists(images / head.name):
                     self.keypoints[head.name] = head.num_keypoints
 
@@ -124,6 +131,7 @@ class _Gathered:
         if not path.exists():
             return
         with self.noting():
+            MapFolder(self.folder).check_pairs()
             wanted = set(read_pairs(chosen)) if chosen.exists() else None
             for head in MatchStore.open(path, read_only=True).iter_pairs():
                 key = (head.name0, head.name1)

@@ -53,6 +53,7 @@ class WrittenReport:
 
     html: Path
     picture: Path | None  # PNG; None without a model
+    problems: tuple[str, ...] = ()  # parts of the map that are missing or damaged, in sentences
 
 
 def write_report(folder: str | os.PathLike[str], data: ReportData | None = None) -> WrittenReport:
@@ -76,7 +77,7 @@ def write_report(folder: str | os.PathLike[str], data: ReportData | None = None)
         with writing(folder / "report.png"):
             (folder / "report.png").unlink(missing_ok=True)  # of a model that is there no longer
     write_whole(html, report_html(data).encode("utf-8", "replace"))
-    return WrittenReport(html, picture)
+    return WrittenReport(html, picture, data.problems)
 
 
 def report_html(data: ReportData) -> str:
@@ -160,7 +161,8 @@ def _map(data: ReportData) -> list[Block]:
         return []
     light, dark = (_png(data.model, data.title, _DPI, dark) for dark in (False, True))
     caption = "Each pyramid is an image, from where it was taken to what it shows. Stray points are left out."
-    return [Picture("Cameras and points", light, caption, dark)]
+    picture = Picture("Cameras and points", light, caption, dark)
+    return [picture, Text(f"The folder dataset: {data.dataset}.")] if data.dataset else [picture]
 
 
 def _has_content(model: Model) -> bool:

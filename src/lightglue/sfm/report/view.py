@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lightglue.drawing.document import printable
 from lightglue.errors import InputError, LightGlueError, StoreError
 from lightglue.images import read_image
 from lightglue.sfm.colmap.model import Model, RegisteredImage, read_model
 from lightglue.sfm.report.scene import Scene, scene_of
 from lightglue.support.files import read_json
+from lightglue.support.printable import printable
 
 __all__ = ["Viewer", "images_of", "open_view", "view_model"]
 
@@ -252,7 +252,7 @@ def _show_images(model: Model, images: Path, cameras: list[Any], stopped: thread
 
 def _thumbnail(path: Path) -> NDArray[np.uint8] | None:
     try:
-        pixels = read_image(path)
+        pixels = read_image(path, stretch=True)  # to be looked at
     except (LightGlueError, OSError, ValueError):
         return None
     shrink = min(1.0, _THUMBNAIL / max(pixels.shape[:2]))

@@ -11,8 +11,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -28,13 +26,14 @@ from lightglue.sfm.retrieval.global_descriptor import GlobalDescriptor
 from lightglue.sfm.retrieval.search import cosine, most_alike, quantize
 from lightglue.sfm.retrieval.vlad import Vocabulary, train
 from lightglue.stores import FeatureStore, ImageFeatures
+from lightglue.stores.arrays import read_arrays
 from lightglue.support.files import write_whole
 from lightglue.support.progress import Progress
 
 __all__ = ["RetrievalIndex", "RetrievalOptions", "build_index"]
 
 FORMAT = 2
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)
 _VOCABULARY = ("mean", "axes", "words")
 _SAVED = 500  # images that a network has described, after which they are written down
 Image = str | os.PathLike[str] | torch.Tensor
@@ -57,21 +56,16 @@ class RetrievalIndex:
         """Read it. Raises InputError where there is none, StoreError where it is damaged."""
         path = Path(path)
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
-                about = json.loads(str(data["about"]))
-                if about["format"] != FORMAT:
-                    raise ValueError(f"it has format {about['format']}")
-                options = RetrievalOptions(**about["options"])
-                vocabulary: Vocabulary | GlobalDescriptor = GlobalDescriptor()
-                if options.descriptor == "vlad":
-                    vocabulary = Vocabulary(*(torch.from_numpy(data[key]) for key in _VOCABULARY))
-                index = cls(
-                    vocabulary,
-                    tuple(about["names"]),
-                    tuple(about["digests"]),
-                    data["descriptors"],
-                    options,
-                )
+            data = read_arrays(path.read_bytes())
+            about = json.loads(str(data["about"]))
+            if about["format"] != FORMAT:
+                raise ValueError(f"it has format {about['format']}")
+            options = RetrievalOptions(**about["options"])
+            vocabulary: Vocabulary | GlobalDescriptor = GlobalDescriptor()
+            if options.descriptor == "vlad":
+                vocabulary = Vocabulary(*(torch.from_numpy(data[key]) for key in _VOCABULARY))
+            names, digests = tuple(about["names"]), tuple(about["digests"])
+            index = cls(vocabulary, names, digests, data["descriptors"], options)
             if index.descriptors.shape != (len(index.names), vocabulary.size) or len(index.digests) != len(index.names):
                 raise ValueError("its parts do not go together")
             return index
@@ -141,7 +135,7 @@ class RetrievalIndex:
                 if of_image is None:
                     continue
                 try:
-                    row = self._describe(of_image, None if images is None else images / name)
+                    row = self._describe(of_image, None if images is None else images / name, features.stretch)
                 except ImageError:
                     continue
             rows.append(row)
@@ -150,11 +144,11 @@ class RetrievalIndex:
         descriptors = np.stack(rows) if rows else np.empty((0, self.vocabulary.size), np.int16)
         return replace(self, names=tuple(kept), digests=tuple(digests), descriptors=descriptors)
 
-    def _describe(self, features: ImageFeatures, image: Image | None) -> NDArray[np.int16]:
+    def _describe(self, features: ImageFeatures, image: Image | None, stretch: bool = False) -> NDArray[np.int16]:
         if isinstance(self.vocabulary, GlobalDescriptor):
             if image is None:
                 raise InputError("This index is of the images themselves, not of their features; give the images too.")
-            return quantize(self.vocabulary.describe(image))
+            return quantize(self.vocabulary.describe(image, stretch))
         width = len(self.vocabulary.mean)
         if not len(features):
             return np.zeros(self.vocabulary.size, np.int16)
@@ -235,7 +229,7 @@ def _describe_images(
         row = old.get((name, digest))
         if row is None:
             try:
-                row = quantize(GlobalDescriptor().describe(images / name))
+                row = quantize(GlobalDescriptor().describe(images / name, features.stretch))
             except ImageError:
                 continue
             fresh += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,12 +23,13 @@ class Incoming:
     """Images under the folder of a map, of which some were put there just now."""
 
     folder: Path
+    part: Path | None = None  # that a copy is written to before it has its name
     names: set[str] = field(default_factory=set)  # paths under the folder
     copied: set[str] = field(default_factory=set)  # of these, those that were not there before
     skipped: list[Skipped] = field(default_factory=list)
 
     @classmethod
-    def bring(cls, folder: Path, images: Iterable[Path]) -> Incoming:
+    def bring(cls, folder: Path, images: Iterable[Path], part: Path | None = None) -> Incoming:
         """Copy images, or folders of them, into a folder unless they lie under it already.
 
         What cannot be read, or has the name of another image there, is in `skipped`. Raises InputError where there is
@@ -35,7 +37,7 @@ class Incoming:
         """
         if not folder.is_dir():
             raise InputError(f"The map's folder of images {folder} does not exist; put it back where it was.")
-        found = cls(folder)
+        found = cls(folder, part)
         try:
             for image in images:
                 for each in found._listed(image):
@@ -57,7 +59,7 @@ class Incoming:
 
     def _listed(self, image: Path) -> list[Path]:
         """An image, or those in a folder."""
-        if not image.is_dir():
+        if not os.path.isdir(image):  # also False where nobody may look
             return [image]
         try:
             inside, left_out = list_images(image)
@@ -80,7 +82,7 @@ class Incoming:
         target = self.folder / image.name
         try:
             content = image.read_bytes()
-            read_image(content)  # before anything is copied: a file that is no image does not belong in the folder
+            read_image(content, stretch=True)  # first: a file that is no image does not belong in the folder
             if target.exists():
                 same = target.is_file() and target.read_bytes() == content
                 return None if same else f"another image is called {image.name!r} in {self.folder}; rename it"
@@ -90,14 +92,15 @@ class Incoming:
             return f"it cannot be read ({error.strerror or error}); check the path"
         except MemoryError:
             return "there is not enough memory for it; shrink the image"
-        write_whole(target, content)
+        write_whole(target, content, self.part)
         self.copied.add(image.name)
         return None
 
 
 def _inside(folder: Path, image: Path) -> str | None:
     """The name of an image that lies under the folder; None for one that does not."""
-    for path, root in ((image.absolute(), folder.absolute()), (image.resolve(), folder.resolve())):
+    real, real_folder = (Path(os.path.realpath(path)) for path in (image, folder))  # also of a link to itself
+    for path, root in ((image.absolute(), folder.absolute()), (real, real_folder)):
         if ".." not in path.parts and path.is_relative_to(root):
             return path.relative_to(root).as_posix()
     return None
