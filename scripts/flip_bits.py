@@ -10,9 +10,9 @@ what is believed. Then, each on a copy of the damaged map and in a process of it
     lightglue localize, lightglue view --png, lightglue map add, lightglue map report, lightglue sfm
 
 and localize and view once more after sfm, unless the map is the undamaged one again, file by file. The report is drawn
-by its own command only, which saves half of the time. A command may give what it gives of the undamaged map, to the last bit
-("harmless", or "repaired" where sfm changed the file back), or end with exit code 1 and one error ("noticed"). Anything
-else is printed with its seed: another result, a traceback, a signal, a timeout. Exit code 1 then.
+by its own command only, which saves half of the time. A command may give what it gives of the undamaged map, to the
+last bit ("harmless", or "repaired" where sfm changed the file back), or end with exit code 1 and one error ("noticed").
+Anything else is printed with its seed: another result, a traceback, a signal, a timeout. Exit code 1 then.
 """
 
 from __future__ import annotations
