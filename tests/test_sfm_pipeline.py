@@ -245,7 +245,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
     [
         ([b"no image"], "No image has features"),
         ([0], "One image has features"),
-        ([0, 3], "verified geometry"),
+        ([0, 1], "planar or panoramic"),
         ([None, None, None], "No two of the 3 images have matches"),
     ],
     ids=["damaged", "one", "two", "grey"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -14,12 +13,13 @@ from typing import Annotated, Any
 import typer
 
 from lightglue.cli.from_options import Only
-from lightglue.cli.printing import AsJson, memory_named
+from lightglue.cli.printing import AsJson, echo, memory_named
 from lightglue.errors import ImageError, InputError, LightGlueError
 from lightglue.extractors.options import ViewOptions
 from lightglue.models.choice import Models
 from lightglue.support.files import write_files
 from lightglue.support.memory import is_out_of_memory
+from lightglue.support.printable import escaped
 
 __all__ = ["extract"]
 
@@ -63,10 +63,10 @@ def extract(
             try:
                 report = _extract(extractor, models.features, image, place, _mask_of(image, mask), views.keywords())
             except (ImageError, InputError, MemoryError, RuntimeError) as error:
-                print("error:", _fault(image, error), file=sys.stderr)
+                echo(f"error: {_fault(image, error)}", err=True)
                 failed += 1
                 continue
-            typer.echo(json.dumps(report) if as_json else _line(report))
+            echo(json.dumps(report) if as_json else _line(report))
     if failed:
         raise LightGlueError(f"{failed} of {len(places)} images gave no features, see above.")
 
@@ -135,4 +135,4 @@ def _extract(
 def _line(report: Mapping[str, Any]) -> str:
     width, height = report["image_size"]
     found = f"{report['num_keypoints']} keypoints, {width} x {height}, {report['seconds']:.2f} s"
-    return f"{report['image']}: {found} -> {report['output']}"
+    return escaped(f"{report['image']}: {found} -> {report['output']}", keep="")

@@ -359,7 +359,7 @@ class _Change:
         self._describe()  # a kill may have come before it
         state, summary = read_state(self.paths.database), summarize(self.model)
         missing = tuple(Skipped(name, self.why_missing(name)) for name in summary.missing_of(state.names))
-        skipped = {**skipped, "reconstruct": missing}
+        skipped = {**skipped, "reconstruct": (*missing, *summary.noted())}
         stages = dict(self.record.stages)
         for stage, counts in self._counts(state, summary).items():
             if stage in stages:

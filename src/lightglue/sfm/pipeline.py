@@ -372,6 +372,7 @@ class _Run:
         return options, StageRecord(0, counts, (*made.skipped, *result.skipped)), did_something
 
     def _reconstruct(self) -> tuple[Any, StageRecord, bool]:
+        from lightglue.sfm.stages.outcomes import why_not_registered
         from lightglue.sfm.stages.reconstruct import reconstruct
 
         self._need(self.paths.database, "verify")
@@ -385,10 +386,15 @@ class _Run:
         counts: dict[str, float] = {"images": result.num_images, "models": len(result.models)}
         if result.models:
             counts |= result.models[0].counts()
-        reason = result.reason or "it is not in the largest model: too few of its matches agree with it"
+        reasons = why_not_registered(self.paths.database, [model.images for model in result.models])
         bare = {head.name for head in self._features().heads() if not head.num_keypoints}
-        missing = tuple(Skipped(name, NO_KEYPOINTS if name in bare else reason) for name in result.unregistered)
-        return asdict(options), StageRecord(0, counts, missing), not result.was_there
+        missing = [
+            Skipped(name, NO_KEYPOINTS if name in bare else result.reason or reasons[name])
+            for name in result.unregistered
+        ]
+        if result.models:
+            missing += result.models[0].noted()
+        return asdict(options), StageRecord(0, counts, tuple(missing)), not result.was_there
 
     def _report(self) -> tuple[Any, StageRecord, bool]:
         from lightglue.sfm.report.document import write_report

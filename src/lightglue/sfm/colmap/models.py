@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from lightglue.errors import StoreError
 from lightglue.geometry.colmap_cameras import camera_from_colmap
+from lightglue.geometry.colmap_models import read_reconstruction
 from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.sfm.colmap.model_files import check_checksums, check_model_files
-from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet, short
+from lightglue.sfm.colmap.with_pycolmap import quiet, short
 
 __all__ = [
     "cam_from_world",
@@ -38,7 +39,7 @@ def open_model(folder: Path, is_accepted: bool = False) -> Any:
     try:
         check_model_files(folder)
         with quiet():
-            return pycolmap.Reconstruction(str(folder))
+            return read_reconstruction(folder)
     except (RuntimeError, ValueError, IndexError, OSError, MemoryError) as error:
         raise StoreError(f"The model in {folder} is damaged ({short(error)}); reconstruct it again.") from error
 

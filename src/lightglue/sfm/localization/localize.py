@@ -34,6 +34,7 @@ from lightglue.sfm.stages.images import list_images, looks_like_image
 from lightglue.stores.settings import as_read, differences
 from lightglue.support.files import write_whole, writing
 from lightglue.support.memory import is_out_of_memory
+from lightglue.support.printable import printable
 from lightglue.support.progress import Progress
 
 __all__ = ["LocalizeResult", "localize"]
@@ -52,6 +53,7 @@ class LocalizeResult:
     failures: tuple[Skipped, ...]  # and the reason of each
     faults: tuple[Skipped, ...] = ()  # queries whose EXIF is not believed
     skipped: tuple[Skipped, ...] = ()  # files in a folder of queries that look like images and are not read
+    remarks: tuple[str, ...] = ()  # what is to be known of the model, in sentences; empty where no query was done
 
 
 def localize(
@@ -107,7 +109,8 @@ def localize(
     faults = tuple(Skipped(name, fault, is_used=True) for name in names if (fault := done[name].get("fault")))
     _write(out, [done[name] for name in names])
     counts = len(names), len(names) - len(failures), kept
-    return LocalizeResult(*counts, perf_counter() - begin, failures, faults, asked.skipped)
+    remarks = localizer.remarks if localizer is not None else ()
+    return LocalizeResult(*counts, perf_counter() - begin, failures, faults, asked.skipped, remarks)
 
 
 def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
@@ -122,7 +125,7 @@ def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
 
 
 def _failed(reason: str) -> dict[str, Any]:
-    return {"success": False, "failure": " ".join(reason.split())}
+    return {"success": False, "failure": printable(reason)}
 
 
 def _as_json(found: Localization) -> dict[str, Any]:
