@@ -31,6 +31,7 @@ from lightglue.sfm.localization.localize import localize
 from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, PairOptions, ReconstructOptions
 from lightglue.sfm.pipeline import SfmOptions, build_map, run_stage
 from lightglue.sfm.stages.given import given_images
+from support.colmap_model import write_model
 from support.command import lightglue
 from support.corner import SIZE, photograph
 
@@ -155,6 +156,19 @@ def test_colmaps_cameras_and_images_are_read_whatever_wrote_them(tmp_path: Path)
     assert read_image_list(folder / "images.txt") == ImageList(("a b.jpg", "c.jpg", "d.jpg"))
 
 
+def test_a_model_in_text_keeps_the_blanks_in_its_names_whatever_wrote_it(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", ("a b.jpg", "b/c  d.jpg", "e.jpg"))
+    for path in folder.glob("*.txt"):
+        written(path, "# of COLMAP", "", *path.read_text().splitlines())
+    found = read_model(folder)
+    assert [(image.name, len(image.points)) for image in found.images] == [
+        ("a b.jpg", 60),
+        ("b/c  d.jpg", 60),
+        ("e.jpg", 60),
+    ]
+    assert found.mean_error == pytest.approx(0.5)
+
+
 def test_images_without_lines_of_points_are_read_too() -> None:
     lines = ["1 1 0 0 0 0 0 0 7 a.jpg", "2 1 0 0 0 0 0 0 7 b 1.jpg", "3 1 0 0 0 0 0 0 7 c.jpg", "1 2 3 4 5 6"]
     found = image_lines("\n".join(lines))
@@ -188,7 +202,7 @@ def test_names_are_relative_to_the_list_or_to_the_root(photographs: Path, tmp_pa
     for given in (given_images(beside), given_images(apart, copied)):
         assert (given.folder, given.names) == (copied, ("0.png", "2.png", "a b/1 1.png", "3.png", "4.png"))
         assert [each.name for each in given.skipped] == ["../else.png"]
-    with pytest.raises(InputError, match=r"None of the 6 images in the list .*'0.png', is in .*relative to as root"):
+    with pytest.raises(InputError, match=r"None of the 6 images in the list .*'0.png', is in .* as root"):
         given_images(written(tmp_path / "other.txt", *(line for line in lines if line != str(copied / "3.png"))))
     with pytest.raises(InputError, match="leave root out"):
         given_images(copied, tmp_path)
@@ -239,6 +253,10 @@ def test_a_colmap_model_is_a_list_too(made: Path, photographs: Path) -> None:
     given = given_images(made / "map/model", photographs)
     assert set(given.names or ()) == set(NAMES[:5])
     assert set(given.cameras.values()) == {KNOWN}
+    with pytest.raises(InputError, match="is a COLMAP model; name the folder of its images as root"):
+        given_images(made / "map/model")
+    with pytest.raises(InputError, match="0.png is a picture; name the folder"):
+        given_images(photographs / "0.png")
 
 
 # --- queries -----------------------------------------------------------------------------------------------------
@@ -267,7 +285,7 @@ def test_commands_take_lists_and_roots(made: Path, photographs: Path, tmp_path: 
     queries = written(tmp_path / "queries.txt", "5.png")
     cameras = written(tmp_path / "cameras.txt", f"1 {CAMERA}")
     wrong = lightglue("localize", made / "map", queries, "-o", tmp_path / "out")
-    assert (wrong.code, "The only image in the list" in wrong.err, "--root" in wrong.err) == (1, True, True)
+    assert (wrong.code, "the only image in the list" in wrong.err, "--root" in wrong.err) == (1, True, True)
     right = lightglue(
         *("localize", made / "map", queries, "-o", tmp_path / "out"),
         *("--root", photographs, "--cameras", cameras, "--json"),

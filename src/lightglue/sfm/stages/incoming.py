@@ -82,7 +82,7 @@ class Incoming:
         target = self.folder / image.name
         try:
             file = ImageFile.read(image)
-            file.decode()  # before anything is copied: a file that is no image does not belong in the folder
+            file.decode(stretch=True)  # first: a file that is no image does not belong in the folder
             content = file.data
             if target.exists():
                 same = target.is_file() and target.read_bytes() == content

@@ -33,6 +33,7 @@ from lightglue.sfm.colmap.with_pycolmap import VERSION
 from lightglue.sfm.folder import MapFolder, remove_tree
 from lightglue.sfm.look_alikes.consistency import Consistency
 from lightglue.sfm.options import Mapper, ReconstructOptions
+from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.consistency import check_models, map_consistently
 from lightglue.sfm.stages.outcomes import believable_models, is_sound, no_model
 from lightglue.sfm.stages.verify import num_verified
@@ -79,6 +80,10 @@ class ModelSummary:
         """Those of these images that are not registered."""
         there = set(self.images)
         return tuple(name for name in names if name not in there)
+
+    def noted(self) -> tuple[Skipped, ...]:
+        """What a user should know of it, as stages say it."""
+        return tuple(Skipped("model", remark, is_used=True) for remark in self.remarks)
 
     def counts(self) -> dict[str, float]:
         """The figures that a map remembers."""
