@@ -61,7 +61,7 @@ def extract(
         extractor = models.load_extractor()
         for image, place in places.items():
             try:
-                report = _extract(extractor, models.features, image, place, _mask_of(image, mask), views.keywords())
+                report = _extract(extractor, models.features, image, place, _mask_of(image, mask), views)
             except (ImageError, InputError, MemoryError, RuntimeError) as error:
                 echo(f"error: {_fault(image, error)}", err=True)
                 failed += 1
@@ -109,17 +109,17 @@ def _mask_of(image: Path, mask: Path | None) -> Path | None:
 
 
 def _extract(
-    extractor: Any, features: str, image: Path, place: Path, mask: Path | None, options: Mapping[str, Any]
+    extractor: Any, features: str, image: Path, place: Path, mask: Path | None, views: ViewOptions
 ) -> dict[str, Any]:
     """Extract and write; what is reported of it."""
     import numpy as np
 
     from lightglue.containers import batch_to_device, rbd
-    from lightglue.images import load_image
+    from lightglue.images import as_pixels, as_tensor
 
     begin = perf_counter()
-    pixels = image if "tile" in options else load_image(image)
-    found = rbd(batch_to_device(extractor.extract(pixels, mask=mask, **options)))
+    pixels = (as_tensor if views.tile is None else as_pixels)(image, views.stretch)
+    found = rbd(batch_to_device(extractor.extract(pixels, mask=mask, **views.keywords())))
     buffer = io.BytesIO()
     np.savez(buffer, features=np.array(features), **{name: value.numpy() for name, value in found.items()})
     write_files({place: buffer.getvalue()})

@@ -177,7 +177,7 @@ def _match(
     contents = contents_of(images)
     given = [contents[id(image)] for image in images]
     # Images and cameras come before the models: a mistyped name must not cost a download.
-    pixels = [pixels_of(image, views.tile) for image in given]
+    pixels = [pixels_of(image, views.tile, stretch=views.stretch) for image in given]
     sizes = [size_of(image) for image in pixels]
     cameras = [options.camera0, options.camera1]
     if options.geometry in CALIBRATED:

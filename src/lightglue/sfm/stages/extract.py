@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError, StoreError
-from lightglue.images import ImageFile, numpy_image_to_torch
+from lightglue.images import ImageFile, narrow_range, numpy_image_to_torch
 from lightglue.sfm.engines.engine import Budget, Engine, LocalEngine
 from lightglue.sfm.options import ExtractOptions, on_one_device
 from lightglue.sfm.skipped import Skipped
@@ -25,9 +25,10 @@ from lightglue.stores import FeatureStore, ImageFeatures, Source
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.progress import Progress
 
-__all__ = ["ExtractOptions", "ExtractResult", "extract", "on_one_device"]
+__all__ = ["NARROW", "ExtractOptions", "ExtractResult", "extract", "on_one_device"]
 
 READERS = 2  # threads that decode ahead
+NARROW = "few keypoints are found in 16 bits of which a small part is used; the largest value is"
 PIXELS_AHEAD = 50_000_000  # decoded and waiting, unless one image alone has more
 
 
@@ -42,6 +43,7 @@ class ExtractResult:
     seconds: float
     skipped: tuple[Skipped, ...]
     gone: tuple[str, ...]  # images that have features, but are in the folder no longer; their features stay
+    renewed: tuple[str, ...] = ()  # names of those extracted
 
 
 def extract(
@@ -82,7 +84,9 @@ def extract(
             progress(kept, len(listed))
         else:
             waiting.append(name)
-    extracted = keypoints = 0
+    keypoints = 0
+    renewed: list[str] = []
+    narrow: dict[str, int] = {}
     faults = []
     work = ExtractWork(str(images.absolute()), replace(options, models=on_one_device(options.chosen)))
     for count, result in enumerate(engine.run(work, waiting), 1):
@@ -92,12 +96,24 @@ def extract(
             faults.append(Skipped(result.name, result.fault or "it has no features"))
         else:
             features.put(result.name, result.features, result.source)
-            extracted, keypoints = extracted + 1, keypoints + len(result.features)
+            keypoints += len(result.features)
+            renewed.append(result.name)
+            if result.largest is not None:
+                narrow[result.name] = result.largest
         progress(kept + count, len(listed))
     gone = () if names is not None else tuple(features.besides(listed))
+    told = f"{NARROW} {max(narrow.values(), default=0):,} of 65,535: --stretch spreads them"
+    faults += [Skipped(name, told, is_used=True) for name in narrow]
     left_out = sorted((*skipped, *faults), key=lambda each: each.name)
     return ExtractResult(
-        len(listed) + len(skipped), extracted, kept, keypoints, perf_counter() - begin, tuple(left_out), gone
+        images=len(listed) + len(skipped),
+        extracted=len(renewed),
+        kept=kept,
+        keypoints=keypoints,
+        seconds=perf_counter() - begin,
+        skipped=tuple(left_out),
+        gone=gone,
+        renewed=tuple(renewed),
     )
 
 
@@ -121,6 +137,7 @@ class Extracted:
     features: ImageFeatures | None = None
     source: Source | None = None
     fault: str | None = None
+    largest: int | None = None  # value of a 16-bit image that uses a small part of its range
 
 
 @dataclass(frozen=True)
@@ -154,6 +171,7 @@ def check_seen(folder: str) -> None:
 class _Decoded:
     pixels: NDArray[Any]  # (H, W, 3) uint8 or uint16
     source: Source
+    largest: int | None = None  # value, where a small part of the range is used
 
 
 class ExtractWorker:
@@ -182,7 +200,9 @@ class ExtractWorker:
                 file.decode(max_pixels=self.options.max_pixels)  # raises
             self.ahead.take(width * height)
             try:
-                return _Decoded(file.decode(max_pixels=self.options.max_pixels), source)
+                pixels = file.decode(max_pixels=self.options.max_pixels, stretch=self.options.stretch)
+                narrow = None if self.options.stretch else narrow_range(pixels)
+                return _Decoded(pixels, source, None if narrow is None else narrow[1])
             except BaseException:
                 self.ahead.give_back(width * height)
                 raise
@@ -198,7 +218,7 @@ class ExtractWorker:
         if isinstance(read, str):
             return Extracted(name, fault=read)
         try:
-            return Extracted(name, self._features(read.pixels), read.source)
+            return Extracted(name, self._features(read.pixels), read.source, largest=read.largest)
         except (ImageError, InputError) as error:
             return Extracted(name, fault=_one_line(error))
         except (MemoryError, RuntimeError) as error:
