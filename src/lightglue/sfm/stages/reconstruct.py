@@ -187,7 +187,7 @@ def _models(database: Path, images: Path, work: Path, state: DatabaseState, opti
         models = [model for model in adjusted if is_sound(model, state)]
     if options.extract_colors:
         for model in models:
-            colour_points(model, images)
+            colour_points(model, images, stretch=bool(state.settings.get("features", {}).get("stretch")))
     return models
 
 
