@@ -298,7 +298,10 @@ class _Change:
         )
         self.verified = verify(self.paths.database, VerifyOptions(**options), progress=progress)
         self.judged = judge_pairs(
-            self.paths.database, VerifyOptions(**options), MatchStore.open(self.paths.matches, read_only=True)
+            self.paths.database,
+            VerifyOptions(**options),
+            MatchStore.open(self.paths.matches, read_only=True),
+            self.record.images,
         )
         return made
 

@@ -398,7 +398,9 @@ class _Run:
             keypoints=self._keypoints(),
         )
         result = verify(self.paths.database, self.options.verify, progress=self._progress("verify"))
-        judged = judge_pairs(self.paths.database, self.options.verify, self._matches())
+        chosen = self.options.pairs
+        given = read_pairs(Path(chosen.file)) if chosen.file is not None and len(chosen.sources) > 1 else ()
+        judged = judge_pairs(self.paths.database, self.options.verify, self._matches(), self.images, given)
         counts = {"images": made.num_images, "cameras": made.num_cameras, **result.counts(), **judged.counts()}
         options = {**asdict(self.options.verify), "cameras": asdict(self.options.cameras)}
         did_something = made.num_written > 0 or result.num_done > 0 or not judged.was_there
