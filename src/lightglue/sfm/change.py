@@ -30,7 +30,7 @@ from lightglue.sfm.folder import MapFolder, StageRecord
 from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, ReconstructOptions, VerifyOptions
 from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
-from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
+from lightglue.sfm.skipped import Skipped, no_keypoints
 from lightglue.sfm.stages.extract import ExtractResult, extract
 from lightglue.sfm.stages.incoming import Incoming, misfits
 from lightglue.sfm.stages.match import NO_OVERLAP, match
@@ -277,7 +277,7 @@ class _Change:
     def why_missing(self, name: str) -> str:
         """Why an image has no pose."""
         head = self.store.head(name)
-        return _NOT_REGISTERED if head is None or head.num_keypoints else NO_KEYPOINTS
+        return _NOT_REGISTERED if head is None or head.num_keypoints else no_keypoints(head.note)
 
     def _describe(self) -> None:
         """Write the summary of the models. The stage `reconstruct` does not take them for its own, and redoes them."""

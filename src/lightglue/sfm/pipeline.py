@@ -22,7 +22,7 @@ from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
-from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
+from lightglue.sfm.skipped import Skipped, no_keypoints
 from lightglue.sfm.stages.extract import ExtractResult, extract
 from lightglue.sfm.stages.match import MatchResult, match
 from lightglue.sfm.stages.pairs import Inputs, read_pairs, select_pairs, settled, write_pairs
@@ -200,7 +200,10 @@ class _Run:
             "kept": result.kept,
             "keypoints": sum(head.num_keypoints for head in self._features().heads() if self._is_there(head.name)),
         }
-        return self.options.extract.settings(), StageRecord(0, counts, (*result.skipped, *gone)), result.extracted > 0
+        options = self.options.extract
+        masks = None if options.masks is None else os.path.abspath(options.masks)  # for `map add`
+        record = StageRecord(0, counts, (*result.skipped, *gone))
+        return {**options.settings(), "masks": masks}, record, result.extracted > 0
 
     def _features(self) -> FeatureStore:
         return FeatureStore.open(self.paths.features, read_only=True)
@@ -345,8 +348,8 @@ class _Run:
         if result.models:
             counts |= result.models[0].counts()
         reason = result.reason or "it is not in the largest model: too few of its matches agree with it"
-        bare = {head.name for head in self._features().heads() if not head.num_keypoints}
-        missing = tuple(Skipped(name, NO_KEYPOINTS if name in bare else reason) for name in result.unregistered)
+        bare = {head.name: no_keypoints(head.note) for head in self._features().heads() if not head.num_keypoints}
+        missing = tuple(Skipped(name, bare.get(name, reason)) for name in result.unregistered)
         return asdict(options), StageRecord(0, counts, missing), not result.was_there
 
     def _report(self) -> tuple[Any, StageRecord, bool]:

@@ -16,12 +16,15 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError, StoreError
-from lightglue.images import ImageFile, numpy_image_to_torch
+from lightglue.extractors.no_keypoints import likely_cause
+from lightglue.images import ImageFile, numpy_image_to_torch, size_of
 from lightglue.sfm.engines.engine import Budget, Engine, LocalEngine
 from lightglue.sfm.options import ExtractOptions, on_one_device
-from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.skipped import Skipped, no_keypoints
 from lightglue.sfm.stages.images import list_images
+from lightglue.sfm.stages.masks import ImageMask, Masks
 from lightglue.stores import FeatureStore, ImageFeatures, Source
+from lightglue.stores.features import Head
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.progress import Progress
 
@@ -63,48 +66,65 @@ def extract(
 
     An image that cannot be used is in `skipped`, and the others are done; features that it had are taken away, since
     they are of another image than the one that is there. Those of an image that is no longer there stay. Images
-    without keypoints count as done.
+    without keypoints count as done. They are in `skipped`, too, and so are those without a mask where there are masks:
+    `is_used` tells them from the others. Features are those of an image and its mask: with another mask they are
+    extracted again. Masks that lie among the images are not taken for images.
 
-    Raises InputError for options or a folder that make no sense, or a store of other settings; StoreError where the
-    store cannot be written.
+    Raises InputError for options or a folder that make no sense, masks of which none fits, or a store of other
+    settings; StoreError where the store cannot be written.
     """
     begin = perf_counter()
     images, engine = Path(images), engine or LocalEngine()
     listed, skipped = list_images(images)
     if names is not None:
         listed, skipped = sorted(set(names)), ()
+    masks = Masks.open(options.masks, images)
+    listed = masks.images_of(listed)
     features = FeatureStore.open(store, options.settings())
+    noted = [*masks.missing(listed)]
     kept = 0
     waiting: list[str] = []
     for name in listed:
-        if _is_done(features, name, images / name):
+        if _is_done(features, name, images / name, masks):
             kept += 1
+            noted += _noted(name, features.head(name))
             progress(kept, len(listed))
         else:
             waiting.append(name)
     extracted = keypoints = 0
     faults = []
-    work = ExtractWork(str(images.absolute()), replace(options, models=on_one_device(options.chosen)))
+    where = None if options.masks is None else os.path.abspath(options.masks)
+    work = ExtractWork(str(images.absolute()), replace(options, models=on_one_device(options.chosen), masks=where))
     for count, result in enumerate(engine.run(work, waiting), 1):
         if result.features is None or result.source is None:
             if (images / result.name).exists():
                 features.remove(result.name)
             faults.append(Skipped(result.name, result.fault or "it has no features"))
         else:
-            features.put(result.name, result.features, result.source)
+            head = features.put(result.name, result.features, result.source, result.mask, result.note)
+            noted += _noted(result.name, head)
+            if result.doubt is not None:
+                noted.append(Skipped(result.name, result.doubt, is_used=True))
             extracted, keypoints = extracted + 1, keypoints + len(result.features)
         progress(kept + count, len(listed))
     gone = () if names is not None else tuple(features.besides(listed))
-    left_out = sorted((*skipped, *faults), key=lambda each: each.name)
+    left_out = sorted((*skipped, *faults, *noted), key=lambda each: each.name)
     return ExtractResult(
         len(listed) + len(skipped), extracted, kept, keypoints, perf_counter() - begin, tuple(left_out), gone
     )
 
 
-def _is_done(store: FeatureStore, name: str, path: Path) -> bool:
-    """Whether the features of an image are there, whole, and of the file that is there now."""
+def _noted(name: str, head: Head | None) -> list[Skipped]:
+    """That an image has no keypoints."""
+    if head is None or head.num_keypoints:
+        return []
+    return [Skipped(name, no_keypoints(head.note), is_used=True)]
+
+
+def _is_done(store: FeatureStore, name: str, path: Path, masks: Masks) -> bool:
+    """Whether the features of an image are there, whole, and of the file and the mask that are there now."""
     head = store.head(name)
-    if head is None or not head.source.is_still(path):
+    if head is None or not head.source.is_still(path) or not masks.is_still(name, head.mask):
         return False
     try:
         store.get(name)  # all of it: a damaged file may have a whole head
@@ -121,6 +141,9 @@ class Extracted:
     features: ImageFeatures | None = None
     source: Source | None = None
     fault: str | None = None
+    mask: Source | None = None
+    note: str | None = None  # why there are no keypoints
+    doubt: str | None = None  # whether the mask fits
 
 
 @dataclass(frozen=True)
@@ -134,6 +157,8 @@ class ExtractWork:
     def worker(self) -> ExtractWorker:
         """One with a model of its own. Raises InputError for options that `extract` does not take."""
         check_seen(self.folder)
+        if self.options.masks is not None:
+            check_seen(self.options.masks)
         return ExtractWorker(self)
 
     def failed(self, name: str, reason: str) -> Extracted:
@@ -154,6 +179,7 @@ def check_seen(folder: str) -> None:
 class _Decoded:
     pixels: NDArray[Any]  # (H, W, 3) uint8 or uint16
     source: Source
+    mask: ImageMask | None
 
 
 class ExtractWorker:
@@ -163,6 +189,7 @@ class ExtractWorker:
 
     def __init__(self, work: ExtractWork) -> None:
         self.folder, self.options = work.folder, work.options
+        self.masks = Masks.open(work.options.masks, work.folder)
         self.extractor = work.options.chosen.load_extractor()
         self.device = work.options.chosen.found_device()
         self.dtype = np.dtype(work.options.descriptor_dtype)
@@ -182,7 +209,8 @@ class ExtractWorker:
                 file.decode(max_pixels=self.options.max_pixels)  # raises
             self.ahead.take(width * height)
             try:
-                return _Decoded(file.decode(max_pixels=self.options.max_pixels), source)
+                pixels = file.decode(max_pixels=self.options.max_pixels)
+                return _Decoded(pixels, source, self.masks.read(name, file, size_of(pixels)))
             except BaseException:
                 self.ahead.give_back(width * height)
                 raise
@@ -198,7 +226,15 @@ class ExtractWorker:
         if isinstance(read, str):
             return Extracted(name, fault=read)
         try:
-            return Extracted(name, self._features(read.pixels), read.source)
+            features, mask = self._features(read), read.mask
+            return Extracted(
+                name,
+                features,
+                read.source,
+                mask=None if mask is None else mask.source,
+                note=None if len(features) else self._cause(read),
+                doubt=None if mask is None else mask.doubt,
+            )
         except (ImageError, InputError) as error:
             return Extracted(name, fault=_one_line(error))
         except (MemoryError, RuntimeError) as error:
@@ -207,11 +243,17 @@ class ExtractWorker:
             self.ahead.give_back(read.pixels.shape[0] * read.pixels.shape[1])
 
     @torch.inference_mode()
-    def _features(self, pixels: NDArray[Any]) -> ImageFeatures:
+    def _features(self, read: _Decoded) -> ImageFeatures:
         options = self.options.extract
         tiled = options.get("tile") is not None  # then it is converted tile by tile
-        found = self.extractor.extract(pixels if tiled else numpy_image_to_torch(pixels), **options)
+        pixels = read.pixels if tiled else numpy_image_to_torch(read.pixels)
+        found = self.extractor.extract(pixels, mask=None if read.mask is None else read.mask.allowed, **options)
         return ImageFeatures.from_torch(found, self.options.chosen.features, self.dtype)
+
+    def _cause(self, read: _Decoded) -> str:
+        """Why an image has no keypoints."""
+        allowed = None if read.mask is None else read.mask.allowed
+        return likely_cause(read.pixels, allowed, self.extractor, self.options.extract.get("resize"))
 
     def close(self) -> None:
         """Let go of the threads that wait to decode."""
