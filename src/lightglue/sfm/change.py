@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from lightglue.errors import InputError, LightGlueError
+from lightglue.images.mask_files import MaskFolder
 from lightglue.sfm.colmap.database import DatabaseResult, Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.colmap.mappers import run_mapper
@@ -70,6 +71,7 @@ def add_images(
     map_folder: str | os.PathLike[str],
     images: Iterable[str | os.PathLike[str]],
     *,
+    masks: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
     progress: StageProgress = lambda stage, done, total: None,
 ) -> ChangeResult:
@@ -79,6 +81,8 @@ def add_images(
         images: files, or folders of them. Those under the map's image folder stay there; others are copied
             right into it, under their own names. One whose name another image has already is skipped: nothing
             is ever written over.
+        masks: a folder with masks of these images, which are copied into that of the map's masks; a map that was made
+            without any takes none. By default they lie there already.
         engine: who extracts and matches; this process by default.
 
     Where the map's keypoints were refined, new images keep theirs where they were found, until the stage `refine` and
@@ -90,8 +94,9 @@ def add_images(
     change = _Change(MapFolder(Path(map_folder)))
     paths, record = change.paths, change.record
     matching = MatchOptions(record.models, MatchStore.open(paths.matches, read_only=True).settings.get("min_overlap"))
+    change.check_masks(masks)
     incoming = Incoming.bring(record.images, [Path(image) for image in images])
-    extracted = _extracted(change, incoming, engine, partial(progress, "extract"))
+    extracted = _extracted(change, incoming, masks, engine, partial(progress, "extract"))
     names, skipped = sorted(incoming.names), incoming.skipped
     held = sorted({*change.held, *names})
     pairs = _pairs(paths, change.store, names, held, record.images)
@@ -143,11 +148,21 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
 # --- the images and their pairs -----------------------------------------------------------------------------------
 
 
-def _extracted(change: _Change, incoming: Incoming, engine: Engine | None, progress: Progress) -> ExtractResult:
+def _extracted(
+    change: _Change,
+    incoming: Incoming,
+    masks: str | os.PathLike[str] | None,
+    engine: Engine | None,
+    progress: Progress,
+) -> ExtractResult:
     """Extract the features of images that are to come in; those that cannot be used are taken back."""
     images, store, made = change.record.images, change.store, change.store.settings
-    options = ExtractOptions(change.record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"))
+    options = ExtractOptions(
+        change.record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"), masks=change.masks
+    )
     try:
+        if masks is not None and change.masks is not None:
+            incoming.bring_masks(Path(masks), Path(change.masks))
         result = extract(
             images, change.paths.features, options, names=sorted(incoming.names), engine=engine, progress=progress
         )
@@ -207,6 +222,24 @@ class _Change:
     def cameras(self) -> CameraOptions:
         """How images get their cameras."""
         return CameraOptions(**self.settings("verify").get("cameras", {}))
+
+    @property
+    def masks(self) -> str | None:
+        """The folder of the masks that the map was made with. Raises InputError where the map does not say."""
+        if self.store.settings.get("masks") is None:
+            return None
+        folder = self.settings("extract").get("masks")
+        if not isinstance(folder, str):
+            raise InputError(f"{self.paths.record} does not say where the masks are; run `sfm` with --masks again.")
+        return folder
+
+    def check_masks(self, masks: str | os.PathLike[str] | None) -> None:
+        """Raises InputError for masks in a map that was made without, or where those of the map are gone."""
+        if masks is not None and self.masks is None:
+            raise InputError(f"{self.paths.folder} was made without masks; make it again with --masks, or add without.")
+        for folder in (masks, self.masks):
+            if folder is not None:
+                MaskFolder(folder)
 
     def settings(self, stage: str) -> Mapping[str, Any]:
         """What a stage was run with; empty where the map does not say."""

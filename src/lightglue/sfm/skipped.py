@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Skipped", "no_keypoints"]
+__all__ = ["Skipped", "by_reason", "names_of", "no_keypoints"]
+
+_NAMED = 3  # of many inputs that were left out for one reason
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,21 @@ class Skipped:
     name: str  # of the image; of a pair "name0, name1"
     reason: str  # what is wrong and what to do about it, in one sentence
     is_used: bool = False  # the image itself is not left out
+
+
+def by_reason(skipped: Iterable[Skipped]) -> dict[str, list[str]]:
+    """The names that were left out for each reason, in the order of their coming."""
+    found: dict[str, list[str]] = {}
+    for each in skipped:
+        found.setdefault(each.reason, []).append(each.name)
+    return found
+
+
+def names_of(names: Sequence[str]) -> str:
+    """A few names in words: "a.mp4", or "9 of them: a.heic, b.heic, c.heic, ..."."""
+    if len(names) == 1:
+        return names[0]
+    return f"{len(names):,} files ({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
 
 
 def no_keypoints(cause: str | None) -> str:

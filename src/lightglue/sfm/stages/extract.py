@@ -79,15 +79,16 @@ def extract(
     if names is not None:
         listed, skipped = sorted(set(names)), ()
     masks = Masks.open(options.masks, images)
-    listed = masks.images_of(listed)
+    listed = [name for name in listed if not masks.lie_at(name)]
+    skipped = tuple(each for each in skipped if not masks.lie_at(each.name))
     features = FeatureStore.open(store, options.settings())
-    noted = [*masks.missing(listed)]
+    noted = [*masks.missing(listed, must_fit=names is None)]
     kept = 0
     waiting: list[str] = []
     for name in listed:
-        if _is_done(features, name, images / name, masks):
+        if (done := _done(features, name, images / name, masks)) is not None:
             kept += 1
-            noted += _noted(name, features.head(name))
+            noted += _noted(done)
             progress(kept, len(listed))
         else:
             waiting.append(name)
@@ -102,9 +103,7 @@ def extract(
             faults.append(Skipped(result.name, result.fault or "it has no features"))
         else:
             head = features.put(result.name, result.features, result.source, result.mask, result.note)
-            noted += _noted(result.name, head)
-            if result.doubt is not None:
-                noted.append(Skipped(result.name, result.doubt, is_used=True))
+            noted += _noted(head, result.doubt)
             extracted, keypoints = extracted + 1, keypoints + len(result.features)
         progress(kept + count, len(listed))
     gone = () if names is not None else tuple(features.besides(listed))
@@ -114,23 +113,22 @@ def extract(
     )
 
 
-def _noted(name: str, head: Head | None) -> list[Skipped]:
-    """That an image has no keypoints."""
-    if head is None or head.num_keypoints:
-        return []
-    return [Skipped(name, no_keypoints(head.note), is_used=True)]
+def _noted(head: Head, doubt: str | None = None) -> list[Skipped]:
+    """What is wrong with features that are there: that there are no keypoints, and what is in doubt."""
+    reasons = [] if head.num_keypoints else [no_keypoints(head.note)]
+    return [Skipped(head.name, reason, is_used=True) for reason in (*reasons, doubt) if reason is not None]
 
 
-def _is_done(store: FeatureStore, name: str, path: Path, masks: Masks) -> bool:
-    """Whether the features of an image are there, whole, and of the file and the mask that are there now."""
+def _done(store: FeatureStore, name: str, path: Path, masks: Masks) -> Head | None:
+    """The head of an image's features if they are there, whole, and of the file and the mask that are there now."""
     head = store.head(name)
     if head is None or not head.source.is_still(path) or not masks.is_still(name, head.mask):
-        return False
+        return None
     try:
         store.get(name)  # all of it: a damaged file may have a whole head
     except (StoreError, InputError):
-        return False
-    return True
+        return None
+    return head
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,13 +224,15 @@ class ExtractWorker:
         if isinstance(read, str):
             return Extracted(name, fault=read)
         try:
-            features, mask = self._features(read), read.mask
+            mask = read.mask
+            allowed = None if mask is None else mask.allowed
+            features = self._features(read.pixels, allowed)
             return Extracted(
                 name,
                 features,
                 read.source,
                 mask=None if mask is None else mask.source,
-                note=None if len(features) else self._cause(read),
+                note=None if len(features) else self._cause(read.pixels, allowed),
                 doubt=None if mask is None else mask.doubt,
             )
         except (ImageError, InputError) as error:
@@ -243,17 +243,15 @@ class ExtractWorker:
             self.ahead.give_back(read.pixels.shape[0] * read.pixels.shape[1])
 
     @torch.inference_mode()
-    def _features(self, read: _Decoded) -> ImageFeatures:
+    def _features(self, pixels: NDArray[Any], allowed: torch.Tensor | None) -> ImageFeatures:
         options = self.options.extract
         tiled = options.get("tile") is not None  # then it is converted tile by tile
-        pixels = read.pixels if tiled else numpy_image_to_torch(read.pixels)
-        found = self.extractor.extract(pixels, mask=None if read.mask is None else read.mask.allowed, **options)
+        found = self.extractor.extract(pixels if tiled else numpy_image_to_torch(pixels), mask=allowed, **options)
         return ImageFeatures.from_torch(found, self.options.chosen.features, self.dtype)
 
-    def _cause(self, read: _Decoded) -> str:
+    def _cause(self, pixels: NDArray[Any], allowed: torch.Tensor | None) -> str:
         """Why an image has no keypoints."""
-        allowed = None if read.mask is None else read.mask.allowed
-        return likely_cause(read.pixels, allowed, self.extractor, self.options.extract.get("resize"))
+        return likely_cause(pixels, allowed, self.extractor, self.options.extract.get("resize"))
 
     def close(self) -> None:
         """Let go of the threads that wait to decode."""

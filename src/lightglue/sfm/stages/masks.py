@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -51,16 +50,16 @@ class Masks:
         among = f"{inside.relative_to(own.resolve()).as_posix()}/" if inside.is_relative_to(own.resolve()) else ""
         return cls(masks, among)
 
-    def images_of(self, names: Iterable[str]) -> list[str]:
-        """The names that are of images and not of masks among them."""
-        return [name for name in names if not (self.among and name.startswith(self.among))]
+    def lie_at(self, name: str) -> bool:
+        """Whether a file among the images is a mask."""
+        return bool(self.among) and name.startswith(self.among)
 
-    def missing(self, names: list[str]) -> tuple[Skipped, ...]:
-        """The images without a mask. Raises InputError where all of them are."""
+    def missing(self, names: list[str], must_fit: bool = True) -> tuple[Skipped, ...]:
+        """The images without a mask. Raises InputError where all of them are, and one `must_fit`."""
         if self.folder is None:
             return ()
         without = [name for name in names if not self._has(name)]
-        if names and len(without) == len(names):
+        if must_fit and names and len(without) == len(names):
             raise self.folder.none_fits(names[0], len(names))
         return tuple(Skipped(name, no_mask(self.folder.path), is_used=True) for name in without)
 
