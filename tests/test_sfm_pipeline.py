@@ -232,7 +232,7 @@ def test_what_is_bad_in_a_folder_is_told_and_the_rest_becomes_a_map(tmp_path, no
 def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "photographs").mkdir()
     (tmp_path / "photographs/notes.txt").write_text("none")
-    with pytest.raises(InputError, match="no image in .*photographs; looked for .*png"):
+    with pytest.raises(InputError, match="no image in .*photographs; looked for .*PNG"):
         again(tmp_path)
     for images, told in (("absent", "does not exist"), ("photographs/notes.txt", "is a file")):
         with pytest.raises(InputError, match=told):

@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "lightglue"
 
 # Library -> the modules and rooms that may import it; a name covers what lies below it.
 USERS = {
-    "PIL": ["images.sources"],
+    "PIL": ["images.sources", "images.with_pillow"],
     "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog",
             "benchmark.image_pairs", "sfm.stages.pairing.positions", "sfm.report.view"],
     "faiss": ["sfm.retrieval.with_faiss"],
@@ -24,6 +24,7 @@ USERS = {
     "kornia": ["dog_hardnet"],
     "matplotlib": ["drawing", "viz2d", "evaluation.plots", "benchmark.chart", "sfm.report.charts",
                    "sfm.report.picture"],
+    "pillow_heif": ["images.with_pillow"],
     "poselib": ["geometry.with_poselib"],
     "pycolmap": ["sfm.colmap.with_pycolmap", "geometry.with_pycolmap", "geometry.colmap_cameras", "extractors.dog",
                  "evaluation.datasets.manifest"],

@@ -67,10 +67,10 @@ def localize(
         )
     if as_json:
         counts = {"queries": done.queries, "localized": done.localized, "seconds": done.seconds}
-        left_out = {"failures": skipped_record(done.failures), "faults": skipped_record(done.faults)}
+        left_out = {name: skipped_record(getattr(done, name)) for name in ("failures", "faults", "skipped")}
         typer.echo(json.dumps({**counts, "output": str(output), **left_out}))
     else:
-        print_skipped((*done.failures, *done.faults))
+        print_skipped((*done.skipped, *done.failures, *done.faults))
         typer.echo(f"{done.localized} of {done.queries} localized in {done.seconds:.1f} s: {output / 'poses.txt'}")
     if not done.localized:
         raise LightGlueError(f"None of the {done.queries} was localized; see {output / 'failures.txt'}.")

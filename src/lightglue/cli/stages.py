@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Views", "engine_of", "print_skipped", "print_stage", "skipped_record"]
 
-SHOWN = 20  # images that were left out and are named one by one
+SHOWN = 20  # reasons for which inputs were left out
 Views = Annotated[ViewOptions, Only(("resize", "tile"))]
 
 
@@ -49,10 +49,14 @@ def skipped_record(skipped: Sequence[Skipped]) -> list[dict[str, Any]]:
 
 
 def print_skipped(skipped: Sequence[Skipped]) -> None:
-    """Name what was left out, then what was used and has a fault, on stderr."""
+    """Name what was left out, then what was used and has a fault, on stderr, once for each reason."""
+    from lightglue.sfm.skipped import by_reason, names_of
+
+    told = {(each.name, each.reason) for each in skipped if not each.is_used}
+    skipped = [each for each in skipped if not each.is_used or (each.name, each.reason) not in told]
     for used, said, many in ((False, "left out ", "were left out"), (True, "", "have a fault")):
-        some = [each for each in skipped if each.is_used == used]
-        for each in some[:SHOWN]:
-            typer.echo(f"warning: {said}{each.name}: {each.reason}", err=True)
-        if len(some) > SHOWN:
-            typer.echo(f"warning: and {len(some) - SHOWN:,} more {many}; the report names all.", err=True)
+        reasons = by_reason(each for each in skipped if each.is_used == used)
+        for reason, names in list(reasons.items())[:SHOWN]:
+            typer.echo(f"warning: {said}{names_of(names)}: {reason}", err=True)
+        if more := sum(len(names) for names in list(reasons.values())[SHOWN:]):
+            typer.echo(f"warning: and {more:,} more {many}; the report names all.", err=True)

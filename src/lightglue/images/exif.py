@@ -21,7 +21,7 @@ from typing import BinaryIO, TypeAlias
 
 from lightglue.images.headers import format_of
 
-__all__ = ["Exif", "Value", "number", "read_exif", "text"]
+__all__ = ["Exif", "Value", "number", "orientation_of", "read_exif", "text"]
 
 # Numbers, of which fractions over zero are NaN or infinite; text; or bytes.
 Value: TypeAlias = tuple[float, ...] | str | bytes
@@ -87,6 +87,11 @@ def read_exif(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -
             return _read(file)
     except (OSError, ValueError):
         return Exif()
+
+
+def orientation_of(image: object) -> int:
+    """How an image is turned to be upright, EXIF's 1 to 8: of a path or a file's content; 1 of all else."""
+    return read_exif(image).orientation if isinstance(image, (str, os.PathLike, bytes, bytearray, memoryview)) else 1
 
 
 def _read(file: BinaryIO) -> Exif:

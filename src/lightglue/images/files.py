@@ -22,7 +22,9 @@ from torch import Tensor
 
 from lightglue.errors import ImageError, ImageNotFoundError, InputError
 from lightglue.images.arrays import check_resize, numpy_image_to_torch, resize_image
-from lightglue.images.headers import FORMATS, format_of, stored_size
+from lightglue.images.headers import FORMATS, HEAD, format_of, stored_size
+from lightglue.images.unread import unread_kind
+from lightglue.images.with_pillow import DECODED, decode_by_pillow, what_is_missing
 from lightglue.support.checks import is_real
 from lightglue.support.native_lines import with_native_lines
 from lightglue.timing import span
@@ -62,8 +64,8 @@ def load_image(
     is read.
 
     Args:
-        path: a JPEG, PNG, TIFF, WebP, BMP, GIF, PNM or JPEG 2000 file: its path, its content as bytes, or the file
-            opened in binary mode, which is read on from where it stands.
+        path: a JPEG, PNG, TIFF, WebP, BMP, GIF, PNM, JPEG 2000, AVIF or HEIC file (the last with pillow-heif): its
+            path, its content as bytes, or the file opened in binary mode, which is read on from where it stands.
         resize: px of the edge that `fn` names, the other following the aspect ratio; or (height, width) in px.
         fn: "max" for the long edge, "min" for the short one.
         interp: "area", "linear", "cubic" or "nearest", as OpenCV does them.
@@ -118,10 +120,16 @@ class ImageFile:
     def _of(cls, name: str, data: bytes) -> ImageFile:
         if not data:
             raise ImageError(f"{name} is empty; fetch the file again.")
-        if (kind := format_of(data[:64])) is None:
+        if (other := unread_kind(data[:HEAD], name)) is not None:
+            if other.is_video:
+                raise ImageError(f"{name} is a video, not an image: {other.remedy}.")
+            raise ImageError(f"{name} is a {other.name} file, which is not read; {other.remedy}.")
+        if (kind := format_of(data[:HEAD])) is None:
             raise ImageError(
                 f"{name} is not an image that can be read ({', '.join(FORMATS)}); convert it to one of these."
             )
+        if missing := what_is_missing(kind):
+            raise ImageError(f"{name} is a {kind} file, which is not read here: {missing}.")
         return cls(name, data, kind)
 
     @property
@@ -154,6 +162,8 @@ class ImageFile:
                 f"{name}: {size[0]} x {size[1]} is {pixels:,} pixels, more than max_pixels={max_pixels:,}; "
                 "shrink the image, or raise max_pixels if you trust the file."
             )
+        if kind in DECODED:
+            return self._decoded_by_pillow(grayscale)
         flag = (cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR) | depth_flag
         image, lines = with_native_lines(lambda: _decoded(self.data, flag))
         if isinstance(image, Exception):
@@ -169,6 +179,13 @@ class ImageFile:
         if image.dtype not in (np.uint8, np.uint16):
             raise ImageError(f"{name}: this {kind} holds {image.dtype} samples; convert it to 8 or 16 bits a channel.")
         return image if grayscale else _turn_to_rgb(image)
+
+    def _decoded_by_pillow(self, grayscale: bool) -> NDArray[Any]:
+        try:
+            image = decode_by_pillow(self.kind, self.data)
+        except (OSError, ValueError, MemoryError) as error:
+            raise ImageError(_undecodable(self.name, self.kind, self.size, [])) from error
+        return cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) if grayscale else image
 
 
 def _decoded(data: bytes, flag: int) -> NDArray[Any] | Exception | None:
@@ -229,7 +246,7 @@ def _read_bytes(path: Any) -> bytes:
         mode = os.stat(path).st_mode  # before opening: a pipe would wait for its writer
         if stat.S_ISREG(mode):
             with open(path, "rb") as file:
-                head = file.read(64)
+                head = file.read(HEAD)
                 return head + file.read() if format_of(head) else head
     except (FileNotFoundError, NotADirectoryError) as error:
         raise ImageNotFoundError(f"There is no image at {path}; check the path.") from error

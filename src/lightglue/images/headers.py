@@ -11,7 +11,10 @@ import re
 import struct
 from collections.abc import Callable
 
-__all__ = ["FORMATS", "format_of", "stored_size"]
+__all__ = ["FORMATS", "HEAD", "format_of", "stored_size"]
+
+HEAD = 512  # bytes at the beginning of a file that tell its kind
+_BOXES = 1 << 18  # bytes at the beginning of a file in which AVIF and HEIC describe themselves
 
 
 def _png(data: bytes) -> tuple[int, int]:
@@ -85,6 +88,14 @@ def _pnm(data: bytes) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
+def _isobmff(data: bytes) -> tuple[int, int]:
+    """Of HEIC and AVIF as they are shown: their own rotation counts, EXIF's orientation does not (ISO 23008-12)."""
+    found = [struct.unpack_from(">II", data, at.end() + 4) for at in re.finditer(b"ispe", data[:_BOXES])]
+    width, height = max(found, key=lambda size: size[0] * size[1])  # the others are tiles and thumbnails
+    rotation = re.search(rb"\0\0\0\x09irot(.)", data[:_BOXES], re.DOTALL)
+    return (height, width) if rotation is not None and rotation[1][0] & 1 else (width, height)
+
+
 def _jpeg2000(data: bytes) -> tuple[int, int]:
     if data[:4] == b"\xff\x4f\xff\x51":  # a bare code stream
         right, bottom, left, top = struct.unpack_from(">IIII", data, 8)
@@ -93,7 +104,7 @@ def _jpeg2000(data: bytes) -> tuple[int, int]:
     return width, height
 
 
-# Name -> how the file begins and where its size stands.
+# Name -> how the file begins and where its size stands. `images.with_pillow` decodes AVIF and HEIC, OpenCV the others.
 FORMATS: dict[str, tuple[re.Pattern[bytes], Callable[[bytes], tuple[int, int]]]] = {
     "JPEG": (re.compile(rb"\xff\xd8\xff"), _jpeg),
     "PNG": (re.compile(rb"\x89PNG\r\n\x1a\n"), _png),
@@ -102,6 +113,8 @@ FORMATS: dict[str, tuple[re.Pattern[bytes], Callable[[bytes], tuple[int, int]]]]
     "BMP": (re.compile(rb"BM.{4}\0\0\0\0", re.DOTALL), _bmp),
     "GIF": (re.compile(rb"GIF8[79]a"), _gif),
     "PNM": (re.compile(rb"P[1-6][\s#]"), _pnm),
+    "AVIF": (re.compile(rb".{4}ftyp(?:avif|avis|(?:mif1|msf1).{4}(?:.{4}){0,10}?(?:avif|avis))", re.DOTALL), _isobmff),
+    "HEIC": (re.compile(rb".{4}ftyp(?:hei[cxms]|hev[cmx]|mif1|msf1)", re.DOTALL), _isobmff),
     "JPEG 2000": (re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"), _jpeg2000),
 }
 

@@ -14,6 +14,8 @@ from lightglue.geometry.camera_text import parse_camera
 from lightglue.geometry.cameras import as_camera
 from lightglue.geometry.exif_focal import focal_from_exif
 from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.geometry.orientation import fitted
+from lightglue.images.exif import orientation_of
 from lightglue.images.focal import StatedFocal
 
 __all__ = ["KnownCamera", "known_camera"]
@@ -57,6 +59,8 @@ def known_camera(name: str, camera: Any, image: Any, size: tuple[int, int]) -> K
     elif _is_row(camera) and len(camera) == 4:
         fx, fy, cx, cy = camera
         camera = [[fx, 0, cx], [0, fy, cy], [0, 0, 1]]
+    if isinstance(camera, Intrinsics) and camera.size is not None and (orientation := orientation_of(image)) != 1:
+        camera = fitted(f"{name}: the camera", camera, size, orientation)
     if isinstance(camera, Intrinsics) and camera.size not in (None, size):
         raise InputError(
             f"{name}: the camera's image has {camera.size[0]} x {camera.size[1]} px, the image {size[0]} x {size[1]}; "

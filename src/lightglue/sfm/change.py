@@ -20,6 +20,7 @@ import numpy as np
 
 from lightglue.errors import InputError, LightGlueError
 from lightglue.images.mask_files import MaskFolder
+from lightglue.sfm.colmap.colours import colour_points, uncoloured
 from lightglue.sfm.colmap.database import DatabaseResult, Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.colmap.mappers import run_mapper
@@ -34,6 +35,7 @@ from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import Skipped, no_keypoints
 from lightglue.sfm.stages.extract import ExtractResult, extract
 from lightglue.sfm.stages.incoming import Incoming, misfits
+from lightglue.sfm.stages.judge import JudgeResult, judge_pairs
 from lightglue.sfm.stages.match import NO_OVERLAP, match
 from lightglue.sfm.stages.pairs import read_pairs, write_pairs
 from lightglue.sfm.stages.reconstruct import (
@@ -207,6 +209,7 @@ class _Change:
         self.store = FeatureStore.open(paths.features)
         self.model: Any = open_model(paths.model)
         self.verified: VerifyResult | None = None
+        self.judged: JudgeResult | None = None
 
     @property
     def registered(self) -> list[str]:
@@ -262,6 +265,9 @@ class _Change:
             keypoints=self._keypoints(),
         )
         self.verified = verify(self.paths.database, VerifyOptions(**options), progress=progress)
+        self.judged = judge_pairs(
+            self.paths.database, VerifyOptions(**options), MatchStore.open(self.paths.matches, read_only=True)
+        )
         return made
 
     def _keypoints(self) -> Keypoints | None:
@@ -292,12 +298,12 @@ class _Change:
         with _scratch(self.paths) as folder:
             self.model = _renumbered(self.model, state, folder)
             if missing:
-                self.model = self._grown(state, folder)
+                self.model = self._grown(state, folder, missing)
             write_model(self.model, folder / "model")
             _put(self.paths, folder / "model")
 
-    def _grown(self, state: DatabaseState, folder: Path) -> Any:
-        """The model that the mapper makes of the one in folder/start."""
+    def _grown(self, state: DatabaseState, folder: Path, wanted: Collection[str]) -> Any:
+        """The model that the mapper makes of the one in folder/start, with the wanted images where they fit."""
         options = ReconstructOptions(**self.settings("reconstruct"))
         if options.mapper != "incremental":  # which alone goes on with a model
             options = replace(options, mapper="incremental", colmap={})
@@ -305,7 +311,11 @@ class _Change:
         models = run_mapper(
             self.paths.database, self.record.images, folder / "work", state, options, start=folder / "start"
         )
-        return models[0] if models else self.model
+        grown = models[0] if models else self.model
+        if options.extract_colors:  # of the points that are new, most of which the new images see
+            colour_points(grown, self.record.images, uncoloured(grown), wanted)
+            colour_points(grown, self.record.images, uncoloured(grown))
+        return grown
 
     def why_missing(self, name: str) -> str:
         """Why an image has no pose."""
@@ -350,7 +360,8 @@ class _Change:
         if self.paths.pairs.exists():
             counts["pairs"]["pairs"] = len(read_pairs(self.paths.pairs))
         if self.verified is not None:
-            counts["verify"] = {**images, "cameras": len(state.cameras), **self.verified.counts()}
+            judged = {} if self.judged is None else self.judged.counts()
+            counts["verify"] = {**images, "cameras": len(state.cameras), **self.verified.counts(), **judged}
         return counts
 
 

@@ -294,9 +294,16 @@ class VerifyOptions:
     confidence: float = option(0.999, "With which RANSAC stops.")
     max_iterations: int = option(10_000, "Iterations of RANSAC at the most.")
     seed: int = option(0, "Seed of all that is random.", group="Machine", parse=_parse_seed)
+    drop_look_alikes: bool = option(
+        True,
+        "Drop pairs of places that only look alike: those that contradict the others.",
+        group="Geometry",
+        flag="--drop-look-alikes/--keep-look-alikes",
+    )
 
     def __post_init__(self) -> None:
         check_integers(self, min_matches=1, min_inliers=1, max_iterations=1, seed=0)
+        check_bool("drop_look_alikes", self.drop_look_alikes)
         check_between(self, max_error=1e6, min_inlier_ratio=1.0, confidence=1.0)
 
     def colmap(self) -> dict[str, float]:

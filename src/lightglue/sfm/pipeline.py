@@ -315,6 +315,7 @@ class _Run:
 
     def _verify(self) -> tuple[Any, StageRecord, bool]:
         from lightglue.sfm.colmap.database import create_database
+        from lightglue.sfm.stages.judge import judge_pairs
         from lightglue.sfm.stages.verify import verify
 
         made = create_database(
@@ -328,9 +329,10 @@ class _Run:
             keypoints=self._keypoints(),
         )
         result = verify(self.paths.database, self.options.verify, progress=self._progress("verify"))
-        counts = {"images": made.num_images, "cameras": made.num_cameras, **result.counts()}
+        judged = judge_pairs(self.paths.database, self.options.verify, self._matches())
+        counts = {"images": made.num_images, "cameras": made.num_cameras, **result.counts(), **judged.counts()}
         options = {**asdict(self.options.verify), "cameras": asdict(self.options.cameras)}
-        did_something = made.num_written > 0 or result.num_done > 0
+        did_something = made.num_written > 0 or result.num_done > 0 or not judged.was_there
         return options, StageRecord(0, counts, (*made.skipped, *result.skipped)), did_something
 
     def _reconstruct(self) -> tuple[Any, StageRecord, bool]:

@@ -15,6 +15,7 @@ from lightglue.evaluation.datasets.image_files import camera_fault
 from lightglue.evaluation.datasets.manifest import PROTOCOLS, import_pycolmap, write_manifest
 from lightglue.evaluation.pair import Benchmark, Pair, RelativePose
 from lightglue.geometry.cameras import Camera, as_camera
+from lightglue.geometry.orientation import REMEDY
 
 __all__ = ["convert_colmap", "overlaps"]
 
@@ -159,6 +160,5 @@ def _check_files(posed: Sequence[_PosedImage], images: Path) -> None:
         name, fault = unfit[0]
         raise InputError(
             f"{len(unfit)} of the {len(posed)} images do not fit their cameras, such as {images / name}: "
-            f"{fault}. Give the images that the model was made from, without orientation tags "
-            "(`exiftool -Orientation= FOLDER`)."
+            f"{fault}. {REMEDY}"
         )

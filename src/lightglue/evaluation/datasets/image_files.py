@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import re
-import struct
 from pathlib import Path
 
 __all__ = ["camera_fault"]
 
 _HEAD = 1 << 20  # bytes that are read of a file
-_TURNED = range(2, 9)  # values of the EXIF orientation
 
 
 def camera_fault(path: Path, width: int, height: int) -> str | None:
@@ -17,6 +14,7 @@ def camera_fault(path: Path, width: int, height: int) -> str | None:
 
     An orientation tag is a reason: `load_image` rotates the image by it, COLMAP does not (its issues 1456 and 2104).
     """
+    from lightglue.images.exif import read_exif
     from lightglue.images.headers import format_of, stored_size  # whose room loads torch
 
     try:
@@ -28,24 +26,6 @@ def camera_fault(path: Path, width: int, height: int) -> str | None:
     size = None if kind is None else stored_size(kind, head + b"\xff\xd9")  # JPEG's end, which lies further on
     if size is not None and size != (width, height):
         return f"it has {size[0]} x {size[1]} px and its camera {width} x {height}"
-    if _orientation(head) in _TURNED:
+    if read_exif(path).orientation != 1:
         return "its EXIF tag rotates it"
     return None
-
-
-def _orientation(head: bytes) -> int:
-    """The EXIF orientation, 1 to 8; 0 where there is none."""
-    found = re.search(rb"(?:Exif\0\0|eXIf)(II\*\0|MM\0\*)", head)  # JPEG and WebP, PNG
-    if found is None:
-        return 0
-    data, order = head[found.start(1) :], "<" if found[1].startswith(b"II") else ">"
-    try:
-        (at,) = struct.unpack_from(order + "I", data, 4)
-        (count,) = struct.unpack_from(order + "H", data, at)
-        for entry in range(at + 2, at + 2 + 12 * count, 12):
-            tag, _, _, value = struct.unpack_from(order + "HHIH", data, entry)
-            if tag == 0x0112:
-                return int(value)
-    except struct.error:
-        pass
-    return 0

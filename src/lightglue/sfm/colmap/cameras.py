@@ -15,6 +15,8 @@ from lightglue.geometry.cameras import Camera
 from lightglue.geometry.colmap_cameras import camera_from_colmap, camera_to_colmap
 from lightglue.geometry.exif_focal import focal_from_exif
 from lightglue.geometry.intrinsics import GUESSED_FOCAL, MODELS, Intrinsics
+from lightglue.geometry.orientation import fitted
+from lightglue.images.exif import orientation_of
 from lightglue.images.focal import StatedFocal
 from lightglue.sfm.colmap.models import image_camera, open_model
 from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet
@@ -55,7 +57,9 @@ def assign_cameras(
     are to share one, a table that cannot be read.
     """
     options = options or CameraOptions()
-    known = read_table(Path(options.table), sizes) if options.table is not None else {}
+    known = read_table(Path(options.table), sizes, images) if options.table is not None else {}
+    if options.known is not None and options.size is not None and images is not None:
+        known |= _turned(options.known, sizes, images)
     keys: dict[tuple[Any, ...], list[str]] = {}
     focals: dict[str, float | None] = {}
     faults: list[Skipped] = []
@@ -80,6 +84,14 @@ def assign_cameras(
         of_image |= dict.fromkeys(names, len(cameras))
         cameras.append(made)
     return Assignment(tuple(cameras), of_image, tuple(faults))
+
+
+def _turned(camera: Intrinsics, sizes: Mapping[str, tuple[int, int]], images: Path) -> dict[str, Intrinsics]:
+    """A camera with a size, as it is of those images that their EXIF turns."""
+    found = {name: orientation for name in sizes if (orientation := orientation_of(images / name)) != 1}
+    return {
+        name: fitted(f"The camera of {name!r}", camera, sizes[name], orientation) for name, orientation in found.items()
+    }
 
 
 def _key(mode: CameraMode, name: str, size: tuple[int, int], focal: float | None) -> tuple[Any, ...]:
@@ -141,18 +153,33 @@ def exif_focal(path: Path, size: tuple[int, int]) -> StatedFocal:
         return focal_from_exif(path, size)
 
 
-def read_table(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Intrinsics]:
-    """The cameras of those images of `sizes` that a table names. Raises InputError."""
+def read_table(path: Path, sizes: Mapping[str, tuple[int, int]], images: Path | None = None) -> dict[str, Intrinsics]:
+    """The cameras of those images of `sizes` that a table names, as they are of the images as they are shown.
+
+    images: the folder of the images, whose EXIF says how they are turned. Those of a COLMAP model are turned with them,
+    unless the model is one of our maps.
+
+    Raises InputError for a table that cannot be read or does not fit.
+    """
     if not path.exists():
         raise InputError(f"There is no table of cameras at {path}; check the path.")
     cameras = _from_model(path, sizes) if path.is_dir() else _from_json(path, sizes)
     if sizes and not cameras:
         raise InputError(f"{path} names none of the images, such as {min(sizes)!r}; use their names in it.")
+    is_upright = images is None or not path.is_dir() or _is_of_a_map(path)
     for name, camera in cameras.items():
-        if camera.size != sizes[name]:
-            sizes_px = f"{camera.width} x {camera.height} px, and the image has {sizes[name][0]} x {sizes[name][1]} px"
-            raise InputError(f"The camera of {name!r} in {path} is of {sizes_px}; scale the one or the other.")
+        orientation = 1 if images is None or is_upright else orientation_of(images / name)
+        cameras[name] = fitted(f"The camera of {name!r} in {path}", camera, sizes[name], orientation)
     return cameras
+
+
+def _is_of_a_map(path: Path) -> bool:
+    """Whether a model is one of our maps, whose images are as they are shown."""
+    folder = path.absolute()
+    return any(
+        folder.relative_to(each).parts[0] in ("model", "models") and (each / "map.json").is_file()
+        for each in folder.parents[:2]
+    )
 
 
 def _from_model(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Intrinsics]:

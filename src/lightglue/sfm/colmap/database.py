@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError, StoreError
 from lightglue.sfm.colmap.cameras import assign_cameras
 from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.judged import restore
 from lightglue.sfm.colmap.pair_ids import pair_id, pair_of
 from lightglue.sfm.colmap.state import (
     DatabaseState,
@@ -282,6 +283,7 @@ def _sync(path: Path, plan: _Plan, old: tuple[Path, DatabaseState] | None, progr
         set_complete(path, True)
         return 0
     set_complete(path, False)
+    restore(path)  # pairs that were dropped may be changed, and are judged anew
     with _carried_over(old, plan) as carried:
         for chunk in batched(gone, PAIRS):
             _remove(path, chunk)
@@ -331,6 +333,7 @@ def _carried_over(old: tuple[Path, DatabaseState] | None, plan: _Plan) -> Iterat
         yield lambda name0, name1, made_of: (None, None)
         return
     path, before = old
+    restore(path)
     pairs = pair_states(path)
     with Database(path) as database:
 

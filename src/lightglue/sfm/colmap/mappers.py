@@ -43,7 +43,7 @@ def run_mapper(
     Raises InputError where this version cannot do what is asked, LightGlueError for what goes wrong in COLMAP.
     """
     check_mapper(asked.mapper)
-    options = _mapper_options(asked, max_error, state, extract_colors=asked.extract_colors and images.is_dir())
+    options = _mapper_options(asked, max_error, state)
     run = getattr(pycolmap, f"{asked.mapper}_mapping")
     begin = {}
     if start is not None:
@@ -60,16 +60,14 @@ def run_mapper(
     return sorted(models.values(), key=lambda model: (-len(registered(model)), -model.num_points3D()))
 
 
-def _mapper_options(
-    asked: ReconstructOptions, max_error: float | None, state: DatabaseState, extract_colors: bool
-) -> Any:
+def _mapper_options(asked: ReconstructOptions, max_error: float | None, state: DatabaseState) -> Any:
     """COLMAP's options of the mapper that is asked for."""
     mapper, threads = asked.mapper, num_threads(asked)
     options: Any = getattr(pycolmap, f"{mapper.capitalize()}PipelineOptions")()
     part = "incremental_options." if mapper == "hierarchical" else ""
     if mapper != "global":
         set_option(options, f"{part}min_model_size", asked.min_model_size)
-        set_option(options, f"{part}extract_colors", extract_colors)
+        set_option(options, f"{part}extract_colors", False)  # `colour_points` does, from the pixels that we decode
         set_option(options, f"{part}num_threads", threads)
         if "ba_use_gpu" in dir(options):
             options.ba_use_gpu = False  # the same result on every machine

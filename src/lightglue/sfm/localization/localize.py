@@ -24,7 +24,7 @@ from lightglue.models.choice import Models
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.localizer import Localization, LocalizeOptions, Localizer
 from lightglue.sfm.skipped import Skipped
-from lightglue.sfm.stages.images import SUFFIXES, list_images
+from lightglue.sfm.stages.images import list_images, looks_like_image
 from lightglue.stores.settings import as_read, differences
 from lightglue.support.files import write_whole, writing
 from lightglue.support.memory import is_out_of_memory
@@ -45,6 +45,7 @@ class LocalizeResult:
     seconds: float
     failures: tuple[Skipped, ...]  # and the reason of each
     faults: tuple[Skipped, ...] = ()  # queries whose EXIF is not believed
+    skipped: tuple[Skipped, ...] = ()  # files in a folder of queries that look like images and are not read
 
 
 def localize(
@@ -71,7 +72,7 @@ def localize(
     """
     begin = perf_counter()
     options, out = options or LocalizeOptions(), Path(out)
-    root, names = _queries(Path(queries))
+    root, names, skipped = _queries(Path(queries))
     header = {"format": FORMAT, "model": _digest(MapFolder(Path(map_folder)).model), "options": asdict(options)}
     journal = _Journal(out / "queries.jsonl", as_read(header))
     done = {name: found for name, found in journal.read().items() if name in names}
@@ -91,7 +92,8 @@ def localize(
     failures = tuple(Skipped(name, done[name]["failure"]) for name in names if not done[name]["success"])
     faults = tuple(Skipped(name, fault, is_used=True) for name in names if (fault := done[name].get("fault")))
     _write(out, [done[name] for name in names])
-    return LocalizeResult(len(names), len(names) - len(failures), kept, perf_counter() - begin, failures, faults)
+    counts = len(names), len(names) - len(failures), kept
+    return LocalizeResult(*counts, perf_counter() - begin, failures, faults, skipped)
 
 
 def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
@@ -119,12 +121,12 @@ def _as_json(found: Localization) -> dict[str, Any]:
     }
 
 
-def _queries(queries: Path) -> tuple[Path, list[str]]:
-    """The folder of the queries and their names in it."""
+def _queries(queries: Path) -> tuple[Path, list[str], tuple[Skipped, ...]]:
+    """The folder of the queries, their names in it, and what was left out."""
     if queries.is_dir():
-        return queries, list_images(queries)[0]
-    if queries.name.lower().endswith(SUFFIXES):
-        return queries.parent, [queries.name]
+        return queries, *list_images(queries)
+    if looks_like_image(queries):
+        return queries.parent, [queries.name], ()
     try:
         lines = queries.read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
@@ -134,7 +136,7 @@ def _queries(queries: Path) -> tuple[Path, list[str]]:
     names = list(dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#")))
     if not names:
         raise InputError(f"There is no query in {queries}; give the path of an image a line.")
-    return queries.parent, names
+    return queries.parent, names, ()
 
 
 def _digest(model: Path) -> str:

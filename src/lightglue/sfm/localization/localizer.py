@@ -25,7 +25,9 @@ from lightglue.errors import InputError, StoreError
 from lightglue.extractors.no_keypoints import likely_cause
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.intrinsics import Intrinsics, from_colmap
+from lightglue.geometry.orientation import fitted
 from lightglue.images import load_image, numpy_image_to_torch
+from lightglue.images.exif import orientation_of
 from lightglue.images.focal import StatedFocal
 from lightglue.models.choice import Models
 from lightglue.pairs.record import matches_of
@@ -175,6 +177,9 @@ class Localizer:
         with clock.step("extract"):
             features = self._extract(pixels)
         size = (pixels.shape[-1], pixels.shape[-2])
+        if isinstance(camera, Intrinsics) and camera.size is not None and (orientation := orientation_of(image)) != 1:
+            camera = fitted("The camera", camera, size, orientation)
+            known = as_camera(camera)
         if isinstance(camera, Intrinsics) and camera.size not in (None, size):
             raise InputError(
                 f"The camera's image has {camera.width} x {camera.height} px and the query {size[0]} x {size[1]} px; "

@@ -35,11 +35,13 @@ from lightglue.sfm.report.charts import Node
 from lightglue.sfm.report.data import ImageRow, PairRow, ReportData, report_data
 from lightglue.sfm.report.picture import plot_model
 from lightglue.sfm.report.scene import scene_of
+from lightglue.sfm.skipped import names_of
 from lightglue.support.files import write_whole, writing
 
 __all__ = ["WrittenReport", "report_html", "write_report"]
 
 _ROWS = 1000  # of a table
+_REASONS = 60  # for which inputs were left out, in sight
 _NODES = 400  # of the graph of views; more images are drawn in groups
 _GROUPS = 150
 _DPI = 110
@@ -359,12 +361,12 @@ def _skipped(data: ReportData) -> list[Block]:
         text = "One input was left out; all else was done."
     if len(rows) > _ROWS:
         text += f" The first {_ROWS:,} are shown."
-    return [Text(text), _listed(rows)]
+    return [Text(text), *_listed(rows)]
 
 
 def _noted(data: ReportData) -> list[Block]:
     rows = _told(data, is_used=True)
-    return [_listed(rows)] if rows else []
+    return [*_listed(rows)] if rows else []
 
 
 def _told(data: ReportData, is_used: bool) -> list[tuple[str, str, str]]:
@@ -376,9 +378,17 @@ def _told(data: ReportData, is_used: bool) -> list[tuple[str, str, str]]:
     ]
 
 
-def _listed(rows: list[tuple[str, str, str]]) -> Block:
-    table = Table(("what", "stage", "why"), tuple(rows[:_ROWS]), words=3)
-    return table if len(rows) <= 60 else Fold(f"All {min(len(rows), _ROWS):,}", (table,))
+def _listed(rows: list[tuple[str, str, str]]) -> tuple[Block, ...]:
+    """What was told of inputs: each reason once, then all of them."""
+    head = ("what", "stage", "why")
+    table = Table(head, tuple(rows[:_ROWS]), words=3)
+    named: dict[tuple[str, str], list[str]] = {}
+    for name, stage, reason in rows:
+        named.setdefault((stage, reason), []).append(name)
+    if len(named) == len(rows) <= _REASONS:
+        return (table,)
+    reasons = [(names_of(names), stage, reason) for (stage, reason), names in named.items()]
+    return Table(head, tuple(reasons[:_REASONS]), words=3), Fold(f"All {min(len(rows), _ROWS):,}", (table,))
 
 
 def _time(data: ReportData) -> list[Block]:

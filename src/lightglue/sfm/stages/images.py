@@ -9,11 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightglue.errors import InputError
-from lightglue.sfm.skipped import Skipped
+from lightglue.images.headers import FORMATS, HEAD, format_of, stored_size
+from lightglue.images.unread import Unread, unread_kind
+from lightglue.images.with_pillow import what_is_missing
+from lightglue.sfm.skipped import Skipped, by_reason, names_of
 
-__all__ = ["SUFFIXES", "list_images"]
+__all__ = ["SUFFIXES", "list_images", "looks_like_image"]
 
-# Of what `lightglue.images` reads.
+# Names that are listed without a look at the file: what is wrong with it, the extraction says.
 SUFFIXES = (
     *(".bmp", ".gif", ".j2k", ".jp2", ".jpe", ".jpeg", ".jpg", ".pbm"),
     *(".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"),
@@ -24,8 +27,10 @@ _MAP = ("map.json", "features")  # mark the folder of a map
 def list_images(folder: str | os.PathLike[str]) -> tuple[list[str], tuple[Skipped, ...]]:
     """The names of the images under a folder, sorted, and what looks like one but cannot be used.
 
-    By suffix, whatever its case; hidden files and folders are left out, and maps that lie among the images.
-    Links are followed, but no folder is entered twice, so that a link to a folder above it does no harm.
+    By their first bytes, whatever their names are; files that are called .jpg and the like are not even opened.
+    Videos, raw files and other pictures that are not read are in the second list. Hidden files and folders are left
+    out, and maps that lie among the images. Links are followed, but no folder is entered twice, so that a link to a
+    folder above it does no harm.
 
     Raises InputError where there is no such folder, or no image in it.
     """
@@ -36,9 +41,31 @@ def list_images(folder: str | os.PathLike[str]) -> tuple[list[str], tuple[Skippe
     walk = _Walk(folder)
     names = sorted(walk.names())
     if not names:
-        why = f" that can be used ({walk.skipped[0].name}: {walk.skipped[0].reason})" if walk.skipped else ""
-        raise InputError(f"There is no image in {folder}{why}; looked for {' '.join(SUFFIXES)}.")
+        why = "; ".join(f"{names_of(names)}: {reason}" for reason, names in by_reason(walk.skipped).items())
+        what = f" that can be used: {why}" if why else f"; looked for {', '.join(FORMATS)}"
+        raise InputError(f"There is no image in {folder}{what}.")
     return names, tuple(sorted(walk.skipped, key=lambda skipped: skipped.name))
+
+
+def looks_like_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a file is an image or a video, by its name or its first bytes, even if it cannot be read as one."""
+    if os.fspath(path).lower().endswith(SUFFIXES):
+        return True
+    try:
+        return _kind(os.fspath(path)) is not None
+    except OSError:
+        return False
+
+
+def _kind(path: str) -> str | Unread | None:
+    """The format of an image that is read, or what another picture is; None for all else. Raises OSError."""
+    with open(path, "rb", buffering=0) as file:
+        head = file.read(HEAD)
+    if (unread := unread_kind(head, path)) is not None:
+        return unread
+    kind = format_of(head)
+    # Text may begin with "P1 " without being an image.
+    return None if kind == "PNM" and stored_size(kind, head) is None else kind
 
 
 @dataclass
@@ -83,10 +110,34 @@ class _Walk:
                     self._skip(name, fault)
                 else:
                     yield name
+            elif entry.is_file() and (kind := self._kind(name, entry.path)) is not None:
+                fault = _unread(kind) or _fault(name, entry)
+                if fault:
+                    self._skip(name, fault)
+                else:
+                    yield name
+
+    def _kind(self, name: str, path: str) -> str | Unread | None:
+        try:
+            return _kind(path)
+        except OSError as error:
+            if unread_kind(b"", name) is not None:
+                self._skip(name, f"it cannot be read ({error.strerror}); change its permissions")
+            return None
 
     def _skip(self, name: str, reason: str) -> None:
         readable = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
         self.skipped.append(Skipped(readable or str(self.root), reason))
+
+
+def _unread(kind: str | Unread) -> str | None:
+    """Why files of a kind are not used."""
+    if isinstance(kind, str):
+        missing = what_is_missing(kind)
+        return f"{kind} is not read here: {missing}" if missing else None
+    if kind.is_video:
+        return f"videos are no images: {kind.remedy}"
+    return f"{kind.name} files are not read: {kind.remedy}"
 
 
 def _fault(name: str, entry: os.DirEntry[str]) -> str | None:

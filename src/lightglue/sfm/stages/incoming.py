@@ -12,7 +12,7 @@ from lightglue.images import read_image
 from lightglue.images.mask_files import MaskFolder
 from lightglue.sfm.colmap.cameras import CameraOptions, assign_cameras
 from lightglue.sfm.skipped import Skipped
-from lightglue.sfm.stages.images import SUFFIXES, list_images
+from lightglue.sfm.stages.images import list_images
 from lightglue.support.files import write_whole
 
 __all__ = ["Incoming", "misfits"]
@@ -102,8 +102,6 @@ class Incoming:
 
     def _copy(self, image: Path) -> str | None:
         """Why an image is not in the folder under its own name now; None where it is."""
-        if not image.name.lower().endswith(SUFFIXES):
-            return f"its name does not end as those of images do ({' '.join(SUFFIXES)}); rename it"
         target = self.folder / image.name
         try:
             content = image.read_bytes()

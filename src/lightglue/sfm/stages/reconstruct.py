@@ -19,6 +19,8 @@ from time import perf_counter
 from typing import Any
 
 from lightglue.errors import StoreError
+from lightglue.sfm.colmap.colours import colour_points
+from lightglue.sfm.colmap.judged import judged_of
 from lightglue.sfm.colmap.mappers import bundle_adjustment, check_mapper, num_threads, run_mapper
 from lightglue.sfm.colmap.models import principal_points, registered, write_model
 from lightglue.sfm.colmap.state import DatabaseState, read_state
@@ -136,7 +138,12 @@ def _models(database: Path, images: Path, work: Path, state: DatabaseState, opti
     """The models that the mapper makes, adjusted once more where that is asked for."""
     max_error = None if options.max_error is None else options.max_error * _enlarged(state)
     models = run_mapper(database, images, work, state, options, max_error)
-    return [_adjusted(model, state, options) for model in models] if options.final_adjustment else models
+    if options.final_adjustment:
+        models = [_adjusted(model, state, options) for model in models]
+    if options.extract_colors:
+        for model in models:
+            colour_points(model, images)
+    return models
 
 
 def _adjusted(model: Any, state: DatabaseState, options: ReconstructOptions) -> Any:
@@ -206,6 +213,7 @@ def _made_of(database: Path, options: ReconstructOptions) -> str:
         )
         for row in connection.execute("SELECT pair_id, made_of, verified FROM lightglue_pairs ORDER BY pair_id"):
             digest.update(repr(row).encode())
+    digest.update(repr(judged_of(database)).encode())
     digest.update(json.dumps([asdict(options), VERSION], sort_keys=True, default=str).encode())
     return digest.hexdigest()
 

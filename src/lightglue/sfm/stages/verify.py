@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError
 from lightglue.sfm.colmap.database import DatabaseResult, create_database
 from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.judged import kinds_of_verified, restore
 from lightglue.sfm.colmap.pair_ids import configuration_name, pair_of
 from lightglue.sfm.colmap.state import check_database, digest_of, pair_states, read_state
 from lightglue.sfm.colmap.two_view import two_view_geometry
@@ -80,7 +81,8 @@ def verify(
     begin = perf_counter()
     path, options = Path(path), options or VerifyOptions()
     read_state(path, is_complete=True)  # which checks it
-    made_of = digest_of(json.dumps(asdict(options), sort_keys=True).encode())
+    decides = {name: value for name, value in asdict(options).items() if name != "drop_look_alikes"}
+    made_of = digest_of(json.dumps(decides, sort_keys=True).encode())
     counts = _num_matches(path)
     pairs = pair_states(path)
     few = [number for number in pairs if counts.get(number, 0) < options.min_matches]
@@ -92,6 +94,7 @@ def verify(
     done = len(pairs) - len(waiting)
     progress(done, len(pairs))
     if waiting or stale:
+        restore(path)  # what is verified anew must not come back
         with _Verifier(options, threads) as verifier:
             _forget(path, stale)
             for chunk in batched(waiting, PAIRS):
@@ -181,13 +184,9 @@ def _num_matches(path: Path) -> dict[int, int]:
 
 
 def _configurations(path: Path, min_inliers: int) -> tuple[Counter[str], int]:
-    """How many pairs have a geometry of each kind, and the inliers of all of them."""
-    with connected(path) as connection:
-        rows = connection.execute(
-            "SELECT config, count(*), sum(rows) FROM two_view_geometries WHERE rows >= ? GROUP BY config",
-            (min_inliers,),
-        ).fetchall()
-    return Counter({configuration_name(kind): count for kind, count, _ in rows}), sum(row[2] for row in rows)
+    """How many pairs have a geometry of each kind, and the inliers of all of them: of those dropped later, too."""
+    rows = kinds_of_verified(path, min_inliers)
+    return Counter(configuration_name(kind) for kind, _ in rows), sum(inliers for _, inliers in rows)
 
 
 def num_verified(path: Path) -> int:

@@ -1,0 +1,152 @@
+"""Which verified pairs are false: the strongest set of pairs that agree with one rotation of every image.
+
+A pair that contradicts it is dropped. Pairs that agree only because nothing else joins their images are judged by
+themselves, for a look-alike that nothing contradicts agrees with anything: where none of them is likely, they are
+dropped and the map falls apart; where one is likely enough, they stay and the map is doubted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.sfm.look_alikes.evidence import Evidence
+from lightglue.sfm.look_alikes.rotations import (
+    average_rotations,
+    components,
+    residuals,
+    triangle_support,
+)
+from lightglue.sfm.look_alikes.view_graph import ViewGraph
+
+__all__ = ["CONTRADICTS", "WEAK", "Decision", "decide"]
+
+Array = NDArray[np.float64]
+Flags = NDArray[np.bool_]
+
+CONTRADICTS = "its rotation contradicts those of the other pairs"
+WEAK = "nothing but unlikely pairs joins its images with the others"
+
+_TOLERANCE = 15.0  # degrees that a pair may be off: of weak true ones, with a guessed focal length, some are off by 8
+_STARTS = 12  # spanning trees
+_LIKELY = 0.75  # a pair is taken by itself to be true
+_UNLIKELY = 0.2  # where no pair between two parts of a collection is likelier, they are not joined
+_SEQUENCE = 0.9  # share of neighbours that must have a pair, for the order of the names to mean anything
+_WINDOW = 4  # places in a sequence within which pairs are believed
+_DRIFT = 30.0  # degrees that the rotations along a sequence may be off when it closes
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """Which pairs of a graph to keep."""
+
+    probability: Array  # (E,) that the pair is true, by itself
+    residual: Array  # (E,) degrees between its rotation and that of its images
+    reasons: tuple[str | None, ...]  # why it is dropped; None: it is kept
+    doubtful: Flags  # (E,) kept, though only unlikely pairs join its two sides
+    in_order: bool  # the order of the names decided
+
+    @property
+    def kept(self) -> Flags:
+        """(E,)."""
+        return np.array([reason is None for reason in self.reasons], np.bool_)
+
+
+def decide(graph: ViewGraph, evidence: Evidence, seed: int = 0) -> Decision:
+    """Which pairs of a graph are false."""
+    probability = evidence.probability
+    edges, relative, count = graph.edges, graph.rotations, len(graph.names)
+    weights = _weights(graph, probability)
+    rotations = average_rotations(edges, relative, weights, count, _STARTS, seed)
+    residual = residuals(edges, relative, rotations)
+    near = _neighbours(graph, probability)
+    in_order = False
+    if near is not None and (residual[near & (probability >= _UNLIKELY) & _are_next(edges)] > _TOLERANCE).any():
+        ordered = _along_sequence(edges, relative, weights, near, count, seed)
+        residual, in_order = residuals(edges, relative, ordered), True
+    agrees = residual <= _TOLERANCE
+    trusted = probability >= _LIKELY
+    if in_order and near is not None:
+        trusted = (trusted & agrees) | near
+    weak, doubtful = _joins(edges, agrees, trusted, probability, count)
+    reasons = tuple(CONTRADICTS if not agrees[row] else WEAK if weak[row] else None for row in range(len(graph.pairs)))
+    return Decision(probability, residual, reasons, doubtful, in_order)
+
+
+def _are_next(edges: NDArray[np.int64]) -> Flags:
+    result: Flags = edges[:, 1] - edges[:, 0] == 1
+    return result
+
+
+def _weights(graph: ViewGraph, probability: Array) -> Array:
+    """How much a pair counts: more with inliers and likelihood, and where circles of three pairs agree with it."""
+    inliers = np.array([pair.num_inliers for pair in graph.pairs], np.float64)
+    weights = np.log1p(inliers) * probability + 1e-6
+    agree, contradict = triangle_support(graph.edges, graph.rotations, weights, len(graph.names))
+    result: Array = weights * (agree + 1) / (agree + contradict + 2) + 1e-9
+    return result
+
+
+def _neighbours(graph: ViewGraph, probability: Array) -> Flags | None:
+    """Pairs of images near one another in the order of the names, where that is the order of a sequence.
+
+    It is where nearly all neighbours have a pair that may be true, and circles of three neighbours agree.
+    """
+    edges, count = graph.edges, len(graph.names)
+    if count < 2 * _WINDOW:
+        return None
+    apart = edges[:, 1] - edges[:, 0]
+    row_of = {(int(a), int(b)): row for row, (a, b) in enumerate(edges) if probability[row] >= _UNLIKELY}
+    steps = [row_of.get((image, image + 1)) for image in range(count - 1)]
+    if np.mean([row is not None for row in steps]) < _SEQUENCE:
+        return None
+    R = graph.rotations
+    circles = [
+        (row_of[image, image + 2], first, second)
+        for image, (first, second) in enumerate(pairwise(steps))
+        if first is not None and second is not None and (image, image + 2) in row_of
+    ]
+    if len(circles) < _SEQUENCE * (count - 2):
+        return None
+    long, first, second = np.array(circles).T
+    cosine = (np.trace(R[second] @ R[first] @ R[long].transpose(0, 2, 1), axis1=1, axis2=2) - 1) / 2
+    agree = cosine > np.cos(np.radians(_TOLERANCE))
+    return (apart <= _WINDOW) if np.mean(agree) >= _SEQUENCE else None
+
+
+def _along_sequence(
+    edges: NDArray[np.int64], relative: Array, weights: Array, near: Flags, count: int, seed: int
+) -> Array:
+    """Rotations by the pairs of neighbours first, then by all that agree with these."""
+    rotations = average_rotations(edges[near], relative[near], weights[near], count, _STARTS, seed)
+    for tolerance in (_DRIFT, _TOLERANCE):
+        agrees = near | (residuals(edges, relative, rotations) <= tolerance)
+        rotations = average_rotations(edges[agrees], relative[agrees], weights[agrees], count, 1, seed)
+    return rotations
+
+
+def _joins(
+    edges: NDArray[np.int64], agrees: Flags, trusted: Flags, probability: Array, count: int
+) -> tuple[Flags, Flags]:
+    """Of the pairs that agree: those to drop, and those that leave a doubt.
+
+    The parts that likely pairs hold together are joined by the likeliest of the other pairs first. Those between two
+    parts speak for it together, though not as if each were independent: what looks alike once, looks alike again.
+    """
+    weak, doubtful = np.zeros(len(edges), bool), np.zeros(len(edges), bool)
+    part = components(edges[agrees & trusted], count)
+    while True:
+        between = agrees & ~weak & (part[edges[:, 0]] != part[edges[:, 1]])
+        if not between.any():
+            return weak, doubtful
+        best = int(np.argmax(np.where(between, probability, -1)))
+        ends = {int(part[edges[best, 0]]), int(part[edges[best, 1]])}
+        same = between & np.isin(part[edges[:, 0]], list(ends)) & np.isin(part[edges[:, 1]], list(ends))
+        if probability[best] < _UNLIKELY:
+            weak |= between
+            return weak, doubtful
+        doubtful |= same
+        part[part == max(ends)] = min(ends)
