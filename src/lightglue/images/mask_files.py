@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path, PurePath
 
 from lightglue.errors import InputError
-from lightglue.images.headers import format_of
+from lightglue.images.headers import HEAD, format_of
 
 __all__ = ["MaskFolder", "no_mask"]
 
@@ -78,6 +78,6 @@ def _is_image(path: Path) -> bool:
     """Whether a file begins as an image does: the same stem may also be that of a text."""
     try:
         with path.open("rb") as file:
-            return format_of(file.read(64)) is not None
+            return format_of(file.read(HEAD)) is not None
     except OSError:
         return False
