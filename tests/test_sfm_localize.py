@@ -117,6 +117,8 @@ def test_a_journal_forgets_the_line_that_a_kill_cut_off(tmp_path):
 
 def test_a_list_of_queries(tmp_path):
     (tmp_path / "list.txt").write_text("# queries\na b.jpg\n\nc.jpg\na b.jpg\n")
-    assert _queries(tmp_path / "list.txt") == (tmp_path, ["a b.jpg", "c.jpg"])
-    with pytest.raises(InputError, match="cannot be read"):
+    (tmp_path / "c.jpg").touch()
+    found = _queries(tmp_path / "list.txt")
+    assert (found.folder, found.names, found.cameras) == (tmp_path, ["a b.jpg", "c.jpg"], {})
+    with pytest.raises(InputError, match="does not exist"):
         _queries(tmp_path / "none.txt")

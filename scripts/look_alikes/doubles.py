@@ -20,7 +20,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from scenes import Scene, centre, load
+from scenes import BOTH, Scene, centre, load
 
 POSTER = "planar/graf/1.png"
 
@@ -54,7 +54,7 @@ TWINS = {
     "fountain": Twin(("0007.jpg", "0009.jpg"), ("0002.jpg", "0004.jpg"), 48.0),
     "herzjesu": Twin(("0005.jpg", "0007.jpg"), ("0000.jpg", "0002.jpg"), 48.0),
 }
-BOTH = (1024, 0.5)  # px of the longer edge of an image that shows both places; its focal length against the others'
+WIDE = (1024, 0.5)  # px of the longer edge of an image that shows both places; its focal length against the others'
 PANS = (0.0, 8.0)  # degrees that such images are turned by
 
 
@@ -118,7 +118,7 @@ def twin_scene(scene: Scene, twin: Twin, out: Path) -> None:
         first = (cv2.imread(str(scene.folder / original)), scene.K[original], poses[original])
         second = (relit(cv2.imread(str(scene.folder / copy))), scene.K[copy], moved(poses[copy], G))
         for at, pan in enumerate(PANS):
-            entries.append((f"both{number}{at}.png", *both_places(first, second, pan)))
+            entries.append((f"{BOTH}{number}{at}.png", *both_places(first, second, pan)))
     write(out, f"twin-{scene.name}", entries)
 
 
@@ -166,7 +166,7 @@ def both_places(first: View, second: View, pan: float) -> tuple[np.ndarray, np.n
     R = cv2.Rodrigues(np.array((0.0, np.radians(-pan), 0.0)))[0] @ np.stack((x, np.cross(z, x), z))
     T = np.eye(4)
     T[:3, :3], T[:3, 3] = R, -R @ centre(first[2])
-    edge, zoom = BOTH
+    edge, zoom = WIDE
     f = float(first[1][0, 0]) * zoom
     size = (edge * 3 // 4, edge)
     K = np.array([[f, 0, (size[0] - 1) / 2], [0, f, (size[1] - 1) / 2], [0, 0, 1]])

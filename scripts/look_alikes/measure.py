@@ -215,6 +215,7 @@ def main() -> None:
     parser.add_argument("--keypoints", type=int, nargs="+")
     parser.add_argument("--seeds", type=int, default=3, help="at the most; one where SEEDS does not say otherwise")
     parser.add_argument("--before", type=Path, help="the package's folder for the method `before`")
+    parser.add_argument("--after", type=Path, default=Path(__file__).parents[2] / "src", help="and for `after`")
     parser.add_argument("--table", action="store_true")
     args = parser.parse_args()
     results = args.work / "results"
@@ -222,8 +223,7 @@ def main() -> None:
         print_table([line for line in read(results) if line["name"] in args.sets])
         return
     results.mkdir(parents=True, exist_ok=True)
-    here = Path(__file__).parents[2] / "src"
-    workers = {method: Worker(args.before if method == "before" else here) for method in args.methods}
+    workers = {method: Worker(args.before if method == "before" else args.after) for method in args.methods}
     there = {key_of(line) for line in read(results)}
     for job in jobs(args):
         if job.key in there:

@@ -16,6 +16,7 @@ Pair = tuple[str, str]
 LOCALIZATION = {"courtyard": "courtyard20", "fountain": "loc_fountain", "herzjesu": "loc_herzjesu"}
 POSE = {"temple": "temple18", "tum": "tum18"}
 CUP = "ambiguous/cup"
+BOTH = "both"  # how the names of images begin that show both places of a twin
 CUP_STEP = 351 / 63  # degrees from an image of the cup to the next
 NAMES = (*LOCALIZATION, *POSE, "cup")
 
@@ -102,15 +103,19 @@ def chained(edges: Mapping[Pair, np.ndarray]) -> tuple[dict[str, np.ndarray], ..
 
 
 def subsets(scene: Scene) -> dict[str, tuple[str, ...]]:
-    """All images, every second, every third, and ten at random: 7 to 15 of the courtyard, half of other sets."""
-    names = scene.names
+    """All images, every second, every third, and ten at random: 7 to 15 of the courtyard, half of other sets.
+
+    Images that show both places of a twin are in all of them: without any, nothing tells the places apart.
+    """
+    both = tuple(name for name in scene.names if name.startswith(BOTH))
+    names = tuple(name for name in scene.names if name not in both)
     found = {"all": names, "second": names[::2], "third": names[::3]}
     for seed in range(10):
         random = np.random.default_rng(seed)
         count = int(random.integers(7, 16)) if scene.name == "courtyard" else max(4, (len(names) + 1) // 2)
         chosen = random.choice(len(names), count, replace=False)
         found[f"random{seed}"] = tuple(names[i] for i in sorted(chosen))
-    return found
+    return {kind: (*chosen, *both) for kind, chosen in found.items()}
 
 
 def number_of(name: str) -> int:

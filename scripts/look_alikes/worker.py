@@ -84,8 +84,16 @@ def map_ours(ask: dict[str, Any]) -> dict[str, Any]:
 
 
 def verdict(folder: Path) -> dict[str, Any]:
-    """What a map says of itself."""
-    return {"doubted": False}
+    """What a map says of its largest model: whether it may be wrong, and the figures behind that."""
+    models = json.loads((folder / "models" / "reconstruction.json").read_text())["models"]
+    best = models[0] if models else {}
+    contradicting, doubtful = (len(best.get(key, ())) for key in ("contradicting", "doubtful"))
+    return {
+        "doubted": bool(contradicting or doubtful),
+        "contradicting": contradicting,
+        "doubtful": doubtful,
+        "consistency": best.get("consistency"),
+    }
 
 
 def map_sift(ask: dict[str, Any]) -> dict[str, Any]:

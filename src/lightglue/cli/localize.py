@@ -11,7 +11,7 @@ import typer
 
 from lightglue.cli.from_options import Given, Only
 from lightglue.cli.printing import AsJson, memory_named
-from lightglue.cli.stages import print_skipped, skipped_record
+from lightglue.cli.stages import LIST_HELP, Root, print_skipped, skipped_record
 from lightglue.errors import LightGlueError
 from lightglue.models.choice import Models
 from lightglue.sfm.options import CameraOptions, LocalizeOptions
@@ -25,7 +25,7 @@ def localize(
     queries: Annotated[
         Path,
         typer.Argument(
-            metavar="QUERIES", show_default=False, help="A folder of images, one image, or a list with a path a line."
+            metavar="QUERIES", show_default=False, help=f"One image, a folder of images, or a list: {LIST_HELP}"
         ),
     ],
     output: Annotated[
@@ -40,9 +40,10 @@ def localize(
         ),
     ],
     options: LocalizeOptions,
-    cameras: Annotated[CameraOptions, Only(("params",))],
+    cameras: Annotated[CameraOptions, Only(("params", "table"))],
     machine: Annotated[Models, Only(("device", "mp"))],
     given: Given,
+    root: Root = None,
     as_json: AsJson = False,
 ) -> None:
     """Find the poses of images in a map.
@@ -62,7 +63,8 @@ def localize(
             output,
             options,
             models=models,
-            cameras=cameras.known,
+            cameras=cameras.known if cameras.table is None else cameras.table,
+            root=root,
             progress=lambda count, total: progress("localize", count, total),
         )
     if as_json:

@@ -12,7 +12,7 @@ import typer
 from lightglue.cli.from_options import Given, Only, command
 from lightglue.cli.printing import AsJson, memory_named
 from lightglue.cli.sfm import Images, Output
-from lightglue.cli.stages import Views, engine_of, print_skipped, print_stage, skipped_record
+from lightglue.cli.stages import Root, Views, engine_of, print_skipped, print_stage, skipped_record
 from lightglue.errors import InputError
 from lightglue.models.choice import Models
 from lightglue.sfm.options import (
@@ -48,11 +48,12 @@ def extract(
     options: ExtractOptions,
     views: Views,
     engine: EngineOptions,
+    root: Root = None,
     as_json: AsJson = False,
 ) -> None:
     """Extract the features of all images of a folder."""
     chosen = SfmOptions(models, extract=replace(options, extract=views.keywords()))
-    _run("extract", output, chosen, as_json, images=images, engine=engine)
+    _run("extract", output, chosen, as_json, images=images, root=root, engine=engine)
 
 
 @command(app, example="lightglue map pairs map --pairs sequential")
@@ -192,12 +193,13 @@ def _run(
     as_json: bool,
     *,
     images: Path | None = None,
+    root: Path | None = None,
     engine: EngineOptions = LOCAL,
 ) -> None:
     from lightglue.sfm.pipeline import run_stage
 
     with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
-        done = run_stage(stage, folder, options, images=images, engine=engine_of(engine), progress=progress)
+        done = run_stage(stage, folder, options, images=images, root=root, engine=engine_of(engine), progress=progress)
     print_stage(stage, done, as_json)
 
 

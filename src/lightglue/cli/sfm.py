@@ -10,18 +10,29 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightglue.cli.printing import AsJson, memory_named
-from lightglue.cli.stages import Views, engine_of, print_skipped, skipped_record
+from lightglue.cli.stages import LIST_HELP, Root, Views, engine_of, print_skipped, skipped_record
+from lightglue.drawing.facts import counted
 from lightglue.errors import LightGlueError
 from lightglue.sfm.options import EngineOptions, SfmOptions
 from lightglue.support.progress import progress_display
 
 if TYPE_CHECKING:
     from lightglue.sfm.pipeline import MapResult
+    from lightglue.sfm.stages.reconstruct import ModelSummary
 
 __all__ = ["Images", "Output", "sfm"]
 
 Images = Annotated[
-    Path, typer.Argument(metavar="IMAGES", show_default=False, help="The folder of images, read with its subfolders.")
+    Path,
+    typer.Argument(
+        metavar="IMAGES",
+        show_default=False,
+        help=f"The folder of images, read with its subfolders; or a list: {LIST_HELP}",
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option("--strict", help="Exit with 1 where the model may be wrong, too.", rich_help_panel="Output"),
 ]
 Output = Annotated[
     Path,
@@ -37,23 +48,30 @@ def sfm(
     options: SfmOptions,
     views: Views,
     engine: EngineOptions,
+    root: Root = None,
+    strict: Strict = False,
     as_json: AsJson = False,
 ) -> None:
     """Make a map of a folder of images: cameras and points, in COLMAP's format.
 
     MAP/model is the largest model, MAP/database.db COLMAP's database, MAP/report.html says how it went. The same
-    command goes on where it was stopped. Images that cannot be used are reported on stderr; the exit code is 1 only
-    where there is no model.
+    command goes on where it was stopped. Images that cannot be used are reported on stderr, and why the model may be
+    wrong, where it may. The exit code is 1 where there is no model and, with --strict, where it may be wrong.
     """
     from lightglue.sfm.pipeline import build_map
 
     options = replace(options, extract=replace(options.extract, extract=views.keywords()))
     with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
-        result = build_map(images, output, options, engine=engine_of(engine), progress=progress)
+        result = build_map(images, output, options, root=root, engine=engine_of(engine), progress=progress)
     print_skipped(result.skipped)
     typer.echo(_as_json(output, result) if as_json else _as_text(output, result))
     if not result.model.models:
         raise LightGlueError(f"There is no model: {result.model.reason} See {output / 'report.html'}.")
+    if (doubt := result.model.models[0].doubt) is not None:
+        message = f"The map may be wrong: {doubt}. See the pairs in {output / 'report.html'}."
+        if strict:
+            raise LightGlueError(message)
+        typer.echo(f"warning: {message}", err=True)
 
 
 def _as_json(output: Path, result: MapResult) -> str:
@@ -65,6 +83,10 @@ def _as_json(output: Path, result: MapResult) -> str:
             "points": best.num_points,
             "mean_reprojection_error": best.mean_reprojection_error,
             "mean_track_length": best.mean_track_length,
+            "consistency": best.consistency,
+            "contradicting": best.contradicting,
+            "doubtful": best.doubtful,
+            "doubt": best.doubt,
         }
     skipped = skipped_record(result.skipped)
     return json.dumps({"map": str(output), "model": model, "seconds": result.seconds, "skipped": skipped})
@@ -77,6 +99,17 @@ def _as_text(output: Path, result: MapResult) -> str:
         lines += [
             f"{best.num_images} of {result.model.num_images} images, {best.num_points:,} points, "
             f"mean reprojection error {best.mean_reprojection_error:.2f} px, mean track {best.mean_track_length:.1f}",
+            _consistency(best),
             f"{output / 'model'}  {output / 'database.db'}  {output / 'report.html'}",
         ]
     return "\n".join(lines)
+
+
+def _consistency(model: ModelSummary) -> str:
+    """How much of what was verified a model explains, in a line."""
+    share = "not checked" if model.consistency is None else f"{model.consistency:.2f}"
+    pairs = ", ".join(f"{name0} - {name1}" for name0, name1, _ in model.contradicting[:3])
+    more = ", ..." if len(model.contradicting) > 3 else ""
+    count = len(model.contradicting)
+    contradict = f"; {counted(count, 'strong pair')} contradict{'s' * (count == 1)} the model: {pairs}{more}"
+    return f"consistency {share}" + (contradict if count else "")

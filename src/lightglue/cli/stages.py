@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,9 +18,19 @@ if TYPE_CHECKING:
     from lightglue.sfm.folder import StageRecord
     from lightglue.sfm.skipped import Skipped
 
-__all__ = ["Views", "engine_of", "print_skipped", "print_stage", "skipped_record"]
+__all__ = ["LIST_HELP", "Root", "Views", "engine_of", "print_skipped", "print_stage", "skipped_record"]
 
 SHOWN = 20  # reasons for which inputs were left out
+LIST_HELP = "a name a line, or hloc's NAME MODEL W H PARAMS, or a COLMAP model."
+Root = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR",
+        show_default=False,
+        rich_help_panel="Data",
+        help="The folder that the names of a list are relative to; by default the list's own.",
+    ),
+]
 Views = Annotated[ViewOptions, Only(("resize", "tile"))]
 
 

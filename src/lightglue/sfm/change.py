@@ -23,6 +23,7 @@ from lightglue.images.mask_files import MaskFolder
 from lightglue.sfm.colmap.colours import colour_points, uncoloured
 from lightglue.sfm.colmap.database import DatabaseResult, Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.image_lists import with_listed
 from lightglue.sfm.colmap.mappers import run_mapper
 from lightglue.sfm.colmap.models import deregister, open_model, registered, write_model
 from lightglue.sfm.colmap.renumber import renumber
@@ -34,6 +35,7 @@ from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import Skipped, no_keypoints
 from lightglue.sfm.stages.extract import ExtractResult, extract
+from lightglue.sfm.stages.given import change_list
 from lightglue.sfm.stages.incoming import Incoming, misfits
 from lightglue.sfm.stages.judge import JudgeResult, judge_pairs
 from lightglue.sfm.stages.match import NO_OVERLAP, match
@@ -100,6 +102,7 @@ def add_images(
     incoming = Incoming.bring(record.images, [Path(image) for image in images])
     extracted = _extracted(change, incoming, masks, engine, partial(progress, "extract"))
     names, skipped = sorted(incoming.names), incoming.skipped
+    change_list(paths, added=names)
     held = sorted({*change.held, *names})
     pairs = _pairs(paths, change.store, names, held, record.images)
     known = set(read_pairs(paths.pairs)) if paths.pairs.exists() else set()
@@ -142,6 +145,7 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
     MatchStore.open(paths.matches).remove_images(going)
     for name in going:  # last: a run after a kill finds by them what was to go
         store.remove(name)
+    change_list(paths, removed=going)
     change.finish(going, {})
     skipped = tuple(Skipped(name, "it is not in the map") for name in names if name not in there)
     return ChangeResult(tuple(going), tuple(change.registered), perf_counter() - begin, skipped)
@@ -166,7 +170,13 @@ def _extracted(
         if masks is not None and change.masks is not None:
             incoming.bring_masks(Path(masks), Path(change.masks))
         result = extract(
-            images, change.paths.features, options, names=sorted(incoming.names), engine=engine, progress=progress
+            images,
+            change.paths.features,
+            options,
+            names=sorted(incoming.names),
+            masks_must_fit=False,  # there may be nothing to exclude in the few that come
+            engine=engine,
+            progress=progress,
         )
     except LightGlueError:  # nothing of the map has changed yet
         incoming.take_back(incoming.copied)
@@ -224,7 +234,7 @@ class _Change:
     @property
     def cameras(self) -> CameraOptions:
         """How images get their cameras."""
-        return CameraOptions(**self.settings("verify").get("cameras", {}))
+        return with_listed(CameraOptions(**self.settings("verify").get("cameras", {})), self.paths.listed)
 
     @property
     def masks(self) -> str | None:

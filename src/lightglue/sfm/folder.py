@@ -1,6 +1,7 @@
 """Where the parts of a map lie, and the file that remembers how it was made.
 
 MAP/map.json        the image folder, the options of each stage, what came of it
+MAP/listed.txt      the images, and their cameras as far as they are known, where they were given as a list
 MAP/features/       the features of each image
 MAP/retrieval.npz   a descriptor of each image
 MAP/pairs.txt       the pairs to match
@@ -74,6 +75,7 @@ class MapFolder:
     folder: Path
 
     record = _Part("map.json")
+    listed = _Part("listed.txt")
     features = _Part("features")
     retrieval = _Part("retrieval.npz")
     pairs = _Part("pairs.txt")
@@ -85,6 +87,11 @@ class MapFolder:
     model = _Part("model")  # a link to it
     report = _Part("report.html")
     picture = _Part("report.png")
+
+    def other_models(self) -> list[Path]:
+        """The folders of the models that are not the largest, the larger ones first."""
+        found = [path for path in self.models.glob("*") if path.name.isdecimal() and path != self.largest]
+        return sorted(found, key=lambda path: int(path.name))
 
     def link_model(self) -> None:
         """Make `model` a link to the largest model, or a copy of it where the file system has no links.

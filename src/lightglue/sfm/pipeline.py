@@ -18,12 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
+from lightglue.images.sizes import size_in_file
+from lightglue.sfm.colmap.image_lists import with_listed
 from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import Skipped, no_keypoints
 from lightglue.sfm.stages.extract import ExtractResult, extract
+from lightglue.sfm.stages.given import Given, given_images, listed_names, relist
+from lightglue.sfm.stages.images import list_images
+from lightglue.sfm.stages.masks import Masks
 from lightglue.sfm.stages.match import MatchResult, match
 from lightglue.sfm.stages.pairs import Inputs, read_pairs, select_pairs, settled, write_pairs
 from lightglue.sfm.stages.refine import read_refined, refine_keypoints
@@ -55,10 +60,16 @@ def build_map(
     out: str | os.PathLike[str],
     options: SfmOptions,
     *,
+    root: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
     progress: StageProgress = lambda stage, done, total: None,
 ) -> MapResult:
-    """Make a map of the images under `images` in the folder `out`, or go on with the one that is there.
+    """Make a map of images in the folder `out`, or go on with the one that is there.
+
+    Args:
+        images: a folder, with folders in it; or a list of images, which may have their cameras: a text file with a
+            name a line as COLMAP has it, or NAME MODEL WIDTH HEIGHT PARAMS... as hloc has it, or a COLMAP model.
+        root: the folder that the names of a list are relative to; by default the one that the list lies in.
 
     The largest model is in OUT/model, in COLMAP's binary format, and COLMAP's database in OUT/database.db; a report in
     OUT/report.html and OUT/report.png. No model is a result too: `model.reason` says why there is none.
@@ -66,9 +77,10 @@ def build_map(
     Raises InputError for options or folders that make no sense, or where `out` holds features or matches of other
     options; StoreError for files that are damaged or cannot be written.
     """
-    images, paths = Path(images), MapFolder(Path(out))
-    _check_early(options)
-    run = _Run(images, paths, options, engine, progress)
+    paths = MapFolder(Path(out))
+    given = given_images(Path(images), None if root is None else Path(root))
+    _check_early(options, given)
+    run = _Run(given, paths, options, engine, progress)
     run.begin()
     for stage in STAGES:
         run.stage(stage)
@@ -76,13 +88,14 @@ def build_map(
     return MapResult(paths.folder, run.model, tuple(run.skipped), run.seconds)
 
 
-def _check_early(options: SfmOptions) -> None:
+def _check_early(options: SfmOptions, given: Given) -> None:
     """Raises InputError for what the last stages would not take, before hours of the first."""
     from lightglue.geometry.colmap_cameras import camera_to_colmap
-    from lightglue.sfm.colmap.cameras import guessed_camera, read_table
+    from lightglue.sfm.colmap.cameras import check_cameras, guessed_camera, read_table
     from lightglue.sfm.colmap.mappers import check_mapper
 
     check_mapper(options.reconstruct.mapper)
+    masks = Masks.open(options.extract.masks, given.folder)
     cameras, pairs = options.cameras, options.pairs
     if cameras.known is not None:
         camera_to_colmap(cameras.known)
@@ -92,6 +105,12 @@ def _check_early(options: SfmOptions) -> None:
         read_table(Path(cameras.table), {})
     if "file" in pairs.sources and pairs.file is not None and not os.path.isfile(pairs.file):
         raise InputError(f"There is no file of pairs at {pairs.file}; check the path.")
+    if given.cameras and (cameras.params is not None or cameras.table is not None):
+        raise InputError("The list of images has cameras, and others are given as an option; give one of the two.")
+    if cameras.params is not None or cameras.table is not None or cameras.mode in ("single", "per_folder"):
+        names = list_images(given.folder)[0] if given.names is None else given.names
+        found = {name: size_in_file(given.folder / name) for name in names if not masks.lie_at(name)}
+        check_cameras({name: size for name, size in found.items() if size is not None}, cameras, given.folder)
 
 
 def run_stage(
@@ -100,18 +119,22 @@ def run_stage(
     options: SfmOptions,
     *,
     images: str | os.PathLike[str] | None = None,
+    root: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
     progress: StageProgress = lambda stage, done, total: None,
 ) -> StageRecord:
-    """Run one stage of a map's folder. images: None for the folder that the map remembers.
+    """Run one stage of a map's folder. images, root: as for `build_map`; None for those that the map remembers.
 
     Raises as `build_map`; InputError also where a stage before it has not run.
     """
     if stage not in STAGES:
         raise InputError(f"There is no stage {stage!r}; choose one of {', '.join(STAGES)}.")
     paths = MapFolder(Path(out))
-    folder = paths.read().images if images is None else Path(images)
-    run = _Run(folder, paths, options, engine, progress)
+    if images is None:
+        given = Given(paths.read().images, None if (names := listed_names(paths)) is None else tuple(sorted(names)))
+    else:
+        given = given_images(Path(images), None if root is None else Path(root))
+    run = _Run(given, paths, options, engine, progress)
     run.begin()
     return run.stage(stage)
 
@@ -120,13 +143,15 @@ class _Run:
     """A run of stages, and what each leaves for the next."""
 
     def __init__(
-        self, images: Path, paths: MapFolder, options: SfmOptions, engine: Engine | None, progress: StageProgress
+        self, given: Given, paths: MapFolder, options: SfmOptions, engine: Engine | None, progress: StageProgress
     ) -> None:
-        self.images, self.paths, self.options, self.engine, self.progress = images, paths, options, engine, progress
+        self.given, self.images = given, given.folder
+        self.paths, self.options, self.engine, self.progress = paths, options, engine, progress
         self.skipped: list[Skipped] = []
         self.seconds: dict[str, float] = {}
         self.model: ReconstructResult | None = None
         self.names: list[str] | None = None  # of the images, once they are known
+        self.listed = None if given.names is None else frozenset(given.names)  # None: all of the folder
 
     def begin(self) -> None:
         """Write map.json, or see that the one that is there is of the same images."""
@@ -187,9 +212,11 @@ class _Run:
             self.images,
             self.paths.features,
             self.options.extract,
+            names=self.given.names,
             engine=self.engine,
             progress=self._progress("extract"),
         )
+        relist(self.paths, self.given)  # only now, as the models: what is refused changes nothing
         self._note_models(but=OF_THE_MATCHER)
         gone = [
             Skipped(name, "it is gone from the folder; its features stay, in case it returns") for name in result.gone
@@ -202,14 +229,14 @@ class _Run:
         }
         options = self.options.extract
         masks = None if options.masks is None else os.path.abspath(options.masks)  # for `map add`
-        record = StageRecord(0, counts, (*result.skipped, *gone))
+        record = StageRecord(0, counts, (*self.given.skipped, *result.skipped, *gone))
         return {**options.settings(), "masks": masks}, record, result.extracted > 0
 
     def _features(self) -> FeatureStore:
         return FeatureStore.open(self.paths.features, read_only=True)
 
     def _is_there(self, name: str) -> bool:
-        return os.path.exists(self.images / name)
+        return (self.listed is None or name in self.listed) and os.path.exists(self.images / name)
 
     def _names(self) -> list[str]:
         """The images of the map, sorted: what was taken out of the folder, or renamed, has features still."""
@@ -314,16 +341,20 @@ class _Run:
         return refined
 
     def _verify(self) -> tuple[Any, StageRecord, bool]:
+        from lightglue.sfm.colmap.cameras import check_cameras
         from lightglue.sfm.colmap.database import create_database
         from lightglue.sfm.stages.judge import judge_pairs
         from lightglue.sfm.stages.verify import verify
 
+        if self.options.cameras.table is not None:
+            heads = (self._features().head(name) for name in self._names())
+            check_cameras({head.name: head.image_size for head in heads if head}, self.options.cameras, self.images)
         made = create_database(
             self.paths.database,
             self._features(),
             self._matches(),
             self.images,
-            cameras=self.options.cameras,
+            cameras=with_listed(self.options.cameras, self.paths.listed),
             names=self._names(),
             pairs=self._chosen(),
             keypoints=self._keypoints(),

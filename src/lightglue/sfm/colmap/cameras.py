@@ -18,14 +18,22 @@ from lightglue.geometry.intrinsics import GUESSED_FOCAL, MODELS, Intrinsics
 from lightglue.geometry.orientation import fitted
 from lightglue.images.exif import orientation_of
 from lightglue.images.focal import StatedFocal
-from lightglue.sfm.colmap.models import image_camera, open_model
+from lightglue.sfm.colmap.image_lists import is_of_a_map, read_image_list, single_camera
 from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet
 from lightglue.sfm.options import CameraMode, CameraOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.support.progress import Progress
-from lightglue.support.text import read_json_text
+from lightglue.support.text import read_json_text, read_text
 
-__all__ = ["Assignment", "CameraOptions", "assign_cameras", "exif_focal", "guessed_camera", "read_table"]
+__all__ = [
+    "Assignment",
+    "CameraOptions",
+    "assign_cameras",
+    "check_cameras",
+    "exif_focal",
+    "guessed_camera",
+    "read_table",
+]
 
 MODEL = "SIMPLE_RADIAL"
 
@@ -86,6 +94,29 @@ def assign_cameras(
     return Assignment(tuple(cameras), of_image, tuple(faults))
 
 
+def check_cameras(sizes: Mapping[str, tuple[int, int]], options: CameraOptions, images: Path) -> None:
+    """Raises InputError for options that cannot fit images of these sizes, as for `assign_cameras`."""
+    if not sizes:
+        return
+    known: Mapping[str, Intrinsics] = {}
+    if options.table is not None:
+        known = read_table(Path(options.table), sizes, images)
+        if missing := sorted(set(sizes) - set(known)):
+            raise InputError(
+                f"{options.table} has no camera of {len(missing)} of the {len(sizes)} images, such as {missing[0]!r}; "
+                "add them, or give a list of the images that it has."
+            )
+    if options.known is not None and options.size is not None:
+        known = _turned(options.known, sizes, images)
+    if options.params is not None or options.mode in ("single", "per_folder"):
+        mode = options.mode if options.params is None else "single"
+        groups: dict[tuple[Any, ...], list[str]] = {}
+        for name in sorted(set(sizes) - set(known)):
+            groups.setdefault(_key(mode, name, sizes[name], None), []).append(name)
+        for names in groups.values():
+            _shared_size(names, sizes, options)
+
+
 def _turned(camera: Intrinsics, sizes: Mapping[str, tuple[int, int]], images: Path) -> dict[str, Intrinsics]:
     """A camera with a size, as it is of those images that their EXIF turns."""
     found = {name: orientation for name in sizes if (orientation := orientation_of(images / name)) != 1}
@@ -113,23 +144,32 @@ def _camera(
     options: CameraOptions,
 ) -> Intrinsics:
     """The camera of images that share one."""
-    size = sizes[names[0]]
-    other = next((name for name in names if sizes[name] != size), None)
-    if other is not None:
-        raise InputError(
-            f"{names[0]!r} has {size[0]} x {size[1]} px and {other!r} {sizes[other][0]} x {sizes[other][1]} px: they "
-            f"cannot share a camera; choose another mode than {options.mode}."
-        )
+    size = _shared_size(names, sizes, options)
     model = options.model or MODEL
     if options.known is not None:
-        if options.size not in (None, size):
-            raise InputError(
-                f"The camera is of images of {options.known.width} x {options.known.height} px, and {names[0]!r} has "
-                f"{size[0]} x {size[1]} px; give the camera of these very images."
-            )
         return replace(options.known, size=size).check()
     focal = next((focal for name in names if (focal := focals[name]) is not None), None)
     return guessed_camera(model, focal or GUESSED_FOCAL * max(size), size, focal is not None)
+
+
+def _shared_size(names: list[str], sizes: Mapping[str, tuple[int, int]], options: CameraOptions) -> tuple[int, int]:
+    """Of images that share a camera. Raises InputError where they cannot."""
+    size = sizes[names[0]]
+    if options.params is not None and options.size is not None and options.size != size:
+        raise InputError(
+            f"The camera is of images of {options.size[0]} x {options.size[1]} px, and {names[0]!r} has "
+            f"{size[0]} x {size[1]} px; give the camera of these very images."
+        )
+    other = next((name for name in names if sizes[name] != size), None)
+    if other is not None:
+        remedy = f"choose another mode than {options.mode}"
+        if options.params is not None:
+            remedy = "give the cameras of each in a table"
+        raise InputError(
+            f"{names[0]!r} has {size[0]} x {size[1]} px and {other!r} {sizes[other][0]} x {sizes[other][1]} px: they "
+            f"cannot share a camera; {remedy}."
+        )
+    return size
 
 
 def guessed_camera(model: str, focal: float, size: tuple[int, int], has_prior_focal: bool) -> Intrinsics:
@@ -156,35 +196,44 @@ def exif_focal(path: Path, size: tuple[int, int]) -> StatedFocal:
 def read_table(path: Path, sizes: Mapping[str, tuple[int, int]], images: Path | None = None) -> dict[str, Intrinsics]:
     """The cameras of those images of `sizes` that a table names, as they are of the images as they are shown.
 
-    images: the folder of the images, whose EXIF says how they are turned. Those of a COLMAP model are turned with them,
-    unless the model is one of our maps.
+    images: the folder of the images, whose EXIF says how they are turned. Cameras of COLMAP's and hloc's lists and of
+    COLMAP's models are turned with them, unless they are those of one of our maps.
 
     Raises InputError for a table that cannot be read or does not fit.
     """
     if not path.exists():
         raise InputError(f"There is no table of cameras at {path}; check the path.")
-    cameras = _from_model(path, sizes) if path.is_dir() else _from_json(path, sizes)
+    is_json = not path.is_dir() and _is_json(path)
+    cameras = _from_json(path, sizes) if is_json else _listed(path, sizes)
     if sizes and not cameras:
         raise InputError(f"{path} names none of the images, such as {min(sizes)!r}; use their names in it.")
-    is_upright = images is None or not path.is_dir() or _is_of_a_map(path)
+    is_upright = images is None or is_json or is_of_a_map(path)
     for name, camera in cameras.items():
         orientation = 1 if images is None or is_upright else orientation_of(images / name)
         cameras[name] = fitted(f"The camera of {name!r} in {path}", camera, sizes[name], orientation)
     return cameras
 
 
-def _is_of_a_map(path: Path) -> bool:
-    """Whether a model is one of our maps, whose images are as they are shown."""
-    folder = path.absolute()
-    return any(
-        folder.relative_to(each).parts[0] in ("model", "models") and (each / "map.json").is_file()
-        for each in folder.parents[:2]
-    )
+def _listed(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Intrinsics]:
+    """The cameras of a list or a model, or the only one of a cameras.txt for all."""
+    if not path.is_dir() and path.name != "images.txt" and (camera := single_camera(path)) is not None:
+        return dict.fromkeys(sizes, camera)
+    listed = read_image_list(path)
+    for name, fault in listed.faults.items():
+        if name in sizes or not sizes:
+            raise InputError(f"{path}, {name}: {fault}")
+    if not listed.cameras:
+        raise InputError(f"{path} has no cameras; give NAME MODEL WIDTH HEIGHT PARAMS a line, or a COLMAP model.")
+    cameras = {name.removeprefix("./"): camera for name, camera in listed.cameras.items()}
+    return {name: camera for name, camera in cameras.items() if name in sizes}
 
 
-def _from_model(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Intrinsics]:
-    model = open_model(path)
-    return {image.name: image_camera(model, image) for image in model.images.values() if image.name in sizes}
+def _is_json(path: Path) -> bool:
+    """Whether a table is JSON, by its name or how it begins."""
+    try:
+        return path.suffix.lower() == ".json" or read_text(path).lstrip().startswith(("{", "["))
+    except OSError:
+        return True  # whose reader says it
 
 
 def _from_json(path: Path, sizes: Mapping[str, tuple[int, int]]) -> dict[str, Intrinsics]:

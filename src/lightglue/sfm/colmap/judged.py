@@ -11,13 +11,26 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lightglue.support.sqlite import connected
 
-__all__ = ["Judgement", "drop", "judged_of", "kinds_of_verified", "read_judgements", "restore", "verified_pairs"]
+__all__ = [
+    "Judgement",
+    "drop",
+    "drop_only",
+    "judged_of",
+    "kinds_of_verified",
+    "read_judgements",
+    "restore",
+    "verified_matches",
+    "verified_pairs",
+]
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lightglue_judged(pair_id INTEGER PRIMARY KEY, probability REAL NOT NULL,
@@ -56,6 +69,14 @@ def kinds_of_verified(path: Path, min_inliers: int) -> list[tuple[int, int]]:
             for table in _tables(connection, "two_view_geometries", "lightglue_dropped")
             for row in connection.execute(f"SELECT config, rows FROM {table} WHERE rows >= ?", (min_inliers,))
         ]
+
+
+def verified_matches(path: Path) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """The number of each verified pair, and its inliers (K, 2), rows of keypoints, whether it was dropped or not."""
+    with connected(path) as connection:
+        for table in _tables(connection, "two_view_geometries", "lightglue_dropped"):
+            for number, rows, data in connection.execute(f"SELECT pair_id, rows, data FROM {table} WHERE rows > 0"):
+                yield number, np.frombuffer(data, np.uint32).reshape(rows, 2).astype(np.int64)
 
 
 def judged_of(path: Path) -> str | None:
@@ -103,6 +124,12 @@ def drop(path: Path, judgements: Iterable[Judgement], made_of: str) -> None:
         connection.executemany(f"INSERT INTO lightglue_dropped({columns}) {select}", gone)
         connection.executemany("DELETE FROM two_view_geometries WHERE pair_id = ?", gone)
         connection.execute("INSERT OR REPLACE INTO lightglue_about VALUES(?, ?)", (_KEY, json.dumps(made_of)))
+
+
+def drop_only(path: Path, numbers: Iterable[int]) -> None:
+    """Take the geometries of pairs out of a copy of a database, which is not judged after."""
+    with connected(path) as connection:
+        connection.executemany("DELETE FROM two_view_geometries WHERE pair_id = ?", [(each,) for each in numbers])
 
 
 def _tables(connection: sqlite3.Connection, *names: str) -> list[str]:

@@ -21,7 +21,7 @@ from lightglue.geometry.points import as_points, extent
 from lightglue.sfm.colmap.absolute_pose import absolute_pose
 from lightglue.sfm.options import FEWEST_POINTS, PoseOptions
 
-__all__ = ["Pose", "PoseOptions", "QueryCamera", "estimate_pose"]
+__all__ = ["Pose", "PoseOptions", "QueryCamera", "agreeing", "estimate_pose"]
 
 Floats = NDArray[np.float64]
 
@@ -73,6 +73,16 @@ def estimate_pose(points2D: Any, points3D: Any, query: QueryCamera, options: Pos
         return Pose(None, None, nothing, f"no pose agrees with the {len(points2D)} matches with points of the map")
     pose, failure = found, _failure(found, points2D, points3D, query, options)
     return Pose(None, None, pose.inliers, failure) if failure else pose
+
+
+def agreeing(pose: Pose, points2D: Floats, points3D: Floats, query: QueryCamera, options: PoseOptions) -> Any:
+    """Which (N,) of these points agree with a pose that was found."""
+    assert pose.cam_from_world is not None
+    assert pose.camera is not None
+    seen = points3D @ pose.cam_from_world[:3, :3].T + pose.cam_from_world[:3, 3]
+    ahead = seen[:, 2] > _DEPTH
+    projected = pose.camera.project(seen[:, :2] / np.where(ahead, seen[:, 2], 1.0)[:, None])
+    return ahead & (np.linalg.norm(projected - points2D, axis=1) <= _pixels(query, options))
 
 
 def _failure(pose: Pose, points2D: Floats, points3D: Floats, query: QueryCamera, options: PoseOptions) -> str | None:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -20,10 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError
+from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.images.sizes import size_in_file
 from lightglue.models.choice import Models
+from lightglue.sfm.colmap.cameras import check_cameras, read_table
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.localizer import Localization, LocalizeOptions, Localizer
+from lightglue.sfm.options import CameraOptions
 from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.stages.given import given_list, place_of
 from lightglue.sfm.stages.images import list_images, looks_like_image
 from lightglue.stores.settings import as_read, differences
 from lightglue.support.files import write_whole, writing
@@ -56,14 +61,18 @@ def localize(
     *,
     models: Models | None = None,
     cameras: Any = None,
+    root: str | os.PathLike[str] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> LocalizeResult:
     """Find the poses of images in a map.
 
     Args:
-        queries: a folder of images, an image, or a text file with the path of an image a line, from its own folder.
+        queries: a folder of images, an image, or a list: a text file with a name a line as COLMAP has it, or NAME MODEL
+            WIDTH HEIGHT PARAMS... as hloc has it, or a COLMAP model. Results have the names that stand there.
         out: a folder. A run that was killed goes on where it stopped, and ends with the same files.
-        cameras: one for all, or a mapping from names, each as `Localizer.localize` takes it; None: not known.
+        cameras: one for all, or a mapping from names, each as `Localizer.localize` takes it; or the path of a table as
+            `lightglue.sfm.colmap.cameras.read_table` reads it; None: those of the list, or not known.
+        root: the folder that the names of a list are relative to; by default the one that the list lies in.
 
     A query that cannot be read, or localized, is in `failures`, and the others are done.
 
@@ -72,20 +81,24 @@ def localize(
     """
     begin = perf_counter()
     options, out = options or LocalizeOptions(), Path(out)
-    root, names, skipped = _queries(Path(queries))
+    asked = _queries(Path(queries), None if root is None else Path(root)).with_cameras(cameras)
+    names = asked.names
     header = {"format": FORMAT, "model": _digest(MapFolder(Path(map_folder)).model), "options": asdict(options)}
     journal = _Journal(out / "queries.jsonl", as_read(header))
     done = {name: found for name, found in journal.read().items() if name in names}
     journal.begin(done)
     kept, localizer = 0, None
     for count, name in enumerate(names, 1):
-        camera = cameras.get(name) if isinstance(cameras, Mapping) else cameras
-        made_of = _made_of(root / name, camera)
-        if name in done and done[name]["made_of"] == made_of:
+        path, camera = place_of(asked.folder, name), asked.cameras.get(name)
+        made_of = _made_of(path, camera)
+        if name in done and done[name]["made_of"] == made_of and name not in asked.faults:
             kept += 1
         else:
-            localizer = localizer or Localizer.open(map_folder, models, options)
-            done[name] = {"name": name, "made_of": made_of, **_localized(localizer, root / name, camera)}
+            found = _failed(asked.faults[name]) if name in asked.faults else None
+            if found is None:
+                localizer = localizer or Localizer.open(map_folder, models, options)
+                found = _localized(localizer, path, camera)
+            done[name] = {"name": name, "made_of": made_of, **found}
             journal.add(done[name])
         progress(count, len(names))
     journal.begin({name: done[name] for name in names})  # in the order of the queries, whatever a kill left
@@ -93,18 +106,22 @@ def localize(
     faults = tuple(Skipped(name, fault, is_used=True) for name in names if (fault := done[name].get("fault")))
     _write(out, [done[name] for name in names])
     counts = len(names), len(names) - len(failures), kept
-    return LocalizeResult(*counts, perf_counter() - begin, failures, faults, skipped)
+    return LocalizeResult(*counts, perf_counter() - begin, failures, faults, asked.skipped)
 
 
 def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
     try:
         return _as_json(localizer.localize(path, camera))
     except (ImageError, InputError) as error:  # StoreError is the map's fault, not the query's
-        return {"success": False, "failure": " ".join(str(error).split())}
+        return _failed(str(error))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
-        return {"success": False, "failure": "there is not enough memory for this image; shrink it"}
+        return _failed("there is not enough memory for this image; shrink it")
+
+
+def _failed(reason: str) -> dict[str, Any]:
+    return {"success": False, "failure": " ".join(reason.split())}
 
 
 def _as_json(found: Localization) -> dict[str, Any]:
@@ -121,22 +138,57 @@ def _as_json(found: Localization) -> dict[str, Any]:
     }
 
 
-def _queries(queries: Path) -> tuple[Path, list[str], tuple[Skipped, ...]]:
-    """The folder of the queries, their names in it, and what was left out."""
-    if queries.is_dir():
-        return queries, *list_images(queries)
-    if looks_like_image(queries):
-        return queries.parent, [queries.name], ()
-    try:
-        lines = queries.read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"The queries {queries} cannot be read ({error}); name a folder, an image or a list."
-        ) from None
-    names = list(dict.fromkeys(line.strip() for line in lines if line.strip() and not line.startswith("#")))
-    if not names:
-        raise InputError(f"There is no query in {queries}; give the path of an image a line.")
-    return queries.parent, names, ()
+@dataclass(frozen=True)
+class _Queries:
+    """The images whose poses are asked for."""
+
+    folder: Path  # that the names are relative to
+    names: list[str]
+    cameras: Mapping[str, Any] = field(default_factory=dict)  # by name, of those that have one
+    faults: Mapping[str, str] = field(default_factory=dict)  # why a query's camera is none, by name
+    skipped: tuple[Skipped, ...] = ()  # files in a folder that look like images and are not read
+
+    def with_cameras(self, given: Any) -> _Queries:
+        """With cameras that were given besides. Raises InputError where they cannot fit, before anything is done."""
+        if given is None:
+            return self
+        if self.cameras or self.faults:
+            raise InputError("The list of queries has cameras, and others are given besides; give one of the two.")
+        if isinstance(given, Mapping):
+            return replace(self, cameras=given)
+        if not isinstance(given, (str, os.PathLike)):
+            self._check_size(given)
+            return replace(self, cameras=dict.fromkeys(self.names, given))
+        options, sizes = CameraOptions(table=os.fspath(given)), self._sizes()
+        check_cameras(sizes, options, self.folder)
+        return replace(self, cameras=read_table(Path(given), sizes, self.folder))
+
+    def _check_size(self, camera: Any) -> None:
+        """Raises InputError where no query has the size of the camera's images."""
+        size = camera.size if isinstance(camera, Intrinsics) else None
+        sizes = self._sizes() if size is not None else {}
+        if size is not None and sizes and not {size, size[::-1]} & set(sizes.values()):  # EXIF may turn the camera
+            name, own = min(sizes.items())
+            raise InputError(
+                f"The camera is of images of {camera.width} x {camera.height} px and no query has that size: {name!r} "
+                f"has {own[0]} x {own[1]} px. Give the camera of these very images."
+            )
+
+    def _sizes(self) -> dict[str, tuple[int, int]]:
+        """Width and height in px of those whose files say it, by their headers."""
+        found = {name: size_in_file(place_of(self.folder, name)) for name in self.names}
+        return {name: size for name, size in found.items() if size is not None}
+
+
+def _queries(queries: Path, root: Path | None = None) -> _Queries:
+    """The queries that a user names. Raises InputError."""
+    if queries.is_dir() and root is None:
+        names, skipped = list_images(queries)
+        return _Queries(queries, names, skipped=skipped)
+    if not queries.is_dir() and looks_like_image(queries):
+        return _Queries(queries.parent, [queries.name])
+    folder, listed = given_list(queries, root)
+    return _Queries(folder, list(listed.names), listed.cameras, listed.faults)
 
 
 def _digest(model: Path) -> str:

@@ -2,14 +2,15 @@
 
 The query's features are matched with images of the map that look like it; the keypoints that these matched were made
 into points of the map, so each match may say where in the world the query's keypoint lies. A pose that enough of them
-agree with is the answer, and anything else is a failure with its reason.
+agree with is the answer, and anything else is a failure with its reason: also where the query fits another place of the
+map as well, which only looks the same.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,7 +35,8 @@ from lightglue.pairs.record import matches_of
 from lightglue.sfm.colmap.cameras import exif_focal
 from lightglue.sfm.colmap.models import open_model, registered
 from lightglue.sfm.folder import MapFolder
-from lightglue.sfm.localization.absolute_pose import Pose, QueryCamera, estimate_pose
+from lightglue.sfm.localization.absolute_pose import Pose, QueryCamera, agreeing, estimate_pose
+from lightglue.sfm.localization.look_alikes import far_apart, is_as_likely, read_look_alikes, twins_of
 from lightglue.sfm.options import LocalizeOptions
 from lightglue.stores import FeatureStore, ImageFeatures
 from lightglue.support.caches import BoundedCache
@@ -109,12 +111,16 @@ class Localizer:
         device: Any,
         options: LocalizeOptions,
         camera: tuple[QueryCamera, float | None] | None = None,  # of all images, and its focal length by EXIF, px
+        look_alikes: Mapping[str, tuple[str, ...]] | None = None,  # of each image, those of places that look the same
+        others: Sequence[Any] = (),  # models of the map, which are not joined with this one
     ) -> None:
         self.options = options
         self._model, self._store, self._index, self._device = model, store, index, device
         self._extractor, self._matcher = models
         self._camera = camera
         self._registered = {str(image.name): image for image in registered(model)}
+        self._look_alikes = look_alikes or {}
+        self._elsewhere = {str(image.name): (other, image) for other in others for image in registered(other)}
         self._kept: BoundedCache[str, _MapImage] = BoundedCache(options.memory, lambda image: image.bytes)
         if not self._registered:
             raise StoreError("The map's model has no image with a pose; reconstruct it again.")
@@ -150,7 +156,10 @@ class Localizer:
             index = RetrievalIndex.open(paths.retrieval)
         model = open_model(paths.model)
         camera = _map_camera(model, record.images)
-        return cls(model, store, index, models.load(), models.found_device(), options or LocalizeOptions(), camera)
+        look_alikes = read_look_alikes(paths.database)
+        others = [open_model(each) for each in paths.other_models()] if look_alikes else []
+        loaded, device = models.load(), models.found_device()
+        return cls(model, store, index, loaded, device, options or LocalizeOptions(), camera, look_alikes, others)
 
     @property
     def names(self) -> list[str]:
@@ -174,8 +183,6 @@ class Localizer:
         clock = _Clock()
         with clock.step("read"):
             pixels = _pixels(image)
-        with clock.step("extract"):
-            features = self._extract(pixels)
         size = (pixels.shape[-1], pixels.shape[-2])
         if isinstance(camera, Intrinsics) and camera.size is not None and (orientation := orientation_of(image)) != 1:
             camera = fitted("The camera", camera, size, orientation)
@@ -185,6 +192,8 @@ class Localizer:
                 f"The camera's image has {camera.width} x {camera.height} px and the query {size[0]} x {size[1]} px; "
                 "give the camera of this very image."
             )
+        with clock.step("extract"):
+            features = self._extract(pixels)
         with clock.step("camera"):
             is_file = known is None and isinstance(image, (str, os.PathLike))
             focal, fault = exif_focal(Path(image), size) if is_file else StatedFocal()
@@ -222,7 +231,7 @@ class Localizer:
         return self._kept.get(name, lambda: self._load_map_image(name))
 
     def _load_map_image(self, name: str) -> _MapImage:
-        features, image = self._store.get(name), self._registered[name]
+        features, image = self._store.get(name), self._registered.get(name) or self._elsewhere[name][1]
         unset = 2**64 - 1
         points = np.array([p.point3D_id for p in image.points2D], np.uint64)
         if len(points) not in (0, len(features)):
@@ -236,8 +245,22 @@ class Localizer:
         ids = ids if len(points) else np.full(len(features), -1)
         return _MapImage(features.torch(self._device), ids.astype(np.int64))
 
-    def _xyz(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        points = self._model.points3D
+    def _twins(self, names: Sequence[str]) -> list[str]:
+        """Images of the map that look like these and show another place."""
+        found = twins_of(names, self._look_alikes)
+        return [name for name in found if name in self._registered or name in self._elsewhere]
+
+    def _model_of(self, name: str) -> Any:
+        """The model that an image has its pose in."""
+        return self._model if name in self._registered else self._elsewhere[name][0]
+
+    def _models(self, names: Iterable[str]) -> list[Any]:
+        """The models that these images have their poses in, the largest first."""
+        others = {id(model): model for name in names if (model := self._model_of(name)) is not self._model}
+        return [self._model, *others.values()]
+
+    def _xyz(self, ids: NDArray[np.int64], model: Any = None) -> NDArray[np.float64]:
+        points = (self._model if model is None else model).points3D
         return np.array([points[number].xyz for number in ids.tolist()], np.float64).reshape(-1, 3)
 
     def _covisible(self, ids: NDArray[np.int64]) -> list[str]:
@@ -263,8 +286,8 @@ class _Search:
         self.localizer, self.pixels, self.features = localizer, pixels, features
         self.cameras, self.clock = cameras, clock
         self.keypoints = features["keypoints"][0].detach().cpu().numpy().astype(np.float64)
-        self.tried: list[str] = []
-        self.found: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = []
+        # Of each image that was looked at: keypoints, points of its model, scores.
+        self.found: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = {}
         self.rows = self.ids = np.empty(0, np.int64)
 
     def run(self) -> Localization:
@@ -277,35 +300,111 @@ class _Search:
         pose = self._round(ranked[: min(options.first, options.candidates)])
         if int(pose.inliers.sum()) < options.enough or pose.failure:
             near = [] if pose.failure else self.localizer._covisible(self.ids[pose.inliers])
-            rest = [name for name in dict.fromkeys([*near, *ranked]) if name not in self.tried]
-            if more := rest[: options.candidates - len(self.tried)]:
+            rest = [name for name in dict.fromkeys([*near, *ranked]) if name not in self.found]
+            if more := rest[: options.candidates - len(self.found)]:
                 pose = self._round(more)
         failure = pose.failure
         if failure and not len(self.ids):
-            failure = f"no overlap found: no point of the map in the {len(self.tried)} images looked at"
+            failure = f"no overlap found: no point of the map in the {len(self.found)} images looked at"
+        if failure is None:
+            pose, failure = self._compared(pose)
         return self._answer(pose, failure)
 
     def _round(self, names: list[str]) -> Pose:
         """Match the query with more images of the map, and estimate from all matches so far."""
-        with self.clock.step("load"):
-            images = [self.localizer._map_image(name) for name in names]
-        with self.clock.step("match"):
-            results = self.localizer._matcher.match([(self.features, image.features) for image in images])
-        self.tried += names
+        self._match(names)
         with self.clock.step("pose"):
-            for image, result in zip(images, results, strict=True):
-                found = matches_of(result)
-                matches = found["matches"].numpy().astype(np.int64)
-                points = image.point_ids[matches[:, 1]]
-                scores = found["scores"].float().numpy().astype(np.float64)
-                seen = points >= 0
-                self.found.append((matches[seen, 0], points[seen], scores[seen]))
-            columns = [np.concatenate(column) for column in zip(*self.found, strict=True)]
-            self.rows, self.ids = one_to_one(*columns) if self.found else (self.rows, self.ids)
+            self.rows, self.ids = self._matched(self._model(), {})
             xyz = self.localizer._xyz(self.ids)
             options = self.localizer.options.pose
             poses = [estimate_pose(self.keypoints[self.rows], xyz, camera, options) for camera in self.cameras]
             return best_pose(poses)
+
+    def _match(self, names: list[str]) -> None:
+        """Match the query with more images of the map."""
+        with self.clock.step("load"):
+            images = [self.localizer._map_image(name) for name in names]
+        with self.clock.step("match"):
+            results = self.localizer._matcher.match([(self.features, image.features) for image in images])
+        for name, image, result in zip(names, images, results, strict=True):
+            found = matches_of(result)
+            matches = found["matches"].numpy().astype(np.int64)
+            points = image.point_ids[matches[:, 1]]
+            scores = found["scores"].float().numpy().astype(np.float64)
+            seen = points >= 0
+            self.found[name] = matches[seen, 0], points[seen], scores[seen]
+
+    def _model(self) -> Any:
+        return self.localizer._model
+
+    def _matched(self, model: Any, but: Mapping[str, NDArray[np.bool_]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Keypoints and points of a model that were matched, one to one, but for some matches of each image."""
+        columns: list[tuple[NDArray[Any], ...]] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
+        for name, each in self.found.items():
+            if self.localizer._model_of(name) is model:
+                kept = ~but[name] if name in but else slice(None)
+                columns.append(tuple(column[kept] for column in each))
+        rows, ids, scores = (np.concatenate(column) for column in zip(*columns, strict=True))
+        return one_to_one(rows, ids, scores)
+
+    # --- the same at other places ---------------------------------------------------------------------------------
+
+    def _compared(self, pose: Pose) -> tuple[Pose, str | None]:
+        """The pose, or a likelier one at another place; and why it is a failure, where both are as likely.
+
+        What speaks for another place are the matches that do not agree with the pose, of the images that were looked at
+        and of those that are known to look like them.
+        """
+        model, first = self._model(), self.localizer.options.first
+        agree = self._agreeing(pose, model)
+        near = sorted(agree, key=lambda name: -int(agree[name].sum()))[:first]
+        self._match([name for name in self.localizer._twins(near)[:first] if name not in self.found])
+        with self.clock.step("pose"):
+            rivals = [self._rival(other, pose) for other in self.localizer._models(self.found)]
+        count = self._count(self._agreeing(pose, model))
+        for rival, other in rivals:
+            if rival is None:
+                continue
+            fits = self._agreeing(rival, other)
+            rival_count = self._count(fits)
+            place = max(fits, key=lambda name: int(fits[name].sum()))
+            if is_as_likely(count, rival_count) and is_as_likely(rival_count, count):
+                return pose, (
+                    f"it fits two places equally well: {count} of its keypoints agree with a pose near {near[0]}, and "
+                    f"{rival_count} with one near {place}"
+                )
+            if rival_count > count and other is not model:
+                return pose, f"it is near {place}, which is in another model of the map, not in the largest"
+            if rival_count > count:
+                self.rows, self.ids = self._matched(model, self._agreeing(pose, model))
+                return rival, None
+        return pose, None
+
+    def _rival(self, model: Any, pose: Pose) -> tuple[Pose | None, Any]:
+        """The pose at another place that most of the other matches agree with; None where there is none."""
+        own = model is self._model()
+        rows, ids = self._matched(model, self._agreeing(pose, model) if own else {})
+        xyz = self.localizer._xyz(ids, model)
+        camera = replace(self.cameras[0], camera=pose.camera or self.cameras[0].camera, knows_focal=True)
+        found = estimate_pose(self.keypoints[rows], xyz, camera, self.localizer.options.pose)
+        if found.failure is not None or found.cam_from_world is None or pose.cam_from_world is None:
+            return None, model
+        if own and not far_apart(found.cam_from_world, pose.cam_from_world, xyz[found.inliers]):
+            return None, model
+        return found, model
+
+    def _agreeing(self, pose: Pose, model: Any) -> dict[str, NDArray[np.bool_]]:
+        """Which matches with each image of a model agree with a pose in it."""
+        options, camera = self.localizer.options.pose, self.cameras[0]
+        return {
+            name: agreeing(pose, self.keypoints[rows], self.localizer._xyz(ids, model), camera, options)
+            for name, (rows, ids, _) in self.found.items()
+            if self.localizer._model_of(name) is model
+        }
+
+    def _count(self, agree: Mapping[str, NDArray[np.bool_]]) -> int:
+        """How many keypoints have a match that agrees."""
+        return len(np.unique(np.concatenate([self.found[name][0][mask] for name, mask in agree.items()])))
 
     def _answer(self, pose: Pose | None, failure: str | None) -> Localization:
         inliers = np.zeros(len(self.ids), np.bool_) if pose is None else pose.inliers
@@ -319,7 +418,7 @@ class _Search:
             int(inliers.sum()),
             self.keypoints[self.rows[inliers]],
             self.ids[inliers],
-            tuple(self.tried),
+            tuple(self.found),
             dict(self.clock.seconds),
         )
 

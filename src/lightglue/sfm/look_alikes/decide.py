@@ -22,12 +22,13 @@ from lightglue.sfm.look_alikes.rotations import (
 )
 from lightglue.sfm.look_alikes.view_graph import ViewGraph
 
-__all__ = ["CONTRADICTS", "WEAK", "Decision", "decide"]
+__all__ = ["CONTRADICTS", "OUT_OF_ORDER", "WEAK", "Decision", "decide"]
 
 Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 CONTRADICTS = "its rotation contradicts those of the other pairs"
+OUT_OF_ORDER = "it contradicts the order of the images, which are a sequence"
 WEAK = "nothing but unlikely pairs joins its images with the others"
 
 _TOLERANCE = 15.0  # degrees that a pair may be off: of weak true ones, with a guessed focal length, some are off by 8
@@ -36,6 +37,7 @@ _LIKELY = 0.75  # a pair is taken by itself to be true
 _UNLIKELY = 0.2  # where no pair between two parts of a collection is likelier, they are not joined
 _SEQUENCE = 0.9  # share of neighbours that must have a pair, for the order of the names to mean anything
 _WINDOW = 4  # places in a sequence within which pairs are believed
+_RULED_OUT = 0.1
 _DRIFT = 30.0  # degrees that the rotations along a sequence may be off when it closes
 
 

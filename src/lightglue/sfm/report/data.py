@@ -14,6 +14,7 @@ from lightglue.errors import InputError, LightGlueError
 from lightglue.sfm.colmap.model import Model, read_model
 from lightglue.sfm.colmap.pair_ids import pair_of
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
+from lightglue.sfm.stages.given import listed_names
 from lightglue.sfm.stages.pairing.files import read_pairs
 from lightglue.stores import FeatureStore, MatchStore
 
@@ -115,7 +116,10 @@ class _Gathered:
             return
         known = images is not None and images.is_dir()  # else the images are elsewhere
         with self.noting():
+            listed = listed_names(MapFolder(self.folder))
             for head in FeatureStore.open(self.folder / "features", read_only=True).heads():
+                if listed is not None and head.name not in listed:
+                    continue
                 if images is None or not known or os.path.exists(images / head.name):
                     self.keypoints[head.name] = head.num_keypoints
 

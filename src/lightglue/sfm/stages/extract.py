@@ -53,6 +53,7 @@ def extract(
     options: ExtractOptions,
     *,
     names: Sequence[str] | None = None,
+    masks_must_fit: bool = True,
     engine: Engine | None = None,
     progress: Progress = lambda done, total: None,
 ) -> ExtractResult:
@@ -62,6 +63,7 @@ def extract(
         images: a folder; with folders in it.
         store: the folder of a store of features, made where there is none.
         names: only these, paths under `images`; by default all.
+        masks_must_fit: whether it is an error that none of these images has a mask, where there are masks.
         engine: who does the work; this process by default. The features do not depend on it.
 
     An image that cannot be used is in `skipped`, and the others are done; features that it had are taken away, since
@@ -82,7 +84,7 @@ def extract(
     listed = [name for name in listed if not masks.lie_at(name)]
     skipped = tuple(each for each in skipped if not masks.lie_at(each.name))
     features = FeatureStore.open(store, options.settings())
-    noted = [*masks.missing(listed, must_fit=names is None)]
+    noted = [*masks.missing(listed, masks_must_fit)]
     kept = 0
     waiting: list[str] = []
     for name in listed:

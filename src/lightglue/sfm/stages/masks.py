@@ -54,8 +54,8 @@ class Masks:
         """Whether a file among the images is a mask."""
         return bool(self.among) and name.startswith(self.among)
 
-    def missing(self, names: list[str], must_fit: bool = True) -> tuple[Skipped, ...]:
-        """The images without a mask. Raises InputError where all of them are, and one `must_fit`."""
+    def missing(self, names: list[str], must_fit: bool) -> tuple[Skipped, ...]:
+        """The images without a mask. must_fit: Raises InputError where all of them are."""
         if self.folder is None:
             return ()
         without = [name for name in names if not self._has(name)]

@@ -10,7 +10,7 @@ import os
 import shutil
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -18,15 +18,18 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from lightglue.drawing.facts import counted
 from lightglue.errors import StoreError
 from lightglue.sfm.colmap.colours import colour_points
 from lightglue.sfm.colmap.judged import judged_of
-from lightglue.sfm.colmap.mappers import bundle_adjustment, check_mapper, num_threads, run_mapper
+from lightglue.sfm.colmap.mappers import bundle_adjustment, check_mapper, num_threads
 from lightglue.sfm.colmap.models import principal_points, registered, write_model
 from lightglue.sfm.colmap.state import DatabaseState, read_state
 from lightglue.sfm.colmap.with_pycolmap import VERSION
 from lightglue.sfm.folder import MapFolder, remove_tree
+from lightglue.sfm.look_alikes.consistency import Consistency
 from lightglue.sfm.options import Mapper, ReconstructOptions
+from lightglue.sfm.stages.consistency import check_models, map_consistently
 from lightglue.sfm.stages.verify import num_verified
 from lightglue.support.files import read_json, write_json, writing
 from lightglue.support.sqlite import connected
@@ -34,6 +37,7 @@ from lightglue.support.sqlite import connected
 __all__ = ["Mapper", "ModelSummary", "ReconstructOptions", "ReconstructResult", "reconstruct"]
 
 _REPORT = "reconstruction.json"
+_NAMED = 3  # pairs that a sentence names
 _EDGE = 1024  # px of the longer edge that errors are given for
 _LOSS_SCALE = 0.5  # px: about the error of a keypoint
 _PRINCIPAL_POINT_IMAGES = 5  # of a camera, from which its principal point is estimated
@@ -50,6 +54,21 @@ class ModelSummary:
     mean_reprojection_error: float  # px
     mean_track_length: float
     images: tuple[str, ...]  # the names of those registered
+    consistency: float | None = None  # share of what was verified that the model explains, 0 to 1; None: not checked
+    contradicting: tuple[tuple[str, str, int], ...] = ()  # strong pairs that it does not explain, and their inliers
+    doubtful: tuple[tuple[str, str], ...] = ()  # pairs that alone join parts of it, though they are not likely
+
+    @property
+    def doubt(self) -> str | None:
+        """Why the model may be wrong, in a sentence; None where nothing speaks against it."""
+        reasons = []
+        if self.contradicting:
+            count = counted(len(self.contradicting), "strong pair")
+            verb = "contradicts" if len(self.contradicting) == 1 else "contradict"
+            reasons.append(f"{count} {verb} it: {_named([each[:2] for each in self.contradicting])}")
+        if self.doubtful:
+            reasons.append(f"parts of it are joined by unlikely pairs alone: {_named(self.doubtful)}")
+        return "; ".join(reasons) or None
 
     def missing_of(self, names: Iterable[str]) -> tuple[str, ...]:
         """Those of these images that are not registered."""
@@ -58,11 +77,18 @@ class ModelSummary:
 
     def counts(self) -> dict[str, float]:
         """The figures that a map remembers."""
-        return {
+        figures: dict[str, float] = {
             "registered": self.num_images,
             "points": self.num_points,
             "mean_reprojection_error": round(self.mean_reprojection_error, 4),
             "mean_track_length": round(self.mean_track_length, 3),
+        }
+        checked = {} if self.consistency is None else {"consistency": round(self.consistency, 4)}
+        return {
+            **figures,
+            **checked,
+            "contradicting_pairs": len(self.contradicting),
+            "doubtful_pairs": len(self.doubtful),
         }
 
 
@@ -113,7 +139,8 @@ def reconstruct(
         (part / "work").mkdir(parents=True)
     try:
         models = _models(database, Path(images), part / "work", state, options) if verified else []
-        summaries = tuple(summarize(model) for model in models)
+        found = check_models(database, state, models) if models else []
+        summaries = tuple(summarize(model, each) for model, each in zip(models, found, strict=True))
         with writing(out):
             shutil.rmtree(part / "work")
             for number, model in enumerate(models):
@@ -137,7 +164,7 @@ def _enlarged(state: DatabaseState) -> float:
 def _models(database: Path, images: Path, work: Path, state: DatabaseState, options: ReconstructOptions) -> list[Any]:
     """The models that the mapper makes, adjusted once more where that is asked for."""
     max_error = None if options.max_error is None else options.max_error * _enlarged(state)
-    models = run_mapper(database, images, work, state, options, max_error)
+    models = map_consistently(database, images, work, state, options, max_error)
     if options.final_adjustment:
         models = [_adjusted(model, state, options) for model in models]
     if options.extract_colors:
@@ -171,7 +198,8 @@ def _adjusted(model: Any, state: DatabaseState, options: ReconstructOptions) -> 
     return trial if moved <= _MAX_PRINCIPAL_POINT_SHIFT else model
 
 
-def summarize(model: Any) -> ModelSummary:
+def summarize(model: Any, consistency: Consistency | None = None) -> ModelSummary:
+    """A model in figures."""
     names = tuple(str(image.name) for image in registered(model))
     points = model.num_points3D()
     model.update_point_3d_errors()
@@ -182,6 +210,7 @@ def summarize(model: Any) -> ModelSummary:
         float(model.compute_mean_reprojection_error()) if points else 0.0,
         float(model.compute_mean_track_length()) if points else 0.0,
         names,
+        *((consistency.explained, consistency.contradicting, consistency.doubtful) if consistency else ()),
     )
 
 
@@ -230,12 +259,24 @@ def _read_report(out: Path, made_of: str) -> ReconstructResult | None:
         said = read_json(out / "models" / _REPORT)
         if said.pop("made_of") != made_of or said.pop("files") != _checksums(out / "models"):
             return None
-        models = tuple(ModelSummary(**{**each, "images": tuple(each["images"])}) for each in said.pop("models"))
+        models = tuple(_summary(each) for each in said.pop("models"))
         said["unregistered"] = tuple(said["unregistered"])
         result = ReconstructResult(out, models, **said, was_there=True)
     except (OSError, StoreError, KeyError, TypeError):
         return None
     return result
+
+
+def _summary(said: dict[str, Any]) -> ModelSummary:
+    """From JSON, whose lists were tuples."""
+    pairs = {name: tuple(tuple(each) for each in said[name]) for name in ("contradicting", "doubtful")}
+    return ModelSummary(**{**said, "images": tuple(said["images"]), **pairs})
+
+
+def _named(pairs: Sequence[tuple[str, str]]) -> str:
+    """The first of some pairs, by the names of their images."""
+    some = ", ".join(f"{name0} - {name1}" for name0, name1 in pairs[:_NAMED])
+    return f"{some} and {len(pairs) - _NAMED} more" if len(pairs) > _NAMED else some
 
 
 def is_described(folder: Path) -> bool:
