@@ -63,8 +63,6 @@ def print_skipped(skipped: Sequence[Skipped]) -> None:
     """Name what was left out, then what was used and has a fault, on stderr, once for each reason."""
     from lightglue.sfm.skipped import by_reason, names_of
 
-    told = {(each.name, each.reason) for each in skipped if not each.is_used}
-    skipped = [each for each in skipped if not each.is_used or (each.name, each.reason) not in told]
     for used, said, many in ((False, "left out ", "were left out"), (True, "", "have a fault")):
         reasons = by_reason(each for each in skipped if each.is_used == used)
         for reason, names in list(reasons.items())[:SHOWN]:

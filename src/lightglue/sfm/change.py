@@ -33,7 +33,7 @@ from lightglue.sfm.folder import MapFolder, StageRecord
 from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, ReconstructOptions, VerifyOptions
 from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
-from lightglue.sfm.skipped import Skipped, no_keypoints
+from lightglue.sfm.skipped import Skipped, no_keypoints, told_once
 from lightglue.sfm.stages.extract import ExtractResult, extract
 from lightglue.sfm.stages.given import change_list
 from lightglue.sfm.stages.incoming import Incoming, misfits
@@ -117,7 +117,7 @@ def add_images(
     progress("reconstruct", 1, 1)
     missing = [Skipped(name, change.why_missing(name)) for name in names if name not in change.registered]
     left_out = (*skipped, *extracted.skipped, *matched.skipped, *doubted, *missing)
-    return ChangeResult(tuple(names), tuple(change.registered), perf_counter() - begin, left_out)
+    return ChangeResult(tuple(names), tuple(change.registered), perf_counter() - begin, told_once(left_out))
 
 
 def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> ChangeResult:

@@ -24,7 +24,7 @@ from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
-from lightglue.sfm.skipped import Skipped, no_keypoints
+from lightglue.sfm.skipped import Skipped, no_keypoints, told_once
 from lightglue.sfm.stages.extract import ExtractResult, extract
 from lightglue.sfm.stages.given import Given, given_images, listed_names, relist
 from lightglue.sfm.stages.images import list_images
@@ -85,7 +85,7 @@ def build_map(
     for stage in STAGES:
         run.stage(stage)
     assert run.model is not None
-    return MapResult(paths.folder, run.model, tuple(run.skipped), run.seconds)
+    return MapResult(paths.folder, run.model, told_once(run.skipped), run.seconds)
 
 
 def _check_early(options: SfmOptions, given: Given) -> None:
