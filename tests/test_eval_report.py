@@ -12,13 +12,14 @@ import cv2
 import numpy as np
 import pytest
 
-from lightglue.drawing.document import Cell, Document, Fold, Section, Table, Text, printable, to_html, to_markdown
+from lightglue.drawing.document import Cell, Document, Fold, Section, Table, Text, to_html, to_markdown
 from lightglue.drawing.facts import facts
 from lightglue.errors import InputError, LightGlueError
 from lightglue.evaluation.matches import read_matches
 from lightglue.evaluation.records import Run, matches_path, read_run
 from lightglue.evaluation.report import write_report
 from lightglue.evaluation.words import protocol_in_words, what_ran
+from lightglue.support.printable import printable
 from support.runs import COUNT, ERROR, SHARE, make_run
 
 INF = math.inf

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,7 @@ from lightglue.pairs.cameras import known_camera
 from lightglue.sfm.colmap.cameras import assign_cameras, exif_focal
 from lightglue.sfm.stages.exif import Location, read_location
 from support import exif as tags
-from support.exif import Fields, Value, exif_of, with_exif
+from support.exif import Fields, Raw, Value, exif_of, with_exif
 
 SIZE = (64, 48)
 EOS = {tags.MAKE: "Canon", tags.MODEL: "Canon EOS 5D Mark II"}  # in COLMAP's list of cameras
@@ -38,6 +40,9 @@ IMPLAUSIBLE: dict[str, tuple[Fields, Fields]] = {
     "a known camera, 0/0 mm": (EOS, {tags.FOCAL: [(0, 0)]}),
     "a known camera, 1/0 mm": (EOS, {tags.FOCAL: [(1, 0)]}),
     "a known camera, 0 mm": (EOS, {tags.FOCAL: [(0, 1)]}),
+    "an unknown camera, 0/0 mm": ({}, {tags.FOCAL: [(0, 0)]}),
+    "an unknown camera, -1/0 mm": ({}, {tags.FOCAL: Raw(10, 1, struct.pack(">ii", -1, 0))}),
+    "floating point, NaN": (EOS, {tags.FOCAL: Raw(12, 1, struct.pack(">d", float("nan")))}),
 }
 
 
@@ -98,6 +103,25 @@ def test_an_implausible_focal_length_of_a_query_is_unknown(tmp_path: Path, case:
     assert found.fault is not None
 
 
+def test_where_another_field_can_be_believed_it_is(tmp_path: Path) -> None:
+    path = photograph(tmp_path / "a.png", EOS, {**plane(0, 0), tags.FOCAL_35: 65535})
+    assert exif_focal(path, SIZE) == (pytest.approx(50 / 36 * 64, rel=0.05), None)
+
+
+def test_names_of_cameras_of_any_length_are_looked_up(tmp_path: Path) -> None:
+    for length in (999, 30_000, 65_535):
+        path = photograph(
+            tmp_path / "a.png", {tags.MAKE: "C" * length, tags.MODEL: "D" * length}, {tags.FOCAL: [(50, 1)]}
+        )
+        assert exif_focal(path, SIZE) == (None, None)
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.jpg")
+    assert read_location(tmp_path / "a.jpg") is None
+    assert exif_focal(tmp_path / "a.jpg", SIZE) == (None, None)
+
+
 PLACE: Fields = {
     tags.LATITUDE_REF: "S",
     tags.LATITUDE: [(33, 1), (51, 1), (24, 1)],
@@ -147,6 +171,7 @@ def test_degrees_with_a_fraction_need_no_minutes(tmp_path: Path) -> None:
         [(33, 1), (0, 0), (0, 0)],  # whole degrees: the minutes are missing
         [(1, 0)] * 3,
         [(900, 1)],
+        Raw(1, 2000, bytes(2000)),
         [],
         "33 S",
         b"\xff" * 9,

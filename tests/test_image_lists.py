@@ -31,6 +31,7 @@ from lightglue.sfm.localization.localize import localize
 from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, PairOptions, ReconstructOptions
 from lightglue.sfm.pipeline import SfmOptions, build_map, run_stage
 from lightglue.sfm.stages.given import given_images
+from support.colmap_model import write_model
 from support.command import lightglue
 from support.corner import SIZE, photograph
 
@@ -153,6 +154,19 @@ def test_colmaps_cameras_and_images_are_read_whatever_wrote_them(tmp_path: Path)
         assert listed.faults == {"d.jpg": "its camera is not in cameras.txt; write it again"}
     (folder / "cameras.txt").unlink()
     assert read_image_list(folder / "images.txt") == ImageList(("a b.jpg", "c.jpg", "d.jpg"))
+
+
+def test_a_model_in_text_keeps_the_blanks_in_its_names_whatever_wrote_it(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "model", ("a b.jpg", "b/c  d.jpg", "e.jpg"))
+    for path in folder.glob("*.txt"):
+        written(path, "# of COLMAP", "", *path.read_text().splitlines())
+    found = read_model(folder)
+    assert [(image.name, len(image.points)) for image in found.images] == [
+        ("a b.jpg", 60),
+        ("b/c  d.jpg", 60),
+        ("e.jpg", 60),
+    ]
+    assert found.mean_error == pytest.approx(0.5)
 
 
 def test_images_without_lines_of_points_are_read_too() -> None:

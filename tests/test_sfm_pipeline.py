@@ -30,6 +30,7 @@ from lightglue.sfm.stages.match import MatchOptions
 from lightglue.sfm.stages.pairs import PairOptions
 from lightglue.sfm.stages.reconstruct import ReconstructOptions
 from lightglue.sfm.stages.refine import TrackOptions
+from lightglue.support.files import read_json, write_json
 from support.command import Run, lightglue
 from support.corner import photograph, take_photographs
 from support.users import ordinary_user
@@ -65,8 +66,8 @@ def place(made: Path, tmp_path: Path) -> Path:
     """A copy of it, to be changed."""
     for part in ("photographs", "map"):
         shutil.copytree(made / part, tmp_path / part)  # with the times of the files
-    about = json.loads((tmp_path / "map/map.json").read_text())
-    (tmp_path / "map/map.json").write_text(json.dumps({**about, "images": str(tmp_path / "photographs")}))
+    record = tmp_path / "map/map.json"
+    write_json(record, {**read_json(record), "images": str(tmp_path / "photographs")})
     return tmp_path
 
 
@@ -244,7 +245,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
     [
         ([b"no image"], "No image has features"),
         ([0], "One image has features"),
-        ([0, 3], "verified geometry"),
+        ([0, 1], "planar or panoramic"),
         ([None, None, None], "No two of the 3 images have matches"),
     ],
     ids=["damaged", "one", "two", "grey"],

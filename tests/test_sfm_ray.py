@@ -5,8 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import socket
 import sys
+import threading
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,8 @@ import ray
 from lightglue.errors import InputError, LightGlueError
 from lightglue.models.choice import Models
 from lightglue.sfm.engines.choice import make_engine
-from lightglue.sfm.engines.with_ray import RayEngine
+from lightglue.sfm.engines.ray_address import check_address
+from lightglue.sfm.engines.with_ray import RayEngine, _looked_up
 from lightglue.sfm.stages.extract import ExtractOptions, extract
 from lightglue.sfm.stages.match import MatchOptions, match
 from lightglue.stores import FeatureStore, MatchStore
@@ -189,3 +193,44 @@ def test_numbers_that_make_no_sense_are_refused(cluster):
         RayEngine(actors=0)
     with pytest.raises(InputError, match="No machine of the cluster has 1 CPUs and 1 GPUs"):
         RayEngine(num_gpus=1).count()
+
+
+# --- addresses ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_cluster_that_is_there_is_found_by_the_probe() -> None:
+    check_address(ray.get_runtime_context().gcs_address)
+    check_address(_looked_up("auto"))
+
+
+def test_an_address_where_nobody_answers_is_one_error_at_once() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(LightGlueError, match=rf"no Ray cluster at 127\.0\.0\.1:{port} \(.*refused"):
+        check_address(f"127.0.0.1:{port}")
+    with pytest.raises(LightGlueError, match=r"no Ray cluster at no\.such\.host\.invalid:6379"):
+        check_address("no.such.host.invalid:6379")
+
+
+def test_a_server_of_another_kind_is_no_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(server: socket.socket) -> None:
+        with closing(server.accept()[0]) as connection:
+            connection.recv(100)
+            connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        thread = threading.Thread(target=answer, args=(server,))
+        thread.start()
+        with pytest.raises(LightGlueError, match="something else answers"):
+            check_address(f"ray://127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
+        monkeypatch.setattr("lightglue.sfm.engines.ray_address._PATIENCE_S", 0.2)
+        with pytest.raises(LightGlueError, match="timed out"):  # accepts, and is still
+            check_address(f"127.0.0.1:{server.getsockname()[1]}")
+
+
+@pytest.mark.parametrize("address", ["", "host", "host:port", "http://host:80", "host:99999", "1.2.3.4:"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(InputError, match="give HOST:PORT, ray://HOST:PORT or auto"):
+        check_address(address)

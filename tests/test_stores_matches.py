@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from lightglue.errors import InputError, StoreError
-from lightglue.stores import MatchStore, PairMatches
+from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairMatches, Source
 from lightglue.stores import matches as module
 from test_stores_features import NAMES
 
@@ -283,3 +283,60 @@ def test_kills_and_restarts_leave_what_an_undisturbed_run_leaves(tmp_path: Path)
     wanted = [content(pair(f"{number:03}", f"{number + 1:03}", 300, number)) for number in range(400)]
     assert everything(path) == wanted
     assert [place.name for place in tmp_path.iterdir()] == ["matches.db"]
+
+
+# --- damage -------------------------------------------------------------------------------------------------------
+
+
+def with_features(folder: Path, count: int) -> None:
+    features = FeatureStore.open(folder / "features", {})
+    zeros = np.zeros((count, 2), np.float32)
+    for name in ("a", "b"):
+        image = ImageFeatures(zeros, zeros, zeros[:, 0], (64, 64), "made")
+        features.put(name, image, Source(1, 1, "0"))
+
+
+def test_indices_beyond_the_keypoints_or_below_zero_are_refused(store: MatchStore) -> None:
+    with_features(store.path.parent, 10)
+    scores = np.ones(1, np.float32)
+    store.put([PairMatches("a", "b", np.array([[9, 9]], np.int32), scores)])
+    with pytest.raises(InputError, match=r"keypoint 10 of 'b', which has 10; give indices"):
+        store.put([PairMatches("a", "b", np.array([[9, 10]], np.int32), scores)])
+    with pytest.raises(InputError, match=r"keypoint 2147483647 of 'a'"):
+        store.put([PairMatches("b", "a", np.array([[0, 2**31 - 1]], np.int64), scores)])
+    with pytest.raises(InputError, match="give indices of keypoints"):
+        store.put([PairMatches("a", "b", np.array([[-1, 0]], np.int32), scores)])
+    assert store.get("a", "b") is not None
+
+
+def test_matches_of_keypoints_that_there_are_not_are_told_and_taken_out(store: MatchStore) -> None:
+    store.put([PairMatches("a", "b", np.array([[50, 0]], np.int32), np.ones(1, np.float32)), pair("c", "d", 5, 0)])
+    with_features(store.path.parent, 10)
+    with pytest.raises(StoreError, match="damaged at the pair 'a', 'b'"):
+        store.get("a", "b")
+    assert store.mend() == 1
+    assert [(head.name0, head.name1) for head in store.pairs()] == [("c", "d")]
+
+
+def test_what_is_mended_is_what_was_there_without_what_was_damaged(store: MatchStore) -> None:
+    store.put(pair(f"{number}", f"{number + 1}", 150, number) for number in range(9))
+    whole = {(found.name0, found.name1): content(found) for found in store.read()}
+    made = store.path.read_bytes()
+    random = np.random.default_rng(1)
+    mended = refused = 0
+    for at in [*random.integers(0, 200, 40).tolist(), *random.integers(0, len(made), 150).tolist()]:
+        store.path.write_bytes(bytes([*made[:at], made[at] ^ 1 << at % 8, *made[at + 1 :]]))
+        try:
+            again = MatchStore.open(store.path)
+        except StoreError:  # not even what made it is known
+            refused += 1
+            continue
+        lost = again.mend()
+        found = {(each.name0, each.name1): content(each) for each in again.read()}
+        assert all(found[key] == whole[key] for key in found)
+        assert lost or len(found) == 9
+        again.put([pair("0", "1", 150, 0)])
+        assert [(head.name0, head.name1) for head in again.pairs()] == sorted({*found, ("0", "1")})
+        mended += bool(lost)
+    assert mended > 30
+    assert refused < 60

@@ -39,6 +39,12 @@ def test_pairs(end: str, tmp_path: Path) -> None:
     assert pairs_among(path, ["a.jpg", "b.jpg", "c.jpg", "q 1.jpg"]) == (expected, [])
 
 
+def test_pairs_of_paths_as_windows_and_shells_have_them(tmp_path: Path) -> None:
+    path = written(tmp_path / "pairs.txt", ["q\\1 1.jpg ./a.jpg", "a.jpg b\\c.jpg"], "\r\n")
+    names = ["q/1 1.jpg", "a.jpg", "b\\c.jpg"]  # the last is a name of its own here
+    assert pairs_among(path, names) == ([("a.jpg", "q/1 1.jpg"), ("a.jpg", "b\\c.jpg")], [])
+
+
 def test_pairs_of_names_with_blanks_around_them_are_read_as_they_were_written(tmp_path: Path) -> None:
     pairs = [(" a.jpg", "b.jpg "), ("#c.jpg", "d  e.jpg")]
     write_pairs(tmp_path / "pairs.txt", pairs)

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from lightglue.support.printable import escaped
+
 __all__ = ["MEASURES", "headline", "to_json", "to_tables"]
 
 MEASURES = ("time", "log-time", "throughput")
@@ -48,7 +50,7 @@ def to_tables(record: Mapping[str, Any], measure: str) -> list[Any]:
         head = [row["stage"], row["pair"], _keypoints(row), row["mode"]]
         for result in row["results"]:
             cells = _bytes_cells(result) if memory else [*_time_cells(row, result, measure), _ratios(result)]
-            table.add_row(*(Text(cell) for cell in (*head, _who(result), *cells, *_found(result))))
+            table.add_row(*(Text(escaped(cell)) for cell in (*head, _who(result), *cells, *_found(result))))
             head = [""] * 4
         if len(row["results"]) > 1:
             table.add_section()

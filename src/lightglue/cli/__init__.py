@@ -10,6 +10,7 @@ import warnings
 from typing import Any, NoReturn
 
 from lightglue.errors import LightGlueError
+from lightglue.support.printable import printable
 
 __all__ = ["main"]
 
@@ -51,7 +52,7 @@ def _run() -> None:
 
 
 def _fail(message: str) -> NoReturn:
-    print("error:", " ".join(message.split()), file=sys.stderr)
+    print("error:", printable(message), file=sys.stderr)
     sys.exit(1)
 
 
@@ -65,4 +66,4 @@ def _terminate(*_: Any) -> NoReturn:
 
 
 def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
-    return f"warning: {message}\n"
+    return f"warning: {printable(message)}\n"

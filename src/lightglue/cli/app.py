@@ -11,15 +11,17 @@ from lightglue.cli import evaluate, mapping, weights
 from lightglue.cli.benchmark import BenchmarkCommand, benchmark
 from lightglue.cli.explain import explain
 from lightglue.cli.extract import extract
-from lightglue.cli.from_options import command
+from lightglue.cli.from_options import Group, command
 from lightglue.cli.localize import localize
 from lightglue.cli.match import match
+from lightglue.cli.printing import echo
 from lightglue.cli.sfm import sfm
 from lightglue.cli.view import view
 from lightglue.support.revision import commit
 
 app = typer.Typer(
     help="Match local features between images.",
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -38,7 +40,7 @@ command(app, example="lightglue benchmark --stage pair --against published", cls
 def _print_version(wanted: bool) -> None:
     if wanted:
         at = commit()
-        typer.echo(f"lightglue {__version__}{f' (commit {at})' if at else ''}")
+        echo(f"lightglue {__version__}{f' (commit {at})' if at else ''}")
         raise typer.Exit
 
 

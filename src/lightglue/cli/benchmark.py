@@ -15,10 +15,12 @@ import typer
 from lightglue.benchmark.plan import Settings
 from lightglue.benchmark.report import MEASURES, headline, to_json, to_tables
 from lightglue.cli.from_options import Command
+from lightglue.cli.printing import echo
 from lightglue.errors import InputError
 from lightglue.options import option
 from lightglue.pairs.outputs import fault_of
 from lightglue.support.files import write_files
+from lightglue.support.printable import escaped
 
 __all__ = ["BenchmarkCommand", "benchmark"]
 
@@ -143,10 +145,10 @@ def _print(record: dict[str, Any], measure: str) -> None:
 
     # Piped output is for files and other programs: wide enough that no row is folded.
     console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(headline(record), markup=False, highlight=False)
+    console.print(escaped(headline(record)), markup=False, highlight=False)
     for table in to_tables(record, measure):
         console.print(table)
 
 
 def _report(message: str) -> None:
-    typer.echo(message, err=True)
+    echo(message, err=True)

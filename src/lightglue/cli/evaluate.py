@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lightglue.cli.from_options import Only, command
-from lightglue.cli.printing import AsJson, memory_named, print_rows
+from lightglue.cli.printing import AsJson, echo, memory_named, print_rows
 from lightglue.evaluation.options import EvaluationOptions, prepare
 from lightglue.models.choice import Models, Thresholds
 from lightglue.options import option
@@ -127,7 +127,7 @@ def convert(
     """Make a manifest of image pairs and their relative poses from a COLMAP model."""
     from lightglue.evaluation.datasets.colmap import convert_colmap
 
-    typer.echo(f"{convert_colmap(model, images, output, **asdict(options))} pairs -> {output}")
+    echo(f"{convert_colmap(model, images, output, **asdict(options))} pairs -> {output}")
 
 
 @dataclass(frozen=True)
@@ -157,7 +157,7 @@ def compare(
     from lightglue.evaluation.records import read_run
 
     found = compared(read_run(first), read_run(second), by=options.by)
-    typer.echo(to_json(found).decode() if as_json else to_text(found))
+    echo(to_json(found).decode() if as_json else to_text(found))
 
 
 @command(app, example="lightglue eval report eval/hpatches/aliked-lightglue", rich_help_panel="Runs")
@@ -173,7 +173,7 @@ def report(
     from lightglue.evaluation.report import write_report
 
     for path in write_report(read_run(run), others=[read_run(other) for other in beside or []]):
-        typer.echo(path)
+        echo(path)
 
 
 def _evaluate(
@@ -217,7 +217,7 @@ def _print(run: Run, reports: Sequence[Path], as_json: bool) -> None:
             "seconds": dict(summary.seconds),
             "reports": [str(path) for path in reports],
         }
-        typer.echo(json.dumps(printed, ensure_ascii=False))
+        echo(json.dumps(printed, ensure_ascii=False))
         return
     rows = {
         "pairs": f"{summary.pairs}, {summary.failures} of them failed",

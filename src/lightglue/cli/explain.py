@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lightglue.cli.from_options import Only
-from lightglue.cli.printing import AsJson, memory_named, precision_text
+from lightglue.cli.printing import AsJson, echo, memory_named, precision_text
 from lightglue.errors import ImageNotFoundError
 from lightglue.extractors.options import ViewOptions
 from lightglue.models.choice import Models, Thresholds
@@ -64,7 +64,7 @@ def explain(
     total = sum(step["seconds"] for step in steps if step["depth"] == 0)
     summary = {"precision": precision, "runs": options.repeat, "seconds": total, "steps": steps}
     if as_json:
-        typer.echo(json.dumps(summary))
+        echo(json.dumps(summary))
     else:
         _print_table(summary)
 

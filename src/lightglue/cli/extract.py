@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,14 @@ from typing import Annotated, Any
 import typer
 
 from lightglue.cli.from_options import Only
-from lightglue.cli.printing import AsJson, memory_named
+from lightglue.cli.printing import AsJson, echo, memory_named
 from lightglue.errors import ImageError, InputError, LightGlueError
 from lightglue.extractors.options import ViewOptions
 from lightglue.models.choice import Models
 from lightglue.sfm.skipped import names_of, no_keypoints
 from lightglue.support.files import write_files
 from lightglue.support.memory import is_out_of_memory
+from lightglue.support.printable import escaped
 
 __all__ = ["extract"]
 
@@ -66,12 +66,12 @@ def extract(
             try:
                 report = _extract(extractor, models.features, image, place, masks.path(image), views.keywords())
             except (ImageError, InputError, MemoryError, RuntimeError) as error:
-                print("error:", _fault(image, error), file=sys.stderr)
+                echo(f"error: {_fault(image, error)}", err=True)
                 failed += 1
                 continue
-            typer.echo(json.dumps(report) if as_json else _line(report))
+            echo(json.dumps(report) if as_json else _line(report))
             if "note" in report:
-                print(f"warning: {image}: {report['note']}", file=sys.stderr)
+                echo(f"warning: {image}: {report['note']}", err=True)
     if failed:
         raise LightGlueError(f"{failed} of {len(places)} images gave no features, see above.")
 
@@ -124,7 +124,7 @@ class _Masks:
         if len(without) == len(images):
             raise typer.BadParameter(str(masks.folder.none_fits(images[0].name, len(images))), param_hint="--mask")
         if without:
-            print(f"warning: {names_of([str(image) for image in without])}: {no_mask(mask)}", file=sys.stderr)
+            echo(f"warning: {names_of([str(image) for image in without])}: {no_mask(mask)}", err=True)
         return masks
 
     def path(self, image: Path) -> Path | None:
@@ -171,4 +171,4 @@ def _extract(
 def _line(report: Mapping[str, Any]) -> str:
     width, height = report["image_size"]
     found = f"{report['num_keypoints']} keypoints, {width} x {height}, {report['seconds']:.2f} s"
-    return f"{report['image']}: {found} -> {report['output']}"
+    return escaped(f"{report['image']}: {found} -> {report['output']}", keep="")

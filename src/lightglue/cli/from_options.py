@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
+from lightglue.cli.printing import echo
 from lightglue.errors import InputError, LightGlueError
 from lightglue.options import OptionInfo
 from lightglue.support.parsers import known
+from lightglue.support.printable import escaped
 
-__all__ = ["Command", "Given", "Only", "command", "wrong_command_line"]
+__all__ = ["Command", "Given", "Group", "Only", "command", "wrong_command_line"]
 
 GROUPS = ("Features", "Pairs", "Matching", "Geometry", "Output", "Machine")  # as --help has them
 
@@ -61,6 +63,30 @@ class Command(TyperCommand):
             if each.param_type_name == "argument":
                 each.display_type_rich = lambda ctx: None  # `<list[Path]>`; the text says what it is
         super().format_help(ctx, formatter)
+
+
+class Group(TyperGroup):
+    """Commands whose errors show what was typed, without what it could do to the terminal."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """As typer does."""
+        with _shown_as_text():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """As typer does, and those of all commands below."""
+        with _shown_as_text():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _shown_as_text() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message") and hasattr(error, "message"):  # of a wrong command line
+            error.message = escaped(error.message)
+        raise
 
 
 def command(app: typer.Typer, name: str | None = None, *, example: str, **settings: Any) -> Callable[[Any], Any]:
@@ -152,7 +178,7 @@ def _asked(context: typer.Context, options: Mapping[str, _Option], values: Mappi
             if source is None or source.name == "DEFAULT":
                 continue
             if flag != each.flag:
-                typer.echo(f"warning: {flag} is now called {each.flag}.", err=True)
+                echo(f"warning: {flag} is now called {each.flag}.", err=True)
             found[key] = each.converted(values[_key(flag)])
     return found
 

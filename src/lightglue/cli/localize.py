@@ -10,11 +10,12 @@ from typing import Annotated
 import typer
 
 from lightglue.cli.from_options import Given, Only
-from lightglue.cli.printing import AsJson, memory_named
+from lightglue.cli.printing import AsJson, echo, memory_named
 from lightglue.cli.stages import LIST_HELP, Root, print_skipped, skipped_record
 from lightglue.errors import LightGlueError
 from lightglue.models.choice import Models
 from lightglue.sfm.options import CameraOptions, LocalizeOptions
+from lightglue.sfm.skipped import Skipped
 from lightglue.support.progress import progress_display
 
 __all__ = ["localize"]
@@ -70,10 +71,11 @@ def localize(
     if as_json:
         counts = {"queries": done.queries, "localized": done.localized, "seconds": done.seconds}
         left_out = {name: skipped_record(getattr(done, name)) for name in ("failures", "faults", "skipped")}
-        typer.echo(json.dumps({**counts, "output": str(output), **left_out}))
+        echo(json.dumps({**counts, "output": str(output), **left_out, "remarks": done.remarks}))
     else:
-        print_skipped((*done.skipped, *done.failures, *done.faults))
-        typer.echo(f"{done.localized} of {done.queries} localized in {done.seconds:.1f} s: {output / 'poses.txt'}")
+        remarks = (Skipped("model", remark, is_used=True) for remark in done.remarks)
+        print_skipped((*done.skipped, *done.failures, *done.faults, *remarks))
+        echo(f"{done.localized} of {done.queries} localized in {done.seconds:.1f} s: {output / 'poses.txt'}")
     if not done.localized:
         raise LightGlueError(f"None of the {done.queries} was localized; see {output / 'failures.txt'}.")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lightglue.cli.from_options import Given, Only, command
-from lightglue.cli.printing import AsJson, memory_named
+from lightglue.cli.printing import AsJson, echo, memory_named
 from lightglue.cli.sfm import Images, Output
 from lightglue.cli.stages import Root, Views, engine_of, print_skipped, print_stage, skipped_record
 from lightglue.errors import InputError
@@ -135,9 +135,9 @@ def remove(
 def _print_change(what: str, done: ChangeResult, as_json: bool) -> None:
     if as_json:
         counts = {what: done.names, "registered": len(done.registered), "seconds": done.seconds}
-        typer.echo(json.dumps({**counts, "skipped": skipped_record(done.skipped)}))
+        echo(json.dumps({**counts, "skipped": skipped_record(done.skipped)}))
         return
-    typer.echo(f"{what} {len(done.names)}; {len(done.registered)} images have a pose ({done.seconds:.1f} s)")
+    echo(f"{what} {len(done.names)}; {len(done.registered)} images have a pose ({done.seconds:.1f} s)")
     print_skipped(done.skipped)
 
 
@@ -146,7 +146,22 @@ def report(folder: Map) -> None:
     """Write MAP/report.html and MAP/report.png again."""
     from lightglue.sfm.report.document import write_report
 
-    typer.echo(f"{write_report(folder).html}")
+    written = write_report(folder)
+    for problem in written.problems:
+        echo(f"warning: {problem}", err=True)
+    echo(f"{written.html}")
+
+
+@command(app, example="lightglue map accept map")
+def accept(folder: Map) -> None:
+    """Take a model that another program has changed, such as COLMAP's bundle adjustment, for that of the map.
+
+    Until then it is taken for damaged, and `lightglue sfm` makes it again.
+    """
+    from lightglue.sfm.change import accept_model
+
+    model = accept_model(folder)
+    echo(f"accepted: {model.num_images} images, {model.num_points:,} points")
 
 
 @command(app, "export", example="lightglue map export map --features feats.h5 --matches matches.h5")
@@ -182,7 +197,7 @@ def _hloc(features: Path | None, matches: Path | None) -> Any:
 def _print_exchange(path: Path, done: Exchanged) -> None:
     from lightglue.sfm.skipped import Skipped
 
-    typer.echo(f"{path}: {done.count:,} written")
+    echo(f"{path}: {done.count:,} written")
     print_skipped([Skipped(*each) for each in done.skipped])
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from lightglue.cli.from_options import Given, wrong_command_line
-from lightglue.cli.printing import AsJson, memory_named, precision_text, print_rows
+from lightglue.cli.printing import AsJson, echo, memory_named, precision_text, print_rows
 from lightglue.errors import ImageNotFoundError
 from lightglue.extractors.options import ViewOptions
 from lightglue.models.choice import Models, Thresholds
@@ -55,10 +55,10 @@ def match(
         )
     summary = {**result.summary(), "precision": precision_text(result.models.precision)}
     for warning in result.warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        echo(f"warning: {warning}", err=True)
     if as_json:
         arrays = {name: array.tolist() for name, array in result.pair.arrays().items()}
-        typer.echo(json.dumps({**summary, **arrays}))
+        echo(json.dumps({**summary, **arrays}))
     else:
         print_rows(_rows(summary))
 

@@ -10,12 +10,18 @@ import typer
 
 from lightglue.errors import LightGlueError
 from lightglue.support.memory import is_out_of_memory
+from lightglue.support.printable import escaped
 
-__all__ = ["AsJson", "memory_named", "precision_text", "print_rows"]
+__all__ = ["AsJson", "echo", "memory_named", "precision_text", "print_rows"]
 
 AsJson = Annotated[
     bool, typer.Option("--json", rich_help_panel="Output", metavar="", help="Print JSON instead of text.")
 ]
+
+
+def echo(text: object, err: bool = False) -> None:
+    """Print text, without what a name of a file in it could do to the terminal. Commands print by it alone."""
+    typer.echo(escaped(text), err=err)
 
 
 def precision_text(precision: str) -> str:
@@ -31,7 +37,7 @@ def print_rows(rows: Mapping[str, str]) -> None:
 
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name, value in rows.items():
-        table.add_row(Text(name, style="bold"), Text(value, overflow="fold"))
+        table.add_row(Text(name, style="bold"), Text(escaped(value), overflow="fold"))
     Console().print(table)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightglue.cli.printing import AsJson, memory_named
+from lightglue.cli.printing import AsJson, echo, memory_named
 from lightglue.cli.stages import LIST_HELP, Root, Views, engine_of, print_skipped, skipped_record
 from lightglue.drawing.facts import counted
 from lightglue.errors import LightGlueError
@@ -64,14 +64,14 @@ def sfm(
     with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
         result = build_map(images, output, options, root=root, engine=engine_of(engine), progress=progress)
     print_skipped(result.skipped)
-    typer.echo(_as_json(output, result) if as_json else _as_text(output, result))
+    echo(_as_json(output, result) if as_json else _as_text(output, result))
     if not result.model.models:
         raise LightGlueError(f"There is no model: {result.model.reason} See {output / 'report.html'}.")
     if (doubt := result.model.models[0].doubt) is not None:
         message = f"The map may be wrong: {doubt}. See the pairs in {output / 'report.html'}."
         if strict:
             raise LightGlueError(message)
-        typer.echo(f"warning: {message}", err=True)
+        echo(f"warning: {message}", err=True)
 
 
 def _as_json(output: Path, result: MapResult) -> str:
@@ -83,6 +83,7 @@ def _as_json(output: Path, result: MapResult) -> str:
             "points": best.num_points,
             "mean_reprojection_error": best.mean_reprojection_error,
             "mean_track_length": best.mean_track_length,
+            "remarks": best.remarks,
             "consistency": best.consistency,
             "contradicting": best.contradicting,
             "doubtful": best.doubtful,

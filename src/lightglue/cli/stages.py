@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lightglue.cli.from_options import Only
+from lightglue.cli.printing import echo
 from lightglue.extractors.options import ViewOptions
 from lightglue.sfm.options import EngineOptions
+from lightglue.support.printable import escaped, printable
 
 if TYPE_CHECKING:
     from lightglue.sfm.engines.engine import Engine
@@ -47,10 +49,10 @@ def print_stage(stage: str, record: StageRecord, as_json: bool) -> None:
     """Print what came of a stage, and what it left out."""
     if as_json:
         made = {"stage": stage, "seconds": record.seconds, **record.counts}
-        typer.echo(json.dumps({**made, "skipped": skipped_record(record.skipped)}))
+        echo(json.dumps({**made, "skipped": skipped_record(record.skipped)}))
         return
     counts = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in record.counts.items())
-    typer.echo(f"{stage}: {counts or 'done'} ({record.seconds:.1f} s)")
+    echo(f"{stage}: {counts or 'done'} ({record.seconds:.1f} s)")
     print_skipped(record.skipped)
 
 
@@ -66,6 +68,6 @@ def print_skipped(skipped: Sequence[Skipped]) -> None:
     for used, said, many in ((False, "left out ", "were left out"), (True, "", "have a fault")):
         reasons = by_reason(each for each in skipped if each.is_used == used)
         for reason, names in list(reasons.items())[:SHOWN]:
-            typer.echo(f"warning: {said}{names_of(names)}: {reason}", err=True)
+            echo(f"warning: {said}{escaped(names_of(names), keep='')}: {printable(reason)}", err=True)
         if more := sum(len(names) for names in list(reasons.values())[SHOWN:]):
-            typer.echo(f"warning: and {more:,} more {many}; the report names all.", err=True)
+            echo(f"warning: and {more:,} more {many}; the report names all.", err=True)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from lightglue.cli.printing import echo
 from lightglue.options import option
 
 __all__ = ["view"]
@@ -27,6 +28,15 @@ class ViewerOptions:
     port: int = option(8080, "The port to listen at; 0 takes any that is free.", group="Machine")
 
 
+def model_remarks(path: Path) -> tuple[str, ...]:
+    """What a user of a model should know of it."""
+    from lightglue.sfm.colmap.model import model_folder
+    from lightglue.sfm.colmap.models import open_model
+    from lightglue.sfm.colmap.shape import shape_of
+
+    return shape_of(open_model(model_folder(path))).remarks
+
+
 def view(
     model: Annotated[
         Path, typer.Argument(metavar="MODEL", show_default=False, help="A COLMAP model's folder, or that of a map.")
@@ -34,17 +44,19 @@ def view(
     options: ViewerOptions,
 ) -> None:
     """Show a model in 3D: points, cameras, images. Click a camera to look through it."""
+    for remark in model_remarks(model):
+        echo(f"warning: {remark}", err=True)
     if (png := options.png) is not None:
         from lightglue.sfm.colmap.model import read_model
         from lightglue.sfm.report.picture import save_picture
 
         save_picture(read_model(model), png, title=model.absolute().name)
-        typer.echo(f"{png}")
+        echo(f"{png}")
         return
     from lightglue.sfm.report.view import view_model
 
     shown = view_model(model, options.images, options.host, options.port)
-    typer.echo(f"{shown.url}   (Ctrl-C ends it)")
+    echo(f"{shown.url}   (Ctrl-C ends it)")
     try:
         shown.wait()
     except KeyboardInterrupt:

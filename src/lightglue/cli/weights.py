@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from lightglue.cli.from_options import command
-from lightglue.cli.printing import AsJson
+from lightglue.cli.printing import AsJson, echo
 from lightglue.errors import WeightsError
 from lightglue.weights import FILES, WeightFile, find_altered, find_cached, lookup, resolve
 
@@ -31,7 +31,7 @@ def list_files(as_json: AsJson = False, commercial_only: CommercialOnly = False)
     """List the published files: name, size, licence, state in the cache folder, sources."""
     files = [file for file in FILES.values() if file.commercial or not commercial_only]
     if as_json:
-        typer.echo(json.dumps([_record(file) for file in files], indent=2))
+        echo(json.dumps([_record(file) for file in files], indent=2))
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -64,10 +64,10 @@ def pull(
     failed = False
     for file in files:
         try:
-            typer.echo(resolve(file.name, commercial_only=commercial_only))
+            echo(resolve(file.name, commercial_only=commercial_only))
         except WeightsError as error:  # one dead source must not keep the others away
             failed = True
-            typer.echo(f"error: {error}", err=True)
+            echo(f"error: {error}", err=True)
     raise typer.Exit(int(failed))
 
 
@@ -77,7 +77,7 @@ def path(
     commercial_only: CommercialOnly = False,
 ) -> None:
     """Print the path of a file, after fetching it if need be."""
-    typer.echo(resolve(lookup(name).name, commercial_only=commercial_only))
+    echo(resolve(lookup(name).name, commercial_only=commercial_only))
 
 
 @command(app, example="lightglue weights verify")
@@ -91,13 +91,13 @@ def verify(
     bad = False
     for file in files:
         if (found := find_cached(file)) is not None:
-            typer.echo(f"{file.name}: ok, {found}")
+            echo(f"{file.name}: ok, {found}")
         elif altered := find_altered(file):
             bad = True
-            typer.echo(f"{file.name}: ALTERED, {altered[0]} does not have the sha256 {file.sha256}")
+            echo(f"{file.name}: ALTERED, {altered[0]} does not have the sha256 {file.sha256}")
         elif names:
             bad = True
-            typer.echo(f"{file.name}: missing")
+            echo(f"{file.name}: missing")
     raise typer.Exit(int(bad))
 
 

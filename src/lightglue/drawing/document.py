@@ -6,13 +6,13 @@ All text is data: it is escaped where it is rendered and never read as markup. T
 from __future__ import annotations
 
 import base64
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Literal, TypeAlias
 
 from lightglue.drawing.page import COLOURS, STYLE
+from lightglue.support.printable import printable
 
 __all__ = [
     "Block",
@@ -27,7 +27,6 @@ __all__ = [
     "Table",
     "Text",
     "Tone",
-    "printable",
     "to_html",
     "to_markdown",
 ]
@@ -125,17 +124,6 @@ class Document:
     title: str
     subtitle: str
     sections: tuple[Section, ...]
-
-
-def printable(text: object) -> str:
-    """`text` on one line; what cannot be seen, such as control letters and reversed writing directions, as its code."""
-    seen = ("\n", "\r", "\t", "\u200c", "\u200d")  # the last two join letters, and emoji
-    return " ".join(
-        "".join(
-            letter if letter in seen or unicodedata.category(letter)[0] != "C" else f"\\u{ord(letter):04x}"
-            for letter in str(text)
-        ).split()
-    )
 
 
 def to_html(document: Document) -> str:

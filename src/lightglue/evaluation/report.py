@@ -28,7 +28,6 @@ from lightglue.drawing.document import (
     Table,
     Text,
     Tone,
-    printable,
     to_html,
     to_markdown,
 )
@@ -42,6 +41,7 @@ from lightglue.evaluation.records import Metric, Record, Run, matches_path
 from lightglue.evaluation.summary import Figure, Summary, headline_metric, summarize
 from lightglue.evaluation.words import protocol_in_words, what_ran
 from lightglue.support.files import write_files
+from lightglue.support.printable import printable
 
 __all__ = ["write_report"]
 

@@ -21,6 +21,7 @@ except ImportError as error:
 
 __all__ = ["camera_from_colmap", "camera_to_colmap", "sensor_width"]
 
+_LONGEST = 1000  # characters of make and model; none in the list has as many
 # A gray JPEG of 1 x 1 px.
 _JPEG = base64.b64decode(
     "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAFA3PEY8MlBGQUZaVVBfeMiCeG5uePWvuZHI////////////////////////////////"
@@ -57,6 +58,8 @@ def sensor_width(make: str, model: str) -> float | None:
     pycolmap does not have the list as such. It is asked what it takes the focal length of a tiny image of that camera,
     with a lens of 1 mm, to be.
     """
+    if len(make) + len(model) > _LONGEST:
+        return None
     with TemporaryDirectory() as folder:
         path = Path(folder) / "image.jpg"
         path.write_bytes(_photograph(make, model))

@@ -38,6 +38,7 @@ _MODEL = re.compile("[A-Z][A-Z0-9_]+")
 class PosedImage:
     """An image of images.txt, in words."""
 
+    number: str
     name: str
     camera: str  # its number
     pose: tuple[str, ...]  # QW QX QY QZ TX TY TZ, from the world to the camera
@@ -94,7 +95,7 @@ def _images(lines: Sequence[str]) -> Iterator[PosedImage]:
             points = ""
         else:
             at += 1
-        yield PosedImage(words[9], words[8], tuple(words[1:8]), points)
+        yield PosedImage(words[0], words[9], words[8], tuple(words[1:8]), points)
 
 
 def is_cameras(text: str) -> bool:

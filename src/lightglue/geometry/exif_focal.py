@@ -6,7 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 
-from lightglue.images.exif import Exif, number, read_exif, text
+from lightglue.images.exif import Exif, Value, number, read_exif, text
 from lightglue.images.focal import StatedFocal, stated_focal
 
 __all__ = ["focal_from_exif", "stated_focals"]
@@ -25,12 +25,25 @@ def focal_from_exif(
     Raises LightGlueError where only COLMAP's list of cameras can tell, and pycolmap, which has it, is missing.
     """
     fault = None
-    for focal in stated_focals(read_exif(source), size):
+    exif = read_exif(source)
+    for focal in stated_focals(exif, size):
         found = stated_focal(focal, size)
         if found.px is not None:
             return found
         fault = fault or found.fault
-    return StatedFocal(None, fault)
+    return StatedFocal(None, fault or _lens_fault(exif))
+
+
+def _lens_fault(exif: Exif) -> str | None:
+    """What is wrong with the focal length of the lens, mm, where nothing says what that is in px."""
+    focal = _fields(exif).get(_FOCAL)
+    if focal is None or 0 < number(focal) < math.inf:
+        return None
+    return f"its EXIF states a focal length of {number(focal):g} mm; it is guessed, as if there were none"
+
+
+def _fields(exif: Exif) -> dict[int, Value]:
+    return {**exif.image, **exif.camera}  # some programs write all into one directory
 
 
 def stated_focals(exif: Exif, size: tuple[int, int]) -> Iterator[float]:
@@ -41,7 +54,7 @@ def stated_focals(exif: Exif, size: tuple[int, int]) -> Iterator[float]:
 
     Raises LightGlueError where only the list can tell, and pycolmap, which has it, is missing.
     """
-    fields = {**exif.image, **exif.camera}  # some programs write all into one directory
+    fields = _fields(exif)
     film, focal = number(fields.get(_FOCAL_35)), number(fields.get(_FOCAL))
     if _FOCAL_35 in fields and film != 0:  # 0: not known
         yield film / _DIAGONAL_35 * math.hypot(*size)

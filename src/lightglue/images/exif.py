@@ -14,6 +14,7 @@ import io
 import math
 import os
 import re
+import stat
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -83,6 +84,8 @@ def read_exif(source: str | os.PathLike[str] | bytes | bytearray | memoryview) -
     try:
         if isinstance(source, (bytes, bytearray, memoryview)):
             return _read(io.BytesIO(source))
+        if not stat.S_ISREG(os.stat(source).st_mode):  # before opening: a pipe would wait for its writer
+            return Exif()
         with open(source, "rb") as file:
             return _read(file)
     except (OSError, ValueError):

@@ -18,13 +18,14 @@ from typing import Any
 
 import numpy as np
 
-from lightglue.errors import InputError, LightGlueError
+from lightglue.errors import InputError, LightGlueError, StoreError
 from lightglue.images.mask_files import MaskFolder
 from lightglue.sfm.colmap.colours import colour_points, uncoloured
 from lightglue.sfm.colmap.database import DatabaseResult, Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
 from lightglue.sfm.colmap.image_lists import with_listed
 from lightglue.sfm.colmap.mappers import run_mapper
+from lightglue.sfm.colmap.model_files import SUMMARY
 from lightglue.sfm.colmap.models import deregister, open_model, registered, write_model
 from lightglue.sfm.colmap.renumber import renumber
 from lightglue.sfm.colmap.state import DatabaseState, read_state
@@ -44,6 +45,7 @@ from lightglue.sfm.stages.reconstruct import (
     ModelSummary,
     ReconstructResult,
     is_described,
+    known_summary,
     summarize,
     write_summary,
 )
@@ -53,7 +55,7 @@ from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.files import writing
 from lightglue.support.progress import Progress, StageProgress
 
-__all__ = ["ChangeResult", "add_images", "remove_images"]
+__all__ = ["ChangeResult", "accept_model", "add_images", "remove_images"]
 
 _PAIRED = 20  # images of the map that a new one is matched with, where there are many
 _EXHAUSTIVE = 60  # images up to which a new one is matched with all where there is no retrieval index
@@ -99,14 +101,18 @@ def add_images(
     paths, record = change.paths, change.record
     matching = MatchOptions(record.models, MatchStore.open(paths.matches, read_only=True).settings.get("min_overlap"))
     change.check_masks(masks)
-    incoming = Incoming.bring(record.images, [Path(image) for image in images])
+    with paths.bringing(record.images) as part:
+        incoming = Incoming.bring(record.images, [Path(image) for image in images], part)
     extracted = _extracted(change, incoming, masks, engine, partial(progress, "extract"))
     names, skipped = sorted(incoming.names), incoming.skipped
     change_list(paths, added=names)
-    held = sorted({*change.held, *names})
+    there = {*change.held, *names}
+    held = sorted(there)
     pairs = _pairs(paths, change.store, names, held, record.images)
     known = set(read_pairs(paths.pairs)) if paths.pairs.exists() else set()
-    write_pairs(paths.pairs, sorted(known | set(pairs)))
+    _write_pairs(paths, sorted(known | set(pairs)))
+    # Of the pairs that were there, those that were damaged are missing now.
+    pairs = sorted({*pairs, *(pair for pair in known if there.issuperset(pair))})
     matched = match(paths.features, pairs, paths.matches, matching, engine=engine, progress=partial(progress, "match"))
     made = change.renew_database(held, progress=partial(progress, "verify"))
     doubted = tuple(each for each in made.skipped if each.name in names)
@@ -138,7 +144,7 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
     change.renew_database(sorted(there - set(going)))
     change.renew_model(())
     if paths.pairs.exists():
-        write_pairs(paths.pairs, [pair for pair in read_pairs(paths.pairs) if not set(pair) & set(going)])
+        _write_pairs(paths, [pair for pair in read_pairs(paths.pairs) if not set(pair) & set(going)])
     if paths.retrieval.exists():
         index = RetrievalIndex.open(paths.retrieval)
         index.update(store, there - set(going), change.record.images).save(paths.retrieval)
@@ -149,6 +155,31 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
     change.finish(going, {})
     skipped = tuple(Skipped(name, "it is not in the map") for name in names if name not in there)
     return ChangeResult(tuple(going), tuple(change.registered), perf_counter() - begin, skipped)
+
+
+def accept_model(map_folder: str | os.PathLike[str]) -> ModelSummary:
+    """Take the model in a map's folder as it is for the map's, after another program has changed it.
+
+    Until then its checksums differ, and whatever opens it takes it for damaged. Returns the model's new figures. The
+    stage `reconstruct` leaves it as it is until the database or its own options change.
+
+    Raises InputError where there is no map, StoreError where the model cannot be read.
+    """
+    paths = MapFolder(Path(map_folder))
+    change = _Change(paths, is_accepted=True)
+    if not paths.model.is_symlink():  # a copy of the largest, where there are no links
+        with writing(paths.largest):
+            shutil.copytree(paths.model, paths.largest, dirs_exist_ok=True)
+    summary = summarize(change.model)
+    names = read_state(paths.database).names
+    known = known_summary(paths.models)
+    others = known[1].models[1:] if known else ()
+    result = ReconstructResult(
+        paths.folder, (summary, *others), len(names), summary.missing_of(names), None, known[1].seconds if known else 0
+    )
+    write_summary(paths.models, result, known[0] if known else "")
+    change.finish((), {})
+    return summary
 
 
 # --- the images and their pairs -----------------------------------------------------------------------------------
@@ -166,20 +197,22 @@ def _extracted(
     options = ExtractOptions(
         change.record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"), masks=change.masks
     )
+    # Those of the map that are damaged are extracted again, or the images would leave it.
+    damaged = store.damaged(read_state(change.paths.database).names)
+    names = sorted({*incoming.names, *damaged})
+    paths = change.paths
     try:
         if masks is not None and change.masks is not None:
-            incoming.bring_masks(Path(masks), Path(change.masks))
+            with paths.bringing(Path(change.masks)) as part:
+                incoming.bring_masks(Path(masks), Path(change.masks), part)
+        # masks_must_fit: there may be nothing to exclude in the few that come.
         result = extract(
-            images,
-            change.paths.features,
-            options,
-            names=sorted(incoming.names),
-            masks_must_fit=False,  # there may be nothing to exclude in the few that come
-            engine=engine,
-            progress=progress,
+            images, paths.features, options, names=names, masks_must_fit=False, engine=engine, progress=progress
         )
+        if lost := [name for name in damaged if name not in store]:
+            raise StoreError(f"The features of {lost[0]!r} are damaged, and the image cannot be extracted again.")
     except LightGlueError:  # nothing of the map has changed yet
-        incoming.take_back(incoming.copied)
+        incoming.take_back({*incoming.copied, *incoming.masks})
         raise
     incoming.take_back([name for name in incoming.names if name not in store])
     held = {*change.held, *incoming.names}
@@ -189,6 +222,13 @@ def _extracted(
         store.remove(each.name)
     incoming.take_back(each.name for each in unfit)
     return replace(result, skipped=(*result.skipped, *unfit))
+
+
+def _write_pairs(paths: MapFolder, pairs: list[tuple[str, str]]) -> None:
+    """Write pairs.txt, and that it is now as it should be: a kill between must not make it look damaged."""
+    paths.expect_pairs(False)
+    write_pairs(paths.pairs, pairs)
+    paths.expect_pairs()
 
 
 def _pairs(
@@ -213,11 +253,13 @@ def _pairs(
 class _Change:
     """A map that is being changed."""
 
-    def __init__(self, paths: MapFolder) -> None:
+    def __init__(self, paths: MapFolder, is_accepted: bool = False) -> None:
         self.paths, self.record = paths, paths.read()
+        paths.remove_part()
+        paths.check_pairs()
         _recover(paths)
         self.store = FeatureStore.open(paths.features)
-        self.model: Any = open_model(paths.model)
+        self.model: Any = open_model(paths.model, is_accepted)
         self.verified: VerifyResult | None = None
         self.judged: JudgeResult | None = None
 
@@ -228,8 +270,18 @@ class _Change:
 
     @property
     def held(self) -> list[str]:
-        """The images of the map. Features stay in the store of images that were taken out of the folder."""
-        return [name for name in read_state(self.paths.database).names if name in self.store]
+        """The images of the map. Features stay in the store of images that were taken out of the folder.
+
+        Raises StoreError where the features of one are damaged: it must not leave the map for that.
+        """
+        names = read_state(self.paths.database).names
+        there = [name for name in names if name in self.store]
+        if damaged := self.store.damaged(set(names).difference(there)):
+            raise StoreError(
+                f"The features of {', '.join(map(repr, sorted(damaged)))} in {self.store.folder} are damaged; "
+                "`lightglue sfm` extracts them again."
+            )
+        return there
 
     @property
     def cameras(self) -> CameraOptions:
@@ -345,14 +397,14 @@ class _Change:
         self._describe()  # a kill may have come before it
         state, summary = read_state(self.paths.database), summarize(self.model)
         missing = tuple(Skipped(name, self.why_missing(name)) for name in summary.missing_of(state.names))
-        skipped = {**skipped, "reconstruct": missing}
+        skipped = {**skipped, "reconstruct": (*missing, *summary.noted())}
         stages = dict(self.record.stages)
         for stage, counts in self._counts(state, summary).items():
             if stage in stages:
                 kept = () if stage == "reconstruct" else stages[stage].skipped
                 left_out = tuple(each for each in kept if each.name not in names) + tuple(skipped.get(stage, ()))
                 stages[stage] = StageRecord(stages[stage].seconds, {**stages[stage].counts, **counts}, left_out)
-        self.paths.write(replace(self.record, stages=stages))
+        self.paths.write(replace(self.paths.read(), stages=stages))
         if self.paths.report.exists():
             write_report(self.paths.folder)
 
@@ -431,6 +483,7 @@ def _put(paths: MapFolder, model: Path) -> None:
     old = paths.folder / ".model.old"
     shutil.rmtree(old, ignore_errors=True)
     paths.models.mkdir(exist_ok=True)
+    (paths.models / SUMMARY).unlink(missing_ok=True)  # first: a kill must not leave it beside other files
     if paths.largest.exists():
         paths.largest.replace(old)
     model.replace(paths.largest)

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +27,12 @@ from lightglue.errors import InputError, StoreError
 from lightglue.models.choice import Models
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores.settings import as_read
-from lightglue.support.files import read_json, write_json
+from lightglue.support.files import is_part, part_in, read_json, write_json
 
 __all__ = ["MapFolder", "MapRecord", "StageRecord", "remove_tree"]
 
 FORMAT = 1
+_BRINGING = ".bringing.json"
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class MapRecord:
     images: Path  # the folder of the images
     settings: Mapping[str, Any]  # the options of each stage, and "models"
     stages: Mapping[str, StageRecord] = field(default_factory=dict)
+    pairs: int | None = None  # checksum of pairs.txt as it was chosen or matched last; None: it may be any
 
     @property
     def models(self) -> Models:
@@ -111,6 +115,26 @@ class MapFolder:
                 shutil.copytree(self.largest, part)
             part.replace(self.model)
 
+    @contextmanager
+    def bringing(self, images: Path) -> Iterator[Path]:
+        """A file to write copies to in the folder of images. It is remembered, for a kill may leave it there."""
+        part = part_in(images)
+        write_json(self.folder / _BRINGING, {"part": os.path.abspath(part)})
+        try:
+            yield part
+        finally:
+            self.remove_part()
+
+    def remove_part(self) -> None:
+        """Remove what a killed `bringing` left among the images: that very file, and no other."""
+        note = self.folder / _BRINGING
+        with suppress(OSError, StoreError, KeyError, TypeError):
+            part = Path(read_json(note)["part"])
+            if is_part(part):
+                part.unlink(missing_ok=True)
+        with suppress(OSError):
+            note.unlink(missing_ok=True)
+
     def read(self) -> MapRecord:
         """What map.json says. Raises InputError where there is none, StoreError where it is damaged."""
         try:
@@ -123,7 +147,7 @@ class MapFolder:
             if said["format"] != FORMAT:
                 raise StoreError(f"{self.record} has format {said['format']}, not {FORMAT}; make the map again.")
             stages = {name: _stage(stage) for name, stage in said["stages"].items()}
-            return MapRecord(Path(said["images"]), dict(said["settings"]), stages)
+            return MapRecord(Path(said["images"]), dict(said["settings"]), stages, said.get("pairs"))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StoreError(f"{self.record} is damaged ({error!r}); make the map again.") from error
 
@@ -139,9 +163,28 @@ class MapFolder:
             for name, stage in record.stages.items()
         }
         images = os.path.abspath(record.images)
-        write_json(
-            self.record, {"format": FORMAT, "images": images, "settings": as_read(record.settings), "stages": stages}
-        )
+        content: dict[str, Any] = {"format": FORMAT, "images": images, "settings": as_read(record.settings)}
+        content |= {"stages": stages, "pairs": record.pairs}
+        write_json(self.record, content)
+
+    def expect_pairs(self, as_they_are: bool = True) -> None:
+        """Remember pairs.txt as it is, to notice later that it has changed; or that it may be any."""
+        known = self.read()
+        checksum = zlib.crc32(self.pairs.read_bytes()) if as_they_are and self.pairs.exists() else None
+        if known.pairs != checksum:
+            self.write(replace(known, pairs=checksum))
+
+    def check_pairs(self) -> None:
+        """Raises StoreError where pairs.txt is not as it was when it was chosen or matched."""
+        try:
+            expected = self.read().pairs
+        except InputError:  # no map, but parts of one
+            return
+        if expected is not None and self.pairs.exists() and zlib.crc32(self.pairs.read_bytes()) != expected:
+            raise StoreError(
+                f"{self.pairs} changed after its pairs were chosen: damaged, or written by another program. "
+                f"`lightglue map match {self.folder}` takes it as it is, `lightglue sfm` chooses again."
+            )
 
     def note(self, stage: str, options: Any, record: StageRecord, did_something: bool = True) -> None:
         """Remember what came of a stage, and its options. A run that had nothing to do has no time of its own."""
@@ -149,7 +192,7 @@ class MapFolder:
         if not did_something and stage in known.stages:
             record = StageRecord(known.stages[stage].seconds, record.counts, record.skipped)
         settings = {**known.settings, stage: options}
-        self.write(MapRecord(known.images, settings, {**known.stages, stage: record}))
+        self.write(replace(known, settings=settings, stages={**known.stages, stage: record}))
 
 
 def remove_tree(path: Path) -> None:

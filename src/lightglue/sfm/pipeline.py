@@ -170,7 +170,8 @@ class _Run:
                 f"{self.paths.folder} is a map of {known.images}, not of {self.images}; name another folder, or "
                 "`lightglue map add` the images."
             )
-        self.paths.write(MapRecord(self.images, known.settings, known.stages))
+        self.paths.remove_part()
+        self.paths.write(replace(known, images=self.images))
 
     def stage(self, name: str) -> StageRecord:
         """Run a stage, and remember what came of it."""
@@ -184,10 +185,14 @@ class _Run:
             "reconstruct": self._reconstruct,
             "report": self._report,
         }
+        if name == "pairs":
+            self.paths.expect_pairs(False)
         options, record, did_something = run[name]()
         seconds = perf_counter() - begin
         record = StageRecord(seconds, record.counts, record.skipped)
         self.paths.note(name, options, record, did_something)
+        if name in ("pairs", "match"):
+            self.paths.expect_pairs()
         self.skipped += record.skipped
         self.seconds[name] = seconds
         return record
@@ -246,6 +251,7 @@ class _Run:
 
     def _chosen(self) -> list[tuple[str, str]] | None:
         """The pairs of the map: others may have matches, of an earlier choice. None where no choice was made."""
+        self.paths.check_pairs()
         return read_pairs(self.paths.pairs) if self.paths.pairs.exists() else None
 
     def _pairs(self) -> tuple[Any, StageRecord, bool]:
@@ -367,6 +373,7 @@ class _Run:
         return options, StageRecord(0, counts, (*made.skipped, *result.skipped)), did_something
 
     def _reconstruct(self) -> tuple[Any, StageRecord, bool]:
+        from lightglue.sfm.stages.outcomes import why_not_registered
         from lightglue.sfm.stages.reconstruct import reconstruct
 
         self._need(self.paths.database, "verify")
@@ -380,10 +387,15 @@ class _Run:
         counts: dict[str, float] = {"images": result.num_images, "models": len(result.models)}
         if result.models:
             counts |= result.models[0].counts()
-        reason = result.reason or "it is not in the largest model: too few of its matches agree with it"
+        reasons = why_not_registered(self.paths.database, [model.images for model in result.models])
         bare = {head.name: no_keypoints(head.note) for head in self._features().heads() if not head.num_keypoints}
-        missing = tuple(Skipped(name, bare.get(name, reason)) for name in result.unregistered)
-        return asdict(options), StageRecord(0, counts, missing), not result.was_there
+        missing = [
+            Skipped(name, bare[name] if name in bare else result.reason or reasons[name])
+            for name in result.unregistered
+        ]
+        if result.models:
+            missing += result.models[0].noted()
+        return asdict(options), StageRecord(0, counts, tuple(missing)), not result.was_there
 
     def _report(self) -> tuple[Any, StageRecord, bool]:
         from lightglue.sfm.report.document import write_report

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
+from lightglue.stores.arrays import array_of, read_arrays
 from lightglue.stores.settings import as_read, check_settings
 from lightglue.support.files import (
     part_in,
@@ -295,6 +296,20 @@ class FeatureStore:
             if head is not None and self._path(head.name) == path:
                 yield head
 
+    def damaged(self, names: Iterable[str]) -> list[str]:
+        """Those of these images whose file is there, but is not whole. Raises StoreError for what cannot be read."""
+        found = []
+        for name in names:
+            try:
+                self.get(name)
+            except InputError:  # there is none
+                continue
+            except StoreError as error:
+                if isinstance(error.__cause__, OSError):
+                    raise
+                found.append(name)
+        return found
+
     def besides(self, names: Iterable[str]) -> list[str]:
         """The names of images that have features, but are not among these, sorted; only their files are opened."""
         known = {self._path(name) for name in names}
@@ -314,8 +329,7 @@ class FeatureStore:
 
 def _read(content: bytes, name: str) -> ImageFeatures:
     """The features in a file. Each member is checked before numpy sees it, and all of them against the digest."""
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        arrays = {member[: -len(".npy")]: _array(archive.read(member)) for member in archive.namelist()}
+    arrays = read_arrays(content)
     head, about = _about(arrays.pop("about"))
     features = ImageFeatures(**arrays, image_size=head.image_size, feature_type=str(about["feature_type"]))
     if head.name != name:
@@ -328,13 +342,9 @@ def _read(content: bytes, name: str) -> ImageFeatures:
 def _head(path: Path) -> Head | None:
     try:
         with zipfile.ZipFile(path) as archive:
-            return _about(_array(archive.read("about.npy")))[0]
+            return _about(array_of(archive.read("about.npy")))[0]
     except Exception:  # no file, or whatever zipfile and numpy make of a damaged one
         return None
-
-
-def _array(member: bytes) -> NDArray[Any]:
-    return np.asarray(np.load(io.BytesIO(member), allow_pickle=False))
 
 
 def _about(array: NDArray[Any]) -> tuple[Head, dict[str, Any]]:

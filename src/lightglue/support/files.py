@@ -7,6 +7,7 @@ import os
 import re
 import secrets
 import time
+import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,7 @@ from lightglue.errors import StoreError
 from lightglue.support.text import read_json_text
 
 __all__ = [
+    "is_part",
     "os_reason",
     "part_in",
     "read_json",
@@ -28,6 +30,7 @@ __all__ = [
 ]
 
 _PART = re.compile(r"\.[0-9a-f]{16}\.part(-journal)?")
+_SEAL = re.compile(rb',\n "checksum": ([0-9]+)\n}\n\Z')  # of all that stands before it
 _ABANDONED_S = 3600  # nothing that we write takes as long
 
 
@@ -99,6 +102,11 @@ def remove_parts(folder: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
+def is_part(path: Path) -> bool:
+    """Whether a path is one that `part_in` made up."""
+    return _PART.fullmatch(path.name) is not None
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn what the operating system says of a file that is written into an error that names it."""
@@ -119,13 +127,19 @@ def os_reason(error: BaseException) -> str:
 
 
 def write_json(path: Path, content: Mapping[str, Any], new: bool = False) -> None:
-    """Write a JSON file, whole or not at all. ASCII: a file name may hold what UTF-8 cannot."""
-    write_whole(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode(), new=new)
+    """Write a JSON file, whole or not at all, with a checksum. ASCII: a file name may hold what UTF-8 cannot."""
+    body = json.dumps(content, indent=1, allow_nan=False).removesuffix("\n}").encode()
+    write_whole(path, body + b',\n "checksum": %d\n}\n' % zlib.crc32(body), new=new)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. Raises StoreError where it is none; FileNotFoundError where there is no file."""
+    """The object in a JSON file. Raises StoreError where it is none; FileNotFoundError where there is no file.
+
+    One that ends with a checksum as `write_json` writes it must fit it. Other programs, which write it in a form of
+    their own, may change it.
+    """
     try:
+        text = path.read_bytes()
         content = read_json_text(path)
     except FileNotFoundError:
         raise
@@ -135,4 +149,10 @@ def read_json(path: Path) -> dict[str, Any]:
         raise StoreError(f"{path} is damaged ({error}); remove it and run the stage again.") from error
     if not isinstance(content, dict):
         raise StoreError(f"{path} holds no object; remove it and run the stage again.")
+    if (seal := _SEAL.search(text)) and zlib.crc32(text[: seal.start()]) != int(seal[1]):
+        raise StoreError(
+            f"{path} is damaged (its checksum differs); remove it and run the stage again, or, if you have changed it "
+            'yourself, take out its last line, "checksum".'
+        )
+    content.pop("checksum", None)
     return content

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
+from lightglue.support.printable import escaped
+
 __all__ = ["Progress", "StageProgress", "progress_display"]
 
 Progress = Callable[[int, int], None]  # done, in all
@@ -32,7 +34,7 @@ def progress_display(
 
             def show(stage: str, done: int, total: int | None) -> None:
                 if stage not in tasks:
-                    tasks[stage] = bars.add_task(stage, total=total)
+                    tasks[stage] = bars.add_task(escaped(stage), total=total)
                 bars.update(tasks[stage], completed=done, total=total)
 
             yield show
@@ -81,4 +83,4 @@ class _Lines:
     @staticmethod
     def _print(line: str) -> None:
         if sys.stderr is not None:
-            print(line, file=sys.stderr, flush=True)
+            print(escaped(line), file=sys.stderr, flush=True)

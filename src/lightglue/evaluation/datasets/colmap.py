@@ -93,11 +93,13 @@ def _check_options(min_overlap: float, max_overlap: float, max_pairs: int | None
 
 def _read(model: Path) -> list[_PosedImage]:
     """The posed images of the model, by name. Raises InputError."""
-    pycolmap = import_pycolmap("COLMAP models")
+    import_pycolmap("COLMAP models")
+    from lightglue.geometry.colmap_models import read_reconstruction
+
     if not any(all((model / f"{part}.{end}").is_file() for part in ("cameras", "images")) for end in ("bin", "txt")):
         raise InputError(f"There is no COLMAP model in {model} (cameras and images, .bin or .txt); name its folder.")
     try:
-        reconstruction = pycolmap.Reconstruction(str(model))
+        reconstruction = read_reconstruction(model)
     except Exception as error:  # pycolmap raises all kinds for damaged files
         raise InputError(f"{model} is no readable COLMAP model ({error}); write it again.") from error
     cameras = {key: as_camera(camera) for key, camera in reconstruction.cameras.items()}

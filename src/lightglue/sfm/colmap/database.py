@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError, StoreError
 from lightglue.sfm.colmap.cameras import assign_cameras
 from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.database_rows import Damage, damage_of, remove_rows, seal_images, seal_pairs
 from lightglue.sfm.colmap.judged import restore
 from lightglue.sfm.colmap.pair_ids import pair_id, pair_of
 from lightglue.sfm.colmap.state import (
@@ -34,7 +35,7 @@ from lightglue.sfm.colmap.state import (
 )
 from lightglue.sfm.options import CameraOptions
 from lightglue.sfm.skipped import Skipped
-from lightglue.stores import FeatureStore, Head, MatchStore
+from lightglue.stores import FeatureStore, Head, MatchStore, PairMatches
 from lightglue.support.batches import batched
 from lightglue.support.files import whole, writing
 from lightglue.support.progress import Progress
@@ -70,6 +71,7 @@ class _Plan:
     state: DatabaseState
     pairs: dict[int, str]  # what each pair's matches are made of, by its number
     keypoints: Keypoints
+    counts: Mapping[str, int]  # keypoints of each image
     matches: MatchStore
 
 
@@ -109,10 +111,14 @@ def create_database(
     folder = None if images is None else Path(images)
     plan = _plan(features, matches, heads, wanted, folder, cameras, keypoints, skipped)
     there = read_state(path) if path.exists() else None
-    if there is not None and there == plan.state:
+    damage = Damage() if there is None else damage_of(path)  # before COLMAP opens it
+    if damage and not damage.is_broken:
+        remove_rows(path, damage.pairs)
+        restore(path)
+    if there == plan.state and not damage.is_broken and not damage.images:
         written = _sync(path, plan, None, progress)
     else:
-        written = _renew(path, plan, there, progress)
+        written = _renew(path, plan, None if damage.is_broken else there, progress)
     state = plan.state
     seconds = perf_counter() - begin
     return DatabaseResult(path, len(state.names), len(state.cameras), len(plan.pairs), written, seconds, tuple(skipped))
@@ -156,7 +162,8 @@ def _plan(
         assigned.cameras,
         settings,
     )
-    return _Plan(state, _pairs(matches, heads, wanted, state.ids, skipped), found, matches)
+    counts = {name: head.num_keypoints for name, head in heads.items()}
+    return _Plan(state, _pairs(matches, heads, wanted, state.ids, skipped), found, counts, matches)
 
 
 def _check_names(heads: dict[str, Head], skipped: list[Skipped]) -> None:
@@ -268,6 +275,7 @@ def _write_images(part: Path, plan: _Plan) -> None:
                 for (name, number), keypoints in zip(chunk, points, strict=True):
                     database.add_image(number, name, state.camera_of[number - 1] + 1, keypoints)
     write_state(part, state)
+    seal_images(part)
 
 
 def _sync(path: Path, plan: _Plan, old: tuple[Path, DatabaseState] | None, progress: Progress) -> int:
@@ -291,8 +299,7 @@ def _sync(path: Path, plan: _Plan, old: tuple[Path, DatabaseState] | None, progr
         for chunk in batched(wanted, PAIRS):
             with Database(path) as database:
                 rows = _write(database, plan, chunk, carried)
-            with connected(path) as connection:
-                connection.executemany("INSERT OR REPLACE INTO lightglue_pairs VALUES(?, ?, ?)", rows)
+            seal_pairs(path, rows)
             done += len(chunk)
             progress(done, len(plan.pairs))
     set_complete(path, True)
@@ -318,12 +325,23 @@ def _write(database: Database, plan: _Plan, numbers: list[int], carried: Geometr
     rows: list[tuple[int, str, str | None]] = []
     with database.writing():
         for number, (first, second), pair in zip(numbers, both, found, strict=True):
+            _check_indices(pair, plan.counts)
             database.put_matches(first, second, pair.matches)
             geometry, verified = carried(pair.name0, pair.name1, plan.pairs[number])
             if geometry is not None:
                 database.put_geometry(first, second, geometry)
             rows.append((number, plan.pairs[number], verified))
     return rows
+
+
+def _check_indices(pair: PairMatches, counts: Mapping[str, int]) -> None:
+    """Raises StoreError for matches of keypoints that there are not: COLMAP would read beyond its memory."""
+    for name, last in zip((pair.name0, pair.name1), pair.matches.max(axis=0, initial=-1).tolist(), strict=True):
+        if last >= counts[name]:
+            raise StoreError(
+                f"A match of {pair.name0!r} and {pair.name1!r} is of keypoint {last} of {name!r}, which has "
+                f"{counts[name]}; match them again."
+            )
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lightglue.sfm.colmap.database_rows import seal_judgements
 from lightglue.support.sqlite import connected
 
 __all__ = [
@@ -99,7 +100,7 @@ def read_judgements(path: Path) -> dict[int, Judgement]:
 def restore(path: Path) -> None:
     """Put the geometries of dropped pairs back, and forget the judgements."""
     with connected(path) as connection:
-        connection.execute("DELETE FROM lightglue_about WHERE key = ?", (_KEY,))
+        connection.execute("DELETE FROM lightglue_about WHERE key IN (?, 'judged_checksum')", (_KEY,))
         for _ in _tables(connection, "lightglue_dropped"):
             columns = _common_columns(connection)
             connection.execute(
@@ -124,6 +125,7 @@ def drop(path: Path, judgements: Iterable[Judgement], made_of: str) -> None:
         connection.executemany(f"INSERT INTO lightglue_dropped({columns}) {select}", gone)
         connection.executemany("DELETE FROM two_view_geometries WHERE pair_id = ?", gone)
         connection.execute("INSERT OR REPLACE INTO lightglue_about VALUES(?, ?)", (_KEY, json.dumps(made_of)))
+    seal_judgements(path)
 
 
 def drop_only(path: Path, numbers: Iterable[int]) -> None:

@@ -91,12 +91,18 @@ def num_threads(asked: ReconstructOptions) -> int:
 
 
 def bundle_adjustment(
-    model: Any, *, loss_scale: float, threads: int, fixed: tuple[int, ...], principal_point: bool
+    model: Any,
+    *,
+    loss_scale: float,
+    threads: int,
+    fixed: tuple[int, ...],
+    principal_point: bool,
+    distortion: bool = True,
 ) -> None:
     """Adjust all poses and points of a model once more, observations far off counting for little (Cauchy's loss).
 
-    loss_scale: px. fixed: numbers of the cameras that stay as they are; of the others the focal lengths and distortions
-    are adjusted too. principal_point: and that. Raises LightGlueError for what goes wrong in COLMAP.
+    loss_scale: px. fixed: numbers of the cameras that stay as they are; of others the focal lengths are adjusted too.
+    principal_point, distortion: and these. Raises LightGlueError for what goes wrong in COLMAP.
     """
     options: Any = pycolmap.BundleAdjustmentOptions()
     nested = "ceres." if hasattr(options, "ceres") else ""  # from 4.0 on
@@ -104,7 +110,8 @@ def bundle_adjustment(
     set_option(options, f"{nested}loss_function_scale", loss_scale)
     set_option(options, f"{nested}solver_options.num_threads", threads)
     set_option(options, f"{nested}solver_options.max_num_iterations", 100)
-    options.refine_focal_length = options.refine_extra_params = True
+    options.refine_focal_length = True
+    options.refine_extra_params = distortion
     options.refine_principal_point = principal_point
     options.print_summary = False
     try:

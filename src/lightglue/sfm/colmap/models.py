@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from lightglue.errors import StoreError
 from lightglue.geometry.colmap_cameras import camera_from_colmap
+from lightglue.geometry.colmap_models import read_reconstruction
 from lightglue.geometry.intrinsics import Intrinsics
-from lightglue.sfm.colmap.model_files import check_model_files
-from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet, short
+from lightglue.sfm.colmap.model_files import check_checksums, check_model_files
+from lightglue.sfm.colmap.with_pycolmap import quiet, short
 
 __all__ = [
     "cam_from_world",
@@ -26,14 +27,19 @@ __all__ = [
 ]
 
 
-def open_model(folder: Path) -> Any:
-    """The `pycolmap.Reconstruction` in a folder. Raises StoreError where there is none, or it is damaged."""
+def open_model(folder: Path, is_accepted: bool = False) -> Any:
+    """The `pycolmap.Reconstruction` in a folder. Raises StoreError where there is none, or it is damaged.
+
+    is_accepted: also one of a map that has other files than the map's stage wrote.
+    """
     if not (folder / "images.bin").exists() and not (folder / "images.txt").exists():
         raise StoreError(f"There is no COLMAP model in {folder} (no images.bin); run the reconstruction first.")
+    if not is_accepted:
+        check_checksums(folder)
     try:
         check_model_files(folder)
         with quiet():
-            return pycolmap.Reconstruction(str(folder))
+            return read_reconstruction(folder)
     except (RuntimeError, ValueError, IndexError, OSError, MemoryError) as error:
         raise StoreError(f"The model in {folder} is damaged ({short(error)}); reconstruct it again.") from error
 

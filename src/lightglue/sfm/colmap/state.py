@@ -1,7 +1,8 @@
 """What a database of ours was made of, in two tables of its own beside COLMAP's.
 
-    lightglue_about(key, value)                  images, cameras, settings, whether it is complete, as JSON
-    lightglue_pairs(pair_id, made_of, verified)  a digest of what the pair's matches, and its geometry, were made of
+    lightglue_about(key, value)     images, cameras, settings, whether it is complete, checksums, as JSON
+    lightglue_pairs(pair_id, ...)   made_of, verified: digests of what the pair's matches, and its geometry, were made
+                                    of; checksum: of what COLMAP's tables hold of it
 
 COLMAP does not mind them. They are read by Python's SQLite, without pycolmap, but never while COLMAP has the same file
 open: pycolmap brings an SQLite of its own, and two of them in one process do not see each other's locks. The one that
@@ -37,7 +38,8 @@ FORMAT = 1
 _HEADER = b"SQLite format 3\0"
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lightglue_about(key TEXT PRIMARY KEY, value TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS lightglue_pairs(pair_id INTEGER PRIMARY KEY, made_of TEXT NOT NULL, verified TEXT);
+CREATE TABLE IF NOT EXISTS lightglue_pairs(
+    pair_id INTEGER PRIMARY KEY, made_of TEXT NOT NULL, verified TEXT, checksum INTEGER);
 """
 
 
@@ -108,6 +110,8 @@ def read_state(path: Path, is_complete: bool = False) -> DatabaseState:
             raise InputError(f"{path} is of another version; remove it and make it again.")
         if is_complete and not json.loads(about["complete"]):
             raise StoreError(f"{path} is half written; make the database again, which goes on where it stopped.")
+        if "seal" in about and json.loads(about["seal"]) != digest_of(about["state"].encode()):
+            raise ValueError("the checksum differs")
         return _state_from(json.loads(about["state"]))
     except (KeyError, TypeError, ValueError) as error:
         if isinstance(error, InputError):
@@ -136,6 +140,7 @@ def write_state(path: Path, state: DatabaseState) -> None:
         connection.executescript(_SCHEMA)
         about = {"format": FORMAT, "state": asdict(state), "complete": False}
         rows = [(key, json.dumps(value)) for key, value in about.items()]
+        rows.append(("seal", json.dumps(digest_of(dict(rows)["state"].encode()))))
         connection.executemany("INSERT OR REPLACE INTO lightglue_about VALUES(?, ?)", rows)
 
 

@@ -18,6 +18,7 @@ from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from lightglue.errors import InputError, LightGlueError
 from lightglue.sfm.engines.engine import Work, pipelined
+from lightglue.sfm.engines.ray_address import check_address
 
 __all__ = ["RayEngine"]
 
@@ -71,6 +72,7 @@ class RayEngine:
             if self.address is None:
                 ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **options)
             else:
+                check_address(_looked_up(self.address))
                 ray.init(address=self.address, **options)
         except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
             raise LightGlueError(f"There is no Ray cluster at {self.address or 'this machine'}: {error}") from error
@@ -87,6 +89,18 @@ class RayEngine:
                 f"({there.get('CPU', 0):.0f} CPUs and {there.get('GPU', 0):.0f} GPUs in all); ask for fewer."
             )
         return int(min(room))
+
+
+def _looked_up(address: str) -> str:
+    """What `auto` stands for, as far as Ray tells: it may be a cluster that has ended."""
+    if address != "auto":
+        return address
+    try:
+        from ray._private.services import get_ray_address_from_environment
+
+        return str(get_ray_address_from_environment("auto", None))
+    except (ImportError, TypeError):  # not among the names that Ray promises
+        return os.environ.get("RAY_ADDRESS") or "auto"
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from lightglue.sfm.stages.images import list_images, looks_like_image
 from lightglue.stores.settings import as_read, differences
 from lightglue.support.files import write_whole, writing
 from lightglue.support.memory import is_out_of_memory
+from lightglue.support.printable import printable
 from lightglue.support.progress import Progress
 
 __all__ = ["LocalizeResult", "localize"]
@@ -51,6 +53,7 @@ class LocalizeResult:
     failures: tuple[Skipped, ...]  # and the reason of each
     faults: tuple[Skipped, ...] = ()  # queries whose EXIF is not believed
     skipped: tuple[Skipped, ...] = ()  # files in a folder of queries that look like images and are not read
+    remarks: tuple[str, ...] = ()  # what is to be known of the model, in sentences; empty where no query was done
 
 
 def localize(
@@ -106,7 +109,8 @@ def localize(
     faults = tuple(Skipped(name, fault, is_used=True) for name in names if (fault := done[name].get("fault")))
     _write(out, [done[name] for name in names])
     counts = len(names), len(names) - len(failures), kept
-    return LocalizeResult(*counts, perf_counter() - begin, failures, faults, asked.skipped)
+    remarks = localizer.remarks if localizer is not None else ()
+    return LocalizeResult(*counts, perf_counter() - begin, failures, faults, asked.skipped, remarks)
 
 
 def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
@@ -121,7 +125,7 @@ def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
 
 
 def _failed(reason: str) -> dict[str, Any]:
-    return {"success": False, "failure": " ".join(reason.split())}
+    return {"success": False, "failure": printable(reason)}
 
 
 def _as_json(found: Localization) -> dict[str, Any]:
@@ -235,21 +239,31 @@ class _Journal:
 
     def begin(self, done: Mapping[str, Any]) -> None:
         """Write the file again: the header and these."""
-        lines = [json.dumps(each) + "\n" for each in (self.header, *done.values())]
+        lines = [_line(each) for each in (self.header, *done.values())]
         write_whole(self.path, "".join(lines).encode())
 
     def add(self, found: Mapping[str, Any]) -> None:
         """Add a result."""
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(found) + "\n")
+            file.write(_line(found))
+
+
+def _line(found: Mapping[str, Any]) -> str:
+    """A line of the journal, with a checksum of the rest at its end."""
+    line = json.dumps(found)
+    return f'{line[:-1]}, "checksum": {zlib.crc32(line.encode())}}}\n'
 
 
 def _object(line: str) -> dict[str, Any] | None:
+    """What a line says; None for one that a kill cut off, or that is damaged."""
     try:
         found = json.loads(line)
     except ValueError:
         return None
-    return found if isinstance(found, dict) else None
+    if not isinstance(found, dict):
+        return None
+    checksum = found.pop("checksum", None)  # earlier versions wrote none
+    return found if checksum in (None, zlib.crc32(json.dumps(found).encode())) else None
 
 
 def _write(out: Path, found: list[dict[str, Any]]) -> None:

@@ -34,6 +34,7 @@ from lightglue.models.choice import Models
 from lightglue.pairs.record import matches_of
 from lightglue.sfm.colmap.cameras import exif_focal
 from lightglue.sfm.colmap.models import open_model, registered
+from lightglue.sfm.colmap.shape import shape_of
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.absolute_pose import Pose, QueryCamera, agreeing, estimate_pose
 from lightglue.sfm.localization.look_alikes import far_apart, is_as_likely, read_look_alikes, twins_of
@@ -119,6 +120,7 @@ class Localizer:
         self._extractor, self._matcher = models
         self._camera = camera
         self._registered = {str(image.name): image for image in registered(model)}
+        self.remarks = shape_of(model).remarks  # what poses in this model are to be taken with, in sentences
         self._look_alikes = look_alikes or {}
         self._elsewhere = {str(image.name): (other, image) for other in others for image in registered(other)}
         self._kept: BoundedCache[str, _MapImage] = BoundedCache(options.memory, lambda image: image.bytes)

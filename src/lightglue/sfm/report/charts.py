@@ -14,9 +14,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from lightglue.drawing.document import printable
 from lightglue.drawing.page import COLOURS
 from lightglue.drawing.svg import SHEET, svg_chart
+from lightglue.support.printable import printable
 
 __all__ = ["MATRIX_IMAGES", "Node", "histogram", "length_histogram", "match_matrix", "view_graph"]
 

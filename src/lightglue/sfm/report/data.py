@@ -128,6 +128,7 @@ class _Gathered:
         if not path.exists():
             return
         with self.noting():
+            MapFolder(self.folder).check_pairs()
             wanted = set(read_pairs(chosen)) if chosen.exists() else None
             for head in MatchStore.open(path, read_only=True).iter_pairs():
                 key = (head.name0, head.name1)

@@ -53,6 +53,7 @@ class WrittenReport:
 
     html: Path
     picture: Path | None  # PNG; None without a model
+    problems: tuple[str, ...] = ()  # parts of the map that are missing or damaged, in sentences
 
 
 def write_report(folder: str | os.PathLike[str], data: ReportData | None = None) -> WrittenReport:
@@ -76,7 +77,7 @@ def write_report(folder: str | os.PathLike[str], data: ReportData | None = None)
         with writing(folder / "report.png"):
             (folder / "report.png").unlink(missing_ok=True)  # of a model that is there no longer
     write_whole(html, report_html(data).encode("utf-8", "replace"))
-    return WrittenReport(html, picture)
+    return WrittenReport(html, picture, data.problems)
 
 
 def report_html(data: ReportData) -> str:

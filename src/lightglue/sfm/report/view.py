@@ -16,12 +16,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from lightglue.drawing.document import printable
 from lightglue.errors import InputError, LightGlueError, StoreError
 from lightglue.images import read_image
 from lightglue.sfm.colmap.model import Model, RegisteredImage, read_model
 from lightglue.sfm.report.scene import Scene, scene_of
 from lightglue.support.files import read_json
+from lightglue.support.printable import printable
 
 __all__ = ["Viewer", "images_of", "open_view", "view_model"]
 

@@ -11,8 +11,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -29,13 +27,14 @@ from lightglue.sfm.retrieval.global_descriptor import GlobalDescriptor
 from lightglue.sfm.retrieval.search import cosine, most_alike, quantize
 from lightglue.sfm.retrieval.vlad import Vocabulary, train
 from lightglue.stores import FeatureStore, ImageFeatures
+from lightglue.stores.arrays import read_arrays
 from lightglue.support.files import write_whole
 from lightglue.support.progress import Progress
 
 __all__ = ["RetrievalIndex", "RetrievalOptions", "build_index"]
 
 FORMAT = 2
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, zlib.error)
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError)
 _VOCABULARY = ("mean", "axes", "words")
 _SAVED = 500  # images that a network has described, after which they are written down
 Image = str | os.PathLike[str] | torch.Tensor
@@ -58,21 +57,16 @@ class RetrievalIndex:
         """Read it. Raises InputError where there is none, StoreError where it is damaged."""
         path = Path(path)
         try:
-            with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
-                about = json.loads(str(data["about"]))
-                if about["format"] != FORMAT:
-                    raise ValueError(f"it has format {about['format']}")
-                options = RetrievalOptions(**about["options"])
-                vocabulary: Vocabulary | GlobalDescriptor = GlobalDescriptor()
-                if options.descriptor == "vlad":
-                    vocabulary = Vocabulary(*(torch.from_numpy(data[key]) for key in _VOCABULARY))
-                index = cls(
-                    vocabulary,
-                    tuple(about["names"]),
-                    tuple(about["digests"]),
-                    data["descriptors"],
-                    options,
-                )
+            data = read_arrays(path.read_bytes())
+            about = json.loads(str(data["about"]))
+            if about["format"] != FORMAT:
+                raise ValueError(f"it has format {about['format']}")
+            options = RetrievalOptions(**about["options"])
+            vocabulary: Vocabulary | GlobalDescriptor = GlobalDescriptor()
+            if options.descriptor == "vlad":
+                vocabulary = Vocabulary(*(torch.from_numpy(data[key]) for key in _VOCABULARY))
+            names, digests = tuple(about["names"]), tuple(about["digests"])
+            index = cls(vocabulary, names, digests, data["descriptors"], options)
             if index.descriptors.shape != (len(index.names), vocabulary.size) or len(index.digests) != len(index.names):
                 raise ValueError("its parts do not go together")
             return index
@@ -285,8 +279,8 @@ def _train(features: FeatureStore, names: Sequence[str], options: RetrievalOptio
         causes = Counter(head.note or "look at them" for name in names if (head := features.head(name)) is not None)
         cause, count = next(iter(causes.most_common(1)), ("they are gone", len(names)))
         raise InputError(
-            f"No image has keypoints, so that they cannot be distinguished; of {count} of {len(names)} the likely cause: "
-            f"{cause}."
+            "No image has keypoints, so that they cannot be distinguished; the likely cause with "
+            f"{count} of {len(names)}: {cause}."
         )
     local = torch.from_numpy(sample.astype(np.float32))
     return train(local, options.words, min(options.dimensions, local.shape[1]), options.seed)

@@ -52,7 +52,7 @@ def _degrees(parts: Value) -> float:
     The later may be missing, or 0/0: whoever states minutes with a fraction has no seconds to state, and whoever
     states degrees with a fraction no minutes either.
     """
-    numbers = list(parts) if isinstance(parts, tuple) else [math.nan]
+    numbers = list(parts) if isinstance(parts, tuple) and len(parts) <= 3 else [math.nan]
     while len(numbers) > 1 and math.isnan(numbers[-1]) and (len(numbers) > 2 or numbers[0] % 1):
         del numbers[-1]
     return float(sum(number / 60**power for power, number in enumerate(numbers)))

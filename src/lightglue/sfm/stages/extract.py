@@ -100,7 +100,7 @@ def extract(
     work = ExtractWork(str(images.absolute()), replace(options, models=on_one_device(options.chosen), masks=where))
     for count, result in enumerate(engine.run(work, waiting), 1):
         if result.features is None or result.source is None:
-            if (images / result.name).exists():
+            if os.path.exists(images / result.name):
                 features.remove(result.name)
             faults.append(Skipped(result.name, result.fault or "it has no features"))
         else:

@@ -103,8 +103,13 @@ class _Walk:
             name = prefix + entry.name
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
-                (self.linked if entry.is_symlink() else self.plain).append(f"{name}/")
+            try:
+                is_folder, is_link = entry.is_dir(), entry.is_symlink()
+            except OSError as error:  # a link that leads to itself, or to where nobody may look
+                self._skip(name, f"it leads nowhere that can be read ({error.strerror}); remove it, or mend the link")
+                continue
+            if is_folder:
+                (self.linked if is_link else self.plain).append(f"{name}/")
             elif entry.name.lower().endswith(SUFFIXES):
                 if fault := _fault(name, entry):
                     self._skip(name, fault)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,13 +24,14 @@ class Incoming:
     """Images under the folder of a map, of which some were put there just now."""
 
     folder: Path
+    part: Path | None = None  # that a copy is written to before it has its name
     names: set[str] = field(default_factory=set)  # paths under the folder
     copied: set[str] = field(default_factory=set)  # of these, those that were not there before
     masks: dict[str, Path] = field(default_factory=dict)  # that were copied, too
     skipped: list[Skipped] = field(default_factory=list)
 
     @classmethod
-    def bring(cls, folder: Path, images: Iterable[Path]) -> Incoming:
+    def bring(cls, folder: Path, images: Iterable[Path], part: Path | None = None) -> Incoming:
         """Copy images, or folders of them, into a folder unless they lie under it already.
 
         What cannot be read, or has the name of another image there, is in `skipped`. Raises InputError where there is
@@ -37,7 +39,7 @@ class Incoming:
         """
         if not folder.is_dir():
             raise InputError(f"The map's folder of images {folder} does not exist; put it back where it was.")
-        found = cls(folder)
+        found = cls(folder, part)
         try:
             for image in images:
                 for each in found._listed(image):
@@ -60,7 +62,7 @@ class Incoming:
                 with suppress(OSError):
                     copy.unlink()
 
-    def bring_masks(self, given: Path, folder: Path) -> None:
+    def bring_masks(self, given: Path, folder: Path, part: Path | None = None) -> None:
         """Copy the masks of the images from one folder into that of the map's masks, unless they are there already.
 
         Raises InputError where there is no such folder, or none of its masks fits; StoreError where they cannot be
@@ -75,14 +77,14 @@ class Incoming:
             if known is None:
                 target = folder / f"{name}{mask.suffix}"
                 self.masks[name] = target
-                write_whole(target, mask.read_bytes())
+                write_whole(target, mask.read_bytes(), part)
             elif known.read_bytes() != mask.read_bytes():
                 reason = f"it has another mask already, {known}, which is used; {mask} is not"
                 self.skipped.append(Skipped(name, reason, is_used=True))
 
     def _listed(self, image: Path) -> list[Path]:
         """An image, or those in a folder."""
-        if not image.is_dir():
+        if not os.path.isdir(image):  # also False where nobody may look
             return [image]
         try:
             inside, left_out = list_images(image)
@@ -115,14 +117,15 @@ class Incoming:
             return f"it cannot be read ({error.strerror or error}); check the path"
         except MemoryError:
             return "there is not enough memory for it; shrink the image"
-        write_whole(target, content)
+        write_whole(target, content, self.part)
         self.copied.add(image.name)
         return None
 
 
 def _inside(folder: Path, image: Path) -> str | None:
     """The name of an image that lies under the folder; None for one that does not."""
-    for path, root in ((image.absolute(), folder.absolute()), (image.resolve(), folder.resolve())):
+    real, real_folder = (Path(os.path.realpath(path)) for path in (image, folder))  # also of a link to itself
+    for path, root in ((image.absolute(), folder.absolute()), (real, real_folder)):
         if ".." not in path.parts and path.is_relative_to(root):
             return path.relative_to(root).as_posix()
     return None

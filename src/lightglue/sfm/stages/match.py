@@ -84,7 +84,8 @@ def match(
     if made_of != options.chosen.features:
         raise InputError(f"{store} holds features of {made_of}; match them as such, not as {options.chosen.features}.")
     table = PairTable.of(pairs)
-    matches = MatchStore.open(out, options.settings())
+    matches = MatchStore.open(out, options.settings(), features=features)
+    matches.mend()
     models = on_one_device(options.chosen)
     todo = _Todo(features, matches, table, BATCH_CPU if models.device == "cpu" else BATCH_GPU)
     work = MatchWork(str(features.folder.absolute()), replace(options, models=models))

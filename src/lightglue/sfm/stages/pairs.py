@@ -215,7 +215,7 @@ class _Collection:
         return _array([(self.index[name0], self.index[name1]) for name0, name1 in pairs])
 
     def _skip(self, names: Iterable[str], reason: str) -> None:
-        self.skipped += [Skipped(name, reason) for name in names]
+        self.skipped += [Skipped(name, reason, is_used=True) for name in names]  # other sources may pair it
 
 
 def _array(pairs: Sequence[tuple[int, int]]) -> Indices:

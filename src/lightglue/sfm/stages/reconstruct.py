@@ -8,35 +8,40 @@ import json
 import math
 import os
 import shutil
-import zlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from tempfile import mkdtemp
 from time import perf_counter
 from typing import Any
 
 from lightglue.drawing.facts import counted
 from lightglue.errors import StoreError
 from lightglue.sfm.colmap.colours import colour_points
+from lightglue.sfm.colmap.database_rows import check_rows
 from lightglue.sfm.colmap.judged import judged_of
 from lightglue.sfm.colmap.mappers import bundle_adjustment, check_mapper, num_threads
+from lightglue.sfm.colmap.model_files import SUMMARY, checksums
 from lightglue.sfm.colmap.models import principal_points, registered, write_model
+from lightglue.sfm.colmap.motion import motion_of
+from lightglue.sfm.colmap.shape import is_of_pairs, shape_of
 from lightglue.sfm.colmap.state import DatabaseState, read_state
 from lightglue.sfm.colmap.with_pycolmap import VERSION
 from lightglue.sfm.folder import MapFolder, remove_tree
 from lightglue.sfm.look_alikes.consistency import Consistency
 from lightglue.sfm.options import Mapper, ReconstructOptions
+from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.consistency import check_models, map_consistently
+from lightglue.sfm.stages.outcomes import believable_models, is_sound, no_model
 from lightglue.sfm.stages.verify import num_verified
 from lightglue.support.files import read_json, write_json, writing
 from lightglue.support.sqlite import connected
 
 __all__ = ["Mapper", "ModelSummary", "ReconstructOptions", "ReconstructResult", "reconstruct"]
 
-_REPORT = "reconstruction.json"
 _NAMED = 3  # pairs that a sentence names
 _EDGE = 1024  # px of the longer edge that errors are given for
 _LOSS_SCALE = 0.5  # px: about the error of a keypoint
@@ -57,6 +62,7 @@ class ModelSummary:
     consistency: float | None = None  # share of what was verified that the model explains, 0 to 1; None: not checked
     contradicting: tuple[tuple[str, str, int], ...] = ()  # strong pairs that it does not explain, and their inliers
     doubtful: tuple[tuple[str, str], ...] = ()  # pairs that alone join parts of it, though they are not likely
+    remarks: tuple[str, ...] = ()  # what a user should know of it, in sentences
 
     @property
     def doubt(self) -> str | None:
@@ -74,6 +80,10 @@ class ModelSummary:
         """Those of these images that are not registered."""
         there = set(self.images)
         return tuple(name for name in names if name not in there)
+
+    def noted(self) -> tuple[Skipped, ...]:
+        """What a user should know of it, as stages say it."""
+        return tuple(Skipped("model", remark, is_used=True) for remark in self.remarks)
 
     def counts(self) -> dict[str, float]:
         """The figures that a map remembers."""
@@ -132,6 +142,7 @@ def reconstruct(
         with writing(out):
             MapFolder(out).link_model()  # a kill, or an earlier version, may have left none
         return there
+    check_rows(database)  # before COLMAP opens it
     verified = num_verified(database)
     part = out / ".models.part"
     with writing(out):
@@ -146,7 +157,7 @@ def reconstruct(
             for number, model in enumerate(models):
                 write_model(model, part / str(number))
         missing = summaries[0].missing_of(state.names) if summaries else state.names
-        reason = None if models else _reason(len(state.names), verified, database)
+        reason = None if models else _reason(state, verified, database)
         result = ReconstructResult(out, summaries, len(state.names), missing, reason, perf_counter() - begin)
         with writing(out):
             write_summary(part, result, made_of)
@@ -162,11 +173,16 @@ def _enlarged(state: DatabaseState) -> float:
 
 
 def _models(database: Path, images: Path, work: Path, state: DatabaseState, options: ReconstructOptions) -> list[Any]:
-    """The models that the mapper makes, adjusted once more where that is asked for."""
+    """The models that the mapper makes and that are to be believed, adjusted once more where that is asked for."""
     max_error = None if options.max_error is None else options.max_error * _enlarged(state)
-    models = map_consistently(database, images, work, state, options, max_error)
+
+    def run(options: ReconstructOptions) -> list[Any]:
+        return map_consistently(database, images, Path(mkdtemp(dir=work)), state, options, max_error)
+
+    models = believable_models(run, database, state, options)
     if options.final_adjustment:
-        models = [_adjusted(model, state, options) for model in models]
+        adjusted = (_adjusted(model, state, options) for model in models)
+        models = [model for model in adjusted if is_sound(model, state)]
     if options.extract_colors:
         for model in models:
             colour_points(model, images)
@@ -184,6 +200,7 @@ def _adjusted(model: Any, state: DatabaseState, options: ReconstructOptions) -> 
         loss_scale=_LOSS_SCALE * _enlarged(state),
         threads=num_threads(options),
         fixed=state.fixed,
+        distortion=not is_of_pairs(model),
     )
     adjust(model, principal_point=False)
     images = Counter(state.camera_of[state.ids[image.name] - 1] for image in registered(model))
@@ -203,19 +220,28 @@ def summarize(model: Any, consistency: Consistency | None = None) -> ModelSummar
     names = tuple(str(image.name) for image in registered(model))
     points = model.num_points3D()
     model.update_point_3d_errors()
-    return ModelSummary(
+    summary = ModelSummary(
         len(names),
         points,
         model.compute_num_observations(),
         float(model.compute_mean_reprojection_error()) if points else 0.0,
         float(model.compute_mean_track_length()) if points else 0.0,
         names,
-        *((consistency.explained, consistency.contradicting, consistency.doubtful) if consistency else ()),
+        remarks=shape_of(model).remarks,
+    )
+    if consistency is None:
+        return summary
+    return replace(
+        summary,
+        consistency=consistency.explained,
+        contradicting=consistency.contradicting,
+        doubtful=consistency.doubtful,
     )
 
 
-def _reason(images: int, verified: int, database: Path) -> str:
+def _reason(state: DatabaseState, verified: int, database: Path) -> str:
     """Why there is no model."""
+    images = len(state.names)
     if images < 2:
         return f"{'One image has' if images else 'No image has'} features; a map needs several: see what was left out."
     if verified == 0:
@@ -227,10 +253,7 @@ def _reason(images: int, verified: int, database: Path) -> str:
             f"None of the {pairs} pairs of the {images} images has a verified geometry: they may not overlap, or they "
             "were not verified yet. Match more pairs, or images with more overlap."
         )
-    return (
-        f"{verified} pairs of the {images} images have a verified geometry, and none is wide enough to begin with: "
-        "give images from more places, or more keypoints."
-    )
+    return no_model(motion_of(database, state), images)
 
 
 def _made_of(database: Path, options: ReconstructOptions) -> str:
@@ -248,29 +271,36 @@ def _made_of(database: Path, options: ReconstructOptions) -> str:
 
 
 def write_summary(folder: Path, result: ReconstructResult, made_of: str) -> None:
-    said = {"made_of": made_of, "files": _checksums(folder), **asdict(result)}
+    said = {"made_of": made_of, "files": checksums(folder), **asdict(result)}
     del said["out"], said["was_there"]
-    write_json(folder / _REPORT, said)
+    write_json(folder / SUMMARY, said)
 
 
 def _read_report(out: Path, made_of: str) -> ReconstructResult | None:
     """The result that is there, if it is of the same database and options and its files are there."""
+    known = known_summary(out / "models")
+    if known is None or known[0] != made_of or not is_described(out / "models"):
+        return None
+    return replace(known[1], out=out, was_there=True)
+
+
+def known_summary(folder: Path) -> tuple[str, ReconstructResult] | None:
+    """What the models in a folder were made of, and the result, as the summary there says; None where it is no use."""
     try:
-        said = read_json(out / "models" / _REPORT)
-        if said.pop("made_of") != made_of or said.pop("files") != _checksums(out / "models"):
-            return None
+        said = read_json(folder / SUMMARY)
+        made_of = str(said.pop("made_of"))
+        del said["files"]
         models = tuple(_summary(each) for each in said.pop("models"))
         said["unregistered"] = tuple(said["unregistered"])
-        result = ReconstructResult(out, models, **said, was_there=True)
+        return made_of, ReconstructResult(folder.parent, models, **said)
     except (OSError, StoreError, KeyError, TypeError):
         return None
-    return result
 
 
 def _summary(said: dict[str, Any]) -> ModelSummary:
     """From JSON, whose lists were tuples."""
     pairs = {name: tuple(tuple(each) for each in said[name]) for name in ("contradicting", "doubtful")}
-    return ModelSummary(**{**said, "images": tuple(said["images"]), **pairs})
+    return ModelSummary(**{**said, "images": tuple(said["images"]), "remarks": tuple(said["remarks"]), **pairs})
 
 
 def _named(pairs: Sequence[tuple[str, str]]) -> str:
@@ -282,21 +312,9 @@ def _named(pairs: Sequence[tuple[str, str]]) -> str:
 def is_described(folder: Path) -> bool:
     """Whether the summary in the folder of the models is of the files that are there."""
     try:
-        return bool(read_json(folder / _REPORT)["files"] == _checksums(folder))
+        return bool(read_json(folder / SUMMARY)["files"] == checksums(folder))
     except (OSError, StoreError, KeyError):
         return False
-
-
-def _checksums(folder: Path) -> dict[str, int]:
-    """Of each file of the models under a folder, by its path: COLMAP may read a damaged one without an end."""
-    found = {}
-    for path in sorted(folder.glob("**/*.bin")):
-        checksum = 0
-        with path.open("rb") as file:
-            while content := file.read(1 << 24):
-                checksum = zlib.crc32(content, checksum)
-        found[path.relative_to(folder).as_posix()] = checksum
-    return found
 
 
 def _put(part: Path, out: Path) -> None:

@@ -16,7 +16,6 @@ import hashlib
 import io
 import os
 import sqlite3
-import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -36,6 +35,7 @@ from lightglue.images import read_image, resize_image
 from lightglue.sfm.options import TrackOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import FeatureStore, MatchStore, PairHead, PairMatches
+from lightglue.stores.arrays import read_arrays
 from lightglue.stores.settings import as_read, check_settings
 from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
@@ -150,11 +150,11 @@ def read_refined(out: str | os.PathLike[str], name: str, digest: str | None = No
     """
     path = _path(Path(out), name)
     try:
-        with np.load(io.BytesIO(path.read_bytes())) as file:
-            refined = RefinedKeypoints(file["keypoints"], file["moved"], str(file["digest"]))
+        arrays = read_arrays(path.read_bytes())
+        refined = RefinedKeypoints(arrays["keypoints"], arrays["moved"], str(arrays["digest"]))
     except FileNotFoundError as error:
         raise InputError(f"{name!r} has no refined keypoints in {out}; refine them first.") from error
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, KeyError) as error:
         raise StoreError(f"{path} cannot be read ({error}); remove it and refine again.") from error
     if digest is not None and refined.digest != digest:
         raise InputError(f"{name!r} was refined with other features than it has now; refine it again.")

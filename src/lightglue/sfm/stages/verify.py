@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError
 from lightglue.sfm.colmap.database import DatabaseResult, create_database
 from lightglue.sfm.colmap.database_file import Database
+from lightglue.sfm.colmap.database_rows import check_rows, seal_pairs
 from lightglue.sfm.colmap.judged import kinds_of_verified, restore
 from lightglue.sfm.colmap.pair_ids import configuration_name, pair_of
 from lightglue.sfm.colmap.state import check_database, digest_of, pair_states, read_state
@@ -80,7 +81,8 @@ def verify(
     """
     begin = perf_counter()
     path, options = Path(path), options or VerifyOptions()
-    read_state(path, is_complete=True)  # which checks it
+    read_state(path, is_complete=True)
+    check_rows(path)  # before COLMAP opens it
     decides = {name: value for name, value in asdict(options).items() if name != "drop_look_alikes"}
     made_of = digest_of(json.dumps(decides, sort_keys=True).encode())
     counts = _num_matches(path)
@@ -124,18 +126,16 @@ def _verify(path: Path, verifier: _Verifier, numbers: list[int], made_of: str) -
         with database.writing():
             for number, geometry in zip(numbers, geometries, strict=True):
                 database.put_geometry(*pair_of(number), geometry)
-    with connected(path) as connection:
-        rows = [(made_of, number) for number in numbers]
-        connection.executemany("UPDATE lightglue_pairs SET verified = ? WHERE pair_id = ?", rows)
+    pairs = pair_states(path)
+    seal_pairs(path, [(number, pairs[number][0], made_of) for number in numbers])
 
 
 def _forget(path: Path, numbers: list[int]) -> None:
     """Take out geometries that were made with other options."""
     if not numbers:
         return
-    with connected(path) as connection:
-        rows = [(number,) for number in numbers]
-        connection.executemany("UPDATE lightglue_pairs SET verified = NULL WHERE pair_id = ?", rows)
+    pairs = pair_states(path)
+    seal_pairs(path, [(number, pairs[number][0], None) for number in numbers])
     with Database(path) as database, database.writing():
         for number in numbers:
             database.remove_geometry(*pair_of(number))

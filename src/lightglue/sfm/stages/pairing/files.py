@@ -54,12 +54,18 @@ def pairs_among(path: str | os.PathLike[str], names: Collection[str]) -> tuple[l
     skipped = []
     for number, line in _lines(path):
         found = _split(line) if "\t" in line else _splits(line)
-        fit = [pair for pair in found if known.issuperset(pair)]
+        fit = list(dict.fromkeys(pair for each in found if known.issuperset(pair := _as_known(each, known))))
         if len(fit) == 1 and fit[0][0] != fit[0][1]:
             pairs[_canonical(*fit[0])] = None
         else:
             skipped.append(_left_out(f"{path}, line {number}", line, fit or found, known))
     return list(pairs), skipped
+
+
+def _as_known(pair: Pair, known: set[str]) -> Pair:
+    """The names of a line as images have them, where it was written on Windows or begins them with ./."""
+    name0, name1 = (n if n in known else n.replace("\\", "/").removeprefix("./") for n in pair)
+    return name0, name1
 
 
 def _left_out(where: str, line: str, found: list[Pair], known: set[str]) -> Skipped:

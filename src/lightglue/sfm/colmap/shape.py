@@ -1,0 +1,129 @@
+"""What a model is made of: whether its points are held by enough rays, and how far apart these are."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.sfm.colmap.models import cam_from_world, registered
+
+__all__ = ["Shape", "has_likely_cameras", "is_of_pairs", "shape_of"]
+
+Floats = NDArray[np.float64]
+
+FEWEST_POINTS = 15  # that an image sees: as many as a geometry of two views takes
+_SMALLEST_ANGLE = 1.0  # degrees between two rays, below which they hardly tell a depth; COLMAP's filter has 1.5
+_NARROW = 3.0  # degrees; COLMAP begins with 16
+_FLAT = 0.02  # of the extent of the points
+_SAMPLE = 5000  # points that are looked at, evenly
+_FOCALS = (0.1, 10.0)  # of the longer edge: beyond, a focal length is made up, as for COLMAP
+_MAX_DISTORTION = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """A model in the figures that say how far it is to be believed."""
+
+    images: tuple[int, ...]  # how many points each registered image sees
+    pairs_only: bool  # no point is seen by more than two images
+    points: Floats  # (P, 3), up to 5,000
+    angles: Floats  # (P,) degrees, the widest between two rays of each
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether at least half of the images, and two, see enough points that two rays fix."""
+        held = float((self.angles >= _SMALLEST_ANGLE).mean()) if len(self.angles) else 0.0
+        enough = sum(held * count >= FEWEST_POINTS for count in self.images)
+        return enough >= max(2, len(self.images) / 2)
+
+    @cached_property
+    def angle(self) -> float:
+        """The median of the angles, degrees."""
+        return float(np.median(self.angles)) if len(self.angles) else 0.0
+
+    @property
+    def is_narrow(self) -> bool:
+        """Whether the cameras stood so close together that depths are uncertain."""
+        return self.angle < _NARROW
+
+    @cached_property
+    def is_flat(self) -> bool:
+        """Whether the points lie in a plane, but for outliers."""
+        if len(self.points) < FEWEST_POINTS:
+            return False
+        spread = self.points - np.median(self.points, axis=0)
+        spread = spread[np.linalg.norm(spread, axis=1) <= np.quantile(np.linalg.norm(spread, axis=1), 0.9)]
+        axes = np.linalg.svd(spread - spread.mean(axis=0), full_matrices=False)[2]
+        across = np.quantile(np.abs((spread - spread.mean(axis=0)) @ axes.T), 0.9, axis=0)
+        return bool(across[2] <= _FLAT * across[0])
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What a user of the model should know of it, in sentences."""
+        unsure = "unless it was given"
+        said = []
+        if len(self.images) == 2:
+            said.append(
+                "The model is of two views: no third image confirms its points, so that wrong ones do not show, and "
+                f"the focal length is uncertain {unsure}."
+            )
+        elif self.pairs_only:
+            said.append(
+                "No point is seen by more than two images: nothing confirms the points, and wrong ones do not show."
+            )
+        if self.is_flat:
+            said.append(
+                "The points lie in a plane: the focal length, and with it where the cameras stood, is uncertain "
+                f"{unsure}."
+            )
+        if self.is_narrow:
+            said.append(
+                f"The images were taken close together: the rays to a point are {self.angle:.1f} degrees apart "
+                "(median), and depths are uncertain."
+            )
+        return tuple(said)
+
+
+def shape_of(model: Any) -> Shape:
+    """The shape of a `pycolmap.Reconstruction`."""
+    images = registered(model)
+    centres = {}
+    for image in images:
+        T = cam_from_world(image)
+        centres[image.image_id] = -T[:3, :3].T @ T[:3, 3]
+    numbers = sorted(model.point3D_ids())
+    points, angles = [], []
+    for number in numbers[:: -(-len(numbers) // _SAMPLE) or 1]:
+        point = model.point3D(number)
+        seen_from = [centres[each.image_id] for each in point.track.elements if each.image_id in centres]
+        points.append(point.xyz)
+        angles.append(_widest(np.array(seen_from).reshape(-1, 3) - point.xyz))
+    return Shape(
+        tuple(int(image.num_points3D) for image in images),
+        is_of_pairs(model),
+        np.array(points, np.float64).reshape(-1, 3),
+        np.array(angles, np.float64),
+    )
+
+
+def is_of_pairs(model: Any) -> bool:
+    """Whether no point of a model is seen by more than two images, so that nothing confirms it."""
+    return model.num_points3D() > 0 and float(model.compute_mean_track_length()) <= 2
+
+
+def has_likely_cameras(model: Any, fixed: Collection[int] = ()) -> bool:
+    """Whether the intrinsics that were estimated are those of some camera. fixed: the numbers of the known ones."""
+    used = {image.camera_id for image in registered(model)}.difference(fixed)
+    return not any(model.camera(number).has_bogus_params(*_FOCALS, _MAX_DISTORTION) for number in used)
+
+
+def _widest(rays: Floats) -> float:
+    """Degrees between the two of these rays (N, 3) that are farthest apart."""
+    unit = rays / np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-12)
+    cosines = unit @ unit.T
+    return float(np.degrees(np.arccos(np.clip(cosines.min(), -1, 1)))) if len(unit) > 1 else 0.0
