@@ -17,7 +17,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "lightglue"
 USERS = {
     "PIL": ["images.sources", "images.with_pillow"],
     "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog",
-            "benchmark.image_pairs", "sfm.stages.pairing.positions", "sfm.report.view"],
+            "benchmark.image_pairs", "sfm.stages.pairing.positions", "sfm.stages.frames", "sfm.report.view"],
     "faiss": ["sfm.retrieval.with_faiss"],
     "filelock": ["weights", "evaluation.datasets.fetch", "benchmark.environment"],
     "h5py": ["stores.hloc"],

@@ -64,7 +64,7 @@ def extract(
         extractor = models.load_extractor()
         for image, place in places.items():
             try:
-                report = _extract(extractor, models.features, image, place, masks.path(image), views.keywords())
+                report = _extract(extractor, models.features, image, place, masks.path(image), views)
             except (ImageError, InputError, MemoryError, RuntimeError) as error:
                 echo(f"error: {_fault(image, error)}", err=True)
                 failed += 1
@@ -140,7 +140,7 @@ class _Masks:
 
 
 def _extract(
-    extractor: Any, features: str, image: Path, place: Path, mask: Path | None, options: Mapping[str, Any]
+    extractor: Any, features: str, image: Path, place: Path, mask: Path | None, views: ViewOptions
 ) -> dict[str, Any]:
     """Extract and write; what is reported of it."""
     import numpy as np
@@ -148,13 +148,18 @@ def _extract(
     from lightglue.containers import batch_to_device, rbd
     from lightglue.extractors.masks import read_mask
     from lightglue.extractors.no_keypoints import likely_cause
-    from lightglue.images import as_pixels, load_image, size_of
+    from lightglue.images import as_pixels, as_tensor, size_of
 
-    begin, resize = perf_counter(), options.get("resize")
-    pixels = as_pixels(image) if "tile" in options else load_image(image)
+    begin, options = perf_counter(), views.keywords()
+    pixels = (as_tensor if views.tile is None else as_pixels)(image, views.stretch)
     width, height = size_of(pixels)
     allowed = None if mask is None else read_mask(mask, height, width, str(image))
     found = rbd(batch_to_device(extractor.extract(pixels, mask=allowed, **options)))
+    cause = (
+        None
+        if len(found["keypoints"])
+        else likely_cause(pixels if views.stretch else image, allowed, extractor, options.get("resize"))
+    )
     buffer = io.BytesIO()
     np.savez(buffer, features=np.array(features), **{name: value.numpy() for name, value in found.items()})
     write_files({place: buffer.getvalue()})
@@ -164,7 +169,7 @@ def _extract(
         "image_size": [int(edge) for edge in found["image_size"]],
         "num_keypoints": len(found["keypoints"]),
         "seconds": perf_counter() - begin,
-        **({} if len(found["keypoints"]) else {"note": no_keypoints(likely_cause(image, allowed, extractor, resize))}),
+        **({} if cause is None else {"note": no_keypoints(cause)}),
     }
 
 

@@ -69,7 +69,7 @@ def _of_values(pixels: NDArray[Any], full: float, subject: str) -> str:
     if high - low > full * _FLAT:
         return ""
     said = f"{subject} values lie between {low:.4g} and {high:.4g}, where {full:g} is white"
-    return f"{said}: a small part of 16 bits, to be stretched" if full > 255 else f"{said}: hardly any contrast"
+    return f"{said}: a small part of 16 bits, which --stretch spreads" if full > 255 else f"{said}: hardly any contrast"
 
 
 def _of_detector(extractor: Any) -> str:

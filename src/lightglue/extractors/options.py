@@ -1,4 +1,4 @@
-"""In which sizes and parts an extractor looks at an image. Importing this loads neither torch nor numpy."""
+"""In which sizes, parts and values an extractor looks at an image. Importing this loads neither torch nor numpy."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from typing import Any, Literal
 
 from lightglue.errors import InputError
 from lightglue.options import option
-from lightglue.support.checks import check_int
+from lightglue.support.checks import check_bool, check_int
 from lightglue.support.parsers import integer
 
-__all__ = ["RESIZE", "SMALLEST_TILE", "ViewOptions", "check_pyramid", "check_tile"]
+__all__ = ["RESIZE", "SMALLEST_TILE", "STRETCH_HELP", "ViewOptions", "check_pyramid", "check_tile"]
 
 RESIZE = 1024  # px of the longer side, as published
 SMALLEST_TILE = 512  # px
 LARGEST_EDGE = 20_000  # px that a command takes; memory grows with its square
+STRETCH_HELP = "Spread the values that an image uses over its range: 12 bits in 16, thermal, floating point."
 MOST_SIZES, LARGEST_FACTOR = 16, 8.0  # of a pyramid
 
 
@@ -62,7 +63,7 @@ parse_tile = integer(f"a number of px from {SMALLEST_TILE} to {LARGEST_EDGE}", S
 
 @dataclass(frozen=True)
 class ViewOptions:
-    """In which sizes and parts images are looked at: the options of `Extractor.extract` that commands have."""
+    """In which sizes, parts and values images are looked at: the options of `Extractor.extract` that commands have."""
 
     resize: int | Literal["auto"] | None = option(
         "auto",
@@ -82,6 +83,7 @@ class ViewOptions:
         parse=parse_pyramid,
         old=("--scales",),
     )
+    stretch: bool = option(False, STRETCH_HELP, group="Features")
 
     def __post_init__(self) -> None:
         if self.resize not in ("auto", None):
@@ -90,9 +92,10 @@ class ViewOptions:
             check_tile(self.tile)
         if self.pyramid is not None:
             check_pyramid(self.pyramid)
+        check_bool("stretch", self.stretch)
 
     def keywords(self) -> dict[str, Any]:
-        """The keywords of `Extractor.extract` that say the same."""
+        """The keywords of `Extractor.extract` that say the same; `stretch` is for those who read the images."""
         given: dict[str, Any] = {"tile": self.tile, "pyramid": self.pyramid}
         found = {name: value for name, value in given.items() if value is not None}
         if self.resize != "auto":

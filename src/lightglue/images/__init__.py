@@ -6,6 +6,7 @@ from lightglue.images.arrays import numpy_image_to_torch, resize_image, size_of
 from lightglue.images.files import DEFAULT_MAX_PIXELS, ImageFile, ImageSource, contents_of, load_image, read_image
 from lightglue.images.resampling import ImagePreprocessor, resize_tensor
 from lightglue.images.sources import AnyImage, as_pixels, as_tensor
+from lightglue.images.value_range import narrow_range
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
@@ -17,6 +18,7 @@ __all__ = [
     "as_tensor",
     "contents_of",
     "load_image",
+    "narrow_range",
     "numpy_image_to_torch",
     "read_image",
     "resize_image",

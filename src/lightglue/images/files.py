@@ -12,6 +12,7 @@ import re
 import stat
 import warnings
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO, TypeAlias
 
@@ -22,8 +23,10 @@ from torch import Tensor
 
 from lightglue.errors import ImageError, ImageNotFoundError, InputError
 from lightglue.images.arrays import check_resize, numpy_image_to_torch, resize_image
+from lightglue.images.exif import number, read_exif, text
 from lightglue.images.headers import FORMATS, HEAD, format_of, stored_size
 from lightglue.images.unread import unread_kind
+from lightglue.images.value_range import eight_bits, stretched, warn_of_narrow_range
 from lightglue.images.with_pillow import DECODED, decode_by_pillow, what_is_missing
 from lightglue.support.checks import is_real
 from lightglue.support.native_lines import with_native_lines
@@ -41,7 +44,11 @@ __all__ = [
 ]
 
 DEFAULT_MAX_PIXELS = 500_000_000  # admits 20,000 x 20,000
-_DAMAGED = re.compile("^(?!libpng warning|.*[Ww]arning)")  # of what decoders say of an image that they did decode
+# Of what decoders say of an image that they did decode. Each GeoTIFF has fields that libtiff does not know.
+_DAMAGED = re.compile(
+    "^(?!libpng warning|.*[Ww]arning|.*Unknown field with tag)"
+)  # of what decoders say of an image that they did decode
+_NO_DATA = 42113  # TIFF's tag of GDAL: the value of pixels that were not measured
 _ROWS = 256  # of an image that are converted to RGB at once
 _OPENCV_MAX_PIXELS = 2**30  # its own limit, unless OPENCV_IO_MAX_IMAGE_PIXELS is set before it starts
 
@@ -56,6 +63,7 @@ def load_image(
     interp: str = "area",
     grayscale: bool = False,
     max_pixels: int | None = DEFAULT_MAX_PIXELS,
+    stretch: bool = False,
 ) -> Tensor:
     """Load an image file as a tensor.
 
@@ -71,6 +79,9 @@ def load_image(
         interp: "area", "linear", "cubic" or "nearest", as OpenCV does them.
         grayscale: load one channel; a colour image is converted.
         max_pixels: refuse larger images before they are decoded; None for no limit but OpenCV's own.
+        stretch: spread the range of values that the image uses over [0, 1], as images of 12 bits in 16, of thermal
+            cameras, and TIFF files of floating point need: see `lightglue.images.value_range`. NaN becomes black.
+            Without it, a 16-bit image that uses less than a quarter of its range is a warning.
 
     Returns:
         (3, H, W) RGB, or (1, H, W) gray, float32 in [0, 1].
@@ -83,20 +94,23 @@ def load_image(
     if resize is not None:
         check_resize(resize, fn, interp)
     with span("load"):
-        image: NDArray[Any] = ImageFile.read(path).decode(grayscale, max_pixels)
+        file = ImageFile.read(path)
+        image: NDArray[Any] = file.decode(grayscale, max_pixels, stretch)
+        if not stretch:
+            warn_of_narrow_range(image, file.name)
         if resize is not None:
             image, _ = resize_image(image, resize, fn, interp)
         return numpy_image_to_torch(image)
 
 
 def read_image(
-    path: ImageSource, grayscale: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS
+    path: ImageSource, grayscale: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS, stretch: bool = False
 ) -> NDArray[np.uint8]:
     """Read an image file as (H, W, 3) RGB or (H, W) gray, uint8; 16-bit files lose their low byte.
 
-    Files and errors are those of `load_image`.
+    Files, `stretch` and errors are those of `load_image`.
     """
-    return ImageFile.read(path)._decode(grayscale, 0, max_pixels)
+    return eight_bits(ImageFile.read(path).decode(grayscale, max_pixels, stretch), rounded=stretch)
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,30 +155,66 @@ class ImageFile:
         return size
 
     def decode(
-        self, grayscale: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS
+        self, grayscale: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS, stretch: bool = False
     ) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """The pixels, (H, W, 3) RGB or (H, W) gray, with 8 or 16 bits as the file has them, oriented as its EXIF says.
 
         `numpy_image_to_torch` makes of them what `load_image` gives. Raises ImageError, InputError.
         """
-        return self._decode(grayscale, cv2.IMREAD_ANYDEPTH, max_pixels)
+        self._check_size(max_pixels)
+        if self.kind in DECODED:
+            image = self._decoded_by_pillow(grayscale)
+            return stretched(image) if stretch else image
+        if stretch:
+            return self._stretched(grayscale)
+        if (samples := self._samples) not in ("uint8", "uint16"):
+            raise ImageError(
+                f"{self.name}: this {self.kind} holds {samples} samples, whose range is not known; spread the one that "
+                "they use with --stretch (stretch=True), or convert it to 8 or 16 bits a channel."
+            )
+        image = self._decoded((cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR) | cv2.IMREAD_ANYDEPTH)
+        return image if grayscale else _turn_to_rgb(image)
 
-    def _decode(self, grayscale: bool, depth_flag: int, max_pixels: int | None) -> NDArray[Any]:
-        """uint16 only where `depth_flag` says so."""
+    def _stretched(self, grayscale: bool) -> NDArray[Any]:
+        # Colours as the file has them: OpenCV makes none of 32-bit samples.
+        image = self._decoded(cv2.IMREAD_ANYCOLOR | cv2.IMREAD_ANYDEPTH)
+        if (unset := read_exif(self.data).image.get(_NO_DATA)) is not None and self.kind == "TIFF":
+            with suppress(ValueError):
+                image = np.where(image == float(text(unset)), np.nan, image)
+        image = stretched(image)
+        is_gray = image.ndim == 2 or image.shape[2] < 3
+        if is_gray:
+            image = image if image.ndim == 2 else np.ascontiguousarray(image[..., 0])
+            return image if grayscale else cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+        return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY) if grayscale else _turn_to_rgb(image)
+
+    @property
+    def _samples(self) -> str:
+        """The type of a sample: "uint16" also for less than 8 or 16 bits, which the decoder makes 8 or 16."""
+        if self.kind != "TIFF":
+            return "uint16"
+        tags = read_exif(self.data).image
+        bits, form = number(tags.get(258)), number(tags.get(339))
+        if form in (2, 3) or bits > 16:
+            return f"{'int' if form == 2 else 'float' if form == 3 else 'uint'}{bits:g}"
+        return "uint16"
+
+    def _check_size(self, max_pixels: int | None) -> None:
         if max_pixels is not None and not (max_pixels == math.inf or (is_real(max_pixels) and max_pixels > 0)):
             raise InputError(
                 f"max_pixels is {max_pixels!r}; give a positive number, or None for no limit but OpenCV's own."
             )
-        size, name, kind = self.size, self.name, self.kind
+        size = self.size
         pixels = size[0] * size[1]
         if max_pixels is not None and pixels > max_pixels:
             raise ImageError(
-                f"{name}: {size[0]} x {size[1]} is {pixels:,} pixels, more than max_pixels={max_pixels:,}; "
+                f"{self.name}: {size[0]} x {size[1]} is {pixels:,} pixels, more than max_pixels={max_pixels:,}; "
                 "shrink the image, or raise max_pixels if you trust the file."
             )
-        if kind in DECODED:
-            return self._decoded_by_pillow(grayscale)
-        flag = (cv2.IMREAD_GRAYSCALE if grayscale else cv2.IMREAD_COLOR) | depth_flag
+
+    def _decoded(self, flag: int) -> NDArray[Any]:
+        """What OpenCV makes of the file."""
+        size, name, kind = self.size, self.name, self.kind
         image, lines = with_native_lines(lambda: _decoded(self.data, flag))
         if isinstance(image, Exception):
             raise ImageError(_undecodable(name, kind, size, lines)) from image
@@ -176,9 +226,7 @@ class ImageFile:
                 "fetch it again.",
                 stacklevel=2,
             )
-        if image.dtype not in (np.uint8, np.uint16):
-            raise ImageError(f"{name}: this {kind} holds {image.dtype} samples; convert it to 8 or 16 bits a channel.")
-        return image if grayscale else _turn_to_rgb(image)
+        return image
 
     def _decoded_by_pillow(self, grayscale: bool) -> NDArray[Any]:
         try:

@@ -182,7 +182,7 @@ def _match(
     contents = contents_of(images)
     given = [contents[id(image)] for image in images]
     # Images and cameras come before the models: a mistyped name must not cost a download.
-    pixels = [pixels_of(image, views.tile) for image in given]
+    pixels = [pixels_of(image, views.tile, stretch=views.stretch) for image in given]
     sizes = [size_of(image) for image in pixels]
     cameras = [options.camera0, options.camera1]
     if options.geometry in CALIBRATED:
@@ -215,7 +215,9 @@ def _match(
         pair = without_matches(pair, NO_OVERLAP)
     warnings = tuple(
         f"{name} has no keypoints: {likely_cause(image, mask, loaded.extractor, views.keywords().get('resize'))}"
-        for name, image, mask, keypoints in zip(names, given, masks, (pair.keypoints0, pair.keypoints1), strict=True)
+        for name, image, mask, keypoints in zip(
+            names, pixels if views.stretch else given, masks, (pair.keypoints0, pair.keypoints1), strict=True
+        )
         if not len(keypoints)
     )
     result = MatchedFiles(pair, (names[0], names[1]), loaded, timeline, options, dropped, warnings)

@@ -20,14 +20,17 @@ from lightglue.types import Extractor, Features
 __all__ = ["OrientedImage", "pixels_of"]
 
 
-def pixels_of(image: Any, tile: Any = None, angles: Sequence[float] = ()) -> Any:
-    """Any image as pixels: a tensor, with `tile` an array. InputError where it is to be rotated and cannot be."""
+def pixels_of(image: Any, tile: Any = None, angles: Sequence[float] = (), stretch: bool = False) -> Any:
+    """Any image as pixels: a tensor, with `tile` an array. InputError where it is to be rotated and cannot be.
+
+    stretch: as `load_image` has it; not of tensors.
+    """
     pixels = image
     if isinstance(image, (list, tuple)):
         raise InputError(f"The image is a {type(image).__name__} of {len(image)}; give one image.")
     if not isinstance(image, Tensor):
         with span("load"):
-            pixels = as_tensor(image) if tile is None else as_pixels(image)
+            pixels = as_tensor(image, stretch) if tile is None else as_pixels(image, stretch)
     if not angles or (isinstance(pixels, Tensor) and pixels.ndim == 3 and pixels.numel()):
         return pixels
     if isinstance(pixels, np.ndarray) and pixels.ndim in (2, 3) and pixels.size:

@@ -2,6 +2,7 @@
 
 MAP/map.json        the image folder, the options of each stage, what came of it
 MAP/listed.txt      the images, and their cameras as far as they are known, where they were given as a list
+MAP/frames/         the images, where the map is of a video
 MAP/features/       the features of each image
 MAP/retrieval.npz   a descriptor of each image
 MAP/pairs.txt       the pairs to match
@@ -9,6 +10,7 @@ MAP/matches.db      their matches
 MAP/refined/        refined keypoints, where asked for
 MAP/database.db     COLMAP's database
 MAP/models/0, 1...  all models in COLMAP's binary format, the largest first;  MAP/model: a link to models/0
+MAP/dataset/        the largest model beside images that fit it, for other programs, where they differ from the files
 MAP/report.html, MAP/report.png
 """
 
@@ -29,9 +31,10 @@ from lightglue.sfm.skipped import Skipped
 from lightglue.stores.settings import as_read
 from lightglue.support.files import is_part, part_in, read_json, write_json
 
-__all__ = ["MapFolder", "MapRecord", "StageRecord", "remove_tree"]
+__all__ = ["DATASET_RECORD", "MapFolder", "MapRecord", "StageRecord", "check_dataset", "remove_tree"]
 
 FORMAT = 1
+DATASET_RECORD = "dataset.json"  # marks a dataset of ours
 _BRINGING = ".bringing.json"
 
 
@@ -80,6 +83,7 @@ class MapFolder:
 
     record = _Part("map.json")
     listed = _Part("listed.txt")
+    frames = _Part("frames")
     features = _Part("features")
     retrieval = _Part("retrieval.npz")
     pairs = _Part("pairs.txt")
@@ -89,6 +93,7 @@ class MapFolder:
     models = _Part("models")
     largest = _Part("models/0")  # of the models
     model = _Part("model")  # a link to it
+    dataset = _Part("dataset")
     report = _Part("report.html")
     picture = _Part("report.png")
 
@@ -147,7 +152,8 @@ class MapFolder:
             if said["format"] != FORMAT:
                 raise StoreError(f"{self.record} has format {said['format']}, not {FORMAT}; make the map again.")
             stages = {name: _stage(stage) for name, stage in said["stages"].items()}
-            return MapRecord(Path(said["images"]), dict(said["settings"]), stages, said.get("pairs"))
+            images = (self.folder / said["images"]).absolute()
+            return MapRecord(images, dict(said["settings"]), stages, said.get("pairs"))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise StoreError(f"{self.record} is damaged ({error!r}); make the map again.") from error
 
@@ -163,6 +169,8 @@ class MapFolder:
             for name, stage in record.stages.items()
         }
         images = os.path.abspath(record.images)
+        if images == os.path.abspath(self.frames):
+            images = self.frames.name  # so that a map can be moved
         content: dict[str, Any] = {"format": FORMAT, "images": images, "settings": as_read(record.settings)}
         content |= {"stages": stages, "pairs": record.pairs}
         write_json(self.record, content)
@@ -193,6 +201,15 @@ class MapFolder:
             record = StageRecord(known.stages[stage].seconds, record.counts, record.skipped)
         settings = {**known.settings, stage: options}
         self.write(replace(known, settings=settings, stages={**known.stages, stage: record}))
+
+
+def check_dataset(paths: MapFolder, images: Path) -> None:
+    """Raises InputError where the folder of the dataset holds something else, or the images of the map."""
+    folder = paths.dataset
+    if images.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{images} is where the map's own copies of images go; name another folder for the map.")
+    if folder.exists() and not (folder / DATASET_RECORD).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is not of this map, which needs the place; rename it, or name another folder.")
 
 
 def remove_tree(path: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 from lightglue.errors import InputError
+from lightglue.extractors.options import STRETCH_HELP
 from lightglue.geometry.camera_text import CAMERA_HELP, parse_known_camera
 from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.geometry.options import RefineOptions
@@ -37,6 +38,7 @@ __all__ = [
     "CameraOptions",
     "EngineOptions",
     "ExtractOptions",
+    "FrameOptions",
     "LocalizeOptions",
     "Mapper",
     "MatchOptions",
@@ -55,6 +57,7 @@ __all__ = [
 Stage = Literal["extract", "pairs", "match", "refine", "verify", "reconstruct", "report"]
 Source = Literal["auto", "exhaustive", "sequential", "retrieval", "gps", "poses", "covisibility", "file"]
 CameraMode = Literal["auto", "single", "per_folder", "per_image"]
+DatasetMode = Literal["auto", "always", "never"]
 Mapper = Literal["incremental", "global", "hierarchical"]
 EngineName = Literal["local", "ray"]
 Descriptor = Literal["vlad", "megaloc"]
@@ -108,9 +111,11 @@ class ExtractOptions(_WithModels):
         metavar="DIR",
     )
     max_pixels: int | None = option(500_000_000, "Larger images are left out; None: none is.")  # as lightglue.images
+    stretch: bool = option(False, STRETCH_HELP, group="Features")
 
     def __post_init__(self) -> None:
         check_choice("descriptor_dtype", self.descriptor_dtype, ("float16", "float32"))
+        check_bool("stretch", self.stretch)
 
     def settings(self) -> dict[str, Any]:
         """All that decides the features, for the store."""
@@ -126,6 +131,7 @@ class ExtractOptions(_WithModels):
             "descriptor_dtype": self.descriptor_dtype,
             # Which mask an image had is kept with its features, as its file is; where they lay decides nothing.
             "masks": None if self.masks is None else True,
+            **({"stretch": True} if self.stretch else {}),  # stores of earlier versions do not say
         }
 
 
@@ -179,6 +185,31 @@ def on_one_device(models: Models) -> Models:
     device = models.found_device() if models.device == "auto" else torch.device(models.device)
     mp = default_mp(device, models.features) if models.mp is None else models.mp
     return replace(models, device=str(device), mp=mp)
+
+
+# --- videos ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FrameOptions:
+    """Which frames of a video become images: of each window of time the sharpest."""
+
+    fps: float = option(2.0, "Of a video: frames that are taken a second.", group="Features", metavar="X")
+    max_frames: int = option(
+        500,
+        "Of a video: frames that are taken at the most; of a longer one fewer a second.",
+        group="Features",
+        metavar="N",
+        parse=integer("a number of frames from 2 to 1000000", 2),
+    )
+
+    def __post_init__(self) -> None:
+        check_between(self, fps=1e6)
+        check_integers(self, max_frames=2)
+
+    def interval(self, seconds: float) -> float:
+        """Seconds from one frame to the next, of a video of so many seconds; 0: it is not known."""
+        return max(1 / self.fps, seconds / self.max_frames)
 
 
 # --- pairs -------------------------------------------------------------------------------------------------------
@@ -436,8 +467,15 @@ class SfmOptions:
     )
     verify: VerifyOptions = VerifyOptions()
     reconstruct: ReconstructOptions = ReconstructOptions()
+    dataset: DatasetMode = option(
+        "auto",
+        "Write MAP/dataset: model and images for COLMAP's tools, gsplat, nerfstudio. auto: where EXIF turns an image.",
+        group="Output",
+    )
+    frames: FrameOptions = FrameOptions()
 
     def __post_init__(self) -> None:
+        check_choice("dataset", self.dataset, get_args(DatasetMode))
         for name in ("extract", "match"):
             stage = getattr(self, name)
             if stage.models not in (None, self.models):

@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 
 from lightglue.errors import InputError
 from lightglue.images.sizes import size_in_file
+from lightglue.images.video import is_video
 from lightglue.sfm.colmap.image_lists import with_listed
 from lightglue.sfm.engines.engine import Engine
-from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
+from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord, check_dataset
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import Skipped, no_keypoints, told_once
-from lightglue.sfm.stages.extract import ExtractResult, extract
+from lightglue.sfm.stages.extract import NARROW, ExtractResult, extract
+from lightglue.sfm.stages.frames import map_frames
 from lightglue.sfm.stages.given import Given, given_images, listed_names, relist
 from lightglue.sfm.stages.images import list_images
 from lightglue.sfm.stages.masks import Masks
@@ -37,6 +39,7 @@ from lightglue.support.progress import StageProgress
 
 if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
     from lightglue.sfm.colmap.database import Keypoints
+    from lightglue.sfm.stages.dataset import DatasetResult
     from lightglue.sfm.stages.reconstruct import ReconstructResult
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
@@ -53,6 +56,7 @@ class MapResult:
     model: ReconstructResult
     skipped: tuple[Skipped, ...]  # of all stages
     seconds: dict[str, float]  # of each stage in this run
+    dataset: DatasetResult | None = None  # for other programs
 
 
 def build_map(
@@ -68,7 +72,8 @@ def build_map(
 
     Args:
         images: a folder, with folders in it; or a list of images, which may have their cameras: a text file with a
-            name a line as COLMAP has it, or NAME MODEL WIDTH HEIGHT PARAMS... as hloc has it, or a COLMAP model.
+            name a line as COLMAP has it, or NAME MODEL WIDTH HEIGHT PARAMS... as hloc has it, or a COLMAP model; or a
+            video, whose frames are taken (`options.frames`) into OUT/frames and matched in their order.
         root: the folder that the names of a list are relative to; by default the one that the list lies in.
 
     The largest model is in OUT/model, in COLMAP's binary format, and COLMAP's database in OUT/database.db; a report in
@@ -78,14 +83,28 @@ def build_map(
     options; StoreError for files that are damaged or cannot be written.
     """
     paths = MapFolder(Path(out))
+    frames = None
+    if is_video(images):
+        _check_early(options, Given(Path(images).parent, ()))  # before minutes of decoding
+        frames = map_frames(Path(images), paths, options.frames, partial(progress, "frames"))
+        images, options = paths.frames, _in_order(options)
     given = given_images(Path(images), None if root is None else Path(root))
     _check_early(options, given)
     run = _Run(given, paths, options, engine, progress)
     run.begin()
+    if frames is not None:
+        run.note("frames", asdict(options.frames), frames, frames.seconds > 0)
     for stage in STAGES:
         run.stage(stage)
     assert run.model is not None
-    return MapResult(paths.folder, run.model, told_once(run.skipped), run.seconds)
+    return MapResult(paths.folder, run.model, told_once(run.skipped), run.seconds, run.dataset)
+
+
+def _in_order(options: SfmOptions) -> SfmOptions:
+    """For images that follow each other, unless the pairs are chosen otherwise."""
+    if options.pairs.sources != ("auto",):
+        return options
+    return replace(options, pairs=replace(options.pairs, sources=("sequential",)))
 
 
 def _check_early(options: SfmOptions, given: Given) -> None:
@@ -129,13 +148,18 @@ def run_stage(
     """
     if stage not in STAGES:
         raise InputError(f"There is no stage {stage!r}; choose one of {', '.join(STAGES)}.")
-    paths = MapFolder(Path(out))
+    paths, frames = MapFolder(Path(out)), None
     if images is None:
         given = Given(paths.read().images, None if (names := listed_names(paths)) is None else tuple(sorted(names)))
     else:
+        if is_video(images):
+            frames = map_frames(Path(images), paths, options.frames, partial(progress, "frames"))
+            images = paths.frames
         given = given_images(Path(images), None if root is None else Path(root))
     run = _Run(given, paths, options, engine, progress)
     run.begin()
+    if frames is not None:
+        run.note("frames", asdict(options.frames), frames, frames.seconds > 0)
     return run.stage(stage)
 
 
@@ -150,6 +174,7 @@ class _Run:
         self.skipped: list[Skipped] = []
         self.seconds: dict[str, float] = {}
         self.model: ReconstructResult | None = None
+        self.dataset: DatasetResult | None = None
         self.names: list[str] | None = None  # of the images, once they are known
         self.listed = None if given.names is None else frozenset(given.names)  # None: all of the folder
 
@@ -161,6 +186,7 @@ class _Run:
         inside = self.paths.folder.absolute()
         if self.images.absolute() == inside or self.images.resolve() == inside.resolve():
             raise InputError(f"{self.images} would hold both images and map; name another folder for the map.")
+        check_dataset(self.paths, self.images)
         if not self.paths.record.exists():
             self.paths.write(MapRecord(self.images, {"models": self._models()}))
             return
@@ -189,12 +215,15 @@ class _Run:
             self.paths.expect_pairs(False)
         options, record, did_something = run[name]()
         seconds = perf_counter() - begin
-        record = StageRecord(seconds, record.counts, record.skipped)
+        return self.note(name, options, StageRecord(seconds, record.counts, record.skipped), did_something)
+
+    def note(self, name: str, options: Any, record: StageRecord, did_something: bool) -> StageRecord:
+        """Remember what came of a stage."""
         self.paths.note(name, options, record, did_something)
         if name in ("pairs", "match"):
             self.paths.expect_pairs()
         self.skipped += record.skipped
-        self.seconds[name] = seconds
+        self.seconds[name] = record.seconds
         return record
 
     def _models(self) -> dict[str, Any]:
@@ -232,10 +261,17 @@ class _Run:
             "kept": result.kept,
             "keypoints": sum(head.num_keypoints for head in self._features().heads() if self._is_there(head.name)),
         }
+        told = (*self.given.skipped, *result.skipped, *self._still_narrow(result), *gone)
         options = self.options.extract
         masks = None if options.masks is None else os.path.abspath(options.masks)  # for `map add`
-        record = StageRecord(0, counts, (*self.given.skipped, *result.skipped, *gone))
-        return {**options.settings(), "masks": masks}, record, result.extracted > 0
+        return {**options.settings(), "masks": masks}, StageRecord(0, counts, told), result.extracted > 0
+
+    def _still_narrow(self, result: ExtractResult) -> list[Skipped]:
+        """What an earlier run said of the values of images that are kept: they were not read again."""
+        stages = self.paths.read().stages
+        before = stages["extract"].skipped if "extract" in stages else ()
+        kept = [each for each in before if each.name not in result.renewed and self._is_there(each.name)]
+        return [each for each in kept if each.reason.startswith(NARROW)]
 
     def _features(self) -> FeatureStore:
         return FeatureStore.open(self.paths.features, read_only=True)
@@ -395,7 +431,21 @@ class _Run:
         ]
         if result.models:
             missing += result.models[0].noted()
+        missing += self._write_dataset().skipped
         return asdict(options), StageRecord(0, counts, tuple(missing)), not result.was_there
+
+    def _write_dataset(self) -> DatasetResult:
+        """Bring the files for other programs into line with the model. What was chosen once stays chosen."""
+        from lightglue.sfm.stages.dataset import write_dataset
+
+        known = self.paths.read()
+        mode = self.options.dataset
+        if mode == "auto":
+            mode = known.settings.get("dataset", mode)
+        elif known.settings.get("dataset") != mode:
+            self.paths.write(replace(known, settings={**known.settings, "dataset": mode}))
+        self.dataset = write_dataset(self.paths, self.images, mode)
+        return self.dataset
 
     def _report(self) -> tuple[Any, StageRecord, bool]:
         from lightglue.sfm.report.document import write_report

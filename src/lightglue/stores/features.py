@@ -198,6 +198,11 @@ class FeatureStore:
     settings: Mapping[str, Any] = field(default_factory=dict)  # what made them, as JSON has it
     read_only: bool = False
 
+    @property
+    def stretch(self) -> bool:
+        """Whether the images' values were spread before they were extracted: whoever reads them again does so too."""
+        return bool(self.settings.get("stretch", False))
+
     @classmethod
     def open(
         cls, folder: str | os.PathLike[str], settings: Mapping[str, Any] | None = None, read_only: bool = False

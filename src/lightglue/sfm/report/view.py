@@ -252,7 +252,7 @@ def _show_images(model: Model, images: Path, cameras: list[Any], stopped: thread
 
 def _thumbnail(path: Path) -> NDArray[np.uint8] | None:
     try:
-        pixels = read_image(path)
+        pixels = read_image(path, stretch=True)  # to be looked at
     except (LightGlueError, OSError, ValueError):
         return None
     shrink = min(1.0, _THUMBNAIL / max(pixels.shape[:2]))

@@ -33,14 +33,14 @@ class GlobalDescriptor:
     size: int = 8448
 
     @torch.inference_mode()
-    def describe(self, image: str | os.PathLike[str] | Tensor) -> Tensor:
+    def describe(self, image: str | os.PathLike[str] | Tensor, stretch: bool = False) -> Tensor:
         """(E,) float32 of length 1, on the CPU.
 
-        image: a file, or (3, H, W) RGB in [0, 1].
+        image: a file, which is read with `stretch`, or (3, H, W) RGB in [0, 1].
 
         Raises LightGlueError where the network cannot be loaded, ImageError for a file that is no image.
         """
-        pixels = image if isinstance(image, Tensor) else load_image(image)
+        pixels = image if isinstance(image, Tensor) else load_image(image, stretch=stretch)
         if pixels.ndim != 3 or pixels.shape[0] != 3:
             raise InputError(f"The image has the shape {tuple(pixels.shape)}; give (3, H, W) RGB in [0, 1].")
         model, device = _model()

@@ -136,7 +136,7 @@ class RetrievalIndex:
                 if of_image is None:
                     continue
                 try:
-                    row = self._describe(of_image, None if images is None else images / name)
+                    row = self._describe(of_image, None if images is None else images / name, features.stretch)
                 except ImageError:
                     continue
             rows.append(row)
@@ -145,11 +145,11 @@ class RetrievalIndex:
         descriptors = np.stack(rows) if rows else np.empty((0, self.vocabulary.size), np.int16)
         return replace(self, names=tuple(kept), digests=tuple(digests), descriptors=descriptors)
 
-    def _describe(self, features: ImageFeatures, image: Image | None) -> NDArray[np.int16]:
+    def _describe(self, features: ImageFeatures, image: Image | None, stretch: bool = False) -> NDArray[np.int16]:
         if isinstance(self.vocabulary, GlobalDescriptor):
             if image is None:
                 raise InputError("This index is of the images themselves, not of their features; give the images too.")
-            return quantize(self.vocabulary.describe(image))
+            return quantize(self.vocabulary.describe(image, stretch))
         width = len(self.vocabulary.mean)
         if not len(features):
             return np.zeros(self.vocabulary.size, np.int16)
@@ -230,7 +230,7 @@ def _describe_images(
         row = old.get((name, digest))
         if row is None:
             try:
-                row = quantize(GlobalDescriptor().describe(images / name))
+                row = quantize(GlobalDescriptor().describe(images / name, features.stretch))
             except ImageError:
                 continue
             fresh += 1

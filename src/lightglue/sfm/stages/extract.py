@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError, StoreError
 from lightglue.extractors.no_keypoints import likely_cause
-from lightglue.images import ImageFile, numpy_image_to_torch, size_of
+from lightglue.images import ImageFile, narrow_range, numpy_image_to_torch, size_of
 from lightglue.sfm.engines.engine import Budget, Engine, LocalEngine
 from lightglue.sfm.options import ExtractOptions, on_one_device
 from lightglue.sfm.skipped import Skipped, no_keypoints
@@ -28,9 +28,10 @@ from lightglue.stores.features import Head
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.progress import Progress
 
-__all__ = ["ExtractOptions", "ExtractResult", "extract", "on_one_device"]
+__all__ = ["NARROW", "ExtractOptions", "ExtractResult", "extract", "on_one_device"]
 
 READERS = 2  # threads that decode ahead
+NARROW = "few keypoints are found in 16 bits of which a small part is used; the largest value is"
 PIXELS_AHEAD = 50_000_000  # decoded and waiting, unless one image alone has more
 
 
@@ -45,6 +46,7 @@ class ExtractResult:
     seconds: float
     skipped: tuple[Skipped, ...]
     gone: tuple[str, ...]  # images that have features, but are in the folder no longer; their features stay
+    renewed: tuple[str, ...] = ()  # names of those extracted
 
 
 def extract(
@@ -94,7 +96,9 @@ def extract(
             progress(kept, len(listed))
         else:
             waiting.append(name)
-    extracted = keypoints = 0
+    keypoints = 0
+    renewed: list[str] = []
+    narrow: dict[str, int] = {}
     faults = []
     where = None if options.masks is None else os.path.abspath(options.masks)
     work = ExtractWork(str(images.absolute()), replace(options, models=on_one_device(options.chosen), masks=where))
@@ -104,21 +108,32 @@ def extract(
                 features.remove(result.name)
             faults.append(Skipped(result.name, result.fault or "it has no features"))
         else:
-            head = features.put(result.name, result.features, result.source, result.mask, result.note)
-            noted += _noted(head, result.doubt)
-            extracted, keypoints = extracted + 1, keypoints + len(result.features)
+            noted += _noted(features.put(result.name, result.features, result.source, result.mask, result.note))
+            noted += [] if result.doubt is None else [Skipped(result.name, result.doubt, is_used=True)]
+            keypoints += len(result.features)
+            renewed.append(result.name)
+            if result.largest is not None:
+                narrow[result.name] = result.largest
         progress(kept + count, len(listed))
     gone = () if names is not None else tuple(features.besides(listed))
+    told = f"{NARROW} {max(narrow.values(), default=0):,} of 65,535: --stretch spreads them"
+    faults += [Skipped(name, told, is_used=True) for name in narrow]
     left_out = sorted((*skipped, *faults, *noted), key=lambda each: each.name)
     return ExtractResult(
-        len(listed) + len(skipped), extracted, kept, keypoints, perf_counter() - begin, tuple(left_out), gone
+        images=len(listed) + len(skipped),
+        extracted=len(renewed),
+        kept=kept,
+        keypoints=keypoints,
+        seconds=perf_counter() - begin,
+        skipped=tuple(left_out),
+        gone=gone,
+        renewed=tuple(renewed),
     )
 
 
-def _noted(head: Head, doubt: str | None = None) -> list[Skipped]:
-    """What is wrong with features that are there: that there are no keypoints, and what is in doubt."""
-    reasons = [] if head.num_keypoints else [no_keypoints(head.note)]
-    return [Skipped(head.name, reason, is_used=True) for reason in (*reasons, doubt) if reason is not None]
+def _noted(head: Head) -> list[Skipped]:
+    """That features that are there are none."""
+    return [] if head.num_keypoints else [Skipped(head.name, no_keypoints(head.note), is_used=True)]
 
 
 def _done(store: FeatureStore, name: str, path: Path, masks: Masks) -> Head | None:
@@ -144,6 +159,7 @@ class Extracted:
     mask: Source | None = None
     note: str | None = None  # why there are no keypoints
     doubt: str | None = None  # whether the mask fits
+    largest: int | None = None  # value of a 16-bit image that uses a small part of its range
 
 
 @dataclass(frozen=True)
@@ -179,7 +195,8 @@ def check_seen(folder: str) -> None:
 class _Decoded:
     pixels: NDArray[Any]  # (H, W, 3) uint8 or uint16
     source: Source
-    mask: ImageMask | None
+    mask: ImageMask | None = None
+    largest: int | None = None  # value, where a small part of the range is used
 
 
 class ExtractWorker:
@@ -209,8 +226,10 @@ class ExtractWorker:
                 file.decode(max_pixels=self.options.max_pixels)  # raises
             self.ahead.take(width * height)
             try:
-                pixels = file.decode(max_pixels=self.options.max_pixels)
-                return _Decoded(pixels, source, self.masks.read(name, file, size_of(pixels)))
+                pixels = file.decode(max_pixels=self.options.max_pixels, stretch=self.options.stretch)
+                narrow = None if self.options.stretch else narrow_range(pixels)
+                mask = self.masks.read(name, file, size_of(pixels))
+                return _Decoded(pixels, source, mask, None if narrow is None else narrow[1])
             except BaseException:
                 self.ahead.give_back(width * height)
                 raise
@@ -236,6 +255,7 @@ class ExtractWorker:
                 mask=None if mask is None else mask.source,
                 note=None if len(features) else self._cause(read.pixels, allowed),
                 doubt=None if mask is None else mask.doubt,
+                largest=read.largest,
             )
         except (ImageError, InputError) as error:
             return Extracted(name, fault=_one_line(error))

@@ -107,7 +107,7 @@ class Incoming:
         target = self.folder / image.name
         try:
             content = image.read_bytes()
-            read_image(content)  # before anything is copied: a file that is no image does not belong in the folder
+            read_image(content, stretch=True)  # first: a file that is no image does not belong in the folder
             if target.exists():
                 same = target.is_file() and target.read_bytes() == content
                 return None if same else f"another image is called {image.name!r} in {self.folder}; rename it"

@@ -218,7 +218,7 @@ class _Grays:
         if name in self._faults:
             return None
         try:
-            image = read_image(self.images / name, grayscale=True)
+            image = read_image(self.images / name, grayscale=True, stretch=self.features.stretch)
         except ImageError as error:
             self._faults[name] = str(error)
             return None
