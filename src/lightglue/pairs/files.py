@@ -213,11 +213,10 @@ def _match(
     if options.min_overlap and pair.overlap is not None and pair.overlap < options.min_overlap:
         dropped = len(pair.matches)
         pair = without_matches(pair, NO_OVERLAP)
+    seen, resize = pixels if views.stretch else given, views.keywords().get("resize")
     warnings = tuple(
-        f"{name} has no keypoints: {likely_cause(image, mask, loaded.extractor, views.keywords().get('resize'))}"
-        for name, image, mask, keypoints in zip(
-            names, pixels if views.stretch else given, masks, (pair.keypoints0, pair.keypoints1), strict=True
-        )
+        f"{name} has no keypoints: {likely_cause(image, mask, loaded.extractor, resize)}"
+        for name, image, mask, keypoints in zip(names, seen, masks, (pair.keypoints0, pair.keypoints1), strict=True)
         if not len(keypoints)
     )
     result = MatchedFiles(pair, (names[0], names[1]), loaded, timeline, options, dropped, warnings)
