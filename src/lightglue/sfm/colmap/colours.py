@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lightglue.errors import LightGlueError
 from lightglue.geometry.intrinsics import from_colmap
-from lightglue.images import read_image
+from lightglue.images import read_to_look_at
 from lightglue.sfm.colmap.models import registered
 
 __all__ = ["colour_points", "uncoloured"]
@@ -73,7 +73,7 @@ def _sampled(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The points (O,) and their colours (O, 3) in an image, between pixels by bilinear interpolation."""
     try:
-        image = read_image(images / name)
+        image = read_to_look_at(images / name)
     except LightGlueError:  # it was read before: it is gone, or has changed
         return ids[:0], np.empty((0, 3))
     last = np.array(image.shape[1::-1]) - 1
