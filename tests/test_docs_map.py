@@ -158,7 +158,7 @@ def test_the_tutorial_runs_as_written(folder: Path, capsys: pytest.CaptureFixtur
     rows = re.findall(r"^\| (.*?) \|", text().split("| in the map's folder |")[1].split("\n\n")[0], re.MULTILINE)
     parts = {part for row in rows for part in re.findall(r"`([a-z.]+)/?0?`", row)}
     written = {path.name for path in (folder / "map").iterdir()}
-    assert len(parts) == 11
+    assert len(parts) == 13
     assert parts - written <= {"retrieval.npz"}
     assert (folder / "map.png").stat().st_size > 10_000
     assert f"{count} images\n{count * (count - 1) // 2} pairs\n" in printed  # of hloc's files, read back

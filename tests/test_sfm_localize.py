@@ -10,7 +10,8 @@ pytest.importorskip("pycolmap")
 
 from lightglue.sfm.localization.absolute_pose import Pose, PoseOptions, QueryCamera, estimate_pose
 from lightglue.sfm.localization.localize import _Journal, _queries, quaternion
-from lightglue.sfm.localization.localizer import LocalizeOptions, best_pose, one_to_one
+from lightglue.sfm.localization.localizer import LocalizeOptions, best_pose
+from lightglue.sfm.localization.places import one_to_one
 
 K = np.array([[900.0, 0, 500], [0, 910, 330], [0, 0, 1]])
 

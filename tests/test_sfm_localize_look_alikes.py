@@ -19,10 +19,11 @@ from lightglue.sfm.colmap.database import create_database
 from lightglue.sfm.colmap.judged import Judgement, drop
 from lightglue.sfm.colmap.models import open_model
 from lightglue.sfm.colmap.pair_ids import pair_id
+from lightglue.sfm.localization.added import unsure_images
 from lightglue.sfm.localization.localizer import Localization, LocalizeOptions, Localizer
 from lightglue.sfm.localization.look_alikes import far_apart, read_look_alikes, twins_of
 from lightglue.sfm.stages.verify import verify
-from lightglue.stores import FeatureStore, Source
+from lightglue.stores import FeatureStore, MatchStore, PairMatches, Source
 
 CAMERA = Intrinsics("PINHOLE", (WIDTH, HEIGHT), (FOCAL, FOCAL, (WIDTH - 1) / 2, (HEIGHT - 1) / 2))
 POINTS = np.random.default_rng(0).uniform(-1, 1, (100, 3))
@@ -131,6 +132,34 @@ def test_a_place_of_another_model_counts_too(tmp_path: Path):
 def test_a_query_of_another_model_is_not_put_into_the_largest(tmp_path: Path):
     found = localized(tmp_path, {"a": 45, "b": 100}, TWINS, separate=True)
     assert "near b0.jpg, which is in another model of the map" in str(found.failure)
+
+
+def added(tmp_path: Path, elsewhere: int, dropped: bool = True) -> dict[str, str]:
+    """What is said of a1.jpg, which was put beside a0.jpg. elsewhere: how many matches it has with b0.jpg."""
+    names = ("a0.jpg", "a1.jpg", "b0.jpg", "b1.jpg")
+    store = FeatureStore.open(tmp_path / "features", {"features": "made"})
+    for name in names:
+        store.put(name, features_at(pixels(int(name[1])).astype(np.float32), (WIDTH, HEIGHT)), Source(1, 1, "0"))
+    matches = MatchStore.open(tmp_path / "matches.db", {"made": 1})
+    for name0, name1, count in (("a0.jpg", "a1.jpg", 100), ("a1.jpg", "b0.jpg", elsewhere)):
+        rows = np.repeat(np.arange(count, dtype=np.int32)[:, None], 2, axis=1)
+        matches.put([PairMatches(name0, name1, rows, np.ones(count, np.float32))])
+    database = tmp_path / "database.db"
+    create_database(database, store, matches, None)
+    reason = "contradicts" if dropped else None
+    drop(database, [Judgement(pair_id(2, 3), 0.1, 90.0, elsewhere, reason, False)], "made of")
+    return unsure_images(write_places(tmp_path / "0", [0, 1]), ["a1.jpg"], matches, database)
+
+
+def test_an_added_image_that_fits_two_places_is_named_and_how(tmp_path: Path):
+    assert "agree with a pose near a0.jpg, and 90 with one near b0.jpg" in added(tmp_path, 90)["a1.jpg"]
+
+
+@pytest.mark.parametrize(("elsewhere", "dropped"), [(40, True), (90, False)])
+def test_an_added_image_that_fits_one_place_better_or_has_no_dropped_pair_stays(
+    elsewhere: int, dropped: bool, tmp_path: Path
+):
+    assert added(tmp_path, elsewhere, dropped) == {}
 
 
 def test_a_map_without_look_alikes_is_searched_no_further(tmp_path: Path):

@@ -12,7 +12,7 @@ import typer
 from lightglue.cli.from_options import Given, Only, command
 from lightglue.cli.printing import AsJson, echo, memory_named
 from lightglue.cli.sfm import Images, Output
-from lightglue.cli.stages import Root, Views, engine_of, print_skipped, print_stage, skipped_record
+from lightglue.cli.stages import Root, Views, dataset_record, engine_of, print_skipped, print_stage, skipped_record
 from lightglue.errors import InputError
 from lightglue.models.choice import Models
 from lightglue.sfm.options import (
@@ -32,6 +32,7 @@ from lightglue.support.progress import progress_display
 if TYPE_CHECKING:
     from lightglue.sfm.change import ChangeResult
     from lightglue.sfm.folder import MapRecord
+    from lightglue.sfm.stages.dataset import DatasetResult
     from lightglue.stores.hloc import Exchanged
 
 __all__ = ["app"]
@@ -163,6 +164,52 @@ def _print_change(what: str, done: ChangeResult, as_json: bool) -> None:
         echo(json.dumps({**counts, "skipped": skipped_record(done.skipped)}))
         return
     echo(f"{what} {len(done.names)}; {len(done.registered)} images have a pose ({done.seconds:.1f} s)")
+    if done.dataset is not None and done.dataset.folder is not None:
+        echo(f"{done.dataset.folder}: {done.dataset}")
+    print_skipped(done.skipped)
+
+
+@command(app, example="lightglue map dataset map")
+def dataset(folder: Map, as_json: AsJson = False) -> None:
+    """Write MAP/dataset: model and images that fit each other, for COLMAP's tools, gsplat and nerfstudio.
+
+    Images are links to their files, but PNG copies of those that EXIF turns, or that these programs do not read. The
+    folder is renewed with the map from then on.
+    """
+    from lightglue.sfm.folder import MapFolder
+    from lightglue.sfm.stages.dataset import write_dataset
+
+    paths = MapFolder(folder)
+    record = paths.read()
+    done = write_dataset(paths, record.images)
+    if done.folder is None:
+        raise InputError(f"There is no model in {folder} with images in {record.images}; make the map first.")
+    paths.write(replace(record, settings={**record.settings, "dataset": "always"}))
+    _print_dataset(done.folder, done, as_json)
+
+
+@command(app, example="lightglue map undistort map -o dense")
+def undistort(
+    folder: Map,
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DENSE", show_default=False, help="A new folder.")],
+    max_size: Annotated[
+        int | None,
+        typer.Option(metavar="PX", min=1, show_default=False, help="Shrink images whose longer edge is longer."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Undistort images and model, upright, for dense reconstruction: DENSE is COLMAP's workspace."""
+    from lightglue.sfm.stages.dataset import undistort as undistorted
+
+    _print_dataset(output, undistorted(folder, output, max_size), as_json)
+
+
+def _print_dataset(folder: Path, done: DatasetResult, as_json: bool) -> None:
+    if as_json:
+        made = {**(dataset_record(done) or {}), "folder": str(folder)}
+        echo(json.dumps({**made, "skipped": skipped_record(done.skipped)}))
+        return
+    echo(f"{folder}: {done}")
     print_skipped(done.skipped)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightglue.cli.printing import AsJson, echo, memory_named
-from lightglue.cli.stages import LIST_HELP, Root, Views, engine_of, print_skipped, skipped_record
+from lightglue.cli.stages import LIST_HELP, Root, Views, dataset_record, engine_of, print_skipped, skipped_record
 from lightglue.drawing.facts import counted
 from lightglue.errors import LightGlueError
 from lightglue.sfm.options import EngineOptions, SfmOptions
@@ -90,7 +90,8 @@ def _as_json(output: Path, result: MapResult) -> str:
             "doubt": best.doubt,
         }
     skipped = skipped_record(result.skipped)
-    return json.dumps({"map": str(output), "model": model, "seconds": result.seconds, "skipped": skipped})
+    made = {"map": str(output), "model": model, "dataset": dataset_record(result.dataset)}
+    return json.dumps({**made, "seconds": result.seconds, "skipped": skipped})
 
 
 def _as_text(output: Path, result: MapResult) -> str:
@@ -103,6 +104,8 @@ def _as_text(output: Path, result: MapResult) -> str:
             _consistency(best),
             f"{output / 'model'}  {output / 'database.db'}  {output / 'report.html'}",
         ]
+    if result.dataset is not None and result.dataset.folder is not None:
+        lines.append(f"{result.dataset.folder}: {result.dataset}")
     return "\n".join(lines)
 
 

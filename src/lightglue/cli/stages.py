@@ -19,8 +19,18 @@ if TYPE_CHECKING:
     from lightglue.sfm.engines.engine import Engine
     from lightglue.sfm.folder import StageRecord
     from lightglue.sfm.skipped import Skipped
+    from lightglue.sfm.stages.dataset import DatasetResult
 
-__all__ = ["LIST_HELP", "Root", "Views", "engine_of", "print_skipped", "print_stage", "skipped_record"]
+__all__ = [
+    "LIST_HELP",
+    "Root",
+    "Views",
+    "dataset_record",
+    "engine_of",
+    "print_skipped",
+    "print_stage",
+    "skipped_record",
+]
 
 SHOWN = 20  # reasons for which inputs were left out
 LIST_HELP = "a name a line, or hloc's NAME MODEL W H PARAMS, or a COLMAP model."
@@ -59,6 +69,14 @@ def print_stage(stage: str, record: StageRecord, as_json: bool) -> None:
 def skipped_record(skipped: Sequence[Skipped]) -> list[dict[str, Any]]:
     """What was left out, for JSON; `used` where it was not the image itself."""
     return [{"name": each.name, "reason": each.reason, "used": each.is_used} for each in skipped]
+
+
+def dataset_record(done: DatasetResult | None) -> dict[str, Any] | None:
+    """What there is for other programs, for JSON; None where nothing is."""
+    if done is None or done.folder is None:
+        return None
+    counts = {"linked": done.linked, "turned": done.turned, "converted": done.converted}
+    return {"folder": str(done.folder), **counts}
 
 
 def print_skipped(skipped: Sequence[Skipped]) -> None:

@@ -30,10 +30,13 @@ from lightglue.sfm.colmap.renumber import renumber
 from lightglue.sfm.colmap.state import DatabaseState, read_state
 from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, StageRecord
+from lightglue.sfm.localization.added import unsure_images
 from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, ReconstructOptions, VerifyOptions
 from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
+from lightglue.sfm.stages.consistency import check_models
+from lightglue.sfm.stages.dataset import DatasetResult, write_dataset
 from lightglue.sfm.stages.extract import ExtractResult, extract
 from lightglue.sfm.stages.given import change_list
 from lightglue.sfm.stages.incoming import Incoming, misfits
@@ -70,6 +73,7 @@ class ChangeResult:
     registered: tuple[str, ...]  # all that have a pose now
     seconds: float
     skipped: tuple[Skipped, ...] = ()
+    dataset: DatasetResult | None = None  # for other programs
 
 
 def add_images(
@@ -118,7 +122,7 @@ def add_images(
     progress("reconstruct", 1, 1)
     missing = [Skipped(name, change.why_missing(name)) for name in names if name not in change.registered]
     left_out = (*skipped, *extracted.skipped, *matched.skipped, *doubted, *missing)
-    return ChangeResult(tuple(names), tuple(change.registered), perf_counter() - begin, left_out)
+    return ChangeResult(tuple(names), tuple(change.registered), perf_counter() - begin, left_out, change.dataset)
 
 
 def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> ChangeResult:
@@ -149,7 +153,7 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
     change_list(paths, removed=going)
     change.finish(going, {})
     skipped = tuple(Skipped(name, "it is not in the map") for name in names if name not in there)
-    return ChangeResult(tuple(going), tuple(change.registered), perf_counter() - begin, skipped)
+    return ChangeResult(tuple(going), tuple(change.registered), perf_counter() - begin, skipped, change.dataset)
 
 
 def accept_model(map_folder: str | os.PathLike[str]) -> ModelSummary:
@@ -244,6 +248,8 @@ class _Change:
         self.model: Any = open_model(paths.model, is_accepted)
         self.verified: VerifyResult | None = None
         self.judged: JudgeResult | None = None
+        self.dataset: DatasetResult | None = None
+        self.unsure: dict[str, str] = {}  # images that were not registered, for they fit two places
 
     @property
     def registered(self) -> list[str]:
@@ -324,7 +330,9 @@ class _Change:
         with _scratch(self.paths) as folder:
             self.model = _renumbered(self.model, state, folder)
             if missing:
+                before = set(self.registered)
                 self.model = self._grown(state, folder, missing)
+                self._take_back([name for name in self.registered if name not in before])
             write_model(self.model, folder / "model")
             _put(self.paths, folder / "model")
 
@@ -339,29 +347,44 @@ class _Change:
         )
         grown = models[0] if models else self.model
         if options.extract_colors:  # of the points that are new, most of which the new images see
-            colour_points(grown, self.record.images, uncoloured(grown), wanted)
-            colour_points(grown, self.record.images, uncoloured(grown))
+            colour_points(grown, self.record.images, uncoloured(grown), wanted, self.store.stretch)
+            colour_points(grown, self.record.images, uncoloured(grown), None, self.store.stretch)
         return grown
+
+    def _take_back(self, names: Collection[str]) -> None:
+        """Take the poses of those images out again that fit another place of the map as well."""
+        matches = MatchStore.open(self.paths.matches, read_only=True)
+        self.unsure = unsure_images(self.model, names, matches, self.paths.database)
+        deregister(self.model, self.unsure)
 
     def why_missing(self, name: str) -> str:
         """Why an image has no pose."""
+        if name in self.unsure:
+            return self.unsure[name]
         head = self.store.head(name)
         return _NOT_REGISTERED if head is None or head.num_keypoints else NO_KEYPOINTS
 
     def _describe(self) -> None:
         """Write the summary of the models. The stage `reconstruct` does not take them for its own, and redoes them."""
         if self.paths.models.is_dir() and not is_described(self.paths.models):
-            names, summary = read_state(self.paths.database).names, summarize(self.model)
-            missing = summary.missing_of(names)
-            result = ReconstructResult(self.paths.folder, (summary,), len(names), missing, None, 0.0)
+            state, summary = self._summary()
+            missing = summary.missing_of(state.names)
+            result = ReconstructResult(self.paths.folder, (summary,), len(state.names), missing, None, 0.0)
             write_summary(self.paths.models, result, "")
+
+    def _summary(self) -> tuple[DatabaseState, ModelSummary]:
+        """What the database is made of, and the model in figures."""
+        state = read_state(self.paths.database)
+        return state, summarize(self.model, check_models(self.paths.database, state, [self.model])[0])
 
     def finish(self, names: Collection[str], skipped: Mapping[str, tuple[Skipped, ...]]) -> None:
         """Renew what is reported of the map: map.json and the report. skipped: of these names, by stage."""
         self._describe()  # a kill may have come before it
-        state, summary = read_state(self.paths.database), summarize(self.model)
+        state, summary = self._summary()
         missing = tuple(Skipped(name, self.why_missing(name)) for name in summary.missing_of(state.names))
-        skipped = {**skipped, "reconstruct": (*missing, *summary.noted())}
+        mode = self.record.settings.get("dataset", "auto")
+        self.dataset = write_dataset(self.paths, self.record.images, mode)
+        skipped = {**skipped, "reconstruct": (*missing, *summary.noted(), *self.dataset.skipped)}
         stages = dict(self.record.stages)
         for stage, counts in self._counts(state, summary).items():
             if stage in stages:

@@ -10,6 +10,7 @@ MAP/matches.db      their matches
 MAP/refined/        refined keypoints, where asked for
 MAP/database.db     COLMAP's database
 MAP/models/0, 1...  all models in COLMAP's binary format, the largest first;  MAP/model: a link to models/0
+MAP/dataset/        the largest model beside images that fit it, for other programs, where they differ from the files
 MAP/report.html, MAP/report.png
 """
 
@@ -30,9 +31,10 @@ from lightglue.sfm.skipped import Skipped
 from lightglue.stores.settings import as_read
 from lightglue.support.files import is_part, part_in, read_json, write_json
 
-__all__ = ["MapFolder", "MapRecord", "StageRecord", "remove_tree"]
+__all__ = ["DATASET_RECORD", "MapFolder", "MapRecord", "StageRecord", "check_dataset", "remove_tree"]
 
 FORMAT = 1
+DATASET_RECORD = "dataset.json"  # marks a dataset of ours
 _BRINGING = ".bringing.json"
 
 
@@ -91,6 +93,7 @@ class MapFolder:
     models = _Part("models")
     largest = _Part("models/0")  # of the models
     model = _Part("model")  # a link to it
+    dataset = _Part("dataset")
     report = _Part("report.html")
     picture = _Part("report.png")
 
@@ -198,6 +201,15 @@ class MapFolder:
             record = StageRecord(known.stages[stage].seconds, record.counts, record.skipped)
         settings = {**known.settings, stage: options}
         self.write(replace(known, settings=settings, stages={**known.stages, stage: record}))
+
+
+def check_dataset(paths: MapFolder, images: Path) -> None:
+    """Raises InputError where the folder of the dataset holds something else, or the images of the map."""
+    folder = paths.dataset
+    if images.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"{images} is where the map's own copies of images go; name another folder for the map.")
+    if folder.exists() and not (folder / DATASET_RECORD).exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"{folder} is not of this map, which needs the place; rename it, or name another folder.")
 
 
 def remove_tree(path: Path) -> None:

@@ -57,6 +57,7 @@ __all__ = [
 Stage = Literal["extract", "pairs", "match", "refine", "verify", "reconstruct", "report"]
 Source = Literal["auto", "exhaustive", "sequential", "retrieval", "gps", "poses", "covisibility", "file"]
 CameraMode = Literal["auto", "single", "per_folder", "per_image"]
+DatasetMode = Literal["auto", "always", "never"]
 Mapper = Literal["incremental", "global", "hierarchical"]
 EngineName = Literal["local", "ray"]
 Descriptor = Literal["vlad", "megaloc"]
@@ -458,9 +459,15 @@ class SfmOptions:
     )
     verify: VerifyOptions = VerifyOptions()
     reconstruct: ReconstructOptions = ReconstructOptions()
+    dataset: DatasetMode = option(
+        "auto",
+        "Write MAP/dataset: model and images for COLMAP's tools, gsplat, nerfstudio. auto: where EXIF turns an image.",
+        group="Output",
+    )
     frames: FrameOptions = FrameOptions()
 
     def __post_init__(self) -> None:
+        check_choice("dataset", self.dataset, get_args(DatasetMode))
         for name in ("extract", "match"):
             stage = getattr(self, name)
             if stage.models not in (None, self.models):

@@ -22,7 +22,7 @@ from lightglue.images.sizes import size_in_file
 from lightglue.images.video import is_video
 from lightglue.sfm.colmap.image_lists import with_listed
 from lightglue.sfm.engines.engine import Engine
-from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
+from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord, check_dataset
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
@@ -38,6 +38,7 @@ from lightglue.support.progress import StageProgress
 
 if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
     from lightglue.sfm.colmap.database import Keypoints
+    from lightglue.sfm.stages.dataset import DatasetResult
     from lightglue.sfm.stages.reconstruct import ReconstructResult
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
@@ -54,6 +55,7 @@ class MapResult:
     model: ReconstructResult
     skipped: tuple[Skipped, ...]  # of all stages
     seconds: dict[str, float]  # of each stage in this run
+    dataset: DatasetResult | None = None  # for other programs
 
 
 def build_map(
@@ -94,7 +96,7 @@ def build_map(
     for stage in STAGES:
         run.stage(stage)
     assert run.model is not None
-    return MapResult(paths.folder, run.model, tuple(run.skipped), run.seconds)
+    return MapResult(paths.folder, run.model, tuple(run.skipped), run.seconds, run.dataset)
 
 
 def _in_order(options: SfmOptions) -> SfmOptions:
@@ -170,6 +172,7 @@ class _Run:
         self.skipped: list[Skipped] = []
         self.seconds: dict[str, float] = {}
         self.model: ReconstructResult | None = None
+        self.dataset: DatasetResult | None = None
         self.names: list[str] | None = None  # of the images, once they are known
         self.listed = None if given.names is None else frozenset(given.names)  # None: all of the folder
 
@@ -179,13 +182,14 @@ class _Run:
             what = "is a file" if self.images.exists() else "does not exist"
             raise InputError(f"The folder of images {self.images} {what}; name a folder with images.")
         inside = self.paths.folder.absolute()
-        if self.images.absolute() == inside or self.images.resolve() == inside.resolve():
+        if self.images.absolute() == inside or os.path.realpath(self.images) == os.path.realpath(inside):
             raise InputError(f"{self.images} would hold both images and map; name another folder for the map.")
+        check_dataset(self.paths, self.images)
         if not self.paths.record.exists():
             self.paths.write(MapRecord(self.images, {"models": self._models()}))
             return
         known = self.paths.read()
-        if known.images != self.images.absolute() and known.images.resolve() != self.images.resolve():
+        if known.images != self.images.absolute() and os.path.realpath(known.images) != os.path.realpath(self.images):
             raise InputError(
                 f"{self.paths.folder} is a map of {known.images}, not of {self.images}; name another folder, or "
                 "`lightglue map add` the images."
@@ -423,7 +427,21 @@ class _Run:
         ]
         if result.models:
             missing += result.models[0].noted()
+        missing += self._write_dataset().skipped
         return asdict(options), StageRecord(0, counts, tuple(missing)), not result.was_there
+
+    def _write_dataset(self) -> DatasetResult:
+        """Bring the files for other programs into line with the model. What was chosen once stays chosen."""
+        from lightglue.sfm.stages.dataset import write_dataset
+
+        known = self.paths.read()
+        mode = self.options.dataset
+        if mode == "auto":
+            mode = known.settings.get("dataset", mode)
+        elif known.settings.get("dataset") != mode:
+            self.paths.write(replace(known, settings={**known.settings, "dataset": mode}))
+        self.dataset = write_dataset(self.paths, self.images, mode)
+        return self.dataset
 
     def _report(self) -> tuple[Any, StageRecord, bool]:
         from lightglue.sfm.report.document import write_report

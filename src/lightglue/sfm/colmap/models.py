@@ -21,10 +21,14 @@ __all__ = [
     "deregister",
     "image_camera",
     "open_model",
+    "point_ids",
     "principal_points",
     "registered",
     "write_model",
 ]
+
+
+_NO_POINT = 2**64 - 1  # COLMAP's number for none
 
 
 def open_model(folder: Path, is_accepted: bool = False) -> Any:
@@ -77,6 +81,14 @@ def cam_from_world(image: Any) -> NDArray[np.float64]:
     T = np.eye(4)
     T[:3] = pose.matrix()
     return T
+
+
+def point_ids(image: Any) -> NDArray[np.int64]:
+    """(N,), the point of the model that each keypoint of an image is of; -1 where it is of none."""
+    points = np.array([point.point3D_id for point in image.points2D], np.uint64)
+    ids: NDArray[np.int64] = np.where(points == _NO_POINT, 0, points).astype(np.int64)
+    ids[points == _NO_POINT] = -1
+    return ids
 
 
 def image_camera(model: Any, image: Any) -> Intrinsics:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,11 +32,12 @@ from lightglue.images.focal import StatedFocal
 from lightglue.models.choice import Models
 from lightglue.pairs.record import matches_of
 from lightglue.sfm.colmap.cameras import exif_focal
-from lightglue.sfm.colmap.models import open_model, registered
+from lightglue.sfm.colmap.models import open_model, point_ids, registered
 from lightglue.sfm.colmap.shape import shape_of
 from lightglue.sfm.folder import MapFolder
-from lightglue.sfm.localization.absolute_pose import Pose, QueryCamera, agreeing, estimate_pose
-from lightglue.sfm.localization.look_alikes import far_apart, is_as_likely, read_look_alikes, twins_of
+from lightglue.sfm.localization.absolute_pose import Pose, QueryCamera, estimate_pose
+from lightglue.sfm.localization.look_alikes import read_look_alikes, twins_of
+from lightglue.sfm.localization.places import Places, points_of
 from lightglue.sfm.options import LocalizeOptions
 from lightglue.stores import FeatureStore, ImageFeatures
 from lightglue.support.caches import BoundedCache
@@ -233,18 +234,16 @@ class Localizer:
 
     def _load_map_image(self, name: str) -> _MapImage:
         features, image = self._store.get(name), self._registered.get(name) or self._elsewhere[name][1]
-        unset = 2**64 - 1
-        points = np.array([p.point3D_id for p in image.points2D], np.uint64)
-        if len(points) not in (0, len(features)):
+        ids = point_ids(image)
+        if len(ids) not in (0, len(features)):
             raise StoreError(
-                f"{name!r} has {len(features)} keypoints and {len(points)} in the model; reconstruct it again."
+                f"{name!r} has {len(features)} keypoints and {len(ids)} in the model; reconstruct it again."
             )
         keypoints = from_colmap(np.array([p.xy for p in image.points2D], np.float64).reshape(-1, 2))
-        if len(points) and not _agree(keypoints, features):
+        if len(ids) and not _agree(keypoints, features):
             raise StoreError(f"{name!r} has other keypoints than in the model; reconstruct the map again.")
-        ids = np.where(points == unset, 0, points).astype(np.int64) - (points == unset)
-        ids = ids if len(points) else np.full(len(features), -1)
-        return _MapImage(features.torch(self._device), ids.astype(np.int64))
+        ids = ids if len(ids) else np.full(len(features), -1, np.int64)
+        return _MapImage(features.torch(self._device), ids)
 
     def _twins(self, names: Sequence[str]) -> list[str]:
         """Images of the map that look like these and show another place."""
@@ -254,15 +253,6 @@ class Localizer:
     def _model_of(self, name: str) -> Any:
         """The model that an image has its pose in."""
         return self._model if name in self._registered else self._elsewhere[name][0]
-
-    def _models(self, names: Iterable[str]) -> list[Any]:
-        """The models that these images have their poses in, the largest first."""
-        others = {id(model): model for name in names if (model := self._model_of(name)) is not self._model}
-        return [self._model, *others.values()]
-
-    def _xyz(self, ids: NDArray[np.int64], model: Any = None) -> NDArray[np.float64]:
-        points = (self._model if model is None else model).points3D
-        return np.array([points[number].xyz for number in ids.tolist()], np.float64).reshape(-1, 3)
 
     def _covisible(self, ids: NDArray[np.int64]) -> list[str]:
         """Images of the map that see these points, those first that see most."""
@@ -287,8 +277,7 @@ class _Search:
         self.localizer, self.pixels, self.features = localizer, pixels, features
         self.cameras, self.clock = cameras, clock
         self.keypoints = features["keypoints"][0].detach().cpu().numpy().astype(np.float64)
-        # Of each image that was looked at: keypoints, points of its model, scores.
-        self.found: dict[str, tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]] = {}
+        self.places = Places(self.keypoints, cameras[0], localizer.options.pose, localizer._model)
         self.rows = self.ids = np.empty(0, np.int64)
 
     def run(self) -> Localization:
@@ -300,12 +289,12 @@ class _Search:
         pose = self._round(ranked[: min(options.first, options.candidates)])
         if int(pose.inliers.sum()) < options.enough or pose.failure:
             near = [] if pose.failure else self.localizer._covisible(self.ids[pose.inliers])
-            rest = [name for name in dict.fromkeys([*near, *ranked]) if name not in self.found]
-            if more := rest[: options.candidates - len(self.found)]:
+            rest = [name for name in dict.fromkeys([*near, *ranked]) if name not in self.places.found]
+            if more := rest[: options.candidates - len(self.places.found)]:
                 pose = self._round(more)
         failure = pose.failure
         if failure and not len(self.ids):
-            failure = f"no overlap found: no point of the map in the {len(self.found)} images looked at"
+            failure = f"no overlap found: no point of the map in the {len(self.places.found)} images looked at"
         if failure is None:
             pose, failure = self._compared(pose)
         return self._answer(pose, failure)
@@ -314,10 +303,10 @@ class _Search:
         """Match the query with more images of the map, and estimate from all matches so far."""
         self._match(names)
         with self.clock.step("pose"):
-            self.rows, self.ids = self._matched(self._model(), {})
-            xyz = self.localizer._xyz(self.ids)
+            self.rows, self.ids = self.places.matched(self.localizer._model)
+            points = points_of(self.localizer._model, self.ids)
             options = self.localizer.options.pose
-            poses = [estimate_pose(self.keypoints[self.rows], xyz, camera, options) for camera in self.cameras]
+            poses = [estimate_pose(self.keypoints[self.rows], points, camera, options) for camera in self.cameras]
             return best_pose(poses)
 
     def _match(self, names: list[str]) -> None:
@@ -329,82 +318,21 @@ class _Search:
         for name, image, result in zip(names, images, results, strict=True):
             found = matches_of(result)
             matches = found["matches"].numpy().astype(np.int64)
-            points = image.point_ids[matches[:, 1]]
             scores = found["scores"].float().numpy().astype(np.float64)
-            seen = points >= 0
-            self.found[name] = matches[seen, 0], points[seen], scores[seen]
-
-    def _model(self) -> Any:
-        return self.localizer._model
-
-    def _matched(self, model: Any, but: Mapping[str, NDArray[np.bool_]]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Keypoints and points of a model that were matched, one to one, but for some matches of each image."""
-        columns: list[tuple[NDArray[Any], ...]] = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))]
-        for name, each in self.found.items():
-            if self.localizer._model_of(name) is model:
-                kept = ~but[name] if name in but else slice(None)
-                columns.append(tuple(column[kept] for column in each))
-        rows, ids, scores = (np.concatenate(column) for column in zip(*columns, strict=True))
-        return one_to_one(rows, ids, scores)
-
-    # --- the same at other places ---------------------------------------------------------------------------------
+            ids = image.point_ids[matches[:, 1]]
+            self.places.add(name, self.localizer._model_of(name), matches[:, 0], ids, scores)
 
     def _compared(self, pose: Pose) -> tuple[Pose, str | None]:
-        """The pose, or a likelier one at another place; and why it is a failure, where both are as likely.
-
-        What speaks for another place are the matches that do not agree with the pose, of the images that were looked at
-        and of those that are known to look like them.
-        """
-        model, first = self._model(), self.localizer.options.first
-        agree = self._agreeing(pose, model)
-        near = sorted(agree, key=lambda name: -int(agree[name].sum()))[:first]
-        self._match([name for name in self.localizer._twins(near)[:first] if name not in self.found])
+        """The pose, or a likelier one at another place; and why it is a failure, where both are as likely."""
+        first = self.localizer.options.first
+        twins = self.localizer._twins(self.places.near(pose)[:first])[:first]
+        self._match([name for name in twins if name not in self.places.found])
         with self.clock.step("pose"):
-            rivals = [self._rival(other, pose) for other in self.localizer._models(self.found)]
-        count = self._count(self._agreeing(pose, model))
-        for rival, other in rivals:
-            if rival is None:
-                continue
-            fits = self._agreeing(rival, other)
-            rival_count = self._count(fits)
-            place = max(fits, key=lambda name: int(fits[name].sum()))
-            if is_as_likely(count, rival_count) and is_as_likely(rival_count, count):
-                return pose, (
-                    f"it fits two places equally well: {count} of its keypoints agree with a pose near {near[0]}, and "
-                    f"{rival_count} with one near {place}"
-                )
-            if rival_count > count and other is not model:
-                return pose, f"it is near {place}, which is in another model of the map, not in the largest"
-            if rival_count > count:
-                self.rows, self.ids = self._matched(model, self._agreeing(pose, model))
-                return rival, None
-        return pose, None
-
-    def _rival(self, model: Any, pose: Pose) -> tuple[Pose | None, Any]:
-        """The pose at another place that most of the other matches agree with; None where there is none."""
-        own = model is self._model()
-        rows, ids = self._matched(model, self._agreeing(pose, model) if own else {})
-        xyz = self.localizer._xyz(ids, model)
-        camera = replace(self.cameras[0], camera=pose.camera or self.cameras[0].camera, knows_focal=True)
-        found = estimate_pose(self.keypoints[rows], xyz, camera, self.localizer.options.pose)
-        if found.failure is not None or found.cam_from_world is None or pose.cam_from_world is None:
-            return None, model
-        if own and not far_apart(found.cam_from_world, pose.cam_from_world, xyz[found.inliers]):
-            return None, model
-        return found, model
-
-    def _agreeing(self, pose: Pose, model: Any) -> dict[str, NDArray[np.bool_]]:
-        """Which matches with each image of a model agree with a pose in it."""
-        options, camera = self.localizer.options.pose, self.cameras[0]
-        return {
-            name: agreeing(pose, self.keypoints[rows], self.localizer._xyz(ids, model), camera, options)
-            for name, (rows, ids, _) in self.found.items()
-            if self.localizer._model_of(name) is model
-        }
-
-    def _count(self, agree: Mapping[str, NDArray[np.bool_]]) -> int:
-        """How many keypoints have a match that agrees."""
-        return len(np.unique(np.concatenate([self.found[name][0][mask] for name, mask in agree.items()])))
+            likelier, failure = self.places.compare(pose)
+            if likelier is not pose:
+                own = self.places.agreeing(pose, self.localizer._model)
+                self.rows, self.ids = self.places.matched(self.localizer._model, own)
+        return likelier, failure
 
     def _answer(self, pose: Pose | None, failure: str | None) -> Localization:
         inliers = np.zeros(len(self.ids), np.bool_) if pose is None else pose.inliers
@@ -418,25 +346,9 @@ class _Search:
             int(inliers.sum()),
             self.keypoints[self.rows[inliers]],
             self.ids[inliers],
-            tuple(self.found),
+            tuple(self.places.found),
             dict(self.clock.seconds),
         )
-
-
-def one_to_one(
-    rows: NDArray[np.int64], ids: NDArray[np.int64], scores: NDArray[np.float64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Each keypoint with the point of the map that most images say it is, by the sum of the scores of their matches.
-
-    A point, too, is given to one keypoint only. (M,) keypoints and points may come many times; returns (K,) of each.
-    """
-    pairs, which = np.unique(np.stack([rows, ids], axis=1), axis=0, return_inverse=True)
-    votes = np.bincount(which.reshape(-1), weights=scores, minlength=len(pairs))
-    pairs = pairs[np.argsort(-votes, kind="stable")]
-    for column in (0, 1):
-        pairs = pairs[np.sort(np.unique(pairs[:, column], return_index=True)[1])]
-    pairs = pairs[np.argsort(pairs[:, 0])]
-    return pairs[:, 0], pairs[:, 1]
 
 
 def _agree(keypoints: NDArray[np.float64], features: ImageFeatures) -> bool:

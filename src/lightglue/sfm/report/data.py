@@ -14,6 +14,7 @@ from lightglue.errors import InputError, LightGlueError
 from lightglue.sfm.colmap.model import Model, read_model
 from lightglue.sfm.colmap.pair_ids import pair_of
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
+from lightglue.sfm.stages.dataset import dataset_summary
 from lightglue.sfm.stages.given import listed_names
 from lightglue.sfm.stages.pairing.files import read_pairs
 from lightglue.stores import FeatureStore, MatchStore
@@ -54,6 +55,7 @@ class ReportData:
     model: Model | None
     num_models: int = 0  # that were reconstructed, of which `model` is the largest
     problems: tuple[str, ...] = ()  # what could not be read, in sentences
+    dataset: str = ""  # what there is for other programs, in words
 
 
 def report_data(folder: str | os.PathLike[str]) -> ReportData:
@@ -84,7 +86,8 @@ def report_data(folder: str | os.PathLike[str]) -> ReportData:
         tuple(it.pairs[key] for key in sorted(it.pairs)),
         model,
         sum(each.is_dir() for each in folder.glob("models/*")),
-        tuple(it.problems),
+        tuple(dict.fromkeys(it.problems)),  # the same file may be looked at twice
+        dataset_summary(MapFolder(folder)),
     )
 
 

@@ -161,7 +161,8 @@ def _map(data: ReportData) -> list[Block]:
         return []
     light, dark = (_png(data.model, data.title, _DPI, dark) for dark in (False, True))
     caption = "Each pyramid is an image, from where it was taken to what it shows. Stray points are left out."
-    return [Picture("Cameras and points", light, caption, dark)]
+    picture = Picture("Cameras and points", light, caption, dark)
+    return [picture, Text(f"The folder dataset: {data.dataset}.")] if data.dataset else [picture]
 
 
 def _has_content(model: Model) -> bool:
