@@ -202,7 +202,7 @@ def test_names_are_relative_to_the_list_or_to_the_root(photographs: Path, tmp_pa
     for given in (given_images(beside), given_images(apart, copied)):
         assert (given.folder, given.names) == (copied, ("0.png", "2.png", "a b/1 1.png", "3.png", "4.png"))
         assert [each.name for each in given.skipped] == ["../else.png"]
-    with pytest.raises(InputError, match=r"None of the 6 images in the list .*'0.png', is in .*relative to as root"):
+    with pytest.raises(InputError, match=r"None of the 6 images in the list .*'0.png', is in .* as root"):
         given_images(written(tmp_path / "other.txt", *(line for line in lines if line != str(copied / "3.png"))))
     with pytest.raises(InputError, match="leave root out"):
         given_images(copied, tmp_path)
@@ -253,6 +253,10 @@ def test_a_colmap_model_is_a_list_too(made: Path, photographs: Path) -> None:
     given = given_images(made / "map/model", photographs)
     assert set(given.names or ()) == set(NAMES[:5])
     assert set(given.cameras.values()) == {KNOWN}
+    with pytest.raises(InputError, match="is a COLMAP model; name the folder of its images as root"):
+        given_images(made / "map/model")
+    with pytest.raises(InputError, match="0.png is a picture; name the folder"):
+        given_images(photographs / "0.png")
 
 
 # --- queries -----------------------------------------------------------------------------------------------------
@@ -281,7 +285,7 @@ def test_commands_take_lists_and_roots(made: Path, photographs: Path, tmp_path: 
     queries = written(tmp_path / "queries.txt", "5.png")
     cameras = written(tmp_path / "cameras.txt", f"1 {CAMERA}")
     wrong = lightglue("localize", made / "map", queries, "-o", tmp_path / "out")
-    assert (wrong.code, "The only image in the list" in wrong.err, "--root" in wrong.err) == (1, True, True)
+    assert (wrong.code, "the only image in the list" in wrong.err, "--root" in wrong.err) == (1, True, True)
     right = lightglue(
         *("localize", made / "map", queries, "-o", tmp_path / "out"),
         *("--root", photographs, "--cameras", cameras, "--json"),

@@ -270,6 +270,20 @@ def test_formats_that_colmap_does_not_read_are_told_once_and_written_when_asked(
     assert len(as_others_see(place / "map/dataset")) == 3
 
 
+def test_images_whose_values_are_stretched_are_so_for_colours_and_copies_too(tmp_path: Path) -> None:
+    photographs = tmp_path / "photographs"
+    photographs.mkdir()
+    for number in range(5):  # 12 bits in 16
+        cv2.imwrite(str(photographs / f"{number}.png"), photograph(number).astype(np.uint16) * 8)
+    chosen = options()
+    chosen = replace(chosen, extract=replace(chosen.extract, stretch=True), dataset="always")
+    assert build_map(photographs, tmp_path / "map", chosen).dataset.converted == 5
+    model = open_model(tmp_path / "map/model")
+    assert np.mean([point.color for point in model.points3D.values()]) > 60
+    seen = as_others_see(tmp_path / "map/dataset")
+    assert np.array_equal(seen["0.png"], read_image(photographs / "0.png", stretch=True))
+
+
 def test_what_was_written_is_said(tmp_path: Path) -> None:
     for number in range(3):
         write(tmp_path / "photographs" / f"{number}.jpg", photograph(number), 6)

@@ -11,9 +11,11 @@ import pytest
 from numpy.typing import NDArray
 
 pytest.importorskip("pycolmap")
+from lightglue.errors import InputError
 from lightglue.models.choice import Models
+from lightglue.sfm.colmap.mappers import check_mapper
 from lightglue.sfm.colmap.models import cam_from_world, open_model, registered
-from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, ReconstructOptions, SfmOptions
+from lightglue.sfm.options import CameraOptions, ExtractOptions, Mapper, MatchOptions, ReconstructOptions, SfmOptions
 from lightglue.sfm.pipeline import MapResult, build_map
 from lightglue.sfm.stages.outcomes import why_not_registered
 from lightglue.sfm.stages.reconstruct import ReconstructResult, reconstruct
@@ -76,8 +78,12 @@ def wall(count: int = 300) -> Floats:
     return points
 
 
-def mapped(path: Path, folder: Path) -> ReconstructResult:
-    return reconstruct(path, folder, folder / "map", ReconstructOptions(threads=1))
+def mapped(path: Path, folder: Path, mapper: Mapper = "incremental") -> ReconstructResult:
+    try:
+        check_mapper(mapper)
+    except InputError as error:
+        pytest.skip(str(error))
+    return reconstruct(path, folder, folder / "map", ReconstructOptions(mapper, threads=1))
 
 
 def whole(count: int) -> list[slice]:
@@ -128,15 +134,16 @@ def test_a_scene_with_depth_is_mapped_without_a_remark(tmp_path: Path) -> None:
     assert made.models[0].remarks == ()
 
 
-def test_two_views_make_a_model_that_says_it_is_of_two(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mapper", ["incremental", "global", "hierarchical"])
+def test_two_views_make_a_model_that_says_it_is_of_two_with_every_mapper(tmp_path: Path, mapper: Mapper) -> None:
     poses = [pose(rotation(8), (-1, 0, 0)), pose(rotation(-8, 2), (1, 0.1, 0.2))]
-    made = mapped(views(poses, box(), whole(2), tmp_path, KNOWN), tmp_path)
+    made = mapped(views(poses, box(), whole(2), tmp_path, KNOWN), tmp_path, mapper)
     assert made.models[0].num_images == 2
     assert made.models[0].num_points > 120
     assert "of two views: no third image confirms its points" in made.models[0].remarks[0]
     found = [cam_from_world(image)[:3, :3] for image in registered(open_model(tmp_path / "map" / "model"))]
     assert degrees(found[1] @ found[0].T, poses[1][:, :3] @ poses[0][:, :3].T) < 0.1
-    assert mapped(tmp_path / "made.db", tmp_path).models == made.models  # as it is read again
+    assert mapped(tmp_path / "made.db", tmp_path, mapper).models == made.models  # as it is read again
 
 
 def degrees(A: Floats, B: Floats) -> float:

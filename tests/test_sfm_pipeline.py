@@ -235,7 +235,7 @@ def test_a_folder_without_images_is_refused(tmp_path):
     (tmp_path / "photographs/notes.txt").write_text("none")
     with pytest.raises(InputError, match="no image in .*photographs; looked for .*PNG"):
         again(tmp_path)
-    for images, told in (("absent", "does not exist"), ("photographs/notes.txt", "The only image in the list")):
+    for images, told in (("absent", "does not exist"), ("photographs/notes.txt", "the only image in the list")):
         with pytest.raises(InputError, match=told):
             build_map(tmp_path / images, tmp_path / "map", options())
 

@@ -34,8 +34,11 @@ class PlainFile(NamedTuple):
         return self.kind in _COMMON
 
 
-def plain_file(path: Path) -> PlainFile:
-    """How others would read an image file. Raises ImageError for one that cannot be read."""
+def plain_file(path: Path, stretch: bool = False) -> PlainFile:
+    """How others would read an image file. Raises ImageError for one that cannot be read.
+
+    stretch: the values of images of more than 8 bits are spread where they are read here, and nowhere else.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(_LOOKED_AT)
@@ -48,14 +51,16 @@ def plain_file(path: Path) -> PlainFile:
     size = stored_size(kind, head + b"\xff\xd9") or ImageFile.read(path).size
     orientation, suffixes = orientation_of(path), _COMMON.get(kind)
     size = size[::-1] if orientation >= 5 else size
+    if stretch and (kind == "TIFF" or (kind == "PNG" and head[24:25] == b"\x10")):
+        return PlainFile(f"{kind} whose values are stretched", orientation, size, None)
     if suffixes is None or orientation != 1:
         return PlainFile(kind, orientation, size, None)
     return PlainFile(kind, orientation, size, "" if path.suffix.lower() in suffixes else suffixes[0])
 
 
-def upright_png(path: str | os.PathLike[str]) -> bytes:
+def upright_png(path: str | os.PathLike[str], stretch: bool = False) -> bytes:
     """An image file as a PNG of its pixels as they are shown, with 8 bits. Raises ImageError for one that is none."""
-    image = read_image(path)
+    image = read_image(path, stretch=stretch)
     done, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
         raise ImageError(f"{path} cannot be written as PNG; shrink it.")

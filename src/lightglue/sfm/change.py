@@ -388,8 +388,8 @@ class _Change:
         )
         grown = models[0] if models else self.model
         if options.extract_colors:  # of the points that are new, most of which the new images see
-            colour_points(grown, self.record.images, uncoloured(grown), wanted)
-            colour_points(grown, self.record.images, uncoloured(grown))
+            colour_points(grown, self.record.images, uncoloured(grown), wanted, self.store.stretch)
+            colour_points(grown, self.record.images, uncoloured(grown), None, self.store.stretch)
         return grown
 
     def _take_back(self, names: Collection[str]) -> None:

@@ -25,12 +25,17 @@ _READERS = 4  # images in memory at a time
 
 
 def colour_points(
-    model: Any, images: Path, points: Collection[int] | None = None, names: Collection[str] | None = None
+    model: Any,
+    images: Path,
+    points: Collection[int] | None = None,
+    names: Collection[str] | None = None,
+    stretch: bool = False,
 ) -> None:
     """Give each point of a model the mean colour of the pixels that see it.
 
     images: the folder of the images; those that are gone, or cannot be read, are left out, and a point that no other
     sees stays as it is. points: only these, by their numbers. names: only images of these names are looked at.
+    stretch: with the range of values that `read_image` spreads.
     """
     wanted = None if points is None else np.array(sorted(points), np.int64)
     if wanted is not None and not len(wanted):
@@ -39,7 +44,7 @@ def colour_points(
     top = max((int(ids.max()) for _, ids, _ in jobs), default=-1) + 1
     sums, counts = np.zeros((top, 3)), np.zeros(top, np.int64)
     with ThreadPoolExecutor(_READERS) as pool:
-        for ids, colours in pool.map(lambda job: _sampled(images, *job), jobs):
+        for ids, colours in pool.map(lambda job: _sampled(images, stretch, *job), jobs):
             np.add.at(sums, ids, colours)
             np.add.at(counts, ids, 1)
     seen = np.flatnonzero(counts)
@@ -69,11 +74,11 @@ def _observations(
 
 
 def _sampled(
-    images: Path, name: str, ids: NDArray[np.int64], pixels: NDArray[np.float64]
+    images: Path, stretch: bool, name: str, ids: NDArray[np.int64], pixels: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The points (O,) and their colours (O, 3) in an image, between pixels by bilinear interpolation."""
     try:
-        image = read_image(images / name)
+        image = read_image(images / name, stretch=stretch)
     except LightGlueError:  # it was read before: it is gone, or has changed
         return ids[:0], np.empty((0, 3))
     last = np.array(image.shape[1::-1]) - 1

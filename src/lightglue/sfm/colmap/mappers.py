@@ -53,6 +53,8 @@ def run_mapper(
             pycolmap.set_random_seed(asked.seed)
             models = run(str(database), str(images), str(out), options, **begin)
     except (RuntimeError, ValueError, IndexError, OSError) as error:
+        if asked.mapper == "hierarchical" and isinstance(error, IndexError):
+            return []  # where no part of the images makes a model, it looks for the first of none
         raise LightGlueError(
             f"COLMAP's {asked.mapper} mapper failed on {database}: {short(error)}. Make the database again, or choose "
             "another mapper."

@@ -29,8 +29,8 @@ from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.localizer import Localization, LocalizeOptions, Localizer
 from lightglue.sfm.options import CameraOptions
 from lightglue.sfm.skipped import Skipped
-from lightglue.sfm.stages.given import given_list, place_of
-from lightglue.sfm.stages.images import list_images, looks_like_image
+from lightglue.sfm.stages.given import given_list, images_beside, place_of
+from lightglue.sfm.stages.images import looks_like_image
 from lightglue.stores.settings import as_read, differences
 from lightglue.support.files import write_whole, writing
 from lightglue.support.memory import is_out_of_memory
@@ -187,7 +187,7 @@ class _Queries:
 def _queries(queries: Path, root: Path | None = None) -> _Queries:
     """The queries that a user names. Raises InputError."""
     if queries.is_dir() and root is None:
-        names, skipped = list_images(queries)
+        names, skipped = images_beside(queries)
         return _Queries(queries, names, skipped=skipped)
     if not queries.is_dir() and looks_like_image(queries):
         return _Queries(queries.parent, [queries.name])

@@ -18,6 +18,7 @@ from lightglue.sfm.look_alikes.rotations import (
     average_rotations,
     components,
     residuals,
+    spanning_forest,
     triangle_support,
 )
 from lightglue.sfm.look_alikes.view_graph import ViewGraph
@@ -37,7 +38,9 @@ _LIKELY = 0.75  # a pair is taken by itself to be true
 _UNLIKELY = 0.2  # where no pair between two parts of a collection is likelier, they are not joined
 _SEQUENCE = 0.9  # share of neighbours that must have a pair, for the order of the names to mean anything
 _WINDOW = 4  # places in a sequence within which pairs are believed
-_RULED_OUT = 0.1
+_RULED_OUT = 0.1  # probability of a pair that contradicts a sequence
+_BELIEF = 0.5  # how far the logit of a pair falls where those that contradict it are likely, per theirs
+_SURE = 8.0  # logit beyond which they are not believed any more
 _DRIFT = 30.0  # degrees that the rotations along a sequence may be off when it closes
 
 
@@ -45,7 +48,7 @@ _DRIFT = 30.0  # degrees that the rotations along a sequence may be off when it 
 class Decision:
     """Which pairs of a graph to keep."""
 
-    probability: Array  # (E,) that the pair is true, by itself
+    probability: Array  # (E,) that the pair is true, by itself and by what contradicts it
     residual: Array  # (E,) degrees between its rotation and that of its images
     reasons: tuple[str | None, ...]  # why it is dropped; None: it is kept
     doubtful: Flags  # (E,) kept, though only unlikely pairs join its two sides
@@ -74,7 +77,12 @@ def decide(graph: ViewGraph, evidence: Evidence, seed: int = 0) -> Decision:
     if in_order and near is not None:
         trusted = (trusted & agrees) | near
     weak, doubtful = _joins(edges, agrees, trusted, probability, count)
-    reasons = tuple(CONTRADICTS if not agrees[row] else WEAK if weak[row] else None for row in range(len(graph.pairs)))
+    contradicts = OUT_OF_ORDER if in_order else CONTRADICTS
+    reasons = tuple(contradicts if not agrees[row] else WEAK if weak[row] else None for row in range(len(graph.pairs)))
+    kept = np.array([reason is None for reason in reasons], np.bool_)
+    probability = _contradicted(edges, evidence.logit, kept, ~agrees, count)
+    if in_order:  # what the order of a sequence rules out is no longer likely
+        probability = np.where(agrees, probability, np.minimum(probability, _RULED_OUT))
     return Decision(probability, residual, reasons, doubtful, in_order)
 
 
@@ -128,6 +136,47 @@ def _along_sequence(
         agrees = near | (residuals(edges, relative, rotations) <= tolerance)
         rotations = average_rotations(edges[agrees], relative[agrees], weights[agrees], count, 1, seed)
     return rotations
+
+
+def _contradicted(edges: NDArray[np.int64], logit: Array, kept: Flags, against: Flags, count: int) -> Array:
+    """The probability of each pair, once it is known what contradicts it.
+
+    A pair between two images that others join is the less likely the likelier these are: the least likely pair of the
+    best way round.
+    """
+    tree = np.flatnonzero(kept)[spanning_forest(edges[kept], logit[kept], count)]
+    parent, depth, least = _rooted(edges[tree], logit[tree], count)
+    result = logit.astype(np.float64).copy()
+    for row in np.flatnonzero(against).tolist():
+        a, b = edges[row].tolist()
+        way = np.inf
+        while a != b and a >= 0 and b >= 0:
+            if depth[a] < depth[b]:
+                a, b = b, a
+            way, a = min(way, least[a]), int(parent[a])
+        if a == b and np.isfinite(way):
+            result[row] -= _BELIEF * float(np.clip(way, 0, _SURE))
+    probability: Array = 1 / (1 + np.exp(-np.clip(result, -30, 30)))
+    return probability
+
+
+def _rooted(edges: NDArray[np.int64], logit: Array, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:
+    """Of a forest: each node's parent, -1 for roots, its depth, and the logit of the edge between both."""
+    neighbours: list[list[tuple[int, float]]] = [[] for _ in range(count)]
+    for (a, b), weight in zip(edges.tolist(), logit.tolist(), strict=True):
+        neighbours[a].append((b, weight))
+        neighbours[b].append((a, weight))
+    parent, depth, least = np.full(count, -1), np.full(count, -1), np.full(count, np.inf)
+    for first in range(count):
+        waiting = [first] if depth[first] < 0 else []
+        depth[first] = max(depth[first], 0)
+        while waiting:
+            node = waiting.pop()
+            for other, weight in neighbours[node]:
+                if depth[other] < 0:
+                    parent[other], depth[other], least[other] = node, depth[node] + 1, weight
+                    waiting.append(other)
+    return parent, depth, least
 
 
 def _joins(

@@ -1,8 +1,9 @@
 """Rotations of all images at once, from the relative rotations of pairs of which many may be false.
 
-Spanning trees give starting points, the one by the strongest pairs first; from each, robust averaging (iteratively
-reweighted least squares in the tangent space, Chatterjee and Govindu, ICCV 2013) finds the rotations near it that most
-pairs agree with. The start that the pairs agree with most wins: one strong false pair in a tree does not decide.
+Spanning trees give starting points, the one by the strongest pairs first. From each, the images take the rotation that
+most of their own pairs vote for, in turn, and robust averaging (iteratively reweighted least squares in the tangent
+space, Chatterjee and Govindu, ICCV 2013) refines them. The start that the pairs agree with most wins: one strong false
+pair in a tree does not decide.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ Indices = NDArray[np.int64]
 
 _SCALES = (20.0, 10.0, 5.0, 5.0, 5.0)  # degrees: residuals of this size count half, step by step
 _AGREES = 10.0  # degrees: the same, where starting points are compared
+_SWEEPS = 5  # of votes, at the most
 _STEPS = 60  # of conjugate gradients, at the most
 _CYCLE = 10.0  # degrees of three pairs in a circle that agree
 
@@ -107,8 +109,10 @@ def average_rotations(edges: Indices, relative: Array, weights: Array, count: in
     best, most = np.tile(np.eye(3), (count, 1, 1)), -1.0
     if not len(edges):
         return best
+    sides = _sides(edges, relative, weights, count)
     for changed in _changed(weights, starts, seed):
-        rotations = _averaged(edges, relative, weights, _along(edges, relative, changed, count))
+        voted = _voted(sides, _along(edges, relative, changed, count))
+        rotations = _averaged(edges, relative, weights, voted)
         agreement = float(np.sum(weights / (1 + np.square(residuals(edges, relative, rotations) / _AGREES))))
         if agreement > most * (1 + 1e-9):
             best, most = rotations, agreement
@@ -145,6 +149,46 @@ def _along(edges: Indices, relative: Array, weights: Array, count: int) -> Array
                 if not done[other]:
                     done[other], rotations[other] = True, R @ rotations[node]
                     waiting.append(other)
+    return rotations
+
+
+_Sides = list[tuple[Indices, Array, Array]]
+
+
+def _sides(edges: Indices, relative: Array, weights: Array, count: int) -> _Sides:
+    """Of each image: the others (D,), the rotations (D, 3, 3) from them to it, the weights (D,) of these pairs."""
+    of_image: list[list[tuple[int, Array, float]]] = [[] for _ in range(count)]
+    for (a, b), R, weight in zip(edges.tolist(), relative, weights.tolist(), strict=True):
+        of_image[b].append((a, R, weight))
+        of_image[a].append((b, R.T, weight))
+    return [
+        (
+            np.array([side[0] for side in sides], np.int64),
+            np.array([side[1] for side in sides], np.float64).reshape(-1, 3, 3),
+            np.array([side[2] for side in sides], np.float64),
+        )
+        for sides in of_image
+    ]
+
+
+def _voted(sides: _Sides, rotations: Array) -> Array:
+    """Each image in turn takes the rotation, of those that its pairs give it, that its pairs agree with most."""
+    rotations = rotations.copy()
+    for _ in range(_SWEEPS):
+        moved = False
+        for image, (others, R, weights) in enumerate(sides):
+            if len(others) < 3:  # two cannot outvote one another
+                continue
+            given = (R @ rotations[others]).reshape(-1, 9)
+            cosine = np.clip((given @ given.T - 1) / 2, -1, 1)  # trace(A' B) is the product of their numbers
+            votes = (1 / (1 + np.square(np.degrees(np.arccos(cosine)) / _AGREES))) @ weights
+            own = np.clip((given @ rotations[image].reshape(9) - 1) / 2, -1, 1)
+            kept = float((1 / (1 + np.square(np.degrees(np.arccos(own)) / _AGREES))) @ weights)
+            best = int(np.argmax(votes))
+            if votes[best] > kept * 1.05:
+                rotations[image], moved = given[best].reshape(3, 3), True
+        if not moved:
+            break
     return rotations
 
 

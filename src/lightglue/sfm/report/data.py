@@ -86,7 +86,7 @@ def report_data(folder: str | os.PathLike[str]) -> ReportData:
         tuple(it.pairs[key] for key in sorted(it.pairs)),
         model,
         sum(each.is_dir() for each in folder.glob("models/*")),
-        tuple(it.problems),
+        tuple(dict.fromkeys(it.problems)),  # the same file may be looked at twice
         dataset_summary(MapFolder(folder)),
     )
 

@@ -25,6 +25,7 @@ from lightglue.sfm.colmap.undistort import undistort_images
 from lightglue.sfm.folder import DATASET_RECORD, MapFolder, check_dataset, remove_tree
 from lightglue.sfm.options import DatasetMode
 from lightglue.sfm.skipped import Skipped, names_of
+from lightglue.stores import FeatureStore
 from lightglue.support.files import read_json, write_json, write_whole, writing
 
 __all__ = ["DatasetResult", "dataset_summary", "undistort", "write_dataset"]
@@ -79,15 +80,17 @@ class _Plan:
 
     files: dict[str, PlainFile]  # of the images of the model, by name
     skipped: list[Skipped]
+    stretch: bool = False  # values of more than 8 bits were spread when the images were read
 
 
 def _plan(paths: MapFolder, images: Path, leave_out: Collection[str]) -> _Plan:
-    plan = _Plan({}, [])
+    stretch = paths.features.is_dir() and FeatureStore.open(paths.features, read_only=True).stretch
+    plan = _Plan({}, [], stretch)
     model = open_model(paths.largest)
     for image in registered(model):
         name, camera = str(image.name), model.camera(image.camera_id)
         try:
-            file = plain_file(images / name)
+            file = plain_file(images / name, stretch)
         except ImageError as error:
             plan.skipped.append(Skipped(name, f"the dataset is without it: {' '.join(str(error).split())}"))
             continue
@@ -133,7 +136,7 @@ def _written(paths: MapFolder, images: Path, plan: _Plan) -> DatasetResult:
             continue
         if target.is_symlink() or [targets[name], *_stat(source), *_stat(target)] != before.get(name):
             try:
-                content = upright_png(source)
+                content = upright_png(source, plan.stretch)
             except ImageError as error:
                 skipped.append(Skipped(name, f"the dataset is without it: {' '.join(str(error).split())}"))
                 continue

@@ -15,8 +15,19 @@ from lightglue.images.sizes import size_in_file
 from lightglue.sfm.colmap.image_lists import ImageList, is_model, is_of_a_map, read_image_list, write_image_list
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.stages.images import list_images, looks_like_image
 
-__all__ = ["Given", "change_list", "given_images", "given_list", "listed_names", "name_under", "place_of", "relist"]
+__all__ = [
+    "Given",
+    "change_list",
+    "given_images",
+    "given_list",
+    "images_beside",
+    "listed_names",
+    "name_under",
+    "place_of",
+    "relist",
+]
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,8 @@ def given_images(images: Path, root: Path | None = None) -> Given:
     Raises InputError for a list that is none, or none of whose images is there.
     """
     if images.is_dir() and root is None:
+        if is_model(images):
+            images_beside(images)  # if there are none, the model may be meant
         return Given(images)
     folder, listed = given_list(images, root)
     names: dict[str, str] = {}
@@ -67,6 +80,16 @@ def given_images(images: Path, root: Path | None = None) -> Given:
     return Given(folder, tuple(names), cameras, tuple(skipped))
 
 
+def images_beside(folder: Path) -> tuple[list[str], tuple[Skipped, ...]]:
+    """`list_images`, whose error says what to do with a COLMAP model."""
+    try:
+        return list_images(folder)
+    except InputError as error:
+        if not is_model(folder):
+            raise
+        raise InputError(f"{folder} is a COLMAP model; name the folder of its images as root (--root).") from error
+
+
 def given_list(path: Path, root: Path | None = None) -> tuple[Path, ImageList]:
     """A list of images, and the folder that its names are relative to: `root`, by default the list's own.
 
@@ -76,16 +99,17 @@ def given_list(path: Path, root: Path | None = None) -> tuple[Path, ImageList]:
         raise InputError(f"{path} is a folder of images, which has no other root; leave root out, or name a list.")
     if not path.exists():
         raise InputError(f"The folder of images or the list {path} does not exist; check the path.")
+    if not path.is_dir() and looks_like_image(path):
+        raise InputError(f"{path} is a picture; name the folder that it is in, or a list of images.")
     folder = path.parent if root is None else root
     if not folder.is_dir():
         raise InputError(f"{folder}, the root of the list {path}, is no folder; name the folder of its images.")
     listed = read_image_list(path)
     if not any(os.path.exists(place_of(folder, name)) for name in listed.names):
-        count = f"None of the {len(listed.names)} images" if len(listed.names) > 1 else "The only image"
-        raise InputError(
-            f"{count} in the list {path}, {listed.names[0]!r}, is in {folder}; name the folder that the names are "
-            "relative to as root (--root)."
-        )
+        which = f"None of the {len(listed.names)} images in the list {path}, such as {listed.names[0]!r},"
+        if len(listed.names) == 1:
+            which = f"{listed.names[0]!r}, the only image in the list {path}, is not there: nothing of that name"
+        raise InputError(f"{which} is in {folder}; name the folder that names are relative to as root (--root).")
     return folder, listed
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightglue.errors import ImageError, InputError
-from lightglue.images import read_image
+from lightglue.images import ImageFile
 from lightglue.images.mask_files import MaskFolder
 from lightglue.sfm.colmap.cameras import CameraOptions, assign_cameras
 from lightglue.sfm.skipped import Skipped
@@ -106,13 +106,14 @@ class Incoming:
         """Why an image is not in the folder under its own name now; None where it is."""
         target = self.folder / image.name
         try:
-            content = image.read_bytes()
-            read_image(content, stretch=True)  # first: a file that is no image does not belong in the folder
+            file = ImageFile.read(image)
+            file.decode(stretch=True)  # first: a file that is no image does not belong in the folder
+            content = file.data
             if target.exists():
                 same = target.is_file() and target.read_bytes() == content
                 return None if same else f"another image is called {image.name!r} in {self.folder}; rename it"
         except ImageError as error:
-            return str(error).replace("The image given as bytes", str(image))
+            return str(error)
         except OSError as error:
             return f"it cannot be read ({error.strerror or error}); check the path"
         except MemoryError:

@@ -1,0 +1,334 @@
+"""Look-alike places: false pairs leave COLMAP's geometries and may come back; a model says what it explains."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+pytest.importorskip("pycolmap")
+from lightglue.geometry.cameras import Camera
+from lightglue.sfm.colmap.cameras import CameraOptions
+from lightglue.sfm.colmap.database import create_database
+from lightglue.sfm.colmap.judged import Judgement, read_judgements, restore, verified_pairs
+from lightglue.sfm.colmap.models import cam_from_world, open_model, registered
+from lightglue.sfm.colmap.pair_ids import pair_id, pair_of
+from lightglue.sfm.colmap.state import read_state
+from lightglue.sfm.look_alikes.consistency import PlacedImage, VerifiedPair, check_model
+from lightglue.sfm.look_alikes.decide import CONTRADICTS, OUT_OF_ORDER, WEAK, decide
+from lightglue.sfm.look_alikes.evidence import gather_evidence
+from lightglue.sfm.look_alikes.focal import focal_factor
+from lightglue.sfm.look_alikes.rotations import average_rotations, exp_so3, log_so3, residuals, triangle_support
+from lightglue.sfm.look_alikes.view_graph import ViewGraph, read_view_graph
+from lightglue.sfm.stages.judge import judge_pairs
+from lightglue.sfm.stages.reconstruct import ReconstructOptions, reconstruct
+from lightglue.sfm.stages.verify import VerifyOptions, verify
+from lightglue.stores import MatchStore
+from support.twin_scene import TwinScene, make_twins
+
+Array = NDArray[np.float64]
+KNOWN = CameraOptions("PINHOLE", (600, 600, 319.5, 239.5))
+
+
+# --- rotations ---------------------------------------------------------------------------------------------------
+
+
+def test_a_rotation_vector_is_the_logarithm_of_its_rotation() -> None:
+    axis = np.array([[1.0, 0, 0], [0.6, -0.8, 0], [0, 0, 1]])
+    vectors = np.concatenate((axis * 0.3, axis * 1e-9, axis * 3.0, axis * (np.pi - 1e-9)))
+    np.testing.assert_allclose(np.abs(log_so3(exp_so3(vectors))), np.abs(vectors), atol=1e-6)
+
+
+def relative_of(rotations: Array, edges: NDArray[np.int64]) -> Array:
+    return rotations[edges[:, 1]] @ rotations[edges[:, 0]].transpose(0, 2, 1)
+
+
+def test_rotations_are_found_though_many_pairs_are_false_and_the_strongest_is() -> None:
+    rng = np.random.default_rng(1)
+    true = exp_so3(rng.normal(size=(30, 3)))
+    edges = np.array([(a, b) for a in range(30) for b in range(a + 1, 30) if rng.uniform() < 0.4])
+    relative = exp_so3(rng.normal(scale=0.01, size=(len(edges), 3))) @ relative_of(true, edges)
+    false = rng.uniform(size=len(edges)) < 0.3
+    false[0] = True
+    relative[false] = exp_so3(rng.normal(size=(int(false.sum()), 3)) * 2)
+    weights = np.ones(len(edges))
+    weights[0] = 10
+    agree, contradict = triangle_support(edges, relative, weights, 30)
+    weights *= (agree + 1) / (agree + contradict + 2)
+    found = average_rotations(edges, relative, weights, 30, 12, 0)
+    off = residuals(edges, relative_of(true, edges), found)
+    assert off.max() < 3  # of all pairs, the false ones' images too
+
+
+def test_rotations_of_two_parts_are_found_apart_and_of_no_pairs_too() -> None:
+    true = exp_so3(np.random.default_rng(1).normal(size=(6, 3)))
+    edges = np.array([(0, 1), (1, 2), (3, 4), (4, 5)])
+    relative = relative_of(true, edges)
+    assert residuals(edges, relative, average_rotations(edges, relative, np.ones(4), 6, 3, 0)).max() < 1e-4
+    none = average_rotations(np.zeros((0, 2), np.int64), np.zeros((0, 3, 3)), np.zeros(0), 2, 3, 0)
+    np.testing.assert_array_equal(none, np.tile(np.eye(3), (2, 1, 1)))
+
+
+def test_circles_of_three_pairs_agree_with_the_true_ones() -> None:
+    true = exp_so3(np.random.default_rng(2).normal(size=(4, 3)))
+    edges = np.array([(0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3)])
+    relative = relative_of(true, edges)
+    relative[0] = exp_so3(np.array([[0.0, 1.0, 0.0]]))[0] @ relative[0]
+    agree, contradict = triangle_support(edges, relative, np.ones(6), 4)
+    assert agree.tolist() == [0, 1, 1, 1, 1, 2]
+    assert contradict.tolist() == [2, 1, 1, 1, 1, 0]
+
+
+# --- the focal length --------------------------------------------------------------------------------------------
+
+
+def essential(rng: np.random.Generator) -> Array:
+    t = rng.normal(size=3)
+    return np.cross(np.eye(3), t) @ exp_so3(rng.normal(size=(1, 3)))[0]
+
+
+def test_the_focal_length_is_what_most_pairs_agree_with() -> None:
+    rng = np.random.default_rng(4)
+    zoom = np.diag((1 / 0.7, 1 / 0.7, 1))  # the guess is 1 / 0.7 times too long
+    good = [(zoom @ essential(rng) @ zoom, 100) for _ in range(12)]
+    bad = [(rng.normal(size=(3, 3)), 100) for _ in range(6)]
+    assert focal_factor(good + bad) == pytest.approx(0.7, rel=0.03)
+
+
+def test_a_guess_stays_where_pairs_are_few() -> None:
+    assert focal_factor([(essential(np.random.default_rng(5)) @ np.diag((2, 2, 1)), 100)] * 2) == 1
+
+
+# --- a room with the same picture on two walls -------------------------------------------------------------------
+
+
+def database_of(scene: TwinScene, folder: Path, **options: bool) -> Path:
+    create_database(folder / "database.db", scene.features, scene.matches, cameras=KNOWN)
+    verify(folder / "database.db", VerifyOptions(**options))
+    return folder / "database.db"
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> tuple[TwinScene, Path]:
+    folder = tmp_path_factory.mktemp("twins")
+    scene = make_twins(folder)
+    return scene, database_of(scene, folder)
+
+
+@pytest.fixture(scope="module")
+def graph(twins: tuple[TwinScene, Path]) -> ViewGraph:
+    scene, path = twins
+    return read_view_graph(path, read_state(path), list(verified_pairs(path, 15)), scene.matches)
+
+
+def named(graph: ViewGraph, row: int) -> tuple[str, str]:
+    return graph.names[graph.pairs[row].first], graph.names[graph.pairs[row].second]
+
+
+def test_a_look_alike_lacks_what_the_other_image_must_see(twins: tuple[TwinScene, Path], graph: ViewGraph) -> None:
+    evidence = gather_evidence(graph)
+    is_false = np.array([named(graph, row) in twins[0].false for row in range(len(graph.pairs))])
+    assert is_false.sum() >= 3
+    known = np.isfinite(evidence.seen)
+    assert known[is_false].all()
+    assert evidence.seen[is_false].max() < 0.5 < evidence.seen[~is_false & known].min()
+    assert evidence.probability[is_false].max() < 0.9 < np.median(evidence.probability[~is_false])
+
+
+def test_false_pairs_leave_the_geometries_and_their_matches_stay(twins: tuple[TwinScene, Path], tmp_path: Path) -> None:
+    scene, _ = twins
+    path = database_of(scene, tmp_path)
+    before = rows_of(path, "two_view_geometries")
+    result = judge_pairs(path, matches=scene.matches)
+    ids = {number: name for name, number in read_state(path).ids.items()}
+    dropped = {
+        tuple(ids[each] for each in pair_of(number)): each.reason
+        for number, each in result.judgements.items()
+        if each.reason is not None
+    }
+    assert dropped.keys() == scene.false
+    assert set(dropped.values()) <= {CONTRADICTS, OUT_OF_ORDER, WEAK}
+    assert rows_of(path, "two_view_geometries") == before - {pair_id(*_ids(path, pair)) for pair in scene.false}
+    assert rows_of(path, "matches") >= before
+    assert judge_pairs(path, matches=scene.matches).was_there
+    restore(path)
+    assert rows_of(path, "two_view_geometries") == before
+    assert read_judgements(path) == {}
+
+
+def rows_of(path: Path, table: str) -> set[int]:
+    with sqlite3.connect(path) as connection:
+        found = {number for (number,) in connection.execute(f"SELECT pair_id FROM {table} WHERE rows > 0")}
+    connection.close()
+    return found
+
+
+def _ids(path: Path, pair: tuple[str, str]) -> tuple[int, int]:
+    ids = read_state(path).ids
+    return ids[pair[0]], ids[pair[1]]
+
+
+def test_verifying_again_with_nothing_new_keeps_what_was_dropped(twins: tuple[TwinScene, Path], tmp_path: Path) -> None:
+    scene, _ = twins
+    path = database_of(scene, tmp_path)
+    judge_pairs(path, matches=scene.matches)
+    content, there = path.read_bytes(), rows_of(path, "two_view_geometries")
+    create_database(path, scene.features, scene.matches, cameras=KNOWN)
+    result = verify(path)
+    assert result.num_done == 0
+    assert result.num_verified == len(there) + len(scene.false)  # verified they are
+    assert judge_pairs(path, matches=scene.matches).was_there
+    assert path.read_bytes() == content
+
+
+def test_pairs_come_back_when_others_are_added_or_the_option_says_so(tmp_path: Path) -> None:
+    """Without the images in between, the two pictures are one place for all that is known; and they are told apart
+    as soon as these are there."""
+    scene = make_twins(tmp_path)
+    some = [name for name in scene.names if name not in scene.names[4:9]]
+    path = tmp_path / "some.db"
+    for names in (some, scene.names):
+        create_database(path, scene.features, scene.matches, names=names, cameras=KNOWN)
+        verify(path)
+        judged = judge_pairs(path, matches=scene.matches)
+    assert judged.counts()["dropped"] == len(scene.false)
+    keep = VerifyOptions(drop_look_alikes=False)
+    assert judge_pairs(path, keep, scene.matches).counts()["dropped"] == 0
+    assert len(rows_of(path, "two_view_geometries")) == len(verified_pairs(path, 15))
+
+
+def angle_between(model: object, scene: TwinScene) -> list[float]:
+    """Degrees that the rotations of a model's images are off, relative to its first image."""
+    images = {str(image.name): cam_from_world(image)[:3, :3] for image in registered(model)}
+    first, *others = sorted(images)
+    off = []
+    for name in others:
+        found = images[name] @ images[first].T
+        true = scene.poses[name][:3, :3] @ scene.poses[first][:3, :3].T
+        off.append(float(np.degrees(np.linalg.norm(log_so3((found @ true.T)[None])))))
+    return off
+
+
+def test_the_map_of_look_alikes_is_right_and_says_so(twins: tuple[TwinScene, Path], tmp_path: Path) -> None:
+    scene, _ = twins
+    path = database_of(scene, tmp_path)
+    judge_pairs(path, matches=scene.matches)
+    best = reconstruct(path, tmp_path, tmp_path, ReconstructOptions(threads=1)).models[0]
+    assert best.num_images == len(scene.names)
+    assert max(angle_between(open_model(tmp_path / "model"), scene)) < 1
+    assert best.doubt is None
+    assert best.consistency == pytest.approx(1, abs=0.05)  # false pairs, which are unlikely, hardly weigh
+    again = reconstruct(path, tmp_path, tmp_path, ReconstructOptions(threads=1))
+    assert again.was_there
+    assert again.models[0] == best
+
+
+def test_a_map_of_look_alikes_that_are_kept_is_never_silently_wrong(
+    twins: tuple[TwinScene, Path], tmp_path: Path
+) -> None:
+    scene, _ = twins
+    path = database_of(scene, tmp_path)
+    judge_pairs(path, VerifyOptions(drop_look_alikes=False), scene.matches)
+    best = reconstruct(path, tmp_path, tmp_path, ReconstructOptions(threads=1)).models[0]
+    right = best.num_images == len(scene.names) and max(angle_between(open_model(tmp_path / "model"), scene)) < 2
+    assert best.doubt is not None
+    assert "contradict" in best.doubt
+    assert right or best.consistency is None or best.consistency < 0.99
+
+
+# --- decisions ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def likely(graph: ViewGraph) -> Callable[[Array], object]:
+    """A decision about the room's pairs, as if they were this likely by themselves."""
+    evidence = gather_evidence(graph)
+    return lambda probability: decide(graph, replace(evidence, logit=np.log(probability / (1 - probability))))
+
+
+def test_the_order_of_a_sequence_decides_where_look_alikes_seem_likelier(
+    twins: tuple[TwinScene, Path], graph: ViewGraph, likely: Callable[[Array], object]
+) -> None:
+    is_false = np.array([named(graph, row) in twins[0].false for row in range(len(graph.pairs))])
+    far = np.array([abs(pair.first - pair.second) for pair in graph.pairs])
+    decision = likely(np.where(is_false, 0.9999, np.where(far > 1, 0.25, 0.3)))
+    assert decision.in_order
+    assert not decision.kept[is_false].any()
+    assert decision.kept[~is_false].all()
+    assert {decision.reasons[row] for row in np.flatnonzero(is_false)} == {OUT_OF_ORDER}
+
+
+@pytest.mark.parametrize(("probability", "what"), [(0.1, "dropped"), (0.5, "doubtful"), (0.95, "believed")])
+def test_what_only_unlikely_pairs_join_is_taken_apart_or_doubted(
+    graph: ViewGraph, likely: Callable[[Array], object], probability: float, what: str
+) -> None:
+    """Images 0 to 6 and 7 to 13 hold together; how likely are the pairs between them?"""
+    edges = graph.edges
+    between = (edges[:, 0] < 7) != (edges[:, 1] < 7)
+    agree = residuals_of(graph) < 5
+    decision = likely(np.where(between, np.where(agree, probability, 0.01), 0.95))
+    assert (decision.kept[between & agree]).all() == (what != "dropped")
+    assert decision.doubtful[between & agree].any() == (what == "doubtful")
+    assert not decision.doubtful[~between].any()
+    assert decision.kept[~between & agree].all()
+
+
+def residuals_of(graph: ViewGraph) -> Array:
+    decision = decide(graph, gather_evidence(graph))
+    return decision.residual
+
+
+# --- what a model explains ---------------------------------------------------------------------------------------
+
+
+def placed(T: Array, points: Array) -> PlacedImage:
+    K = np.array([[600, 0, 320], [0, 600, 240], [0, 0, 1.0]])
+    seen = (points @ T[:3, :3].T + T[:3, 3]) @ K.T
+    return PlacedImage(T, Camera(K), 640, seen[:, :2] / seen[:, 2:])
+
+
+def looking(angle: float, x: float) -> Array:
+    T = np.eye(4)
+    T[:3, :3] = exp_so3(np.array([[0, angle, 0]]))[0]
+    T[:3, 3] = x, 0, 5
+    return T
+
+
+def test_a_pair_that_the_model_turns_away_contradicts_it() -> None:
+    points = np.random.default_rng(6).uniform(-1, 1, (100, 3))
+    images = {name: placed(looking(0.1 * at, 0.3 * at), points) for at, name in enumerate("abc")}
+    rows = np.stack([np.arange(100)] * 2, axis=1)
+    pairs = [VerifiedPair(*both, rows, Judgement(1, 0.99, 0.0, 100, None, False)) for both in ("ab", "ac", "bc")]
+    good = check_model(images, pairs)
+    assert (good.explained, good.contradicting, good.is_doubted) == (1, (), False)
+    turned = {**images, "c": replace(images["c"], pose=looking(1.8, 0.6))}
+    bad = check_model(turned, pairs)
+    assert bad.explained == pytest.approx(1 / 3)
+    assert bad.contradicting == (("a", "c", 100), ("b", "c", 100))
+    unlikely = [replace(pair, judgement=Judgement(1, 0.02, 90.0, 100, CONTRADICTS, False)) for pair in pairs[1:]]
+    weighed = check_model(turned, [pairs[0], *unlikely])
+    assert weighed.explained == pytest.approx(1 / (1 + 2 * 0.02 / 0.99))
+    assert not weighed.is_doubted
+
+
+def test_pairs_of_images_that_are_not_in_the_model_say_nothing() -> None:
+    points = np.random.default_rng(6).uniform(-1, 1, (50, 3))
+    pair = VerifiedPair("a", "z", np.stack([np.arange(50)] * 2, axis=1), None)
+    assert check_model({"a": placed(looking(0, 0), points)}, [pair]).explained == 1
+
+
+def test_the_scores_of_a_matcher_that_gives_no_probabilities_are_not_looked_at(
+    twins: tuple[TwinScene, Path], tmp_path: Path
+) -> None:
+    scene, path = twins
+    nearest = MatchStore.open(tmp_path / "matches.db", {"matcher": "nearest"})
+    nearest.put(scene.matches.read())
+    graph = read_view_graph(path, read_state(path), list(verified_pairs(path, 15)), nearest)
+    assert np.isnan([pair.score for pair in graph.pairs]).all()
+    decision = decide(graph, gather_evidence(graph))
+    assert {named(graph, row) for row in np.flatnonzero(~decision.kept)} == scene.false
