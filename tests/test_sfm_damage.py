@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import random
 import shutil
 import signal
 import sqlite3
@@ -357,3 +358,30 @@ def test_matches_of_keypoints_that_there_are_not_never_reach_colmap(tmp_path: Pa
         create_database(tmp_path / "database.db", scene.features, elsewhere)
     with pytest.raises(InputError, match=f"keypoint {POINTS}"):
         scene.matches.put([beyond])
+
+
+# --- any file -----------------------------------------------------------------------------------------------------
+
+
+def test_a_random_bit_of_any_file_is_repaired_or_noticed_or_changes_nothing(made: Path, tmp_path: Path) -> None:
+    """A few of the trials that scripts/flip_bits.py makes by the hundred, with every command."""
+    chance = random.Random(3)
+    files = sorted(path for path in (made / "map").rglob("*") if path.is_file() and not path.is_symlink())
+    model = (made / "map/model/points3D.bin").read_bytes()
+    outcomes = []  # whether an error names the file, where there is one
+    for number in range(6):
+        place = tmp_path / str(number)
+        shutil.copytree(made / "photographs", place / "photographs")
+        shutil.copytree(made / "map", place / "map", symlinks=True)
+        write_json(place / "map/map.json", {**read_json(made / "map/map.json"), "images": str(place / "photographs")})
+        path = place / chance.choice(files).relative_to(made)
+        flip(path, chance.randrange(8 * min(path.stat().st_size, 2000)))
+        try:
+            again(place)
+        except (InputError, StoreError) as error:
+            outcomes.append(path.name in str(error))
+            continue
+        outcomes.append(True)
+        assert (place / "map/model/points3D.bin").read_bytes() == model
+        assert len(Localizer.open(place / "map").names) == 5
+    assert all(outcomes)

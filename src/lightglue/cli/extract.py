@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import perf_counter
@@ -84,7 +85,7 @@ def _places(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
     places: dict[Path, Path] = {}
     taken: dict[str, Path] = {}
     for image in images:
-        if image.resolve() in {other.resolve() for other in places}:
+        if os.path.realpath(image) in {os.path.realpath(other) for other in places}:
             continue  # named twice
         name = f"{image.name}.npz"
         if (other := taken.setdefault(name, image)) != image:

@@ -38,7 +38,7 @@ def fault_of(
     """Why `path` cannot be written beside the input images and the other outputs; None where it can."""
     if path.suffix.lower() not in endings:
         return f"{path} has none of the known endings: {', '.join(endings)}."
-    folder = path.resolve().parent
+    folder = Path(os.path.realpath(path)).parent  # a link to itself has one, too
     if not folder.is_dir():
         return f"there is no folder {folder} for {path.name}; make it first."
     if path.is_dir():
@@ -54,6 +54,6 @@ def fault_of(
 
 def _is_same(path: Path, other: Path) -> bool:
     try:
-        return path.resolve() == other.resolve() or path.samefile(other)
+        return os.path.realpath(path) == os.path.realpath(other) or path.samefile(other)
     except OSError:  # one of them does not exist
         return False

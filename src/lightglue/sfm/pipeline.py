@@ -182,14 +182,14 @@ class _Run:
             what = "is a file" if self.images.exists() else "does not exist"
             raise InputError(f"The folder of images {self.images} {what}; name a folder with images.")
         inside = self.paths.folder.absolute()
-        if self.images.absolute() == inside or self.images.resolve() == inside.resolve():
+        if self.images.absolute() == inside or os.path.realpath(self.images) == os.path.realpath(inside):
             raise InputError(f"{self.images} would hold both images and map; name another folder for the map.")
         check_dataset(self.paths, self.images)
         if not self.paths.record.exists():
             self.paths.write(MapRecord(self.images, {"models": self._models()}))
             return
         known = self.paths.read()
-        if known.images != self.images.absolute() and known.images.resolve() != self.images.resolve():
+        if known.images != self.images.absolute() and os.path.realpath(known.images) != os.path.realpath(self.images):
             raise InputError(
                 f"{self.paths.folder} is a map of {known.images}, not of {self.images}; name another folder, or "
                 "`lightglue map add` the images."

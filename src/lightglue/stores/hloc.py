@@ -44,6 +44,8 @@ _SCORES = ("scores", "keypoint_scores", "score")  # hloc's name, and those of it
 _FEATURES = ("keypoints", "descriptors", "image_size", "scales", "oris", *_SCORES)
 _MATCHES = ("matches0", "matching_scores0")
 _BATCH = 100  # pairs a transaction
+# What h5py and NumPy raise for one group that is damaged: the others are no worse for it.
+_DAMAGED = (InputError, KeyError, TypeError, ValueError, OSError, RuntimeError, MemoryError, OverflowError)
 _MARGIN = 64 << 20  # bytes to keep free: twice what HDF5 may hold back until a file is closed
 
 
@@ -74,7 +76,7 @@ def read_features(
         for name, datasets in _groups(file).items():
             try:
                 features = _features(file[name], datasets, feature_type, tally)
-            except (InputError, KeyError, TypeError, ValueError) as error:
+            except _DAMAGED as error:
                 tally.skip(name, _reason(error))
                 continue
             store.put(name, features, _source(folder, name, tally))
@@ -121,7 +123,7 @@ def read_matches(path: str | os.PathLike[str], features: FeatureStore, store: Ma
         for key, (name0, name1) in _pairs(str(path), groups, heads, tally).items():
             try:
                 batch.append(_matches(file[key], groups[key], heads[name0], heads[name1], tally))
-            except (InputError, KeyError, TypeError, ValueError) as error:
+            except _DAMAGED as error:
                 tally.skip(key, _reason(error))
             if len(batch) == _BATCH:
                 tally.put(store, batch)
@@ -396,7 +398,8 @@ def _write(file: Any, name: str, arrays: Mapping[str, NDArray[Any]]) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     group = file.create_group(name)
     for key, array in arrays.items():
-        group.create_dataset(key, data=array)
+        # With a checksum, which HDF5 looks at when the array is read; it wants chunks, which an empty array has not.
+        group.create_dataset(key, data=array, fletcher32=array.size > 0)
 
 
 def _h5py() -> Any:

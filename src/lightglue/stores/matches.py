@@ -117,7 +117,7 @@ class MatchStore:
     path: Path
     settings: Mapping[str, Any] = field(default_factory=dict)
     read_only: bool = False
-    features: FeatureStore | None = None  # that are matched; None for those in `features` beside the file, if any
+    features: FeatureStore | None = None  # that are matched; None for those of a map, beside its file
 
     @classmethod
     def open(
@@ -130,7 +130,7 @@ class MatchStore:
         """The store in a file; made where there is none and `settings` are given.
 
         features: that are matched, which tell how many keypoints an image has; by default those in the folder
-        `features` beside the file, as maps have them.
+        `features` beside a file `matches.db`, as maps have them.
 
         Raises InputError where there is none, or it was made with other settings; StoreError where it is damaged or
         cannot be made.
@@ -365,7 +365,7 @@ class _Keypoints:
     def __init__(self, store: MatchStore) -> None:
         self.store, self.heads = store, dict[str, Head | None]()
         self.features = store.features
-        if self.features is None:
+        if self.features is None and store.path.name == "matches.db":  # of a map
             with suppress(InputError, StoreError):
                 self.features = FeatureStore.open(store.path.parent / "features", read_only=True)
 

@@ -81,7 +81,7 @@ def write_files(contents: Mapping[Path, bytes]) -> None:
     """
     try:
         with ExitStack() as stack:
-            parts = [stack.enter_context(whole(path.resolve())) for path in contents]
+            parts = [stack.enter_context(whole(Path(os.path.realpath(path)))) for path in contents]
             for part, content in zip(parts, contents.values(), strict=True):
                 with part.open("xb") as file:
                     file.write(content)

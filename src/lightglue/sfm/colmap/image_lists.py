@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from lightglue.errors import InputError
+from lightglue.errors import InputError, StoreError
 from lightglue.geometry.colmap_text import (
     camera_from_words,
     camera_lines,
@@ -70,6 +72,7 @@ def read_image_list(path: str | os.PathLike[str]) -> ImageList:
     if path.is_dir():
         return _from_folder(path)
     text = _text(path)
+    _check_seal(path)
     if is_images(text):
         cameras = path.with_name("cameras.txt")
         return _from_model_text(path, text, _text(cameras) if cameras.is_file() else "")
@@ -101,7 +104,19 @@ def write_image_list(path: Path, listed: ImageList) -> None:
         safe = f"./{name}" if name.startswith("#") else name
         camera = listed.cameras.get(name)
         lines.append(" ".join([safe, *([] if camera is None else camera_words(camera))]) + "\n")
-    write_whole(path, "".join(lines).encode("utf-8", "surrogateescape"))
+    content = "".join(lines).encode("utf-8", "surrogateescape")
+    write_whole(path, content + b"# checksum %d\n" % zlib.crc32(content))
+
+
+def _check_seal(path: Path) -> None:
+    """Raises StoreError for a list that `write_image_list` wrote, and that has changed since."""
+    content = path.read_bytes()
+    seal = re.search(rb"^# checksum ([0-9]+)\n\Z", content, re.MULTILINE)
+    if seal and zlib.crc32(content[: seal.start()]) != int(seal[1]):
+        raise StoreError(
+            f"{path} is damaged (its checksum differs); `lightglue sfm` with the list writes it again. If you have "
+            "changed it yourself, take out its last line."
+        )
 
 
 def with_listed(options: CameraOptions, listed: Path) -> CameraOptions:
