@@ -329,7 +329,7 @@ class VerifyOptions:
         True,
         "Drop pairs of places that only look alike: those that contradict the others.",
         group="Geometry",
-        flag="--drop-look-alikes/--keep-look-alikes",
+        flag="--filter-pairs/--all-pairs",
     )
 
     def __post_init__(self) -> None:
