@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 pytest.importorskip("pycolmap")
 from lightglue.geometry.cameras import Camera
-from lightglue.images.exif import Exif
 from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import create_database
 from lightglue.sfm.colmap.judged import Judgement, read_judgements, restore, verified_pairs
@@ -21,13 +20,11 @@ from lightglue.sfm.colmap.models import cam_from_world, open_model, registered
 from lightglue.sfm.colmap.pair_ids import pair_id, pair_of
 from lightglue.sfm.colmap.state import read_state
 from lightglue.sfm.look_alikes.consistency import PlacedImage, VerifiedPair, check_model
-from lightglue.sfm.look_alikes.decide import CONTRADICTS, OUT_OF_ORDER, WEAK, Decision, decide
+from lightglue.sfm.look_alikes.decide import CONTRADICTS, OUT_OF_ORDER, WEAK, decide
 from lightglue.sfm.look_alikes.evidence import gather_evidence
 from lightglue.sfm.look_alikes.focal import focal_factor
-from lightglue.sfm.look_alikes.knowledge import Knowledge, shift
 from lightglue.sfm.look_alikes.rotations import average_rotations, exp_so3, log_so3, residuals, triangle_support
 from lightglue.sfm.look_alikes.view_graph import ViewGraph, read_view_graph
-from lightglue.sfm.stages.exif import time_of
 from lightglue.sfm.stages.judge import judge_pairs
 from lightglue.sfm.stages.reconstruct import ReconstructOptions, reconstruct
 from lightglue.sfm.stages.verify import VerifyOptions, verify
@@ -155,7 +152,7 @@ def test_false_pairs_leave_the_geometries_and_their_matches_stay(twins: tuple[Tw
         if each.reason is not None
     }
     assert dropped.keys() == scene.false
-    assert set(dropped.values()) <= {CONTRADICTS, OUT_OF_ORDER.format("the names"), WEAK}
+    assert set(dropped.values()) <= {CONTRADICTS, OUT_OF_ORDER, WEAK}
     assert rows_of(path, "two_view_geometries") == before - {pair_id(*_ids(path, pair)) for pair in scene.false}
     assert rows_of(path, "matches") >= before
     assert judge_pairs(path, matches=scene.matches).was_there
@@ -248,59 +245,27 @@ def test_a_map_of_look_alikes_that_are_kept_is_never_silently_wrong(
 
 
 @pytest.fixture
-def likely(graph: ViewGraph) -> Callable[..., Decision]:
+def likely(graph: ViewGraph) -> Callable[[Array], object]:
     """A decision about the room's pairs, as if they were this likely by themselves."""
     evidence = gather_evidence(graph)
-
-    def decided(probability: Array, knowledge: Knowledge | None = None) -> Decision:
-        return decide(graph, replace(evidence, logit=np.log(probability / (1 - probability))), knowledge)
-
-    return decided
+    return lambda probability: decide(graph, replace(evidence, logit=np.log(probability / (1 - probability))))
 
 
-@pytest.mark.parametrize("order", ["the names", "the times"])
 def test_the_order_of_a_sequence_decides_where_look_alikes_seem_likelier(
-    twins: tuple[TwinScene, Path], graph: ViewGraph, likely: Callable[..., Decision], order: str
+    twins: tuple[TwinScene, Path], graph: ViewGraph, likely: Callable[[Array], object]
 ) -> None:
     is_false = np.array([named(graph, row) in twins[0].false for row in range(len(graph.pairs))])
     far = np.array([abs(pair.first - pair.second) for pair in graph.pairs])
-    by_names = np.arange(14) if order == "the names" else np.random.default_rng(0).permutation(14)
-    knowledge = Knowledge((("the names", by_names), ("the times", np.arange(14))))
-    decision = likely(np.where(is_false, 0.9999, np.where(far > 1, 0.25, 0.3)), knowledge)
-    assert decision.order == order
+    decision = likely(np.where(is_false, 0.9999, np.where(far > 1, 0.25, 0.3)))
+    assert decision.in_order
     assert not decision.kept[is_false].any()
     assert decision.kept[~is_false].all()
-    assert {decision.reasons[row] for row in np.flatnonzero(is_false)} == {OUT_OF_ORDER.format(order)}
-    assert decision.probability[is_false].max() <= 0.1
-
-
-def test_times_order_images_where_all_have_one() -> None:
-    assert [name for name, _ in Knowledge.of("abc", [3.0, 1.0, 2.0]).orders] == ["the names", "the times"]
-    assert Knowledge.of("abc", [3.0, 1.0, 2.0]).orders[1][1].tolist() == [2, 0, 1]
-    for times in ([3.0, np.nan, 2.0], [3.0, 3.0, 2.0], [], None):
-        assert len(Knowledge.of("abc", times).orders) == 1
-
-
-def test_a_pair_of_images_that_gps_has_far_apart_is_unlikely_and_one_that_somebody_chose_is_likely() -> None:
-    edges = np.array([(0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (0, 6), (5, 7)])
-    positions = np.zeros((8, 3))
-    positions[:, 0] = [0, 20, 40, 60, 80, 100, 900, np.nan]
-    knowledge = Knowledge.of("abcdefgh", positions=positions, given=[("g", "a"), ("h", "z")])
-    assert shift(knowledge, edges, np.full(7, 0.95)).tolist() == [0, 0, 0, 0, 0, -3 + 1.5, 0]
-    assert not shift(Knowledge.of("abcdefgh", positions=positions), edges, np.full(7, 0.5)).any()  # what is usual?
-
-
-def test_the_time_of_an_image_is_read_with_its_fraction() -> None:
-    first = time_of(Exif(camera={0x9003: "2026:11:29 10:00:00", 0x9291: "25"}))
-    second = time_of(Exif(camera={0x9003: "2026:11:29 10:01:00"}))
-    assert second - first == pytest.approx(59.75)
-    for said in ("", "0000:00:00 00:00:00", "yesterday"):
-        assert np.isnan(time_of(Exif(camera={0x9003: said})))
+    assert {decision.reasons[row] for row in np.flatnonzero(is_false)} == {OUT_OF_ORDER}
 
 
 @pytest.mark.parametrize(("probability", "what"), [(0.1, "dropped"), (0.5, "doubtful"), (0.95, "believed")])
 def test_what_only_unlikely_pairs_join_is_taken_apart_or_doubted(
-    graph: ViewGraph, likely: Callable[..., Decision], probability: float, what: str
+    graph: ViewGraph, likely: Callable[[Array], object], probability: float, what: str
 ) -> None:
     """Images 0 to 6 and 7 to 13 hold together; how likely are the pairs between them?"""
     edges = graph.edges
@@ -348,7 +313,7 @@ def test_a_pair_that_the_model_turns_away_contradicts_it() -> None:
     unlikely = [replace(pair, judgement=Judgement(1, 0.02, 90.0, 100, CONTRADICTS, False)) for pair in pairs[1:]]
     weighed = check_model(turned, [pairs[0], *unlikely])
     assert weighed.explained == pytest.approx(1 / (1 + 2 * 0.02 / 0.99))
-    assert weighed.contradicting == ()
+    assert not weighed.is_doubted
 
 
 def test_pairs_of_images_that_are_not_in_the_model_say_nothing() -> None:

@@ -225,7 +225,7 @@ def test_what_is_bad_in_a_folder_is_told_and_the_rest_becomes_a_map(tmp_path, no
     assert set(told) == {*bad, "6 link.jpg", "8 grey.png"}
     assert all(name in told[name] for name in bad)  # the path of the file
     assert "leads nowhere" in told["6 link.jpg"]
-    assert told["8 grey.png"] == "it has no keypoints: its pixels are all 128"
+    assert told["8 grey.png"] == "it has no keypoints: there is nothing in it to hold on to"
     assert sorted(result.model.models[0].images) == sorted([*good, *(f"{number}.png" for number in range(5))])
     assert reasons(build_map(folder, tmp_path / "map", options())) == told  # nothing is forgotten the next time
 

@@ -6,7 +6,6 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Annotated, Any
@@ -18,7 +17,6 @@ from lightglue.cli.printing import AsJson, echo, memory_named
 from lightglue.errors import ImageError, InputError, LightGlueError
 from lightglue.extractors.options import ViewOptions
 from lightglue.models.choice import Models
-from lightglue.sfm.skipped import names_of, no_keypoints
 from lightglue.support.files import write_files
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.printable import escaped
@@ -46,8 +44,7 @@ def extract(
         typer.Option(
             metavar="FILE|DIR",
             rich_help_panel="Features",
-            help="An image: no keypoints where it is black. Or a folder with one for each: sub/a.jpg.png or sub/a.png "
-            "for sub/a.jpg.",
+            help="An image: no keypoints where it is black. Or a folder with one for each: a.jpg.png for a.jpg.",
         ),
     ] = None,
     as_json: AsJson = False,
@@ -59,20 +56,17 @@ def extract(
     places = _places(images, output)
     if mask is not None and not mask.exists():
         raise typer.BadParameter(f"there is no {mask}; check the path.", param_hint="--mask")
-    masks = _Masks.of(mask, list(places))
     failed = 0
     with memory_named():
         extractor = models.load_extractor()
         for image, place in places.items():
             try:
-                report = _extract(extractor, models.features, image, place, masks.path(image), views)
+                report = _extract(extractor, models.features, image, place, _mask_of(image, mask), views)
             except (ImageError, InputError, MemoryError, RuntimeError) as error:
                 echo(f"error: {_fault(image, error)}", err=True)
                 failed += 1
                 continue
             echo(json.dumps(report) if as_json else _line(report))
-            if "note" in report:
-                echo(f"warning: {image}: {report['note']}", err=True)
     if failed:
         raise LightGlueError(f"{failed} of {len(places)} images gave no features, see above.")
 
@@ -106,38 +100,12 @@ def _places(images: Sequence[Path], folder: Path) -> dict[Path, Path]:
     return places
 
 
-@dataclass(frozen=True)
-class _Masks:
-    """One mask for all images, one for each in a folder, or none."""
-
-    file: Path | None = None
-    folder: Any = None
-
-    @classmethod
-    def of(cls, mask: Path | None, images: list[Path]) -> _Masks:
-        """Those that --mask names; says which images have none. BadParameter where none has one, before any work."""
-        from lightglue.images.mask_files import MaskFolder, no_mask
-
-        if mask is None or not mask.is_dir():
-            return cls(mask)
-        masks = cls(None, MaskFolder(mask))
-        without = [image for image in images if not masks.has(image)]
-        if len(without) == len(images):
-            raise typer.BadParameter(str(masks.folder.none_fits(images[0].name, len(images))), param_hint="--mask")
-        if without:
-            echo(f"warning: {names_of([str(image) for image in without])}: {no_mask(mask)}", err=True)
-        return masks
-
-    def path(self, image: Path) -> Path | None:
-        """The mask of an image. Raises InputError where two files may be meant."""
-        return self.file if self.folder is None else self.folder.of_file(image)
-
-    def has(self, image: Path) -> bool:
-        """Whether an image has a mask; where two files may be meant, its extraction says so."""
-        try:
-            return self.path(image) is not None
-        except InputError:
-            return True
+def _mask_of(image: Path, mask: Path | None) -> Path | None:
+    """The mask of an image: the file itself, or the one in the folder, where there is one, as COLMAP names it."""
+    if mask is None or not mask.is_dir():
+        return mask
+    own = mask / f"{image.name}.png"
+    return own if own.exists() else None
 
 
 def _extract(
@@ -147,20 +115,11 @@ def _extract(
     import numpy as np
 
     from lightglue.containers import batch_to_device, rbd
-    from lightglue.extractors.masks import read_mask
-    from lightglue.extractors.no_keypoints import likely_cause
-    from lightglue.images import as_pixels, as_tensor, size_of
+    from lightglue.images import as_pixels, as_tensor
 
-    begin, options = perf_counter(), views.keywords()
+    begin = perf_counter()
     pixels = (as_tensor if views.tile is None else as_pixels)(image, views.stretch)
-    width, height = size_of(pixels)
-    allowed = None if mask is None else read_mask(mask, height, width, str(image))
-    found = rbd(batch_to_device(extractor.extract(pixels, mask=allowed, **options)))
-    cause = (
-        None
-        if len(found["keypoints"])
-        else likely_cause(pixels if views.stretch else image, allowed, extractor, options.get("resize"))
-    )
+    found = rbd(batch_to_device(extractor.extract(pixels, mask=mask, **views.keywords())))
     buffer = io.BytesIO()
     np.savez(buffer, features=np.array(features), **{name: value.numpy() for name, value in found.items()})
     write_files({place: buffer.getvalue()})
@@ -170,7 +129,6 @@ def _extract(
         "image_size": [int(edge) for edge in found["image_size"]],
         "num_keypoints": len(found["keypoints"]),
         "seconds": perf_counter() - begin,
-        **({} if cause is None else {"note": no_keypoints(cause)}),
     }
 
 

@@ -130,7 +130,6 @@ def add(
     images: Annotated[
         list[Path], typer.Argument(metavar="IMAGES...", show_default=False, help="Images, or folders of them.")
     ],
-    extracting: Annotated[ExtractOptions, Only(("masks",))],
     engine: EngineOptions,
     as_json: AsJson = False,
 ) -> None:
@@ -141,8 +140,7 @@ def add(
     from lightglue.sfm.change import add_images
 
     with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
-        masks = extracting.masks
-        done = add_images(folder, images, masks=masks, engine=engine_of(engine), progress=progress)
+        done = add_images(folder, images, engine=engine_of(engine), progress=progress)
     _print_change("added", done, as_json)
 
 

@@ -54,8 +54,6 @@ def match(
             image0, image1, options, models=models, views=views, output=outputs.output, warp=outputs.warp
         )
     summary = {**result.summary(), "precision": precision_text(result.models.precision)}
-    for warning in result.warnings:
-        echo(f"warning: {warning}", err=True)
     if as_json:
         arrays = {name: array.tolist() for name, array in result.pair.arrays().items()}
         echo(json.dumps({**summary, **arrays}))

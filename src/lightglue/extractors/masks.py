@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightglue.errors import InputError
-from lightglue.images import ImageFile
+from lightglue.images import read_image
 
 __all__ = ["Allowed", "Mask", "mask_of", "on_mask", "read_mask", "read_masks"]
 
@@ -25,25 +25,20 @@ Allowed: TypeAlias = Callable[[Tensor], Tensor]
 _EDGE = 1e-3
 
 
-def read_mask(mask: Mask | ImageFile, height: int, width: int, image: str = "") -> Tensor:
+def read_mask(mask: Mask, height: int, width: int) -> Tensor:
     """`mask` as (H, W) bool on its device.
 
     Args:
         mask: an array (H, W) or (1, H, W), bool or integers of which 0 means outside; or an image file, which is
             rotated as its EXIF orientation says, and whose black pixels are outside.
         height, width: of the image, px.
-        image: what errors call it: its path, where it has one.
 
     Raises:
         InputError: for anything else, and for a mask of another size than the image.
         ImageError: the file cannot be read.
     """
-    name = ""
     if isinstance(mask, (str, PathLike)):
-        mask = ImageFile.read(mask)
-    if isinstance(mask, ImageFile):
-        name = f" {mask.name}"
-        values = torch.from_numpy(_from_file(mask))
+        values = torch.from_numpy(read_image(mask, grayscale=True) != 0)
     elif isinstance(mask, np.ndarray):
         if mask.dtype.kind not in "biu":
             raise InputError(f"The mask has dtype {mask.dtype}; give bool, True where keypoints may lie.")
@@ -58,24 +53,8 @@ def read_mask(mask: Mask | ImageFile, height: int, width: int, image: str = "") 
         values = values[0]
     if values.ndim != 2 or tuple(values.shape) != (height, width):
         size = " x ".join(map(str, reversed(values.shape)))
-        sizes = f"The mask{name} has {size} px, the image{f' {image}' if image else ''} {width} x {height}"
-        raise InputError(f"{sizes}; {_remedy(tuple(values.shape) == (width, height))}")
+        raise InputError(f"The mask has {size} px, the image {width} x {height}; give a mask of the image's size.")
     return values
-
-
-def _from_file(file: ImageFile) -> NDArray[np.bool_]:
-    """Where the image in a file is not black. JPEG does not keep black exactly, so there the dark half is black."""
-    values = file.decode(grayscale=True)  # with all 16 bits: masks may hold small numbers of classes
-    return np.asarray(values >= 128 if file.kind == "JPEG" else values != 0)
-
-
-def _remedy(would_fit_turned: bool) -> str:
-    if would_fit_turned:
-        return (
-            "turned by 90 degrees it would fit. Images are turned as the EXIF orientation of their files says; make "
-            "the mask of the turned image."
-        )
-    return "give a mask of the image's size."
 
 
 def read_masks(mask: Any, images: Tensor) -> list[Tensor | None]:

@@ -12,8 +12,6 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightglue.errors import ImageNotFoundError, InputError
-from lightglue.extractors.masks import read_mask
-from lightglue.extractors.no_keypoints import likely_cause
 from lightglue.extractors.options import ViewOptions
 from lightglue.geometry.options import CALIBRATED, EstimatorOptions
 from lightglue.images import AnyImage, contents_of, read_image, size_of
@@ -47,7 +45,6 @@ class MatchedFiles:
     timeline: Timeline
     options: PairOptions
     num_dropped: int | None = None  # matches that were dropped for want of overlap
-    warnings: tuple[str, ...] = ()  # such as an image without keypoints, and why
     encoded: Mapping[str, bytes] = field(default_factory=dict)  # outputs that were named by an ending alone
     written: tuple[str, ...] = ()  # paths
     not_written: tuple[str, ...] = ()  # an alignment without a homography
@@ -93,8 +90,6 @@ class MatchedFiles:
             if estimate.statistics.failure:
                 found["failure"] = estimate.statistics.failure
         found |= pair.numbers()
-        if self.warnings:
-            found["warnings"] = list(self.warnings)
         found["outputs"] = list(self.written)
         return found | ({"not_written": list(self.not_written)} if self.not_written else {})
 
@@ -189,18 +184,14 @@ def _match(
         cameras = [known_camera(f"camera{i}", cameras[i], given[i], sizes[i]) for i in (0, 1)]
     with span("load"):
         loaded = models if isinstance(models, LoadedModels) else load_models(models)
-    masks = [
-        None if mask is None else read_mask(_mask(mask), height, width, name)
-        for mask, (width, height), name in zip((options.mask0, options.mask1), sizes, names, strict=True)
-    ]
     estimator = EstimatorOptions(options.estimator, options.threshold, seed=options.seed)
     pair = match_pair(
         loaded.extractor,
         loaded.matcher,
         pixels[0],
         pixels[1],
-        mask0=masks[0],
-        mask1=masks[1],
+        mask0=_mask(options.mask0),
+        mask1=_mask(options.mask1),
         auto_rotate=options.rotation_step if options.auto_rotate else False,
         refine=options.refine,
         geometry=options.geometry,
@@ -213,13 +204,7 @@ def _match(
     if options.min_overlap and pair.overlap is not None and pair.overlap < options.min_overlap:
         dropped = len(pair.matches)
         pair = without_matches(pair, NO_OVERLAP)
-    seen, resize = pixels if views.stretch else given, views.keywords().get("resize")
-    warnings = tuple(
-        f"{name} has no keypoints: {likely_cause(image, mask, loaded.extractor, resize)}"
-        for name, image, mask, keypoints in zip(names, seen, masks, (pair.keypoints0, pair.keypoints1), strict=True)
-        if not len(keypoints)
-    )
-    result = MatchedFiles(pair, (names[0], names[1]), loaded, timeline, options, dropped, warnings)
+    result = MatchedFiles(pair, (names[0], names[1]), loaded, timeline, options, dropped)
     titles = Path(names[0]).name, Path(names[1]).name
     return result, Shown(pixels[0], pixels[1], titles, result.texts())
 

@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 
 from lightglue.errors import InputError, LightGlueError, StoreError
-from lightglue.images.mask_files import MaskFolder
 from lightglue.sfm.colmap.colours import colour_points, uncoloured
 from lightglue.sfm.colmap.database import DatabaseResult, Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
@@ -35,7 +34,7 @@ from lightglue.sfm.localization.added import unsure_images
 from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, ReconstructOptions, VerifyOptions
 from lightglue.sfm.report.document import write_report
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
-from lightglue.sfm.skipped import Skipped, no_keypoints, told_once
+from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
 from lightglue.sfm.stages.consistency import check_models
 from lightglue.sfm.stages.dataset import DatasetResult, write_dataset
 from lightglue.sfm.stages.extract import ExtractResult, extract
@@ -81,7 +80,6 @@ def add_images(
     map_folder: str | os.PathLike[str],
     images: Iterable[str | os.PathLike[str]],
     *,
-    masks: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
     progress: StageProgress = lambda stage, done, total: None,
 ) -> ChangeResult:
@@ -91,8 +89,6 @@ def add_images(
         images: files, or folders of them. Those under the map's image folder stay there; others are copied
             right into it, under their own names. One whose name another image has already is skipped: nothing
             is ever written over.
-        masks: a folder with masks of these images, which are copied into that of the map's masks; a map that was made
-            without any takes none. By default they lie there already.
         engine: who extracts and matches; this process by default.
 
     Where the map's keypoints were refined, new images keep theirs where they were found, until the stage `refine` and
@@ -104,10 +100,9 @@ def add_images(
     change = _Change(MapFolder(Path(map_folder)))
     paths, record = change.paths, change.record
     matching = MatchOptions(record.models, MatchStore.open(paths.matches, read_only=True).settings.get("min_overlap"))
-    change.check_masks(masks)
     with paths.bringing(record.images) as part:
         incoming = Incoming.bring(record.images, [Path(image) for image in images], part)
-    extracted = _extracted(change, incoming, masks, engine, partial(progress, "extract"))
+    extracted = _extracted(change, incoming, engine, partial(progress, "extract"))
     names, skipped = sorted(incoming.names), incoming.skipped
     change_list(paths, added=names)
     there = {*change.held, *names}
@@ -127,8 +122,7 @@ def add_images(
     progress("reconstruct", 1, 1)
     missing = [Skipped(name, change.why_missing(name)) for name in names if name not in change.registered]
     left_out = (*skipped, *extracted.skipped, *matched.skipped, *doubted, *missing)
-    seconds = perf_counter() - begin
-    return ChangeResult(tuple(names), tuple(change.registered), seconds, told_once(left_out), change.dataset)
+    return ChangeResult(tuple(names), tuple(change.registered), perf_counter() - begin, left_out, change.dataset)
 
 
 def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> ChangeResult:
@@ -190,38 +184,21 @@ def accept_model(map_folder: str | os.PathLike[str]) -> ModelSummary:
 # --- the images and their pairs -----------------------------------------------------------------------------------
 
 
-def _extracted(
-    change: _Change,
-    incoming: Incoming,
-    masks: str | os.PathLike[str] | None,
-    engine: Engine | None,
-    progress: Progress,
-) -> ExtractResult:
+def _extracted(change: _Change, incoming: Incoming, engine: Engine | None, progress: Progress) -> ExtractResult:
     """Extract the features of images that are to come in; those that cannot be used are taken back."""
     images, store, made = change.record.images, change.store, change.store.settings
     options = ExtractOptions(
-        change.record.models,
-        made.get("extract", {}),
-        made.get("descriptor_dtype", "float16"),
-        masks=change.masks,
-        stretch=store.stretch,
+        change.record.models, made.get("extract", {}), made.get("descriptor_dtype", "float16"), stretch=store.stretch
     )
     # Those of the map that are damaged are extracted again, or the images would leave it.
     damaged = store.damaged(read_state(change.paths.database).names)
     names = sorted({*incoming.names, *damaged})
-    paths = change.paths
     try:
-        if masks is not None and change.masks is not None:
-            with paths.bringing(Path(change.masks)) as part:
-                incoming.bring_masks(Path(masks), Path(change.masks), part)
-        # masks_must_fit: there may be nothing to exclude in the few that come.
-        result = extract(
-            images, paths.features, options, names=names, masks_must_fit=False, engine=engine, progress=progress
-        )
+        result = extract(images, change.paths.features, options, names=names, engine=engine, progress=progress)
         if lost := [name for name in damaged if name not in store]:
             raise StoreError(f"The features of {lost[0]!r} are damaged, and the image cannot be extracted again.")
     except LightGlueError:  # nothing of the map has changed yet
-        incoming.take_back({*incoming.copied, *incoming.masks})
+        incoming.take_back(incoming.copied)
         raise
     incoming.take_back([name for name in incoming.names if name not in store])
     held = {*change.held, *incoming.names}
@@ -299,24 +276,6 @@ class _Change:
         """How images get their cameras."""
         return with_listed(CameraOptions(**self.settings("verify").get("cameras", {})), self.paths.listed)
 
-    @property
-    def masks(self) -> str | None:
-        """The folder of the masks that the map was made with. Raises InputError where the map does not say."""
-        if self.store.settings.get("masks") is None:
-            return None
-        folder = self.settings("extract").get("masks")
-        if not isinstance(folder, str):
-            raise InputError(f"{self.paths.record} does not say where the masks are; run `sfm` with --masks again.")
-        return folder
-
-    def check_masks(self, masks: str | os.PathLike[str] | None) -> None:
-        """Raises InputError for masks in a map that was made without, or where those of the map are gone."""
-        if masks is not None and self.masks is None:
-            raise InputError(f"{self.paths.folder} was made without masks; make it again with --masks, or add without.")
-        for folder in (masks, self.masks):
-            if folder is not None:
-                MaskFolder(folder)
-
     def settings(self, stage: str) -> Mapping[str, Any]:
         """What a stage was run with; empty where the map does not say."""
         found: Mapping[str, Any] = self.record.settings.get(stage) or {}
@@ -339,10 +298,7 @@ class _Change:
         )
         self.verified = verify(self.paths.database, VerifyOptions(**options), progress=progress)
         self.judged = judge_pairs(
-            self.paths.database,
-            VerifyOptions(**options),
-            MatchStore.open(self.paths.matches, read_only=True),
-            self.record.images,
+            self.paths.database, VerifyOptions(**options), MatchStore.open(self.paths.matches, read_only=True)
         )
         return made
 
@@ -406,7 +362,7 @@ class _Change:
         if name in self.unsure:
             return self.unsure[name]
         head = self.store.head(name)
-        return _NOT_REGISTERED if head is None or head.num_keypoints else no_keypoints(head.note)
+        return _NOT_REGISTERED if head is None or head.num_keypoints else NO_KEYPOINTS
 
     def _describe(self) -> None:
         """Write the summary of the models. The stage `reconstruct` does not take them for its own, and redoes them."""

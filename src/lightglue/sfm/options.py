@@ -104,12 +104,6 @@ class ExtractOptions(_WithModels):
     descriptor_dtype: str = option(
         "float16", "How descriptors are stored; see docs/decisions/017-stores.md.", choices=("float16", "float32")
     )
-    masks: str | None = option(
-        None,
-        "A folder of masks, sub/a.jpg.png or sub/a.png for sub/a.jpg: no keypoints where they are black.",
-        group="Features",
-        metavar="DIR",
-    )
     max_pixels: int | None = option(500_000_000, "Larger images are left out; None: none is.")  # as lightglue.images
     stretch: bool = option(False, STRETCH_HELP, group="Features")
 
@@ -129,8 +123,6 @@ class ExtractOptions(_WithModels):
             "mp": models.mp,
             "device": models.device.partition(":")[0],
             "descriptor_dtype": self.descriptor_dtype,
-            # Which mask an image had is kept with its features, as its file is; where they lay decides nothing.
-            "masks": None if self.masks is None else True,
             **({"stretch": True} if self.stretch else {}),  # stores of earlier versions do not say
         }
 

@@ -25,12 +25,11 @@ from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord, check_dataset
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
-from lightglue.sfm.skipped import Skipped, no_keypoints, told_once
+from lightglue.sfm.skipped import NO_KEYPOINTS, Skipped
 from lightglue.sfm.stages.extract import NARROW, ExtractResult, extract
 from lightglue.sfm.stages.frames import map_frames
 from lightglue.sfm.stages.given import Given, given_images, listed_names, relist
 from lightglue.sfm.stages.images import list_images
-from lightglue.sfm.stages.masks import Masks
 from lightglue.sfm.stages.match import MatchResult, match
 from lightglue.sfm.stages.pairs import Inputs, read_pairs, select_pairs, settled, write_pairs
 from lightglue.sfm.stages.refine import read_refined, refine_keypoints
@@ -97,7 +96,7 @@ def build_map(
     for stage in STAGES:
         run.stage(stage)
     assert run.model is not None
-    return MapResult(paths.folder, run.model, told_once(run.skipped), run.seconds, run.dataset)
+    return MapResult(paths.folder, run.model, tuple(run.skipped), run.seconds, run.dataset)
 
 
 def _in_order(options: SfmOptions) -> SfmOptions:
@@ -114,7 +113,6 @@ def _check_early(options: SfmOptions, given: Given) -> None:
     from lightglue.sfm.colmap.mappers import check_mapper
 
     check_mapper(options.reconstruct.mapper)
-    masks = Masks.open(options.extract.masks, given.folder)
     cameras, pairs = options.cameras, options.pairs
     if cameras.known is not None:
         camera_to_colmap(cameras.known)
@@ -128,7 +126,7 @@ def _check_early(options: SfmOptions, given: Given) -> None:
         raise InputError("The list of images has cameras, and others are given as an option; give one of the two.")
     if cameras.params is not None or cameras.table is not None or cameras.mode in ("single", "per_folder"):
         names = list_images(given.folder)[0] if given.names is None else given.names
-        found = {name: size_in_file(given.folder / name) for name in names if not masks.lie_at(name)}
+        found = {name: size_in_file(given.folder / name) for name in names}
         check_cameras({name: size for name, size in found.items() if size is not None}, cameras, given.folder)
 
 
@@ -262,9 +260,7 @@ class _Run:
             "keypoints": sum(head.num_keypoints for head in self._features().heads() if self._is_there(head.name)),
         }
         told = (*self.given.skipped, *result.skipped, *self._still_narrow(result), *gone)
-        options = self.options.extract
-        masks = None if options.masks is None else os.path.abspath(options.masks)  # for `map add`
-        return {**options.settings(), "masks": masks}, StageRecord(0, counts, told), result.extracted > 0
+        return self.options.extract.settings(), StageRecord(0, counts, told), result.extracted > 0
 
     def _still_narrow(self, result: ExtractResult) -> list[Skipped]:
         """What an earlier run said of the values of images that are kept: they were not read again."""
@@ -402,9 +398,7 @@ class _Run:
             keypoints=self._keypoints(),
         )
         result = verify(self.paths.database, self.options.verify, progress=self._progress("verify"))
-        chosen = self.options.pairs
-        given = read_pairs(Path(chosen.file)) if chosen.file is not None and len(chosen.sources) > 1 else ()
-        judged = judge_pairs(self.paths.database, self.options.verify, self._matches(), self.images, given)
+        judged = judge_pairs(self.paths.database, self.options.verify, self._matches())
         counts = {"images": made.num_images, "cameras": made.num_cameras, **result.counts(), **judged.counts()}
         options = {**asdict(self.options.verify), "cameras": asdict(self.options.cameras)}
         did_something = made.num_written > 0 or result.num_done > 0 or not judged.was_there
@@ -426,9 +420,9 @@ class _Run:
         if result.models:
             counts |= result.models[0].counts()
         reasons = why_not_registered(self.paths.database, [model.images for model in result.models])
-        bare = {head.name: no_keypoints(head.note) for head in self._features().heads() if not head.num_keypoints}
+        bare = {head.name for head in self._features().heads() if not head.num_keypoints}
         missing = [
-            Skipped(name, bare[name] if name in bare else result.reason or reasons[name])
+            Skipped(name, NO_KEYPOINTS if name in bare else result.reason or reasons[name])
             for name in result.unregistered
         ]
         if result.models:

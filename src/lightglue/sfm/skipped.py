@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Skipped", "by_reason", "names_of", "no_keypoints", "told_once"]
+__all__ = ["NO_KEYPOINTS", "Skipped", "by_reason", "names_of"]
 
+NO_KEYPOINTS = "it has no keypoints: there is nothing in it to hold on to"
 _NAMED = 3  # of many inputs that were left out for one reason
 
 
@@ -17,12 +18,6 @@ class Skipped:
     name: str  # of the image; of a pair "name0, name1"
     reason: str  # what is wrong and what to do about it, in one sentence
     is_used: bool = False  # the image itself is not left out
-
-
-def told_once(skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:
-    """Without what one stage says of an image that another left out for the same reason."""
-    left_out = {(each.name, each.reason) for each in skipped if not each.is_used}
-    return tuple(each for each in skipped if not each.is_used or (each.name, each.reason) not in left_out)
 
 
 def by_reason(skipped: Iterable[Skipped]) -> dict[str, list[str]]:
@@ -38,8 +33,3 @@ def names_of(names: Sequence[str]) -> str:
     if len(names) == 1:
         return names[0]
     return f"{len(names):,} files ({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
-
-
-def no_keypoints(cause: str | None) -> str:
-    """The reason of an image without keypoints; cause: the likely one, where it is known."""
-    return f"it has no keypoints: {cause or 'there is nothing in it to hold on to'}"

@@ -62,16 +62,6 @@ class Source:
                 content = file.read()
         return cls(stat.st_size, stat.st_mtime_ns, hashlib.sha256(content).hexdigest())
 
-    @classmethod
-    def from_list(cls, said: Any) -> Source:
-        """As `as_list` gives it. Raises TypeError or ValueError for anything else."""
-        size, mtime_ns, sha256 = said
-        return cls(int(size), int(mtime_ns), str(sha256))
-
-    def as_list(self) -> list[Any]:
-        """As JSON holds it."""
-        return [self.size, self.mtime_ns, self.sha256]
-
     def is_still(self, path: str | os.PathLike[str]) -> bool:
         """Whether a file is the one that this was made of. It is read only where it was touched since."""
         try:
@@ -186,8 +176,6 @@ class Head:
     num_keypoints: int
     image_size: tuple[int, int]
     source: Source
-    mask: Source | None = None  # the file that said where keypoints may lie
-    note: str | None = None  # why there are no keypoints
 
 
 @dataclass(frozen=True)
@@ -234,24 +222,17 @@ class FeatureStore:
             remove_parts(folder)
         return cls(folder, made_with, read_only)
 
-    def put(
-        self, name: str, features: ImageFeatures, source: Source, mask: Source | None = None, note: str | None = None
-    ) -> Head:
-        """Write the features of an image, replacing any that were there. Raises StoreError.
-
-        mask: of the file that said where keypoints may lie. note: why there are none.
-        """
+    def put(self, name: str, features: ImageFeatures, source: Source) -> Head:
+        """Write the features of an image, replacing any that were there. Raises StoreError."""
         self._check_writable()
-        head = Head(name, features.digest, len(features), features.image_size, source, mask, note)
+        head = Head(name, features.digest, len(features), features.image_size, source)
         about = {
             "name": name,
             "digest": head.digest,
             "num_keypoints": head.num_keypoints,
             "image_size": list(head.image_size),
             "feature_type": features.feature_type,
-            "source": source.as_list(),
-            **({} if mask is None else {"mask": mask.as_list()}),
-            **({} if note is None else {"note": note}),
+            "source": [source.size, source.mtime_ns, source.sha256],
         }
         buffer = io.BytesIO()
         arrays = {"about": np.array(json.dumps(about)), **features._arrays()}  # first what `head` reads
@@ -354,15 +335,8 @@ def _head(path: Path) -> Head | None:
 
 def _about(array: NDArray[Any]) -> tuple[Head, dict[str, Any]]:
     about = json.loads(str(array))
+    size, mtime_ns, sha256 = about["source"]
     width, height = about["image_size"]
-    source, mask, note = Source.from_list(about["source"]), about.get("mask"), about.get("note")
-    head = Head(
-        str(about["name"]),
-        str(about["digest"]),
-        int(about["num_keypoints"]),
-        (width, height),
-        source,
-        None if mask is None else Source.from_list(mask),
-        None if note is None else str(note),
-    )
+    source = Source(int(size), int(mtime_ns), str(sha256))
+    head = Head(str(about["name"]), str(about["digest"]), int(about["num_keypoints"]), (width, height), source)
     return head, about

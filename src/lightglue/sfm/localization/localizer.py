@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightglue.errors import InputError, StoreError
-from lightglue.extractors.no_keypoints import likely_cause
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.intrinsics import Intrinsics, from_colmap
 from lightglue.geometry.orientation import fitted
@@ -284,8 +283,7 @@ class _Search:
     def run(self) -> Localization:
         options = self.localizer.options
         if not len(self.keypoints):
-            cause = likely_cause(self.pixels, None, self.localizer._extractor)
-            return self._answer(None, f"the image has no keypoints: {cause}")
+            return self._answer(None, "the image has no keypoints")
         with self.clock.step("retrieve"):
             ranked = self.localizer._ranked(self.features, self.pixels)
         pose = self._round(ranked[: min(options.first, options.candidates)])

@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.sfm.look_alikes.evidence import Evidence
-from lightglue.sfm.look_alikes.knowledge import Knowledge, shift
 from lightglue.sfm.look_alikes.rotations import (
-    angles,
     average_rotations,
     components,
     residuals,
@@ -31,14 +29,14 @@ Array = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 
 CONTRADICTS = "its rotation contradicts those of the other pairs"
-OUT_OF_ORDER = "it contradicts the order of the images, a sequence by {}"
+OUT_OF_ORDER = "it contradicts the order of the images, which are a sequence"
 WEAK = "nothing but unlikely pairs joins its images with the others"
 
 _TOLERANCE = 15.0  # degrees that a pair may be off: of weak true ones, with a guessed focal length, some are off by 8
 _STARTS = 12  # spanning trees
 _LIKELY = 0.75  # a pair is taken by itself to be true
 _UNLIKELY = 0.2  # where no pair between two parts of a collection is likelier, they are not joined
-_SEQUENCE = 0.9  # share of neighbours that must have a pair, for an order to mean anything
+_SEQUENCE = 0.9  # share of neighbours that must have a pair, for the order of the names to mean anything
 _WINDOW = 4  # places in a sequence within which pairs are believed
 _RULED_OUT = 0.1  # probability of a pair that contradicts a sequence
 _BELIEF = 0.5  # how far the logit of a pair falls where those that contradict it are likely, per theirs
@@ -54,7 +52,7 @@ class Decision:
     residual: Array  # (E,) degrees between its rotation and that of its images
     reasons: tuple[str | None, ...]  # why it is dropped; None: it is kept
     doubtful: Flags  # (E,) kept, though only unlikely pairs join its two sides
-    order: str | None  # the order of the images that decided: "the names" or "the times"
+    in_order: bool  # the order of the names decided
 
     @property
     def kept(self) -> Flags:
@@ -62,45 +60,35 @@ class Decision:
         return np.array([reason is None for reason in self.reasons], np.bool_)
 
 
-def decide(graph: ViewGraph, evidence: Evidence, knowledge: Knowledge | None = None, seed: int = 0) -> Decision:
-    """Which pairs of a graph are false. knowledge: None for the order of the names alone."""
-    knowledge = knowledge or Knowledge.of(graph.names)
+def decide(graph: ViewGraph, evidence: Evidence, seed: int = 0) -> Decision:
+    """Which pairs of a graph are false."""
+    probability = evidence.probability
     edges, relative, count = graph.edges, graph.rotations, len(graph.names)
-    logit = evidence.logit + shift(knowledge, edges, evidence.probability)
-    probability = _sigmoid(logit)
     weights = _weights(graph, probability)
-    residual = residuals(edges, relative, average_rotations(edges, relative, weights, count, _STARTS, seed))
-    order, near = _order(graph, knowledge, probability, residual)
-    if order is not None:
-        residual = residuals(edges, relative, _along_sequence(edges, relative, weights, near, count, seed))
+    rotations = average_rotations(edges, relative, weights, count, _STARTS, seed)
+    residual = residuals(edges, relative, rotations)
+    near = _neighbours(graph, probability)
+    in_order = False
+    if near is not None and (residual[near & (probability >= _UNLIKELY) & _are_next(edges)] > _TOLERANCE).any():
+        ordered = _along_sequence(edges, relative, weights, near, count, seed)
+        residual, in_order = residuals(edges, relative, ordered), True
     agrees = residual <= _TOLERANCE
-    trusted = ((probability >= _LIKELY) & agrees) | near
+    trusted = probability >= _LIKELY
+    if in_order and near is not None:
+        trusted = (trusted & agrees) | near
     weak, doubtful = _joins(edges, agrees, trusted, probability, count)
-    contradicts = CONTRADICTS if order is None else OUT_OF_ORDER.format(order)
-    reasons = tuple(contradicts if not agrees[row] else WEAK if weak[row] else None for row in range(len(edges)))
+    contradicts = OUT_OF_ORDER if in_order else CONTRADICTS
+    reasons = tuple(contradicts if not agrees[row] else WEAK if weak[row] else None for row in range(len(graph.pairs)))
     kept = np.array([reason is None for reason in reasons], np.bool_)
-    probability = _contradicted(edges, logit, kept, ~agrees, count)
-    if order is not None:  # what the order of a sequence rules out is no longer likely
+    probability = _contradicted(edges, evidence.logit, kept, ~agrees, count)
+    if in_order:  # what the order of a sequence rules out is no longer likely
         probability = np.where(agrees, probability, np.minimum(probability, _RULED_OUT))
-    return Decision(probability, residual, reasons, doubtful, order)
+    return Decision(probability, residual, reasons, doubtful, in_order)
 
 
-def _sigmoid(logit: Array) -> Array:
-    result: Array = 1 / (1 + np.exp(-np.clip(logit, -30, 30)))
+def _are_next(edges: NDArray[np.int64]) -> Flags:
+    result: Flags = edges[:, 1] - edges[:, 0] == 1
     return result
-
-
-def _order(graph: ViewGraph, knowledge: Knowledge, probability: Array, residual: Array) -> tuple[str | None, Flags]:
-    """The order of the images that is to decide, and which pairs are of neighbours in it.
-
-    None, and no pairs, where there is no sequence, or where what the pairs agree on does not contradict it.
-    """
-    for name, places in knowledge.orders:
-        apart = np.abs(np.diff(places[graph.edges], axis=1)[:, 0])
-        steps = (apart == 1) & (probability >= _UNLIKELY)
-        if (residual[steps] > _TOLERANCE).any() and _is_sequence(graph, places, probability):
-            return name, apart <= _WINDOW
-    return None, np.zeros(len(graph.pairs), np.bool_)
 
 
 def _weights(graph: ViewGraph, probability: Array) -> Array:
@@ -112,26 +100,31 @@ def _weights(graph: ViewGraph, probability: Array) -> Array:
     return result
 
 
-def _is_sequence(graph: ViewGraph, places: NDArray[np.int64], probability: Array) -> bool:
-    """Whether nearly all neighbours in an order have a pair that may be true, and circles of three of them agree."""
-    count = len(places)
+def _neighbours(graph: ViewGraph, probability: Array) -> Flags | None:
+    """Pairs of images near one another in the order of the names, where that is the order of a sequence.
+
+    It is where nearly all neighbours have a pair that may be true, and circles of three neighbours agree.
+    """
+    edges, count = graph.edges, len(graph.names)
     if count < 2 * _WINDOW:
-        return False
-    towards: dict[tuple[int, int], Array] = {}  # rotations between places
-    for (a, b), R, likely in zip(places[graph.edges].tolist(), graph.rotations, probability, strict=True):
-        if likely >= _UNLIKELY:
-            towards[min(a, b), max(a, b)] = R if a < b else R.T
-    steps = [towards.get((place, place + 1)) for place in range(count - 1)]
-    if np.mean([R is not None for R in steps]) < _SEQUENCE:
-        return False
+        return None
+    apart = edges[:, 1] - edges[:, 0]
+    row_of = {(int(a), int(b)): row for row, (a, b) in enumerate(edges) if probability[row] >= _UNLIKELY}
+    steps = [row_of.get((image, image + 1)) for image in range(count - 1)]
+    if np.mean([row is not None for row in steps]) < _SEQUENCE:
+        return None
+    R = graph.rotations
     circles = [
-        second @ first @ towards[place, place + 2].T
-        for place, (first, second) in enumerate(pairwise(steps))
-        if first is not None and second is not None and (place, place + 2) in towards
+        (row_of[image, image + 2], first, second)
+        for image, (first, second) in enumerate(pairwise(steps))
+        if first is not None and second is not None and (image, image + 2) in row_of
     ]
     if len(circles) < _SEQUENCE * (count - 2):
-        return False
-    return bool(np.mean(angles(np.array(circles)) < _TOLERANCE) >= _SEQUENCE)
+        return None
+    long, first, second = np.array(circles).T
+    cosine = (np.trace(R[second] @ R[first] @ R[long].transpose(0, 2, 1), axis1=1, axis2=2) - 1) / 2
+    agree = cosine > np.cos(np.radians(_TOLERANCE))
+    return (apart <= _WINDOW) if np.mean(agree) >= _SEQUENCE else None
 
 
 def _along_sequence(
@@ -163,7 +156,8 @@ def _contradicted(edges: NDArray[np.int64], logit: Array, kept: Flags, against: 
             way, a = min(way, least[a]), int(parent[a])
         if a == b and np.isfinite(way):
             result[row] -= _BELIEF * float(np.clip(way, 0, _SURE))
-    return _sigmoid(result)
+    probability: Array = 1 / (1 + np.exp(-np.clip(result, -30, 30)))
+    return probability
 
 
 def _rooted(edges: NDArray[np.int64], logit: Array, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64], Array]:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -276,12 +275,7 @@ def _train(features: FeatureStore, names: Sequence[str], options: RetrievalOptio
             taken.append(of_image.descriptors[np.sort(generator.permutation(len(of_image))[:share])])
     sample = np.concatenate([each for each in taken if len(each)]) if any(map(len, taken)) else None
     if sample is None:
-        causes = Counter(head.note or "look at them" for name in names if (head := features.head(name)) is not None)
-        cause, count = next(iter(causes.most_common(1)), ("they are gone", len(names)))
-        raise InputError(
-            "No image has keypoints, so that they cannot be distinguished; the likely cause with "
-            f"{count} of {len(names)}: {cause}."
-        )
+        raise InputError("No image has keypoints, so that they cannot be distinguished; look at the images.")
     local = torch.from_numpy(sample.astype(np.float32))
     return train(local, options.words, min(options.dimensions, local.shape[1]), options.seed)
 

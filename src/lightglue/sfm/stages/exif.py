@@ -1,4 +1,4 @@
-"""Where and when an image was taken, as its file says."""
+"""Where an image was taken, as its file says."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 
-from lightglue.images.exif import Exif, Value, number, read_exif, text
+from lightglue.images.exif import Value, number, read_exif, text
 
-__all__ = ["Location", "location_of", "read_location", "time_of"]
+__all__ = ["Location", "read_location"]
 
 _LATITUDE_REF, _LATITUDE, _LONGITUDE_REF, _LONGITUDE, _ALTITUDE_REF, _ALTITUDE = range(1, 7)  # of EXIF's GPS fields
-_TIME, _SUBSECOND = 0x9003, 0x9291  # of the camera's fields: when the picture was taken
 _ALTITUDES = -12_000.0, 100_000.0  # m: from the deepest trench to above the highest balloon
 
 
@@ -28,23 +26,7 @@ class Location:
 
 def read_location(path: str | os.PathLike[str]) -> Location | None:
     """Where the image in a file was taken; None where the file does not say, or cannot be read."""
-    return location_of(read_exif(path))
-
-
-def location_of(exif: Exif) -> Location | None:
-    """Where an image was taken, by its EXIF; None where that does not say."""
-    return _location(exif.place)
-
-
-def time_of(exif: Exif) -> float:
-    """When an image was taken by its camera's clock, s since any moment; NaN where its EXIF does not say."""
-    said = text(exif.camera.get(_TIME))
-    try:
-        moment = datetime.strptime(said, "%Y:%m:%d %H:%M:%S").replace(tzinfo=timezone.utc)
-        parts = text(exif.camera.get(_SUBSECOND))
-        return moment.timestamp() + (float(f"0.{parts}") if parts.isdecimal() else 0.0)
-    except (ValueError, OverflowError):
-        return math.nan
+    return _location(read_exif(path).place)
 
 
 def _location(place: Mapping[int, Value]) -> Location | None:

@@ -16,15 +16,12 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError, StoreError
-from lightglue.extractors.no_keypoints import likely_cause
-from lightglue.images import ImageFile, narrow_range, numpy_image_to_torch, size_of
+from lightglue.images import ImageFile, narrow_range, numpy_image_to_torch
 from lightglue.sfm.engines.engine import Budget, Engine, LocalEngine
 from lightglue.sfm.options import ExtractOptions, on_one_device
-from lightglue.sfm.skipped import Skipped, no_keypoints
+from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.images import list_images
-from lightglue.sfm.stages.masks import ImageMask, Masks
 from lightglue.stores import FeatureStore, ImageFeatures, Source
-from lightglue.stores.features import Head
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.progress import Progress
 
@@ -55,7 +52,6 @@ def extract(
     options: ExtractOptions,
     *,
     names: Sequence[str] | None = None,
-    masks_must_fit: bool = True,
     engine: Engine | None = None,
     progress: Progress = lambda done, total: None,
 ) -> ExtractResult:
@@ -65,34 +61,26 @@ def extract(
         images: a folder; with folders in it.
         store: the folder of a store of features, made where there is none.
         names: only these, paths under `images`; by default all.
-        masks_must_fit: whether it is an error that none of these images has a mask, where there are masks.
         engine: who does the work; this process by default. The features do not depend on it.
 
     An image that cannot be used is in `skipped`, and the others are done; features that it had are taken away, since
     they are of another image than the one that is there. Those of an image that is no longer there stay. Images
-    without keypoints count as done. They are in `skipped`, too, and so are those without a mask where there are masks:
-    `is_used` tells them from the others. Features are those of an image and its mask: with another mask they are
-    extracted again. Masks that lie among the images are not taken for images.
+    without keypoints count as done.
 
-    Raises InputError for options or a folder that make no sense, masks of which none fits, or a store of other
-    settings; StoreError where the store cannot be written.
+    Raises InputError for options or a folder that make no sense, or a store of other settings; StoreError where the
+    store cannot be written.
     """
     begin = perf_counter()
     images, engine = Path(images), engine or LocalEngine()
     listed, skipped = list_images(images)
     if names is not None:
         listed, skipped = sorted(set(names)), ()
-    masks = Masks.open(options.masks, images)
-    listed = [name for name in listed if not masks.lie_at(name)]
-    skipped = tuple(each for each in skipped if not masks.lie_at(each.name))
     features = FeatureStore.open(store, options.settings())
-    noted = [*masks.missing(listed, masks_must_fit)]
     kept = 0
     waiting: list[str] = []
     for name in listed:
-        if (done := _done(features, name, images / name, masks)) is not None:
+        if _is_done(features, name, images / name):
             kept += 1
-            noted += _noted(done)
             progress(kept, len(listed))
         else:
             waiting.append(name)
@@ -100,16 +88,14 @@ def extract(
     renewed: list[str] = []
     narrow: dict[str, int] = {}
     faults = []
-    where = None if options.masks is None else os.path.abspath(options.masks)
-    work = ExtractWork(str(images.absolute()), replace(options, models=on_one_device(options.chosen), masks=where))
+    work = ExtractWork(str(images.absolute()), replace(options, models=on_one_device(options.chosen)))
     for count, result in enumerate(engine.run(work, waiting), 1):
         if result.features is None or result.source is None:
             if os.path.exists(images / result.name):
                 features.remove(result.name)
             faults.append(Skipped(result.name, result.fault or "it has no features"))
         else:
-            noted += _noted(features.put(result.name, result.features, result.source, result.mask, result.note))
-            noted += [] if result.doubt is None else [Skipped(result.name, result.doubt, is_used=True)]
+            features.put(result.name, result.features, result.source)
             keypoints += len(result.features)
             renewed.append(result.name)
             if result.largest is not None:
@@ -118,7 +104,7 @@ def extract(
     gone = () if names is not None else tuple(features.besides(listed))
     told = f"{NARROW} {max(narrow.values(), default=0):,} of 65,535: --stretch spreads them"
     faults += [Skipped(name, told, is_used=True) for name in narrow]
-    left_out = sorted((*skipped, *faults, *noted), key=lambda each: each.name)
+    left_out = sorted((*skipped, *faults), key=lambda each: each.name)
     return ExtractResult(
         images=len(listed) + len(skipped),
         extracted=len(renewed),
@@ -131,21 +117,16 @@ def extract(
     )
 
 
-def _noted(head: Head) -> list[Skipped]:
-    """That features that are there are none."""
-    return [] if head.num_keypoints else [Skipped(head.name, no_keypoints(head.note), is_used=True)]
-
-
-def _done(store: FeatureStore, name: str, path: Path, masks: Masks) -> Head | None:
-    """The head of an image's features if they are there, whole, and of the file and the mask that are there now."""
+def _is_done(store: FeatureStore, name: str, path: Path) -> bool:
+    """Whether the features of an image are there, whole, and of the file that is there now."""
     head = store.head(name)
-    if head is None or not head.source.is_still(path) or not masks.is_still(name, head.mask):
-        return None
+    if head is None or not head.source.is_still(path):
+        return False
     try:
         store.get(name)  # all of it: a damaged file may have a whole head
     except (StoreError, InputError):
-        return None
-    return head
+        return False
+    return True
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,9 +137,6 @@ class Extracted:
     features: ImageFeatures | None = None
     source: Source | None = None
     fault: str | None = None
-    mask: Source | None = None
-    note: str | None = None  # why there are no keypoints
-    doubt: str | None = None  # whether the mask fits
     largest: int | None = None  # value of a 16-bit image that uses a small part of its range
 
 
@@ -173,8 +151,6 @@ class ExtractWork:
     def worker(self) -> ExtractWorker:
         """One with a model of its own. Raises InputError for options that `extract` does not take."""
         check_seen(self.folder)
-        if self.options.masks is not None:
-            check_seen(self.options.masks)
         return ExtractWorker(self)
 
     def failed(self, name: str, reason: str) -> Extracted:
@@ -195,7 +171,6 @@ def check_seen(folder: str) -> None:
 class _Decoded:
     pixels: NDArray[Any]  # (H, W, 3) uint8 or uint16
     source: Source
-    mask: ImageMask | None = None
     largest: int | None = None  # value, where a small part of the range is used
 
 
@@ -206,7 +181,6 @@ class ExtractWorker:
 
     def __init__(self, work: ExtractWork) -> None:
         self.folder, self.options = work.folder, work.options
-        self.masks = Masks.open(work.options.masks, work.folder)
         self.extractor = work.options.chosen.load_extractor()
         self.device = work.options.chosen.found_device()
         self.dtype = np.dtype(work.options.descriptor_dtype)
@@ -228,8 +202,7 @@ class ExtractWorker:
             try:
                 pixels = file.decode(max_pixels=self.options.max_pixels, stretch=self.options.stretch)
                 narrow = None if self.options.stretch else narrow_range(pixels)
-                mask = self.masks.read(name, file, size_of(pixels))
-                return _Decoded(pixels, source, mask, None if narrow is None else narrow[1])
+                return _Decoded(pixels, source, None if narrow is None else narrow[1])
             except BaseException:
                 self.ahead.give_back(width * height)
                 raise
@@ -245,18 +218,7 @@ class ExtractWorker:
         if isinstance(read, str):
             return Extracted(name, fault=read)
         try:
-            mask = read.mask
-            allowed = None if mask is None else mask.allowed
-            features = self._features(read.pixels, allowed)
-            return Extracted(
-                name,
-                features,
-                read.source,
-                mask=None if mask is None else mask.source,
-                note=None if len(features) else self._cause(read.pixels, allowed),
-                doubt=None if mask is None else mask.doubt,
-                largest=read.largest,
-            )
+            return Extracted(name, self._features(read.pixels), read.source, largest=read.largest)
         except (ImageError, InputError) as error:
             return Extracted(name, fault=_one_line(error))
         except (MemoryError, RuntimeError) as error:
@@ -265,15 +227,11 @@ class ExtractWorker:
             self.ahead.give_back(read.pixels.shape[0] * read.pixels.shape[1])
 
     @torch.inference_mode()
-    def _features(self, pixels: NDArray[Any], allowed: torch.Tensor | None) -> ImageFeatures:
+    def _features(self, pixels: NDArray[Any]) -> ImageFeatures:
         options = self.options.extract
         tiled = options.get("tile") is not None  # then it is converted tile by tile
-        found = self.extractor.extract(pixels if tiled else numpy_image_to_torch(pixels), mask=allowed, **options)
+        found = self.extractor.extract(pixels if tiled else numpy_image_to_torch(pixels), **options)
         return ImageFeatures.from_torch(found, self.options.chosen.features, self.dtype)
-
-    def _cause(self, pixels: NDArray[Any], allowed: torch.Tensor | None) -> str:
-        """Why an image has no keypoints."""
-        return likely_cause(pixels, allowed, self.extractor, self.options.extract.get("resize"))
 
     def close(self) -> None:
         """Let go of the threads that wait to decode."""

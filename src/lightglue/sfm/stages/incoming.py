@@ -10,7 +10,6 @@ from pathlib import Path
 
 from lightglue.errors import ImageError, InputError
 from lightglue.images import ImageFile
-from lightglue.images.mask_files import MaskFolder
 from lightglue.sfm.colmap.cameras import CameraOptions, assign_cameras
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.images import list_images
@@ -27,7 +26,6 @@ class Incoming:
     part: Path | None = None  # that a copy is written to before it has its name
     names: set[str] = field(default_factory=set)  # paths under the folder
     copied: set[str] = field(default_factory=set)  # of these, those that were not there before
-    masks: dict[str, Path] = field(default_factory=dict)  # that were copied, too
     skipped: list[Skipped] = field(default_factory=list)
 
     @classmethod
@@ -55,32 +53,9 @@ class Incoming:
         """Forget images, and remove their copies: others' files stay."""
         for name in set(names):
             self.names.discard(name)
-            copies = [self.folder / name] if name in self.copied else []
-            if name in self.masks:
-                copies.append(self.masks.pop(name))
-            for copy in copies:
+            if name in self.copied:
                 with suppress(OSError):
-                    copy.unlink()
-
-    def bring_masks(self, given: Path, folder: Path, part: Path | None = None) -> None:
-        """Copy the masks of the images from one folder into that of the map's masks, unless they are there already.
-
-        Raises InputError where there is no such folder, or none of its masks fits; StoreError where they cannot be
-        written.
-        """
-        masks, there = MaskFolder(given), MaskFolder(folder)
-        found = {name: mask for name in sorted(self.names) if (mask := masks.of(name)) is not None}
-        if self.names and not found:
-            raise masks.none_fits(min(self.names), len(self.names))
-        for name, mask in found.items():
-            known = there.of(name)
-            if known is None:
-                target = folder / f"{name}{mask.suffix}"
-                self.masks[name] = target
-                write_whole(target, mask.read_bytes(), part)
-            elif known.read_bytes() != mask.read_bytes():
-                reason = f"it has another mask already, {known}, which is used; {mask} is not"
-                self.skipped.append(Skipped(name, reason, is_used=True))
+                    (self.folder / name).unlink()
 
     def _listed(self, image: Path) -> list[Path]:
         """An image, or those in a folder."""

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
-import numpy as np
-
-from lightglue.images.exif import read_exif
 from lightglue.sfm.colmap.judged import Judgement, drop, judged_of, read_judgements, restore, verified_pairs
 from lightglue.sfm.colmap.state import digest_of, pair_states, read_state
 from lightglue.sfm.look_alikes.decide import decide
 from lightglue.sfm.look_alikes.evidence import gather_evidence
-from lightglue.sfm.look_alikes.knowledge import Knowledge
 from lightglue.sfm.look_alikes.view_graph import read_view_graph
 from lightglue.sfm.options import VerifyOptions
-from lightglue.sfm.stages.exif import location_of, time_of
-from lightglue.sfm.stages.pairing.positions import earth_centred
 from lightglue.stores import MatchStore
 
 __all__ = ["JudgeResult", "judge_pairs"]
@@ -47,20 +40,14 @@ class JudgeResult:
 
 
 def judge_pairs(
-    path: str | os.PathLike[str],
-    options: VerifyOptions | None = None,
-    matches: MatchStore | None = None,
-    images: Path | None = None,
-    given: Iterable[tuple[str, str]] = (),
+    path: str | os.PathLike[str], options: VerifyOptions | None = None, matches: MatchStore | None = None
 ) -> JudgeResult:
     """Drop the false ones of a database's verified pairs.
 
     Args:
         path: a database that `verify` has gone through.
         options: those of `verify`. With `drop_look_alikes` False all pairs stay, or come back.
-        matches: the raw matches, whose scores tell look-alikes from true pairs.
-        images: the folder of the images, whose EXIF may say when and where they were taken. None: it is not read.
-        given: pairs that somebody chose by name, which speaks for them.
+        matches: the raw matches, whose scores and overlaps tell look-alikes from true pairs.
 
     A dropped pair keeps its raw matches, and `lightglue.sfm.colmap.judged` the reason. Other images or pairs, added
     later, may bring it back.
@@ -70,8 +57,7 @@ def judge_pairs(
     begin = perf_counter()
     path, options = Path(path), options or VerifyOptions()
     state = read_state(path, is_complete=True)
-    known = _knowledge(state.names, images, given)
-    said = [_VERSION, asdict(options), asdict(state), list(pair_states(path).items()), matches is not None, repr(known)]
+    said = [_VERSION, asdict(options), asdict(state), list(pair_states(path).items()), matches is not None]
     made_of = digest_of(json.dumps(said, sort_keys=True, default=str).encode())
     if judged_of(path) == made_of:
         return JudgeResult(read_judgements(path), perf_counter() - begin, was_there=True)
@@ -79,7 +65,7 @@ def judge_pairs(
     judgements: list[Judgement] = []
     if options.drop_look_alikes:
         graph = read_view_graph(path, state, list(verified_pairs(path, options.min_inliers)), matches)
-        decision = decide(graph, gather_evidence(graph), Knowledge.of(state.names, *known), options.seed)
+        decision = decide(graph, gather_evidence(graph), options.seed)
         judgements = [
             Judgement(
                 pair.number,
@@ -93,22 +79,3 @@ def judge_pairs(
         ]
     drop(path, judgements, made_of)
     return JudgeResult({each.number: each for each in judgements}, perf_counter() - begin, was_there=False)
-
-
-def _knowledge(
-    names: Iterable[str], images: Path | None, given: Iterable[tuple[str, str]]
-) -> tuple[list[float] | None, Any, list[tuple[str, str]]]:
-    """When and where images were taken, by their files, and the pairs that somebody chose."""
-    chosen = sorted(set(given))
-    if images is None:
-        return None, None, chosen
-    times, places = [], []
-    for name in names:
-        exif = read_exif(images / name)
-        times.append(time_of(exif))
-        location = location_of(exif)
-        places.append((np.nan, np.nan) if location is None else (location.latitude, location.longitude))
-    if np.isnan(places).all():
-        return times, None, chosen
-    latitude, longitude = np.array(places, np.float64).T
-    return times, earth_centred(latitude, longitude, np.zeros_like(latitude)), chosen
