@@ -16,6 +16,7 @@ from PIL.TiffImagePlugin import IFDRational
 from lightglue.geometry.exif_focal import stated_focals
 from lightglue.images import load_image
 from lightglue.images.exif import read_exif
+from lightglue.pairs.cameras import known_camera
 from lightglue.sfm.stages.exif import read_location
 
 SIZE = (64, 48)
@@ -67,6 +68,14 @@ def test_focal_length_and_place_are_read_of_every_format_that_can_hold_them(suff
     place = read_location(path)
     assert place is not None
     assert (place.latitude, place.longitude, place.altitude) == pytest.approx((-33.85680, 151.21528, -12.5), abs=1e-4)
+
+
+@pytest.mark.parametrize("suffix", ["webp", "jp2"])
+def test_the_camera_of_a_format_that_colmap_does_not_read_comes_from_its_exif(suffix: str, tmp_path: Path) -> None:
+    path = write(tmp_path / f"a.{suffix}", fields({}, FILM))
+    known = known_camera("camera0", "auto", path, SIZE)
+    assert (known.source, known.K[0][0]) == ("EXIF", pytest.approx(28 / 43.27 * 80))
+    assert known_camera("camera0", "auto", write(tmp_path / "b.gif", Image.Exif()), SIZE).source == "guessed"
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tiff"])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lightglue.errors import ImageError
 from lightglue.extractors.options import ViewOptions
-from lightglue.images import load_image, numpy_image_to_torch, read_image
+from lightglue.images import load_image, numpy_image_to_torch, read_image, read_to_look_at
 from lightglue.images.value_range import stretched, value_range
 from lightglue.models.choice import Models
 from lightglue.pairs.files import match_files
@@ -165,6 +165,23 @@ def test_samples_without_a_range_are_refused_with_the_remedy(tmp_path, dtype, sa
     for reader in (load_image, read_image):
         with pytest.raises(ImageError, match=r"a.tif: this TIFF holds u?(int|float)\d+ samples.*--stretch"):
             reader(path)
+
+
+def test_queries_are_read_as_the_map_was(tmp_path):
+    from lightglue.sfm.localization.localizer import _pixels
+
+    query = COLOURS.astype(np.uint16) << 4
+    expected = load_image(png(tmp_path / "8.png", COLOURS))
+    assert np.array_equal(_pixels(png(tmp_path / "12.png", query), stretch=True), expected)
+    assert np.array_equal(_pixels(query[..., ::-1], stretch=True), expected)
+
+
+def test_an_image_that_is_looked_at_is_bright_and_one_of_8_bits_is_as_it_is(tmp_path):
+    dull = (GRAY // 4 + 90).astype(np.uint8)
+    assert np.array_equal(read_to_look_at(png(tmp_path / "a.png", dull))[..., 0], dull)
+    twelve = png(tmp_path / "b.png", GRAY.astype(np.uint16) << 4)
+    for path in (twelve, tiff(tmp_path / "c.tif", GRAY.astype(np.float32), 3)):
+        assert np.array_equal(read_to_look_at(path)[..., 0], GRAY)
 
 
 def test_a_small_range_is_said_with_the_largest_value(tmp_path):

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from lightglue.images.arrays import numpy_image_to_torch, resize_image, size_of
-from lightglue.images.files import DEFAULT_MAX_PIXELS, ImageFile, ImageSource, contents_of, load_image, read_image
+from lightglue.images.files import (
+    DEFAULT_MAX_PIXELS,
+    ImageFile,
+    ImageSource,
+    contents_of,
+    load_image,
+    read_image,
+    read_to_look_at,
+)
 from lightglue.images.resampling import ImagePreprocessor, resize_tensor
 from lightglue.images.sources import AnyImage, as_pixels, as_tensor
 from lightglue.images.value_range import narrow_range
@@ -21,6 +29,7 @@ __all__ = [
     "narrow_range",
     "numpy_image_to_torch",
     "read_image",
+    "read_to_look_at",
     "resize_image",
     "resize_tensor",
     "size_of",

@@ -26,7 +26,7 @@ from lightglue.images.arrays import check_resize, numpy_image_to_torch, resize_i
 from lightglue.images.exif import number, read_exif, text
 from lightglue.images.headers import FORMATS, HEAD, format_of, stored_size
 from lightglue.images.unread import unread_kind
-from lightglue.images.value_range import eight_bits, stretched, warn_of_narrow_range
+from lightglue.images.value_range import eight_bits, narrow_range, stretched, warn_of_narrow_range
 from lightglue.images.with_pillow import DECODED, decode_by_pillow, what_is_missing
 from lightglue.support.checks import is_real
 from lightglue.support.native_lines import with_native_lines
@@ -41,6 +41,7 @@ __all__ = [
     "is_file",
     "load_image",
     "read_image",
+    "read_to_look_at",
 ]
 
 DEFAULT_MAX_PIXELS = 500_000_000  # admits 20,000 x 20,000
@@ -111,6 +112,17 @@ def read_image(
     Files, `stretch` and errors are those of `load_image`.
     """
     return eight_bits(ImageFile.read(path).decode(grayscale, max_pixels, stretch), rounded=stretch)
+
+
+def read_to_look_at(path: ImageSource) -> NDArray[np.uint8]:
+    """Read an image file as (H, W, 3) RGB uint8 for a person's eyes, whether or not features were found in it so.
+
+    8 bits are as they are; the values of deeper images are spread where they would be nearly black. Errors are those of
+    `load_image`.
+    """
+    file = ImageFile.read(path)
+    image = file.decode(stretch=file._samples not in ("uint8", "uint16"))
+    return eight_bits(stretched(image) if narrow_range(image) else image, rounded=True)
 
 
 @dataclass(frozen=True, eq=False)

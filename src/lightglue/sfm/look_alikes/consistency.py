@@ -12,7 +12,7 @@ from lightglue.geometry.cameras import Camera
 from lightglue.sfm.colmap.judged import Judgement
 from lightglue.sfm.look_alikes.view_graph import triangulated
 
-__all__ = ["Consistency", "PlacedImage", "VerifiedPair", "check_model"]
+__all__ = ["CONSISTENT", "Consistency", "PlacedImage", "VerifiedPair", "check_model"]
 
 Array = NDArray[np.float64]
 
@@ -20,6 +20,7 @@ _WITHIN = 6.0  # px in an image of 1,024 px: a match agrees with two poses that 
 _EXPLAINS = 0.5  # share of a pair's inliers that must
 _STRONG_INLIERS = 30  # a pair of fewer is not worth a doubt
 _STRONG = 0.75  # nor one less probable than this
+CONSISTENT = 0.97  # explained share, below which a model is doubted without a pair to name
 _EDGE = 1024
 
 
@@ -56,7 +57,7 @@ class Consistency:
     @property
     def is_doubted(self) -> bool:
         """Whether it may be wrong."""
-        return bool(self.contradicting or self.doubtful)
+        return bool(self.contradicting or self.doubtful) or self.explained < CONSISTENT
 
 
 def check_model(images: Mapping[str, PlacedImage], pairs: Iterable[VerifiedPair]) -> Consistency:

@@ -26,7 +26,8 @@ _SPREAD = 0.3  # median of how far these disagree (log), beyond which the scale 
 _MARGIN = 0.05  # of the longer edge, near which a point may be out of sight
 _TURNED = 30.0  # degrees between the rays to a point, beyond which it may look different
 _ZOOMED = 1.8  # times as near or far: the same
-_EXPECTED = 15  # points that must be seen, below which nothing follows
+_EXPECTED = 5  # points that must be seen, below which nothing follows
+_TRUSTED = 30  # of which what follows is trusted by half
 _CELL = 1 / 20  # of the longer edge: nothing within such a cell of an unseen point is matched
 
 
@@ -57,15 +58,19 @@ def gather_evidence(graph: ViewGraph) -> Evidence:
     rows = [_of_pair(graph, pair, sides, counts) for pair in graph.pairs]
     columns = np.array(rows, np.float64).reshape(-1, 4).T
     expected, seen, empty, shared = columns
-    return Evidence(expected.astype(np.int64), seen, empty, shared, _logit(graph, seen, empty, shared))
+    return Evidence(expected.astype(np.int64), seen, empty, shared, _logit(graph, expected, seen, empty, shared))
 
 
-def _logit(graph: ViewGraph, seen: Array, empty: Array, shared: Array) -> Array:
-    """Each term is 0 where nothing is known, or where true and false pairs are as frequent."""
+def _logit(graph: ViewGraph, expected: Array, seen: Array, empty: Array, shared: Array) -> Array:
+    """Each term is 0 where nothing is known, or where true and false pairs are about as frequent.
+
+    The weights are rounded from a logistic regression on pairs with known truth: docs/decisions/022.
+    """
     score = np.array([pair.score for pair in graph.pairs], np.float64)
     if np.isfinite(score).any():  # relative to the best of the collection: features differ in what they reach
         score = score / max(float(np.nanpercentile(score, 90)), 1e-6)
-    terms = 8 * (score - 0.6), 6 * (seen - 0.35), -3 * empty, 6 * (shared - 0.38)
+    trust = expected / (expected + _TRUSTED)
+    terms = 8 * (score - 0.6), 9 * trust * (seen - 0.35), 12 * trust * (0.1 - empty), 3 * (shared - 0.38)
     logit: Array = np.sum([np.nan_to_num(term) for term in terms], axis=0)
     return logit
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, LightGlueError, StoreError
-from lightglue.images import read_image
+from lightglue.images import read_to_look_at
 from lightglue.sfm.colmap.model import Model, RegisteredImage, read_model
 from lightglue.sfm.report.scene import Scene, scene_of
 from lightglue.support.files import read_json
@@ -252,7 +252,7 @@ def _show_images(model: Model, images: Path, cameras: list[Any], stopped: thread
 
 def _thumbnail(path: Path) -> NDArray[np.uint8] | None:
     try:
-        pixels = read_image(path, stretch=True)  # to be looked at
+        pixels = read_to_look_at(path)
     except (LightGlueError, OSError, ValueError):
         return None
     shrink = min(1.0, _THUMBNAIL / max(pixels.shape[:2]))

@@ -31,7 +31,7 @@ from lightglue.sfm.colmap.shape import is_of_pairs, shape_of
 from lightglue.sfm.colmap.state import DatabaseState, read_state
 from lightglue.sfm.colmap.with_pycolmap import VERSION
 from lightglue.sfm.folder import MapFolder, remove_tree
-from lightglue.sfm.look_alikes.consistency import Consistency
+from lightglue.sfm.look_alikes.consistency import CONSISTENT, Consistency
 from lightglue.sfm.options import Mapper, ReconstructOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.consistency import check_models, map_consistently
@@ -74,6 +74,8 @@ class ModelSummary:
             reasons.append(f"{count} {verb} it: {_named([each[:2] for each in self.contradicting])}")
         if self.doubtful:
             reasons.append(f"parts of it are joined by unlikely pairs alone: {_named(self.doubtful)}")
+        if not reasons and self.consistency is not None and self.consistency < CONSISTENT:
+            reasons.append(f"it explains only {self.consistency:.2f} of the matches that were verified")
         return "; ".join(reasons) or None
 
     def missing_of(self, names: Iterable[str]) -> tuple[str, ...]:
