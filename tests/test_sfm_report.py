@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lightglue.errors import InputError
 from lightglue.sfm.folder import StageRecord
@@ -151,3 +153,56 @@ def test_a_folder_without_a_map_is_told(tmp_path: Path) -> None:
         write_report(tmp_path)
     with pytest.raises(InputError, match="no folder"):
         write_report(tmp_path / "absent")
+
+
+def judge(path: Path) -> None:
+    """a - c was dropped; its images are on the disk."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.executescript(
+            "CREATE TABLE lightglue_judged(pair_id, probability, residual, inliers, reason, doubtful);"
+            f"INSERT INTO lightglue_judged VALUES({2147483647 + 2}, 0.1, 90, 40, 'it contradicts the others', 0);"
+            "DELETE FROM two_view_geometries;"
+        )
+
+
+def test_a_dropped_pair_is_marked_and_its_picture_is_a_click_away(tmp_path: Path) -> None:
+    write_stores(tmp_path)
+    write_database(tmp_path / "database.db")
+    judge(tmp_path / "database.db")
+    (tmp_path / "photos").mkdir()
+    for name in ("a.jpg", "c.jpg"):
+        Image.new("RGB", (64, 48), "white").save(tmp_path / "photos" / name)
+    (tmp_path / "photos" / "b.jpg").touch()
+    (tmp_path / "photos" / "d.jpg").touch()
+    about = {"format": 1, "images": str(tmp_path / "photos"), "settings": {}, "stages": {}}
+    (tmp_path / "map.json").write_text(json.dumps(about))
+    found = report_data(tmp_path)
+    row = found.pairs[1]
+    assert (row.judged, row.reason, row.inliers, row.verified) == ("dropped", "it contradicts the others", 40, None)
+    page = report_html(found)
+    assert "a.jpg – c.jpg: 40 verified matches, dropped</title>" in page
+    assert "<summary>a.jpg – c.jpg: it contradicts the others</summary>" in page
+    assert "data:image/jpeg;base64," in page
+
+
+def test_a_dropped_pair_without_its_images_is_told_all_the_same(tmp_path: Path) -> None:
+    write_stores(tmp_path)
+    write_database(tmp_path / "database.db")
+    judge(tmp_path / "database.db")
+    page = report_html(report_data(tmp_path))
+    assert "1 verified pair was dropped" in page
+    assert "There is no picture: The folder of the images is not known." in page
+
+
+def test_doubts_and_consistency_are_said_first(tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap", reason="pycolmap is not installed")
+    write_stores(tmp_path)
+    write_model(tmp_path / "model")
+    (tmp_path / "models").mkdir()
+    said = {"models": [{"contradicting": [["a.jpg", "b.jpg", 9]]}]}
+    (tmp_path / "models" / "reconstruction.json").write_text(json.dumps(said))
+    found = report_data(tmp_path)
+    stages = {"reconstruct": StageRecord(1.0, {"consistency": 0.9})}
+    page = report_html(replace(found, stages=stages))
+    assert "The model may be wrong: 1 strong pair contradicts it: a.jpg – b.jpg." in page
+    assert "0.90" in page

@@ -18,9 +18,10 @@ from lightglue.drawing.page import COLOURS
 from lightglue.drawing.svg import SHEET, svg_chart
 from lightglue.support.printable import printable
 
-__all__ = ["MATRIX_IMAGES", "Node", "histogram", "length_histogram", "match_matrix", "view_graph"]
+__all__ = ["MARKS", "MATRIX_IMAGES", "Node", "histogram", "length_histogram", "match_matrix", "view_graph"]
 
 Array = NDArray[np.float64]
+MARKS = {"dropped": 1, "doubtful": 4, "contradicting": 3}  # and which of `COLOURS` stands for each
 MATRIX_IMAGES = 300  # more have no room for a cell each
 _WIDE = 720.0  # units of a drawing's width
 _NAMED = 30  # more images are not named
@@ -72,26 +73,37 @@ def _count_axis(ax: Axes) -> None:
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 
 
-def match_matrix(names: Sequence[str], counts: Mapping[tuple[int, int], tuple[int | None, int | None]]) -> str:
+def match_matrix(
+    names: Sequence[str],
+    counts: Mapping[tuple[int, int], tuple[int | None, int | None]],
+    marks: Mapping[tuple[int, int], str] | None = None,
+) -> str:
     """A cell for each two images: matches that were verified above the diagonal, all of them below.
 
     Args:
         names: of the images, in the order of rows and columns.
         counts: (i, j), i < j -> matches, verified matches; None where it is not known.
+        marks: (i, j), i < j -> one of `MARKS`: what a verified pair is taken for, where it is not simply true.
     """
+    marks = marks or {}
     n = len(names)
     named = n <= _NAMED
     left = 128.0 if named else 12.0
     side = (_WIDE - left - 8) / max(n, 1)
-    both = [[(i, j, pair[1]) for (i, j), pair in counts.items() if pair[1]]]
+    both = [
+        [(i, j, pair[1]) for (i, j), pair in counts.items() if pair[1] and marks.get((i, j)) == mark]
+        for mark in (None, *MARKS)
+    ]
     both.append([(j, i, pair[0]) for (i, j), pair in counts.items() if pair[0]])
     parts = [f'<g transform="translate({left:.0f},8)">']
     parts.append(f'<rect width="{n * side:.1f}" height="{n * side:.1f}" style="fill:var(--grid);fill-opacity:.45"/>')
-    for cells, colour in zip(both, ("--s0", "--s5"), strict=True):
-        most = max((count for _, _, count in cells), default=1)
+    colours = ("--s0", *(f"--s{colour}" for colour in MARKS.values()), "--s5")
+    verified = max((count for cells in both[:-1] for _, _, count in cells), default=1)
+    for cells, colour in zip(both, colours, strict=True):
+        most = verified if colour != "--s5" else max((count for _, _, count in cells), default=1)
         strength = 0.62 if side >= _NUMBERED else 1  # so that numbers are legible in the strongest cell
         parts.append(f'<g style="fill:var({colour});opacity:{strength}">')
-        parts += _titled_cells(cells, names, side, most) if n <= _TITLED else _plain_cells(cells, side, most)
+        parts += _titled_cells(cells, names, side, most, marks) if n <= _TITLED else _plain_cells(cells, side, most)
         parts.append("</g>")
     if side >= _NUMBERED:
         parts += _cell_numbers(both, side)
@@ -102,14 +114,24 @@ def match_matrix(names: Sequence[str], counts: Mapping[tuple[int, int], tuple[in
     return _svg("".join(parts), height)
 
 
-def _titled_cells(cells: Sequence[tuple[int, int, int]], names: Sequence[str], side: float, most: int) -> list[str]:
+def _titled_cells(
+    cells: Sequence[tuple[int, int, int]],
+    names: Sequence[str],
+    side: float,
+    most: int,
+    marks: Mapping[tuple[int, int], str],
+) -> list[str]:
     return [
         f'<rect x="{column * side + 0.4:.1f}" y="{row * side + 0.4:.1f}" width="{side - 0.8:.1f}" '
         f'height="{side - 0.8:.1f}" fill-opacity="{_shade(count, most):.2f}">'
         f"<title>{_text(names[row])} – {_text(names[column])}: {count:,} "
-        f"{'verified matches' if row < column else 'matches'}</title></rect>"
+        f"{'verified matches' if row < column else 'matches'}{_marked(marks.get((row, column)))}</title></rect>"
         for row, column, count in cells
     ]
+
+
+def _marked(mark: str | None) -> str:
+    return f", {mark}" if mark else ""
 
 
 def _plain_cells(cells: Sequence[tuple[int, int, int]], side: float, most: int) -> list[str]:

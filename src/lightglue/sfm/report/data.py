@@ -8,18 +8,23 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from lightglue.errors import InputError, LightGlueError
 from lightglue.sfm.colmap.model import Model, read_model
+from lightglue.sfm.colmap.model_files import SUMMARY
 from lightglue.sfm.colmap.pair_ids import pair_of
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
+from lightglue.sfm.report.dropped import PICTURES, PairPicture, dropped_pictures
 from lightglue.sfm.stages.dataset import dataset_summary
 from lightglue.sfm.stages.given import listed_names
 from lightglue.sfm.stages.pairing.files import read_pairs
 from lightglue.stores import FeatureStore, MatchStore
+from lightglue.support.files import read_json
 
-__all__ = ["ImageRow", "PairRow", "ReportData", "report_data"]
+Judged = Literal["dropped", "doubtful", "contradicting"]
+
+__all__ = ["ImageRow", "Judged", "PairRow", "ReportData", "report_data"]
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,9 @@ class PairRow:
     verified: int | None  # that fit one geometry
     overlap: float | None = None  # the matcher's probability that both show the same thing
     note: str | None = None
+    judged: Judged | None = None  # what verified pairs are taken for, where it is not simply true
+    reason: str | None = None  # why it was dropped
+    inliers: int | None = None  # verified matches of a pair that was dropped
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +64,7 @@ class ReportData:
     num_models: int = 0  # that were reconstructed, of which `model` is the largest
     problems: tuple[str, ...] = ()  # what could not be read, in sentences
     dataset: str = ""  # what there is for other programs, in words
+    dropped: tuple[PairPicture, ...] = ()  # the strongest of the pairs that were dropped
 
 
 def report_data(folder: str | os.PathLike[str]) -> ReportData:
@@ -72,6 +81,7 @@ def report_data(folder: str | os.PathLike[str]) -> ReportData:
     it.from_features(record.images if record else None)
     it.from_matches()
     it.from_database()
+    it.from_summary()
     model = it.model()
     if not (record or it.keypoints or it.pairs or model):
         problems = f" {' '.join(it.problems)}" if it.problems else ""
@@ -88,6 +98,7 @@ def report_data(folder: str | os.PathLike[str]) -> ReportData:
         sum(each.is_dir() for each in folder.glob("models/*")),
         tuple(dict.fromkeys(it.problems)),  # the same file may be looked at twice
         dataset_summary(MapFolder(folder)),
+        tuple(it.dropped(record.images if record else None)),
     )
 
 
@@ -132,6 +143,7 @@ class _Gathered:
             return
         with self.noting():
             MapFolder(self.folder).check_pairs()
+        with self.noting():
             wanted = set(read_pairs(chosen)) if chosen.exists() else None
             for head in MatchStore.open(path, read_only=True).iter_pairs():
                 key = (head.name0, head.name1)
@@ -151,7 +163,22 @@ class _Gathered:
         for row in found:
             key = (row.name0, row.name1)
             known = self.pairs.get(key)
-            self.pairs[key] = row if known is None else replace(known, verified=row.verified)
+            judged = {"judged": row.judged, "reason": row.reason, "inliers": row.inliers}
+            self.pairs[key] = row if known is None else replace(known, verified=row.verified, **judged)  # type: ignore[arg-type]
+
+    def from_summary(self) -> None:
+        """Which strong pairs contradict the largest model."""
+        with suppress(OSError, LightGlueError, LookupError, TypeError, ValueError):  # as of an earlier version
+            for name0, name1, _ in read_json(self.folder / "models" / SUMMARY)["models"][0]["contradicting"]:
+                key = (min(name0, name1), max(name0, name1))
+                self.pairs[key] = replace(self.pairs[key], judged="contradicting")
+
+    def dropped(self, images: Path | None) -> Iterator[PairPicture]:
+        """Pictures of the strongest pairs that were dropped."""
+        rows = [row for row in self.pairs.values() if row.reason is not None]
+        rows.sort(key=lambda row: (-(row.inliers or 0), row.name0, row.name1))
+        some = [(row.name0, row.name1, row.reason or "") for row in rows[:PICTURES]]
+        return dropped_pictures(self.folder, images, some)
 
     def model(self) -> Model | None:
         with self.noting(), suppress(InputError):  # then the report says why, as far as it can
@@ -171,8 +198,21 @@ def _database_pairs(path: Path, keypoints: dict[str, int | None]) -> Iterator[Pa
         keypoints.update((name, rows.get(key, keypoints.get(name))) for key, name in names.items())
         matches = dict(connection.execute("SELECT pair_id, rows FROM matches"))
         verified = dict(connection.execute("SELECT pair_id, rows FROM two_view_geometries"))
+        judged = _judged(connection)
     for pair in sorted({*matches, *verified}):
         ends = sorted(names[each] for each in pair_of(pair) if each in names)
         if len(ends) == 2:
             name0, name1 = ends
-            yield PairRow(name0, name1, matches.get(pair), verified.get(pair))
+            yield PairRow(name0, name1, matches.get(pair), verified.get(pair), **judged.get(pair, {}))
+
+
+def _judged(connection: sqlite3.Connection) -> dict[int, dict[str, Any]]:
+    """What is said of the pairs that were dropped or are doubtful, as fields of `PairRow`."""
+    if not connection.execute("SELECT name FROM sqlite_master WHERE name = 'lightglue_judged'").fetchall():
+        return {}
+    rows = connection.execute("SELECT pair_id, inliers, reason, doubtful FROM lightglue_judged")
+    return {
+        pair: {"judged": "doubtful" if reason is None else "dropped", "reason": reason, "inliers": inliers}
+        for pair, inliers, reason, doubtful in rows
+        if reason is not None or doubtful
+    }

@@ -42,6 +42,11 @@ __all__ = ["WrittenReport", "report_html", "write_report"]
 
 _ROWS = 1000  # of a table
 _REASONS = 60  # for which inputs were left out, in sight
+_MARKS = {
+    "dropped": "dropped: they only look alike",
+    "doubtful": "doubtful: nothing likelier joins their images with the others",
+    "contradicting": "contradicts the model",
+}
 _NODES = 400  # of the graph of views; more images are drawn in groups
 _GROUPS = 150
 _DPI = 110
@@ -108,6 +113,7 @@ def _result(data: ReportData) -> list[Block]:
         blocks.append(Text(f"There is no model. {_why_none(data)}", "warning"))
         cards += [("images", f"{len(data.images):,}", "")] if data.images else []
     else:
+        blocks += _doubts(data)
         cards += _model_cards(data, model)
     verified = [row for row in data.pairs if row.verified]
     if data.pairs:
@@ -122,6 +128,20 @@ def _result(data: ReportData) -> list[Block]:
     return [*blocks, Cards(tuple(cards))] if cards else blocks
 
 
+def _doubts(data: ReportData) -> list[Block]:
+    """Why the model may be wrong."""
+    blocks: list[Block] = []
+    for mark, one, many in (
+        ("contradicting", "strong pair contradicts it", "strong pairs contradict it"),
+        ("doubtful", "unlikely pair joins parts of it", "unlikely pairs join parts of it"),
+    ):
+        pairs = [f"{row.name0} – {row.name1}" for row in data.pairs if row.judged == mark]
+        if pairs:
+            some = ", ".join(pairs[:3]) + (", ..." if len(pairs) > 3 else "")
+            blocks.append(Text(f"The model may be wrong: {counted(len(pairs), one, many)}: {some}.", "warning"))
+    return blocks
+
+
 def _model_cards(data: ReportData, model: Model) -> list[tuple[str, str, str]]:
     count, of = len(model.images), max(len(data.images), len(model.images))
     others = data.num_models - 1
@@ -129,6 +149,9 @@ def _model_cards(data: ReportData, model: Model) -> list[tuple[str, str, str]]:
     cards = [("registered images", f"{count:,}", small), ("points", f"{len(model.points):,}", "")]
     if math.isfinite(model.mean_error):
         cards.append(("reprojection error", f"{model.mean_error:.2f} px", "mean over points"))
+    checked = data.stages["reconstruct"].counts if "reconstruct" in data.stages else {}
+    if "consistency" in checked:
+        cards.append(("consistency", f"{checked['consistency']:.2f}", "share of what was verified"))
     if len(model.points):
         cards.append(("track length", f"{model.mean_track_length:.1f}", f"{model.num_observations:,} observations"))
     return cards
@@ -189,18 +212,37 @@ def _matches(data: ReportData) -> list[Block]:
     pairs = {_key(rows, row): row for row in data.pairs if row.name0 in rows and row.name1 in rows}
     blocks.append(_graph(data, pairs, rows))
     if 1 < len(names) <= charts.MATRIX_IMAGES:
-        svg = charts.match_matrix(names, {key: (row.matches, row.verified) for key, row in pairs.items()})
+        cells = {key: (row.matches, row.verified or row.inliers) for key, row in pairs.items()}
+        marks = {key: row.judged for key, row in pairs.items() if row.judged is not None}
+        svg = charts.match_matrix(names, cells, marks)
         caption = (
             "The stronger the colour, the more; empty: none, or not matched. Images are in the order of their names."
         )
-        legend = ((0, "above the diagonal: verified matches"), (5, "below: all matches"))
+        told = [(charts.MARKS[mark], said) for mark, said in _MARKS.items() if mark in marks.values()]
+        legend = ((0, "above the diagonal: verified matches"), *told, (5, "below: all matches"))
         blocks.append(Chart("Who was matched with whom", svg, caption, legend, wide=True))
+    blocks += _dropped(data)
     for counts, title in ((verified, "Verified matches of a pair"), (raw, "Matches of a pair")):
         if counts:
             svg = charts.histogram(np.array(counts, np.float64), title.split(" of ")[0].lower(), "pairs")
             none = sum(count == 0 for count in counts)
             blocks.append(Chart(title, svg, f"{none:,} of {counted(len(counts), 'pair')} have none." if none else ""))
     return [*blocks, *_pair_table(data.pairs)]
+
+
+def _dropped(data: ReportData) -> list[Block]:
+    """The pairs that were dropped, each with a picture that is shown when asked for."""
+    count = sum(row.reason is not None for row in data.pairs)
+    if not count:
+        return []
+    text = f"{counted(count, 'verified pair was', 'verified pairs were')} dropped: of places that only look alike."
+    if count > len(data.dropped):
+        text += f" The {len(data.dropped)} strongest:"
+    folds = [
+        Fold(f"{' – '.join(each.names)}: {each.reason}", (Picture(" – ".join(each.names), each.image, each.caption),))
+        for each in data.dropped
+    ]
+    return [Text(text), *folds]
 
 
 def _key(rows: Mapping[str, int], row: PairRow) -> tuple[int, int]:
