@@ -452,7 +452,8 @@ def test_the_command_tells_the_model_and_what_it_left_out(place):
     (place / "photographs/bad.jpg").write_bytes(b"")
     run = sfm(place / "photographs", "-o", place / "new")
     assert run.code == 0
-    assert run.out.splitlines()[-2].startswith("5 of 5 images, ")
+    assert run.out.splitlines()[-3].startswith("5 of 5 images, ")
+    assert run.out.splitlines()[-2] == "consistency 1.00"
     assert str(place / "new/model") in run.out.splitlines()[-1]
     stages = [f"{stage} ..." for stage in pipeline.STAGES if stage != "refine"]  # one a line: this is no terminal
     assert run.err.splitlines()[:-1] == stages
