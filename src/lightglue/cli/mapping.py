@@ -165,7 +165,9 @@ def _print_change(what: str, done: ChangeResult, as_json: bool) -> None:
         counts = {what: done.names, "registered": len(done.registered), "seconds": done.seconds}
         echo(json.dumps({**counts, "skipped": skipped_record(done.skipped)}))
         return
-    echo(f"{what} {len(done.names)}; {len(done.registered)} images have a pose ({done.seconds:.1f} s)")
+    without = len(set(done.names).difference(done.registered)) if what == "added" else 0
+    said = f", {without} of them without a pose" if without else ""
+    echo(f"{what} {len(done.names)}{said}; {len(done.registered)} images have a pose ({done.seconds:.1f} s)")
     if done.dataset is not None and done.dataset.folder is not None:
         echo(f"{done.dataset.folder}: {done.dataset}")
     print_skipped(done.skipped)
