@@ -104,7 +104,7 @@ def test_the_focal_length_is_what_most_pairs_agree_with() -> None:
 
 
 def test_a_guess_stays_where_pairs_are_few() -> None:
-    assert focal_factor([(essential(np.random.default_rng(5)) @ np.diag((2, 2, 1)), 100)] * 2) == 1
+    assert focal_factor([(essential(np.random.default_rng(5)) @ np.diag((2, 2, 1)), 100)] * 2) is None
 
 
 # --- a room with the same picture on two walls -------------------------------------------------------------------

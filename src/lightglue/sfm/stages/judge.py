@@ -26,7 +26,7 @@ from lightglue.stores import MatchStore
 
 __all__ = ["JudgeResult", "judge_pairs"]
 
-_VERSION = 1  # of the method: others judge anew
+_VERSION = 2  # of the method: others judge anew
 
 
 @dataclass(frozen=True)
@@ -88,6 +88,7 @@ def judge_pairs(
                 pair.num_inliers,
                 decision.reasons[row],
                 bool(decision.doubtful[row]),
+                round(float(decision.alone[row]), 6),
             )
             for row, pair in enumerate(graph.pairs)
         ]
