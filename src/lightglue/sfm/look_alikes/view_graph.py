@@ -26,6 +26,7 @@ Array = NDArray[np.float64]
 
 _ESTIMATE = EstimatorOptions("poselib", threshold=2.0, max_iterations=100)
 _EDGE = 1024  # px of the longer edge that thresholds are given for
+_FEWEST = 8  # matches that tell a relative pose from chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,13 +132,16 @@ def _cameras(state: DatabaseState, verified: list[_Verified]) -> list[Camera]:
             # COLMAP's F is of its own pixels, half a pixel off: nothing at this precision.
             estimates.append((cameras[second].K.T @ each.F @ cameras[first].K, len(each.matches)))
     factor = focal_factor(estimates)
-    return [_zoomed(camera, factor) if is_free else camera for camera, is_free in zip(cameras, free, strict=True)]
+    return [
+        as_camera(_zoomed(camera, factor)) if is_free else as_camera(camera)
+        for camera, is_free in zip(state.cameras, free, strict=True)
+    ]
 
 
-def _zoomed(camera: Camera, factor: float) -> Camera:
-    K = camera.K.copy()
-    K[0, 0], K[1, 1] = K[0, 0] * factor, K[1, 1] * factor
-    return Camera(K)  # a guessed camera has no distortion yet
+def _zoomed(camera: Intrinsics, factor: float) -> Intrinsics:
+    """A camera with another focal length; a guessed one's other parameters are those of its lens."""
+    params = {name: value * factor if name in ("f", "fx", "fy") else value for name, value in camera.named.items()}
+    return replace(camera, params=tuple(params.values()))
 
 
 _NOTHING = (0, np.nan, np.nan)
@@ -185,8 +189,11 @@ def _pair(
     points = [seen * camera.focal for seen, camera in zip((rays0, rays1), pinholes, strict=True)]
     scale = max(1.0, max(*sizes[first], *sizes[second]) / _EDGE)
     options = replace(_ESTIMATE, threshold=_ESTIMATE.pixels * scale)
-    found = relative_pose(points[0], points[1], pinholes[0], pinholes[1], options)
-    if found is None or found.inliers is None:
+    has_rays = np.isfinite(np.hstack(points)).all(axis=1)  # a lens may see none at a keypoint, or one from the side
+    if has_rays.sum() < _FEWEST:
+        return None
+    found = relative_pose(points[0][has_rays], points[1][has_rays], pinholes[0], pinholes[1], options)
+    if found is None or found.inliers is None or not np.isfinite(found.model).all():
         return None
     R, t = found.model[:3, :3], found.model[:3, 3]
     depths, parallax = triangulated(R, t, rays0, rays1)
