@@ -439,24 +439,41 @@ def test_a_fisheye_may_be_as_far_off_at_its_margin_as_in_its_middle() -> None:
     turned = replace(images["b"], pose=looking(1.0, 0))
     assert agreement(images["a"], turned, rows) < 0.5
     blind = images["a"].keypoints.copy()
-    blind[:150] = -400, -400  # beyond a right angle from the axis
+    blind[:150] = np.nan
     assert agreement(replace(images["a"], keypoints=blind), images["b"], rows) > 0.95
     assert agreement(replace(images["a"], keypoints=blind), images["b"], rows[:150]) == 1
 
 
-def test_guessed_fisheyes_stay_fisheyes_and_keypoints_without_a_ray_cost_nothing_else(tmp_path: Path) -> None:
+def test_guessed_fisheyes_stay_fisheyes(tmp_path: Path) -> None:
     scene = make_twins(tmp_path)
-    for cameras in (
-        CameraOptions("OPENCV_FISHEYE"),
-        CameraOptions("OPENCV_FISHEYE", (150, 150, 319.5, 239.5, 0, 0, 0, 0)),
-    ):
-        path = tmp_path / "fisheye.db"
-        create_database(path, scene.features, scene.matches, cameras=cameras)
-        verify(path)
-        assert judge_pairs(path, matches=scene.matches).judgements
-        graph = read_view_graph(path, read_state(path), list(verified_pairs(path, 15)), scene.matches)
-        assert graph.cameras[0].colmap.model.name == "OPENCV_FISHEYE"
-    assert np.isnan(graph.rays[0]).any()
+    path = tmp_path / "fisheye.db"
+    create_database(path, scene.features, scene.matches, cameras=CameraOptions("OPENCV_FISHEYE"))
+    verify(path)
+    graph = read_view_graph(path, read_state(path), list(verified_pairs(path, 15)), scene.matches)
+    assert graph.cameras[0].colmap.model.name == "OPENCV_FISHEYE"
+
+
+def test_pairs_of_panoramas_are_not_judged(twins: tuple[TwinScene, Path], tmp_path: Path) -> None:
+    path = tmp_path / "database.db"
+    create_database(path, twins[0].features, twins[0].matches, cameras=CameraOptions("EQUIRECTANGULAR", (640, 480)))
+    assert verify(path).num_verified > 0
+    assert judge_pairs(path, matches=twins[0].matches).judgements == {}
+
+
+def test_keypoints_at_which_a_lens_sees_no_ray_cost_nothing_else(
+    twins: tuple[TwinScene, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def normalize(camera: Camera, points: Array) -> Array:
+        rays = whole(camera, points)
+        rays[points[:, 0] < 60] = np.nan
+        return rays
+
+    whole = Camera.normalize
+    monkeypatch.setattr(Camera, "normalize", normalize)
+    path = database_of(twins[0], tmp_path)
+    judged = judge_pairs(path, matches=twins[0].matches)
+    assert judged.counts()["dropped"] == len(twins[0].false)
+    assert len(judged.judgements) == len(verified_pairs(path, 15))
 
 
 def test_a_single_pair_has_nothing_to_be_compared_with(likely: Callable[..., Decision], graph: ViewGraph) -> None:

@@ -20,6 +20,7 @@ from lightglue.sfm.stages.pairing.positions import earth_centred
 from lightglue.sfm.stages.pairs import (
     Inputs,
     PairOptions,
+    named_pairs,
     read_pairs,
     select_pairs,
     settled,

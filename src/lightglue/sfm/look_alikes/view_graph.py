@@ -80,9 +80,11 @@ class _Verified:
 def read_view_graph(path: Path, state: DatabaseState, numbers: list[int], store: MatchStore | None) -> ViewGraph:
     """The graph of some pairs of a database, by their numbers.
 
-    store: of the raw matches, for their scores and overlaps. Pairs without a geometry are left out.
+    store: of the raw matches, for their scores and overlaps. Pairs without a geometry are left out, and those of
+    panoramas, which have no image plane.
     """
-    verified, keypoints = _read(path, numbers)
+    flat = [not state.cameras[number].is_panorama for number in state.camera_of]
+    verified, keypoints = _read(path, [each for each in numbers if all(flat[number - 1] for number in pair_of(each))])
     cameras = _cameras(state, verified)
     of_image = [cameras[number] for number in state.camera_of]
     sizes = tuple(_size(state.cameras[number]) for number in state.camera_of)
@@ -123,7 +125,7 @@ def _size(camera: Intrinsics) -> tuple[int, int]:
 
 def _cameras(state: DatabaseState, verified: list[_Verified]) -> list[Camera]:
     """Of each of the database's cameras; the guessed focal lengths of all times what their pairs agree with."""
-    cameras = [as_camera(camera) for camera in state.cameras]
+    cameras = [_camera(camera) for camera in state.cameras]
     free = [not camera.is_fixed and not camera.has_prior_focal for camera in state.cameras]
     estimates = []
     for each in verified:
@@ -133,9 +135,14 @@ def _cameras(state: DatabaseState, verified: list[_Verified]) -> list[Camera]:
             estimates.append((cameras[second].K.T @ each.F @ cameras[first].K, len(each.matches)))
     factor = focal_factor(estimates)
     return [
-        as_camera(_zoomed(camera, factor)) if is_free else as_camera(camera)
-        for camera, is_free in zip(state.cameras, free, strict=True)
+        _camera(_zoomed(given, factor)) if is_free else camera
+        for given, camera, is_free in zip(state.cameras, cameras, free, strict=True)
     ]
+
+
+def _camera(camera: Intrinsics) -> Camera:
+    """Any for a panorama, whose pairs are left out."""
+    return Camera(np.eye(3)) if camera.is_panorama else as_camera(camera)
 
 
 def _zoomed(camera: Intrinsics, factor: float) -> Intrinsics:

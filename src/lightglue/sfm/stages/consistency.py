@@ -101,7 +101,7 @@ def _placed(model: Any, keypoints: Mapping[str, Any]) -> dict[str, PlacedImage]:
     placed = {}
     for image in registered(model):
         camera, name = image_camera(model, image), str(image.name)
-        if name not in keypoints:  # another program's
+        if name not in keypoints or camera.is_panorama:  # another program's, or without an image plane
             continue
         width, height = camera.size or (0, 0)
         placed[name] = PlacedImage(cam_from_world(image), as_camera(camera), max(width, height), keypoints[name])
