@@ -23,6 +23,8 @@ from lightglue.sfm.folder import MapFolder, MapRecord
 from lightglue.sfm.options import STAGES, ExtractOptions, ReconstructOptions, SfmOptions, VerifyOptions
 from lightglue.sfm.pipeline import run_stage
 
+CONSISTENT = 0.97  # as `lightglue.sfm.look_alikes.consistency` has it, which old code lacks
+
 
 def options_of(keypoints: int, seed: int) -> SfmOptions:
     """As `lightglue sfm --max-keypoints K --seed S --threads 1` has them."""
@@ -88,11 +90,12 @@ def verdict(folder: Path) -> dict[str, Any]:
     models = json.loads((folder / "models" / "reconstruction.json").read_text())["models"]
     best = models[0] if models else {}
     contradicting, doubtful = (len(best.get(key, ())) for key in ("contradicting", "doubtful"))
+    explained = best.get("consistency")
     return {
-        "doubted": bool(contradicting or doubtful),
+        "doubted": bool(contradicting or doubtful) or (explained is not None and explained < CONSISTENT),
         "contradicting": contradicting,
         "doubtful": doubtful,
-        "consistency": best.get("consistency"),
+        "consistency": explained,
     }
 
 

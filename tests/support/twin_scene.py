@@ -55,7 +55,7 @@ def make_twins(
         heads = features.head(name0), features.head(name1)
         assert heads[0] is not None
         assert heads[1] is not None
-        scores = np.full(len(rows), 0.6 if is_false else 0.9, np.float32)
+        scores = np.full(len(rows), 0.3 if is_false else 0.9, np.float32)
         found.append(PairMatches(name0, name1, rows, scores, digests=(heads[0].digest, heads[1].digest)))
     matches.put(found)
     return TwinScene(features, matches, poses, false)

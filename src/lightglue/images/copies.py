@@ -40,8 +40,12 @@ def plain_file(path: Path, stretch: bool = False) -> PlainFile:
     stretch: the values of images of more than 8 bits are spread where they are read here, and nowhere else.
     """
     try:
+        if not path.is_file() and path.exists():  # before opening: a pipe would wait for its writer
+            raise ImageError(f"{path} is no regular file any more; put the image back.")
         with path.open("rb") as file:
             head = file.read(_LOOKED_AT)
+    except ImageError:
+        raise
     except OSError as error:
         raise ImageError(f"{path} cannot be read ({error.strerror}); put it back.") from error
     kind = format_of(head[:HEAD])

@@ -1,6 +1,6 @@
 """What was judged of the verified pairs of a database of ours, and the geometries of those that were dropped.
 
-    lightglue_judged(pair_id, probability, residual, inliers, reason, doubtful)
+    lightglue_judged(pair_id, probability, residual, inliers, reason, doubtful, alone)
     lightglue_dropped                    the rows of two_view_geometries of the pairs that were dropped
 
 A dropped pair keeps its raw matches, and its geometry comes back when the pairs are judged anew. As in
@@ -35,7 +35,7 @@ __all__ = [
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS lightglue_judged(pair_id INTEGER PRIMARY KEY, probability REAL NOT NULL,
-  residual REAL NOT NULL, inliers INTEGER NOT NULL, reason TEXT, doubtful INTEGER NOT NULL)
+  residual REAL NOT NULL, inliers INTEGER NOT NULL, reason TEXT, doubtful INTEGER NOT NULL, alone REAL)
 """
 _KEY = "judged"  # in lightglue_about: what the judgements are made of
 
@@ -45,11 +45,12 @@ class Judgement:
     """What a verified pair is taken for."""
 
     number: int  # COLMAP's, of the pair
-    probability: float  # that it is true, by itself
+    probability: float  # that it is true, by itself and by what contradicts it
     residual: float  # degrees between its rotation and the one that the pairs agree on
     inliers: int  # of its relative pose
     reason: str | None  # why it was dropped; None: it was kept
     doubtful: bool  # kept, though only unlikely pairs join its two sides
+    alone: float | None = None  # the probability by itself; None: the same
 
 
 def verified_pairs(path: Path, min_inliers: int) -> dict[int, int]:
@@ -92,9 +93,9 @@ def read_judgements(path: Path) -> dict[int, Judgement]:
     with connected(path) as connection:
         if not list(_tables(connection, "lightglue_judged")):
             return {}
-        columns = "pair_id, probability, residual, inliers, reason, doubtful"
+        columns = "pair_id, probability, residual, inliers, reason, doubtful, alone"
         rows = connection.execute(f"SELECT {columns} FROM lightglue_judged ORDER BY pair_id").fetchall()
-    return {row[0]: Judgement(row[0], row[1], row[2], row[3], row[4], bool(row[5])) for row in rows}
+    return {row[0]: Judgement(row[0], row[1], row[2], row[3], row[4], bool(row[5]), row[6]) for row in rows}
 
 
 def restore(path: Path) -> None:
@@ -114,12 +115,12 @@ def restore(path: Path) -> None:
 def drop(path: Path, judgements: Iterable[Judgement], made_of: str) -> None:
     """Write judgements, and take the geometries of those pairs out that have a reason."""
     judgements = list(judgements)
-    rows = [(j.number, j.probability, j.residual, j.inliers, j.reason, int(j.doubtful)) for j in judgements]
+    rows = [(j.number, j.probability, j.residual, j.inliers, j.reason, int(j.doubtful), j.alone) for j in judgements]
     gone = [(j.number,) for j in judgements if j.reason is not None]
     with connected(path) as connection:
         connection.execute(_SCHEMA)
         connection.execute("CREATE TABLE IF NOT EXISTS lightglue_dropped AS SELECT * FROM two_view_geometries WHERE 0")
-        connection.executemany("INSERT OR REPLACE INTO lightglue_judged VALUES(?, ?, ?, ?, ?, ?)", rows)
+        connection.executemany("INSERT OR REPLACE INTO lightglue_judged VALUES(?, ?, ?, ?, ?, ?, ?)", rows)
         columns = _common_columns(connection)
         select = f"SELECT {columns} FROM two_view_geometries WHERE pair_id = ?"
         connection.executemany(f"INSERT INTO lightglue_dropped({columns}) {select}", gone)

@@ -68,9 +68,11 @@ def check_model(images: Mapping[str, PlacedImage], pairs: Iterable[VerifiedPair]
     for pair in pairs:
         if pair.name0 not in images or pair.name1 not in images or not len(pair.matches):
             continue
-        probability = 1.0 if pair.judgement is None else pair.judgement.probability
+        judged = pair.judgement
+        probability = 1.0 if judged is None else judged.probability
+        alone = probability if judged is None or judged.alone is None else judged.alone
         agree = agreement(images[pair.name0], images[pair.name1], pair.matches)
-        weight = len(pair.matches) * probability
+        weight = len(pair.matches) * alone
         if agree >= _EXPLAINS:
             explained += weight
             if pair.judgement is not None and pair.judgement.doubtful:

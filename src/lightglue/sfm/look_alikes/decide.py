@@ -51,6 +51,7 @@ class Decision:
     """Which pairs of a graph to keep."""
 
     probability: Array  # (E,) that the pair is true, by itself and by what contradicts it
+    alone: Array  # (E,) by itself, and by the order of a sequence
     residual: Array  # (E,) degrees between its rotation and that of its images
     reasons: tuple[str | None, ...]  # why it is dropped; None: it is kept
     doubtful: Flags  # (E,) kept, though only unlikely pairs join its two sides
@@ -81,10 +82,11 @@ def decide(graph: ViewGraph, evidence: Evidence, knowledge: Knowledge | None = N
     contradicts = CONTRADICTS if order is None else OUT_OF_ORDER.format(order)
     reasons = tuple(contradicts if not agrees[row] else WEAK if weak[row] else None for row in range(len(edges)))
     kept = np.array([reason is None for reason in reasons], np.bool_)
-    probability = _contradicted(edges, logit, kept, ~agrees, count)
+    contradicted = _contradicted(edges, logit, kept, ~agrees, count)
     if order is not None:  # what the order of a sequence rules out is no longer likely
-        probability = np.where(agrees, probability, np.minimum(probability, _RULED_OUT))
-    return Decision(probability, residual, reasons, doubtful, order)
+        ruled_out = np.where(agrees, 1.0, _RULED_OUT)
+        probability, contradicted = np.minimum(probability, ruled_out), np.minimum(contradicted, ruled_out)
+    return Decision(contradicted, probability, residual, reasons, doubtful, order)
 
 
 def _sigmoid(logit: Array) -> Array:

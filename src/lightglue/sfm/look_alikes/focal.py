@@ -14,7 +14,7 @@ _FEWEST = 3  # pairs
 _SHARE = 0.25  # of the most that the pairs could agree, without which the guess stays
 
 
-def focal_factor(estimates: list[tuple[NDArray[np.float64], int]]) -> float:
+def focal_factor(estimates: list[tuple[NDArray[np.float64], int]]) -> float | None:
     """What guessed focal lengths are to be multiplied by.
 
     Args:
@@ -22,10 +22,10 @@ def focal_factor(estimates: list[tuple[NDArray[np.float64], int]]) -> float:
 
     With the right focal length that is an essential matrix, with two equal singular values (Hartley and Zisserman,
     2nd edition, 9.6). The factor that most pairs agree with, by a robust sum, is found on a grid: false pairs, whose
-    two views are those of one scene too, hardly disturb it. 1.0 where the pairs are few or do not agree.
+    two views are those of one scene too, hardly disturb it. None where the pairs are few or do not agree.
     """
     if len(estimates) < _FEWEST:
-        return 1.0
+        return None
     E = np.array([matrix / np.linalg.norm(matrix) for matrix, _ in estimates])
     weights = np.minimum(np.array([inliers for _, inliers in estimates], np.float64), _MOST)
     sums = []
@@ -35,4 +35,4 @@ def focal_factor(estimates: list[tuple[NDArray[np.float64], int]]) -> float:
         spread = (values[:, 0] - values[:, 1]) / np.maximum(values[:, 1], 1e-12)
         sums.append(float(np.sum(weights / (1 + np.square(spread / _SPREAD)))))
     best = int(np.argmax(sums))
-    return float(_FACTORS[best]) if sums[best] >= _SHARE * weights.sum() else 1.0
+    return float(_FACTORS[best]) if sums[best] >= _SHARE * weights.sum() else None

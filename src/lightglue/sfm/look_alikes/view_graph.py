@@ -124,19 +124,25 @@ def _size(camera: Intrinsics) -> tuple[int, int]:
 
 
 def _cameras(state: DatabaseState, verified: list[_Verified]) -> list[Camera]:
-    """Of each of the database's cameras; the guessed focal lengths of all times what their pairs agree with."""
+    """Of each of the database's cameras; guessed focal lengths become what the pairs of the camera agree with.
+
+    A camera with too few pairs of its own takes what the pairs of all such cameras agree with.
+    """
     cameras = [_camera(camera) for camera in state.cameras]
-    free = [not camera.is_fixed and not camera.has_prior_focal for camera in state.cameras]
-    estimates = []
+    free = {row for row, camera in enumerate(state.cameras) if not camera.is_fixed and not camera.has_prior_focal}
+    estimates: dict[tuple[int, int], list[tuple[Array, int]]] = {}
     for each in verified:
         first, second = (state.camera_of[number - 1] for number in pair_of(each.number))
-        if each.F is not None and free[first] and free[second]:
+        if each.F is not None and free >= {first, second}:
             # COLMAP's F is of its own pixels, half a pixel off: nothing at this precision.
-            estimates.append((cameras[second].K.T @ each.F @ cameras[first].K, len(each.matches)))
-    factor = focal_factor(estimates)
+            E = cameras[second].K.T @ each.F @ cameras[first].K
+            estimates.setdefault((first, second), []).append((E, len(each.matches)))
+    own = {row: factor for row in free if (factor := focal_factor(estimates.get((row, row), []))) is not None}
+    others = [some for (first, second), some in estimates.items() if first not in own and second not in own]
+    common = focal_factor([estimate for some in others for estimate in some]) or 1.0
     return [
-        _camera(_zoomed(given, factor)) if is_free else camera
-        for given, camera, is_free in zip(state.cameras, cameras, free, strict=True)
+        _camera(_zoomed(state.cameras[row], own.get(row, common))) if row in free else camera
+        for row, camera in enumerate(cameras)
     ]
 
 

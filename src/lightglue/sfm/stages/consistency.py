@@ -17,12 +17,11 @@ from lightglue.sfm.colmap.mappers import run_mapper
 from lightglue.sfm.colmap.models import cam_from_world, image_camera, registered
 from lightglue.sfm.colmap.pair_ids import pair_of
 from lightglue.sfm.colmap.state import DatabaseState
-from lightglue.sfm.look_alikes.consistency import Consistency, PlacedImage, VerifiedPair, check_model
+from lightglue.sfm.look_alikes.consistency import CONSISTENT, Consistency, PlacedImage, VerifiedPair, check_model
 from lightglue.sfm.options import ReconstructOptions
 
 __all__ = ["check_models", "map_consistently"]
 
-_ENOUGH = 0.99  # explained share of the weight of all pairs, from which on nothing else is tried
 _LIKELY = 0.5  # pairs that one more attempt is made with alone
 
 
@@ -44,8 +43,8 @@ def map_consistently(
 ) -> list[Any]:
     """The models of the attempt that explains most of what was verified.
 
-    The first attempt is the mapper's own. Only where strong pairs contradict it, others follow: with likely pairs
-    alone, from other starting points.
+    The first attempt is the mapper's own. Only where it explains too little, or strong pairs contradict it, others
+    follow: with likely pairs alone, from other starting points.
     """
     judgements = read_judgements(database)
     best: list[Any] = []
@@ -63,7 +62,7 @@ def map_consistently(
         value = sum(each.weight - each.contradicted for each in found)
         if value > most:
             best, most = models, value
-        if not any(each.contradicting for each in found) or _explained(found) >= _ENOUGH:
+        if not any(each.contradicting for each in found) and _explained(found) >= CONSISTENT:
             break
     return best
 

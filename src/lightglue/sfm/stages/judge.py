@@ -90,6 +90,7 @@ def judge_pairs(
                 pair.num_inliers,
                 decision.reasons[row],
                 bool(decision.doubtful[row]),
+                round(float(decision.alone[row]), 6),
             )
             for row, pair in enumerate(graph.pairs)
         ]
