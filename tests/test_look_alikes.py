@@ -15,7 +15,9 @@ import pytest
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-pycolmap = pytest.importorskip("pycolmap")
+pytest.importorskip("pycolmap")
+import pycolmap
+
 from lightglue.cli.app import app
 from lightglue.errors import LightGlueError
 from lightglue.geometry.cameras import Camera, as_camera
