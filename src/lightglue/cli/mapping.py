@@ -181,7 +181,9 @@ def _print_change(what: str, folder: Path, done: ChangeResult, as_json: bool) ->
         echo(json.dumps({**counts, "doubt": done.doubt, "skipped": skipped_record(done.skipped)}))
         print_doubt(done.doubt, folder)
         return
-    echo(f"{what} {len(done.names)}; {len(done.registered)} images have a pose ({done.seconds:.1f} s)")
+    without = len(set(done.names).difference(done.registered)) if what == "added" else 0
+    said = f", {without} of them without a pose" if without else ""
+    echo(f"{what} {len(done.names)}{said}; {len(done.registered)} images have a pose ({done.seconds:.1f} s)")
     if done.dataset is not None and done.dataset.folder is not None:
         echo(f"{done.dataset.folder}: {done.dataset}")
     print_skipped(done.skipped)

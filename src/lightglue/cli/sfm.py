@@ -69,7 +69,7 @@ def sfm(
     options = replace(options, extract=replace(options.extract, extract=views.keywords()))
     with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
         result = build_map(images, output, options, root=root, engine=engine_of(engine), progress=progress)
-    print_skipped(result.skipped)
+    print_skipped([each for each in result.skipped if each.reason != result.model.reason])  # that is the last line
     echo(_as_json(output, result) if as_json else _as_text(output, result))
     if not result.model.models:
         raise LightGlueError(f"There is no model: {result.model.reason} See {output / 'report.html'}.")

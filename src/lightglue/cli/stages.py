@@ -48,7 +48,9 @@ Root = Annotated[
 ]
 Strict = Annotated[
     bool,
-    typer.Option("--strict", help="Exit with 1 where the model may be wrong, too.", rich_help_panel="Output"),
+    typer.Option(
+        "--strict", metavar="", help="Exit with 1 where the model may be wrong, too.", rich_help_panel="Output"
+    ),
 ]
 Views = Annotated[ViewOptions, Only(("resize", "tile"))]
 
