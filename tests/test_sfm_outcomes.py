@@ -15,6 +15,7 @@ from lightglue.errors import InputError
 from lightglue.models.choice import Models
 from lightglue.sfm.colmap.mappers import check_mapper
 from lightglue.sfm.colmap.models import cam_from_world, open_model, registered
+from lightglue.sfm.colmap.shape import Shape
 from lightglue.sfm.options import CameraOptions, ExtractOptions, Mapper, MatchOptions, ReconstructOptions, SfmOptions
 from lightglue.sfm.pipeline import MapResult, build_map
 from lightglue.sfm.stages.outcomes import why_not_registered
@@ -179,6 +180,16 @@ def test_each_image_that_is_left_out_has_its_own_reason(tmp_path: Path) -> None:
     assert set(reasons) == {"4.jpg", "5.jpg"}
 
 
+def test_a_plane_with_wrong_points_around_it_is_flat_and_two_walls_are_not() -> None:
+    rng = np.random.default_rng(3)
+    wrong = rng.uniform(-40, 40, (50, 3))
+    corner = box()
+    corner[:, 2] = 6 + 0.75 * np.abs(corner[:, 0])
+    for points, is_flat in ((wall(), True), (corner, False), (box(), False)):
+        shape = Shape((300, 300, 300), False, np.concatenate((points, wrong)), np.full(350, 10.0))
+        assert shape.is_flat == is_flat
+
+
 # --- photographs --------------------------------------------------------------------------------------------------
 
 
@@ -201,6 +212,7 @@ def test_eight_views_of_one_photograph_turned_about_its_middle_end_with_the_reas
     assert "There is no model: All 28 verified pairs of the 8 images are planar or panoramic" in " ".join(
         told.err.split()
     )
+    assert told.err.count("28 verified pairs") == 1
     assert not (tmp_path / "map" / "model").exists()
     assert "planar or panoramic" in (tmp_path / "map" / "report.html").read_text()
 
@@ -217,6 +229,15 @@ def test_a_photograph_panned_and_zoomed_has_no_depth_and_is_given_none(tmp_path:
         assert any("lie in a plane" in remark or "two views" in remark for remark in model.remarks)
     if not made.model.models:
         assert "planar or panoramic" in str(made.model.reason)
+
+
+def test_a_short_walk_past_a_corner_is_not_taken_for_a_rotation(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for n in range(4):
+        cv2.imwrite(str(tmp_path / "photos" / f"{n}.png"), photograph(0.7 * n))
+    made = sift_map(tmp_path)
+    assert made.model.reason is None
+    assert made.model.models[0].num_images == 4
 
 
 def sift_map(folder: Path) -> MapResult:

@@ -222,6 +222,19 @@ def test_the_last_adjustment_can_be_left_out(scene: Scene, tmp_path: Path) -> No
     assert error["with"].mean_reprojection_error != error["without"].mean_reprojection_error
 
 
+def test_a_point_that_is_behind_cameras_is_not_left_with_an_error_beyond_all_bounds(
+    scene: Scene, tmp_path: Path
+) -> None:
+    reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE)
+    model = colmap_models.open_model(tmp_path / "model")
+    behind = min(model.point3D_ids())
+    T = colmap_models.cam_from_world(colmap_models.registered(model)[0])
+    model.point3D(behind).xyz = T[:3, :3].T @ (np.array([0, 0, -50.0]) - T[:3, 3])
+    mappers.bundle_adjustment(model, loss_scale=1.0, threads=1, fixed=(1,), principal_point=False)
+    assert not model.exists_point3D(behind)
+    assert model.compute_mean_reprojection_error() < 0.4
+
+
 def test_observations_far_off_are_dropped_where_max_error_says_so(scene: Scene, tmp_path: Path) -> None:
     strict = ReconstructOptions(threads=1, max_error=0.3)
     found = reconstruct(scene.folder / "known.db", scene.folder, tmp_path / "strict", strict).models[0]

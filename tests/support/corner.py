@@ -13,7 +13,7 @@ SIZE = (320, 240)  # px
 K = np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]])
 
 
-def photograph(number: int) -> np.ndarray:
+def photograph(number: float) -> np.ndarray:
     """What a camera sees that goes past the corner, (240, 320, 3) uint8; it is 3 units away, steps are of 0.25."""
     angle = np.radians(4.0 * number)
     R = np.array([[np.cos(angle), 0, np.sin(angle)], [0, 1, 0], [-np.sin(angle), 0, np.cos(angle)]])

@@ -129,6 +129,8 @@ def bundle_adjustment(
         raise LightGlueError(
             f"COLMAP's bundle adjustment failed: {short(error)}. Reconstruct with final_adjustment=False."
         ) from error
+    if hasattr(pycolmap, "ObservationManager"):  # what was moved behind a camera has no reprojection error
+        pycolmap.ObservationManager(model).filter_observations_with_negative_depth()
     model.update_point_3d_errors()
 
 

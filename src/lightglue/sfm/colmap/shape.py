@@ -19,7 +19,9 @@ Floats = NDArray[np.float64]
 FEWEST_POINTS = 15  # that an image sees: as many as a geometry of two views takes
 _SMALLEST_ANGLE = 1.0  # degrees between two rays, below which they hardly tell a depth; COLMAP's filter has 1.5
 _NARROW = 3.0  # degrees; COLMAP begins with 16
-_FLAT = 0.02  # of the extent of the points
+_FLAT = 0.025  # of the extent of the points
+_IN_PLANE = 0.8  # of the points of a flat model: wrong matches make up the others
+_ROUNDS = 20
 _SAMPLE = 5000  # points that are looked at, evenly
 _FOCALS = (0.1, 10.0)  # of the longer edge: beyond, a focal length is made up, as for COLMAP
 _MAX_DISTORTION = 1.0
@@ -56,11 +58,14 @@ class Shape:
         """Whether the points lie in a plane, but for outliers."""
         if len(self.points) < FEWEST_POINTS:
             return False
-        spread = self.points - np.median(self.points, axis=0)
-        spread = spread[np.linalg.norm(spread, axis=1) <= np.quantile(np.linalg.norm(spread, axis=1), 0.9)]
-        axes = np.linalg.svd(spread - spread.mean(axis=0), full_matrices=False)[2]
-        across = np.quantile(np.abs((spread - spread.mean(axis=0)) @ axes.T), 0.9, axis=0)
-        return bool(across[2] <= _FLAT * across[0])
+        count = int(_IN_PLANE * len(self.points))
+        off = np.linalg.norm(self.points - np.median(self.points, axis=0), axis=1)
+        for _ in range(_ROUNDS):  # least trimmed squares: each time a plane through those nearest to the one before
+            kept = self.points[np.argsort(off, kind="stable")[:count]]
+            axes = np.linalg.svd(kept - kept.mean(axis=0), full_matrices=False)[2]
+            off = np.abs((self.points - kept.mean(axis=0)) @ axes[2])
+        extent = np.quantile(np.abs((kept - kept.mean(axis=0)) @ axes[0]), 0.9)
+        return bool(np.quantile(off, _IN_PLANE) <= _FLAT * extent)
 
     @property
     def remarks(self) -> tuple[str, ...]:

@@ -76,6 +76,8 @@ def decide(graph: ViewGraph, evidence: Evidence, knowledge: Knowledge | None = N
         residual = residuals(edges, relative, _along_sequence(edges, relative, weights, near, count, seed))
     agrees = residual <= _TOLERANCE
     trusted = ((probability >= _LIKELY) & agrees) | near
+    if len(edges) == 1:  # nothing to compare it with
+        trusted[:] = True
     weak, doubtful = _joins(edges, agrees, trusted, probability, count)
     contradicts = CONTRADICTS if order is None else OUT_OF_ORDER.format(order)
     reasons = tuple(contradicts if not agrees[row] else WEAK if weak[row] else None for row in range(len(edges)))
