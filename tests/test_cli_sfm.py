@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytest.importorskip("pycolmap")
@@ -10,6 +12,7 @@ from typer.testing import CliRunner
 
 from lightglue.cli.app import app
 from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.sfm.change import ChangeResult
 from lightglue.sfm.options import CameraOptions
 
 
@@ -53,3 +56,13 @@ def test_an_address_without_ray_is_refused_not_ignored(tmp_path):
     result = run("sfm", tmp_path, "-o", tmp_path / "map", "--address", "127.0.0.1:6379")
     assert result.exit_code == 2
     assert "--engine ray only" in " ".join(result.output.replace("│", " ").split())
+
+
+def test_a_changed_map_that_may_be_wrong_says_so(tmp_path, monkeypatch):
+    done = ChangeResult(("b.jpg",), ("a.jpg", "b.jpg"), 1.0, doubt="2 strong pairs contradict it")
+    monkeypatch.setattr("lightglue.sfm.change.add_images", lambda *_, **__: done)
+    told = run("map", "add", tmp_path, tmp_path / "b.jpg")
+    assert told.exit_code == 0
+    assert "warning: The map may be wrong: 2 strong pairs contradict it." in told.stderr
+    asked = run("map", "add", tmp_path, tmp_path / "b.jpg", "--json")
+    assert json.loads(asked.stdout)["doubt"] == done.doubt

@@ -2,34 +2,51 @@
 
 from __future__ import annotations
 
+import html
+import shutil
 import sqlite3
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from typer.testing import CliRunner
 
 pytest.importorskip("pycolmap")
-from lightglue.geometry.cameras import Camera
+import pycolmap
+
+from lightglue.cli.app import app
+from lightglue.errors import LightGlueError
+from lightglue.geometry.cameras import Camera, as_camera
+from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.images.exif import Exif
+from lightglue.models.choice import Models
+from lightglue.sfm.change import accept_model
 from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import create_database
-from lightglue.sfm.colmap.judged import Judgement, read_judgements, restore, verified_pairs
+from lightglue.sfm.colmap.judged import Judgement, drop, read_judgements, restore, verified_pairs
+from lightglue.sfm.colmap.mappers import run_mapper
 from lightglue.sfm.colmap.models import cam_from_world, open_model, registered
+from lightglue.sfm.colmap.motion import motion_of
 from lightglue.sfm.colmap.pair_ids import pair_id, pair_of
 from lightglue.sfm.colmap.state import read_state
-from lightglue.sfm.look_alikes.consistency import PlacedImage, VerifiedPair, check_model
+from lightglue.sfm.folder import MapFolder, MapRecord
+from lightglue.sfm.look_alikes.consistency import PlacedImage, VerifiedPair, agreement, check_model
 from lightglue.sfm.look_alikes.decide import CONTRADICTS, OUT_OF_ORDER, WEAK, Decision, decide
 from lightglue.sfm.look_alikes.evidence import gather_evidence
 from lightglue.sfm.look_alikes.focal import focal_factor
 from lightglue.sfm.look_alikes.knowledge import Knowledge, shift
 from lightglue.sfm.look_alikes.rotations import average_rotations, exp_so3, log_so3, residuals, triangle_support
 from lightglue.sfm.look_alikes.view_graph import ViewGraph, read_view_graph
+from lightglue.sfm.report.data import report_data
+from lightglue.sfm.report.document import report_html
+from lightglue.sfm.stages import consistency
 from lightglue.sfm.stages.exif import time_of
 from lightglue.sfm.stages.judge import judge_pairs
-from lightglue.sfm.stages.reconstruct import ReconstructOptions, reconstruct
+from lightglue.sfm.stages.reconstruct import ReconstructOptions, known_summary, reconstruct
 from lightglue.sfm.stages.verify import VerifyOptions, verify
 from lightglue.stores import MatchStore
 from support.twin_scene import TwinScene, make_twins
@@ -244,6 +261,59 @@ def test_a_map_of_look_alikes_that_are_kept_is_never_silently_wrong(
     assert right or best.consistency is None or best.consistency < 0.99
 
 
+def test_what_a_map_may_be_wrong_in_is_said_by_its_stage_and_its_report(
+    twins: tuple[TwinScene, Path], tmp_path: Path
+) -> None:
+    scene, _ = twins
+    place = MapFolder(tmp_path)
+    shutil.copytree(scene.features.folder, place.features)
+    shutil.copy(scene.matches.path, place.matches)
+    place.write(MapRecord(tmp_path / "images", {"models": asdict(Models("aliked"))}))
+    (tmp_path / "images").mkdir()
+    judge_pairs(database_of(scene, tmp_path), VerifyOptions(drop_look_alikes=False), scene.matches)
+    told = CliRunner().invoke(app, ["map", "reconstruct", str(tmp_path), "--threads", "1"])
+    assert told.exit_code == 0
+    assert "warning: The map may be wrong: " in told.stderr
+    assert "`lightglue map report` shows the pairs." in told.stderr
+    strict = CliRunner().invoke(app, ["map", "reconstruct", str(tmp_path), "--threads", "1", "--strict"])
+    assert strict.exit_code == 1
+    data = report_data(tmp_path)
+    assert data.doubt is not None
+    assert f"The model may be wrong: {data.doubt}." in html.unescape(report_html(data))
+    accepted = accept_model(tmp_path)
+    assert accepted.doubt == data.doubt
+    known = known_summary(place.models)
+    assert known is not None
+    assert known[1].models[0] == accepted
+
+
+def test_a_map_of_which_all_pairs_were_dropped_says_so(twins: tuple[TwinScene, Path], tmp_path: Path) -> None:
+    path = database_of(twins[0], tmp_path)
+    drop(path, [Judgement(each, 0.1, 0.0, 20, WEAK, False) for each in verified_pairs(path, 15)], "")
+    result = reconstruct(path, tmp_path, tmp_path)
+    assert result.models == ()
+    assert "were dropped" in str(result.reason)
+    assert "--all-pairs" in str(result.reason)
+
+
+def test_an_attempt_that_fails_leaves_the_models_of_the_others(
+    twins: tuple[TwinScene, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def once(*args: Any) -> Any:
+        calls.append(args)
+        if len(calls) > 1:
+            raise LightGlueError("out of luck")
+        return run_mapper(*args)
+
+    monkeypatch.setattr(consistency, "run_mapper", once)
+    path = database_of(twins[0], tmp_path)
+    judge_pairs(path, VerifyOptions(drop_look_alikes=False), twins[0].matches)
+    assert reconstruct(path, tmp_path, tmp_path, ReconstructOptions(threads=1)).models
+    assert len(calls) > 1
+
+
 # --- decisions ---------------------------------------------------------------------------------------------------
 
 
@@ -349,6 +419,78 @@ def test_a_pair_that_the_model_turns_away_contradicts_it() -> None:
     weighed = check_model(turned, [pairs[0], *unlikely])
     assert weighed.explained == pytest.approx(1 / (1 + 2 * 0.02 / 0.99))
     assert weighed.contradicting == ()
+
+
+def through_a_fisheye(T: Array, points: Array) -> PlacedImage:
+    camera = as_camera(Intrinsics("OPENCV_FISHEYE", (1024, 1024), (320, 320, 511.5, 511.5, 0, 0, 0, 0)))
+    seen = points @ T[:3, :3].T + T[:3, 3]
+    pixels = camera.project(seen[:, :2] / seen[:, 2:])
+    return PlacedImage(T, camera, 1024, pixels + np.random.default_rng(8).normal(0, 1.5, pixels.shape))
+
+
+def test_a_fisheye_may_be_as_far_off_at_its_margin_as_in_its_middle() -> None:
+    """And where it sees no ray, nothing follows."""
+    rng = np.random.default_rng(7)
+    angle, off = rng.uniform(0, 2 * np.pi, 200), np.radians(rng.uniform(65, 80, 200))  # from the axis
+    ahead = np.stack((np.sin(off) * np.cos(angle), np.sin(off) * np.sin(angle), np.cos(off)), axis=1)
+    points = ahead * rng.uniform(4, 8, (200, 1))
+    first, second = np.eye(4), np.eye(4)
+    second[:3, 3] = 0.1, 0.05, 0.2
+    images = {"a": through_a_fisheye(first, points), "b": through_a_fisheye(second, points)}
+    rows = np.stack([np.arange(200)] * 2, axis=1)
+    assert agreement(images["a"], images["b"], rows) > 0.95
+    turned = replace(images["b"], pose=looking(1.0, 0))
+    assert agreement(images["a"], turned, rows) < 0.5
+    blind = images["a"].keypoints.copy()
+    blind[:150] = np.nan
+    assert agreement(replace(images["a"], keypoints=blind), images["b"], rows) > 0.95
+    assert agreement(replace(images["a"], keypoints=blind), images["b"], rows[:150]) == 1
+
+
+def test_guessed_fisheyes_stay_fisheyes(tmp_path: Path) -> None:
+    scene = make_twins(tmp_path)
+    path = tmp_path / "fisheye.db"
+    create_database(path, scene.features, scene.matches, cameras=CameraOptions("OPENCV_FISHEYE"))
+    verify(path)
+    graph = read_view_graph(path, read_state(path), list(verified_pairs(path, 15)), scene.matches)
+    assert graph.cameras[0].colmap.model.name == "OPENCV_FISHEYE"
+
+
+@pytest.mark.skipif(not hasattr(pycolmap.CameraModelId, "EQUIRECTANGULAR"), reason="this pycolmap has no panoramas")
+def test_pairs_of_panoramas_are_not_judged(twins: tuple[TwinScene, Path], tmp_path: Path) -> None:
+    path = tmp_path / "database.db"
+    create_database(path, twins[0].features, twins[0].matches, cameras=CameraOptions("EQUIRECTANGULAR", (640, 480)))
+    assert verify(path).num_verified > 0
+    assert judge_pairs(path, matches=twins[0].matches).judgements == {}
+    assert motion_of(path, read_state(path)).turned == 0
+
+
+def test_keypoints_at_which_a_lens_sees_no_ray_cost_nothing_else(
+    twins: tuple[TwinScene, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def normalize(camera: Camera, points: Array) -> Array:
+        rays = whole(camera, points)
+        rays[points[:, 0] < 60] = np.nan
+        return rays
+
+    whole = Camera.normalize
+    monkeypatch.setattr(Camera, "normalize", normalize)
+    path = database_of(twins[0], tmp_path)
+    judged = judge_pairs(path, matches=twins[0].matches)
+    assert judged.counts()["dropped"] == len(twins[0].false)
+    assert len(judged.judgements) == len(verified_pairs(path, 15))
+
+
+def test_a_single_pair_has_nothing_to_be_compared_with(likely: Callable[..., Decision], graph: ViewGraph) -> None:
+    alone = replace(graph, pairs=(replace(graph.pairs[0], score=np.nan),))
+    decision = decide(alone, gather_evidence(alone))
+    assert (decision.reasons, decision.doubtful.tolist()) == ((None,), [False])
+    none = replace(graph, pairs=())
+    assert decide(none, gather_evidence(none)).reasons == ()
+
+
+def test_names_order_images_by_their_numbers() -> None:
+    assert Knowledge.of(["img1", "img10", "img2"]).orders[0][1].tolist() == [0, 2, 1]
 
 
 def test_pairs_of_images_that_are_not_in_the_model_say_nothing() -> None:

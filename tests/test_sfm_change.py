@@ -71,6 +71,7 @@ def test_an_image_is_added_localized_and_taken_out_again(place):
     added = add_images(place.folder, [SCENE / "0006.jpg"])
     assert added.names == ("0006.jpg",)
     assert added.skipped == ()
+    assert added.doubt is None
     assert added.registered == (*NAMES, "0006.jpg")
     again = add_images(place.folder, [SCENE / "0006.jpg"])
     assert again.registered == added.registered

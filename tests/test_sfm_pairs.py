@@ -15,9 +15,18 @@ from PIL import Image
 from lightglue.errors import InputError, StoreError
 from lightglue.sfm.stages.exif import Location, read_location
 from lightglue.sfm.stages.pairing.files import pairs_among
-from lightglue.sfm.stages.pairing.order import exhaustive, natural_key
+from lightglue.sfm.stages.pairing.order import exhaustive
 from lightglue.sfm.stages.pairing.positions import earth_centred
-from lightglue.sfm.stages.pairs import Inputs, PairOptions, read_pairs, select_pairs, settled, write_pairs
+from lightglue.sfm.stages.pairs import (
+    Inputs,
+    PairOptions,
+    named_pairs,
+    read_pairs,
+    select_pairs,
+    settled,
+    write_pairs,
+)
+from lightglue.support.natural import natural_key
 
 AWKWARD = [
     "a b.jpg",
@@ -410,3 +419,12 @@ def test_no_file_of_pairs_is_an_error_with_its_path(tmp_path: Path) -> None:
 def test_options_without_meaning_are_refused(options: dict[str, object]) -> None:
     with pytest.raises(InputError):
         PairOptions(**options)
+
+
+def test_pairs_that_somebody_named_are_known_from_the_settings_of_a_map(tmp_path):
+    write_pairs(tmp_path / "pairs.txt", [("a", "b")])
+    settings = {"sources": ["sequential", "file"], "file": str(tmp_path / "pairs.txt")}
+    assert named_pairs(settings) == [("a", "b")]
+    assert named_pairs({**settings, "sources": ["file"]}) == []  # all were named, none more than others
+    assert named_pairs({**settings, "file": str(tmp_path / "gone.txt")}) == []
+    assert named_pairs({}) == []

@@ -199,10 +199,11 @@ def test_doubts_and_consistency_are_said_first(tmp_path: Path) -> None:
     write_stores(tmp_path)
     write_model(tmp_path / "model")
     (tmp_path / "models").mkdir()
-    said = {"models": [{"contradicting": [["a.jpg", "b.jpg", 9]]}]}
+    doubt = "1 strong pair contradicts it: a.jpg - b.jpg"
+    said = {"models": [{"contradicting": [["a.jpg", "b.jpg", 9]], "doubt": doubt}]}
     (tmp_path / "models" / "reconstruction.json").write_text(json.dumps(said))
     found = report_data(tmp_path)
     stages = {"reconstruct": StageRecord(1.0, {"consistency": 0.9})}
     page = report_html(replace(found, stages=stages))
-    assert "The model may be wrong: 1 strong pair contradicts it: a.jpg – b.jpg." in page
+    assert "The model may be wrong: 1 strong pair contradicts it: a.jpg - b.jpg." in page
     assert "0.90" in page

@@ -12,7 +12,17 @@ import typer
 from lightglue.cli.from_options import Given, Only, command
 from lightglue.cli.printing import AsJson, echo, memory_named
 from lightglue.cli.sfm import Images, Output
-from lightglue.cli.stages import Root, Views, dataset_record, engine_of, print_skipped, print_stage, skipped_record
+from lightglue.cli.stages import (
+    Root,
+    Strict,
+    Views,
+    dataset_record,
+    engine_of,
+    print_doubt,
+    print_skipped,
+    print_stage,
+    skipped_record,
+)
 from lightglue.errors import InputError
 from lightglue.models.choice import Models
 from lightglue.sfm.options import (
@@ -119,9 +129,14 @@ def verify(folder: Map, cameras: CameraOptions, options: VerifyOptions, as_json:
 
 
 @command(app, example="lightglue map reconstruct map --mapper global")
-def reconstruct(folder: Map, options: ReconstructOptions, as_json: AsJson = False) -> None:
-    """Make the model."""
+def reconstruct(folder: Map, options: ReconstructOptions, strict: Strict = False, as_json: AsJson = False) -> None:
+    """Make the model, and say on stderr why it may be wrong, where it may."""
+    from lightglue.sfm.stages.reconstruct import known_summary
+
     _run("reconstruct", folder, replace(_as_refined(folder), reconstruct=options), as_json)
+    known = known_summary(folder / "models")
+    if known is not None and known[1].models:
+        print_doubt(known[1].models[0].doubt, folder, strict)
 
 
 @command(app, example="lightglue map add map new/a.jpg new/b.jpg")
@@ -143,7 +158,7 @@ def add(
     with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
         masks = extracting.masks
         done = add_images(folder, images, masks=masks, engine=engine_of(engine), progress=progress)
-    _print_change("added", done, as_json)
+    _print_change("added", folder, done, as_json)
 
 
 @command(app, example="lightglue map remove map blurred.jpg")
@@ -157,13 +172,14 @@ def remove(
     """Take images out of the map. Their files stay, and `lightglue sfm` would take them in again."""
     from lightglue.sfm.change import remove_images
 
-    _print_change("removed", remove_images(folder, names), as_json)
+    _print_change("removed", folder, remove_images(folder, names), as_json)
 
 
-def _print_change(what: str, done: ChangeResult, as_json: bool) -> None:
+def _print_change(what: str, folder: Path, done: ChangeResult, as_json: bool) -> None:
     if as_json:
         counts = {what: done.names, "registered": len(done.registered), "seconds": done.seconds}
-        echo(json.dumps({**counts, "skipped": skipped_record(done.skipped)}))
+        echo(json.dumps({**counts, "doubt": done.doubt, "skipped": skipped_record(done.skipped)}))
+        print_doubt(done.doubt, folder)
         return
     without = len(set(done.names).difference(done.registered)) if what == "added" else 0
     said = f", {without} of them without a pose" if without else ""
@@ -171,6 +187,7 @@ def _print_change(what: str, done: ChangeResult, as_json: bool) -> None:
     if done.dataset is not None and done.dataset.folder is not None:
         echo(f"{done.dataset.folder}: {done.dataset}")
     print_skipped(done.skipped)
+    print_doubt(done.doubt, folder)
 
 
 @command(app, example="lightglue map dataset map")
@@ -238,6 +255,7 @@ def accept(folder: Map) -> None:
 
     model = accept_model(folder)
     echo(f"accepted: {model.num_images} images, {model.num_points:,} points")
+    print_doubt(model.doubt, folder)
 
 
 @command(app, "export", example="lightglue map export map --features feats.h5 --matches matches.h5")

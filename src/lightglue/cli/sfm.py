@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lightglue.cli.printing import AsJson, echo, memory_named
-from lightglue.cli.stages import LIST_HELP, Root, Views, dataset_record, engine_of, print_skipped, skipped_record
+from lightglue.cli.stages import (
+    LIST_HELP,
+    Root,
+    Strict,
+    Views,
+    dataset_record,
+    engine_of,
+    print_doubt,
+    print_skipped,
+    skipped_record,
+)
 from lightglue.drawing.facts import counted
 from lightglue.errors import LightGlueError
 from lightglue.sfm.options import EngineOptions, SfmOptions
@@ -28,12 +38,6 @@ Images = Annotated[
         metavar="IMAGES",
         show_default=False,
         help=f"The folder of images, read with its subfolders; a video; or a list: {LIST_HELP}",
-    ),
-]
-Strict = Annotated[
-    bool,
-    typer.Option(
-        "--strict", metavar="", help="Exit with 1 where the model may be wrong, too.", rich_help_panel="Output"
     ),
 ]
 Output = Annotated[
@@ -69,11 +73,7 @@ def sfm(
     echo(_as_json(output, result) if as_json else _as_text(output, result))
     if not result.model.models:
         raise LightGlueError(f"There is no model: {result.model.reason} See {output / 'report.html'}.")
-    if (doubt := result.model.models[0].doubt) is not None:
-        message = f"The map may be wrong: {doubt}. See the pairs in {output / 'report.html'}."
-        if strict:
-            raise LightGlueError(message)
-        echo(f"warning: {message}", err=True)
+    print_doubt(result.model.models[0].doubt, output, strict)
 
 
 def _as_json(output: Path, result: MapResult) -> str:

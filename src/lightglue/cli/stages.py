@@ -11,6 +11,7 @@ import typer
 
 from lightglue.cli.from_options import Only
 from lightglue.cli.printing import echo
+from lightglue.errors import LightGlueError
 from lightglue.extractors.options import ViewOptions
 from lightglue.sfm.options import EngineOptions
 from lightglue.support.printable import escaped, printable
@@ -24,9 +25,11 @@ if TYPE_CHECKING:
 __all__ = [
     "LIST_HELP",
     "Root",
+    "Strict",
     "Views",
     "dataset_record",
     "engine_of",
+    "print_doubt",
     "print_skipped",
     "print_stage",
     "skipped_record",
@@ -41,6 +44,12 @@ Root = Annotated[
         show_default=False,
         rich_help_panel="Data",
         help="The folder that the names of a list are relative to; by default the list's own.",
+    ),
+]
+Strict = Annotated[
+    bool,
+    typer.Option(
+        "--strict", metavar="", help="Exit with 1 where the model may be wrong, too.", rich_help_panel="Output"
     ),
 ]
 Views = Annotated[ViewOptions, Only(("resize", "tile"))]
@@ -64,6 +73,18 @@ def print_stage(stage: str, record: StageRecord, as_json: bool) -> None:
     counts = ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in record.counts.items())
     echo(f"{stage}: {counts or 'done'} ({record.seconds:.1f} s)")
     print_skipped(record.skipped)
+
+
+def print_doubt(doubt: str | None, folder: Path, strict: bool = False) -> None:
+    """Say on stderr why a map may be wrong, if it may. strict: raise a LightGlueError that says so."""
+    if doubt is None:
+        return
+    report = folder / "report.html"
+    see = f"See the pairs in {report}." if report.exists() else "`lightglue map report` shows the pairs."
+    message = f"The map may be wrong: {doubt}. {see}"
+    if strict:
+        raise LightGlueError(message)
+    echo(f"warning: {escaped(message, keep='')}", err=True)
 
 
 def skipped_record(skipped: Sequence[Skipped]) -> list[dict[str, Any]]:

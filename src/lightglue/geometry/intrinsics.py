@@ -129,6 +129,11 @@ class Intrinsics:
         return dict(_named(self.model, self.params))
 
     @property
+    def is_panorama(self) -> bool:
+        """Whether it looks all around: there is no focal length, and no image plane."""
+        return self.model == "EQUIRECTANGULAR"
+
+    @property
     def focal(self) -> tuple[float, float]:
         """Focal lengths along x and y, px; the longer edge of a panorama, which has none."""
         named = self.named

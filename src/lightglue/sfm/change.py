@@ -43,7 +43,7 @@ from lightglue.sfm.stages.given import change_list
 from lightglue.sfm.stages.incoming import Incoming, misfits
 from lightglue.sfm.stages.judge import JudgeResult, judge_pairs
 from lightglue.sfm.stages.match import NO_OVERLAP, match
-from lightglue.sfm.stages.pairs import read_pairs, write_pairs
+from lightglue.sfm.stages.pairs import named_pairs, read_pairs, write_pairs
 from lightglue.sfm.stages.reconstruct import (
     ModelSummary,
     ReconstructResult,
@@ -75,6 +75,7 @@ class ChangeResult:
     seconds: float
     skipped: tuple[Skipped, ...] = ()
     dataset: DatasetResult | None = None  # for other programs
+    doubt: str | None = None  # why the model may be wrong now
 
 
 def add_images(
@@ -128,7 +129,9 @@ def add_images(
     missing = [Skipped(name, change.why_missing(name)) for name in names if name not in change.registered]
     left_out = (*skipped, *extracted.skipped, *matched.skipped, *doubted, *missing)
     seconds = perf_counter() - begin
-    return ChangeResult(tuple(names), tuple(change.registered), seconds, told_once(left_out), change.dataset)
+    return ChangeResult(
+        tuple(names), tuple(change.registered), seconds, told_once(left_out), change.dataset, change.doubt
+    )
 
 
 def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> ChangeResult:
@@ -159,7 +162,8 @@ def remove_images(map_folder: str | os.PathLike[str], names: Sequence[str]) -> C
     change_list(paths, removed=going)
     change.finish(going, {})
     skipped = tuple(Skipped(name, "it is not in the map") for name in names if name not in there)
-    return ChangeResult(tuple(going), tuple(change.registered), perf_counter() - begin, skipped, change.dataset)
+    seconds = perf_counter() - begin
+    return ChangeResult(tuple(going), tuple(change.registered), seconds, skipped, change.dataset, change.doubt)
 
 
 def accept_model(map_folder: str | os.PathLike[str]) -> ModelSummary:
@@ -175,8 +179,8 @@ def accept_model(map_folder: str | os.PathLike[str]) -> ModelSummary:
     if not paths.model.is_symlink():  # a copy of the largest, where there are no links
         with writing(paths.largest):
             shutil.copytree(paths.model, paths.largest, dirs_exist_ok=True)
-    summary = summarize(change.model)
-    names = read_state(paths.database).names
+    state, summary = change.summary()
+    names = state.names
     known = known_summary(paths.models)
     others = known[1].models[1:] if known else ()
     result = ReconstructResult(
@@ -272,6 +276,7 @@ class _Change:
         self.verified: VerifyResult | None = None
         self.judged: JudgeResult | None = None
         self.dataset: DatasetResult | None = None
+        self.doubt: str | None = None  # why the model may be wrong, once it is finished
         self.unsure: dict[str, str] = {}  # images that were not registered, for they fit two places
 
     @property
@@ -343,6 +348,7 @@ class _Change:
             VerifyOptions(**options),
             MatchStore.open(self.paths.matches, read_only=True),
             self.record.images,
+            named_pairs(self.settings("pairs")),
         )
         return made
 
@@ -411,12 +417,12 @@ class _Change:
     def _describe(self) -> None:
         """Write the summary of the models. The stage `reconstruct` does not take them for its own, and redoes them."""
         if self.paths.models.is_dir() and not is_described(self.paths.models):
-            state, summary = self._summary()
+            state, summary = self.summary()
             missing = summary.missing_of(state.names)
             result = ReconstructResult(self.paths.folder, (summary,), len(state.names), missing, None, 0.0)
             write_summary(self.paths.models, result, "")
 
-    def _summary(self) -> tuple[DatabaseState, ModelSummary]:
+    def summary(self) -> tuple[DatabaseState, ModelSummary]:
         """What the database is made of, and the model in figures."""
         state = read_state(self.paths.database)
         return state, summarize(self.model, check_models(self.paths.database, state, [self.model])[0])
@@ -424,7 +430,8 @@ class _Change:
     def finish(self, names: Collection[str], skipped: Mapping[str, tuple[Skipped, ...]]) -> None:
         """Renew what is reported of the map: map.json and the report. skipped: of these names, by stage."""
         self._describe()  # a kill may have come before it
-        state, summary = self._summary()
+        state, summary = self.summary()
+        self.doubt = summary.doubt
         missing = tuple(Skipped(name, self.why_missing(name)) for name in summary.missing_of(state.names))
         mode = self.record.settings.get("dataset", "auto")
         self.dataset = write_dataset(self.paths, self.record.images, mode)

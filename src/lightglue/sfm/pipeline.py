@@ -32,7 +32,7 @@ from lightglue.sfm.stages.given import Given, given_images, listed_names, relist
 from lightglue.sfm.stages.images import list_images
 from lightglue.sfm.stages.masks import Masks
 from lightglue.sfm.stages.match import MatchResult, match
-from lightglue.sfm.stages.pairs import Inputs, read_pairs, select_pairs, settled, write_pairs
+from lightglue.sfm.stages.pairs import Inputs, named_pairs, read_pairs, select_pairs, settled, write_pairs
 from lightglue.sfm.stages.refine import read_refined, refine_keypoints
 from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.progress import StageProgress
@@ -313,7 +313,8 @@ class _Run:
         write_pairs(self.paths.pairs, found.pairs)
         self.progress("pairs", len(found.pairs), len(found.pairs))
         counts = {"images": len(names), "pairs": len(found.pairs), **{f"from_{k}": v for k, v in found.counts.items()}}
-        return asdict(options), StageRecord(0, counts, found.skipped), True
+        file = None if options.file is None else os.path.abspath(options.file)  # for `verify` and `map add`
+        return {**asdict(options), "file": file}, StageRecord(0, counts, found.skipped), True
 
     def _known_model(self, sources: tuple[str, ...]) -> tuple[Any, Any]:
         """Poses and tracks of the model that is there, for the sources of pairs that look at them."""
@@ -402,8 +403,7 @@ class _Run:
             keypoints=self._keypoints(),
         )
         result = verify(self.paths.database, self.options.verify, progress=self._progress("verify"))
-        chosen = self.options.pairs
-        given = read_pairs(Path(chosen.file)) if chosen.file is not None and len(chosen.sources) > 1 else ()
+        given = named_pairs(self.paths.read().settings.get("pairs") or {})
         judged = judge_pairs(self.paths.database, self.options.verify, self._matches(), self.images, given)
         counts = {"images": made.num_images, "cameras": made.num_cameras, **result.counts(), **judged.counts()}
         cameras = self.options.cameras

@@ -67,10 +67,8 @@ def motion_of(path: Path, state: DatabaseState) -> Motion:
     flat = sum(configuration_name(kind) in _FLAT for _, kind, _ in rows)
     with Database(path) as database, quiet():
         views = _Views(database, state, database.cameras(), {})
-        pairs = []
-        for number, *_ in _some(rows, _PAIRS):
-            first, second = pair_of(number)
-            pairs.append(views.pair(first, second, database.geometry(first, second).inlier_matches))
+        some = _some(_without_panoramas([pair_of(row[0]) for row in rows], state), _PAIRS)
+        pairs = [views.pair(*pair, database.geometry(*pair).inlier_matches) for pair in some]
     return Motion(len(rows), flat, max((row[2] for row in rows), default=0), _turned(pairs))
 
 
@@ -86,9 +84,15 @@ def only_turned(model: Any, path: Path, state: DatabaseState) -> bool:
             shared[first, second].append((row0, row1))
     images = {image.image_id for image in registered(model)}
     chosen = sorted(pair for pair, rows in shared.items() if len(rows) >= _FEWEST and images.issuperset(pair))
+    chosen = _without_panoramas(chosen, state)
     with Database(path) as database, quiet():
         views = _Views(database, state, database.cameras(), {})
         return _turned([views.pair(*pair, shared[pair]) for pair in _some(chosen, _PAIRS)]) >= _NEARLY_ALL
+
+
+def _without_panoramas(pairs: list[tuple[int, int]], state: DatabaseState) -> list[tuple[int, int]]:
+    """Those of some pairs, by the numbers of their images, that have an image plane each."""
+    return [pair for pair in pairs if not any(state.cameras[state.camera_of[each - 1]].is_panorama for each in pair)]
 
 
 def _some(items: Sequence[Item], count: int) -> Sequence[Item]:

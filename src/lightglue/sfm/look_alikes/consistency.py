@@ -20,7 +20,7 @@ _WITHIN = 6.0  # px in an image of 1,024 px: a match agrees with two poses that 
 _EXPLAINS = 0.5  # share of a pair's inliers that must
 _STRONG_INLIERS = 30  # a pair of fewer is not worth a doubt
 _STRONG = 0.75  # nor one less probable than this
-CONSISTENT = 0.97  # explained share, below which a model is doubted without a pair to name
+CONSISTENT = 0.98  # explained share, below which a model is doubted without a pair to name
 _EDGE = 1024
 
 
@@ -88,25 +88,44 @@ def check_model(images: Mapping[str, PlacedImage], pairs: Iterable[VerifiedPair]
 
 
 def agreement(first: PlacedImage, second: PlacedImage, matches: NDArray[np.int64]) -> float:
-    """The share of matches whose rays pass one another nearly, ahead of both cameras."""
+    """The share of matches whose rays pass one another nearly, ahead of both cameras.
+
+    Of those that have rays: a lens may see none at a keypoint, or one from the side. 1 where none has.
+    """
     relative = second.pose @ np.linalg.inv(first.pose)
     R, t = relative[:3, :3], relative[:3, 3]
-    rays0 = first.camera.normalize(first.keypoints[matches[:, 0]])
-    rays1 = second.camera.normalize(second.keypoints[matches[:, 1]])
+    (rays0, allowed0), (rays1, allowed1) = _rays(first, matches[:, 0]), _rays(second, matches[:, 1])
+    has_rays = np.isfinite(np.hstack((rays0, rays1))).all(axis=1)
+    if not has_rays.any():
+        return 1.0
+    rays0, rays1, allowed0, allowed1 = (each[has_rays] for each in (rays0, rays1, allowed0, allowed1))
     depths, parallax = triangulated(R, t, rays0, rays1)
-    ones = np.ones((len(matches), 1))
+    ones = np.ones((len(rays0), 1))
     x0, x1 = np.hstack((rays0, ones)), np.hstack((rays1, ones))
-    allowed = [_WITHIN * each.longer_edge / _EDGE / each.camera.focal for each in (first, second)]  # radians
     # Rays that are parallel within what is allowed meet far away, whatever the direction of a short baseline.
-    parallel = np.radians(parallax) <= max(allowed)
+    parallel = np.radians(parallax) <= max(_allowed(each) / each.camera.focal for each in (first, second))
     ahead = np.isfinite(depths).all(axis=1)
-    return float((parallel | (ahead & (_distance(R, t, x0, x1, allowed) <= 1))).mean())
+    return float((parallel | (ahead & (_distance(R, t, x0, x1, allowed0, allowed1) <= 1))).mean())
 
 
-def _distance(R: Array, t: Array, x0: Array, x1: Array, allowed: list[float]) -> Array:
-    """(K,) first-order distance from the epipolar geometry (Sampson), in units of what is allowed."""
+def _allowed(image: PlacedImage) -> float:
+    """px of an image."""
+    return _WITHIN * image.longer_edge / _EDGE
+
+
+def _rays(image: PlacedImage, rows: NDArray[np.int64]) -> tuple[Array, Array]:
+    """(K, 2) x/z, y/z of keypoints, NaN where there is no ray; and (K,) what is allowed there, in the same unit."""
+    points, normalize = image.keypoints[rows], image.camera.normalize
+    rays = normalize(points)
+    beside = [normalize(points + step) - rays for step in ((1.0, 0.0), (0.0, 1.0))]  # fisheyes squeeze their margin
+    px = np.fmax(*(np.linalg.norm(each, axis=1) for each in beside))
+    return rays, _allowed(image) * np.where(np.isfinite(px), px, 1 / image.camera.focal)
+
+
+def _distance(R: Array, t: Array, x0: Array, x1: Array, allowed0: Array, allowed1: Array) -> Array:
+    """(K,) first-order distance from the epipolar geometry (Sampson), in units of what is allowed (K,)."""
     E = np.cross(np.eye(3), t / max(float(np.linalg.norm(t)), 1e-12)) @ R
     line1, line0 = x0 @ E.T, x1 @ E
-    gradient = (line1[:, :2] ** 2).sum(1) * allowed[1] ** 2 + (line0[:, :2] ** 2).sum(1) * allowed[0] ** 2
+    gradient = (line1[:, :2] ** 2).sum(1) * allowed1**2 + (line0[:, :2] ** 2).sum(1) * allowed0**2
     distance: Array = np.abs((x1 * line1).sum(1)) / np.sqrt(np.maximum(gradient, 1e-30))
     return distance

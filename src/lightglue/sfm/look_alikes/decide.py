@@ -36,7 +36,7 @@ WEAK = "nothing but unlikely pairs joins its images with the others"
 
 _TOLERANCE = 15.0  # degrees that a pair may be off: of weak true ones, with a guessed focal length, some are off by 8
 _STARTS = 12  # spanning trees
-_LIKELY = 0.75  # a pair is taken by itself to be true
+_LIKELY = 0.85  # a pair is taken by itself to be true
 _UNLIKELY = 0.2  # where no pair between two parts of a collection is likelier, they are not joined
 _SEQUENCE = 0.9  # share of neighbours that must have a pair, for an order to mean anything
 _WINDOW = 4  # places in a sequence within which pairs are believed
@@ -76,6 +76,8 @@ def decide(graph: ViewGraph, evidence: Evidence, knowledge: Knowledge | None = N
         residual = residuals(edges, relative, _along_sequence(edges, relative, weights, near, count, seed))
     agrees = residual <= _TOLERANCE
     trusted = ((probability >= _LIKELY) & agrees) | near
+    if len(edges) == 1:  # nothing to compare it with
+        trusted[:] = True
     weak, doubtful = _joins(edges, agrees, trusted, probability, count)
     contradicts = CONTRADICTS if order is None else OUT_OF_ORDER.format(order)
     reasons = tuple(contradicts if not agrees[row] else WEAK if weak[row] else None for row in range(len(edges)))

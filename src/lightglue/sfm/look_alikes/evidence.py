@@ -148,8 +148,8 @@ class _Grid:
     def __init__(self, graph: ViewGraph, image: int, matched: NDArray[np.bool_]) -> None:
         camera, size = graph.cameras[image], graph.sizes[image]
         pixels = graph.rays[image] * camera.pinhole[:2] + camera.pinhole[2:]
-        cells = np.floor(pixels / (max(size) * _CELL)).astype(np.int64)
-        cells = np.clip(cells, 0, int(1 / _CELL)) + 1
+        cells = np.nan_to_num(np.floor(pixels / (max(size) * _CELL)))  # a lens may see no ray at a keypoint
+        cells = np.clip(cells, 0, int(1 / _CELL)).astype(np.int64) + 1
         grid = np.zeros((int(1 / _CELL) + 3,) * 2, bool)
         x, y = cells[matched].T
         for dx in (-1, 0, 1):

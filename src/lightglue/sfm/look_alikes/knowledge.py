@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from lightglue.support.natural import natural_key
+
 __all__ = ["Knowledge", "shift"]
 
 Array = NDArray[np.float64]
@@ -36,8 +38,9 @@ class Knowledge:
         positions: Array | None = None,
         given: Iterable[tuple[str, str]] = (),
     ) -> Knowledge:
-        """Of images by name, sorted. times: s, NaN where an image does not say; they order them if all do."""
-        orders = [("the names", np.arange(len(names)))]
+        """Of images by name. times: s, NaN where an image does not say; they order them if all do."""
+        natural = sorted(range(len(names)), key=lambda at: natural_key(names[at]))  # img2 before img10
+        orders = [("the names", np.argsort(natural))]
         if times is not None and len(times) and np.isfinite(times).all() and len(set(times)) == len(times):
             orders.append(("the times", np.argsort(np.argsort(times))))
         row = {name: at for at, name in enumerate(names)}

@@ -26,6 +26,7 @@ Array = NDArray[np.float64]
 
 _ESTIMATE = EstimatorOptions("poselib", threshold=2.0, max_iterations=100)
 _EDGE = 1024  # px of the longer edge that thresholds are given for
+_FEWEST = 8  # matches that tell a relative pose from chance
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,9 +80,11 @@ class _Verified:
 def read_view_graph(path: Path, state: DatabaseState, numbers: list[int], store: MatchStore | None) -> ViewGraph:
     """The graph of some pairs of a database, by their numbers.
 
-    store: of the raw matches, for their scores and overlaps. Pairs without a geometry are left out.
+    store: of the raw matches, for their scores and overlaps. Pairs without a geometry are left out, and those of
+    panoramas, which have no image plane.
     """
-    verified, keypoints = _read(path, numbers)
+    flat = [not state.cameras[number].is_panorama for number in state.camera_of]
+    verified, keypoints = _read(path, [each for each in numbers if all(flat[number - 1] for number in pair_of(each))])
     cameras = _cameras(state, verified)
     of_image = [cameras[number] for number in state.camera_of]
     sizes = tuple(_size(state.cameras[number]) for number in state.camera_of)
@@ -125,7 +128,7 @@ def _cameras(state: DatabaseState, verified: list[_Verified]) -> list[Camera]:
 
     A camera with too few pairs of its own takes what the pairs of all such cameras agree with.
     """
-    cameras = [as_camera(camera) for camera in state.cameras]
+    cameras = [_camera(camera) for camera in state.cameras]
     free = {row for row, camera in enumerate(state.cameras) if not camera.is_fixed and not camera.has_prior_focal}
     estimates: dict[tuple[int, int], list[tuple[Array, int]]] = {}
     for each in verified:
@@ -137,13 +140,21 @@ def _cameras(state: DatabaseState, verified: list[_Verified]) -> list[Camera]:
     own = {row: factor for row in free if (factor := focal_factor(estimates.get((row, row), []))) is not None}
     others = [some for (first, second), some in estimates.items() if first not in own and second not in own]
     common = focal_factor([estimate for some in others for estimate in some]) or 1.0
-    return [_zoomed(camera, own.get(row, common)) if row in free else camera for row, camera in enumerate(cameras)]
+    return [
+        _camera(_zoomed(state.cameras[row], own.get(row, common))) if row in free else camera
+        for row, camera in enumerate(cameras)
+    ]
 
 
-def _zoomed(camera: Camera, factor: float) -> Camera:
-    K = camera.K.copy()
-    K[0, 0], K[1, 1] = K[0, 0] * factor, K[1, 1] * factor
-    return Camera(K)  # a guessed camera has no distortion yet
+def _camera(camera: Intrinsics) -> Camera:
+    """Any for a panorama, whose pairs are left out."""
+    return Camera(np.eye(3)) if camera.is_panorama else as_camera(camera)
+
+
+def _zoomed(camera: Intrinsics, factor: float) -> Intrinsics:
+    """A camera with another focal length; a guessed one's other parameters are those of its lens."""
+    params = {name: value * factor if name in ("f", "fx", "fy") else value for name, value in camera.named.items()}
+    return replace(camera, params=tuple(params.values()))
 
 
 _NOTHING = (0, np.nan, np.nan)
@@ -191,8 +202,11 @@ def _pair(
     points = [seen * camera.focal for seen, camera in zip((rays0, rays1), pinholes, strict=True)]
     scale = max(1.0, max(*sizes[first], *sizes[second]) / _EDGE)
     options = replace(_ESTIMATE, threshold=_ESTIMATE.pixels * scale)
-    found = relative_pose(points[0], points[1], pinholes[0], pinholes[1], options)
-    if found is None or found.inliers is None:
+    has_rays = np.isfinite(np.hstack(points)).all(axis=1)  # a lens may see none at a keypoint, or one from the side
+    if has_rays.sum() < _FEWEST:
+        return None
+    found = relative_pose(points[0][has_rays], points[1][has_rays], pinholes[0], pinholes[1], options)
+    if found is None or found.inliers is None or not np.isfinite(found.model).all():
         return None
     R, t = found.model[:3, :3], found.model[:3, 3]
     depths, parallax = triangulated(R, t, rays0, rays1)

@@ -65,6 +65,7 @@ class ReportData:
     problems: tuple[str, ...] = ()  # what could not be read, in sentences
     dataset: str = ""  # what there is for other programs, in words
     dropped: tuple[PairPicture, ...] = ()  # the strongest of the pairs that were dropped
+    doubt: str | None = None  # why the model may be wrong
 
 
 def report_data(folder: str | os.PathLike[str]) -> ReportData:
@@ -81,7 +82,7 @@ def report_data(folder: str | os.PathLike[str]) -> ReportData:
     it.from_features(record.images if record else None)
     it.from_matches()
     it.from_database()
-    it.from_summary()
+    doubt = it.from_summary()
     model = it.model()
     if not (record or it.keypoints or it.pairs or model):
         problems = f" {' '.join(it.problems)}" if it.problems else ""
@@ -99,6 +100,7 @@ def report_data(folder: str | os.PathLike[str]) -> ReportData:
         tuple(dict.fromkeys(it.problems)),  # the same file may be looked at twice
         dataset_summary(MapFolder(folder)),
         tuple(it.dropped(record.images if record else None)),
+        doubt,
     )
 
 
@@ -166,12 +168,15 @@ class _Gathered:
             judged = {"judged": row.judged, "reason": row.reason, "inliers": row.inliers}
             self.pairs[key] = row if known is None else replace(known, verified=row.verified, **judged)  # type: ignore[arg-type]
 
-    def from_summary(self) -> None:
-        """Which strong pairs contradict the largest model."""
+    def from_summary(self) -> str | None:
+        """Why the largest model may be wrong, and which strong pairs contradict it."""
         with suppress(OSError, LightGlueError, LookupError, TypeError, ValueError):  # as of an earlier version
-            for name0, name1, _ in read_json(self.folder / "models" / SUMMARY)["models"][0]["contradicting"]:
+            largest = read_json(self.folder / "models" / SUMMARY)["models"][0]
+            for name0, name1, _ in largest["contradicting"]:
                 key = (min(name0, name1), max(name0, name1))
                 self.pairs[key] = replace(self.pairs[key], judged="contradicting")
+            return None if largest["doubt"] is None else str(largest["doubt"])
+        return None
 
     def dropped(self, images: Path | None) -> Iterator[PairPicture]:
         """Pictures of the strongest pairs that were dropped."""

@@ -113,7 +113,8 @@ def _result(data: ReportData) -> list[Block]:
         blocks.append(Text(f"There is no model. {_why_none(data)}", "warning"))
         cards += [("images", f"{len(data.images):,}", "")] if data.images else []
     else:
-        blocks += _doubts(data)
+        if data.doubt is not None:
+            blocks.append(Text(f"The model may be wrong: {data.doubt}.", "warning"))
         cards += _model_cards(data, model)
     verified = [row for row in data.pairs if row.verified]
     if data.pairs:
@@ -126,20 +127,6 @@ def _result(data: ReportData) -> list[Block]:
     cards += [("left out", f"{left_out:,}", "see below")] if left_out else []
     cards += [("time", _duration(_seconds(data)), "all stages")] if data.stages else []
     return [*blocks, Cards(tuple(cards))] if cards else blocks
-
-
-def _doubts(data: ReportData) -> list[Block]:
-    """Why the model may be wrong."""
-    blocks: list[Block] = []
-    for mark, one, many in (
-        ("contradicting", "strong pair contradicts it", "strong pairs contradict it"),
-        ("doubtful", "unlikely pair joins parts of it", "unlikely pairs join parts of it"),
-    ):
-        pairs = [f"{row.name0} – {row.name1}" for row in data.pairs if row.judged == mark]
-        if pairs:
-            some = ", ".join(pairs[:3]) + (", ..." if len(pairs) > 3 else "")
-            blocks.append(Text(f"The model may be wrong: {counted(len(pairs), one, many)}: {some}.", "warning"))
-    return blocks
 
 
 def _model_cards(data: ReportData, model: Model) -> list[tuple[str, str, str]]:

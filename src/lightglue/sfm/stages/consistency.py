@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from lightglue.errors import LightGlueError
 from lightglue.geometry.cameras import as_camera
 from lightglue.geometry.intrinsics import from_colmap
 from lightglue.sfm.colmap.database_file import Database
@@ -27,10 +28,9 @@ _LIKELY = 0.5  # pairs that one more attempt is made with alone
 def check_models(database: Path, state: DatabaseState, models: list[Any]) -> list[Consistency]:
     """How consistent each model, a `pycolmap.Reconstruction`, is with the verified pairs of its database."""
     judgements = read_judgements(database)
-    pairs = list(_pairs(database, state, judgements))
     with Database(database) as opened:
         keypoints = {name: from_colmap(opened.keypoints(number)) for name, number in state.ids.items()}
-    return [check_model(_placed(model, keypoints), pairs) for model in models]
+    return [check_model(_placed(model, keypoints), _pairs(database, state, judgements)) for model in models]
 
 
 def map_consistently(
@@ -52,7 +52,12 @@ def map_consistently(
     for number, (path, asked) in enumerate(_attempts(database, work, options, judgements)):
         folder = work / f"attempt{number}"
         folder.mkdir()
-        models = run_mapper(path, images, folder, state, asked, max_error)
+        try:
+            models = run_mapper(path, images, folder, state, asked, max_error)
+        except LightGlueError:
+            if number == 0:
+                raise
+            continue  # what is there stays
         found = check_models(database, state, models)
         value = sum(each.weight - each.contradicted for each in found)
         if value > most:
@@ -73,13 +78,15 @@ def _attempts(
     """A database and options for each attempt, the cheapest first."""
     yield database, options
     likely = work / "likely.db"
-    unlikely = [each.number for each in judgements.values() if each.reason is None and each.probability < _LIKELY]
-    if unlikely:
+    kept = [each for each in judgements.values() if each.reason is None]
+    unlikely = [each.number for each in kept if each.probability < _LIKELY]
+    some = 0 < len(unlikely) < len(kept)
+    if some:
         shutil.copyfile(database, likely)
         drop_only(likely, unlikely)
         yield likely, options
     yield database, replace(options, seed=options.seed + 1)
-    if unlikely:
+    if some:
         yield likely, replace(options, seed=options.seed + 1)
 
 
@@ -93,6 +100,8 @@ def _placed(model: Any, keypoints: Mapping[str, Any]) -> dict[str, PlacedImage]:
     placed = {}
     for image in registered(model):
         camera, name = image_camera(model, image), str(image.name)
+        if name not in keypoints or camera.is_panorama:  # another program's, or without an image plane
+            continue
         width, height = camera.size or (0, 0)
         placed[name] = PlacedImage(cam_from_world(image), as_camera(camera), max(width, height), keypoints[name])
     return placed

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightglue.images.exif import read_exif
 from lightglue.sfm.colmap.judged import Judgement, drop, judged_of, read_judgements, restore, verified_pairs
@@ -71,7 +71,9 @@ def judge_pairs(
     path, options = Path(path), options or VerifyOptions()
     state = read_state(path, is_complete=True)
     known = _knowledge(state.names, images, given)
-    said = [_VERSION, asdict(options), asdict(state), list(pair_states(path).items()), matches is not None, repr(known)]
+    times, positions, chosen = known
+    told = [times, None if positions is None else positions.tolist(), chosen]
+    said = [_VERSION, asdict(options), asdict(state), list(pair_states(path).items()), matches is not None, told]
     made_of = digest_of(json.dumps(said, sort_keys=True, default=str).encode())
     if judged_of(path) == made_of:
         return JudgeResult(read_judgements(path), perf_counter() - begin, was_there=True)
@@ -98,7 +100,7 @@ def judge_pairs(
 
 def _knowledge(
     names: Iterable[str], images: Path | None, given: Iterable[tuple[str, str]]
-) -> tuple[list[float] | None, Any, list[tuple[str, str]]]:
+) -> tuple[list[float] | None, NDArray[np.float64] | None, list[tuple[str, str]]]:
     """When and where images were taken, by their files, and the pairs that somebody chose."""
     chosen = sorted(set(given))
     if images is None:

@@ -32,6 +32,7 @@ __all__ = [
     "PairOptions",
     "PairsResult",
     "Retrieval",
+    "named_pairs",
     "read_pairs",
     "select_pairs",
     "settled",
@@ -89,6 +90,17 @@ def select_pairs(names: Iterable[str], options: PairOptions | None = None, input
     pairs = [(collection.names[a], collection.names[b]) for a, b in zip(rows0.tolist(), rows1.tolist(), strict=True)]
     counts = {source: len(some) for source, some in keys.items()}
     return PairsResult(pairs, counts, tuple(collection.skipped))
+
+
+def named_pairs(settings: Mapping[str, Any]) -> list[Pair]:
+    """The pairs that somebody named beside those of other sources; none where the file is gone.
+
+    settings: the fields of `PairOptions` that the stage ran with, as the map remembers them.
+    """
+    file = settings.get("file")
+    if file is None or len(settings.get("sources", ())) < 2 or not Path(file).is_file():
+        return []
+    return read_pairs(Path(file))
 
 
 def settled(options: PairOptions, count: int) -> PairOptions:

@@ -22,7 +22,7 @@ from lightglue.drawing.facts import counted
 from lightglue.errors import StoreError
 from lightglue.sfm.colmap.colours import colour_points
 from lightglue.sfm.colmap.database_rows import check_rows
-from lightglue.sfm.colmap.judged import judged_of
+from lightglue.sfm.colmap.judged import judged_of, read_judgements
 from lightglue.sfm.colmap.mappers import bundle_adjustment, check_mapper, num_threads
 from lightglue.sfm.colmap.model_files import SUMMARY, checksums
 from lightglue.sfm.colmap.models import principal_points, registered, write_model
@@ -217,27 +217,22 @@ def _adjusted(model: Any, state: DatabaseState, options: ReconstructOptions) -> 
     return trial if moved <= _MAX_PRINCIPAL_POINT_SHIFT else model
 
 
-def summarize(model: Any, consistency: Consistency | None = None) -> ModelSummary:
+def summarize(model: Any, consistency: Consistency) -> ModelSummary:
     """A model in figures."""
     names = tuple(str(image.name) for image in registered(model))
     points = model.num_points3D()
     model.update_point_3d_errors()
-    summary = ModelSummary(
+    return ModelSummary(
         len(names),
         points,
         model.compute_num_observations(),
         float(model.compute_mean_reprojection_error()) if points else 0.0,
         float(model.compute_mean_track_length()) if points else 0.0,
         names,
-        remarks=shape_of(model).remarks,
-    )
-    if consistency is None:
-        return summary
-    return replace(
-        summary,
-        consistency=consistency.explained,
-        contradicting=consistency.contradicting,
-        doubtful=consistency.doubtful,
+        consistency.explained,
+        consistency.contradicting,
+        consistency.doubtful,
+        shape_of(model).remarks,
     )
 
 
@@ -254,6 +249,11 @@ def _reason(state: DatabaseState, verified: int, database: Path) -> str:
     if images < 2:
         return f"{'One image has' if images else 'No image has'} features; a map needs several: see what was left out."
     if verified == 0:
+        if dropped := [each for each in read_judgements(database).values() if each.reason is not None]:
+            return (
+                f"All {len(dropped)} verified pairs of the {images} images were dropped, for their places seem only to "
+                "look alike. Match more pairs, or images with more overlap; `--all-pairs` keeps these."
+            )
         with connected(database) as connection:
             pairs = connection.execute("SELECT count(*) FROM matches").fetchone()[0]
         if pairs == 0:
@@ -282,6 +282,7 @@ def _made_of(database: Path, options: ReconstructOptions) -> str:
 def write_summary(folder: Path, result: ReconstructResult, made_of: str) -> None:
     said = {"made_of": made_of, "files": checksums(folder), **asdict(result)}
     del said["out"], said["was_there"]
+    said["models"] = [{**asdict(model), "doubt": model.doubt} for model in result.models]  # the report says it
     write_json(folder / SUMMARY, said)
 
 
@@ -308,6 +309,7 @@ def known_summary(folder: Path) -> tuple[str, ReconstructResult] | None:
 
 def _summary(said: dict[str, Any]) -> ModelSummary:
     """From JSON, whose lists were tuples."""
+    said = {name: value for name, value in said.items() if name != "doubt"}
     pairs = {name: tuple(tuple(each) for each in said[name]) for name in ("contradicting", "doubtful")}
     return ModelSummary(**{**said, "images": tuple(said["images"]), "remarks": tuple(said["remarks"]), **pairs})
 

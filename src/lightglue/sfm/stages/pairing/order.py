@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
@@ -10,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
+from lightglue.support.natural import natural_key
 
-__all__ = ["exhaustive", "natural_key", "offsets", "sequences", "sequential"]
+__all__ = ["exhaustive", "offsets", "sequences", "sequential"]
 
 Indices = NDArray[np.int64]
 
@@ -52,13 +52,3 @@ def sequences(names: Sequence[str]) -> Iterator[Indices]:
         folders[name.rpartition("/")[0]].append(index)
     for _, members in sorted(folders.items()):
         yield np.array(sorted(members, key=lambda index: natural_key(names[index])), np.int64)
-
-
-def natural_key(name: str) -> tuple[object, ...]:
-    """What to sort names by so that img2 comes before img10."""
-    parts = re.split("([0-9]+)", name)
-    # A number's digits by their count and then one by one: int() refuses very long ones. Letters and numbers alternate.
-    key: list[object] = [
-        (len(part.lstrip("0")), part.lstrip("0")) if at % 2 else part.casefold() for at, part in enumerate(parts)
-    ]
-    return *key, name
