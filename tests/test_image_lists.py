@@ -338,7 +338,7 @@ def mixed(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("form", ["jpg", "png", "webp", "tif", "bmp"])
+@pytest.mark.parametrize("form", ["jpg", "png", "webp", "tif", "bmp", "gif", "jp2"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_size_by_the_header_is_that_of_the_image_that_is_loaded(
     form: str, orientation: int, tmp_path: Path

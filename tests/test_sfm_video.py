@@ -145,13 +145,14 @@ def test_a_video_that_is_turned_is_taken_upright(clip, tmp_path):
     assert np.abs(pixels - expected).mean() < 6
 
 
-def test_what_is_no_video_or_a_damaged_one_is_one_error_and_a_cut_one_is_told(clip, tmp_path):
+def test_what_is_no_video_or_a_damaged_one_is_one_error_and_a_cut_one_is_told(clip, tmp_path, capfd):
     assert is_video(clip)
     assert not is_video(ASSETS / "montmartre_close.jpg")
     damaged = tmp_path / "damaged.mp4"
     damaged.write_bytes(clip.read_bytes()[:2000])
     with pytest.raises(ImageError, match="damaged.mp4 cannot be read as a video.*convert it"):
         Video.open(damaged)
+    assert capfd.readouterr().err == ""  # what FFmpeg says stands in the error
     run = lightglue("sfm", damaged, "-o", tmp_path / "map", "--features", "sift")
     assert run.code == 1
     assert run.err.splitlines()[-1].startswith(f"error: {damaged} cannot be read as a video")

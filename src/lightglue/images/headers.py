@@ -100,7 +100,10 @@ def _jpeg2000(data: bytes) -> tuple[int, int]:
     if data[:4] == b"\xff\x4f\xff\x51":  # a bare code stream
         right, bottom, left, top = struct.unpack_from(">IIII", data, 8)
         return right - left, bottom - top
-    height, width = struct.unpack_from(">II", data, data.index(b"ihdr") + 4)
+    at = data.find(b"ihdr")  # a file in memory has no `index`
+    if at < 0:
+        raise ValueError("no header of the image")
+    height, width = struct.unpack_from(">II", data, at + 4)
     return width, height
 
 

@@ -1,4 +1,4 @@
-"""What C libraries write about the file that they decode: OpenCV, libjpeg, libpng and libtiff write right to stderr.
+"""What C libraries write about the file that they decode: OpenCV, FFmpeg, libjpeg, libpng and libtiff write right to stderr.
 
 The lines are taken from the process's stderr, so that they can stand in the error that names the file. Whatever else is
 written there meanwhile, by any thread, is passed on as it is, a moment later.
@@ -18,11 +18,13 @@ __all__ = ["with_native_lines"]
 Result = TypeVar("Result")
 _STDERR = 2
 _NATIVE = re.compile(
-    rb"\[ ?(?:FATAL|ERROR|WARN|INFO|DEBUG|VERB)[ :][^\]\n]*\] global |libpng (?:error|warning): |OpenCV TIFF"
+    rb"\[[\w,]+ @ 0x[0-9a-f]+\] |\[ ?(?:FATAL|ERROR|WARN|INFO|DEBUG|VERB)[ :][^\]\n]*\] global |OpenCV TIFF"
+    rb"|libpng (?:error|warning): "
     rb"|Corrupt JPEG data|Premature end of JPEG|Invalid SOS parameters|Inconsistent progression|Unsupported marker type"
     rb"|Unknown Adobe color|Warning: unknown JFIF|\w*(?:TIFF|JPEGLib|LZW|Fax|Zip|PixarLog|PackBits)\w*: "
 )
 _OPENCV = re.compile(r"^\[[^\]]*\] global \S+ (?:TIFF_Error |TIFF_Warning |errorLogCallback |\w+ )?")
+_FFMPEG = re.compile(r"^\[[\w,]+ @ 0x[0-9a-f]+\] ")
 _RAISED = re.compile(r"^.* error: \(-?\d+:[^)]*\) (.*?)(?: in function '.*')?$")
 
 
@@ -42,7 +44,7 @@ def with_native_lines(decode: Callable[[], Result]) -> tuple[Result, list[str]]:
 def _bare(line: bytes) -> str:
     """A line without what says where in the library it was written."""
     text = " ".join(line.decode("utf-8", "replace").split())
-    return _RAISED.sub(r"\1", _OPENCV.sub("", text))
+    return _RAISED.sub(r"\1", _OPENCV.sub("", _FFMPEG.sub("", text)))
 
 
 class _Window:
