@@ -129,7 +129,7 @@ def test_an_image_without_keypoints_is_a_warning_with_the_likely_cause(tmp_path:
     assert "black.png: it has no keypoints: it is black" in told
     assert "grey.png: it has no keypoints: its pixels are all 7" in told
     assert "tiny.png: it has no keypoints: it is tiny, 12 x 9 px" in told
-    assert "deep.png: it has no keypoints: its values lie between 0 and 3, where 65535 is white" in told
+    assert "deep.png: it has no keypoints: its values lie between 0 and 3, where 65,535 is white" in told
     cv2.imwrite(str(tmp_path / "mask.png"), np.zeros((876, 1280), np.uint8))
     masked = run(A, "-o", tmp_path / "out", "--features", "sift", "--mask", tmp_path / "mask.png", "--json")
     assert json.loads(masked.out)["note"] == "it has no keypoints: its mask is black everywhere"

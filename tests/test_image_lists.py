@@ -281,6 +281,18 @@ def test_queries_of_a_list_have_its_cameras_and_keep_its_names(made: Path, photo
     assert np.degrees(np.arccos((np.trace(turned) - 1) / 2)) == pytest.approx(20, abs=0.3)
 
 
+def test_a_map_finds_its_cameras_again_from_another_folder(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(made / "map", tmp_path / "map", symlinks=True)
+    written(tmp_path / "cameras.txt", f"1 {CAMERA}")
+    monkeypatch.chdir(tmp_path)
+    told = lightglue("map", "verify", "map", "--cameras", "cameras.txt")
+    assert told.code == 0, told.err
+    settings = json.loads((tmp_path / "map" / "map.json").read_text())["settings"]
+    assert settings["verify"]["cameras"]["table"] == str(tmp_path / "cameras.txt")
+
+
 def test_commands_take_lists_and_roots(made: Path, photographs: Path, tmp_path: Path) -> None:
     queries = written(tmp_path / "queries.txt", "5.png")
     cameras = written(tmp_path / "cameras.txt", f"1 {CAMERA}")

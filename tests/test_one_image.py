@@ -12,11 +12,13 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pycolmap")
+from lightglue.errors import InputError
 from lightglue.models.choice import Models
 from lightglue.sfm.change import add_images
 from lightglue.sfm.localization.localize import localize
 from lightglue.sfm.options import ExtractOptions, MatchOptions, PairOptions, ReconstructOptions, SfmOptions
 from lightglue.sfm.pipeline import STAGES, run_stage
+from lightglue.sfm.skipped import reason_of
 from lightglue.stores import FeatureStore
 from support.corner import photograph
 from support.users import ordinary_user
@@ -115,6 +117,15 @@ def registered(place: Path) -> set[str]:
 def test_a_map_is_made_of_the_others_whatever_becomes_of_files_between_its_stages(made: Path) -> None:
     assert set(PLAIN) < registered(made)
     assert (made / "map/report.html").exists()
+
+
+def test_a_reason_leaves_out_the_path_that_it_stands_behind() -> None:
+    for said, reason in (
+        ("photos/a.jpg: this JPEG file is damaged", "this JPEG file is damaged"),
+        ("photos/a.jpg is empty; fetch\nthe file again.", "it is empty; fetch the file again."),
+        ("The mask b.png of photos/a.jpg is empty", "The mask b.png of photos/a.jpg is empty"),
+    ):
+        assert reason_of(InputError(said), Path("photos/a.jpg")) == reason
 
 
 def test_a_file_that_goes_during_extraction_is_left_out(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import create_database
 from lightglue.sfm.stages.reconstruct import ReconstructOptions, reconstruct
 from lightglue.sfm.stages.verify import export_database
+from lightglue.stores import FeatureStore, MatchStore
 from support.colmap_scene import Scene, all_matches, features_at, make_scene, put
 
 KNOWN = CameraOptions("PINHOLE", (600, 600, 319.5, 239.5))
@@ -135,6 +136,16 @@ def test_no_verified_pair_is_a_reason_not_an_error(scene: Scene, tmp_path: Path)
     assert result.reason is not None
     assert "None of the 10 pairs of the 5 images" in result.reason
     assert not (tmp_path / "model").exists()
+
+
+def test_images_without_keypoints_are_the_reason_where_fewer_than_two_have_any(tmp_path: Path) -> None:
+    features = FeatureStore.open(tmp_path / "features", {"made": 1})
+    for name in ("a.jpg", "b.jpg"):
+        put(features, name, features_at(np.zeros((0, 2), np.float32)))
+    matches = MatchStore.open(tmp_path / "matches.db", {"made": 2})
+    export_database(features, matches, tmp_path / "made.db")
+    result = reconstruct(tmp_path / "made.db", tmp_path, tmp_path, ONE)
+    assert result.reason == "None of the 2 images has keypoints; a map needs several: see what was left out."
 
 
 def test_pairs_too_narrow_to_begin_with_are_a_reason(scene: Scene, tmp_path: Path) -> None:

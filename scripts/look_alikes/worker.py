@@ -23,7 +23,7 @@ from lightglue.sfm.folder import MapFolder, MapRecord
 from lightglue.sfm.options import STAGES, ExtractOptions, ReconstructOptions, SfmOptions, VerifyOptions
 from lightglue.sfm.pipeline import run_stage
 
-CONSISTENT = 0.97  # as `lightglue.sfm.look_alikes.consistency` has it, which old code lacks
+CONSISTENT = 0.98  # as `lightglue.sfm.look_alikes.consistency` has it, which old code lacks
 
 
 def options_of(keypoints: int, seed: int) -> SfmOptions:

@@ -68,8 +68,10 @@ def _of_values(pixels: NDArray[Any], full: float, subject: str) -> str:
     low, high = (float(value) for value in np.percentile(pixels, [_OUTLIERS, 100 - _OUTLIERS]))
     if high - low > full * _FLAT:
         return ""
-    said = f"{subject} values lie between {low:.4g} and {high:.4g}, where {full:g} is white"
-    return f"{said}: a small part of 16 bits, which --stretch spreads" if full > 255 else f"{said}: hardly any contrast"
+    if full > 255:
+        said = f"{subject} values lie between {low:,.0f} and {high:,.0f}, where {full:,.0f} is white"
+        return f"{said}: a small part of 16 bits, which --stretch spreads"
+    return f"{subject} values lie between {low:.4g} and {high:.4g}, where {full:g} is white: hardly any contrast"
 
 
 def _of_detector(extractor: Any) -> str:

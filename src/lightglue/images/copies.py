@@ -56,7 +56,7 @@ def plain_file(path: Path, stretch: bool = False) -> PlainFile:
     orientation, suffixes = orientation_of(path), _COMMON.get(kind)
     size = size[::-1] if orientation >= 5 else size
     if stretch and (kind == "TIFF" or (kind == "PNG" and head[24:25] == b"\x10")):
-        return PlainFile(f"{kind} whose values are stretched", orientation, size, None)
+        return PlainFile(f"{kind} with stretched values", orientation, size, None)
     if suffixes is None or orientation != 1:
         return PlainFile(kind, orientation, size, None)
     return PlainFile(kind, orientation, size, "" if path.suffix.lower() in suffixes else suffixes[0])

@@ -406,7 +406,9 @@ class _Run:
         given = named_pairs(self.paths.read().settings.get("pairs") or {})
         judged = judge_pairs(self.paths.database, self.options.verify, self._matches(), self.images, given)
         counts = {"images": made.num_images, "cameras": made.num_cameras, **result.counts(), **judged.counts()}
-        options = {**asdict(self.options.verify), "cameras": asdict(self.options.cameras)}
+        cameras = self.options.cameras
+        table = None if cameras.table is None else os.path.abspath(cameras.table)  # for `map add`
+        options = {**asdict(self.options.verify), "cameras": {**asdict(cameras), "table": table}}
         did_something = made.num_written > 0 or result.num_done > 0 or not judged.was_there
         return options, StageRecord(0, counts, (*made.skipped, *result.skipped)), did_something
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-__all__ = ["Skipped", "by_reason", "names_of", "no_keypoints", "told_once"]
+__all__ = ["Skipped", "by_reason", "names_of", "no_keypoints", "reason_of", "told_once"]
 
 _NAMED = 3  # of many inputs that were left out for one reason
 
@@ -17,6 +18,14 @@ class Skipped:
     name: str  # of the image; of a pair "name0, name1"
     reason: str  # what is wrong and what to do about it, in one sentence
     is_used: bool = False  # the image itself is not left out
+
+
+def reason_of(error: BaseException, path: str | os.PathLike[str]) -> str:
+    """What an error says of a file, in one line and without the file's path: its name stands before the reason."""
+    said, name = " ".join(str(error).split()), " ".join(str(path).split())
+    if said.startswith(f"{name} "):
+        return f"it {said.removeprefix(name).lstrip()}"
+    return said.removeprefix(f"{name}: ")
 
 
 def told_once(skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:

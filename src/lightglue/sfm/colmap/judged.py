@@ -108,8 +108,7 @@ def restore(path: Path) -> None:
                 f"INSERT OR IGNORE INTO two_view_geometries({columns}) SELECT {columns} FROM lightglue_dropped"
             )
             connection.execute("DROP TABLE lightglue_dropped")
-        for _ in _tables(connection, "lightglue_judged"):
-            connection.execute("DELETE FROM lightglue_judged")
+        connection.execute("DROP TABLE IF EXISTS lightglue_judged")  # of an earlier version it has other columns
 
 
 def drop(path: Path, judgements: Iterable[Judgement], made_of: str) -> None:

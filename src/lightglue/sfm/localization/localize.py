@@ -28,7 +28,7 @@ from lightglue.sfm.colmap.cameras import check_cameras, read_table
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.localizer import Localization, LocalizeOptions, Localizer
 from lightglue.sfm.options import CameraOptions
-from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.skipped import Skipped, reason_of
 from lightglue.sfm.stages.given import given_list, images_beside, place_of
 from lightglue.sfm.stages.images import looks_like_image
 from lightglue.stores.settings import as_read, differences
@@ -117,7 +117,7 @@ def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
     try:
         return _as_json(localizer.localize(path, camera))
     except (ImageError, InputError) as error:  # StoreError is the map's fault, not the query's
-        return _failed(str(error))
+        return _failed(reason_of(error, path))
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

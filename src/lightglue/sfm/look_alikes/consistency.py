@@ -20,7 +20,7 @@ _WITHIN = 6.0  # px in an image of 1,024 px: a match agrees with two poses that 
 _EXPLAINS = 0.5  # share of a pair's inliers that must
 _STRONG_INLIERS = 30  # a pair of fewer is not worth a doubt
 _STRONG = 0.75  # nor one less probable than this
-CONSISTENT = 0.97  # explained share, below which a model is doubted without a pair to name
+CONSISTENT = 0.98  # explained share, below which a model is doubted without a pair to name
 _EDGE = 1024
 
 

@@ -36,7 +36,7 @@ WEAK = "nothing but unlikely pairs joins its images with the others"
 
 _TOLERANCE = 15.0  # degrees that a pair may be off: of weak true ones, with a guessed focal length, some are off by 8
 _STARTS = 12  # spanning trees
-_LIKELY = 0.75  # a pair is taken by itself to be true
+_LIKELY = 0.85  # a pair is taken by itself to be true
 _UNLIKELY = 0.2  # where no pair between two parts of a collection is likelier, they are not joined
 _SEQUENCE = 0.9  # share of neighbours that must have a pair, for an order to mean anything
 _WINDOW = 4  # places in a sequence within which pairs are believed

@@ -20,7 +20,7 @@ from lightglue.extractors.no_keypoints import likely_cause
 from lightglue.images import ImageFile, narrow_range, numpy_image_to_torch, size_of
 from lightglue.sfm.engines.engine import Budget, Engine, LocalEngine
 from lightglue.sfm.options import ExtractOptions, on_one_device
-from lightglue.sfm.skipped import Skipped, no_keypoints
+from lightglue.sfm.skipped import Skipped, no_keypoints, reason_of
 from lightglue.sfm.stages.images import list_images
 from lightglue.sfm.stages.masks import ImageMask, Masks
 from lightglue.stores import FeatureStore, ImageFeatures, Source
@@ -236,7 +236,7 @@ class ExtractWorker:
         except FileNotFoundError:
             return f"there is no image at {path}; check the path"
         except (ImageError, InputError, OSError) as error:
-            return _one_line(error)
+            return reason_of(error, path)
         except (MemoryError, RuntimeError) as error:
             return _short_of_memory(error)
 
@@ -255,10 +255,10 @@ class ExtractWorker:
                 mask=None if mask is None else mask.source,
                 note=None if len(features) else self._cause(read.pixels, allowed),
                 doubt=None if mask is None else mask.doubt,
-                largest=read.largest,
+                largest=read.largest if len(features) else None,  # else that is the cause
             )
         except (ImageError, InputError) as error:
-            return Extracted(name, fault=_one_line(error))
+            return Extracted(name, fault=reason_of(error, os.path.join(self.folder, name)))
         except (MemoryError, RuntimeError) as error:
             return Extracted(name, fault=_short_of_memory(error))
         finally:
@@ -278,10 +278,6 @@ class ExtractWorker:
     def close(self) -> None:
         """Let go of the threads that wait to decode."""
         self.ahead.close()
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
 
 
 def _short_of_memory(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from lightglue.errors import ImageError, InputError
 from lightglue.images import ImageFile
 from lightglue.images.mask_files import MaskFolder
 from lightglue.sfm.colmap.cameras import CameraOptions, assign_cameras
-from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.skipped import Skipped, reason_of
 from lightglue.sfm.stages.images import list_images
 from lightglue.support.files import write_whole
 
@@ -89,7 +89,7 @@ class Incoming:
         try:
             inside, left_out = list_images(image)
         except InputError as error:  # there is none in it
-            self.skipped.append(Skipped(str(image), str(error)))
+            self.skipped.append(Skipped(str(image), reason_of(error, image)))
             return []
         self.skipped += left_out
         return [image / name for name in inside]
@@ -113,7 +113,7 @@ class Incoming:
                 same = target.is_file() and target.read_bytes() == content
                 return None if same else f"another image is called {image.name!r} in {self.folder}; rename it"
         except ImageError as error:
-            return str(error)
+            return reason_of(error, image)
         except OSError as error:
             return f"it cannot be read ({error.strerror or error}); check the path"
         except MemoryError:

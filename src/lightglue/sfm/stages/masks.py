@@ -101,5 +101,5 @@ def _doubt(image: ImageFile, mask: ImageFile, size: tuple[int, int]) -> str | No
     if orientation == 1 or read_exif(mask.data).orientation == orientation:
         return None
     if orientation in _KEPT_SIZE or size[0] == size[1]:
-        return f"it is turned by its EXIF orientation ({orientation}), and {mask.name} is taken for a mask of it so"
+        return f"its EXIF orientation ({orientation}) turns it, and {mask.name} is taken for a mask of the turned image"
     return None

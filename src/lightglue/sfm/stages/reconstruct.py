@@ -239,6 +239,13 @@ def summarize(model: Any, consistency: Consistency) -> ModelSummary:
 def _reason(state: DatabaseState, verified: int, database: Path) -> str:
     """Why there is no model."""
     images = len(state.names)
+    with connected(database) as connection:
+        useful = connection.execute("SELECT count(*) FROM keypoints WHERE rows > 0").fetchone()[0]
+    if useful < 2 <= images:
+        return (
+            f"{'One' if useful else 'None'} of the {images} images has keypoints; a map needs several: see what was "
+            "left out."
+        )
     if images < 2:
         return f"{'One image has' if images else 'No image has'} features; a map needs several: see what was left out."
     if verified == 0:
