@@ -135,7 +135,7 @@ def test_a_query_of_another_model_is_not_put_into_the_largest(tmp_path: Path):
 
 
 def added(tmp_path: Path, elsewhere: int, dropped: bool = True, separate: bool = False) -> dict[str, str]:
-    """What is said of a1.jpg, which was put beside a0.jpg. elsewhere: its matches with b0.jpg; separate: in two models."""
+    """What is said of a1.jpg, put beside a0.jpg. elsewhere: its matches with b0.jpg; separate: in two models."""
     names = ("a0.jpg", "a1.jpg", "b0.jpg", "b1.jpg")
     store = FeatureStore.open(tmp_path / "features", {"features": "made"})
     for name in names:
