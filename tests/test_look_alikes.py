@@ -85,6 +85,18 @@ def test_rotations_are_found_though_many_pairs_are_false_and_the_strongest_is() 
     assert off.max() < 3  # of all pairs, the false ones' images too
 
 
+def test_images_of_more_pairs_than_are_voted_on_are_found_too() -> None:
+    rng = np.random.default_rng(2)
+    count = 90
+    true = exp_so3(rng.normal(size=(count, 3)))
+    edges = np.stack(np.triu_indices(count, 1), axis=1)
+    relative = true[edges[:, 1]] @ true[edges[:, 0]].transpose(0, 2, 1)
+    is_false = rng.random(len(edges)) < 0.4
+    relative[is_false] = exp_so3(rng.normal(size=(int(is_false.sum()), 3)))
+    found = average_rotations(edges, relative, np.ones(len(edges)), count, 1, 0)
+    assert residuals(edges, relative, found)[~is_false].max() < 1
+
+
 def test_rotations_of_two_parts_are_found_apart_and_of_no_pairs_too() -> None:
     true = exp_so3(np.random.default_rng(1).normal(size=(6, 3)))
     edges = np.array([(0, 1), (1, 2), (3, 4), (4, 5)])

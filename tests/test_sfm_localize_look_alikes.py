@@ -134,8 +134,8 @@ def test_a_query_of_another_model_is_not_put_into_the_largest(tmp_path: Path):
     assert "near b0.jpg, which is in another model of the map" in str(found.failure)
 
 
-def added(tmp_path: Path, elsewhere: int, dropped: bool = True) -> dict[str, str]:
-    """What is said of a1.jpg, which was put beside a0.jpg. elsewhere: how many matches it has with b0.jpg."""
+def added(tmp_path: Path, elsewhere: int, dropped: bool = True, separate: bool = False) -> dict[str, str]:
+    """What is said of a1.jpg, put beside a0.jpg. elsewhere: its matches with b0.jpg; separate: in two models."""
     names = ("a0.jpg", "a1.jpg", "b0.jpg", "b1.jpg")
     store = FeatureStore.open(tmp_path / "features", {"features": "made"})
     for name in names:
@@ -148,11 +148,17 @@ def added(tmp_path: Path, elsewhere: int, dropped: bool = True) -> dict[str, str
     create_database(database, store, matches, None)
     reason = "contradicts" if dropped else None
     drop(database, [Judgement(pair_id(2, 3), 0.1, 90.0, elsewhere, reason, False)], "made of")
-    return unsure_images(write_places(tmp_path / "0", [0, 1]), ["a1.jpg"], matches, database)
+    model = write_places(tmp_path / "0", [0] if separate else [0, 1])
+    others = [write_places(tmp_path / "1", [1])] if separate else []
+    return unsure_images(model, ["a1.jpg"], matches, database, others)
 
 
 def test_an_added_image_that_fits_two_places_is_named_and_how(tmp_path: Path):
     assert "agree with a pose near a0.jpg, and 90 with one near b0.jpg" in added(tmp_path, 90)["a1.jpg"]
+
+
+def test_an_added_image_may_fit_a_place_of_another_model(tmp_path: Path):
+    assert "fits two places equally well" in added(tmp_path, 90, separate=True)["a1.jpg"]
 
 
 @pytest.mark.parametrize(("elsewhere", "dropped"), [(40, True), (90, False)])

@@ -404,7 +404,8 @@ class _Change:
     def _take_back(self, names: Collection[str]) -> None:
         """Take the poses of those images out again that fit another place of the map as well."""
         matches = MatchStore.open(self.paths.matches, read_only=True)
-        self.unsure = unsure_images(self.model, names, matches, self.paths.database)
+        others = (open_model(each) for each in self.paths.other_models())
+        self.unsure = unsure_images(self.model, names, matches, self.paths.database, others)
         deregister(self.model, self.unsure)
 
     def why_missing(self, name: str) -> str:

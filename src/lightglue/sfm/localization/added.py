@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,31 +20,38 @@ from lightglue.stores import MatchStore
 __all__ = ["unsure_images"]
 
 
-def unsure_images(model: Any, names: Collection[str], matches: MatchStore, database: Path) -> dict[str, str]:
-    """Of images of a model, those that fit another of its places equally well or better, and how.
+def unsure_images(
+    model: Any, names: Collection[str], matches: MatchStore, database: Path, others: Iterable[Any] = ()
+) -> dict[str, str]:
+    """Of images of a model, those that fit another place of the map equally well or better, and how.
 
-    Only those with a pair that was dropped are looked at: nothing speaks against the others.
+    Only those with a pair that was dropped are looked at: nothing speaks against the others. others: models of the map
+    that are not joined with this one, read where they are needed.
     """
     look_alikes = read_look_alikes(database)
-    posed = {str(image.name): image for image in registered(model)}
+    names = [name for name in names if look_alikes.get(name)]
+    if not names:
+        return {}
+    posed = {str(image.name): (each, image) for each in (*others, model) for image in registered(each)}
     found = {}
     for name in names:
-        if name in posed and look_alikes.get(name):
+        if name in posed and posed[name][0] is model:
             reason = _reason(model, name, posed, matches)
             if reason is not None:
                 found[name] = reason
     return found
 
 
-def _reason(model: Any, name: str, posed: dict[str, Any], matches: MatchStore) -> str | None:
-    image = posed[name]
+def _reason(model: Any, name: str, posed: dict[str, tuple[Any, Any]], matches: MatchStore) -> str | None:
+    image = posed[name][1]
     camera = model.camera(image.camera_id)
     known = QueryCamera(as_camera(camera), (int(camera.width), int(camera.height)), knows_focal=True)
     keypoints = from_colmap(np.array([point.xy for point in image.points2D], np.float64).reshape(-1, 2))
     places = Places(keypoints, known, PoseOptions(), model)
     for pair in matches.read((name, other) for other in posed if other != name):
-        ids = point_ids(posed[pair.name1])[pair.matches[:, 1]]
-        places.add(pair.name1, model, pair.matches[:, 0].astype(np.int64), ids, pair.scores.astype(np.float64))
+        of, other = posed[pair.name1]
+        ids = point_ids(other)[pair.matches[:, 1]]
+        places.add(pair.name1, of, pair.matches[:, 0].astype(np.int64), ids, pair.scores.astype(np.float64))
     if not places.found:
         return None
     pose = Pose(cam_from_world(image), known.camera, np.ones(0, np.bool_), None)

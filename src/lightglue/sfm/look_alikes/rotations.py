@@ -21,6 +21,7 @@ Indices = NDArray[np.int64]
 _SCALES = (20.0, 10.0, 5.0, 5.0, 5.0)  # degrees: residuals of this size count half, step by step
 _AGREES = 10.0  # degrees: the same, where starting points are compared
 _SWEEPS = 5  # of votes, at the most
+_CANDIDATES = 64  # rotations of an image that are voted on, those of its strongest pairs, at the most
 _STEPS = 60  # of conjugate gradients, at the most
 _CYCLE = 10.0  # degrees of three pairs in a circle that agree
 
@@ -180,9 +181,10 @@ def _voted(sides: _Sides, rotations: Array) -> Array:
             if len(others) < 3:  # two cannot outvote one another
                 continue
             given = (R @ rotations[others]).reshape(-1, 9)
-            cosine = np.clip((given @ given.T - 1) / 2, -1, 1)  # trace(A' B) is the product of their numbers
+            given, voters = given[np.argsort(-weights, kind="stable")[:_CANDIDATES]], given
+            cosine = np.clip((given @ voters.T - 1) / 2, -1, 1)  # trace(A' B) is the product of their numbers
             votes = (1 / (1 + np.square(np.degrees(np.arccos(cosine)) / _AGREES))) @ weights
-            own = np.clip((given @ rotations[image].reshape(9) - 1) / 2, -1, 1)
+            own = np.clip((voters @ rotations[image].reshape(9) - 1) / 2, -1, 1)
             kept = float((1 / (1 + np.square(np.degrees(np.arccos(own)) / _AGREES))) @ weights)
             best = int(np.argmax(votes))
             if votes[best] > kept * 1.05:
