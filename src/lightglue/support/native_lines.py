@@ -1,4 +1,4 @@
-"""What C libraries write about the file that they decode: OpenCV, FFmpeg, libjpeg, libpng and libtiff write right to stderr.
+"""What C libraries write right to stderr about the file that they decode: OpenCV, FFmpeg, libjpeg, libpng, libtiff.
 
 The lines are taken from the process's stderr, so that they can stand in the error that names the file. Whatever else is
 written there meanwhile, by any thread, is passed on as it is, a moment later.
