@@ -130,8 +130,8 @@ class ExtractOptions(_WithModels):
             "device": models.device.partition(":")[0],
             "descriptor_dtype": self.descriptor_dtype,
             # Which mask an image had is kept with its features, as its file is; where they lay decides nothing.
-            "masks": None if self.masks is None else True,
-            **({"stretch": True} if self.stretch else {}),  # stores of earlier versions do not say
+            **({} if self.masks is None else {"masks": True}),  # stores of earlier versions do not say
+            **({"stretch": True} if self.stretch else {}),  # nor this
         }
 
 
