@@ -123,6 +123,7 @@ def test_a_reason_leaves_out_the_path_that_it_stands_behind() -> None:
     for said, reason in (
         ("photos/a.jpg: this JPEG file is damaged", "this JPEG file is damaged"),
         ("photos/a.jpg is empty; fetch\nthe file again.", "it is empty; fetch the file again."),
+        ("There is no image at photos/a.jpg; check the path.", "There is no image there; check the path."),
         ("The mask b.png of photos/a.jpg is empty", "The mask b.png of photos/a.jpg is empty"),
     ):
         assert reason_of(InputError(said), Path("photos/a.jpg")) == reason

@@ -25,7 +25,7 @@ def reason_of(error: BaseException, path: str | os.PathLike[str]) -> str:
     said, name = " ".join(str(error).split()), " ".join(str(path).split())
     if said.startswith(f"{name} "):
         return f"it {said.removeprefix(name).lstrip()}"
-    return said.removeprefix(f"{name}: ")
+    return said.removeprefix(f"{name}: ").replace(f" at {name};", " there;")
 
 
 def told_once(skipped: Sequence[Skipped]) -> tuple[Skipped, ...]:
