@@ -38,7 +38,7 @@ def test_images_are_added_and_removed_by_command(place, tmp_path):  # noqa: F811
     added = change("add", place.folder, SCENE / "0006.jpg", tmp_path / "none.jpg")
     assert added.code == 0
     assert "added 1; 4 images have a pose" in added.out
-    assert "none.jpg: it cannot be read" in plain(added.err)
+    assert "none.jpg; check the path" in plain(added.err)
     removed = change("remove", place.folder, "0006.jpg", "--json")
     assert json.loads(removed.out)["registered"] == len(NAMES)
 
