@@ -265,6 +265,8 @@ def test_formats_that_colmap_does_not_read_are_told_once_and_written_when_asked(
     assert set(as_others_see(place / "map/dataset")) == {"0.webp.png", "1.jp2.png", "2.webp.png", "3.bmp.png"}
     result = lightglue("map", "undistort", place / "map", "-o", tmp_path / "dense", "--max-size", "160", "--json")
     assert json.loads(result.out)["converted"] == 3
+    told = lightglue("map", "undistort", place / "map", "-o", tmp_path / "dense2", "--max-size", "160").out
+    assert "undistorted images and the model, for dense reconstruction" in told
     assert cv2.imread(str(tmp_path / "dense/images/0.webp.png")).shape[1] <= 160
     remove_images(place / "map", ["0.webp"])  # the folder is renewed from then on
     assert len(as_others_see(place / "map/dataset")) == 3

@@ -23,6 +23,7 @@ from lightglue.cli.stages import (
     print_stage,
     skipped_record,
 )
+from lightglue.drawing.facts import counted
 from lightglue.errors import InputError
 from lightglue.models.choice import Models
 from lightglue.sfm.options import (
@@ -222,15 +223,19 @@ def undistort(
     """Undistort images and model, upright, for dense reconstruction: DENSE is COLMAP's workspace."""
     from lightglue.sfm.stages.dataset import undistort as undistorted
 
-    _print_dataset(output, undistorted(folder, output, max_size), as_json)
+    done = undistorted(folder, output, max_size)
+    count = done.linked + done.turned + done.converted
+    _print_dataset(
+        output, done, as_json, f"{counted(count, 'undistorted image')} and the model, for dense reconstruction"
+    )
 
 
-def _print_dataset(folder: Path, done: DatasetResult, as_json: bool) -> None:
+def _print_dataset(folder: Path, done: DatasetResult, as_json: bool, said: str | None = None) -> None:
     if as_json:
         made = {**(dataset_record(done) or {}), "folder": str(folder)}
         echo(json.dumps({**made, "skipped": skipped_record(done.skipped)}))
         return
-    echo(f"{folder}: {done}")
+    echo(f"{folder}: {said or done}")
     print_skipped(done.skipped)
 
 
