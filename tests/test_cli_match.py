@@ -644,7 +644,10 @@ POSE = ("--geometry", "relative_pose")
         ([*POSE, "--camera0", "1e999,1,0,0"], "is no camera"),
         ([*POSE, "--camera0", "900px,900,0,0"], "is no camera"),
         ([*POSE, "--camera0", "FOO,1280,876,1,1,1"], "no camera model 'FOO'; choose one of SIMPLE_PINHOLE, PINHOLE"),
-        ([*POSE, "--camera0", "OPENCV,1280,876,900,900,640"], "its parameters are fx, fy, cx, cy, k1, k2, p1, p2"),
+        (
+            [*POSE, "--camera0", "OPENCV,1280,876,900,900,640"],
+            "takes WIDTH HEIGHT fx fy cx cy k1 k2 p1 p2, 5 were",
+        ),
         ([*POSE, "--camera0", "PINHOLE,1280,876,-900,900,640,438"], "is no camera"),
         ([*POSE, "--camera0", "PINHOLE,12.5,9,1,1,1,1"], "is no camera"),
         ([*POSE, "--camera0", "PINHOLE,0,9,1,1,1,1"], "is no camera"),

@@ -505,6 +505,16 @@ def test_names_order_images_by_their_numbers() -> None:
     assert Knowledge.of(["img1", "img10", "img2"]).orders[0][1].tolist() == [0, 2, 1]
 
 
+def test_one_strong_pair_of_very_many_is_no_doubt() -> None:
+    points = np.random.default_rng(6).uniform(-1, 1, (100, 3))
+    images = {name: placed(looking(0.1 * at, 0.3 * at), points) for at, name in enumerate("abc")}
+    images["c"] = replace(images["c"], pose=looking(1.8, 0.6))
+    rows = np.stack([np.arange(100)] * 2, axis=1)
+    good, bad = (VerifiedPair(*both, rows, Judgement(1, 0.99, 0.0, 100, None, False)) for both in ("ab", "ac"))
+    assert check_model(images, [good] * 99 + [bad]).contradicting == (("a", "c", 100),)
+    assert not check_model(images, [good] * 999 + [bad]).is_doubted
+
+
 def test_pairs_of_images_that_are_not_in_the_model_say_nothing() -> None:
     points = np.random.default_rng(6).uniform(-1, 1, (50, 3))
     pair = VerifiedPair("a", "z", np.stack([np.arange(50)] * 2, axis=1), None)

@@ -21,6 +21,7 @@ _EXPLAINS = 0.5  # share of a pair's inliers that must
 _STRONG_INLIERS = 30  # a pair of fewer is not worth a doubt
 _STRONG = 0.75  # nor one less probable than this
 CONSISTENT = 0.98  # explained share, below which a model is doubted without a pair to name
+_NOTEWORTHY = 0.002  # share of the weight of all pairs, which a few of thousands do not reach
 _EDGE = 1024
 
 
@@ -83,6 +84,8 @@ def check_model(images: Mapping[str, PlacedImage], pairs: Iterable[VerifiedPair]
                 contradicting.append((pair.name0, pair.name1, len(pair.matches)))
     total = explained + contradicted
     share = explained / total if total else 1.0
+    if sum(each[2] for each in contradicting) < _NOTEWORTHY * total:
+        contradicting = []
     contradicting.sort(key=lambda each: (-each[2], each[:2]))
     return Consistency(share, explained, contradicted, tuple(contradicting), tuple(doubtful))
 

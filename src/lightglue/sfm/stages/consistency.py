@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -48,7 +49,7 @@ def map_consistently(
     """
     judgements = read_judgements(database)
     best: list[Any] = []
-    most = -1.0
+    most = -math.inf
     for number, (path, asked) in enumerate(_attempts(database, work, options, judgements)):
         folder = work / f"attempt{number}"
         folder.mkdir()
