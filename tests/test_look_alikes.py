@@ -380,7 +380,7 @@ def test_the_time_of_an_image_is_read_with_its_fraction() -> None:
         assert np.isnan(time_of(Exif(camera={0x9003: said})))
 
 
-@pytest.mark.parametrize(("probability", "what"), [(0.1, "dropped"), (0.5, "doubtful"), (0.95, "believed")])
+@pytest.mark.parametrize(("probability", "what"), [(0.05, "dropped"), (0.5, "doubtful"), (0.95, "believed")])
 def test_what_only_unlikely_pairs_join_is_taken_apart_or_doubted(
     graph: ViewGraph, likely: Callable[..., Decision], probability: float, what: str
 ) -> None:

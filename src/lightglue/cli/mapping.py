@@ -88,11 +88,11 @@ def frames(
     with progress_display(quiet=as_json, leave=True) as progress:
         done = take_frames(video, output, options, progress=lambda count, total: progress("frames", count, total))
     if done.fault:
-        typer.echo(f"warning: {video.name}: {done.fault}", err=True)
+        echo(f"warning: {video.name}: {done.fault}", err=True)
     if as_json:
-        typer.echo(json.dumps({"output": str(output), "frames": done.frames, "taken": list(done.names)}))
+        echo(json.dumps({"output": str(output), "frames": done.frames, "taken": list(done.names)}))
     else:
-        typer.echo(f"{len(done.names):,} of {done.frames:,} frames, one each {done.interval:.2g} s: {output}")
+        echo(f"{len(done.names):,} of {done.frames:,} frames, one each {done.interval:.2g} s: {output}")
 
 
 @command(app, example="lightglue map pairs map --pairs sequential")
