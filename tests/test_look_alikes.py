@@ -422,7 +422,7 @@ def test_a_pair_that_the_model_turns_away_contradicts_it() -> None:
     rows = np.stack([np.arange(100)] * 2, axis=1)
     pairs = [VerifiedPair(*both, rows, Judgement(1, 0.99, 0.0, 100, None, False)) for both in ("ab", "ac", "bc")]
     good = check_model(images, pairs)
-    assert (good.explained, good.contradicting, good.is_doubted) == (1, (), False)
+    assert (good.explained, good.contradicting, good.doubtful) == (1, (), ())
     turned = {**images, "c": replace(images["c"], pose=looking(1.8, 0.6))}
     bad = check_model(turned, pairs)
     assert bad.explained == pytest.approx(1 / 3)
@@ -512,7 +512,7 @@ def test_one_strong_pair_of_very_many_is_no_doubt() -> None:
     rows = np.stack([np.arange(100)] * 2, axis=1)
     good, bad = (VerifiedPair(*both, rows, Judgement(1, 0.99, 0.0, 100, None, False)) for both in ("ab", "ac"))
     assert check_model(images, [good] * 99 + [bad]).contradicting == (("a", "c", 100),)
-    assert not check_model(images, [good] * 999 + [bad]).is_doubted
+    assert check_model(images, [good] * 999 + [bad]).contradicting == ()
 
 
 def test_pairs_of_images_that_are_not_in_the_model_say_nothing() -> None:

@@ -55,11 +55,6 @@ class Consistency:
     contradicting: tuple[tuple[str, str, int], ...]  # strong pairs that it does not explain, with their inliers
     doubtful: tuple[tuple[str, str], ...]  # pairs that alone join parts of it, though they are not likely
 
-    @property
-    def is_doubted(self) -> bool:
-        """Whether it may be wrong."""
-        return bool(self.contradicting or self.doubtful) or self.explained < CONSISTENT
-
 
 def check_model(images: Mapping[str, PlacedImage], pairs: Iterable[VerifiedPair]) -> Consistency:
     """What a model explains of these pairs; those with an image that it does not have are passed over."""

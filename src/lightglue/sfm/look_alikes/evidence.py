@@ -8,6 +8,7 @@ its scores are lower than those of true pairs of the same collection.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,9 +119,9 @@ def _ends(pair: PairGeometry) -> tuple[int, int]:
     return pair.first, pair.second
 
 
-def _worst(values: tuple[float, ...], pick: object) -> float:
+def _worst(values: tuple[float, ...], pick: Callable[[list[float]], float]) -> float:
     known = [value for value in values if np.isfinite(value)]
-    return float(pick(known)) if known else np.nan  # type: ignore[operator]
+    return pick(known) if known else np.nan
 
 
 def _of_side(
