@@ -304,7 +304,7 @@ def test_a_row_of_the_database_that_changed_is_told_before_colmap_opens_it_and_w
         row, value = connection.execute(f"SELECT rowid, {column} FROM {table} ORDER BY rowid DESC LIMIT 1").fetchone()
         connection.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (changed(value), row))
     for use in (lambda: verify(path), lambda: reconstruct(path, place, place / "new")):
-        with pytest.raises(StoreError, match=r"database\.db is damaged.*`lightglue sfm`.*writes anew"):
+        with pytest.raises(StoreError, match=r"database\.db is damaged.*`lightglue sfm`.*writes again"):
             use()
     again(place)
     assert rows(path) == whole

@@ -297,7 +297,7 @@ class MatchStore:
     def _damaged(self, pair: str) -> StoreError:
         return StoreError(
             f"{self.path} is damaged at the pair {pair}; match again (`lightglue map match`, or `lightglue sfm`): "
-            "what is damaged is matched anew."
+            "what is damaged is matched again."
         )
 
     @contextmanager

@@ -92,7 +92,7 @@ def check_rows(path: Path) -> None:
         where = f" at {len(damage.pairs)} of its pairs" if damage.pairs else ""
         raise StoreError(
             f"{path} is damaged{where}; make the database again (`lightglue map verify`, or `lightglue sfm`), which "
-            "writes anew what is not whole."
+            "writes again what is not whole."
         )
 
 
