@@ -36,7 +36,7 @@ USERS = {
     "typing_extensions": ["extractors", "matching", "pairs.match"],  # for type checkers only
     "viser": ["sfm.report.view"],
 }  # fmt: skip
-ANYWHERE = {"numpy", "torch"}
+ANYWHERE = {"numpy", "torch", "lightglue_runtime"}
 
 
 def short(module: str) -> str:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-__all__ = ["ImageError", "ImageNotFoundError", "InputError", "LightGlueError", "StoreError", "WeightsError"]
+from lightglue_runtime.errors import ImageError, ImageNotFoundError, InputError, LightGlueError, ModelError
 
-
-class LightGlueError(Exception):
-    """Base of every error that this package raises on purpose; the command line prints it without a stack trace."""
-
-
-class InputError(LightGlueError, ValueError):
-    """An argument, an option or a features dictionary is not what the call needs."""
-
-
-class ImageError(LightGlueError, OSError):
-    """An image file could not be turned into pixels."""
-
-
-class ImageNotFoundError(ImageError, FileNotFoundError):
-    """There is no image at this path."""
+__all__ = [
+    "ImageError",
+    "ImageNotFoundError",
+    "InputError",
+    "LightGlueError",
+    "ModelError",
+    "StoreError",
+    "WeightsError",
+]
 
 
 class WeightsError(LightGlueError, RuntimeError):

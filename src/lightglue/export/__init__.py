@@ -1,0 +1,1 @@
+"""Write models for other runtimes: ONNX files of matchers, extractors and pipelines."""

@@ -1,0 +1,1 @@
+"""How close an exported model comes to the network that it was made from, and how fast it is."""
