@@ -1,0 +1,116 @@
+"""Compare an exported file with the torch network that it was made of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from lightglue.matching.lightglue import LightGlue
+from lightglue.parity.limits import limits_for
+from lightglue.parity.options import CheckOptions
+from lightglue.parity.peak import peak_of_file, peak_of_torch
+from lightglue.parity.report import Cost, Report, RuntimeReport
+from lightglue.parity.structure import structure_faults
+from lightglue.parity.trials import MatcherTrial, Trial
+from lightglue_runtime.errors import ModelError
+from lightglue_runtime.model_file import ModelFile
+from lightglue_runtime.runtimes import find_runtime, installed, open_session
+from lightglue_runtime.session import SessionOptions, usable_threads
+
+__all__ = ["check"]
+
+
+def check(
+    path: str | os.PathLike[str],
+    options: CheckOptions | None = None,
+    *,
+    matcher: LightGlue | None = None,
+    **fields: Any,
+) -> Report:
+    """How an exported file differs from its network in torch, on photographs and at the edges, and what it costs.
+
+    Args:
+        path: a file of `lightglue export`, of any kind and format.
+        options: see `CheckOptions`; or its fields as keywords.
+        matcher: what a matcher's file was made of, where that is in no file of weights.
+
+    Returns a report whose `passed` says whether everything is within the limits of `lightglue.parity.limits`.
+
+    Raises:
+        ModelError: the file is missing, damaged, of another program or version, or the runtime is not there.
+        InputError: options that make no sense, or weights that are not those that the file was made of.
+        WeightsError, ImageError: weights or images cannot be had.
+    """
+    options = options or CheckOptions(**fields)
+    file = ModelFile.read(path)
+    names = installed() if options.runtime == "all" else [find_runtime(options.runtime)]
+    threads = options.threads or usable_threads()
+    with _torch_threads(threads):
+        trial = _trial(file, options, matcher)
+        expected = [trial.reference(case) for case in trial.cases]
+        found = [_in_runtime(name, file, trial, expected, options, threads) for name in names]
+    return Report(
+        file=str(file.path),
+        bytes=file.path.stat().st_size,
+        description=asdict(file.description),
+        reference=trial.reference_name,
+        threads=threads,
+        structure=tuple(structure_faults(file)),
+        runtimes=tuple(found),
+    )
+
+
+def _trial(file: ModelFile, options: CheckOptions, matcher: LightGlue | None) -> Trial:
+    if file.description.kind == "matcher":
+        return MatcherTrial(file, options, matcher)
+    raise ModelError(f"{file.path} is a {file.description.kind}, which cannot be checked alone; give the whole model.")
+
+
+def _in_runtime(
+    name: str, file: ModelFile, trial: Trial, expected: list[Any], options: CheckOptions, threads: int
+) -> RuntimeReport:
+    session = open_session(file, name, SessionOptions(threads))
+    limits = limits_for(file.description.kind, file.description.precision, dict(options.tolerance))
+    subject = trial.subject(session)
+    differences = tuple(
+        trial.compare(case, reference, subject(case), limits)
+        for case, reference in zip(trial.cases, expected, strict=True)
+    )
+    cost = _cost(name, file, trial, subject, options, threads) if options.rounds else None
+    return RuntimeReport(session.runtime, file.description.precision, limits, differences, cost)
+
+
+def _cost(
+    name: str, file: ModelFile, trial: Trial, subject: Callable[[Any], Any], options: CheckOptions, threads: int
+) -> Cost:
+    """Runs in turn, so that what else the machine does affects both."""
+    case = trial.cases[0]
+    times: dict[str, list[float]] = {"file": [], "torch": []}
+    for _ in range(options.rounds):
+        for which, run in (("file", subject), ("torch", trial.reference)):
+            begin = perf_counter()
+            run(case)
+            times[which].append(1000 * (perf_counter() - begin))
+    peak = torch_peak = None
+    if options.memory:
+        peak = peak_of_file(file.path, name, threads, "f32", trial.feeds(case))
+        if request := trial.torch_request(case):
+            torch_peak = peak_of_torch(request[0], threads, request[1])
+    return Cost(trial.size(case), median(times["file"]), median(times["torch"]), options.rounds, peak, torch_peak)
+
+
+@contextmanager
+def _torch_threads(threads: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
