@@ -23,7 +23,6 @@ of the times. Accuracy does not depend on the instructions: for `auc` torch is t
 from __future__ import annotations
 
 import argparse
-import json
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -371,7 +370,9 @@ def against_baseline_table(out: Path, pair: str) -> str:
             ms = read_json(path)["ms"] if path.exists() else {}
             for other in (name for name in ms if name.startswith("LightGlue-ONNX")):
                 depth = "full" if other.endswith("fixed") else "adaptive"
-                for name in (name for name in ms if name.endswith(depth) and not name.startswith(("torch", "LightGlue"))):
+                for name in (
+                    name for name in ms if name.endswith(depth) and not name.startswith(("torch", "LightGlue"))
+                ):
                     low, middle, high = np.percentile(np.asarray(ms[other]) / np.asarray(ms[name]), (25, 50, 75))
                     rows.append(f"| {name} : {other} | {n:,} | {t} | {middle:.2f} | {low:.2f} to {high:.2f} |")
     return "\n".join(rows)
@@ -400,7 +401,10 @@ def auc_table(out: Path) -> str:
 
 def beyond_noise(out: Path) -> str:
     """Every figure, not the headlines alone, in which a method is better or worse than torch's float32 beyond noise."""
-    rows = ["| method | set | figure | float32 | it | difference | 95 % | verdict |", "|---|---|---|---:|---:|---:|---|---|"]
+    rows = [
+        "| method | set | figure | float32 | it | difference | 95 % | verdict |",
+        "|---|---|---|---:|---:|---:|---|---|",
+    ]
     for name in methods(out):
         for each in SETS if name != EXACT else ():
             runs = [_run(out, each, which) for which in (EXACT, name)]

@@ -27,7 +27,7 @@ from support.matching import SMALL, small_state
 
 QUICK: dict[str, Any] = {"rounds": 0, "memory": False, "max_keypoints": 60, "threads": 1}
 SHORT = ("--rounds", 0, "--no-memory", "--max-keypoints", 60, "--threads", 1)
-ONE_FILE = ("adaptive", "fixed", "colmap", "opencv", "tensorrt")
+ONE_FILE = ("adaptive", "fixed")
 
 
 @pytest.fixture(scope="module")

@@ -62,7 +62,9 @@ def edge_cases(pair: PairCase) -> list[PairCase]:
 def _first(features: Features, count: int) -> Features:
     """The first keypoints."""
     cut: dict[str, Any] = {key: value for key, value in features.items() if key == "image_size"}
-    cut |= {key: cast(Tensor, value)[:, :count] for key, value in features.items() if key not in ("image_size", "image")}
+    cut |= {
+        key: cast(Tensor, value)[:, :count] for key, value in features.items() if key not in ("image_size", "image")
+    }
     return cast(Features, cut)
 
 

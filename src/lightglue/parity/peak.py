@@ -22,7 +22,9 @@ __all__ = ["peak_of_file", "peak_of_torch"]
 PATIENCE_S = 600
 
 
-def peak_of_file(path: Path, runtime: str, threads: int, precision: str, feeds: Mapping[str, NDArray[Any]]) -> float | None:
+def peak_of_file(
+    path: Path, runtime: str, threads: int, precision: str, feeds: Mapping[str, NDArray[Any]]
+) -> float | None:
     """MB of a process that runs the file once; None where the system does not say, or it failed."""
     return _peak({"file": str(path), "runtime": runtime, "threads": threads, "precision": precision}, feeds)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from lightglue.errors import InputError
 from lightglue.matching.config import PRESETS
 from lightglue.matching.lightglue import LightGlue
@@ -70,12 +71,16 @@ def reference_matcher(description: Description, name: str, given: Path | None) -
     weights = find_weights(description, name, given)
     numbers = description.numbers()
     try:
-        options = {key: numbers[key] for key in ("filter_threshold", "depth_confidence", "width_confidence", "n_layers")}
+        options = {
+            key: numbers[key] for key in ("filter_threshold", "depth_confidence", "width_confidence", "n_layers")
+        }
         least = int(numbers["pruning_min_keypoints"])
     except (KeyError, TypeError, ValueError) as error:
         raise ModelError(f"{name} lacks {error} among its thresholds; export it again.") from None
     known = description.features in PRESETS
-    shape = {key: numbers[key] for key in ("input_dim", "descriptor_dim", "num_heads", "add_scale_ori") if key in numbers}
+    shape = {
+        key: numbers[key] for key in ("input_dim", "descriptor_dim", "num_heads", "add_scale_ori") if key in numbers
+    }
     matcher = LightGlue(
         features=description.features if known else None, weights=weights, **options, **({} if known else shape)
     )

@@ -72,8 +72,6 @@ class FileMatcher:
         )
 
 
-
-
 def image_feeds(case: ImageCase, max_keypoints: int) -> Arrays:
     """The inputs of an extractor's file."""
     return {
