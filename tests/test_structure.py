@@ -25,6 +25,7 @@ USERS = {
     "kornia": ["dog_hardnet"],
     "matplotlib": ["drawing", "viz2d", "evaluation.plots", "benchmark.chart", "sfm.report.charts",
                    "sfm.report.picture"],
+    "onnx": ["export.onnx_library"],
     "poselib": ["geometry.with_poselib"],
     "pycolmap": ["sfm.colmap.with_pycolmap", "geometry.with_pycolmap", "geometry.colmap_cameras",
                  "geometry.colmap_models", "extractors.dog", "evaluation.datasets.manifest"],
