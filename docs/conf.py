@@ -94,7 +94,9 @@ class Modules(SphinxDirective):
             lines += [f"## {room.name}", "", "| module | |", "|---|---|"]
             for path in sorted(room.rglob("*.py")):
                 said = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].replace("\n", " ")
-                name = ".".join(path.relative_to(package if room in rooms else package.parent).with_suffix("").parts).removesuffix(".__init__")
+                name = ".".join(
+                    path.relative_to(package if room in rooms else package.parent).with_suffix("").parts
+                ).removesuffix(".__init__")
                 lines.append(f"| `{name}` | {said.replace('|', chr(92) + '|')} |")
             lines.append("")
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
