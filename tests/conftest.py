@@ -17,6 +17,7 @@ import pytest
 from lightglue.models.loaded import LoadedModels
 from lightglue.support.caches import BoundedCache
 from support import ASSETS, NEEDS_GPU, NEEDS_SHARED, PAIRS, ROOT, SHARED
+from support.exported import Exported
 
 INSIDE = ROOT / "tests" / "data" / "reference"
 
@@ -64,6 +65,12 @@ def random_weights() -> Callable[[str], dict[str, Any]]:
         return _arrays(path)
 
     return load
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
+    """`exported.file("aliked", "adaptive")`: a matcher's file, written once a session."""
+    return Exported(tmp_path_factory.mktemp("exported"))
 
 
 @pytest.fixture

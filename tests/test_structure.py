@@ -24,6 +24,7 @@ USERS = {
     "kornia": ["dog_hardnet"],
     "matplotlib": ["drawing", "viz2d", "evaluation.plots", "benchmark.chart", "sfm.report.charts",
                    "sfm.report.picture"],
+    "onnx": ["export.onnx_library"],
     "pillow_heif": ["images.with_pillow"],
     "poselib": ["geometry.with_poselib"],
     "pycolmap": ["sfm.colmap.with_pycolmap", "geometry.with_pycolmap", "geometry.colmap_cameras",

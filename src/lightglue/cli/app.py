@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from lightglue import __version__
-from lightglue.cli import evaluate, mapping, weights
+from lightglue.cli import evaluate, export, mapping, weights
 from lightglue.cli.benchmark import BenchmarkCommand, benchmark
 from lightglue.cli.explain import explain
 from lightglue.cli.extract import extract
@@ -28,6 +28,7 @@ app = typer.Typer(
 app.add_typer(weights.app, name="weights")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(mapping.app, name="map")
+app.add_typer(export.app, name="export")
 command(app, example="lightglue match a.jpg b.jpg --geometry homography -o matches.png")(match)
 command(app, example="lightglue extract photos/*.jpg -o features")(extract)
 command(app, example="lightglue sfm photos -o map")(sfm)

@@ -1,0 +1,58 @@
+"""What is written of which matcher: options, which check themselves before torch or onnx is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightglue.errors import InputError
+from lightglue.matching.config import PRESETS
+from lightglue.options import option
+from lightglue.support.checks import check_choice, check_int
+from lightglue.support.parsers import integer
+from lightglue_runtime.contract import FORMATS, PRECISIONS
+
+__all__ = ["MatcherFile", "MatcherSource"]
+
+
+@dataclass(frozen=True)
+class MatcherFile:
+    """How a matcher is written."""
+
+    format: str = option("adaptive", "Who shall read it: see the guide.", group="Output", choices=FORMATS)
+    precision: str = option("f32", "Of the layers' products.", group="Output", choices=PRECISIONS)
+
+    def __post_init__(self) -> None:
+        check_choice("format", self.format, FORMATS)
+        check_choice("precision", self.precision, PRECISIONS)
+
+
+@dataclass(frozen=True)
+class MatcherSource:
+    """Which matcher is written. Raises InputError where nothing says which."""
+
+    features: str | None = option(None, "Kind of keypoints.", group="Features", choices=tuple(PRESETS))
+    weights: Path | None = option(None, "Own weights, instead of the published ones.", group="Features")
+    layers: int | None = option(
+        None,
+        "Keep the first N layers alone.",
+        group="Matching",
+        parse=integer("a number of layers from 1 to 1000"),
+    )
+    pruning_min_keypoints: int | None = option(
+        None,
+        "Images of N keypoints or fewer are not pruned; 128 by default, as measured to be fastest.",
+        group="Matching",
+        parse=integer("a number of keypoints from 0 to 1000000"),
+    )
+    commercial_only: bool = option(False, "Only weights whose licence allows commercial use.", group="Machine")
+
+    def __post_init__(self) -> None:
+        if self.features is not None:
+            check_choice("features", self.features, PRESETS)
+        if self.features is None and self.weights is None:
+            raise InputError("nothing says which matcher to write; give features, weights, or both.")
+        if self.layers is not None:
+            check_int("layers", self.layers, 1, "an integer of at least 1")
+        if self.pruning_min_keypoints is not None:
+            check_int("pruning_min_keypoints", self.pruning_min_keypoints, -1, "an integer of at least -1")
