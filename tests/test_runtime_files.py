@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+
 from lightglue_runtime.errors import LightGlueError, ModelError
 from lightglue_runtime.matcher import Matcher
 from lightglue_runtime.model_file import ModelFile
-
 from support import ASSETS
 from support.tiny_models import write_extractor, write_matcher
 
@@ -149,5 +148,3 @@ def test_every_refusal_can_be_caught_as_one_error(tmp_path):
 def test_a_name_that_no_file_can_have():
     with pytest.raises(ModelError, match="cannot be read"):
         ModelFile.read("a\0b")
-
-

@@ -10,6 +10,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
+
 from lightglue_runtime import runtimes
 from lightglue_runtime.errors import InputError, ModelError
 from lightglue_runtime.extractor import Extractor
@@ -17,7 +18,6 @@ from lightglue_runtime.matcher import Matcher
 from lightglue_runtime.model_file import ModelFile
 from lightglue_runtime.onnx_runtime import provider_names
 from lightglue_runtime.session import SessionOptions, usable_threads
-
 from support.tiny_models import LAYERS, features, write_extractor, write_matcher
 
 RUNTIMES = ["onnx", "openvino"]
@@ -185,7 +185,13 @@ def test_8_bits_16_bits_and_fractions_of_one_are_the_same_image(folder):
 
 @pytest.mark.parametrize(
     "image",
-    [None, np.zeros((4, 4, 2), np.uint8), np.zeros((0, 4, 3), np.uint8), np.full((4, 4), np.nan), np.full((4, 4), 200.0)],
+    [
+        None,
+        np.zeros((4, 4, 2), np.uint8),
+        np.zeros((0, 4, 3), np.uint8),
+        np.full((4, 4), np.nan),
+        np.full((4, 4), 200.0),
+    ],
 )
 def test_what_is_no_image_is_refused(image, folder):
     extractor = Extractor.open(folder / "extractor.onnx", "onnx", threads=1)

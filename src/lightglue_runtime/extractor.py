@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightglue_runtime.checks import check_int
 from lightglue_runtime.contract import EXTRACTOR_INPUTS, EXTRACTOR_OUTPUTS
 from lightglue_runtime.errors import InputError
 from lightglue_runtime.model_file import ModelFile
 from lightglue_runtime.resize import resize as resize_pixels
 from lightglue_runtime.runtimes import find_runtime, open_session, session_options
-from lightglue_runtime.session import Session, SessionOptions, check_count
+from lightglue_runtime.session import Session, SessionOptions
 
 __all__ = ["Extractor"]
 
@@ -54,7 +55,7 @@ class Extractor:
         image: NDArray[Any],
         max_keypoints: int = 2048,
         *,
-        resize: int | tuple[int, int] | None | str = "default",
+        resize: int | tuple[int, int] | str | None = "default",
         side: str = "long",
         min_score: float | None = None,
     ) -> dict[str, Any]:
@@ -73,7 +74,7 @@ class Extractor:
 
         Raises InputError, ModelError, MemoryError.
         """
-        check_count("max_keypoints", max_keypoints)
+        check_int("max_keypoints", max_keypoints, 1, "a number of at least 1")
         pixels = as_pixels(image)
         height, width = pixels.shape[:2]
         if resize == "default":

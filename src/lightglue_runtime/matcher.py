@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightglue_runtime.checks import check_int, is_real
 from lightglue_runtime.contract import MATCHER_INPUTS
 from lightglue_runtime.errors import InputError, ModelError
 from lightglue_runtime.features import read_features
 from lightglue_runtime.model_file import ModelFile
 from lightglue_runtime.overlap import Coefficients, overlap_probability
 from lightglue_runtime.runtimes import find_runtime, open_session, session_options
-from lightglue_runtime.session import Session, SessionOptions, check_count
+from lightglue_runtime.session import Session, SessionOptions
 
 __all__ = ["Matcher"]
 
@@ -78,9 +79,13 @@ class Matcher:
         options = session_options(threads, 1, providers, precision, cache)
         return cls(ModelFile.read(path), find_runtime(runtime), options)
 
-    def match(self, features0: Any, features1: Any) -> dict[str, Any]:
-        """Match two images' features: keypoints (N, 2) px, descriptors (N, D), image_size (2,) and for SIFT-like ones
-        scales and oris (N,), NumPy arrays, also with a batch dimension of 1.
+    def match(self, features0: Any, features1: Any, filter_threshold: float | None = None) -> dict[str, Any]:
+        """Match two images.
+
+        Args:
+            features0, features1: NumPy arrays keypoints (N, 2) px, descriptors (N, D), image_size (2,) and, where
+                they are SIFT-like, scales and oris (N,); also with a batch dimension of 1.
+            filter_threshold: drop matches that score no more; by default, and at least, the file's.
 
         Returns:
             matches0 (M,), matches1 (N,) int64, index into the other image or -1; matching_scores0 (M,),
@@ -90,9 +95,15 @@ class Matcher:
 
         Raises InputError for features that make no sense; ModelError, MemoryError.
         """
-        return self._match_all([(features0, features1)], ["features"], 1)[0]
+        names = [("features0", "features1")]
+        return self._match_all([(features0, features1)], names, 1, filter_threshold)[0]
 
-    def match_many(self, pairs: Iterable[tuple[Any, Any]], requests: int | None = None) -> list[dict[str, Any]]:
+    def match_many(
+        self,
+        pairs: Iterable[tuple[Any, Any]],
+        requests: int | None = None,
+        filter_threshold: float | None = None,
+    ) -> list[dict[str, Any]]:
         """Match pairs of any numbers of keypoints, several at once; each result is as `match` gives it.
 
         requests: how many at once; by default one a thread. They share the threads.
@@ -103,22 +114,42 @@ class Matcher:
                 raise InputError(f"match_many takes pairs (features0, features1); item {i} is {type(pair).__name__}")
             listed.append((pair[0], pair[1]))
         if requests is not None:
-            check_count("requests", requests)
+            check_int("requests", requests, 1, "a number of at least 1")
         requests = min(requests or self.options.threads, self.options.threads)
-        return self._match_all(listed, [f"pairs[{i}]" for i in range(len(listed))], requests)
+        names = [(f"pairs[{i}][0]", f"pairs[{i}][1]") for i in range(len(listed))]
+        return self._match_all(listed, names, requests, filter_threshold)
 
-    def _match_all(self, pairs: Sequence[tuple[Any, Any]], names: Sequence[str], requests: int) -> list[dict[str, Any]]:
+    def _match_all(
+        self,
+        pairs: Sequence[tuple[Any, Any]],
+        names: Sequence[tuple[str, str]],
+        requests: int,
+        filter_threshold: float | None,
+    ) -> list[dict[str, Any]]:
+        threshold = self._threshold(filter_threshold)
         inputs = []
-        for two, name in zip(pairs, names, strict=True):
+        for two, both in zip(pairs, names, strict=True):
             arrays: dict[str, NDArray[Any]] = {}
             for side in (0, 1):
-                own = f"{name}[{side}]" if len(pairs) > 1 or name != "features" else f"{name}{side}"
-                arrays |= read_features(two[side], own, side, self.features, self.length, self._also)
+                arrays |= read_features(two[side], both[side], side, self.features, self.length, self._also)
             inputs.append(arrays)
         full = [i for i, each in enumerate(inputs) if min(each["kpts0"].shape[1], each["kpts1"].shape[1])]
         outputs = self.session(requests).run_many([inputs[i] for i in full]) if full else []
         found = dict(zip(full, outputs, strict=True))
-        return [self._published(found.get(i), each) for i, each in enumerate(inputs)]
+        return [self._published(found.get(i), each, threshold) for i, each in enumerate(inputs)]
+
+    def _threshold(self, asked: float | None) -> float:
+        own = float(self.numbers.get("filter_threshold", 0))
+        if asked is None:
+            return own
+        if not is_real(asked):
+            raise InputError(f"filter_threshold is {asked!r}; give a number from 0 to 1.")
+        if asked < own and own > 0:  # what scores less has left no trace in the file's results
+            raise InputError(
+                f"filter_threshold is {asked:g} and {self.file.path} drops what scores no more than {own:g}; export it "
+                "with a lower one"
+            )
+        return float(asked)
 
     def session(self, requests: int = 1) -> Session:
         """What computes so many calls at once, opened when it is first asked for. Raises ModelError."""
@@ -128,7 +159,9 @@ class Matcher:
                 self._sessions[requests] = open_session(self.file, self.runtime, options)
             return self._sessions[requests]
 
-    def _published(self, outputs: dict[str, NDArray[Any]] | None, inputs: dict[str, NDArray[Any]]) -> dict[str, Any]:
+    def _published(
+        self, outputs: dict[str, NDArray[Any]] | None, inputs: dict[str, NDArray[Any]], threshold: float
+    ) -> dict[str, Any]:
         """The published entries of a pair; outputs: None where an image has no keypoints."""
         m, n = inputs["kpts0"].shape[1], inputs["kpts1"].shape[1]
         if outputs is None:  # as in torch: nothing is left to do in the first layer
@@ -146,10 +179,14 @@ class Matcher:
             raise InputError("the descriptors are so large that their products overflow; give L2-normalised ones")
         rows = np.flatnonzero(matches0 >= 0)
         partners = matches0[rows]
-        if len(rows) and not (0 <= partners.min() and partners.max() < n):
+        if len(rows) and not (partners.min() >= 0 and partners.max() < n):
             raise ModelError(f"{self.file.path} gives matches with keypoints that there are not; export it again.")
         matches1, scores1 = np.full(n, -1, np.int64), np.zeros(n, np.float32)
-        matches1[partners], scores1[partners] = rows, scores0[rows]
+        scores1[partners] = scores0[rows]
+        kept = scores0[rows] > threshold
+        rows, partners = rows[kept], partners[kept]
+        matches0 = np.full(m, -1, np.int64)
+        matches0[rows], matches1[partners] = partners, rows
         found: dict[str, Any] = {
             "matches0": matches0,
             "matches1": matches1,

@@ -12,9 +12,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lightglue_runtime.errors import InputError, ModelError
+from lightglue_runtime.checks import check_choice, check_int
+from lightglue_runtime.errors import ModelError
 
-__all__ = ["Arrays", "Session", "SessionOptions", "check_count", "failed", "usable_threads"]
+__all__ = ["Arrays", "Session", "SessionOptions", "failed", "usable_threads"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -30,10 +31,9 @@ class SessionOptions:
     cache: Path | None = None  # folder for what is compiled; None: nothing is kept
 
     def __post_init__(self) -> None:
-        check_count("threads", self.threads)
-        check_count("requests", self.requests)
-        if self.precision not in ("f32", "bf16", "f16"):
-            raise InputError(f"precision is {self.precision!r}; choose one of f32, bf16, f16.")
+        check_int("threads", self.threads, 1, "a number of at least 1")
+        check_int("requests", self.requests, 1, "a number of at least 1")
+        check_choice("precision", self.precision, ("f32", "bf16", "f16"))
 
     @property
     def threads_each(self) -> int:
@@ -69,12 +69,6 @@ def usable_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def check_count(name: str, value: Any) -> None:
-    """InputError unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} is {value!r}; give a number of at least 1.")
 
 
 def failed(what: str, error: Exception) -> Exception:

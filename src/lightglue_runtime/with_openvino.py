@@ -37,7 +37,9 @@ class OpenVinoSession(Session):
         """Raises ModelError where OpenVINO cannot open the file; InputError for what this CPU cannot do."""
         openvino = _import()
         if options.providers not in ((), ("cpu",)):
-            raise InputError(f"providers are {', '.join(options.providers)}, which only ONNX Runtime has; leave them out.")
+            raise InputError(
+                f"providers are {', '.join(options.providers)}, which only ONNX Runtime has; leave them out."
+            )
         version = openvino.get_version().partition("-")[0]
         self.runtime = f"OpenVINO {version}"
         core = openvino.Core()
