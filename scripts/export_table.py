@@ -3,21 +3,22 @@
     python scripts/export_table.py OUT [--only export parity times auc] [--auc DATA] [--baseline FILE.onnx ...]
     python scripts/export_table.py OUT --only tables --docs docs/parity.md
 
-OUT gets the models, a JSON file for each result, and tables.md. What is there is not done again, so that a killed run goes
-on with the same command; `nice` does no harm, as everything that is compared is run in turn.
+OUT gets the models, a JSON file for each result, and tables.md. What is there is not done again, so that a killed run
+goes on with the same command; `nice` does no harm, as everything that is compared is run in turn.
 
 export: each format and precision of ALIKED's matcher, and DISK's and XFeat's adaptive ones.
 parity: `lightglue export check` of each file in each runtime.
 times: milliseconds of torch, ONNX Runtime, OpenVINO and the baselines, in turn, round after round: medians, and medians
     and quartiles of each round's ratio to torch's float32, for 512, 1,024 and 2,048 keypoints, one thread and two.
-auc: poses, homographies and marked points on the sets of DATA (manifests of `lightglue eval pairs`): features of an image
-    are extracted once for all matchers, each compared with torch's float32 by paired bootstrap.
+auc: poses, homographies and marked points on the sets of DATA (manifests of `lightglue eval pairs`): the features of an
+    image are extracted once for all matchers, each compared with torch's float32 by paired bootstrap.
 
 --baseline names matchers of LightGlue-ONNX, made from the same weights: inputs keypoints (2, N, 2), normalised, and
-descriptors (2, N, D); a name that ends in _N is for N keypoints alone. Early exits in it are run as its own command does.
+descriptors (2, N, D); a name that ends in _N is for N keypoints alone. Those with early exits are opened as its own
+command does.
 
-bfloat16: torch computes in it only where the CPU has instructions for it, and so does OpenVINO; elsewhere they are left out
-of the times. Accuracy does not depend on the instructions: for `auc` torch is told that there are some.
+bfloat16: torch computes in it only where the CPU has instructions for it, and so does OpenVINO; elsewhere they are left
+out of the times. Accuracy does not depend on the instructions: for `auc` torch is told that there are some.
 """
 
 from __future__ import annotations
@@ -223,7 +224,7 @@ def times(out: Path, baselines: Sequence[Path], rounds: int, pair: str) -> None:
             once(out / "times" / f"{pair}-{threads}-{count}.json", run)
 
 
-# -- poses, homographies and marked points --------------------------------------------------------------------------------
+# -- poses, homographies and marked points -----------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -240,7 +241,7 @@ class Matching(Models):
         if self.file is None:
             matcher = LightGlue(features="aliked", pruning="tuned", mp=self.bfloat16, **self.extra).eval()
             return _InBfloat16(matcher) if self.bfloat16 else matcher
-        from lightglue_runtime import Matcher
+        from lightglue_runtime.matcher import Matcher
 
         path, precision = Path(str(self.file)), "bf16" if self.bfloat16 else "f32"
         return _AsTensors(Matcher.open(path, self.runtime, threads=1, precision=precision))
@@ -310,7 +311,7 @@ def headline(run: Run) -> float:
     return next(each.value for each in summarize(run).figures if each.name == wanted)
 
 
-# -- tables --------------------------------------------------------------------------------------------------------------
+# -- tables ------------------------------------------------------------------------------------------------------------
 
 
 def parity_table(out: Path) -> str:

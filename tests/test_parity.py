@@ -27,7 +27,7 @@ from support.matching import SMALL, small_state
 
 QUICK: dict[str, Any] = {"rounds": 0, "memory": False, "max_keypoints": 60, "threads": 1}
 SHORT = ("--rounds", 0, "--no-memory", "--max-keypoints", 60, "--threads", 1)
-ONE_FILE = ("adaptive", "fixed")
+FORMATS = ("adaptive", "fixed", "colmap", "opencv", "steps", "tensorrt")
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def altered(path: Path, to: Path) -> Path:
     return to
 
 
-@pytest.mark.parametrize("format", ONE_FILE)
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_right_file_passes(own_file, weights, format):
     report = check(own_file(format), weights=weights, **QUICK)
     assert report.passed, report.faults

@@ -47,7 +47,7 @@ def each_with_its_flag(args: Sequence[str], flag: str) -> list[str]:
 def check(
     file: Annotated[
         Path,
-        typer.Argument(metavar="FILE", show_default=False, help="What `lightglue export` wrote: a file or a folder."),
+        typer.Argument(metavar="FILE", show_default=False, help="What `lightglue export` wrote, a file or a folder."),
     ],
     options: CheckOptions,
     as_json: AsJson = False,

@@ -1,4 +1,4 @@
-"""What a file is tried on: photographs that come with the package and the user's, and numbers of keypoints at the edges."""
+"""What a file is tried on: photographs that come with the package and the user's, and cases at the edges."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def made_up_pair(count: int, length: int, scale_ori: bool = False, name: str = "
 
 
 def image_cases(own: Sequence[Path], resize: int) -> list[ImageCase]:
-    """The photographs, no larger than `resize` px, and sizes and contents at the edges: odd ones, a small one, a flat one."""
+    """The photographs, no larger than `resize` px, and images of odd sizes, a small one, a flat one."""
     found = [ImageCase(each.name, _shrunk(each.image, resize)) for each in photographs(own)]
     first = found[0].image
     return [

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from statistics import median
 from time import perf_counter
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from lightglue.matching.lightglue import LightGlue
 from lightglue.parity.limits import limits_for
+from lightglue.parity.opened import is_steps, models_in, open_model, read_model
 from lightglue.parity.options import CheckOptions
 from lightglue.parity.peak import peak_of_file, peak_of_torch
 from lightglue.parity.report import Cost, Report, RuntimeReport
@@ -21,7 +23,7 @@ from lightglue.parity.structure import structure_faults
 from lightglue.parity.trials import MatcherTrial, Trial
 from lightglue_runtime.errors import ModelError
 from lightglue_runtime.model_file import ModelFile
-from lightglue_runtime.runtimes import find_runtime, installed, open_session
+from lightglue_runtime.runtimes import find_runtime, installed
 from lightglue_runtime.session import SessionOptions, usable_threads
 
 __all__ = ["check"]
@@ -37,7 +39,7 @@ def check(
     """How an exported file differs from its network in torch, on photographs and at the edges, and what it costs.
 
     Args:
-        path: a file of `lightglue export`, of any kind and format.
+        path: a file of `lightglue export`, of any kind and format, or a folder of pieces or of several models.
         options: see `CheckOptions`; or its fields as keywords.
         matcher: what a matcher's file was made of, where that is in no file of weights.
 
@@ -48,8 +50,10 @@ def check(
         InputError: options that make no sense, or weights that are not those that the file was made of.
         WeightsError, ImageError: weights or images cannot be had.
     """
-    options = options or CheckOptions(**fields)
-    file = ModelFile.read(path)
+    options, path = options or CheckOptions(**fields), Path(path).expanduser()
+    if path.is_dir() and not is_steps(path):
+        return _check_folder(path, options, matcher)
+    file = read_model(path)
     names = installed() if options.runtime == "all" else [find_runtime(options.runtime)]
     threads = options.threads or usable_threads()
     with _torch_threads(threads):
@@ -57,14 +61,38 @@ def check(
         expected = [trial.reference(case) for case in trial.cases]
         found = [_in_runtime(name, file, trial, expected, options, threads) for name in names]
     return Report(
-        file=str(file.path),
-        bytes=file.path.stat().st_size,
+        file=str(path),
+        bytes=_bytes(path),
         description=asdict(file.description),
         reference=trial.reference_name,
         threads=threads,
         structure=tuple(structure_faults(file)),
         runtimes=tuple(found),
     )
+
+
+def _check_folder(folder: Path, options: CheckOptions, matcher: LightGlue | None) -> Report:
+    """Of each model in a folder, such as a bundle's."""
+    models = models_in(folder)
+    if not models:
+        raise ModelError(f"{folder} holds no model; `lightglue export bundle` writes such a folder.")
+    parts = tuple(check(path, options, matcher=matcher) for path in models)
+    features = ", ".join(dict.fromkeys(part.description["features"] for part in parts))
+    return Report(
+        file=str(folder),
+        bytes=_bytes(folder),
+        description={**parts[0].description, "kind": "bundle", "format": "-", "features": features},
+        reference="; ".join(dict.fromkeys(part.reference for part in parts)),
+        threads=parts[0].threads,
+        structure=(),
+        runtimes=(),
+        parts=parts,
+    )
+
+
+def _bytes(path: Path) -> int:
+    files = [each for each in path.rglob("*") if each.is_file()] if path.is_dir() else [path]
+    return sum(each.stat().st_size for each in files)
 
 
 def _trial(file: ModelFile, options: CheckOptions, matcher: LightGlue | None) -> Trial:
@@ -76,15 +104,15 @@ def _trial(file: ModelFile, options: CheckOptions, matcher: LightGlue | None) ->
 def _in_runtime(
     name: str, file: ModelFile, trial: Trial, expected: list[Any], options: CheckOptions, threads: int
 ) -> RuntimeReport:
-    session = open_session(file, name, SessionOptions(threads))
+    opened = open_model(file.path, name, SessionOptions(threads))
     limits = limits_for(file.description.kind, file.description.precision, dict(options.tolerance))
-    subject = trial.subject(session)
+    subject = trial.subject(opened.session)
     differences = tuple(
         trial.compare(case, reference, subject(case), limits)
         for case, reference in zip(trial.cases, expected, strict=True)
     )
     cost = _cost(name, file, trial, subject, options, threads) if options.rounds else None
-    return RuntimeReport(session.runtime, file.description.precision, limits, differences, cost)
+    return RuntimeReport(opened.runtime, file.description.precision, limits, differences, cost)
 
 
 def _cost(
@@ -100,7 +128,7 @@ def _cost(
             times[which].append(1000 * (perf_counter() - begin))
     peak = torch_peak = None
     if options.memory:
-        peak = peak_of_file(file.path, name, threads, "f32", trial.feeds(case))
+        peak = peak_of_file(file.path, name, threads, trial.feeds(case))
         if request := trial.torch_request(case):
             torch_peak = peak_of_torch(request[0], threads, request[1])
     return Cost(trial.size(case), median(times["file"]), median(times["torch"]), options.rounds, peak, torch_peak)

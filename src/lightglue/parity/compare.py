@@ -181,9 +181,7 @@ def _renumbered(
     """The matches between the reference's keypoints; those of others get numbers that the reference does not have."""
     assert found.keypoints0 is not None
     assert found.keypoints1 is not None
-    place0, place1 = (
-        _nearest(own, other) for own, other in ((found.keypoints0, keypoints0), (found.keypoints1, keypoints1))
-    )
+    place0, place1 = _nearest(found.keypoints0, keypoints0), _nearest(found.keypoints1, keypoints1)
     extra = len(place0) - 1
     matches = np.full(len(keypoints0) + len(place0), -1, np.int64)
     scores = np.zeros(len(matches), np.float32)

@@ -1,12 +1,11 @@
 """How far an exported model may be from its reference, by precision, and why so far.
 
-float32: the same products in another order. Sums of 256 products differ by some 1e-6 relative, nine layers later scores by
-up to 1e-4; no match depends on that but one whose score is that close to the threshold, and those are not counted.
+float32: the same products in another order. Sums of 256 products differ by some 1e-6 relative, nine layers later scores
+by up to 1e-4; no match depends on that but one whose score is as close to the threshold, and those are not counted.
 
-float16, bfloat16 and int8 round weights or products to 11, 8 and 7 bits. A mutual nearest neighbour whose runner-up is as
-good changes then, and a pair may stop a layer earlier or later, which changes the scores of all its matches: so what counts
-is the share of matches, and the median difference of scores. The shares are those that were measured on photographs
-(docs/parity.md) less a margin of a third; poses and homographies from the matches differ by no more than noise there.
+float16, bfloat16 and int8 round weights or products to 11, 8 and 7 bits. A mutual nearest neighbour whose runner-up is
+as good changes then, and a pair may stop a layer earlier or later, which changes the scores of all its matches: so what
+counts is the share of matches, and the median difference of scores. docs/parity.md has what was measured.
 """
 
 from __future__ import annotations

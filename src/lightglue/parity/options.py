@@ -29,9 +29,7 @@ class CheckOptions:
         parse=integer("a number of keypoints from 1 to 1000000"),
         group="Features",
     )
-    weights: Path | None = option(
-        None, "The weights that the file was made of, where they are your own.", group="Matching"
-    )
+    weights: Path | None = option(None, "What the file was made of, where the weights are your own.", group="Matching")
     tolerance: tuple[tuple[str, float], ...] = option(
         (),
         "Another limit, such as kept=0.9 or score_max=0.001. Repeatable.",

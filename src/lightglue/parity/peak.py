@@ -22,11 +22,9 @@ __all__ = ["peak_of_file", "peak_of_torch"]
 PATIENCE_S = 600
 
 
-def peak_of_file(
-    path: Path, runtime: str, threads: int, precision: str, feeds: Mapping[str, NDArray[Any]]
-) -> float | None:
+def peak_of_file(path: Path, runtime: str, threads: int, feeds: Mapping[str, NDArray[Any]]) -> float | None:
     """MB of a process that runs the file once; None where the system does not say, or it failed."""
-    return _peak({"file": str(path), "runtime": runtime, "threads": threads, "precision": precision}, feeds)
+    return _peak({"file": str(path), "runtime": runtime, "threads": threads}, feeds)
 
 
 def peak_of_torch(options: Mapping[str, Any], threads: int, arrays: Mapping[str, NDArray[Any]]) -> float | None:
@@ -62,10 +60,11 @@ def answer(request: Mapping[str, Any]) -> int:
     with np.load(request["inputs"]) as file:
         arrays = dict(file)
     if "file" in request:
-        from lightglue_runtime.runtimes import open_session, session_options
+        from lightglue.parity.opened import open_model
+        from lightglue_runtime.session import SessionOptions
 
-        options = session_options(request["threads"], precision=request["precision"], cache=False)
-        open_session(request["file"], request["runtime"], options).run(arrays)
+        options = SessionOptions(request["threads"])
+        open_model(Path(request["file"]), request["runtime"], options).session.run(arrays)
     else:
         _run_torch(request["torch"], request["threads"], arrays)
     return _peak_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -47,6 +48,9 @@ def find_weights(description: Description, name: str, given: Path | None) -> str
     )
 
 
+_THRESHOLDS = ("filter_threshold", "depth_confidence", "width_confidence", "n_layers")
+
+
 @dataclass(frozen=True, eq=False)
 class ReferenceMatcher:
     """LightGlue in torch, float32."""
@@ -82,7 +86,7 @@ def reference_matcher(description: Description, name: str, given: Path | None) -
         key: numbers[key] for key in ("input_dim", "descriptor_dim", "num_heads", "add_scale_ori") if key in numbers
     }
     matcher = LightGlue(
-        features=description.features if known else None, weights=weights, **options, **({} if known else shape)
+        features=cast(Any, description.features) if known else None, weights=weights, **{**shape, **options}
     )
     matcher.pruning_keypoint_thresholds["cpu"] = least
     return ReferenceMatcher(matcher.eval())

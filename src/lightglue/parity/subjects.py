@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.parity.cases import ImageCase, PairCase
+from lightglue.parity.opened import Runs
 from lightglue.parity.outcome import FoundFeatures, FoundMatches
 from lightglue.types import Features
 from lightglue_runtime.model_file import ModelFile
 
-__all__ = ["FileExtractor", "FileMatcher", "Runs", "feeds_of", "image_feeds"]
+__all__ = ["FileExtractor", "FileMatcher", "feeds_of", "image_feeds"]
 
 Arrays = dict[str, NDArray[Any]]
-
-
-class Runs(Protocol):
-    """What a session, or a loop over several, does."""
-
-    def run(self, inputs: Mapping[str, NDArray[Any]]) -> Arrays:
-        """All outputs by name."""
-        ...
 
 
 def feeds_of(file: ModelFile, case: PairCase) -> Arrays:
@@ -32,10 +25,12 @@ def feeds_of(file: ModelFile, case: PairCase) -> Arrays:
     for side, features in enumerate((case.features0, case.features1)):
         found |= {f"{name}{side}": value for name, value in _arrays(features).items()}
     if file.description.format == "opencv":
-        for side in "01":
+        for side in (0, 1):
             size = found[f"image_size{side}"]
             keypoints = (found[f"kpts{side}"] - size[:, None] / 2) / (size.max() / 2)
             found[f"kpts{side}"] = keypoints.astype(np.float32)
+    if file.description.format == "steps":
+        return found
     return {name: value for name, value in found.items() if name in file.inputs}
 
 
@@ -63,12 +58,12 @@ class FileMatcher:
             rows = outputs["matches0"].reshape(-1, 2).astype(np.int64)
             matches0[rows[:, 0]], scores0[rows[:, 0]] = rows[:, 1], outputs["mscores0"].reshape(-1)
             return FoundMatches(matches0, scores0)
-        prunes = (outputs[name].astype(np.int64) if name in outputs else None for name in ("prune0", "prune1"))
         return FoundMatches(
             outputs["matches0"].reshape(-1).astype(np.int64),
             outputs["mscores0"].reshape(-1),
             int(outputs["stop"]) if "stop" in outputs else None,
-            *prunes,
+            outputs["prune0"].astype(np.int64) if "prune0" in outputs else None,
+            outputs["prune1"].astype(np.int64) if "prune1" in outputs else None,
         )
 
 

@@ -16,9 +16,10 @@ from lightglue.models.registry import FEATURES
 from lightglue.parity.cases import PairCase, edge_cases, made_up_pair, photographs
 from lightglue.parity.compare import FeatureDifference, MatchDifference, compare_matches
 from lightglue.parity.limits import Limits
+from lightglue.parity.opened import Runs
 from lightglue.parity.options import CheckOptions
 from lightglue.parity.reference import ReferenceMatcher, reference_matcher
-from lightglue.parity.subjects import FileMatcher, Runs, feeds_of
+from lightglue.parity.subjects import FileMatcher, feeds_of
 from lightglue_runtime.model_file import ModelFile
 
 __all__ = ["MatcherTrial", "Trial"]
