@@ -286,10 +286,10 @@ def methods(out: Path) -> dict[str, Mapping[str, Any]]:
     return found
 
 
-def auc(out: Path, data: Path, wanted: Sequence[str] | None) -> None:
+def auc(out: Path, data: Path, sets: Sequence[str], wanted: Sequence[str] | None) -> None:
     """Every method on every set, as far as it is not done."""
     torch.set_num_threads(1)
-    for each in SETS:
+    for each in sets:
         benchmark = load_manifest(data / f"{each}.json")
         seen: dict[Path, Any] = {}  # an image is looked at once for all matchers
         for name, fields in methods(out).items():
@@ -462,6 +462,7 @@ def main() -> None:
     parser.add_argument("out", type=Path)
     parser.add_argument("--only", nargs="+", choices=("export", "parity", "times", "auc", "tables"))
     parser.add_argument("--auc", type=Path, metavar="DATA")
+    parser.add_argument("--set", nargs="+", choices=SETS, default=SETS, help="of --auc alone")
     parser.add_argument("--method", nargs="+", help="of --auc alone")
     parser.add_argument("--baseline", type=Path, nargs="+", default=[], metavar="FILE.onnx")
     parser.add_argument("--rounds", type=int, default=9)
@@ -478,7 +479,7 @@ def main() -> None:
     if "auc" in wanted:
         if args.auc is None:
             sys.exit("--only auc needs --auc DATA")
-        auc(args.out, args.auc, args.method)
+        auc(args.out, args.auc, args.set, args.method)
     if "tables" in wanted:
         tables(args.out, args.docs, args.pair)
 

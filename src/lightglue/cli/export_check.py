@@ -98,6 +98,8 @@ def _print_runtime(report: RuntimeReport) -> None:
     from rich.text import Text
 
     rows = [each.row() for each in report.differences]
+    if not rows:
+        return
     table = Table(title=report.runtime, title_justify="left", box=SIMPLE_HEAD, show_edge=False, padding=(0, 1, 0, 0))
     for i, name in enumerate(rows[0]):
         table.add_column(name, justify="right" if i else "left")

@@ -48,10 +48,10 @@ def photographs(own: Sequence[Path]) -> list[ImageCase]:
     return [ImageCase(path.name, load_image(path)) for path in (*_OURS, *own)]
 
 
-def edge_cases(pair: PairCase) -> list[PairCase]:
-    """The pair with few keypoints, and with many against few."""
+def edge_cases(pair: PairCase, with_none: bool = True) -> list[PairCase]:
+    """The pair with few keypoints, and with many against few. with_none: also where an image has none."""
     most = pair.counts
-    wanted = [*EDGES, (most[0], max(1, most[1] // 3))]
+    wanted = [*(EDGES if with_none else [each for each in EDGES if min(each)]), (most[0], max(1, most[1] // 3))]
     return [
         PairCase(f"{m} and {n} keypoints", _first(pair.features0, m), _first(pair.features1, n))
         for m, n in wanted

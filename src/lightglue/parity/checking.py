@@ -20,7 +20,7 @@ from lightglue.parity.options import CheckOptions
 from lightglue.parity.peak import peak_of_file, peak_of_torch
 from lightglue.parity.report import Cost, Report, RuntimeReport
 from lightglue.parity.structure import structure_faults
-from lightglue.parity.trials import MatcherTrial, Trial
+from lightglue.parity.trials import ExtractorTrial, MatcherTrial, Trial
 from lightglue_runtime.errors import ModelError
 from lightglue_runtime.model_file import ModelFile
 from lightglue_runtime.runtimes import find_runtime, installed
@@ -98,6 +98,8 @@ def _bytes(path: Path) -> int:
 def _trial(file: ModelFile, options: CheckOptions, matcher: LightGlue | None) -> Trial:
     if file.description.kind == "matcher":
         return MatcherTrial(file, options, matcher)
+    if file.description.kind == "extractor":
+        return ExtractorTrial(file, options)
     raise ModelError(f"{file.path} is a {file.description.kind}, which cannot be checked alone; give the whole model.")
 
 
@@ -107,12 +109,17 @@ def _in_runtime(
     opened = open_model(file.path, name, SessionOptions(threads))
     limits = limits_for(file.description.kind, file.description.precision, dict(options.tolerance))
     subject = trial.subject(opened.session)
-    differences = tuple(
-        trial.compare(case, reference, subject(case), limits)
-        for case, reference in zip(trial.cases, expected, strict=True)
+    differences, failures = [], []
+    for case, reference in zip(trial.cases, expected, strict=True):
+        try:
+            differences.append(trial.compare(case, reference, subject(case), limits))
+        except ModelError as error:
+            failures.append(f"{case.name}: {' '.join(str(error).split())}")
+    timed = options.rounds > 0 and not failures
+    cost = _cost(name, file, trial, subject, options, threads) if timed else None
+    return RuntimeReport(
+        opened.runtime, file.description.precision, limits, tuple(differences), tuple(failures), cost
     )
-    cost = _cost(name, file, trial, subject, options, threads) if options.rounds else None
-    return RuntimeReport(opened.runtime, file.description.precision, limits, differences, cost)
 
 
 def _cost(

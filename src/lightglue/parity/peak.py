@@ -76,6 +76,12 @@ def _run_torch(options: dict[str, Any], threads: int, arrays: Mapping[str, NDArr
     torch.set_num_threads(threads)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     with torch.inference_mode():
+        if "extractor" in options:
+            from lightglue.export.extractors.options import ExtractorSource
+            from lightglue.parity.reference import reference_extractor
+
+            reference_extractor(ExtractorSource(**options["extractor"]), options["max_keypoints"])(tensors["image"])
+            return
         from lightglue.matching.lightglue import LightGlue
 
         pruned = options.pop("pruning_min_keypoints")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,12 +39,14 @@ class RuntimeReport:
     precision: str  # f32, f16, bf16 or int8: the coarser of the file's and the runtime's; it decides the limits
     limits: Limits
     differences: tuple[MatchDifference | FeatureDifference, ...]  # one a case
+    failures: tuple[str, ...]  # cases that the runtime could not do, and why
     cost: Cost | None
 
     @property
     def faults(self) -> tuple[str, ...]:
         """What is beyond the limits, case by case."""
-        return tuple(f"{each.case}: {fault}" for each in self.differences for fault in each.faults(self.limits))
+        found = [f"{each.case}: {fault}" for each in self.differences for fault in each.faults(self.limits)]
+        return (*self.failures, *found)
 
 
 @dataclass(frozen=True)
@@ -73,11 +76,21 @@ class Report:
         return not self.faults
 
     def to_json(self) -> dict[str, Any]:
-        """For `--json`."""
-        return {
+        """For `--json`; None stands for what is no finite number."""
+        content = {
             **asdict(self),
             "runtimes": [{**asdict(each), "faults": list(each.faults)} for each in self.runtimes],
             "parts": [part.to_json() for part in self.parts],
             "faults": list(self.faults),
             "passed": self.passed,
         }
+        return {name: _plain(value) for name, value in content.items()}
+
+
+def _plain(value: Any) -> Any:
+    """What JSON holds: None for what is no finite number."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

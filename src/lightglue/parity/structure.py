@@ -43,6 +43,12 @@ def signature_of(file: ModelFile) -> Signature | None:
     inputs = {**MATCHER_INPUTS, **also}
     if format == "adaptive":
         return Signature(inputs, MATCHER_OUTPUTS)
+    if format == "tensorrt":
+        return Signature(inputs, {name: MATCHER_OUTPUTS[name] for name in ("matches0", "mscores0", "stop")})
+    if format == "steps":  # of the first piece, which takes one image
+        embedded = {name: text for name, text in inputs.items() if name.endswith("0")}
+        outputs = {"tokens": "(M, d)", "cosines": "(M, 1, e)", "sines": "(M, 1, e)"}
+        return Signature({name[:-1]: text for name, text in embedded.items()}, outputs)
     if format == "opencv":
         taken = {name: inputs[name] for name in ("kpts0", "kpts1", "desc0", "desc1")}
         return Signature(taken, {"matches0": "(K, 2)", "mscores0": "(K,) float32"})
