@@ -35,9 +35,10 @@ FORMATS = ("adaptive", "fixed", "colmap", "opencv", "steps", "tensorrt")
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint of a small network of the user's own."""
+    """A checkpoint of a small network of the user's own, decided enough to match similar descriptors."""
     path = tmp_path_factory.mktemp("weights") / "own.pth"
-    torch.save(small_state(), path)
+    state = {name: value * 8 if "final_proj" in name else value for name, value in small_state().items()}
+    torch.save(state, path)
     return path
 
 
@@ -45,7 +46,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def own_file(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
     """The file, or of steps the folder, of a format and a precision, written once."""
     folder = tmp_path_factory.mktemp("models")
-    matcher = LightGlue(features=None, weights=weights, pruning="tuned", filter_threshold=1e-4, **SMALL)
+    matcher = LightGlue(features=None, weights=weights, pruning="tuned", **SMALL)
 
     def write(format: str, precision: str = "f32") -> Path:
         path = folder / f"{format}-{precision}{'' if format == 'steps' else '.onnx'}"
@@ -75,7 +76,7 @@ def test_a_right_file_passes(own_file, weights, format):
     report = check(own_file(format), weights=weights, **QUICK)
     assert report.passed, report.faults
     first = report.runtimes[0].differences[0]
-    assert first.reference == first.found > 5
+    assert first.reference == first.found > 3
     assert first.kept_share == 1
     none = set() if format in ("opencv", "tensorrt") else {(0, 5), (5, 0)}
     assert {each.keypoints for each in report.runtimes[0].differences} >= {(1, 1), (5, 40), *none}

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 
 from lightglue.matching.lightglue import LightGlue
+from lightglue.parity.extractors import ExtractorTrial
 from lightglue.parity.limits import limits_for
 from lightglue.parity.opened import is_steps, models_in, open_model, read_model
 from lightglue.parity.options import CheckOptions
 from lightglue.parity.peak import peak_of_file, peak_of_torch
 from lightglue.parity.report import Cost, Report, RuntimeReport
 from lightglue.parity.structure import structure_faults
-from lightglue.parity.trials import ExtractorTrial, MatcherTrial, Trial
+from lightglue.parity.trials import MatcherTrial, Trial
 from lightglue_runtime.errors import ModelError
 from lightglue_runtime.model_file import ModelFile
 from lightglue_runtime.runtimes import find_runtime, installed
@@ -117,9 +118,7 @@ def _in_runtime(
             failures.append(f"{case.name}: {' '.join(str(error).split())}")
     timed = options.rounds > 0 and not failures
     cost = _cost(name, file, trial, subject, options, threads) if timed else None
-    return RuntimeReport(
-        opened.runtime, file.description.precision, limits, tuple(differences), tuple(failures), cost
-    )
+    return RuntimeReport(opened.runtime, file.description.precision, limits, tuple(differences), tuple(failures), cost)
 
 
 def _cost(

@@ -78,7 +78,7 @@ def _run_torch(options: dict[str, Any], threads: int, arrays: Mapping[str, NDArr
     with torch.inference_mode():
         if "extractor" in options:
             from lightglue.export.extractors.options import ExtractorSource
-            from lightglue.parity.reference import reference_extractor
+            from lightglue.parity.extractors import reference_extractor
 
             reference_extractor(ExtractorSource(**options["extractor"]), options["max_keypoints"])(tensors["image"])
             return

@@ -3,32 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from lightglue.errors import InputError
-from lightglue.export.extractors.options import MODELS, ExtractorSource
-from lightglue.export.extractors.sources import load_extractor
 from lightglue.matching.checkpoint import adapt, infer_architecture
 from lightglue.matching.config import PRESETS
 from lightglue.matching.lightglue import LightGlue
-from lightglue.parity.outcome import FoundFeatures, FoundMatches
+from lightglue.parity.outcome import FoundMatches
 from lightglue.types import Features
 from lightglue.weights import FILES, load_state_dict
 from lightglue_runtime.contract import Description
 from lightglue_runtime.errors import ModelError
 
 __all__ = [
-    "ReferenceExtractor",
     "ReferenceMatcher",
-    "extractor_source",
     "find_weights",
-    "reference_extractor",
     "reference_matcher",
 ]
 
@@ -97,33 +91,3 @@ def reference_matcher(description: Description, name: str, given: Path | None) -
     )
     matcher.pruning_keypoint_thresholds["cpu"] = least
     return ReferenceMatcher(matcher.eval())
-
-
-@dataclass(frozen=True, eq=False)
-class ReferenceExtractor:
-    """An extractor of this package."""
-
-    extractor: Any
-
-    @torch.inference_mode()
-    def __call__(self, image: Tensor) -> FoundFeatures:
-        """The features of an image (3, H, W), in its own px."""
-        found = self.extractor({"image": image[None]})
-        return FoundFeatures(*(found[name][0].numpy() for name in ("keypoints", "keypoint_scores", "descriptors")))
-
-
-def extractor_source(description: Description, name: str, given: Path | None) -> ExtractorSource:
-    """Which extractor a file was made of. Raises InputError where its weights are not to be found."""
-    digest = description.weights_sha256.partition(", ")[0]  # RaCo's file names ALIKED's, for the descriptors, too
-    weights = find_weights(replace(description, weights_sha256=digest), name, given)
-    model = description.features if description.features in MODELS else None
-    own = None if weights in FILES else Path(weights)
-    return ExtractorSource("aliked" if model else description.features, model, own)
-
-
-def reference_extractor(source: ExtractorSource, max_keypoints: int) -> ReferenceExtractor:
-    """The extractor, its keypoints the best of those above a score of 0. Raises WeightsError."""
-    extractor: Any = load_extractor(source)
-    extractor.conf.max_num_keypoints = max_keypoints
-    extractor.conf.detection_threshold = 0.0
-    return ReferenceExtractor(extractor)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -14,16 +13,16 @@ from lightglue.extractors.options import RESIZE
 from lightglue.matching.lightglue import LightGlue
 from lightglue.models.choice import Models
 from lightglue.models.registry import FEATURES
-from lightglue.parity.cases import ImageCase, PairCase, edge_cases, image_cases, made_up_pair, photographs
-from lightglue.parity.compare import FeatureDifference, MatchDifference, compare_features, compare_matches
+from lightglue.parity.cases import PairCase, edge_cases, made_up_pair, photographs
+from lightglue.parity.compare import FeatureDifference, MatchDifference, compare_matches
 from lightglue.parity.limits import Limits
 from lightglue.parity.opened import Runs
 from lightglue.parity.options import CheckOptions
-from lightglue.parity.reference import ReferenceMatcher, extractor_source, reference_extractor, reference_matcher
-from lightglue.parity.subjects import FileExtractor, FileMatcher, feeds_of, image_feeds
+from lightglue.parity.reference import ReferenceMatcher, reference_matcher
+from lightglue.parity.subjects import FileMatcher, feeds_of
 from lightglue_runtime.model_file import ModelFile
 
-__all__ = ["ExtractorTrial", "MatcherTrial", "Trial"]
+__all__ = ["Arrays", "MatcherTrial", "Trial"]
 
 Arrays = Mapping[str, NDArray[Any]]
 Difference = MatchDifference | FeatureDifference
@@ -132,40 +131,3 @@ def _pair_cases(file: ModelFile, options: CheckOptions) -> list[PairCase]:
     if not pairs:
         pairs = [made_up_pair(options.max_keypoints, length, bool(numbers.get("add_scale_ori")))]
     return [*pairs, *edge_cases(pairs[0], with_none=file.description.format not in _NEVER_EMPTY)]
-
-
-class ExtractorTrial(Trial):
-    """An extractor, of this package's format or COLMAP's."""
-
-    def __init__(self, file: ModelFile, options: CheckOptions) -> None:
-        self.file, self.max_keypoints = file, options.max_keypoints
-        self.source = extractor_source(file.description, str(file.path), options.weights)
-        self.extractor = reference_extractor(self.source, options.max_keypoints)
-        name = type(self.extractor.extractor).__name__
-        self.reference_name = f"{name} in torch, float32, {options.weights or file.description.weights}"
-        self.cases = image_cases(options.images, RESIZE)
-
-    def reference(self, case: ImageCase) -> Any:
-        """What torch gives."""
-        return self.extractor(case.image)
-
-    def subject(self, session: Runs) -> Callable[[ImageCase], Any]:
-        """What the file gives, in a runtime."""
-        return FileExtractor(self.file, session, self.max_keypoints)
-
-    def compare(self, case: ImageCase, reference: Any, found: Any, limits: Limits) -> FeatureDifference:
-        """The differences of a case."""
-        return compare_features(case.name, reference, found)
-
-    def size(self, case: ImageCase) -> tuple[int, ...]:
-        """Width and height."""
-        return tuple(case.image.shape[:0:-1])
-
-    def feeds(self, case: ImageCase) -> Arrays:
-        """The file's inputs."""
-        return image_feeds(case, self.max_keypoints)
-
-    def torch_request(self, case: ImageCase) -> tuple[Mapping[str, Any], Arrays] | None:
-        """See `Trial`."""
-        options = {**asdict(self.source), "weights": str(self.source.weights) if self.source.weights else None}
-        return {"extractor": options, "max_keypoints": self.max_keypoints}, {"image": case.image.numpy()}
