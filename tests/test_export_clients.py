@@ -51,7 +51,7 @@ def test_opencv_matches_as_the_package_does(exported: Exported, pair: list[dict[
     assert sorted((match.queryIdx, match.trainIdx) for match in found) == expected
 
 
-# -- COLMAP 4: what its loaders check, and how its database is turned into inputs and back ------------------------------
+# -- COLMAP 4: what its loaders check, and how its database becomes inputs ----------------------------------------------
 
 ANY = -1
 MATCHER_INPUTS = {
