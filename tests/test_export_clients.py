@@ -34,7 +34,7 @@ def matched(matcher: LightGlue, pair: list[dict[str, torch.Tensor]]) -> list[tup
     return [(int(i), int(j)) for i, j in found]
 
 
-# -- OpenCV 5 ---------------------------------------------------------------------------------------------------------
+# -- OpenCV 5 --
 
 
 def test_opencv_matches_as_the_package_does(exported: Exported, pair: list[dict[str, torch.Tensor]]) -> None:
@@ -51,7 +51,7 @@ def test_opencv_matches_as_the_package_does(exported: Exported, pair: list[dict[
     assert sorted((match.queryIdx, match.trainIdx) for match in found) == expected
 
 
-# -- COLMAP 4: what its loaders check, and how its database becomes inputs ----------------------------------------------
+# -- COLMAP 4: what its loaders check, and how its database becomes inputs --
 
 ANY = -1
 MATCHER_INPUTS = {
