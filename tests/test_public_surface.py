@@ -42,7 +42,10 @@ EVALUATION = [
 PARITY = [
     "LIMITS", "CheckOptions", "Cost", "FeatureDifference", "Limits", "MatchDifference", "Report", "RuntimeReport", "check",
 ]  # fmt: skip
-EXPORT = ["MatcherFile", "MatcherSource", "load_matcher", "write_matcher"]
+EXPORT = [
+    "ExtractorFile", "ExtractorSource", "MatcherFile", "MatcherSource", "load_extractor", "load_matcher",
+    "write_extractor", "write_matcher",
+]  # fmt: skip
 
 
 ROOMS = [("geometry", GEOMETRY), ("evaluation", EVALUATION), ("export", EXPORT), ("parity", sorted(PARITY))]
