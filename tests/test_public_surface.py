@@ -40,7 +40,8 @@ EVALUATION = [
     "evaluate", "load_manifest", "read_run", "summarize", "write_manifest", "write_report",
 ]  # fmt: skip
 PARITY = [
-    "LIMITS", "CheckOptions", "Cost", "FeatureDifference", "Limits", "MatchDifference", "Report", "RuntimeReport", "check",
+    "LIMITS", "CheckOptions", "Cost", "FeatureDifference", "Limits", "MatchDifference", "Report", "RuntimeReport",
+    "check",
 ]  # fmt: skip
 EXPORT = [
     "ExtractorFile", "ExtractorSource", "MatcherFile", "MatcherSource", "load_extractor", "load_matcher",
