@@ -14,6 +14,7 @@ from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
 import lightglue
+import lightglue_runtime
 
 sys.path.insert(0, str(Path(__file__).parent))
 from commands import as_markdown
@@ -86,12 +87,16 @@ class Modules(SphinxDirective):
     def run(self) -> list:  # noqa: D102
         self.env.note_reread()
         package = Path(lightglue.__file__).parent
+        without_torch = Path(lightglue_runtime.__file__).parent
         lines: list[str] = []
-        for room in sorted(path for path in package.iterdir() if path.is_dir() and (path / "__init__.py").exists()):
+        rooms = sorted(path for path in package.iterdir() if path.is_dir() and (path / "__init__.py").exists())
+        for room in [*rooms, without_torch]:
             lines += [f"## {room.name}", "", "| module | |", "|---|---|"]
             for path in sorted(room.rglob("*.py")):
                 said = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0].replace("\n", " ")
-                name = ".".join(path.relative_to(package).with_suffix("").parts).removesuffix(".__init__")
+                name = ".".join(
+                    path.relative_to(package if room in rooms else package.parent).with_suffix("").parts
+                ).removesuffix(".__init__")
                 lines.append(f"| `{name}` | {said.replace('|', chr(92) + '|')} |")
             lines.append("")
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)

@@ -15,9 +15,9 @@ from PIL.TiffImagePlugin import IFDRational
 
 from lightglue.geometry.exif_focal import stated_focals
 from lightglue.images import load_image
-from lightglue.images.exif import read_exif
 from lightglue.pairs.cameras import known_camera
 from lightglue.sfm.stages.exif import read_location
+from lightglue_runtime.images.exif import read_exif
 
 SIZE = (64, 48)
 FILM = {0xA405: 28}

@@ -21,7 +21,6 @@ from lightglue.errors import InputError
 from lightglue.geometry.colmap_text import image_lines, listed_image
 from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.images import load_image
-from lightglue.images.sizes import size_in_file
 from lightglue.models.choice import Models
 from lightglue.sfm.change import add_images, remove_images
 from lightglue.sfm.colmap.cameras import read_table
@@ -31,6 +30,7 @@ from lightglue.sfm.localization.localize import localize
 from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, PairOptions, ReconstructOptions
 from lightglue.sfm.pipeline import SfmOptions, build_map, run_stage
 from lightglue.sfm.stages.given import given_images
+from lightglue_runtime.images.sizes import size_in_file
 from support.colmap_model import write_model
 from support.command import lightglue
 from support.corner import SIZE, photograph

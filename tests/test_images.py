@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lightglue.errors import ImageError, ImageNotFoundError, InputError
-from lightglue.images import as_pixels, as_tensor, files, load_image, numpy_image_to_torch, read_image, resize_image
-from lightglue.images.headers import FORMATS, format_of, stored_size
+from lightglue.images import as_pixels, as_tensor, load_image, numpy_image_to_torch, read_image, resize_image
+from lightglue_runtime.images import files
+from lightglue_runtime.images.headers import FORMATS, format_of, stored_size
 from support.users import ordinary_user
 
 # What Pillow can write and the loader must read: format -> modes, and options for the encoder.

@@ -22,7 +22,6 @@ from lightglue.cli.app import app
 from lightglue.errors import LightGlueError
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.intrinsics import Intrinsics
-from lightglue.images.exif import Exif
 from lightglue.models.choice import Models
 from lightglue.sfm.change import accept_model
 from lightglue.sfm.colmap.cameras import CameraOptions
@@ -49,6 +48,7 @@ from lightglue.sfm.stages.judge import judge_pairs
 from lightglue.sfm.stages.reconstruct import ReconstructOptions, known_summary, reconstruct
 from lightglue.sfm.stages.verify import VerifyOptions, verify
 from lightglue.stores import MatchStore
+from lightglue_runtime.images.exif import Exif
 from support.twin_scene import TwinScene, make_twins
 
 Array = NDArray[np.float64]

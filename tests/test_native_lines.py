@@ -13,7 +13,7 @@ import pytest
 
 from lightglue.errors import ImageError
 from lightglue.images import load_image
-from lightglue.support.native_lines import with_native_lines
+from lightglue_runtime.native_lines import with_native_lines
 from support.child import run_python
 
 PICTURE = cv2.resize(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8), (400, 300))

@@ -18,14 +18,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from lightglue.errors import InputError
-from lightglue.images.resampling import (
-    MAX_EDGE,
-    ImagePreprocessor,
-    _resample_banded,
-    _resample_reference,
-    resize_tensor,
-    target_size,
-)
+from lightglue.images.resampling import ImagePreprocessor, _resample_banded, _resample_reference, resize_tensor
+from lightglue_runtime.resize import MAX_EDGE, target_size
 
 ROUNDING = 1e-6  # a few float32 steps of values in [0, 1]
 

@@ -154,7 +154,7 @@ def test_heic_and_avif_are_left_out_with_the_remedy_where_nothing_reads_them(tmp
     (tmp_path / "c.avif").write_bytes(b"\0\0\0\x20ftypmif1\0\0\0\0mif1avifmiaf")
     with (
         mock.patch("lightglue.sfm.stages.images.what_is_missing", lambda kind: f"install what reads {kind}"),
-        mock.patch("lightglue.images.files.what_is_missing", lambda kind: f"install what reads {kind}"),
+        mock.patch("lightglue_runtime.images.files.what_is_missing", lambda kind: f"install what reads {kind}"),
     ):
         names, skipped = list_images(tmp_path)
         with pytest.raises(ImageError, match="b.HEIC is a HEIC file, which is not read here: install what reads HEIC"):

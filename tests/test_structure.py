@@ -12,10 +12,11 @@ import grimp
 import pytest
 
 SOURCE = Path(__file__).parents[1] / "src" / "lightglue"
+WITHOUT_TORCH = SOURCE.parent / "lightglue_runtime"
 
 # Library -> the modules and rooms that may import it; a name covers what lies below it.
 USERS = {
-    "PIL": ["images.sources", "images.with_pillow"],
+    "PIL": ["images.sources"],  # for type checkers only
     "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog",
             "benchmark.image_pairs", "sfm.stages.pairing.positions", "sfm.stages.frames", "sfm.report.view"],
     "faiss": ["sfm.retrieval.with_faiss"],
@@ -25,7 +26,6 @@ USERS = {
     "matplotlib": ["drawing", "viz2d", "evaluation.plots", "benchmark.chart", "sfm.report.charts",
                    "sfm.report.picture"],
     "onnx": ["export.onnx_library"],
-    "pillow_heif": ["images.with_pillow"],
     "poselib": ["geometry.with_poselib"],
     "pycolmap": ["sfm.colmap.with_pycolmap", "geometry.with_pycolmap", "geometry.colmap_cameras",
                  "geometry.colmap_models", "extractors.dog", "evaluation.datasets.manifest"],
@@ -38,15 +38,21 @@ USERS = {
     "viser": ["sfm.report.view"],
 }  # fmt: skip
 ANYWHERE = {"numpy", "torch", "lightglue_runtime"}
+# The same of the package without torch: numpy may be imported anywhere.
+USERS_WITHOUT_TORCH = {
+    "PIL": ["images.with_pillow"],
+    "cv2": ["images"],
+    "pillow_heif": ["images.with_pillow"],
+}
 
 
 def short(module: str) -> str:
     return module.removeprefix("lightglue.")
 
 
-def modules() -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(SOURCE.rglob("*.py")):
-        parts = path.relative_to(SOURCE).with_suffix("").parts
+def modules(source: Path = SOURCE) -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(source.rglob("*.py")):
+        parts = path.relative_to(source).with_suffix("").parts
         yield ".".join(part for part in parts if part != "__init__"), ast.parse(path.read_text())
 
 
@@ -63,11 +69,11 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 
 @cache
-def users() -> dict[str, list[str]]:
+def users(source: Path = SOURCE) -> dict[str, list[str]]:
     """Library -> the modules of the package that import it."""
     found: dict[str, list[str]] = {}
-    for module, tree in modules():
-        for library in {name.partition(".")[0] for name in imported(tree)} - {"lightglue", *sys.stdlib_module_names}:
+    for module, tree in modules(source):
+        for library in {name.partition(".")[0] for name in imported(tree)} - {source.name, *sys.stdlib_module_names}:
             found.setdefault(library, []).append(module)
     return found
 
@@ -76,11 +82,21 @@ def test_every_library_is_in_the_table():
     assert set(users()) == set(USERS) | ANYWHERE
 
 
-@pytest.mark.parametrize("library", USERS)
-def test_a_library_is_imported_where_the_table_says(library):
-    allowed = {name: [m for m in users()[library] if m == name or m.startswith(f"{name}.")] for name in USERS[library]}
+def test_the_package_without_torch_imports_neither_torch_nor_the_other_package():
+    assert set(users(WITHOUT_TORCH)) == set(USERS_WITHOUT_TORCH) | {"numpy"}
+
+
+@pytest.mark.parametrize(
+    ("source", "library"),
+    [*((SOURCE, library) for library in USERS), *((WITHOUT_TORCH, library) for library in USERS_WITHOUT_TORCH)],
+    ids=lambda value: value.name if isinstance(value, Path) else value,
+)
+def test_a_library_is_imported_where_the_table_says(source, library):
+    importing = users(source)[library]
+    names = (USERS if source == SOURCE else USERS_WITHOUT_TORCH)[library]
+    allowed = {name: [m for m in importing if m == name or m.startswith(f"{name}.")] for name in names}
     assert [name for name, found in allowed.items() if not found] == []
-    assert set(users()[library]) == {module for found in allowed.values() for module in found}
+    assert set(importing) == {module for found in allowed.values() for module in found}
 
 
 def test_imports_in_functions_and_of_names_given_as_text_are_seen():
@@ -111,7 +127,7 @@ def circles(graph: grimp.ImportGraph) -> list[set[str]]:
 
 
 def test_there_is_no_circle_of_imports():
-    graph = grimp.build_graph("lightglue", cache_dir=None)
+    graph = grimp.build_graph("lightglue", "lightglue_runtime", cache_dir=None)
     assert [{short(name) for name in circle} for circle in circles(graph)] == []
 
 
@@ -129,7 +145,7 @@ def test_the_top_of_the_package_holds_at_most_20_files():
 def test_a_function_fits_a_screen():
     """Lines of code without signature and docstring."""
     long = []
-    for module, tree in modules():
+    for module, tree in [*modules(), *modules(WITHOUT_TORCH)]:
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 body = node.body[ast.get_docstring(node) is not None :]

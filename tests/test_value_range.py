@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 from lightglue.errors import ImageError
 from lightglue.extractors.options import ViewOptions
 from lightglue.images import load_image, numpy_image_to_torch, read_image, read_to_look_at
-from lightglue.images.value_range import stretched, value_range
 from lightglue.models.choice import Models
 from lightglue.pairs.files import match_files
 from lightglue.sfm.options import ExtractOptions
 from lightglue.sfm.stages.extract import extract
 from lightglue.stores import FeatureStore
+from lightglue_runtime.images.value_range import stretched, value_range
 from support import ASSETS
 from support.command import lightglue
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from lightglue.images.headers import stored_size
+from lightglue_runtime.images.headers import stored_size
 
 
 class Raw(NamedTuple):

@@ -51,7 +51,6 @@ from lightglue.evaluation.records import (
 )
 from lightglue.geometry.refine import RefineOptions, refine_matches
 from lightglue.images import load_image
-from lightglue.images.resampling import target_size
 from lightglue.models.choice import Models
 from lightglue.pairs.record import MatchedPair
 from lightglue.support.caches import BoundedCache
@@ -59,6 +58,7 @@ from lightglue.support.files import write_whole
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.progress import Progress
 from lightglue.timing import wait_for_gpu
+from lightglue_runtime.resize import target_size
 
 __all__ = ["Job", "evaluate"]
 

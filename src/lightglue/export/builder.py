@@ -48,6 +48,10 @@ class ModelBuilder:
         self._inputs.append(_value_info(name, kind))
         return Value(name)
 
+    def order_inputs(self, names: Sequence[str]) -> None:
+        """Put the inputs in this order; names that there are not do no harm."""
+        self._inputs.sort(key=lambda each: names.index(each.name))
+
     def constant(self, name: str, array: Any) -> Value:
         """A constant by its name; the same one where it was given before. Raises ValueError where they differ."""
         array = np.ascontiguousarray(array) if np.ndim(array) else np.asarray(array)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from lightglue.errors import InputError
 from lightglue.export.onnx_library import onnx
-from lightglue.support.files import write_files
+from lightglue.support.files import write_files, writing
 from lightglue.support.printable import printable
+from lightglue_runtime.steps import MANIFEST
 
-__all__ = ["check_output", "save"]
+__all__ = ["check_output", "save", "save_folder"]
 
 SUFFIX = ".onnx"
 
@@ -24,8 +26,8 @@ def check_output(path: str | os.PathLike[str], format: str = "onnx") -> Path:
     path = Path(path).expanduser()
     shown = printable(str(path))
     if format == "steps":
-        if path.suffix == SUFFIX or path.is_file():
-            raise InputError(f"{shown} must be a folder, new or empty, for the several files of this format.")
+        if path.suffix == SUFFIX or path.is_file() or (path.is_dir() and not _is_ours(path)):
+            raise InputError(f"{shown} must be a folder, new or of this format, for the several files of it.")
     elif path.is_dir():
         raise InputError(f"{shown} is a folder; name a file in it that ends in {SUFFIX}.")
     elif path.suffix != SUFFIX:
@@ -35,7 +37,25 @@ def check_output(path: str | os.PathLike[str], format: str = "onnx") -> Path:
     return path
 
 
+def _is_ours(folder: Path) -> bool:
+    """Whether a folder is empty or holds an earlier export, which may be written over."""
+    return not any(folder.iterdir()) or (folder / MANIFEST).is_file()
+
+
 def save(model: Any, path: Path) -> None:
     """Check a model and write it. Raises StoreError."""
     onnx().checker.check_model(model)
     write_files({path: model.SerializeToString(deterministic=True)})
+
+
+def save_folder(contents: Mapping[str, Any], folder: Path) -> None:
+    """Check models and write them into a folder, with the files that are bytes already. Raises StoreError."""
+    files = {}
+    for name, content in contents.items():
+        if not isinstance(content, bytes):
+            onnx().checker.check_model(content)
+            content = content.SerializeToString(deterministic=True)
+        files[folder / name] = content
+    with writing(folder):
+        folder.mkdir(exist_ok=True)
+    write_files(files)

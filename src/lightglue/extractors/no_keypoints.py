@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lightglue.images import ImageFile
-from lightglue.images.files import is_file
+from lightglue_runtime.images.files import is_file
 
 __all__ = ["likely_cause"]
 

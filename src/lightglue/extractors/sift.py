@@ -15,8 +15,8 @@ from lightglue.extractors.dog import DogConfig, check_backend, describe_opencv, 
 from lightglue.extractors.grayscale import gray_images_in
 from lightglue.extractors.request import EVERYTHING, Request
 from lightglue.images.exact_resize import shrink_exactly
-from lightglue.images.resampling import target_size
 from lightglue.types import Features
+from lightglue_runtime.resize import target_size
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

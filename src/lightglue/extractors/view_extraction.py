@@ -17,9 +17,9 @@ from lightglue.extractors.options import check_pyramid, check_tile
 from lightglue.extractors.request import Part, Request
 from lightglue.extractors.views import Tile, best_of, merge_views, tiles_of
 from lightglue.images import numpy_image_to_torch, read_image, resize_image
-from lightglue.images.resampling import target_size
 from lightglue.timing import span
 from lightglue.types import Features
+from lightglue_runtime.resize import target_size
 
 __all__ = ["extract_views"]
 

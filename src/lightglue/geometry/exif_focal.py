@@ -6,8 +6,8 @@ import math
 import os
 from collections.abc import Iterator
 
-from lightglue.images.exif import Exif, Value, number, read_exif, text
 from lightglue.images.focal import StatedFocal, stated_focal
+from lightglue_runtime.images.exif import Exif, Value, number, read_exif, text
 
 __all__ = ["focal_from_exif", "stated_focals"]
 

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from lightglue.images.arrays import numpy_image_to_torch, resize_image, size_of
-from lightglue.images.files import (
+from lightglue.images.resampling import ImagePreprocessor, resize_tensor
+from lightglue.images.sources import AnyImage, as_tensor
+from lightglue.images.tensors import load_image, numpy_image_to_torch, size_of
+from lightglue_runtime.images.arrays import resize_image
+from lightglue_runtime.images.files import (
     DEFAULT_MAX_PIXELS,
     ImageFile,
     ImageSource,
     contents_of,
-    load_image,
     read_image,
     read_to_look_at,
 )
-from lightglue.images.resampling import ImagePreprocessor, resize_tensor
-from lightglue.images.sources import AnyImage, as_pixels, as_tensor
-from lightglue.images.value_range import narrow_range
+from lightglue_runtime.images.sources import as_pixels
+from lightglue_runtime.images.value_range import narrow_range
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",

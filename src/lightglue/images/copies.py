@@ -9,9 +9,9 @@ from typing import NamedTuple
 import cv2
 
 from lightglue.errors import ImageError
-from lightglue.images.exif import orientation_of
-from lightglue.images.files import ImageFile, read_image
-from lightglue.images.headers import HEAD, format_of, stored_size
+from lightglue_runtime.images.exif import orientation_of
+from lightglue_runtime.images.files import ImageFile, read_image
+from lightglue_runtime.images.headers import HEAD, format_of, stored_size
 
 __all__ = ["PlainFile", "plain_file", "upright_png"]
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightglue.images.resampling import blur_kernel
+from lightglue_runtime.resize import blur_width
 
 __all__ = ["shrink_exactly"]
 
@@ -21,7 +21,7 @@ def shrink_exactly(image: Tensor, size: tuple[int, int]) -> Tensor:
     These are those of `kornia.geometry.transform.resize(..., antialias=True)`: the blur along x, then along y, its
     kernels computed in the image's dtype, then bilinear interpolation.
     """
-    kernels = [blur_kernel(n, m, image.dtype)[1].to(image) for n, m in zip(image.shape[-2:], size, strict=True)]
+    kernels = [_kernel(n, m, image) for n, m in zip(image.shape[-2:], size, strict=True)]
     along_y, along_x = kernels
     pad_x, pad_y = len(along_x) // 2, len(along_y) // 2
     shrunk = []
@@ -32,3 +32,13 @@ def shrink_exactly(image: Tensor, size: tuple[int, int]) -> Tensor:
         four = F.pad(planes, (0, 0, 0, 0, 0, 4 - len(own))).contiguous(memory_format=torch.channels_last)
         shrunk.append(F.interpolate(four, size=size, mode="bilinear")[:, : len(own)])
     return torch.cat(shrunk).contiguous()
+
+
+def _kernel(n_in: int, n_out: int, image: Tensor) -> Tensor:
+    """The weights (T,) of the blur, computed in the image's dtype: it shows in their last bits."""
+    if n_in <= n_out:
+        return torch.ones(1).to(image)
+    sigma, radius = blur_width(n_in, n_out)
+    offset = torch.arange(-radius, radius + 1).to(image.dtype)
+    weight = torch.exp(-(offset**2) / (2 * torch.tensor(sigma, dtype=image.dtype) ** 2))
+    return (weight / weight.sum()).to(image)

@@ -7,7 +7,7 @@ from collections import defaultdict
 from pathlib import Path, PurePath
 
 from lightglue.errors import InputError
-from lightglue.images.headers import HEAD, format_of
+from lightglue_runtime.images.headers import HEAD, format_of
 
 __all__ = ["MaskFolder", "no_mask"]
 

@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import ImageError
-from lightglue.images.headers import HEAD
-from lightglue.images.unread import unread_kind
-from lightglue.support.native_lines import with_native_lines
+from lightglue_runtime.images.headers import HEAD
+from lightglue_runtime.images.unread import unread_kind
+from lightglue_runtime.native_lines import with_native_lines
 
 __all__ = ["Frame", "Video", "is_video", "sharpness"]
 

@@ -1,39 +1,13 @@
-"""Whether two images see the same thing: a probability from what the matcher found of a pair.
-
-Logistic regression on the scores of all mutual partners, those below `filter_threshold` too. Each counts with the
-fourth power of its score: a few sure matches say more than many doubtful ones. docs/decisions/009-overlap.md has the
-pairs that it was fitted on and how right it is; scripts/fit_overlap makes the coefficients.
-"""
+"""Whether two images see the same thing: `lightglue_runtime.overlap` on tensors, so that no GPU is waited for."""
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from dataclasses import dataclass
-from types import MappingProxyType
 
 import torch
 from torch import Tensor
 
+from lightglue_runtime.overlap import COEFFICIENTS, Coefficients
+
 __all__ = ["COEFFICIENTS", "Coefficients", "evidence", "overlap_probability"]
-
-
-@dataclass(frozen=True)
-class Coefficients:
-    """Of the logarithm of the odds."""
-
-    constant: float
-    amount: float
-    share: float
-
-
-# Feature type -> what was fitted with its published matcher.
-COEFFICIENTS: Mapping[str, Coefficients] = MappingProxyType(
-    {
-        "aliked": Coefficients(-2.4716, 2.2158, 0.4557),
-        "disk": Coefficients(-1.7641, 1.2206, 0.5561),
-        "xfeat": Coefficients(0.4517, 1.1157, 0.6709),
-    }
-)
 
 
 def evidence(scores: Tensor, count0: int, count1: int) -> tuple[Tensor, Tensor]:
@@ -55,4 +29,5 @@ def overlap_probability(scores: Tensor, count0: int, count1: int, fitted: Coeffi
     if min(count0, count1) == 0:
         return scores.new_zeros((), dtype=torch.float32)
     amount, share = evidence(scores, count0, count1)
-    return (fitted.constant + fitted.amount * amount + fitted.share * share).sigmoid()
+    odds: Tensor = fitted.odds(amount, share)
+    return odds.sigmoid()

@@ -15,8 +15,8 @@ from lightglue.geometry.cameras import as_camera
 from lightglue.geometry.exif_focal import focal_from_exif
 from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.geometry.orientation import fitted
-from lightglue.images.exif import orientation_of
 from lightglue.images.focal import StatedFocal
+from lightglue_runtime.images.exif import orientation_of
 
 __all__ = ["KnownCamera", "known_camera"]
 

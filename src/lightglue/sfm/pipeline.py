@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
-from lightglue.images.sizes import size_in_file
 from lightglue.images.video import is_video
 from lightglue.sfm.colmap.image_lists import with_listed
 from lightglue.sfm.engines.engine import Engine
@@ -36,6 +35,7 @@ from lightglue.sfm.stages.pairs import Inputs, named_pairs, read_pairs, select_p
 from lightglue.sfm.stages.refine import read_refined, refine_keypoints
 from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.progress import StageProgress
+from lightglue_runtime.images.sizes import size_in_file
 
 if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
     from lightglue.sfm.colmap.database import Keypoints

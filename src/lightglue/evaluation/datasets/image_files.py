@@ -14,8 +14,8 @@ def camera_fault(path: Path, width: int, height: int) -> str | None:
 
     An orientation tag is a reason: `load_image` rotates the image by it, COLMAP does not (its issues 1456 and 2104).
     """
-    from lightglue.images.exif import read_exif
-    from lightglue.images.headers import format_of, stored_size  # whose room loads torch
+    from lightglue_runtime.images.exif import read_exif
+    from lightglue_runtime.images.headers import format_of, stored_size  # whose room loads torch
 
     try:
         with path.open("rb") as file:

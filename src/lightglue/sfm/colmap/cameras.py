@@ -16,7 +16,6 @@ from lightglue.geometry.colmap_cameras import camera_from_colmap, camera_to_colm
 from lightglue.geometry.exif_focal import focal_from_exif
 from lightglue.geometry.intrinsics import GUESSED_FOCAL, MODELS, Intrinsics
 from lightglue.geometry.orientation import fitted
-from lightglue.images.exif import orientation_of
 from lightglue.images.focal import StatedFocal
 from lightglue.sfm.colmap.image_lists import is_of_a_map, read_image_list, single_camera
 from lightglue.sfm.colmap.with_pycolmap import pycolmap, quiet
@@ -24,6 +23,7 @@ from lightglue.sfm.options import CameraMode, CameraOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.support.progress import Progress
 from lightglue.support.text import read_json_text, read_text
+from lightglue_runtime.images.exif import orientation_of
 
 __all__ = [
     "Assignment",

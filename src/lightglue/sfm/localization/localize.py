@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError
 from lightglue.geometry.intrinsics import Intrinsics
-from lightglue.images.sizes import size_in_file
 from lightglue.models.choice import Models
 from lightglue.sfm.colmap.cameras import check_cameras, read_table
 from lightglue.sfm.folder import MapFolder
@@ -36,6 +35,7 @@ from lightglue.support.files import write_whole, writing
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.printable import printable
 from lightglue.support.progress import Progress
+from lightglue_runtime.images.sizes import size_in_file
 
 __all__ = ["LocalizeResult", "localize"]
 

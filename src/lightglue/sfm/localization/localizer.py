@@ -28,7 +28,6 @@ from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.intrinsics import Intrinsics, from_colmap
 from lightglue.geometry.orientation import fitted
 from lightglue.images import as_tensor, load_image
-from lightglue.images.exif import orientation_of
 from lightglue.images.focal import StatedFocal
 from lightglue.models.choice import Models
 from lightglue.pairs.record import matches_of
@@ -43,6 +42,7 @@ from lightglue.sfm.options import LocalizeOptions
 from lightglue.stores import FeatureStore, ImageFeatures
 from lightglue.support.caches import BoundedCache
 from lightglue.types import Features
+from lightglue_runtime.images.exif import orientation_of
 
 __all__ = ["Localization", "LocalizeOptions", "Localizer"]
 

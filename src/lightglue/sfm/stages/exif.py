@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from lightglue.images.exif import Exif, Value, number, read_exif, text
+from lightglue_runtime.images.exif import Exif, Value, number, read_exif, text
 
 __all__ = ["Location", "location_of", "read_location", "time_of"]
 

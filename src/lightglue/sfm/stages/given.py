@@ -10,12 +10,12 @@ from pathlib import Path
 from lightglue.errors import InputError
 from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.geometry.orientation import fitted
-from lightglue.images.exif import orientation_of
-from lightglue.images.sizes import size_in_file
 from lightglue.sfm.colmap.image_lists import ImageList, is_model, is_of_a_map, read_image_list, write_image_list
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.images import list_images, looks_like_image
+from lightglue_runtime.images.exif import orientation_of
+from lightglue_runtime.images.sizes import size_in_file
 
 __all__ = [
     "Given",

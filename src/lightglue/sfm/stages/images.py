@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightglue.errors import InputError
-from lightglue.images.headers import FORMATS, HEAD, format_of, stored_size
-from lightglue.images.unread import Unread, unread_kind
-from lightglue.images.with_pillow import what_is_missing
 from lightglue.sfm.skipped import Skipped, by_reason, names_of
+from lightglue_runtime.images.headers import FORMATS, HEAD, format_of, stored_size
+from lightglue_runtime.images.unread import Unread, unread_kind
+from lightglue_runtime.images.with_pillow import what_is_missing
 
 __all__ = ["SUFFIXES", "list_images", "looks_like_image"]
 

@@ -12,7 +12,6 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from lightglue.images.exif import read_exif
 from lightglue.sfm.colmap.judged import Judgement, drop, judged_of, read_judgements, restore, verified_pairs
 from lightglue.sfm.colmap.state import digest_of, pair_states, read_state
 from lightglue.sfm.look_alikes.decide import decide
@@ -23,6 +22,7 @@ from lightglue.sfm.options import VerifyOptions
 from lightglue.sfm.stages.exif import location_of, time_of
 from lightglue.sfm.stages.pairing.positions import earth_centred
 from lightglue.stores import MatchStore
+from lightglue_runtime.images.exif import read_exif
 
 __all__ = ["JudgeResult", "judge_pairs"]
 

@@ -12,10 +12,10 @@ from torch import Tensor
 from lightglue.errors import InputError
 from lightglue.extractors.masks import read_mask
 from lightglue.images import ImageFile
-from lightglue.images.exif import read_exif
 from lightglue.images.mask_files import MaskFolder, no_mask
 from lightglue.sfm.skipped import Skipped
 from lightglue.stores import Source
+from lightglue_runtime.images.exif import read_exif
 
 __all__ = ["ImageMask", "Masks"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from lightglue.images.headers import format_of
+from lightglue_runtime.images.headers import format_of
 
 __all__ = ["Unread", "unread_kind"]
 

@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import BinaryIO, TypeAlias
 
-from lightglue.images.headers import format_of
+from lightglue_runtime.images.headers import format_of
 
 __all__ = ["Exif", "Value", "number", "orientation_of", "read_exif", "text"]
 

@@ -19,27 +19,23 @@ from typing import Any, BinaryIO, TypeAlias
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-from lightglue.errors import ImageError, ImageNotFoundError, InputError
-from lightglue.images.arrays import check_resize, numpy_image_to_torch, resize_image
-from lightglue.images.exif import number, read_exif, text
-from lightglue.images.headers import FORMATS, HEAD, format_of, stored_size
-from lightglue.images.unread import unread_kind
-from lightglue.images.value_range import eight_bits, narrow_range, stretched, warn_of_narrow_range
-from lightglue.images.with_pillow import DECODED, decode_by_pillow, what_is_missing
-from lightglue.support.checks import is_real
-from lightglue.support.native_lines import with_native_lines
-from lightglue.timing import span
+from lightglue_runtime.checks import is_real
+from lightglue_runtime.errors import ImageError, ImageNotFoundError, InputError
+from lightglue_runtime.images.exif import number, read_exif, text
+from lightglue_runtime.images.headers import FORMATS, HEAD, format_of, stored_size
+from lightglue_runtime.images.unread import unread_kind
+from lightglue_runtime.images.value_range import eight_bits, narrow_range, stretched
+from lightglue_runtime.images.with_pillow import DECODED, decode_by_pillow, what_is_missing
+from lightglue_runtime.native_lines import with_native_lines
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
     "ImageFile",
     "ImageSource",
-    "_content_of",
+    "content_of",
     "contents_of",
     "is_file",
-    "load_image",
     "read_image",
     "read_to_look_at",
 ]
@@ -57,59 +53,12 @@ _OPENCV_MAX_PIXELS = 2**30  # its own limit, unless OPENCV_IO_MAX_IMAGE_PIXELS i
 ImageSource: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | BinaryIO
 
 
-def load_image(
-    path: ImageSource,
-    resize: int | tuple[int, int] | None = None,
-    fn: str = "max",
-    interp: str = "area",
-    grayscale: bool = False,
-    max_pixels: int | None = DEFAULT_MAX_PIXELS,
-    stretch: bool = False,
-) -> Tensor:
-    """Load an image file as a tensor.
-
-    Eight-bit values are divided by 255, 16-bit values by 65,535 without first losing their low bits. The EXIF
-    orientation is applied. Transparency is dropped, the colours under it stay; of several frames or pages the first
-    is read.
-
-    Args:
-        path: a JPEG, PNG, TIFF, WebP, BMP, GIF, PNM, JPEG 2000, AVIF or HEIC file (the last with pillow-heif): its
-            path, its content as bytes, or the file opened in binary mode, which is read on from where it stands.
-        resize: px of the edge that `fn` names, the other following the aspect ratio; or (height, width) in px.
-        fn: "max" for the long edge, "min" for the short one.
-        interp: "area", "linear", "cubic" or "nearest", as OpenCV does them.
-        grayscale: load one channel; a colour image is converted.
-        max_pixels: refuse larger images before they are decoded; None for no limit but OpenCV's own.
-        stretch: spread the range of values that the image uses over [0, 1], as images of 12 bits in 16, of thermal
-            cameras, and TIFF files of floating point need: see `lightglue.images.value_range`. NaN becomes black.
-            Without it, a 16-bit image that uses less than a quarter of its range is a warning.
-
-    Returns:
-        (3, H, W) RGB, or (1, H, W) gray, float32 in [0, 1].
-
-    Raises:
-        ImageNotFoundError: there is no such file.
-        ImageError: the file is not a whole image of a supported kind, or too large.
-        InputError: an argument has no meaning.
-    """
-    if resize is not None:
-        check_resize(resize, fn, interp)
-    with span("load"):
-        file = ImageFile.read(path)
-        image: NDArray[Any] = file.decode(grayscale, max_pixels, stretch)
-        if not stretch:
-            warn_of_narrow_range(image, file.name)
-        if resize is not None:
-            image, _ = resize_image(image, resize, fn, interp)
-        return numpy_image_to_torch(image)
-
-
 def read_image(
     path: ImageSource, grayscale: bool = False, max_pixels: int | None = DEFAULT_MAX_PIXELS, stretch: bool = False
 ) -> NDArray[np.uint8]:
     """Read an image file as (H, W, 3) RGB or (H, W) gray, uint8; 16-bit files lose their low byte.
 
-    Files, `stretch` and errors are those of `load_image`.
+    Files, `stretch` and errors are those of `lightglue.load_image`.
     """
     return eight_bits(ImageFile.read(path).decode(grayscale, max_pixels, stretch), rounded=stretch)
 
@@ -118,7 +67,7 @@ def read_to_look_at(path: ImageSource) -> NDArray[np.uint8]:
     """Read an image file as (H, W, 3) RGB uint8 for a person's eyes, whether or not features were found in it so.
 
     8 bits are as they are; the values of deeper images are spread where they would be nearly black. Errors are those of
-    `load_image`.
+    `read_image`.
     """
     file = ImageFile.read(path)
     image = file.decode(stretch=file._samples not in ("uint8", "uint16"))
@@ -139,7 +88,7 @@ class ImageFile:
         if isinstance(source, (bytes, bytearray, memoryview)):
             return cls._of("The image given as bytes", bytes(source))
         if hasattr(source, "read"):
-            return cls._of(str(getattr(source, "name", "The open file")), _content_of(source))
+            return cls._of(str(getattr(source, "name", "The open file")), content_of(source))
         return cls._of(str(source), _read_bytes(source))
 
     @classmethod
@@ -171,7 +120,7 @@ class ImageFile:
     ) -> NDArray[np.uint8] | NDArray[np.uint16]:
         """The pixels, (H, W, 3) RGB or (H, W) gray, with 8 or 16 bits as the file has them, oriented as its EXIF says.
 
-        `numpy_image_to_torch` makes of them what `load_image` gives. Raises ImageError, InputError.
+        `arrays.to_float` makes values in [0, 1] of them. Raises ImageError, InputError.
         """
         self._check_size(max_pixels)
         if self.kind in DECODED:
@@ -277,7 +226,7 @@ def _undecodable(name: str, kind: str, size: tuple[int, int], lines: list[str]) 
     )
 
 
-def _content_of(image: Any) -> Any:
+def content_of(image: Any) -> Any:
     """`image`; of an open file its content as bytes, since it can be read once. Raises InputError for one of text."""
     if not hasattr(image, "read"):
         return image
@@ -289,8 +238,8 @@ def _content_of(image: Any) -> Any:
 
 
 def contents_of(images: Iterable[Any]) -> dict[int, Any]:
-    """`_content_of` each image, by its id: an open file that comes twice is read once."""
-    return {key: _content_of(image) for key, image in {id(image): image for image in images}.items()}
+    """`content_of` each image, by its id: an open file that comes twice is read once."""
+    return {key: content_of(image) for key, image in {id(image): image for image in images}.items()}
 
 
 def is_file(image: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Images as arrays and tensors: from one to the other, and arrays resized.
+"""Images as arrays: checked, as numbers in [0, 1], resized by OpenCV.
 
 An array of three channels is red, green, blue. OpenCV reads blue first: `image[..., ::-1]` reverses that.
 """
@@ -10,15 +10,13 @@ from typing import Any
 
 import cv2
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from lightglue.errors import InputError
-from lightglue.images.resampling import MAX_EDGE
-from lightglue.support.checks import is_int
+from lightglue_runtime.checks import is_int
+from lightglue_runtime.errors import InputError
+from lightglue_runtime.resize import MAX_EDGE
 
-__all__ = ["check_resize", "numpy_image_to_torch", "resize_image", "size_of"]
+__all__ = ["check_resize", "checked_pixels", "resize_image", "to_float"]
 
 _EDGES = {"max": max, "min": min}
 _INTERPOLATIONS = {
@@ -29,25 +27,24 @@ _INTERPOLATIONS = {
 }
 
 
-def size_of(image: Tensor | NDArray[Any]) -> tuple[int, int]:
-    """Width and height, px, of a tensor (..., H, W) or an array (H, W, ...). Raises InputError for anything else."""
-    if not isinstance(image, (Tensor, np.ndarray)):
-        raise InputError(f"The image is a {type(image).__name__}; give a file, an array, or a tensor (C, H, W).")
-    if image.ndim < 2:
-        raise InputError(f"Not an image: shape {tuple(image.shape)}; give (H, W), (H, W, 3), or a tensor (C, H, W).")
-    h, w = image.shape[-2:] if isinstance(image, Tensor) else image.shape[:2]
-    return int(w), int(h)
+def to_float(image: NDArray[Any]) -> NDArray[np.float32]:
+    """An image as float32 (H, W, 3) or (H, W, 1) in [0, 1]: what `lightglue.utils.numpy_image_to_torch` gives.
+
+    Raises InputError as `checked_pixels`.
+    """
+    pixels, full = checked_pixels(image, "multiply it by 255")
+    found = pixels.astype(np.float32)
+    found /= np.float32(full)
+    return found
 
 
-def numpy_image_to_torch(image: NDArray[Any]) -> Tensor:
-    """Turn an array (H, W, 3), (H, W, 1) or (H, W) into a tensor (C, H, W), float32 in [0, 1].
+def checked_pixels(image: NDArray[Any], remedy: str) -> tuple[NDArray[Any], float]:
+    """An array (H, W, 3), (H, W, 1) or (H, W) as (H, W, C) in uint8, uint16 or float32, and the value of white.
 
-    uint16 is divided by 65,535. All else is divided by 255, as in the published package: floating point too, which
-    is therefore taken to hold 0 to 255. Since a floating-point image of nothing but 0 to 1 was hardly meant so, it is
-    refused.
+    White is 65,535 for uint16 and 255 for all else, as in the published package: for floating point too. remedy: what
+    to do about an image in [0, 1], which is refused.
 
-    Raises:
-        InputError: another shape or dtype, or values outside the range.
+    Raises InputError for another shape or dtype, and for values outside the range.
     """
     if not isinstance(image, np.ndarray):
         raise InputError(f"The image is a {type(image).__name__}; give a NumPy array.")
@@ -55,16 +52,11 @@ def numpy_image_to_torch(image: NDArray[Any]) -> Tensor:
         raise InputError(f"Not an image: shape {image.shape}; give (H, W), (H, W, 1) or (H, W, 3), not empty.")
     image = image.astype(image.dtype.newbyteorder("="), copy=False)
     if image.dtype not in (np.uint8, np.uint16):
-        image = _checked_values(image)
-    full = 65535.0 if image.dtype == np.uint16 else 255.0
-    channels_last = image[..., None] if image.ndim == 2 else image
-    # torch takes no read-only arrays, no negative strides and not every dtype: copy the rare ones.
-    plain = np.require(channels_last, requirements=["W"]) if min(channels_last.strides) >= 0 else channels_last.copy()
-    tensor = torch.from_numpy(plain).permute(2, 0, 1)
-    return tensor.to(torch.float32, memory_format=torch.contiguous_format).div_(full)
+        image = _checked_values(image, remedy)
+    return image[..., None] if image.ndim == 2 else image, 65535.0 if image.dtype == np.uint16 else 255.0
 
 
-def _checked_values(image: NDArray[Any]) -> NDArray[np.float32]:
+def _checked_values(image: NDArray[Any], remedy: str) -> NDArray[np.float32]:
     """An integer or floating-point array with values in 0 to 255 as float32."""
     if image.dtype.kind not in "iuf":
         raise InputError(f"The image has dtype {image.dtype}; give uint8, uint16, or numbers from 0 to 255.")
@@ -74,7 +66,7 @@ def _checked_values(image: NDArray[Any]) -> NDArray[np.float32]:
     if image.dtype.kind == "f" and 0 < high <= 1:
         raise InputError(
             f"The image has values from {low} to {high}, where 0 to 255 is expected; if they are in [0, 1] already, "
-            "torch.from_numpy(image).permute(2, 0, 1) is all it takes."
+            f"{remedy}."
         )
     return image.astype(np.float32)
 

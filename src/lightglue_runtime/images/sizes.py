@@ -6,8 +6,8 @@ import mmap
 import os
 from typing import Any, cast
 
-from lightglue.images.exif import read_exif
-from lightglue.images.headers import format_of, stored_size
+from lightglue_runtime.images.exif import read_exif
+from lightglue_runtime.images.headers import format_of, stored_size
 
 __all__ = ["size_in_file"]
 

@@ -1,0 +1,3 @@
+"""Image files and arrays: decode, orient, convert, resize, with NumPy and OpenCV."""
+
+from __future__ import annotations
