@@ -60,7 +60,7 @@ def check(
     with _torch_threads(threads):
         trial = _trial(file, options, matcher)
         expected = [trial.reference(case) for case in trial.cases]
-        found = [_in_runtime(name, file, trial, expected, options, threads) for name in names]
+        found = [_in_runtime(name, file, trial, expected, options, threads, alone=len(names) == 1) for name in names]
     return Report(
         file=str(path),
         bytes=_bytes(path),
@@ -105,10 +105,17 @@ def _trial(file: ModelFile, options: CheckOptions, matcher: LightGlue | None) ->
 
 
 def _in_runtime(
-    name: str, file: ModelFile, trial: Trial, expected: list[Any], options: CheckOptions, threads: int
+    name: str, file: ModelFile, trial: Trial, expected: list[Any], options: CheckOptions, threads: int, alone: bool
 ) -> RuntimeReport:
-    opened = open_model(file.path, name, SessionOptions(threads))
-    limits = limits_for(file.description.kind, file.description.precision, dict(options.tolerance))
+    """alone: no other runtime is checked; one among others that cannot open the file is a failure in the report."""
+    precision = file.description.precision
+    limits = limits_for(file.description.kind, precision, dict(options.tolerance))
+    try:
+        opened = open_model(file.path, name, SessionOptions(threads))
+    except ModelError as error:
+        if alone:
+            raise
+        return RuntimeReport(name, precision, limits, (), (" ".join(str(error).split()),), None)
     subject = trial.subject(opened.session)
     differences, failures = [], []
     for case, reference in zip(trial.cases, expected, strict=True):
