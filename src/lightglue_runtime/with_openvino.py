@@ -69,7 +69,7 @@ class OpenVinoSession(Session):
         except Exception as error:  # of many types
             raise failed(f"{file.path} cannot be opened by {self.runtime}; export it again", error) from error
         self._inputs = {each.get_any_name() for each in model.inputs}
-        self._outputs = [each.get_any_name() for each in model.outputs]
+        self._outputs = [_name_of(each, file) for each in model.outputs]
         self._name = file.path
         self._running = Lock()
 
@@ -83,3 +83,9 @@ class OpenVinoSession(Session):
                 return {name: np.array(each.data) for name, each in zip(self._outputs, outputs, strict=True)}
         except Exception as error:
             raise failed(f"{self._name} cannot be run by {self.runtime}", error) from error
+
+
+def _name_of(output: Any, file: ModelFile) -> str:
+    """The file's name of an output: OpenVINO also has those of tensors that it found to be the same."""
+    names: set[str] = output.get_names()
+    return next((name for name in file.outputs if name in names), output.get_any_name())
