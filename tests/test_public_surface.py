@@ -40,8 +40,8 @@ EVALUATION = [
     "evaluate", "load_manifest", "read_run", "summarize", "write_manifest", "write_report",
 ]  # fmt: skip
 EXPORT = [
-    "ExtractorFile", "ExtractorSource", "MatcherFile", "MatcherSource", "load_extractor", "load_matcher",
-    "write_extractor", "write_matcher",
+    "ExtractorFile", "ExtractorSource", "MatcherFile", "MatcherSource", "PipelineFile", "PipelineSource",
+    "load_extractor", "load_matcher", "write_extractor", "write_matcher", "write_pipeline",
 ]  # fmt: skip
 
 
