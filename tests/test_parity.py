@@ -16,7 +16,7 @@ import pytest
 import torch
 
 from lightglue.errors import InputError, ModelError
-from lightglue.export import ExtractorSource, load_extractor, write_extractor, write_matcher
+from lightglue.export import ExtractorSource, load_extractor, write_extractor, write_matcher, write_pipeline
 from lightglue.matching.lightglue import LightGlue
 from lightglue.parity import LIMITS, CheckOptions, check
 from lightglue.parity.cases import photographs
@@ -100,6 +100,18 @@ def test_an_extractor_is_compared_keypoint_by_keypoint(tmp_path):
     assert found[0].reference == found[0].found == 60
     wrong = check(altered(path, tmp_path / "altered.onnx"), **QUICK)
     assert any("descriptors differ" in fault or "keypoints" in fault for fault in wrong.faults)
+
+
+def test_a_pipeline_is_compared_with_extraction_and_matching(tmp_path):
+    path = tmp_path / "pipeline.onnx"
+    matcher = LightGlue(features="xfeat", pruning="tuned")
+    write_pipeline(load_extractor(ExtractorSource("xfeat")), matcher, path)
+    report = check(path, **{**QUICK, "max_keypoints": 200})
+    assert report.passed, report.faults
+    pair, unequal = report.runtimes[0].differences
+    assert pair.reference > 20
+    assert pair.keypoints_kept == unequal.keypoints_kept == 1
+    assert unequal.case == "333 x 417 px and a larger image"
 
 
 def test_every_model_of_a_folder_is_checked(own_file, weights, tmp_path):

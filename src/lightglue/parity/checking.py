@@ -19,6 +19,7 @@ from lightglue.parity.limits import limits_for
 from lightglue.parity.opened import is_steps, models_in, open_model, read_model
 from lightglue.parity.options import CheckOptions
 from lightglue.parity.peak import peak_of_file, peak_of_torch
+from lightglue.parity.pipelines import PipelineTrial
 from lightglue.parity.report import Cost, Report, RuntimeReport
 from lightglue.parity.structure import structure_faults
 from lightglue.parity.trials import MatcherTrial, Trial
@@ -101,6 +102,8 @@ def _trial(file: ModelFile, options: CheckOptions, matcher: LightGlue | None) ->
         return MatcherTrial(file, options, matcher)
     if file.description.kind == "extractor":
         return ExtractorTrial(file, options)
+    if file.description.kind == "pipeline":
+        return PipelineTrial(file, options)
     raise ModelError(f"{file.path} is a {file.description.kind}, which cannot be checked alone; give the whole model.")
 
 
