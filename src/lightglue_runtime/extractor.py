@@ -109,9 +109,8 @@ def as_pixels(image: Any) -> NDArray[np.float32]:
         raise InputError(f"The image is {kind}; give an array of uint8, uint16, or floating point in [0, 1].")
     if image.dtype.kind == "f" and image.size:
         if not (np.isfinite(image).all() and image.min() >= -_TOLERANCE and image.max() <= 1 + _TOLERANCE):
-            raise InputError(
-                f"The image has values from {image.min():g} to {image.max():g}; give floating point in [0, 1], or uint8."
-            )
+            values = f"values from {image.min():g} to {image.max():g}"
+            raise InputError(f"The image has {values}; give floating point in [0, 1], or uint8.")
         pixels = image.astype(np.float32)
         pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     else:
