@@ -270,7 +270,7 @@ def test_a_damaged_manifest_is_refused(tmp_path):
     folder = written(small_matcher(), tmp_path, "steps")
     manifest = folder / MANIFEST
     manifest.write_text(manifest.read_text()[:50])
-    with pytest.raises(ModelError, match=r"no manifest .* lightglue export matcher --format steps"):
+    with pytest.raises(ModelError, match=r"no manifest .*lightglue export matcher --format steps"):
         Manifest.read(folder)
 
 
