@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from lightglue.errors import InputError
 from lightglue.matching.config import PRESETS
@@ -13,6 +15,14 @@ from lightglue.support.parsers import integer
 from lightglue_runtime.contract import FORMATS, PRECISIONS
 
 __all__ = ["MatcherFile", "MatcherSource"]
+
+# Formats whose readers cannot run products of integers as they are written, and why.
+_WITHOUT_INT8: Mapping[str, str] = MappingProxyType(
+    {
+        "opencv": "OpenCV does not implement DynamicQuantizeLinear",
+        "tensorrt": "TensorRT takes no scales that are found as it runs",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -25,6 +35,11 @@ class MatcherFile:
     def __post_init__(self) -> None:
         check_choice("format", self.format, FORMATS)
         check_choice("precision", self.precision, PRECISIONS)
+        reason = _WITHOUT_INT8.get(self.format)
+        if self.precision == "int8" and reason is not None:
+            raise InputError(
+                f"precision is 'int8' and format {self.format!r}, but {reason}; choose f32 or f16, or another format."
+            )
 
 
 @dataclass(frozen=True)
