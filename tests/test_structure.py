@@ -42,6 +42,8 @@ ANYWHERE = {"numpy", "torch", "lightglue_runtime"}
 USERS_WITHOUT_TORCH = {
     "PIL": ["images.with_pillow"],
     "cv2": ["images"],
+    "onnxruntime": ["onnx_runtime"],
+    "openvino": ["with_openvino"],
     "pillow_heif": ["images.with_pillow"],
 }
 
