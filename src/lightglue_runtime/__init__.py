@@ -13,6 +13,8 @@ import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+__version__ = "0.1.0"  # of both packages
+
 # Public name -> the module that owns it.
 _OWNERS = {
     "Bundle": "bundle",
@@ -42,6 +44,7 @@ __all__ = [
     "MatchedPair",
     "Matcher",
     "ModelError",
+    "__version__",
     "load",
 ]
 

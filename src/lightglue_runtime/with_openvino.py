@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -63,8 +64,8 @@ class OpenVinoSession(Session):
             self._model = core.compile_model(str(file.path), "CPU", settings)
         except Exception as error:  # of many types
             raise failed(f"{file.path} cannot be opened by {self.runtime}; export it again", error) from error
-        self._inputs = {each.get_any_name() for each in self._model.inputs}
-        self._outputs = [each.get_any_name() for each in self._model.outputs]
+        self._inputs = {_name_in(file.inputs, each) for each in self._model.inputs}
+        self._outputs = [_name_in(file.outputs, each) for each in self._model.outputs]
         self._name = file.path
         self._idle: SimpleQueue[Any] = SimpleQueue()  # requests, each for one call at a time
 
@@ -82,3 +83,9 @@ class OpenVinoSession(Session):
             raise failed(f"{self._name} cannot be run by {self.runtime}", error) from error
         self._idle.put(request)
         return found
+
+
+def _name_in(names: Iterable[str], tensor: Any) -> str:
+    """Which of a file's names a tensor has: OpenVINO gives one several, such as of the node that it comes from."""
+    own = tensor.get_names()
+    return next((name for name in names if name in own), tensor.get_any_name())

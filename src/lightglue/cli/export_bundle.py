@@ -25,10 +25,12 @@ def bundle(
     `lightglue-runtime match A B --models DIR` takes the folder. Published weights are fetched when they are first
     needed.
     """
-    from lightglue.export.bundle import check_folder, load_models, write_bundle
+    from lightglue.export.files import check_folder
 
     with wrong_command_line():
         check_folder(folder)
+    from lightglue.export.bundle import load_models, write_bundle
+
     extractor, matcher = load_models(options.features, options.commercial_only)
     manifest = write_bundle(
         extractor, matcher, folder, precision=options.precision, max_keypoints=options.max_keypoints

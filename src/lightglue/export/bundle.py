@@ -10,6 +10,7 @@ from lightglue.errors import InputError
 from lightglue.export.extractors.options import ExtractorSource
 from lightglue.export.extractors.sources import load_extractor
 from lightglue.export.extractors.write import write_extractor
+from lightglue.export.files import check_folder
 from lightglue.export.matcher import write_matcher
 from lightglue.export.options import MatcherFile, MatcherSource
 from lightglue.export.source import load_matcher
@@ -17,12 +18,11 @@ from lightglue.extractors.base import Extractor
 from lightglue.extractors.options import RESIZE
 from lightglue.matching.lightglue import LightGlue
 from lightglue.support.files import part_in, write_files, writing
-from lightglue.support.printable import printable
 from lightglue.weights import FILES
 from lightglue_runtime.contract import Description
 from lightglue_runtime.manifest import MANIFEST, Manifest, digest
 
-__all__ = ["check_folder", "load_models", "write_bundle"]
+__all__ = ["load_models", "write_bundle"]
 
 NOTES = "LICENCES.txt"
 _NAMES = {"extractor": "extractor.onnx", "matcher": "matcher.onnx"}
@@ -97,19 +97,6 @@ def write_bundle(
         for path in parts.values():
             path.unlink(missing_ok=True)
     return manifest
-
-
-def check_folder(folder: str | os.PathLike[str]) -> Path:
-    """The folder to write to. Raises InputError where it cannot be one: a file, or a folder with other things in it."""
-    path = Path(folder).expanduser()
-    shown = printable(path)
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{shown} is a file; name a folder, new or of an earlier bundle.")
-    if not path.parent.is_dir():  # may be a slip: no folders are made on the way
-        raise InputError(f"there is no folder {printable(path.parent)} for {printable(path.name)}; make it first.")
-    if path.is_dir() and any(path.iterdir()) and not (path / MANIFEST).is_file():
-        raise InputError(f"{shown} holds other files; name a folder that is new, empty, or of an earlier bundle.")
-    return path
 
 
 def _notes(manifest: Manifest) -> str:
