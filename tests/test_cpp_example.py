@@ -25,7 +25,7 @@ export = pytest.importorskip("lightglue.export", reason="onnx is not installed")
 EXAMPLE = ROOT / "examples" / "cpp"
 HEADER = "onnxruntime_cxx_api.h"
 PLACES = (Path("/usr/include/onnxruntime"), Path("/usr/local/include/onnxruntime"), Path("/usr/local/include"))
-FORMATS = ("adaptive",)
+FORMATS = ("adaptive", "steps")
 
 
 def _headers() -> Path | None:
@@ -91,14 +91,15 @@ def format(request: pytest.FixtureRequest) -> str:
 
 
 def write_model(matcher: LightGlue, folder: Path, format: str) -> Path:
-    path = folder / {"adaptive": "matcher.onnx", "steps": "steps/matcher.json"}[format]
-    path.parent.mkdir(exist_ok=True)
+    path = folder / {"adaptive": "matcher.onnx", "steps": "matcher"}[format]
     export.write_matcher(matcher, path, format=format)
     return path
 
 
-def check_same(run: Run, model: Path, matcher: LightGlue, pair: list[dict[str, torch.Tensor]], folder: Path) -> None:
-    """The program's matches, scores and layers are the package's."""
+def check_same(
+    run: Run, model: Path, matcher: LightGlue, pair: list[dict[str, torch.Tensor]], folder: Path
+) -> dict[str, Any]:
+    """The program's matches, scores and layers are the package's, which are returned."""
     files = [write_features(folder / f"{i}.npz", features) for i, features in enumerate(pair)]
     done = run(model, *files, "-o", folder / "matches.csv")
     assert (done.returncode, done.stderr) == (0, "")
@@ -116,26 +117,36 @@ def check_same(run: Run, model: Path, matcher: LightGlue, pair: list[dict[str, t
         points = [[float(row[f"x{side}"]), float(row[f"y{side}"])] for row in rows]
         keypoints = pair[int(side)]["keypoints"][0].numpy()
         np.testing.assert_allclose(np.reshape(points, (-1, 2)), keypoints[matches[:, int(side)]], rtol=1e-6)
+    return expected
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (0, 5), (5, 0), (1, 1), (5, 1), (200, 150)])
 @pytest.mark.parametrize(
-    "options",
+    ("options", "stop", "pruned"),
     [
-        {"depth_confidence": -1, "width_confidence": -1},
-        {"depth_confidence": 0.9, "width_confidence": -1},
-        {"depth_confidence": -1, "width_confidence": 0.9},
-        {"depth_confidence": 0.95, "width_confidence": 0.9},
+        ({"depth_confidence": -1, "width_confidence": -1}, 3, False),
+        ({"depth_confidence": 0.5, "width_confidence": -1}, 2, False),
+        ({"depth_confidence": -1, "width_confidence": 0.9}, 3, True),
+        ({"depth_confidence": 0.95, "width_confidence": 0.9}, 3, True),
     ],
     ids=["full", "stops", "prunes", "both"],
 )
 def test_matches_are_those_of_the_package(
-    run: Run, format: str, options: dict[str, float], counts: tuple[int, int], tmp_path: Path
+    run: Run,
+    format: str,
+    options: dict[str, float],
+    stop: int,
+    pruned: bool,
+    counts: tuple[int, int],
+    tmp_path: Path,
 ) -> None:
     matcher = small_matcher(filter_threshold=0.0, **options)
     matcher.pruning_keypoint_thresholds = dict.fromkeys(matcher.pruning_keypoint_thresholds, 20)
     pair = [random_features(count, seed) for seed, count in enumerate(counts)]
-    check_same(run, write_model(matcher, tmp_path, format), matcher, pair, tmp_path)
+    expected = check_same(run, write_model(matcher, tmp_path, format), matcher, pair, tmp_path)
+    if min(counts) > 20:
+        assert expected["stop"] == stop
+        assert (expected["prune0"] < stop).any() == pruned
 
 
 def test_sift_like_features_are_matched(run: Run, format: str, tmp_path: Path) -> None:
@@ -196,6 +207,25 @@ def test_features_that_are_none_are_named(run: Run, files: list[Path], tmp_path:
     ]
     for changed, pattern in cases:
         fails(run(model, good, write_features(bad, features | changed)), pattern)
+
+
+def test_a_folder_of_steps_that_is_damaged_is_named(run: Run, tmp_path: Path) -> None:
+    model = write_model(small_matcher(), tmp_path, "steps")
+    files = [write_features(tmp_path / f"{i}.npz", random_features(9, i)) for i in (0, 1)]
+    manifest = model / "manifest.json"
+    written = manifest.read_text()
+    for damaged in (
+        "",
+        written[:-30],
+        written.replace('"1"', '"2"'),
+        written.replace('"heads"', '"tails"'),
+        "[" * 1000,
+    ):
+        manifest.write_text(damaged)
+        fails(run(model, *files), r"manifest\.json: ")
+    manifest.write_text(written)
+    (model / "layer_1.onnx").unlink()
+    fails(run(model, *files), r"layer_1\.onnx: there is no such file")
 
 
 def test_features_of_another_kind_are_refused(run: Run, files: list[Path], tmp_path: Path) -> None:

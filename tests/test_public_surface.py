@@ -39,7 +39,10 @@ EVALUATION = [
     "Benchmark", "Correspondences", "Homography", "Job", "Models", "Pair", "Protocol", "RelativePose", "Run",
     "evaluate", "load_manifest", "read_run", "summarize", "write_manifest", "write_report",
 ]  # fmt: skip
-EXPORT = ["MatcherFile", "MatcherSource", "load_matcher", "write_matcher"]
+EXPORT = [
+    "ExtractorFile", "ExtractorSource", "MatcherFile", "MatcherSource", "load_extractor", "load_matcher",
+    "write_extractor", "write_matcher",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("module", "names"), [("geometry", GEOMETRY), ("evaluation", EVALUATION), ("export", EXPORT)])

@@ -17,7 +17,7 @@ namespace {
 constexpr char kUsage[] =
     "usage: lightglue_match MODEL A.npz B.npz [-o matches.csv] [--threads N]\n"
     "\n"
-    "MODEL   a file of `lightglue export matcher --format adaptive`, or the .json of `--format steps`\n"
+    "MODEL   a file of `lightglue export matcher --format adaptive`, or a folder of `--format steps`\n"
     "A, B    the features of two images, files of `lightglue extract`\n";
 
 struct Arguments {

@@ -16,16 +16,12 @@ Runtime::Runtime(int threads) {
   options.SetInterOpNumThreads(1);
 }
 
-template <typename T>
-Ort::Value make_tensor(const std::vector<T>& values, const Shape& shape) {
+Ort::Value make_tensor(const std::vector<float>& values, const Shape& shape) {
   Ort::AllocatorWithDefaultOptions allocator;
-  Ort::Value tensor = Ort::Value::CreateTensor<T>(allocator, shape.data(), shape.size());
-  std::copy(values.begin(), values.end(), tensor.GetTensorMutableData<T>());
+  Ort::Value tensor = Ort::Value::CreateTensor<float>(allocator, shape.data(), shape.size());
+  std::copy(values.begin(), values.end(), tensor.GetTensorMutableData<float>());
   return tensor;
 }
-
-template Ort::Value make_tensor(const std::vector<float>&, const Shape&);
-template Ort::Value make_tensor(const std::vector<int64_t>&, const Shape&);
 
 Ort::Value take_rows(const Ort::Value& tensor, const std::vector<int64_t>& indices) {
   const auto info = tensor.GetTensorTypeAndShapeInfo();
@@ -40,8 +36,6 @@ Ort::Value take_rows(const Ort::Value& tensor, const std::vector<int64_t>& indic
   for (int64_t index : indices) to = std::copy_n(from + static_cast<size_t>(index) * width, width, to);
   return taken;
 }
-
-int64_t rows_of(const Ort::Value& tensor) { return tensor.GetTensorTypeAndShapeInfo().GetShape()[0]; }
 
 Model::Model(Runtime& runtime, const std::string& path) : path_(path) {
   if (!std::ifstream(path)) throw std::runtime_error(path + ": there is no such file, or it cannot be read");

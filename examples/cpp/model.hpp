@@ -19,14 +19,11 @@ struct Runtime {
 using Shape = std::vector<int64_t>;
 using Named = std::vector<std::pair<const char*, const Ort::Value*>>;
 
-// A tensor of its own memory.
-template <typename T>
-Ort::Value make_tensor(const std::vector<T>& values, const Shape& shape);
+// A tensor with memory of its own.
+Ort::Value make_tensor(const std::vector<float>& values, const Shape& shape);
 
 // The rows at `indices` of a tensor of float32 (rows, ...).
 Ort::Value take_rows(const Ort::Value& tensor, const std::vector<int64_t>& indices);
-
-int64_t rows_of(const Ort::Value& tensor);
 
 class Model {
  public:
