@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import lightglue
+import lightglue_runtime
 
 ROOT = Path(__file__).parents[1]
 
@@ -90,7 +91,9 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_the_version_is_the_packages():
-    assert f'version = "{lightglue.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert lightglue.__version__ == lightglue_runtime.__version__
+    for place in (".", "runtime"):  # one number for both distributions
+        assert 'version = { attr = "lightglue_runtime.__version__" }' in (ROOT / place / "pyproject.toml").read_text()
 
 
 def modules_after(code: str) -> set[str]:

@@ -203,11 +203,14 @@ def test_what_is_no_image_is_refused(image, folder):
 
 
 def test_a_runtime_that_is_not_installed_says_how_to_install_it(folder):
-    with mock.patch.object(runtimes, "installed", lambda: ["openvino"]):
+    with mock.patch.object(runtimes, "installed", return_value=["openvino"]):
         with pytest.raises(ModelError, match="onnxruntime is not installed; run `pip install onnxruntime`.*openvino"):
             Matcher.open(folder / "matcher.onnx", "onnx")
         assert Matcher.open(folder / "matcher.onnx").runtime == "openvino"
-    with mock.patch.object(runtimes, "installed", list), pytest.raises(ModelError, match="No runtime is installed"):
+    with (
+        mock.patch.object(runtimes, "installed", return_value=[]),
+        pytest.raises(ModelError, match="No runtime is installed"),
+    ):
         Matcher.open(folder / "matcher.onnx")
 
 
@@ -233,8 +236,7 @@ def test_providers_by_short_and_full_names():
     assert provider_names(("cpu", "CPUExecutionProvider")) == ["CPUExecutionProvider"]
     with pytest.raises(InputError, match="no provider 'gpu'"):
         provider_names(("gpu",))
-    everything = mock.patch("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider", "X"])
-    with everything:
+    with mock.patch("onnxruntime.get_available_providers", return_value=["CUDAExecutionProvider", "X"]):
         assert provider_names(("cuda",)) == ["CUDAExecutionProvider", "CPUExecutionProvider"]
 
 

@@ -122,9 +122,7 @@ def _match(options: argparse.Namespace) -> None:
         models.prepare()
         loaded = perf_counter()
         image0, image1 = options.images
-        pair = models.match(
-            image0, image1, options.max_keypoints, resize=options.resize, stretch=options.stretch
-        )
+        pair = models.match(image0, image1, options.max_keypoints, resize=options.resize, stretch=options.stretch)
     for path, keypoints in zip(options.images, (pair.keypoints0, pair.keypoints1), strict=True):
         if not len(keypoints):
             said.append(f"{path} has no keypoints: nothing in it is clear enough to be found again.")
@@ -206,9 +204,7 @@ def _write(contents: dict[Path, bytes]) -> None:
         for part, path in parts:
             part.replace(path)
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be written ({error.strerror}); make room, or choose another."
-        ) from error
+        raise InputError(f"{path} cannot be written ({error.strerror}); make room, or choose another.") from error
     finally:
         for part, _ in parts:
             part.unlink(missing_ok=True)

@@ -71,7 +71,8 @@ def _array(data: Mapping[str, Any], name: str, key: str, dimensions: int) -> NDA
         what = "images; give one at a time" if value.ndim == dimensions + 1 else "dimensions"
         number = len(value) if value.ndim == dimensions + 1 else value.ndim
         raise InputError(f"{name}: {key} have shape {value.shape}, of {number} {what}")
-    return value.astype(np.float32, copy=False)
+    found: NDArray[np.float32] = value.astype(np.float32, copy=False)
+    return found
 
 
 def _size(data: Mapping[str, Any], name: str, keypoints: NDArray[np.float32]) -> NDArray[np.float32]:

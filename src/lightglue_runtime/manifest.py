@@ -76,9 +76,7 @@ class Manifest:
             if not is_int(found.max_keypoints, 1) or not (found.resize is None or is_int(found.resize, 1)):
                 raise ValueError("max_keypoints")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ModelError(
-                f"{path} is no list of models, or damaged ({error}); write the folder again."
-            ) from error
+            raise ModelError(f"{path} is no list of models, or damaged ({error}); write the folder again.") from error
         return found
 
     def path(self, folder: Path, part: str) -> Path:

@@ -106,7 +106,8 @@ class Matcher:
     ) -> list[dict[str, Any]]:
         """Match pairs of any numbers of keypoints, several at once; each result is as `match` gives it.
 
-        requests: how many at once; by default one a thread. They share the threads.
+        requests: how many at once in ONNX Runtime, by default one a thread; they share the threads. OpenVINO takes one
+            after another, each with all threads.
         """
         listed = []
         for i, pair in enumerate(pairs):
@@ -153,6 +154,7 @@ class Matcher:
 
     def session(self, requests: int = 1) -> Session:
         """What computes so many calls at once, opened when it is first asked for. Raises ModelError."""
+        requests = requests if self.runtime == "onnx" else 1  # see `with_openvino`
         with self._opening:
             if requests not in self._sessions:
                 options = replace(self.options, requests=requests)

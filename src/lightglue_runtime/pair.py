@@ -16,9 +16,7 @@ __all__ = ["MatchedPair"]
 class MatchedPair:
     """Two images' keypoints and their matches; the names are those of `lightglue.match_pair`."""
 
-    features0: Mapping[
-        str, NDArray[Any]
-    ]  # see `Extractor.extract`
+    features0: Mapping[str, NDArray[Any]]  # see `Extractor.extract`
     features1: Mapping[str, NDArray[Any]]
     matches01: Mapping[str, Any]  # see `Matcher.match`
     seconds: Mapping[str, float] = field(default_factory=dict)  # of load, extraction, matching

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from queue import Empty, SimpleQueue
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -30,9 +30,14 @@ def _import() -> Any:
 
 
 class OpenVinoSession(Session):
-    """A model in OpenVINO, on the CPU."""
+    """A model in OpenVINO, on the CPU: one call after another, each with all threads.
+
+    With several streams OpenVINO 2026.4 gave some pairs wrong matches, and stopped answering now and then, in the
+    nested branches of an adaptive matcher; with one stream never.
+    """
 
     device = "CPU"
+    requests = 1
 
     def __init__(self, file: ModelFile, options: SessionOptions) -> None:
         """Raises ModelError where OpenVINO cannot open the file; InputError for what this CPU cannot do."""
@@ -51,41 +56,37 @@ class OpenVinoSession(Session):
                 f"{', '.join(name for name, needed in _CAPABILITY.items() if needed in able)} here."
             )
         self.precision = _WORDS[options.precision]
-        self.requests = options.requests
         settings: dict[str, Any] = {
-            "INFERENCE_NUM_THREADS": max(options.threads, options.requests),
-            "NUM_STREAMS": options.requests,
+            "INFERENCE_NUM_THREADS": options.threads,
+            "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": options.precision,
             "ENABLE_CPU_PINNING": False,  # processes side by side would be pinned to the same cores
         }
         if options.cache is not None:
             settings["CACHE_DIR"] = str(options.cache / "openvino" / version / file.sha256())
         try:
-            self._model = core.compile_model(str(file.path), "CPU", settings)
+            model = core.compile_model(str(file.path), "CPU", settings)
+            self._request = model.create_infer_request()
         except Exception as error:  # of many types
             raise failed(f"{file.path} cannot be opened by {self.runtime}; export it again", error) from error
-        self._inputs = {_name_in(file.inputs, each) for each in self._model.inputs}
-        self._outputs = [_name_in(file.outputs, each) for each in self._model.outputs]
+        self._inputs = {_name_in(file.inputs, each) for each in model.inputs}
+        self._outputs = [_name_in(file.outputs, each) for each in model.outputs]
         self._name = file.path
-        self._idle: SimpleQueue[Any] = SimpleQueue()  # requests, each for one call at a time
+        self._running = Lock()
 
     def run(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         """See `Session`."""
         given = {name: np.asarray(value, order="C") for name, value in inputs.items() if name in self._inputs}
         try:
-            request = self._idle.get_nowait()
-        except Empty:
-            request = self._model.create_infer_request()
-        try:
-            request.infer(given, share_inputs=True)
-            found = {name: np.array(request.get_output_tensor(i).data) for i, name in enumerate(self._outputs)}
+            with self._running:
+                self._request.infer(given)
+                outputs = [self._request.get_output_tensor(i) for i in range(len(self._outputs))]
+                return {name: np.array(each.data) for name, each in zip(self._outputs, outputs, strict=True)}
         except Exception as error:
             raise failed(f"{self._name} cannot be run by {self.runtime}", error) from error
-        self._idle.put(request)
-        return found
 
 
 def _name_in(names: Iterable[str], tensor: Any) -> str:
-    """Which of a file's names a tensor has: OpenVINO gives one several, such as of the node that it comes from."""
+    """Which of a file's names a tensor has: OpenVINO gives one several, such as that of the node behind it."""
     own = tensor.get_names()
-    return next((name for name in names if name in own), tensor.get_any_name())
+    return next((name for name in names if name in own), str(tensor.get_any_name()))

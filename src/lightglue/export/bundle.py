@@ -75,7 +75,9 @@ def write_bundle(
         }
         features = [each.description.features for each in written.values()]
         if features[0] != features[1]:
-            raise InputError(f"the extractor is for {features[0]} and the matcher for {features[1]}; give a fitting pair.")
+            raise InputError(
+                f"the extractor is for {features[0]} and the matcher for {features[1]}; give a fitting pair."
+            )
         manifest = Manifest(
             features=features[0],
             resize=resize,

@@ -63,10 +63,10 @@ class OnnxExtractor(Extractor):
         found = []
         for i, each in enumerate(image):
             w, h = image.shape[:1:-1] if sizes is None else (int(side) for side in sizes[i])
-            found.append(self._extract(each[:, :h, :w]))
+            found.append(self._features(each[:, :h, :w]))
         return stack_features(cast(Any, found))
 
-    def _extract(self, image: Tensor) -> dict[str, Tensor]:
+    def _features(self, image: Tensor) -> dict[str, Tensor]:
         most = self.conf.max_num_keypoints
         if most is not None:
             check_int("max_num_keypoints", most, 1, "a number of at least 1, or None for all")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from threading import Lock
 from types import SimpleNamespace
 from typing import Any, ClassVar, cast
@@ -53,6 +53,11 @@ class RuntimeMatcher(nn.Module):
     features: ClassVar[dict[str, dict[str, Any]]] = LightGlue.features
     default_conf: ClassVar[dict[str, Any]] = LightGlue.default_conf
     required_data_keys: ClassVar[list[str]] = ["image0", "image1"]
+
+    conf: SimpleNamespace
+    feature_type: str | None
+    licence: str | None
+    pruning_keypoint_thresholds: MutableMapping[str, int]
 
     def __init__(
         self,
