@@ -40,13 +40,20 @@ EVALUATION = [
     "Benchmark", "Correspondences", "Homography", "Job", "Models", "Pair", "Protocol", "RelativePose", "Run",
     "evaluate", "load_manifest", "read_run", "summarize", "write_manifest", "write_report",
 ]  # fmt: skip
+PARITY = [
+    "LIMITS", "CheckOptions", "Cost", "FeatureDifference", "Limits", "MatchDifference", "Report", "RuntimeReport",
+    "check",
+]  # fmt: skip
 EXPORT = [
     "ExtractorFile", "ExtractorSource", "MatcherFile", "MatcherSource", "load_extractor", "load_matcher",
     "write_extractor", "write_matcher",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("module", "names"), [("geometry", GEOMETRY), ("evaluation", EVALUATION), ("export", EXPORT)])
+ROOMS = [("geometry", GEOMETRY), ("evaluation", EVALUATION), ("export", EXPORT), ("parity", sorted(PARITY))]
+
+
+@pytest.mark.parametrize(("module", "names"), ROOMS)
 def test_the_rooms_offer_these_names_and_no_others(module, names):
     loaded = importlib.import_module(f"lightglue.{module}")
     assert sorted(loaded.__all__) == names

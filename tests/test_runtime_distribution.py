@@ -39,16 +39,7 @@ from support.exported import Exported
 
 FEW = ("--max-keypoints", "256", "--resize", "320", "--threads", "1")
 # What an environment of `lightglue-runtime[onnx]` holds.
-NEEDED = (
-    "numpy",
-    "numpy.libs",
-    "cv2",
-    "opencv_python_headless.libs",
-    "onnxruntime",
-    "flatbuffers",
-    "google",
-    "packaging",
-)
+NEEDED = ("numpy", "numpy.libs", "cv2", "opencv_python_headless.libs", "onnxruntime", "flatbuffers", "google")
 ABSENT = ("torch", "lightglue", "PIL", "matplotlib", "typer", "rich", "onnx", "openvino", "safetensors", "filelock")
 
 
@@ -238,7 +229,7 @@ def test_images_of_all_kinds_are_read_to_the_same_values(tmp_path: Path) -> None
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32, np.int64])
 @pytest.mark.parametrize("shape", [(20, 30, 3), (20, 30), (20, 30, 1)])
 def test_arrays_become_the_same_values(dtype: type, shape: tuple[int, ...]) -> None:
-    image = np.random.default_rng(0).integers(0, 256, shape).astype(dtype)
+    image = np.random.default_rng(0).integers(0, 65_536 if dtype is np.uint16 else 256, shape).astype(dtype)
     assert torch.equal(torch.from_numpy(as_float(image)).permute(2, 0, 1), numpy_image_to_torch(image))
 
 
@@ -280,14 +271,12 @@ def test_an_array_is_matched_as_the_file_is(models: Path) -> None:
 
 
 def test_an_image_without_keypoints_has_no_matches_and_a_warning(models: Path, tmp_path: Path, command) -> None:
-    cv2.imwrite(str(tmp_path / "blank.png"), np.full((64, 64, 3), 128, np.uint8))
-    code, printed, said = command("match", tmp_path / "blank.png", A, "--models", models, *FEW, "--json")
+    path = tmp_path / "dot.png"
+    cv2.imwrite(str(path), np.full((1, 1, 3), 128, np.uint8))
+    code, printed, said = command("match", path, A, "--models", models, *FEW[:2], "--resize", "none", "--json")
     found = json.loads(printed)
     assert (code, found["num_matches"], found["num_keypoints"][0]) == (0, 0, 0)
-    assert (
-        said
-        == f"warning: {tmp_path / 'blank.png'} has no keypoints: nothing in it is clear enough to be found again.\n"
-    )
+    assert said == f"warning: {path} has no keypoints: nothing in it is clear enough to be found again.\n"
 
 
 def test_models_that_do_not_fit_are_no_bundle(exported: Exported, tmp_path: Path) -> None:
@@ -307,10 +296,10 @@ DAMAGE = {
     "no list": (lambda folder: (folder / MANIFEST).unlink(), r"holds no bundle.json; `lightglue export bundle DIR`"),
     "half a list": (lambda folder: (folder / MANIFEST).write_text('{"a'), "bundle.json is damaged"),
     "another list": (lambda folder: (folder / MANIFEST).write_text("[1]"), "no list of models, or damaged"),
-    "another version": (lambda folder: change(folder, format_version=9), "version 9 of the format and this package reads 1"),
+    "another version": (lambda folder: change(folder, format_version=9), "version 9 of the format and this"),
     "a path that leads elsewhere": (lambda folder: change(folder, name="../x.onnx"), "no list of models, or damaged"),
     "no matcher": (lambda folder: (folder / "matcher.onnx").unlink(), r"matcher.onnx is missing \(No such file"),
-    "half a matcher": (lambda folder: os.truncate(folder / "matcher.onnx", 1000), "has 1,000 bytes and bundle.json says"),
+    "half a matcher": (lambda folder: os.truncate(folder / "matcher.onnx", 1000), "has 1,000 bytes and"),
 }  # fmt: skip
 
 

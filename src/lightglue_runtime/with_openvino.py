@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from threading import Lock
 from typing import Any
 
@@ -69,8 +68,8 @@ class OpenVinoSession(Session):
             self._request = model.create_infer_request()
         except Exception as error:  # of many types
             raise failed(f"{file.path} cannot be opened by {self.runtime}; export it again", error) from error
-        self._inputs = {_name_in(file.inputs, each) for each in model.inputs}
-        self._outputs = [_name_in(file.outputs, each) for each in model.outputs]
+        self._inputs = {each.get_any_name() for each in model.inputs}
+        self._outputs = [_name_of(each, file) for each in model.outputs]
         self._name = file.path
         self._running = Lock()
 
@@ -86,7 +85,7 @@ class OpenVinoSession(Session):
             raise failed(f"{self._name} cannot be run by {self.runtime}", error) from error
 
 
-def _name_in(names: Iterable[str], tensor: Any) -> str:
-    """Which of a file's names a tensor has: OpenVINO gives one several, such as that of the node behind it."""
-    own = tensor.get_names()
-    return next((name for name in names if name in own), str(tensor.get_any_name()))
+def _name_of(output: Any, file: ModelFile) -> str:
+    """The file's name of an output: OpenVINO also has those of tensors that it found to be the same."""
+    names: set[str] = output.get_names()
+    return next((name for name in file.outputs if name in names), output.get_any_name())
