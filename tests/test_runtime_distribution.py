@@ -280,7 +280,7 @@ def test_an_image_without_keypoints_has_no_matches_and_a_warning(models: Path, t
 
 
 def test_models_that_do_not_fit_are_no_bundle(exported: Exported, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"the extractor is for aliked, the matcher for xfeat"):
+    with pytest.raises(InputError, match=r"the extractor is for aliked and the matcher for xfeat"):
         write_bundle(exported.extractor("aliked"), exported.matcher("xfeat"), tmp_path / "models")
     assert list((tmp_path / "models").iterdir()) == []
 

@@ -10,11 +10,8 @@ from lightglue import __version__
 from lightglue.cli import evaluate, export, mapping, weights
 from lightglue.cli.benchmark import BenchmarkCommand, benchmark
 from lightglue.cli.explain import explain
-<<<<<<< HEAD
 from lightglue.cli.export_bundle import bundle
-=======
 from lightglue.cli.export_check import CheckCommand, check
->>>>>>> main
 from lightglue.cli.export_extractor import extractor
 from lightglue.cli.extract import extract
 from lightglue.cli.from_options import Group, command

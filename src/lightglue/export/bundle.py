@@ -76,7 +76,7 @@ def write_bundle(
         features = [each.description.features for each in written.values()]
         if features[0] != features[1]:
             raise InputError(
-                f"the extractor is for {features[0]} and the matcher for {features[1]}; give a fitting pair."
+                f"the extractor is for {features[0]} and the matcher for {features[1]}; give a pair that fits."
             )
         manifest = Manifest(
             features=features[0],
