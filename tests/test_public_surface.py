@@ -46,7 +46,7 @@ PARITY = [
 ]  # fmt: skip
 EXPORT = [
     "ExtractorFile", "ExtractorSource", "MatcherFile", "MatcherSource", "load_extractor", "load_matcher",
-    "write_extractor", "write_matcher",
+    "write_bundle", "write_extractor", "write_matcher",
 ]  # fmt: skip
 
 
