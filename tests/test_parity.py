@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 from lightglue.errors import InputError, ModelError
-from lightglue.export import write_matcher
+from lightglue.export import ExtractorSource, load_extractor, write_extractor, write_matcher, write_pipeline
 from lightglue.matching.lightglue import LightGlue
 from lightglue.parity import LIMITS, CheckOptions, check
 from lightglue.parity.cases import photographs
@@ -87,6 +88,41 @@ def test_one_altered_weight_fails_and_the_report_says_in_what(own_file, weights,
     report = check(path, weights=weights, **QUICK)
     assert not report.passed
     assert any("scores differ by up to" in fault for fault in report.faults)
+
+
+def test_an_extractor_is_compared_keypoint_by_keypoint(tmp_path):
+    path = tmp_path / "xfeat.onnx"
+    write_extractor(load_extractor(ExtractorSource("xfeat")), path)
+    report = check(path, **QUICK)
+    assert report.passed, report.faults
+    found = report.runtimes[0].differences
+    assert [each.case for each in found][-3:] == ["333 x 417 px", "100 x 70 px", "a flat image"]
+    assert found[0].reference == found[0].found == 60
+    wrong = check(altered(path, tmp_path / "altered.onnx"), **QUICK)
+    assert any("descriptors differ" in fault or "keypoints" in fault for fault in wrong.faults)
+
+
+def test_a_pipeline_is_compared_with_extraction_and_matching(tmp_path):
+    path = tmp_path / "pipeline.onnx"
+    matcher = LightGlue(features="xfeat", pruning="tuned")
+    write_pipeline(load_extractor(ExtractorSource("xfeat")), matcher, path)
+    report = check(path, **{**QUICK, "max_keypoints": 200})
+    assert report.passed, report.faults
+    pair, unequal = report.runtimes[0].differences
+    assert pair.reference > 20
+    assert pair.keypoints_kept == unequal.keypoints_kept == 1
+    assert unequal.case == "333 x 417 px and a larger image"
+
+
+def test_every_model_of_a_folder_is_checked(own_file, weights, tmp_path):
+    for name in ("a", "b"):
+        shutil.copy(own_file("fixed"), tmp_path / f"{name}.onnx")
+    altered(own_file("fixed"), tmp_path / "b.onnx")
+    report = check(tmp_path, weights=weights, **QUICK)
+    assert [(Path(part.file).name, part.passed) for part in report.parts] == [("a.onnx", True), ("b.onnx", False)]
+    assert all(fault.startswith("b.onnx: ") for fault in report.faults)
+    with pytest.raises(ModelError, match="holds no model"):
+        check(weights.parent, **QUICK)
 
 
 def test_the_command_prints_a_table_and_says_by_its_exit_code_what_it_found(own_file, weights, tmp_path):

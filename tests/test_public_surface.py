@@ -45,8 +45,8 @@ PARITY = [
     "check",
 ]  # fmt: skip
 EXPORT = [
-    "ExtractorFile", "ExtractorSource", "MatcherFile", "MatcherSource", "load_extractor", "load_matcher",
-    "write_bundle", "write_extractor", "write_matcher",
+    "ExtractorFile", "ExtractorSource", "MatcherFile", "MatcherSource", "PipelineFile", "PipelineSource",
+    "load_extractor", "load_matcher", "write_bundle", "write_extractor", "write_matcher", "write_pipeline",
 ]  # fmt: skip
 
 

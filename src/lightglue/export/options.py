@@ -17,6 +17,8 @@ __all__ = ["BUNDLES", "BundleOptions", "MatcherFile", "MatcherSource"]
 # Features with an extractor and a matcher that can both be written.
 BUNDLES = ("aliked", "disk", "xfeat", "superpoint", "raco-aliked")
 
+RUNTIMES = ("onnx", "openvino")
+
 
 @dataclass(frozen=True)
 class MatcherFile:
@@ -24,10 +26,22 @@ class MatcherFile:
 
     format: str = option("adaptive", "Who shall read it: see the guide.", group="Output", choices=FORMATS)
     precision: str = option("f32", "Of the layers' products.", group="Output", choices=PRECISIONS)
+    runtime: str = option(
+        "onnx",
+        "For which the file is to be fast, where its format leaves a choice; others read it, too.",
+        group="Output",
+        choices=RUNTIMES,
+    )
 
     def __post_init__(self) -> None:
         check_choice("format", self.format, FORMATS)
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("runtime", self.runtime, RUNTIMES)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether attention keeps clear of denormal numbers, which other runtimes than ONNX Runtime do themselves."""
+        return self.runtime == "onnx" and self.format not in ("opencv", "tensorrt")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from lightglue.parity.limits import limits_for
 from lightglue.parity.opened import is_steps, models_in, open_model, read_model
 from lightglue.parity.options import CheckOptions
 from lightglue.parity.peak import peak_of_file, peak_of_torch
+from lightglue.parity.pipelines import PipelineTrial
 from lightglue.parity.report import Cost, Report, RuntimeReport
 from lightglue.parity.structure import structure_faults
 from lightglue.parity.trials import MatcherTrial, Trial
@@ -60,7 +61,7 @@ def check(
     with _torch_threads(threads):
         trial = _trial(file, options, matcher)
         expected = [trial.reference(case) for case in trial.cases]
-        found = [_in_runtime(name, file, trial, expected, options, threads) for name in names]
+        found = [_in_runtime(name, file, trial, expected, options, threads, alone=len(names) == 1) for name in names]
     return Report(
         file=str(path),
         bytes=_bytes(path),
@@ -101,14 +102,23 @@ def _trial(file: ModelFile, options: CheckOptions, matcher: LightGlue | None) ->
         return MatcherTrial(file, options, matcher)
     if file.description.kind == "extractor":
         return ExtractorTrial(file, options)
+    if file.description.kind == "pipeline":
+        return PipelineTrial(file, options)
     raise ModelError(f"{file.path} is a {file.description.kind}, which cannot be checked alone; give the whole model.")
 
 
 def _in_runtime(
-    name: str, file: ModelFile, trial: Trial, expected: list[Any], options: CheckOptions, threads: int
+    name: str, file: ModelFile, trial: Trial, expected: list[Any], options: CheckOptions, threads: int, alone: bool
 ) -> RuntimeReport:
-    opened = open_model(file.path, name, SessionOptions(threads))
-    limits = limits_for(file.description.kind, file.description.precision, dict(options.tolerance))
+    """alone: no other runtime is checked; one among others that cannot open the file is a failure in the report."""
+    precision = file.description.precision
+    limits = limits_for(file.description.kind, precision, dict(options.tolerance))
+    try:
+        opened = open_model(file.path, name, SessionOptions(threads))
+    except ModelError as error:
+        if alone:
+            raise
+        return RuntimeReport(name, precision, limits, (), (" ".join(str(error).split()),), None)
     subject = trial.subject(opened.session)
     differences, failures = [], []
     for case, reference in zip(trial.cases, expected, strict=True):

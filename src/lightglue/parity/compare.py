@@ -174,7 +174,8 @@ def compare_matches(
 
 
 def _length1(reference: FoundMatches) -> int:
-    return 0 if reference.prune1 is None else len(reference.prune1)
+    of_image1 = reference.keypoints1 if reference.prune1 is None else reference.prune1
+    return 0 if of_image1 is None else len(of_image1)
 
 
 def _renumbered(

@@ -28,7 +28,7 @@ def peak_of_file(path: Path, runtime: str, threads: int, feeds: Mapping[str, NDA
 
 
 def peak_of_torch(options: Mapping[str, Any], threads: int, arrays: Mapping[str, NDArray[Any]]) -> float | None:
-    """MB of a process that builds `LightGlue(**options)`, or the extractor that `options` name, and runs it once."""
+    """MB of a process that builds the matcher or the extractor that `options` name, or both, and runs it once."""
     return _peak({"torch": dict(options), "threads": threads}, arrays)
 
 
@@ -71,23 +71,28 @@ def answer(request: Mapping[str, Any]) -> int:
 
 
 def _run_torch(options: dict[str, Any], threads: int, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """An extractor on an image or two, or a matcher on features, or both one after the other."""
     import torch
 
     torch.set_num_threads(threads)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    with torch.inference_mode():
-        if "extractor" in options:
-            from lightglue.export.extractors.options import ExtractorSource
-            from lightglue.parity.extractors import reference_extractor
+    if "extractor" in options:
+        from lightglue.export.extractors.options import ExtractorSource
+        from lightglue.parity.extractors import reference_extractor
+        from lightglue.parity.pipelines import as_features
 
-            reference_extractor(ExtractorSource(**options["extractor"]), options["max_keypoints"])(tensors["image"])
-            return
+        extractor = reference_extractor(ExtractorSource(**options["extractor"]), options["max_keypoints"])
+        found: dict[str, Any] = {name: as_features(extractor(image), image) for name, image in tensors.items()}
+    else:
+        found = {f"image{k}": {n[:-1]: t for n, t in tensors.items() if n[-1] == k} for k in "01"}
+    if request := options.get("matcher"):
         from lightglue.matching.lightglue import LightGlue
 
-        pruned = options.pop("pruning_min_keypoints")
-        matcher = LightGlue(**options)
-        matcher.pruning_keypoint_thresholds["cpu"] = pruned
-        matcher({f"image{k}": {n[:-1]: t for n, t in tensors.items() if n[-1] == k} for k in "01"})
+        least = request.pop("pruning_min_keypoints")
+        matcher = LightGlue(**request)
+        matcher.pruning_keypoint_thresholds["cpu"] = least
+        with torch.inference_mode():
+            matcher(found)
 
 
 def _peak_bytes() -> int:

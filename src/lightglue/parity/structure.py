@@ -10,7 +10,14 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from lightglue_runtime.contract import EXTRACTOR_INPUTS, EXTRACTOR_OUTPUTS, MATCHER_INPUTS, MATCHER_OUTPUTS
+from lightglue_runtime.contract import (
+    EXTRACTOR_INPUTS,
+    EXTRACTOR_OUTPUTS,
+    MATCHER_INPUTS,
+    MATCHER_OUTPUTS,
+    PIPELINE_INPUTS,
+    PIPELINE_OUTPUTS,
+)
 from lightglue_runtime.model_file import ModelFile, Shape
 
 __all__ = ["Signature", "signature_of", "structure_faults"]
@@ -37,6 +44,8 @@ def signature_of(file: ModelFile) -> Signature | None:
         if format == "colmap":
             outputs = {"keypoints": "(1, K, 2) float32", "descriptors": "(1, K, D)", "scores": "(1, K) float32"}
         return Signature(EXTRACTOR_INPUTS, outputs, ordered=format == "colmap")
+    if kind == "pipeline":
+        return Signature(PIPELINE_INPUTS, PIPELINE_OUTPUTS)
     if kind != "matcher":
         return None
     also = _SIFT_LIKE if file.description.numbers().get("add_scale_ori") else {}
@@ -87,6 +96,6 @@ def _shape_fault(has: Shape, text: str) -> str | None:
     for mine, want in zip(has, wanted, strict=True):
         if want.isdigit() and isinstance(mine, int) and mine != int(want):
             return f"has the shape {shown}, not ({inside})"
-        if want in ("M", "N", "K", "H", "W") and isinstance(mine, int):
+        if want in ("M", "N", "K", "H", "W", "H0", "W0", "H1", "W1") and isinstance(mine, int):
             return f"has the shape {shown}: its {want} does not vary"
     return None

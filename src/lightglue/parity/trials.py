@@ -22,7 +22,7 @@ from lightglue.parity.reference import ReferenceMatcher, reference_matcher
 from lightglue.parity.subjects import FileMatcher, feeds_of
 from lightglue_runtime.model_file import ModelFile
 
-__all__ = ["Arrays", "MatcherTrial", "Trial"]
+__all__ = ["Arrays", "MatcherTrial", "Trial", "matcher_request"]
 
 Arrays = Mapping[str, NDArray[Any]]
 Difference = MatchDifference | FeatureDifference
@@ -99,19 +99,26 @@ class MatcherTrial(Trial):
 
     def torch_request(self, case: PairCase) -> tuple[Mapping[str, Any], Arrays] | None:
         """See `Trial`."""
-        conf = self.matcher.matcher.conf
-        if conf.weights is None:  # given as tensors
+        request = matcher_request(self.matcher)
+        if request is None:
             return None
-        names = ("filter_threshold", "depth_confidence", "width_confidence", "n_layers", "input_dim", "descriptor_dim")
-        options = {name: getattr(conf, name) for name in (*names, "num_heads", "add_scale_ori")}
-        options |= {"features": self.matcher.matcher.feature_type, "weights": str(conf.weights)}
-        least = self.matcher.matcher.pruning_keypoint_thresholds["cpu"]
         arrays = {
             f"{name}{side}": np.asarray(value)
             for side, features in enumerate((case.features0, case.features1))
             for name, value in features.items()
         }
-        return {**options, "pruning_min_keypoints": least}, arrays
+        return {"matcher": request}, arrays
+
+
+def matcher_request(reference: ReferenceMatcher) -> dict[str, Any] | None:
+    """How a process of its own builds the same matcher; None where its weights are in no file."""
+    conf = reference.matcher.conf
+    if conf.weights is None:
+        return None
+    names = ("filter_threshold", "depth_confidence", "width_confidence", "n_layers", "input_dim", "descriptor_dim")
+    options = {name: getattr(conf, name) for name in (*names, "num_heads", "add_scale_ori")}
+    options |= {"features": reference.matcher.feature_type, "weights": str(conf.weights)}
+    return {**options, "pruning_min_keypoints": reference.matcher.pruning_keypoint_thresholds["cpu"]}
 
 
 def _pair_cases(file: ModelFile, options: CheckOptions) -> list[PairCase]:
