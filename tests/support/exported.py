@@ -9,19 +9,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from lightglue.export import MatcherFile, write_matcher
+from lightglue.export import (
+    ExtractorFile,
+    ExtractorSource,
+    MatcherFile,
+    load_extractor,
+    write_extractor,
+    write_matcher,
+)
+from lightglue.extractors.base import Extractor
 from lightglue.matching.lightglue import LightGlue
 
 Features = Mapping[str, torch.Tensor]
 
 
 class Exported:
-    """Matchers and their files, each made when it is first asked for."""
+    """Matchers, extractors and their files, each made when it is first asked for."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._matchers: dict[tuple[Any, ...], LightGlue] = {}
         self._files: dict[tuple[Any, ...], Path] = {}
+        self._extractors: dict[tuple[str, str | None], Extractor] = {}
 
     def matcher(self, features: str, **conf: Any) -> LightGlue:
         """The torch matcher that a file is written of: with the tuned numbers of keypoints for pruning."""
@@ -37,6 +46,22 @@ class Exported:
             path = self.folder / f"{features}_{format}_{precision}_{len(self._files)}"
             path = path if format == "steps" else path.with_suffix(".onnx")
             write_matcher(self.matcher(features, **conf), path, MatcherFile(format, precision))
+            self._files[key] = path
+        return self._files[key]
+
+    def extractor(self, features: str, model: str | None = None) -> Extractor:
+        """The torch extractor that a file is written of."""
+        key = features, model
+        if key not in self._extractors:
+            self._extractors[key] = load_extractor(ExtractorSource(features, model))
+        return self._extractors[key]
+
+    def extractor_file(self, features: str, format: str = "ours", model: str | None = None) -> Path:
+        """The file of a published extractor."""
+        key = "extractor", features, format, model
+        if key not in self._files:
+            path = self.folder / f"extractor_{len(self._files)}.onnx"
+            write_extractor(self.extractor(features, model), path, ExtractorFile(format))
             self._files[key] = path
         return self._files[key]
 

@@ -19,7 +19,7 @@ from lightglue.extractors.aliked_fast import coarsest_level, encode, score_map
 from lightglue.extractors.aliked_folding import FoldedAliked, fold, is_foldable
 from lightglue.extractors.aliked_network import ARCHITECTURES, SDDH, AlikedNetwork
 from lightglue.extractors.aliked_sparse import describe
-from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
+from lightglue.extractors.base import Extractor, Weights, full_precision, stack_features
 from lightglue.extractors.detection import refine, sample_bilinear, xy_of
 from lightglue.extractors.request import EVERYTHING, Part, Request
 from lightglue.support.derived import Derived, is_plain, tensors_of, wants_gradients
@@ -64,7 +64,7 @@ class ALIKED(Extractor):
         super().__init__(**conf)
         name = self.conf.model_name
         self.network = AlikedNetwork(ARCHITECTURES[name])
-        state = read_weights(name if weights is None else weights, commercial_only=commercial_only)
+        state = self.read_weights(name if weights is None else weights, commercial_only=commercial_only)
         self._tensors = tuple(self.network.state_dict())
         self._folded = Derived(fold)
         self.dkd = DKD.of(self.options())

@@ -81,6 +81,8 @@ class Extractor(nn.Module):
     required_data_keys: ClassVar[list[str]] = ["image"]
     # A weight by its name, since `parameters` is empty in the copies that `nn.DataParallel` makes.
     reference_name: ClassVar[str] = ""
+    # What the weights were read from: a published name or a file; None where they were given as tensors.
+    weights_source: str | PathLike[str] | None = None
 
     def __init__(self, **conf: Any) -> None:
         super().__init__()
@@ -95,6 +97,11 @@ class Extractor(nn.Module):
         if network is None or name in self._modules or name not in network._modules:
             return super().__getattr__(name)
         return network._modules[name]
+
+    def read_weights(self, source: Weights, *, commercial_only: bool = False) -> dict[str, Tensor]:
+        """The state dict that `source` is or names; `weights_source` remembers where it came from."""
+        self.weights_source = source if isinstance(source, (str, PathLike)) else None
+        return read_weights(source, commercial_only=commercial_only)
 
     def adopt(self, state: Mapping[str, Tensor], name: str) -> None:
         """Load `network` strictly with `state`, save and load it under published keys, and go to evaluation mode.

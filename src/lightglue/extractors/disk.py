@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightglue.errors import InputError
-from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
+from lightglue.extractors.base import Extractor, Weights, full_precision, stack_features
 from lightglue.extractors.detection import clear_border, strict_maxima, strongest, xy_of
 from lightglue.extractors.disk_fast import Affine, Norms, describe, encode, heatmap
 from lightglue.extractors.disk_network import PLAIN_MODULES, STRIDE, DiskNetwork
@@ -87,7 +87,7 @@ class DISK(Extractor):
         options = self.options()
         source = f"disk-{options.weights}" if options.weights in ("depth", "epipolar") else options.weights
         self.model = DiskNetwork(options.desc_dim)
-        load_strictly(self.model, read_weights(source, commercial_only=commercial_only), "DISK")
+        load_strictly(self.model, self.read_weights(source, commercial_only=commercial_only), "DISK")
         self.eval()
 
     @full_precision

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
+from lightglue.extractors.base import Extractor, Weights, full_precision, stack_features
 from lightglue.extractors.dog import check_backend, detect
 from lightglue.extractors.grayscale import gray_images_in
 from lightglue.extractors.hardnet_network import HardNetNetwork
@@ -49,7 +49,7 @@ class DoGHardNet(SIFT):
         Extractor.__init__(self, **conf)
         check_backend(self.options())
         self.network = HardNetNetwork()
-        state = read_weights("hardnet" if weights is None else weights, commercial_only=commercial_only)
+        state = self.read_weights("hardnet" if weights is None else weights, commercial_only=commercial_only)
         self.adopt(state, "HardNet")
 
     def describe_frames(self, gray: Tensor, keypoints: Tensor, scales: Tensor, oris: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lightglue.errors import InputError, WeightsError
 from lightglue.extractors.aliked import ALIKED
-from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
+from lightglue.extractors.base import Extractor, Weights, full_precision, stack_features
 from lightglue.extractors.detection import clear_border, refine, sample_bilinear, strongest, xy_of
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.raco_network import RacoMaps, RacoNetwork
@@ -93,7 +93,7 @@ class RaCo(Extractor):
             raise WeightsError(f"RaCo needs weights: download {SOURCE} and pass its path, RaCo(weights=path).")
         options = self.options()
         self.network = RacoNetwork(options.ranker, options.covariance_estimator)
-        state = _fitting(read_weights(weights), options)
+        state = _fitting(self.read_weights(weights), options)
         self.adopt(state, "RaCo")
         self.aliked: ALIKED | None = None
         if options.descriptor is not None:

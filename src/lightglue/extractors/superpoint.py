@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightglue.errors import InputError
-from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
+from lightglue.extractors.base import Extractor, Weights, full_precision, stack_features
 from lightglue.extractors.detection import clear_border, simple_nms, strongest, xy_of
 from lightglue.extractors.grayscale import gray_images_in
 from lightglue.extractors.masks import Allowed
@@ -87,7 +87,7 @@ class SuperPoint(Extractor):
     ) -> None:
         super().__init__(**conf)
         options = self.options()
-        state = read_weights("superpoint_v1" if weights is None else weights, commercial_only=commercial_only)
+        state = self.read_weights("superpoint_v1" if weights is None else weights, commercial_only=commercial_only)
         is_open = is_open_layout(state)
         state = published_names(state) if is_open else state
         self.network = SuperPointNetwork(options.channels, options.descriptor_dim, batch_norm=is_open)

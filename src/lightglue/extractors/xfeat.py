@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightglue.extractors.base import Extractor, Weights, full_precision, read_weights, stack_features
+from lightglue.extractors.base import Extractor, Weights, full_precision, stack_features
 from lightglue.extractors.detection import strongest, window_maxima
 from lightglue.extractors.masks import Allowed
 from lightglue.extractors.request import EVERYTHING, Request
@@ -105,7 +105,7 @@ class XFeat(Extractor):
     ) -> None:
         super().__init__(**conf)
         self.network = XFeatNetwork()
-        state = read_weights("xfeat" if weights is None else weights, commercial_only=commercial_only)
+        state = self.read_weights("xfeat" if weights is None else weights, commercial_only=commercial_only)
         self.adopt(state, "XFeat")
         # Without what no keypoint needs, since this is what is looked at for changes at each call.
         self._tensors = tuple(name for name in self.network.state_dict() if not name.startswith("fine_matcher."))
