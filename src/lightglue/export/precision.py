@@ -1,7 +1,7 @@
 """How a file computes the linear products of the layers, nearly all of its time and size.
 
-What decides (matchability, confidence, the last projection, positions) and the tokens between the products are float32
-in every precision, as is attention.
+What decides (matchability, confidence, positions), attention, and the tokens between the products are float32 in every
+precision. Of the heads' projections float16 alone rounds the weights.
 """
 
 from __future__ import annotations
@@ -36,6 +36,9 @@ class Precision(Protocol):
         so constants are to be named by it. The graph may be a branch of an `If`; `graph.constant` goes to the file.
         """
 
+    def weight(self, graph: GraphBuilder, weight: NDArray[np.float32], name: str) -> Value:
+        """A matrix of the heads as float32; name: of its constant."""
+
 
 class Float32:
     """As trained."""
@@ -44,11 +47,15 @@ class Float32:
 
     def linear(self, graph: GraphBuilder, x: Value, linear: Linear, name: str) -> Value:
         """See `Precision.linear`."""
-        product = graph("MatMul", x, graph.constant(linear.weight, f"{name}/weight"))
+        product = graph("MatMul", x, self.weight(graph, linear.weight, f"{name}/weight"))
         return graph("Add", product, graph.constant(linear.bias, f"{name}/bias"))
 
+    def weight(self, graph: GraphBuilder, weight: NDArray[np.float32], name: str) -> Value:
+        """See `Precision.weight`."""
+        return graph.constant(weight, name)
 
-class Float16:
+
+class Float16(Float32):
     """Weights rounded to float16, for files of half the size; the products are float32's.
 
     A runtime without float16 products, as on CPUs, makes the weights float32 once, when it loads the file. One that has
@@ -57,13 +64,12 @@ class Float16:
 
     name = "f16"
 
-    def linear(self, graph: GraphBuilder, x: Value, linear: Linear, name: str) -> Value:
-        """See `Precision.linear`."""
-        weight = graph.cast(graph.constant(linear.weight.astype(np.float16), f"{name}/weight"), "float32")
-        return graph("Add", graph("MatMul", x, weight), graph.constant(linear.bias, f"{name}/bias"))
+    def weight(self, graph: GraphBuilder, weight: NDArray[np.float32], name: str) -> Value:
+        """See `Precision.weight`."""
+        return graph.cast(graph.constant(weight.astype(np.float16), name), "float32")
 
 
-class DynamicInt8:
+class DynamicInt8(Float32):
     """Products of 8-bit integers: weights with one scale an output, activations with one a tensor, found as it runs.
 
     The nodes stand as ONNX Runtime fuses them into its `DynamicQuantizeMatMul`.
