@@ -53,7 +53,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def torchs() -> LightGlue:
-    return LightGlue("xfeat", pruning="tuned", depth_confidence=0.95)
+    return LightGlue("xfeat", pruning="tuned", depth_confidence=0.95, n_layers=4)
 
 
 @pytest.fixture(scope="session", params=MATCHERS)
