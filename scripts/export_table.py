@@ -441,7 +441,7 @@ def tables(out: Path, docs: Path | None, pair: str) -> None:
         "baseline": against_baseline_table(out, pair),
         "auc": auc_table(out),
         "noise": beyond_noise(out),
-        "machine": f"{made}, torch {torch.__version__}.",
+        "machine": f"{made}, torch {torch.__version__}; {datetime.date.today().isoformat()}.",
     }
     (out / "tables.md").write_text("\n\n".join(f"## {name}\n\n{text}" for name, text in found.items()) + "\n")
     if docs is not None:
