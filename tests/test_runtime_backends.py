@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -18,6 +20,7 @@ import torch
 
 from lightglue import LightGlue, match_pair, match_pairs
 from lightglue.errors import InputError, ModelError
+from lightglue.images import load_image
 from lightglue.models.choice import Models
 from lightglue.pairs.files import match_files
 from lightglue.runtime import OnnxExtractor, OnnxMatcher, OpenVinoMatcher, files
@@ -29,6 +32,8 @@ from lightglue_runtime import runtimes
 from support import ASSETS
 from support.tiny_models import write_extractor, write_matcher
 
+# Of scores of XFeat's matcher. Those of torch itself in float32 lie up to 1.2e-4 from its own in float64.
+ROUNDING = 2e-4
 MATCHERS = [OnnxMatcher, OpenVinoMatcher]
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
 XFEAT = Models("xfeat", 200, "cpu", False)  # whose matcher is the smallest
@@ -56,26 +61,34 @@ def matcher(request: pytest.FixtureRequest, torchs: LightGlue, kept: Path) -> Ru
     return made
 
 
-def image(count: int, seed: int, batch: int = 1) -> dict[str, Any]:
-    random = torch.Generator().manual_seed(seed)
-    descriptors = torch.randn(batch, count, 64, generator=random)
-    keypoints = torch.rand(batch, count, 2, generator=random) * 300
-    size = torch.tensor([[300.0, 300.0]]).expand(batch, 2)
-    normal = torch.nn.functional.normalize(descriptors, dim=-1)
-    return {"keypoints": keypoints, "descriptors": normal, "image_size": size}
+@cache
+def extracted() -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of the two photographs."""
+    with torch.inference_mode(False):
+        extractor = replace(XFEAT, max_keypoints=400).load_extractor()
+        first, second = (extractor.extract(load_image(path), resize=320) for path in (A, B))
+    return first, second
 
 
-def pair(m: int, n: int, seed: int = 0) -> dict[str, Any]:
-    """Two images of which half show the same."""
-    first, second = image(m, seed), image(n, seed + 1)
-    shared = min(m, n) // 2
-    second["descriptors"][:, :shared] = first["descriptors"][:, :shared]
-    second["keypoints"][:, :shared] = first["keypoints"][:, :shared] + 2
-    return {"image0": first, "image1": second}
+def image(count: int, side: int, skip: int = 0) -> dict[str, Any]:
+    """So many keypoints of a photograph, from the `skip`-th best on."""
+    whole = extracted()[side]
+    kept = {key: whole[key][:, skip : skip + count] for key in ("keypoints", "descriptors")}
+    return {**kept, "image_size": whole["image_size"]}
+
+
+def pair(m: int, n: int, skip: int = 0) -> dict[str, Any]:
+    return {"image0": image(m, 0, skip), "image1": image(n, 1, skip)}
+
+
+def batch(count: int, side: int) -> dict[str, Any]:
+    """Three images."""
+    images = [image(count, side, skip) for skip in (0, 40, 80)]
+    return {key: torch.cat([each[key] for each in images]) for key in images[0]}
 
 
 def check_equal(found: Any, expected: Any) -> None:
-    """Matches and layers equal, scores within 1e-4, types and shapes the same."""
+    """Matches and layers equal, scores but for rounding, types and shapes the same."""
     assert found.keys() == expected.keys()
     for key, value in expected.items():
         for a, b in zip(found[key], value, strict=True) if isinstance(value, list) else [(found[key], value)]:
@@ -85,7 +98,7 @@ def check_equal(found: Any, expected: Any) -> None:
                 continue
             assert (a.dtype, a.shape) == (b.dtype, b.shape), key
             if b.is_floating_point():
-                torch.testing.assert_close(a, b, atol=1e-4, rtol=0, msg=key)
+                torch.testing.assert_close(a, b, atol=ROUNDING, rtol=0, msg=key)
             else:
                 assert torch.equal(a, b), key
 
@@ -98,17 +111,16 @@ def test_a_pair_has_the_matches_of_torch(counts, matcher, torchs):
     data = pair(*counts)
     expected = torchs(data)
     check_equal(matcher(data), expected)
-    assert len(expected["matches"][0]) > 50 or min(counts) < 200
+    assert len(expected["matches"][0]) > 20 or min(counts) < 200
 
 
 def test_a_batch_is_matched_as_by_torch(matcher, torchs):
-    data = {"image0": image(150, 3, batch=3), "image1": image(140, 4, batch=3)}
-    data["image1"]["descriptors"][:, :90] = data["image0"]["descriptors"][:, :90]
+    data = {"image0": batch(150, 0), "image1": batch(140, 1)}
     check_equal(matcher(data), torchs(data))
 
 
 def test_pairs_of_a_list_are_each_as_if_alone(matcher, torchs):
-    pairs = [pair(m, n, m) for m, n in [(180, 90), (0, 3), (40, 40), (5, 60), (129, 140)]]
+    pairs = [pair(m, n, m // 2) for m, n in [(180, 90), (0, 3), (40, 40), (5, 60), (129, 140)]]
     listed = [(each["image0"], each["image1"]) for each in pairs]
     found = matcher.match(listed)
     for each, alone, expected in zip(found, (matcher(p) for p in pairs), torchs.match(listed), strict=True):
@@ -147,19 +159,19 @@ def test_other_thresholds_take_effect_at_the_next_call(options, torchs, kept):
     ],
 )
 def test_bad_features_are_refused_in_the_words_of_torch(change, words, matcher, torchs):
-    bad = {"image0": image(5, 1), "image1": {**image(5, 2), **change}}
+    bad = {"image0": image(5, 0), "image1": {**image(5, 1), **change}}
     for each in (matcher, torchs):
         with pytest.raises(InputError) as caught:
             each(bad)
         assert words in str(caught.value)
         assert str(caught.value).startswith("image1")
     with pytest.raises(InputError, match=r"pairs\[1\]\[1\]"):
-        matcher.match([(image(5, 1), image(5, 2)), (bad["image0"], bad["image1"])])
+        matcher.match([(image(5, 0), image(5, 1)), (bad["image0"], bad["image1"])])
 
 
 def test_unequal_batches_are_refused(matcher):
-    with pytest.raises(InputError, match="image0 has a batch of 1 and image1 of 2"):
-        matcher({"image0": image(5, 1), "image1": image(5, 2, batch=2)})
+    with pytest.raises(InputError, match="image0 has a batch of 1 and image1 of 3"):
+        matcher({"image0": image(5, 0), "image1": batch(5, 1)})
 
 
 # -- files that are made on demand -------------------------------------------------------------------------------------
@@ -331,6 +343,17 @@ def test_an_evaluation_runs_in_it_and_its_records_say_so(photographs, tmp_path, 
     assert "backend" not in runs["torch"].settings["models"]  # as earlier versions wrote it
     with pytest.raises(InputError, match="backend"):
         evaluate(load_manifest(path), Job(replace(XFEAT, backend="onnx")), tmp_path / "torch")
+
+
+def test_the_guide_runs_as_written(tmp_path, monkeypatch, kept):
+    (tmp_path / "assets").symlink_to(ASSETS)
+    monkeypatch.chdir(tmp_path)
+    guide = (Path(__file__).parents[1] / "docs" / "runtimes.md").read_text()
+    names: dict[str, Any] = {}
+    for block in re.findall(r"^```python\n(.*?)^```$", guide, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "runtimes.md", "exec"), names)
+    assert names["matches"]["matches"].tolist() == names["matches01"]["matches"].tolist()
+    assert len(names["both"][1]["matches"]) > 50
 
 
 # -- which backend -----------------------------------------------------------------------------------------------------

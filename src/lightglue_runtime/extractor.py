@@ -13,12 +13,15 @@ from numpy.typing import NDArray
 from lightglue_runtime.checks import check_int
 from lightglue_runtime.contract import EXTRACTOR_INPUTS, EXTRACTOR_OUTPUTS
 from lightglue_runtime.errors import InputError
+from lightglue_runtime.images.arrays import to_float
 from lightglue_runtime.model_file import ModelFile
 from lightglue_runtime.resize import resize as resize_pixels
 from lightglue_runtime.runtimes import find_runtime, open_session, session_options
 from lightglue_runtime.session import Session, SessionOptions
 
 __all__ = ["Extractor"]
+
+_TOLERANCE = 0.5  # a resampled image overshoots a little
 
 
 class Extractor:
@@ -101,18 +104,17 @@ class Extractor:
 
 def as_pixels(image: Any) -> NDArray[np.float32]:
     """(H, W, 3) float32 in [0, 1]. Raises InputError for what is no image."""
-    if not isinstance(image, np.ndarray) or image.dtype.kind not in "fu":
+    if not isinstance(image, np.ndarray) or image.dtype not in (np.uint8, np.uint16, np.float32, np.float64):
         kind = image.dtype if isinstance(image, np.ndarray) else type(image).__name__
         raise InputError(f"The image is {kind}; give an array of uint8, uint16, or floating point in [0, 1].")
-    if image.ndim not in (2, 3) or image.size == 0 or (image.ndim == 3 and image.shape[2] not in (1, 3)):
+    if image.dtype.kind == "f" and image.size:
+        if not (np.isfinite(image).all() and image.min() >= -_TOLERANCE and image.max() <= 1 + _TOLERANCE):
+            values = f"values from {image.min():g} to {image.max():g}"
+            raise InputError(f"The image has {values}; give floating point in [0, 1], or uint8.")
+        pixels = image.astype(np.float32)
+        pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    else:
+        pixels = to_float(image)
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3):
         raise InputError(f"Not an image: shape {image.shape}; give (H, W), (H, W, 1) or (H, W, 3), not empty.")
-    pixels = image.astype(np.float32)
-    if image.dtype.kind == "u":
-        pixels /= np.float32(np.iinfo(image.dtype).max)
-    elif not (np.isfinite(pixels).all() and pixels.min() >= -0.5 and pixels.max() <= 1.5):
-        raise InputError(
-            f"The image has values from {pixels.min():g} to {pixels.max():g}; give floating point in [0, 1], or uint8."
-        )
-    if pixels.ndim == 2:
-        pixels = pixels[..., None]
     return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels

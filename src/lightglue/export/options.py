@@ -14,6 +14,8 @@ from lightglue_runtime.contract import FORMATS, PRECISIONS
 
 __all__ = ["MatcherFile", "MatcherSource"]
 
+RUNTIMES = ("onnx", "openvino")
+
 
 @dataclass(frozen=True)
 class MatcherFile:
@@ -21,10 +23,22 @@ class MatcherFile:
 
     format: str = option("adaptive", "Who shall read it: see the guide.", group="Output", choices=FORMATS)
     precision: str = option("f32", "Of the layers' products.", group="Output", choices=PRECISIONS)
+    runtime: str = option(
+        "onnx",
+        "For which the file is to be fast, where its format leaves a choice; others read it, too.",
+        group="Output",
+        choices=RUNTIMES,
+    )
 
     def __post_init__(self) -> None:
         check_choice("format", self.format, FORMATS)
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("runtime", self.runtime, RUNTIMES)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether attention keeps clear of denormal numbers, which other runtimes than ONNX Runtime do themselves."""
+        return self.runtime == "onnx" and self.format not in ("opencv", "tensorrt")
 
 
 @dataclass(frozen=True)

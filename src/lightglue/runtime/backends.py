@@ -21,7 +21,7 @@ _WORTHWHILE = 0.9  # of torch's time; runs of the same differ by as much
 class Times:
     """Of the adaptive matcher for ALIKED, one thread, on photographs."""
 
-    start: float  # s from a file in the cache folder to a model that is ready
+    start: float  # s until a model is ready that was never used before
     milliseconds: Mapping[int, float]  # keypoints of each image -> a pair
 
     def seconds(self, pairs: int, keypoints: int) -> float:
@@ -50,19 +50,20 @@ class Chosen:
         return f"{self.backend} ({self.why})"
 
 
-# docs/decisions/031-backends.md has the machines and the dates. True: with products in bfloat16, False: float32.
+# docs/runtimes.md has the machines and the dates. True: with products in bfloat16, False: in float32.
 TIMES: Mapping[bool, Mapping[str, Times]] = MappingProxyType(
     {
         False: MappingProxyType(
             {
-                "torch": Times(0.0, {512: 246, 1024: 573, 2048: 1713}),
-                "onnx": Times(1.0, {512: 218, 1024: 536, 2048: 1669}),
+                "torch": Times(0.0, {512: 261, 1024: 580, 2048: 1672}),
+                "onnx": Times(2.0, {512: 349, 1024: 1060, 2048: 3590}),
+                "openvino": Times(10.0, {512: 244, 1024: 568, 2048: 1761}),
             }
         ),
         True: MappingProxyType(
             {
                 "torch": Times(0.0, {512: 157, 1024: 386, 2048: 1118}),
-                "openvino": Times(3.0, {512: 125, 1024: 292, 2048: 873}),
+                "openvino": Times(10.0, {512: 125, 1024: 292, 2048: 873}),
             }
         ),
     }
