@@ -24,6 +24,7 @@ out of the times. Accuracy does not depend on the instructions: for `auc` torch 
 from __future__ import annotations
 
 import argparse
+import datetime
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
