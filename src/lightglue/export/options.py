@@ -12,7 +12,12 @@ from lightglue.support.checks import check_choice, check_int
 from lightglue.support.parsers import integer
 from lightglue_runtime.contract import FORMATS, PRECISIONS
 
-__all__ = ["MatcherFile", "MatcherSource"]
+__all__ = ["BUNDLES", "BundleOptions", "MatcherFile", "MatcherSource"]
+
+# Features with an extractor and a matcher that can both be written.
+BUNDLES = ("aliked", "disk", "xfeat", "superpoint", "raco-aliked")
+
+RUNTIMES = ("onnx", "openvino")
 
 
 @dataclass(frozen=True)
@@ -21,10 +26,22 @@ class MatcherFile:
 
     format: str = option("adaptive", "Who shall read it: see the guide.", group="Output", choices=FORMATS)
     precision: str = option("f32", "Of the layers' products.", group="Output", choices=PRECISIONS)
+    runtime: str = option(
+        "onnx",
+        "For which the file is to be fast, where its format leaves a choice; others read it, too.",
+        group="Output",
+        choices=RUNTIMES,
+    )
 
     def __post_init__(self) -> None:
         check_choice("format", self.format, FORMATS)
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("runtime", self.runtime, RUNTIMES)
+
+    @property
+    def bounded(self) -> bool:
+        """Whether attention keeps clear of denormal numbers, which other runtimes than ONNX Runtime do themselves."""
+        return self.runtime == "onnx" and self.format not in ("opencv", "tensorrt")
 
 
 @dataclass(frozen=True)
@@ -56,3 +73,24 @@ class MatcherSource:
             check_int("layers", self.layers, 1, "an integer of at least 1")
         if self.pruning_min_keypoints is not None:
             check_int("pruning_min_keypoints", self.pruning_min_keypoints, -1, "an integer of at least -1")
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """What `lightglue-runtime` gets."""
+
+    features: str = option("aliked", "Kind of keypoints.", group="Features", choices=BUNDLES)
+    max_keypoints: int = option(
+        2048,
+        "The N best keypoints of each image, by default.",
+        group="Features",
+        metavar="N",
+        parse=integer("a number of keypoints from 1 to 1000000"),
+    )
+    precision: str = option("f32", "Of the matcher's products.", group="Output", choices=PRECISIONS)
+    commercial_only: bool = option(False, "Only weights whose licence allows commercial use.", group="Machine")
+
+    def __post_init__(self) -> None:
+        check_choice("features", self.features, BUNDLES)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_int("max_keypoints", self.max_keypoints, 1, "an integer of at least 1")
