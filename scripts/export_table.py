@@ -24,6 +24,7 @@ out of the times. Accuracy does not depend on the instructions: for `auc` torch 
 from __future__ import annotations
 
 import argparse
+import datetime
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -64,6 +65,7 @@ PAIRS = {
 FORMATS, PRECISIONS = ("adaptive", "fixed", "colmap", "opencv", "steps", "tensorrt"), ("f32", "f16", "int8")
 ALSO = ("disk", "xfeat")  # feature types of which the adaptive file is looked at
 RUNTIMES = ("onnx", "openvino")
+FOR_EACH = ("adaptive", "fixed")  # formats that are written for each runtime
 FULL = {"depth_confidence": -1.0, "width_confidence": -1.0}
 COUNTS, THREADS = (512, 1024, 2048), (1, 2)
 SETS = ("planar15", "synth16", "tum18", "strecha_dev", "strecha_wide_dev", "temple18", "kusvod2")
@@ -90,9 +92,10 @@ def once(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
 # -- export and parity -------------------------------------------------------------------------------------------------
 
 
-def model_path(out: Path, features: str, format: str, precision: str) -> Path:
-    """Where a model goes: a file, or of `steps` a folder."""
-    return out / "models" / f"{features}-{format}-{precision}{'' if format == 'steps' else '.onnx'}"
+def model_path(out: Path, features: str, format: str, precision: str, runtime: str = "onnx") -> Path:
+    """Where a model goes: a file, or of `steps` a folder. Of some formats there is one for each runtime."""
+    own = "-openvino" if runtime == "openvino" and format in FOR_EACH else ""
+    return out / "models" / f"{features}-{format}-{precision}{own}{'' if format == 'steps' else '.onnx'}"
 
 
 def models(out: Path) -> Iterator[Path]:
@@ -100,28 +103,31 @@ def models(out: Path) -> Iterator[Path]:
     wanted = [("aliked", format, precision) for format in FORMATS for precision in PRECISIONS]
     wanted += [(features, "adaptive", precision) for features in ALSO for precision in PRECISIONS]
     for features, format, precision in wanted:
-        path = model_path(out, features, format, precision)
-        if not path.exists():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            matcher = LightGlue(features=features, pruning="tuned").eval()
-            try:
-                write_matcher(matcher, path, format=format, precision=precision)
-            except LightGlueError as error:  # not every format has every precision
-                print(f"{path.name}: {error}", flush=True)
-                continue
-            print(path.name, flush=True)
-        yield path
+        for runtime in RUNTIMES if format in FOR_EACH else ("onnx",):
+            path = model_path(out, features, format, precision, runtime)
+            if not path.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                matcher = LightGlue(features=features, pruning="tuned").eval()
+                try:
+                    write_matcher(matcher, path, format=format, precision=precision, runtime=runtime)
+                except LightGlueError as error:  # not every format has every precision
+                    print(f"{path.name}: {error}", flush=True)
+                    continue
+                print(path.name, flush=True)
+            yield path
 
 
 def parity(out: Path, few: bool) -> None:
-    """Check each model in every runtime. few: on the package's photographs alone."""
+    """Check each model in the runtimes that it is for. few: on the package's photographs alone."""
     own = [image for name in ("sacre_coeur", "facade") for image in PAIRS[name] if image.exists() and not few]
     for path in models(out):
+        name = path.name.removesuffix(".onnx")
+        runtime = "openvino" if name.endswith("-openvino") else "onnx" if name.split("-")[1] in FOR_EACH else "all"
 
-        def run(path: Path = path) -> Mapping[str, Any]:
-            return check(path, runtime="all", images=tuple(own), rounds=0, memory=False, threads=1).to_json()
+        def run(path: Path = path, runtime: str = runtime) -> Mapping[str, Any]:
+            return check(path, runtime=runtime, images=tuple(own), rounds=0, memory=False, threads=1).to_json()
 
-        once(out / "parity" / f"{path.name.removesuffix('.onnx')}.json", run)
+        once(out / "parity" / f"{name}.json", run)
 
 
 # -- times -------------------------------------------------------------------------------------------------------------
@@ -169,7 +175,7 @@ def runners(out: Path, baselines: Sequence[Path], threads: int, pair: str, count
     for runtime, precisions in (("onnx", PRECISIONS), ("openvino", ("f32", "bf16", "int8"))):
         for depth, format in (("adaptive", "adaptive"), ("full", "fixed")):
             for precision in precisions:
-                path = model_path(out, "aliked", format, "f32" if precision == "bf16" else precision)
+                path = model_path(out, "aliked", format, "f32" if precision == "bf16" else precision, runtime)
                 computed = "bf16" if precision == "bf16" else "f32"
                 try:
                     run = session_run(path, runtime, threads, computed, data)
@@ -276,7 +282,7 @@ def methods(out: Path) -> dict[str, Mapping[str, Any]]:
     for precision in PRECISIONS:
         found[f"onnx {precision}"] = {"file": str(model_path(out, "aliked", "adaptive", precision)), "runtime": "onnx"}
     for precision, file in (("f32", "f32"), ("bf16", "f32"), ("int8", "int8")):
-        path = str(model_path(out, "aliked", "adaptive", file))
+        path = str(model_path(out, "aliked", "adaptive", file, "openvino"))
         found[f"openvino {precision}"] = {"file": path, "runtime": "openvino", "bfloat16": precision == "bf16"}
     found["onnx int8 full"] = {"file": str(model_path(out, "aliked", "fixed", "int8")), "runtime": "onnx"}
     found["torch f32 full"] = {"extra": FULL}
@@ -441,7 +447,7 @@ def tables(out: Path, docs: Path | None, pair: str) -> None:
         "baseline": against_baseline_table(out, pair),
         "auc": auc_table(out),
         "noise": beyond_noise(out),
-        "machine": f"{made}, torch {torch.__version__}.",
+        "machine": f"{made}, torch {torch.__version__}; {datetime.date.today().isoformat()}.",
     }
     (out / "tables.md").write_text("\n\n".join(f"## {name}\n\n{text}" for name, text in found.items()) + "\n")
     if docs is not None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import lightglue
+import lightglue_runtime
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,7 +46,7 @@ PARITY = [
 ]  # fmt: skip
 EXPORT = [
     "ExtractorFile", "ExtractorSource", "MatcherFile", "MatcherSource", "PipelineFile", "PipelineSource",
-    "load_extractor", "load_matcher", "write_extractor", "write_matcher", "write_pipeline",
+    "load_extractor", "load_matcher", "write_bundle", "write_extractor", "write_matcher", "write_pipeline",
 ]  # fmt: skip
 
 
@@ -97,7 +98,9 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_the_version_is_the_packages():
-    assert f'version = "{lightglue.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert lightglue.__version__ == lightglue_runtime.__version__
+    for place in (".", "runtime"):  # one number for both distributions
+        assert 'version = { attr = "lightglue_runtime.__version__" }' in (ROOT / place / "pyproject.toml").read_text()
 
 
 def modules_after(code: str) -> set[str]:

@@ -43,9 +43,9 @@ class Limits:
 LIMITS: Mapping[str, Limits] = MappingProxyType(
     {
         "f32": Limits(1, 0, 1e-4, 5e-5, 0, 0.995, 0.99, 0.02, 1e-3),
-        "f16": Limits(0.95, 0.05, 0.5, 0.01, 1, 0, 0.95, 0.1, 0.02),
+        "f16": Limits(0.97, 0.03, 0.2, 0.005, 1, 0, 0.95, 0.1, 0.02),
         "bf16": Limits(0.8, 0.2, 1, 0.05, 2, 0, 0.8, 0.1, 0.1),
-        "int8": Limits(0.8, 0.2, 1, 0.05, 2, 0, 0.8, 0.1, 0.1),
+        "int8": Limits(0.85, 0.15, 1, 0.05, 2, 0, 0.8, 0.1, 0.1),
     }
 )
 # Extraction and matching in one file: a keypoint that is the last of the best by one rounding and by another is not
