@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 import pytest
 
+from lightglue import ALIKED, LightGlue
 from support import ASSETS, ROOT
 from support.exported import session
 
@@ -92,18 +93,6 @@ def site(chromium: str, tmp_path: Path) -> Iterator[tuple[Path, Any]]:
     thread.join()
 
 
-def write_models(folder: Path) -> None:
-    """What `lightglue export bundle` writes, as far as the page reads it."""
-    from lightglue import ALIKED, LightGlue
-
-    folder.mkdir()
-    export.write_extractor(ALIKED(), folder / "extractor.onnx")
-    export.write_matcher(LightGlue(features="aliked"), folder / "matcher.onnx")
-    files = {part: {"name": f"{part}.onnx"} for part in ("extractor", "matcher")}
-    content = {"features": "aliked", "resize": EDGE, "side": "long", "max_keypoints": COUNT, "files": files}
-    (folder / "bundle.json").write_text(json.dumps(content))
-
-
 def expected_matches(folder: Path, images: list[Path]) -> tuple[dict[tuple[int, int], float], int]:
     """What ONNX Runtime gives here: the score of each match, and the layers."""
     extractor, matcher = session(folder / "extractor.onnx"), session(folder / "matcher.onnx")
@@ -120,7 +109,8 @@ def expected_matches(folder: Path, images: list[Path]) -> tuple[dict[tuple[int, 
 
 def test_two_images_are_matched_in_the_browser(site: tuple[Path, Any]) -> None:
     folder, show = site
-    write_models(folder / "models")
+    models = ALIKED(), LightGlue(features="aliked")
+    export.write_bundle(*models, folder / "models", max_keypoints=COUNT, resize=EDGE)
     images = []
     for name in ("close", "far"):  # already of the edge that the bundle asks for: browsers resize in their own way
         image = cv2.imread(str(ASSETS / f"montmartre_{name}.jpg"))
