@@ -454,10 +454,10 @@ def tables(out: Path, docs: Path | None, pair: str) -> None:
     if docs is not None:
         text = docs.read_text()
         for name, table in found.items():
-            begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
+            begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
             if begin in text and end in text and table.count("\n") != 1:  # more than a head
                 before, _, rest = text.partition(begin)
-                text = before + begin + table + end + rest.partition(end)[2]
+                text = f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
         docs.write_text(text)
 
 
