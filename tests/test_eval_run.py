@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
 import re
 import signal
-import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -27,12 +25,14 @@ from lightglue.evaluation.run import Job, evaluate
 from lightglue.evaluation.summary import summarize
 from lightglue.geometry.points import transform
 from lightglue.models.choice import Models
+from support.child import Child, run_python
 
 ROOT = Path(__file__).parents[1]
 PHOTOGRAPH = ROOT / "assets" / "montmartre_close.jpg"
 SIFT = Job(Models("sift", 300, "cpu", False, matcher="nearest", thresholds={"ratio_threshold": 0.8}))  # no weights
 H = [[0.9, 0.05, 12.0], [-0.04, 0.95, 8.0], [1e-5, 2e-5, 1.0]]
 SIZE = (320, 220)
+COMMAND = "from lightglue.cli import main; main()"
 
 
 @pytest.fixture(scope="module")
@@ -302,15 +302,12 @@ def test_a_worker_without_models_says_why(photographs, tmp_path):
 def test_workers_end_when_their_run_is_killed(photographs, tmp_path):
     path = manifest(photographs, [pair(scene=str(i)) for i in range(60)])
     words = ["eval", "pairs", str(path), "--features", "sift", "--matcher", "nearest", "--device", "cpu"]
-    start = [sys.executable, "-c", "from lightglue.cli import main; main()", *words, "--workers", "2"]
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([*start, "--output", str(tmp_path)], env={**os.environ, "OMP_NUM_THREADS": "1"}, **quiet)
     records, deadline = tmp_path / "records.jsonl", time.monotonic() + 120
-    while time.monotonic() < deadline and not (records.exists() and records.read_bytes()):
-        time.sleep(0.01)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    process.kill()
-    process.wait(30)
+    with Child(COMMAND, *words, "--workers", "2", "--output", tmp_path) as process:
+        while time.monotonic() < deadline and not (records.exists() and records.read_bytes()):
+            time.sleep(0.01)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        process.kill()
     assert len(children) >= 2
     while time.monotonic() < deadline and any(map(is_alive, children)):
         time.sleep(0.05)
@@ -339,22 +336,19 @@ def test_a_run_killed_at_half_ends_with_the_identical_report(photographs, tmp_pa
     pairs = [pair(scene=f"scene {i % 3}") for i in range(30)] + [pair("nowhere.png"), pair("black.png")]
     path = manifest(photographs, pairs)
     words = ["eval", "pairs", str(path), "--features", "sift", "--matcher", "nearest", "--device", "cpu", "--output"]
-    start = [sys.executable, "-c", "from lightglue.cli import main; main()", *words]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     killed, whole = tmp_path / "killed", tmp_path / "whole"
-    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    process = subprocess.Popen([*start, str(killed)], env=environment, **quiet)
     records, deadline = killed / "records.jsonl", time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if records.exists() and records.read_bytes().count(b"\n") >= len(pairs) // 2:
-            process.send_signal(signal.SIGKILL)
-            break
-        time.sleep(0.002)
-    assert process.wait(30) == -signal.SIGKILL
+    with Child(COMMAND, *words, killed) as process:
+        while process.poll() is None and time.monotonic() < deadline:
+            if records.exists() and records.read_bytes().count(b"\n") >= len(pairs) // 2:
+                process.kill()
+                break
+            time.sleep(0.002)
+        assert process.wait() == -signal.SIGKILL
     assert len(pairs) // 2 <= len(read_run(killed).records) < len(pairs)
     assert not (killed / "report.html").exists()
     for folder in (killed, whole):
-        subprocess.run([*start, str(folder)], env=environment, check=True, capture_output=True, timeout=120)
+        run_python(COMMAND, *words, folder)
     first, second = read_run(killed), read_run(whole)
     assert without_times(first.records) == without_times(second.records)
     for name in ("report.md", "report.html"):

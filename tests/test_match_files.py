@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
 import sys
 import threading
 from contextlib import redirect_stdout
@@ -27,6 +26,7 @@ from lightglue.models.loaded import load_models
 from lightglue.pairs.files import MatchedFiles, match_files
 from lightglue.pairs.options import PairOptions
 from lightglue.timing import record
+from support.child import run_python
 
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
 MODELS = Models("xfeat", 300, device="cpu")
@@ -50,8 +50,7 @@ def test_it_is_public() -> None:
 def test_the_record_says_what_the_command_prints(from_paths: MatchedFiles) -> None:
     script = "import sys; from lightglue.cli import main; sys.argv[0] = 'lightglue'; main()"
     options = ["--features=xfeat", "--max-keypoints=300", "--resize=320", "--device=cpu", "--json"]
-    command = [sys.executable, "-c", script, "match", A, B, *options]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    done = run_python(script, "match", A, B, *options)
     printed, summary = json.loads(done.stdout), from_paths.summary()
     for name, array in from_paths.pair.arrays().items():
         assert printed[name] == array.tolist()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from lightglue.drawing.matches import plot_match_summary
 from lightglue.errors import InputError
 from lightglue.images import load_image
 from support import ASSETS
+from support.child import run_python
 
 
 def rendered(figure: Figure) -> np.ndarray:
@@ -62,7 +61,7 @@ def test_the_summary_counts(count: int, words: str) -> None:
 
 def python(code: str, **environment: str) -> None:
     inherited = {name: value for name, value in os.environ.items() if name != "MPLBACKEND"}
-    subprocess.run([sys.executable, "-c", code], check=True, env={**inherited, **environment}, timeout=300)
+    run_python(code, env={**inherited, **environment})
 
 
 def test_the_summary_never_imports_pyplot() -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +14,7 @@ import pytest
 from lightglue.errors import ImageError
 from lightglue.images import load_image
 from lightglue_runtime.native_lines import with_native_lines
+from support.child import run_python
 
 PICTURE = cv2.resize(np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8), (400, 300))
 
@@ -129,6 +128,6 @@ def test_without_a_stderr_files_are_decoded_and_refused_all_the_same(before: str
         "try: load_image('crc.png')\n"
         "except OSError as error: print(type(error).__name__)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = run_python(code, cwd=tmp_path)
     assert done.stdout == "(3, 300, 400)\nImageError\n"
     assert done.stderr == ""

@@ -7,8 +7,6 @@ import random
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 from collections.abc import Callable
 from contextlib import closing, suppress
 from pathlib import Path
@@ -44,6 +42,7 @@ from lightglue.sfm.stages.verify import verify
 from lightglue.stores import MatchStore, PairMatches
 from lightglue.stores.arrays import read_arrays
 from lightglue.support.files import read_json, write_json
+from support.child import run_python
 from support.colmap_scene import POINTS, make_scene
 from support.command import lightglue
 from support.corner import photograph, take_photographs
@@ -242,7 +241,7 @@ def test_what_a_killed_map_add_left_among_the_photographs_is_removed_and_no_file
         "Path.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL) if _[0].parent.name == 'photographs' "
         "else os.replace(*_); add_images(sys.argv[1], [sys.argv[2]])"
     )
-    ended = subprocess.run([sys.executable, "-c", script, place / "map", place / "new.png"], check=False)
+    ended = run_python(script, place / "map", place / "new.png", check=False)
     assert ended.returncode == -signal.SIGKILL
     before = {each.name for each in (place / "photographs").iterdir()}
     left = [name for name in before if name.endswith(".part") and place / "photographs" / name not in others]

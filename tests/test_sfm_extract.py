@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from lightglue.sfm.engines.choice import make_engine
 from lightglue.sfm.engines.engine import Budget, pipelined
 from lightglue.sfm.stages.extract import ExtractOptions, ExtractResult, ExtractWorker, extract
 from lightglue.stores import FeatureStore
+from support.child import run_python
 
 ROOT = Path(__file__).parents[1]
 OPTIONS = ExtractOptions(Models("sift", 100, "cpu", False), {"resize": None})  # no weights
@@ -168,7 +167,7 @@ def test_a_killed_run_goes_on_and_ends_like_an_undisturbed_one(photographs):
     run(photographs)
     store = photographs.parent / "killed"
     code = KILLED.format(tests=str(ROOT / "tests"), after=3, images=str(photographs), store=str(store))
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert run_python(code, check=False).returncode == -signal.SIGKILL
     assert extract(photographs, store, OPTIONS).kept == 2
     assert content(store) == content(photographs.parent / "features")
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from lightglue.sfm.stages.extract import ExtractOptions, extract
 from lightglue.sfm.stages.match import MatchOptions, MatchResult, PairTable, match
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, Source
 from support import NEEDS_SHARED, SHARED
+from support.child import run_python
 
 ROOT = Path(__file__).parents[1]
 MODELS = Models("sift", 150, "cpu", False, matcher="nearest", thresholds={"ratio_threshold": 0.9})  # no weights
@@ -161,7 +160,7 @@ def kill_and_go_on(store: Path, options: str, pairs: Any) -> MatchResult:
     out = store.parent / "killed.db"
     place = {"tests": str(ROOT / "tests"), "store": str(store), "out": str(out)}
     code = KILLED.format(options=options, pairs=repr(pairs), **place)
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == -signal.SIGKILL
+    assert run_python(code, check=False).returncode == -signal.SIGKILL
     return match(store, pairs, out, globals()[options])
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -27,6 +25,7 @@ from lightglue.sfm.pipeline import build_map
 from lightglue.sfm.stages.frames import take_frames
 from lightglue.sfm.stages.pairs import read_pairs
 from support import ASSETS
+from support.child import run_python
 from support.command import lightglue
 
 PHOTOGRAPH = cv2.resize(cv2.imread(str(ASSETS / "montmartre_close.jpg")), (640, 438), interpolation=cv2.INTER_AREA)
@@ -109,7 +108,7 @@ def write(path, content):
 frames.write_whole = write
 frames.take_frames({str(clip)!r}, {str(tmp_path / "cut")!r}, frames.FrameOptions(fps=5))
 """
-    killed = subprocess.run([sys.executable, "-c", script], check=False)
+    killed = run_python(script, check=False)
     assert killed.returncode == -signal.SIGKILL
     assert len(list((tmp_path / "cut").glob("*.jpg"))) == 3
     assert take_frames(clip, tmp_path / "cut", FrameOptions(fps=5)).names == whole.names

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 
 from lightglue.errors import InputError, StoreError
 from lightglue.stores import FeatureStore, ImageFeatures, Source
+from support.child import Child
 
 SOURCE = Source(10, 20, "ab")
 NAMES = [
@@ -203,12 +202,10 @@ for number in range(300):
 """
 
 
-def _writer(folder: Path) -> subprocess.Popen[str]:
-    code = WRITER.format(tests=str(Path(__file__).parent), folder=str(folder))
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()
-    return process
+def _writer(folder: Path) -> Child:
+    child = Child(WRITER.format(tests=str(Path(__file__).parent), folder=str(folder)))
+    child.wait_for("open\n")
+    return child
 
 
 def test_two_writers_and_kills_leave_what_an_undisturbed_run_leaves(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from lightglue.errors import InputError, StoreError
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairMatches, Source
 from lightglue.stores import matches as module
+from support.child import Child
 from test_stores_features import NAMES
 
 
@@ -263,12 +263,10 @@ for place in range(0, len(todo), 10):
 """
 
 
-def _writer(path: Path) -> subprocess.Popen[str]:
-    code = WRITER.format(tests=str(Path(__file__).parent), path=str(path))
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    process.stdout.readline()
-    return process
+def _writer(path: Path) -> Child:
+    child = Child(WRITER.format(tests=str(Path(__file__).parent), path=str(path)))
+    child.wait_for("open\n")
+    return child
 
 
 def test_kills_and_restarts_leave_what_an_undisturbed_run_leaves(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from lightglue.support.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from lightglue.export.bundle import write_bundle
     from lightglue.export.extractors.options import ExtractorFile, ExtractorSource
     from lightglue.export.extractors.sources import load_extractor
     from lightglue.export.extractors.write import write_extractor
@@ -25,6 +26,7 @@ __all__ = [
     "PipelineSource",
     "load_extractor",
     "load_matcher",
+    "write_bundle",
     "write_extractor",
     "write_matcher",
     "write_pipeline",
@@ -40,6 +42,7 @@ _OWNERS = {
     "PipelineSource": "pipeline_options",
     "load_extractor": "extractors.sources",
     "load_matcher": "source",
+    "write_bundle": "bundle",
     "write_extractor": "extractors.write",
     "write_matcher": "matcher",
     "write_pipeline": "pipeline",

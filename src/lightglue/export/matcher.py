@@ -40,7 +40,7 @@ def write_matcher(
     options = options or MatcherFile(**fields)
     target = check_output(path, options.format)
     if options.format == "steps":
-        return _write_steps(matcher, target, precision(options.precision))
+        return _write_steps(matcher, target, options)
     model, description = matcher_model(matcher, options)
     save(model, target)
     return description
@@ -53,13 +53,14 @@ def matcher_model(
     strategy = strategy or precision(options.precision)
     thresholds, parameters, description = prepared(matcher, options.format, strategy)
     builder = ModelBuilder()
-    outputs = WRITERS[options.format](builder, parameters, strategy, thresholds)
+    outputs = WRITERS[options.format](builder, parameters, strategy, thresholds, options.bounded)
     return builder.model(outputs, f"lightglue_{options.format}", description.to_properties()), description
 
 
-def _write_steps(matcher: LightGlue, folder: Path, strategy: Precision) -> Description:
+def _write_steps(matcher: LightGlue, folder: Path, options: MatcherFile) -> Description:
+    strategy = precision(options.precision)
     _, parameters, description = prepared(matcher, "steps", strategy)
-    save_folder(steps_files(parameters, strategy, description), folder)
+    save_folder(steps_files(parameters, strategy, description, options.bounded), folder)
     return description
 
 
