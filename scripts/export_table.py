@@ -386,10 +386,11 @@ def against_baseline_table(out: Path, pair: str) -> str:
 def auc_table(out: Path) -> str:
     """The headline of each set of torch's float32, and how much each other method differs."""
     names = [name for name in methods(out) if any((out / "auc").glob(f"*/{name.replace(' ', '-')}/run.json"))]
-    rows = [f"| method | {' | '.join(SETS)} |", "|---|" + "---:|" * len(SETS)]
+    sets = [each for each in SETS if any(name != EXACT and _run(out, each, name) for name in names)]
+    rows = [f"| method | {' | '.join(sets)} |", "|---|" + "---:|" * len(sets)]
     for name in names:
         cells = []
-        for each in SETS:
+        for each in sets:
             runs = [_run(out, each, which) for which in (EXACT, name)]
             if runs[0] is None or runs[1] is None:
                 cells.append("")
@@ -416,7 +417,7 @@ def beyond_noise(out: Path) -> str:
             if runs[0] is None or runs[1] is None:
                 continue
             for d in compare(runs[0], runs[1]).differences:
-                if d.verdict in ("better", "worse"):
+                if d.verdict in ("better", "worse") and abs(d.difference) >= 0.01:  # of what is shown
                     low, high = d.interval
                     rows.append(
                         f"| {name} | {each} | {d.statistic.name} | {d.a:.2f} | {d.b:.2f} | {d.difference:+.2f} | "
@@ -453,10 +454,10 @@ def tables(out: Path, docs: Path | None, pair: str) -> None:
     if docs is not None:
         text = docs.read_text()
         for name, table in found.items():
-            begin, end = f"<!-- begin {name} -->\n", f"\n<!-- end {name} -->"
+            begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
             if begin in text and end in text and table.count("\n") != 1:  # more than a head
                 before, _, rest = text.partition(begin)
-                text = before + begin + table + end + rest.partition(end)[2]
+                text = f"{before}{begin}\n{table}\n{end}{rest.partition(end)[2]}"
         docs.write_text(text)
 
 

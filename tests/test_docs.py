@@ -234,6 +234,7 @@ def test_the_guide_to_deployment_runs_as_written(folder: Path, capsys: pytest.Ca
     full = {(i, int(j)) for i, j in enumerate(names["mutual"]) if j >= 0}
     assert set(names["pairs"]) == full
     assert len({tuple(match) for match in found["matches"].tolist()} & full) > 0.8 * len(full)
+    assert (names["named"]["matches0"] >= 0).sum() > 50
     answers = [json.loads(answer) for answer in names["answers"]]
     assert [len(answer["points0"]) > 50 for answer in answers] == [True, True]
     assert len(answers[0]["inliers"]) == len(answers[0]["points0"])

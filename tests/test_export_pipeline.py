@@ -67,7 +67,7 @@ def test_matches_and_stop_are_those_of_the_package(exported: Exported, pipeline,
         expected[f"image{side}"] = {**tensors, "image_size": size}
         np.testing.assert_allclose(found[f"keypoint_scores{side}"][0], own["keypoint_scores"], atol=1e-2)
     matched = exported.matcher(features)(expected)
-    assert (matched["matches0"] >= 0).sum() > 20
+    assert (matched["matches0"] >= 0).sum() >= 20
     np.testing.assert_array_equal(found["matches0"], matched["matches0"][0].numpy())
     np.testing.assert_allclose(found["mscores0"], matched["matching_scores0"][0].numpy(), atol=1e-3)
     assert int(found["stop"]) == matched["stop"]
@@ -120,7 +120,8 @@ def test_an_extractor_and_a_matcher_that_do_not_belong_together_are_refused(expo
         write_pipeline(exported.extractor("disk"), exported.matcher("aliked"), path)
     with pytest.raises(InputError, match=r"aliked-t16 with descriptors of 64 numbers"):
         write_pipeline(exported.extractor("aliked", "aliked-t16"), exported.matcher("aliked"), path)
-    oriented = LightGlue(None, input_dim=128, add_scale_ori=True, n_layers=1)
+    with pytest.warns(UserWarning, match="untrained"):
+        oriented = LightGlue(None, input_dim=128, add_scale_ori=True, n_layers=1)
     with pytest.raises(InputError, match="needs scales and orientations"):
         write_pipeline(exported.extractor("disk"), oriented, path)
     assert not path.exists()

@@ -6,7 +6,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,6 +26,7 @@ from lightglue.parity.outcome import FoundFeatures, FoundMatches
 from lightglue.parity.structure import structure_faults
 from lightglue_runtime.model_file import ModelFile
 from lightglue_runtime.onnx_runtime import OnnxSession
+from support import ROOT
 from support.command import lightglue, plain
 from support.matching import SMALL, small_state
 
@@ -206,6 +207,14 @@ def test_images_are_given_in_pairs(own_file, weights):
 
 def test_the_package_has_photographs_with_it():
     assert [tuple(each.image.shape) for each in photographs(())] == [(3, 438, 640), (3, 448, 640)]
+
+
+def test_the_limits_are_those_of_the_documentation():
+    rows = [line.strip("| \n").split(" | ") for line in (ROOT / "docs" / "parity.md").read_text().splitlines()]
+    table = {row[0].strip("`"): row[1:5] for row in rows if len(row) == 6 and row[0].startswith("`")}
+    for column, precision in enumerate(("f32", "f16", "bf16", "int8")):
+        shown = {name: float(cells[column]) for name, cells in table.items()}
+        assert shown == asdict(LIMITS[precision])
 
 
 def test_a_limit_is_named():

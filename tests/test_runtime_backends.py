@@ -27,6 +27,7 @@ from lightglue.runtime import OnnxExtractor, OnnxMatcher, OpenVinoMatcher, files
 from lightglue.runtime.backends import MANY, TIMES, Machine, choose
 from lightglue.runtime.files import digest_of, matcher_file
 from lightglue.runtime.matcher import RuntimeMatcher
+from lightglue.sfm.folder import MapRecord
 from lightglue.sfm.options import MatchOptions, on_one_device
 from lightglue_runtime import runtimes
 from support import ASSETS
@@ -36,7 +37,7 @@ from support.tiny_models import write_extractor, write_matcher
 ROUNDING = 2e-4
 MATCHERS = [OnnxMatcher, OpenVinoMatcher]
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
-XFEAT = Models("xfeat", 200, "cpu", False)  # whose matcher is the smallest
+XFEAT = Models("xfeat", 200, "cpu", False, thresholds={"n_layers": 3})  # whose matcher is the smallest
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,7 +53,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def torchs() -> LightGlue:
-    return LightGlue("xfeat", pruning="tuned", depth_confidence=0.95)
+    return LightGlue("xfeat", pruning="tuned", depth_confidence=0.95, n_layers=4)
 
 
 @pytest.fixture(scope="session", params=MATCHERS)
@@ -386,6 +387,21 @@ def test_nearest_neighbours_take_no_backend():
     with pytest.raises(InputError, match="backend is 'onnx', which is for LightGlue"):
         Models(matcher="nearest", backend="onnx")
     assert Models(matcher="nearest", backend="auto").found_backend().backend == "torch"
+
+
+def test_localize_takes_the_backend_of_the_map_unless_another_is_given():
+    from lightglue.cli.from_options import Given
+    from lightglue.cli.localize import _chosen
+
+    of_map = replace(XFEAT, backend="onnx")
+    assert _chosen(of_map, Models(), Given()) == of_map
+    assert _chosen(of_map, Models(backend="openvino"), Given({"backend"})) == replace(of_map, backend="openvino")
+    assert _chosen(of_map, Models(backend="auto"), Given({"backend"})).backend != "auto"
+
+
+def test_maps_of_earlier_versions_are_of_torch():
+    settings = {"features": "aliked", "max_keypoints": 9, "device": "cpu", "mp": False}
+    assert MapRecord(Path(), {"models": settings}).models.backend == "torch"
 
 
 def test_another_name_is_refused():

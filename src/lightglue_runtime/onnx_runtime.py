@@ -14,7 +14,7 @@ from lightglue_runtime.errors import InputError, ModelError
 from lightglue_runtime.model_file import ModelFile
 from lightglue_runtime.session import Arrays, Session, SessionOptions, failed
 
-__all__ = ["PROVIDERS", "OnnxSession", "provider_names"]
+__all__ = ["PROVIDERS", "OnnxSession", "import_onnxruntime", "provider_names"]
 
 # Short name -> ONNX Runtime's.
 PROVIDERS = MappingProxyType(
@@ -34,7 +34,8 @@ _CPU = PROVIDERS["cpu"]
 _FATAL = 4  # the level below which nothing is printed; what goes wrong is raised in any case
 
 
-def _import() -> Any:
+def import_onnxruntime() -> Any:
+    """The library. Raises ModelError where it is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
@@ -50,7 +51,7 @@ def provider_names(providers: Sequence[str]) -> list[str]:
 
     Raises InputError for a name that there is not, ModelError for a provider that this build does not have.
     """
-    onnxruntime = _import()
+    onnxruntime = import_onnxruntime()
     names = []
     for each in providers or ("cpu",):
         name = PROVIDERS.get(str(each).lower(), each)
@@ -72,7 +73,7 @@ class OnnxSession(Session):
 
     def __init__(self, file: ModelFile, options: SessionOptions) -> None:
         """Raises ModelError where ONNX Runtime cannot open the file, or not with the providers; InputError."""
-        onnxruntime = _import()
+        onnxruntime = import_onnxruntime()
         names = provider_names(options.providers)
         if options.precision != "f32" and names == [_CPU]:
             raise InputError(

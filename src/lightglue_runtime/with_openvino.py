@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from threading import Lock
 from typing import Any
 
@@ -12,19 +13,30 @@ from lightglue_runtime.errors import InputError, ModelError
 from lightglue_runtime.model_file import ModelFile
 from lightglue_runtime.session import Arrays, Session, SessionOptions, failed
 
-__all__ = ["OpenVinoSession"]
+__all__ = ["OpenVinoSession", "import_openvino"]
 
 _WORDS = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}
 _CAPABILITY = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
 
 
-def _import() -> Any:
+def import_openvino() -> Any:
+    """The library, without its telemetry: its import reports itself to a server where it finds `openvino_telemetry`.
+
+    It takes a stub of its own where it does not. A process that has imported openvino before has done so itself.
+    Raises ModelError where it is not installed.
+    """
+    hidden = "openvino" not in sys.modules and "openvino_telemetry" not in sys.modules
+    if hidden:
+        sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # an ImportError for who asks
     try:
         import openvino
     except ImportError as error:
         raise ModelError(
             f"openvino is not installed; run `pip install openvino`, or choose the runtime onnx ({error})."
         ) from error
+    finally:
+        if hidden:
+            del sys.modules["openvino_telemetry"]
     return openvino
 
 
@@ -40,7 +52,7 @@ class OpenVinoSession(Session):
 
     def __init__(self, file: ModelFile, options: SessionOptions) -> None:
         """Raises ModelError where OpenVINO cannot open the file; InputError for what this CPU cannot do."""
-        openvino = _import()
+        openvino = import_openvino()
         if options.providers not in ((), ("cpu",)):
             raise InputError(
                 f"providers are {', '.join(options.providers)}, which only ONNX Runtime has; leave them out."

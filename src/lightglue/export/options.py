@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from lightglue.errors import InputError
 from lightglue.matching.config import PRESETS
@@ -18,6 +20,14 @@ __all__ = ["BUNDLES", "BundleOptions", "MatcherFile", "MatcherSource"]
 BUNDLES = ("aliked", "disk", "xfeat", "superpoint", "raco-aliked")
 
 RUNTIMES = ("onnx", "openvino")
+
+# Formats whose readers cannot run products of integers as they are written, and why.
+_WITHOUT_INT8: Mapping[str, str] = MappingProxyType(
+    {
+        "opencv": "OpenCV does not implement DynamicQuantizeLinear",
+        "tensorrt": "TensorRT takes no scales that are found as it runs",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +47,11 @@ class MatcherFile:
         check_choice("format", self.format, FORMATS)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("runtime", self.runtime, RUNTIMES)
+        reason = _WITHOUT_INT8.get(self.format)
+        if self.precision == "int8" and reason is not None:
+            raise InputError(
+                f"precision is 'int8' and format {self.format!r}, but {reason}; choose f32 or f16, or another format."
+            )
 
     @property
     def bounded(self) -> bool:

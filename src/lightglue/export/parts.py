@@ -202,7 +202,7 @@ class Parts:
         return g("Pad", x, pads)
 
     def _similarity(self, g: GraphBuilder, index: int, layer: Layer, x0: Value, x1: Value) -> Value:
-        weight = g.constant(layer.compared.weight, f"compared_{index}/weight")
+        weight = self.precision.weight(g, layer.compared.weight, f"compared_{index}/weight")
         bias = g.constant(layer.compared.bias, f"compared_{index}/bias")
         compared0, compared1 = (g("Add", g("MatMul", x, weight), bias) for x in (x0, x1))
         return g("MatMul", compared0, g("Transpose", compared1, perm=[0, 2, 1] if self._batch else [1, 0]))

@@ -37,7 +37,7 @@ def write_pipeline(
     """Write both to `path`, whole or not at all: tensors as in `lightglue_runtime.contract.PIPELINE_INPUTS`.
 
     The images may have any sizes, also unequal ones. What decides is as in `write_extractor` and, adaptive, in
-    `write_matcher`. options: the precision of the matcher; fields: those of `PipelineFile`, instead.
+    `write_matcher`. options: the matcher's precision; fields: those of `PipelineFile`, instead.
 
     Returns what the file says of itself. Raises InputError where the two do not belong together, and what these two
     functions raise.

@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from lightglue.export.extractors.options import CLASSICAL, EXTRACTORS, ExtractorSource, matcher_of
+from lightglue.export.extractors.options import (
+    CLASSICAL,
+    EXTRACTORS,
+    ExtractorSource,
+    matcher_of,
+)
 from lightglue.export.options import MatcherFile, MatcherSource
 from lightglue.options import option
 from lightglue_runtime.contract import PRECISIONS

@@ -9,7 +9,15 @@ from lightglue.errors import InputError
 from lightglue.options import option
 from lightglue.support.checks import check_choice
 
-__all__ = ["CLASSICAL", "EXTRACTORS", "EXTRACTOR_FORMATS", "MODELS", "ExtractorFile", "ExtractorSource", "matcher_of"]
+__all__ = [
+    "CLASSICAL",
+    "EXTRACTORS",
+    "EXTRACTOR_FORMATS",
+    "MODELS",
+    "ExtractorFile",
+    "ExtractorSource",
+    "matcher_of",
+]
 
 EXTRACTOR_FORMATS = ("ours", "colmap")
 EXTRACTORS = ("aliked", "aliked-n16rot", "aliked-n32", "disk", "xfeat", "superpoint", "raco-aliked")
