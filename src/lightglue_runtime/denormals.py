@@ -1,6 +1,6 @@
 """Numbers below the smallest of full precision count as 0 while a runtime computes.
 
-The softmax of cross-attention is full of them (weights below 1e-38), and on Intel's CPUs each costs some hundred cycles:
+The softmax of cross-attention is full of them (weights below 1e-38), and on Intel's CPUs each costs a hundred cycles:
 ONNX Runtime takes twice as long (docs/runtimes.md). Its own option `session.set_denormal_as_zero` reaches the threads
 of its pool, but of the callers' threads only the one that made the first session of the process, for good.
 """
