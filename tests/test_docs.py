@@ -229,8 +229,21 @@ def test_the_guide_to_own_features_runs_as_written(folder: Path, capsys: pytest.
     assert lines[1] == "300 of 300 matched with themselves"
 
 
-def test_the_guide_to_deployment_runs_as_written(folder: Path) -> None:
-    answers = [json.loads(answer) for answer in run_python(DOCS / "deployment.md")["answers"]]
+def test_the_guide_to_deployment_runs_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openvino")
+    commands = commands_of(*blocks(DOCS / "deployment.md", "bash"))
+    assert len(commands) == 5
+    run_commands(commands, capsys)
+    names = run_python(DOCS / "deployment.md")
+    assert re.match(r"\d{3} matches after \d layers\n", capsys.readouterr().out)
+    found = names["found"]
+    assert (names["matches0"] == found["matches0"]).all()
+    assert (names["result"]["matches0"] == found["matches0"]).all()
+    full = {(i, int(j)) for i, j in enumerate(names["mutual"]) if j >= 0}
+    assert set(names["pairs"]) == full
+    assert len({tuple(match) for match in found["matches"].tolist()} & full) > 0.8 * len(full)
+    assert (names["named"]["matches0"] >= 0).sum() > 50
+    answers = [json.loads(answer) for answer in names["answers"]]
     assert [len(answer["points0"]) > 50 for answer in answers] == [True, True]
     assert len(answers[0]["inliers"]) == len(answers[0]["points0"])
 

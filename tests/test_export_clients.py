@@ -12,6 +12,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from lightglue import ALIKED
 from lightglue.matching.lightglue import LightGlue
 from support.exported import Exported, session
 from support.matching import load_features, small_matcher
@@ -136,3 +137,65 @@ def test_colmap_matches_sift_as_the_package_does(tmp_path: Path) -> None:
     found = ColmapMatcher(tmp_path / "sift.onnx").match([of_colmap(features) for features in images], min_score=0.0)
     assert found == matched(matcher, images)
     assert found
+
+
+EXTRACTOR_INPUTS = {"image": [ANY, 3, ANY, ANY], "max_keypoints": [], "min_score": []}
+EXTRACTOR_OUTPUTS = {"keypoints": [ANY, ANY, ANY], "descriptors": [ANY, ANY, ANY], "scores": [ANY, ANY]}
+
+
+class ColmapAliked:
+    """Loads a file, and extracts as COLMAP does: the image is padded to multiples of 32 by its last row and column."""
+
+    def __init__(self, path: Path) -> None:
+        self.session = session(path)
+        check_nodes(self.session.get_inputs(), EXTRACTOR_INPUTS)
+        check_nodes(self.session.get_outputs(), EXTRACTOR_OUTPUTS)
+        self.length = shapes_of(self.session.get_outputs())["descriptors"][2]
+        assert self.length > 0  # it allocates the descriptors by this
+
+    def extract(self, image: Array, max_features: int, min_score: float) -> tuple[Array, Array]:
+        """Of an image (3, H, W) in [0, 1]: keypoints about the corner of the top-left pixel, and descriptors."""
+        _, height, width = image.shape
+        padded = np.pad(image, [(0, 0), (0, -height % 32), (0, -width % 32)], mode="edge")
+        inputs = {
+            "image": padded[None],
+            "max_keypoints": np.array(max_features, np.int64),
+            "min_score": np.array(min_score, np.float32),
+        }
+        keypoints, descriptors, scores = self.session.run(None, inputs)
+        count = keypoints.shape[1]
+        assert keypoints.shape == (1, count, 2)
+        assert descriptors.shape == (1, count, self.length)
+        assert scores.shape == (1, count)
+        edges = np.array(padded.shape[:0:-1], np.float32)  # width, height
+        points = (keypoints[0] + 1) * (edges - 1) / 2 + 0.5
+        inside = ((points >= 0) & (points < [width, height])).all(1)
+        return points[inside], descriptors[0, inside]
+
+
+@pytest.mark.parametrize("model", ["aliked-n16rot", "aliked-n32"])
+def test_colmap_extracts_aliked_as_the_package_does(
+    model: str, image_path: Callable[[str, int], Path], tmp_path: Path
+) -> None:
+    extractor = ALIKED(model_name=model, max_num_keypoints=200, detection_threshold=0.0).eval()
+    export.write_extractor(extractor, tmp_path / "aliked.onnx", format="colmap")
+    photograph = cv2.imread(str(image_path("montmartre", 0)))[..., ::-1]
+    small = cv2.resize(photograph, (256, 192), interpolation=cv2.INTER_AREA)  # multiples of 32: no padding to differ in
+    image = np.ascontiguousarray(small.transpose(2, 0, 1), np.float32) / np.float32(255)
+    points, descriptors = ColmapAliked(tmp_path / "aliked.onnx").extract(image, 200, 0.0)
+    with torch.inference_mode():
+        expected = extractor({"image": torch.from_numpy(image)[None]})
+    wanted = expected["keypoints"][0].numpy() + 0.5
+    distances = np.linalg.norm(points[:, None] - wanted, axis=-1)
+    assert len(points) == len(wanted) == 200
+    np.testing.assert_array_less(distances.min(1), 1e-3)
+    closest = expected["descriptors"][0].numpy()[distances.argmin(1)]
+    np.testing.assert_allclose(descriptors, closest, atol=1e-4)
+
+
+def test_colmap_extracts_from_images_of_any_size(tmp_path: Path) -> None:
+    export.write_extractor(ALIKED(model_name="aliked-n16rot"), tmp_path / "aliked.onnx", format="colmap")
+    image = np.random.default_rng(0).random((3, 70, 101), np.float32)
+    points, descriptors = ColmapAliked(tmp_path / "aliked.onnx").extract(image, 50, 0.0)
+    assert 10 < len(points) <= 50
+    np.testing.assert_allclose(np.linalg.norm(descriptors, axis=1), 1, atol=1e-4)

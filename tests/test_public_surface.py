@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import lightglue
+import lightglue_runtime
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,13 +40,20 @@ EVALUATION = [
     "Benchmark", "Correspondences", "Homography", "Job", "Models", "Pair", "Protocol", "RelativePose", "Run",
     "evaluate", "load_manifest", "read_run", "summarize", "write_manifest", "write_report",
 ]  # fmt: skip
+PARITY = [
+    "LIMITS", "CheckOptions", "Cost", "FeatureDifference", "Limits", "MatchDifference", "Report", "RuntimeReport",
+    "check",
+]  # fmt: skip
 EXPORT = [
-    "ExtractorFile", "ExtractorSource", "MatcherFile", "MatcherSource", "load_extractor", "load_matcher",
-    "write_extractor", "write_matcher",
+    "ExtractorFile", "ExtractorSource", "MatcherFile", "MatcherSource", "PipelineFile", "PipelineSource",
+    "load_extractor", "load_matcher", "write_bundle", "write_extractor", "write_matcher", "write_pipeline",
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("module", "names"), [("geometry", GEOMETRY), ("evaluation", EVALUATION), ("export", EXPORT)])
+ROOMS = [("geometry", GEOMETRY), ("evaluation", EVALUATION), ("export", EXPORT), ("parity", sorted(PARITY))]
+
+
+@pytest.mark.parametrize(("module", "names"), ROOMS)
 def test_the_rooms_offer_these_names_and_no_others(module, names):
     loaded = importlib.import_module(f"lightglue.{module}")
     assert sorted(loaded.__all__) == names
@@ -90,7 +98,9 @@ def test_an_unknown_name_is_an_attribute_error():
 
 
 def test_the_version_is_the_packages():
-    assert f'version = "{lightglue.__version__}"' in (ROOT / "pyproject.toml").read_text()
+    assert lightglue.__version__ == lightglue_runtime.__version__
+    for place in (".", "runtime"):  # one number for both distributions
+        assert 'version = { attr = "lightglue_runtime.__version__" }' in (ROOT / place / "pyproject.toml").read_text()
 
 
 def modules_after(code: str) -> set[str]:

@@ -20,7 +20,7 @@ USERS = {
     "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog",
             "benchmark.image_pairs", "sfm.stages.pairing.positions", "sfm.stages.frames", "sfm.report.view"],
     "faiss": ["sfm.retrieval.with_faiss"],
-    "filelock": ["weights", "evaluation.datasets.fetch", "benchmark.environment"],
+    "filelock": ["weights", "evaluation.datasets.fetch", "benchmark.environment", "runtime.files"],
     "h5py": ["stores.hloc"],
     "kornia": ["dog_hardnet"],
     "matplotlib": ["drawing", "viz2d", "evaluation.plots", "benchmark.chart", "sfm.report.charts",
@@ -42,6 +42,8 @@ ANYWHERE = {"numpy", "torch", "lightglue_runtime"}
 USERS_WITHOUT_TORCH = {
     "PIL": ["images.with_pillow"],
     "cv2": ["images"],
+    "onnxruntime": ["onnx_runtime"],
+    "openvino": ["with_openvino"],
     "pillow_heif": ["images.with_pillow"],
 }
 

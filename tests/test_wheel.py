@@ -86,7 +86,9 @@ def test_the_command_says_its_version_and_no_commit(installed: Path, tmp_path: P
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    sources = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py")} | {"lightglue/py.typed"}
+    sources = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py")}
+    sources |= {f"{package}/py.typed" for package in ("lightglue", "lightglue_runtime")}
+    sources |= {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.jpg")}
     about = f"lightglue-{__version__}.dist-info"
     assert {name for name in members(wheel) if not name.startswith(f"{about}/")} == sources
     assert {f"{about}/licenses/{name}" for name in ("LICENSE", "NOTICE")} <= members(wheel)

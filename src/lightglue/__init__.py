@@ -8,8 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from lightglue.support.lazy import lazy_names
-
-__version__ = "0.1.0"
+from lightglue_runtime import __version__
 
 # Public name -> the module that owns it. A closed table: tests/test_public_surface.py holds it.
 _OWNERS = {

@@ -22,6 +22,8 @@ __all__ = [
     "KINDS",
     "MATCHER_INPUTS",
     "MATCHER_OUTPUTS",
+    "PIPELINE_INPUTS",
+    "PIPELINE_OUTPUTS",
     "PRECISIONS",
     "Description",
 ]
@@ -55,15 +57,34 @@ MATCHER_OUTPUTS: Mapping[str, str] = MappingProxyType(
 EXTRACTOR_INPUTS: Mapping[str, str] = MappingProxyType(
     {
         "image": "(1, 3, H, W) float32 in [0, 1], RGB; of any height and width",
-        "max_keypoints": "() int64",
-        "min_score": "() float32, keypoints score above it",
+        "max_keypoints": "() int64, the greatest number of keypoints; negative: no limit",
+        "min_score": "() float32, the extractor's detection_threshold; 0: the best keypoints, whatever they score",
     }
 )
 EXTRACTOR_OUTPUTS: Mapping[str, str] = MappingProxyType(
     {
         "keypoints": "(1, K, 2) float32, x y, px of `image`",
         "descriptors": "(1, K, D) float32, L2-normalised",
-        "keypoint_scores": "(1, K) float32",
+        "keypoint_scores": "(1, K) float32, best first",
+    }
+)
+PIPELINE_INPUTS: Mapping[str, str] = MappingProxyType(
+    {
+        "image0": "(1, 3, H0, W0) float32 in [0, 1], RGB; of any height and width",
+        "image1": "(1, 3, H1, W1) float32",
+        "max_keypoints": "() int64, as of extractors, of each image",
+        "min_score": "() float32",
+    }
+)
+PIPELINE_OUTPUTS: Mapping[str, str] = MappingProxyType(
+    {
+        "kpts0": "(1, M, 2) float32, x y, px of `image0`",
+        "kpts1": "(1, N, 2) float32",
+        "matches0": "(M,) int64, index into image 1 or -1",
+        "mscores0": "(M,) float32, 0 where there is no mutual partner",
+        "stop": "() int64, number of layers run",
+        "keypoint_scores0": "(1, M) float32",
+        "keypoint_scores1": "(1, N) float32",
     }
 )
 

@@ -10,7 +10,10 @@ from lightglue import __version__
 from lightglue.cli import evaluate, export, mapping, weights
 from lightglue.cli.benchmark import BenchmarkCommand, benchmark
 from lightglue.cli.explain import explain
+from lightglue.cli.export_bundle import bundle
+from lightglue.cli.export_check import CheckCommand, check
 from lightglue.cli.export_extractor import extractor
+from lightglue.cli.export_pipeline import pipeline
 from lightglue.cli.extract import extract
 from lightglue.cli.from_options import Group, command
 from lightglue.cli.localize import localize
@@ -30,7 +33,10 @@ app.add_typer(weights.app, name="weights")
 app.add_typer(evaluate.app, name="eval")
 app.add_typer(mapping.app, name="map")
 app.add_typer(export.app, name="export")
+command(export.app, example="lightglue export check aliked.onnx --images a.jpg b.jpg", cls=CheckCommand)(check)
 command(export.app, example="lightglue export extractor --features aliked -o aliked_extractor.onnx")(extractor)
+command(export.app, example="lightglue export bundle models")(bundle)
+command(export.app, example="lightglue export pipeline --features aliked -o aliked_pipeline.onnx")(pipeline)
 command(app, example="lightglue match a.jpg b.jpg --geometry homography -o matches.png")(match)
 command(app, example="lightglue extract photos/*.jpg -o features")(extract)
 command(app, example="lightglue sfm photos -o map")(sfm)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from lightglue.cli.from_options import Only, command
-from lightglue.cli.printing import AsJson, echo, memory_named, print_rows
+from lightglue.cli.printing import AsJson, echo, memory_named, print_rows, say_backend
 from lightglue.evaluation.options import EvaluationOptions, prepare
 from lightglue.models.choice import Models, Thresholds
 from lightglue.options import option
@@ -37,7 +37,7 @@ TITLES = {
     "wxbs": "WxBS: wide multiple baselines, points marked by hand.",
     "evd": "EVD: homographies of extreme views.",
 }
-Evaluated = Annotated[Models, Only(("features", "matcher", "device", "mp", "commercial_only"))]
+Evaluated = Annotated[Models, Only(("features", "matcher", "device", "mp", "commercial_only", "backend"))]
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -180,6 +180,7 @@ def _evaluate(
     benchmark: Benchmark, models: Models, thresholds: Thresholds, options: EvaluationOptions, as_json: bool
 ) -> None:
     """Run a benchmark as the command line says, write the report, print the figures."""
+    say_backend(models, len(benchmark.pairs))
     benchmark, job = prepare(benchmark, replace(models, thresholds=thresholds.given()), options)
     from lightglue.benchmark.machine import describe_machine
     from lightglue.evaluation.report import write_report

@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 
 from lightglue.cli.from_options import Given, Only
-from lightglue.cli.printing import AsJson, echo, memory_named
+from lightglue.cli.printing import AsJson, echo, memory_named, say_backend
 from lightglue.cli.stages import LIST_HELP, Root, print_skipped, skipped_record
 from lightglue.errors import LightGlueError
 from lightglue.models.choice import Models
+from lightglue.runtime.backends import MANY
 from lightglue.sfm.options import CameraOptions, LocalizeOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.support.progress import progress_display
@@ -42,7 +43,7 @@ def localize(
     ],
     options: LocalizeOptions,
     cameras: Annotated[CameraOptions, Only(("params", "table"))],
-    machine: Annotated[Models, Only(("device", "mp"))],
+    machine: Annotated[Models, Only(("device", "mp", "backend"))],
     given: Given,
     root: Root = None,
     as_json: AsJson = False,
@@ -82,6 +83,11 @@ def localize(
 
 def _chosen(models: Models, machine: Models, given: Given) -> Models:
     """The models of a map, on another device or in another precision where that is asked for."""
+    if "backend" in given:
+        models = replace(models, backend=machine.backend)
     if "device" in given:
-        return replace(models, device=machine.device, mp=machine.mp)  # what is fast on the map's need not be on this
-    return replace(models, mp=machine.mp) if "mp" in given else models
+        models = replace(models, device=machine.device, mp=machine.mp)  # what is fast on the map's need not be on this
+    elif "mp" in given:
+        models = replace(models, mp=machine.mp)
+    say_backend(models, MANY)
+    return replace(models, backend=models.found_backend(MANY).backend)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from lightglue.cli.from_options import Given, Only, command
-from lightglue.cli.printing import AsJson, echo, memory_named
+from lightglue.cli.printing import AsJson, echo, memory_named, say_backend
 from lightglue.cli.sfm import Images, Output
 from lightglue.cli.stages import (
     Root,
@@ -26,6 +26,7 @@ from lightglue.cli.stages import (
 from lightglue.drawing.facts import counted
 from lightglue.errors import InputError
 from lightglue.models.choice import Models
+from lightglue.runtime.backends import MANY
 from lightglue.sfm.options import (
     CameraOptions,
     EngineOptions,
@@ -105,15 +106,22 @@ def pairs(folder: Map, options: PairOptions, as_json: AsJson = False) -> None:
 def match(
     folder: Map,
     options: MatchOptions,
-    models: Annotated[Models, Only(("matcher",))],
+    models: Annotated[Models, Only(("matcher", "backend"))],
     engine: EngineOptions,
     given: Given,
     as_json: AsJson = False,
 ) -> None:
-    """Match the pairs. Without --matcher with the one of before, which is also that of `map add` and `localize`."""
+    """Match the pairs.
+
+    Without --matcher and --backend with those of before, which are also those of `map add` and `localize`.
+    """
     chosen = _record(folder).models
     if "matcher" in given:
-        chosen = replace(chosen, matcher=models.matcher)
+        backend = chosen.backend if models.matcher == "lightglue" else "torch"
+        chosen = replace(chosen, matcher=models.matcher, backend=backend)
+    if "backend" in given:
+        chosen = replace(chosen, backend=models.backend)
+        say_backend(chosen, MANY)
     _run("match", folder, SfmOptions(chosen, match=options), as_json, engine=engine)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from lightglue.cli.from_options import Given, wrong_command_line
-from lightglue.cli.printing import AsJson, echo, memory_named, precision_text, print_rows
+from lightglue.cli.printing import AsJson, echo, memory_named, precision_text, print_rows, say_backend
 from lightglue.errors import ImageNotFoundError
 from lightglue.extractors.options import ViewOptions
 from lightglue.models.choice import Models, Thresholds
@@ -50,6 +50,8 @@ def match(
     with memory_named():
         from lightglue.pairs.files import match_files
 
+        say_backend(models, 1)
+
         result = match_files(
             image0, image1, options, models=models, views=views, output=outputs.output, warp=outputs.warp
         )
@@ -76,6 +78,7 @@ def _rows(summary: Mapping[str, Any]) -> dict[str, str]:
         **({"rotation": f"{summary['rotation']:g} degrees"} if "rotation" in summary else {}),
         **({"stop layer": f"{summary['stop']} of {summary['layers']}"} if "stop" in summary else {}),
         **(_geometry_rows(summary) if "geometry" in summary else {}),
+        **({"backend": summary["backend"]} if summary["backend"] != "torch" else {}),
         "precision": summary["precision"],
         **({"pruned": " + ".join(f"{share:.0%}" for share in summary["pruned"])} if "pruned" in summary else {}),
         **{name: f"{seconds:.2f} s" for name, seconds in summary["seconds"].items()},

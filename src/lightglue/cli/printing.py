@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from lightglue.errors import LightGlueError
+from lightglue.models.choice import Models
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.printable import escaped
 
@@ -27,6 +28,12 @@ def echo(text: object, err: bool = False) -> None:
 def precision_text(precision: str) -> str:
     """The precision of a matcher's products, with the way to another."""
     return f"{precision} (--no-mp for float32)" if precision.endswith("products") else precision
+
+
+def say_backend(models: Models, pairs: int) -> None:
+    """Where it was left to the package, say on stderr what LightGlue computes in, and why."""
+    if models.backend == "auto":
+        echo(f"backend: {models.found_backend(pairs)}", err=True)
 
 
 def print_rows(rows: Mapping[str, str]) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lightglue.cli.printing import AsJson, echo, memory_named
+from lightglue.cli.printing import AsJson, echo, memory_named, say_backend
 from lightglue.cli.stages import (
     LIST_HELP,
     Root,
@@ -23,6 +23,7 @@ from lightglue.cli.stages import (
 )
 from lightglue.drawing.facts import counted
 from lightglue.errors import LightGlueError
+from lightglue.runtime.backends import MANY
 from lightglue.sfm.options import EngineOptions, SfmOptions
 from lightglue.support.progress import progress_display
 
@@ -66,6 +67,7 @@ def sfm(
     """
     from lightglue.sfm.pipeline import build_map
 
+    say_backend(options.models, MANY)
     options = replace(options, extract=replace(options.extract, extract=views.keywords()))
     with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
         result = build_map(images, output, options, root=root, engine=engine_of(engine), progress=progress)

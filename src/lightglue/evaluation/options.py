@@ -104,6 +104,7 @@ def prepare(benchmark: Benchmark, models: Models, options: EvaluationOptions) ->
         extractor=settings["extractor"],
     )
     _check_models(models)
+    models = replace(models, backend=models.found_backend(len(benchmark.pairs)).backend)
     return benchmark, Job(models, settings["extract"], options.refine)
 
 

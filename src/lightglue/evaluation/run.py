@@ -76,7 +76,7 @@ class Job:
 
     def settings(self, protocol: Protocol) -> dict[str, Any]:
         """All that decides the results, for the records."""
-        models = asdict(replace(self.models, mp=self.models.with_mp(), device=self.models.found_device().type))
+        models = replace(self.models, mp=self.models.with_mp(), device=self.models.found_device().type).decisive()
         return {
             "version": lightglue.__version__,
             "protocol": asdict(protocol),

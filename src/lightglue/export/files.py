@@ -11,9 +11,10 @@ from lightglue.errors import InputError
 from lightglue.export.onnx_library import onnx
 from lightglue.support.files import write_files, writing
 from lightglue.support.printable import printable
+from lightglue_runtime import manifest
 from lightglue_runtime.steps import MANIFEST
 
-__all__ = ["check_output", "save", "save_folder"]
+__all__ = ["check_folder", "check_output", "save", "save_folder"]
 
 SUFFIX = ".onnx"
 
@@ -34,6 +35,19 @@ def check_output(path: str | os.PathLike[str], format: str = "onnx") -> Path:
         raise InputError(f"{shown} must end in {SUFFIX}, by which runtimes know what it is.")
     if not path.parent.is_dir():  # may be a slip: no folder is made
         raise InputError(f"there is no folder {printable(str(path.parent))} for {printable(path.name)}; make it first.")
+    return path
+
+
+def check_folder(folder: str | os.PathLike[str]) -> Path:
+    """The folder to write to. Raises InputError where it cannot be one: a file, or a folder with other things in it."""
+    path = Path(folder).expanduser()
+    shown = printable(path)
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{shown} is a file; name a folder, new or of an earlier bundle.")
+    if not path.parent.is_dir():  # may be a slip: no folders are made on the way
+        raise InputError(f"there is no folder {printable(path.parent)} for {printable(path.name)}; make it first.")
+    if path.is_dir() and any(path.iterdir()) and not (path / manifest.MANIFEST).is_file():
+        raise InputError(f"{shown} holds other files; name a folder that is new, empty, or of an earlier bundle.")
     return path
 
 

@@ -18,7 +18,8 @@ __all__ = ["WRITERS", "Inputs", "image_inputs", "image_positions"]
 
 _INPUTS = ("kpts", "desc", "image_size", "scales", "oris")  # of each image, in the order of COLMAP
 
-_Writer = Callable[[ModelBuilder, Parameters, Precision, Thresholds], Mapping[str, TensorType]]
+# The last argument: whether attention is bounded, see `Parts`.
+_Writer = Callable[[ModelBuilder, Parameters, Precision, Thresholds, bool], Mapping[str, TensorType]]
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,9 @@ def _adaptive_writer(*outputs: str, guarded: bool = True) -> _Writer:
     """Of one pair, with these outputs. guarded: whether images may have no keypoints."""
 
     def write(
-        builder: ModelBuilder, parameters: Parameters, strategy: Precision, thresholds: Thresholds
+        builder: ModelBuilder, parameters: Parameters, strategy: Precision, thresholds: Thresholds, bounded: bool
     ) -> Mapping[str, TensorType]:
-        g, parts = builder.graph, Parts(parameters, strategy, batched=False, guarded=guarded)
+        g, parts = builder.graph, Parts(parameters, strategy, batched=False, guarded=guarded, bounded=bounded)
         inputs = _declare(builder, parameters, 1)
         found = adaptive_pass(g, parts, _embedded(g, parts, inputs, batched=False), thresholds)
         return _named(g, found, outputs)
@@ -100,9 +101,9 @@ def _named(g: GraphBuilder, found: Found, names: tuple[str, ...]) -> Mapping[str
 
 
 def _write_fixed(
-    builder: ModelBuilder, parameters: Parameters, strategy: Precision, thresholds: Thresholds
+    builder: ModelBuilder, parameters: Parameters, strategy: Precision, thresholds: Thresholds, bounded: bool
 ) -> Mapping[str, TensorType]:
-    g, parts = builder.graph, Parts(parameters, strategy, batched=True)
+    g, parts = builder.graph, Parts(parameters, strategy, batched=True, bounded=bounded)
     images = _embedded(g, parts, _declare(builder, parameters, "B"), batched=True)
     found = _full_depth(g, parts, images)
     g("Identity", parts.above(g, found, thresholds.filter_threshold), out="matches0")
@@ -111,10 +112,10 @@ def _write_fixed(
 
 
 def _write_opencv(
-    builder: ModelBuilder, parameters: Parameters, strategy: Precision, thresholds: Thresholds
+    builder: ModelBuilder, parameters: Parameters, strategy: Precision, thresholds: Thresholds, bounded: bool
 ) -> Mapping[str, TensorType]:
     """As `cv2.LightGlueMatcher` takes it: keypoints that are normalised already, a list of matches."""
-    g, parts = builder.graph, Parts(parameters, strategy, batched=False, guarded=False)
+    g, parts = builder.graph, Parts(parameters, strategy, batched=False, guarded=False, bounded=bounded)
     kpts = [builder.input(f"kpts{side}", TensorType("float32", (1, rows, 2))) for side, rows in enumerate("MN")]
     shapes = [(1, rows, parameters.input_dim) for rows in "MN"]
     desc = [builder.input(f"desc{side}", TensorType("float32", shape)) for side, shape in enumerate(shapes)]

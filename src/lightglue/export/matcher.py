@@ -19,7 +19,7 @@ from lightglue.export.steps import steps_files
 from lightglue.matching.lightglue import LightGlue
 from lightglue_runtime.contract import Description
 
-__all__ = ["matcher_model", "write_matcher"]
+__all__ = ["matcher_model", "prepared", "write_matcher"]
 
 _FULL_DEPTH = ("fixed", "opencv")
 _FULL_WIDTH = ("fixed", "opencv", "tensorrt")
@@ -40,7 +40,7 @@ def write_matcher(
     options = options or MatcherFile(**fields)
     target = check_output(path, options.format)
     if options.format == "steps":
-        return _write_steps(matcher, target, precision(options.precision))
+        return _write_steps(matcher, target, options)
     model, description = matcher_model(matcher, options)
     save(model, target)
     return description
@@ -51,19 +51,20 @@ def matcher_model(
 ) -> tuple[Any, Description]:
     """The ModelProto of a format that is one file, and its description. strategy: instead of the options' precision."""
     strategy = strategy or precision(options.precision)
-    thresholds, parameters, description = _prepared(matcher, options.format, strategy)
+    thresholds, parameters, description = prepared(matcher, options.format, strategy)
     builder = ModelBuilder()
-    outputs = WRITERS[options.format](builder, parameters, strategy, thresholds)
+    outputs = WRITERS[options.format](builder, parameters, strategy, thresholds, options.bounded)
     return builder.model(outputs, f"lightglue_{options.format}", description.to_properties()), description
 
 
-def _write_steps(matcher: LightGlue, folder: Path, strategy: Precision) -> Description:
-    _, parameters, description = _prepared(matcher, "steps", strategy)
-    save_folder(steps_files(parameters, strategy, description), folder)
+def _write_steps(matcher: LightGlue, folder: Path, options: MatcherFile) -> Description:
+    strategy = precision(options.precision)
+    _, parameters, description = prepared(matcher, "steps", strategy)
+    save_folder(steps_files(parameters, strategy, description, options.bounded), folder)
     return description
 
 
-def _prepared(matcher: LightGlue, format: str, strategy: Precision) -> tuple[Thresholds, Parameters, Description]:
+def prepared(matcher: LightGlue, format: str, strategy: Precision) -> tuple[Thresholds, Parameters, Description]:
     """What all formats begin with. Raises InputError for features that a format has no inputs for."""
     conf = matcher.conf
     if format == "opencv" and conf.add_scale_ori:

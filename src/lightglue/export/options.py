@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from lightglue.errors import InputError
 from lightglue.matching.config import PRESETS
@@ -12,7 +14,20 @@ from lightglue.support.checks import check_choice, check_int
 from lightglue.support.parsers import integer
 from lightglue_runtime.contract import FORMATS, PRECISIONS
 
-__all__ = ["MatcherFile", "MatcherSource"]
+__all__ = ["BUNDLES", "BundleOptions", "MatcherFile", "MatcherSource"]
+
+# Features with an extractor and a matcher that can both be written.
+BUNDLES = ("aliked", "disk", "xfeat", "superpoint", "raco-aliked")
+
+RUNTIMES = ("onnx", "openvino")
+
+# Formats whose readers cannot run products of integers as they are written, and why.
+_WITHOUT_INT8: Mapping[str, str] = MappingProxyType(
+    {
+        "opencv": "OpenCV does not implement DynamicQuantizeLinear",
+        "tensorrt": "TensorRT takes no scales that are found as it runs",
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -21,10 +36,27 @@ class MatcherFile:
 
     format: str = option("adaptive", "Who shall read it: see the guide.", group="Output", choices=FORMATS)
     precision: str = option("f32", "Of the layers' products.", group="Output", choices=PRECISIONS)
+    runtime: str = option(
+        "onnx",
+        "For which the file is to be fast, where its format leaves a choice; others read it, too.",
+        group="Output",
+        choices=RUNTIMES,
+    )
 
     def __post_init__(self) -> None:
         check_choice("format", self.format, FORMATS)
         check_choice("precision", self.precision, PRECISIONS)
+        check_choice("runtime", self.runtime, RUNTIMES)
+        reason = _WITHOUT_INT8.get(self.format)
+        if self.precision == "int8" and reason is not None:
+            raise InputError(
+                f"precision is 'int8' and format {self.format!r}, but {reason}; choose f32 or f16, or another format."
+            )
+
+    @property
+    def bounded(self) -> bool:
+        """Whether attention keeps clear of denormal numbers, which other runtimes than ONNX Runtime do themselves."""
+        return self.runtime == "onnx" and self.format not in ("opencv", "tensorrt")
 
 
 @dataclass(frozen=True)
@@ -56,3 +88,24 @@ class MatcherSource:
             check_int("layers", self.layers, 1, "an integer of at least 1")
         if self.pruning_min_keypoints is not None:
             check_int("pruning_min_keypoints", self.pruning_min_keypoints, -1, "an integer of at least -1")
+
+
+@dataclass(frozen=True)
+class BundleOptions:
+    """What `lightglue-runtime` gets."""
+
+    features: str = option("aliked", "Kind of keypoints.", group="Features", choices=BUNDLES)
+    max_keypoints: int = option(
+        2048,
+        "The N best keypoints of each image, by default.",
+        group="Features",
+        metavar="N",
+        parse=integer("a number of keypoints from 1 to 1000000"),
+    )
+    precision: str = option("f32", "Of the matcher's products.", group="Output", choices=PRECISIONS)
+    commercial_only: bool = option(False, "Only weights whose licence allows commercial use.", group="Machine")
+
+    def __post_init__(self) -> None:
+        check_choice("features", self.features, BUNDLES)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_int("max_keypoints", self.max_keypoints, 1, "an integer of at least 1")

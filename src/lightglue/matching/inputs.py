@@ -23,6 +23,7 @@ __all__ = [
     "read_arrays",
     "read_features",
     "read_pairs",
+    "read_sizes",
     "with_batch",
 ]
 
@@ -114,7 +115,7 @@ def read_features(
     Raises InputError.
     """
     keypoints, descriptors = _read_shapes(data, name, like, config.input_dim)
-    size = _image_size(data, name, keypoints)
+    size = read_sizes(data, name, keypoints)
     positions = normalize_keypoints(keypoints, size)
     keys = (*(("scales", "oris") if config.add_scale_ori else ()), *also)
     extra = {key: _per_keypoint(data, name, key, keypoints, like)[..., None] for key in keys}
@@ -185,7 +186,7 @@ def _check_descriptors(descriptors: Tensor, keypoints: Tensor, name: str, length
     raise InputError(f"{name}: descriptors must have shape (B, N, D) = {expected}, not {shape}; {why}")
 
 
-def _image_size(data: Mapping[str, Any], name: str, keypoints: Tensor) -> Tensor:
+def read_sizes(data: Mapping[str, Any], name: str, keypoints: Tensor) -> Tensor:
     """(B, 2) width and height: from image_size, else from the image, else from the keypoints' extent."""
     batch = len(keypoints)
     value = data.get("image_size")

@@ -205,7 +205,7 @@ class LightGlue(nn.Module):
 
         Raises InputError.
         """
-        config = self._config()
+        config = self.checked_conf()
         with span("match"):
             return self._collate(self._match(read_pairs(data, "LightGlue", config, self._like), config))
 
@@ -219,7 +219,7 @@ class LightGlue(nn.Module):
 
         Raises InputError.
         """
-        config = self._config()
+        config = self.checked_conf()
         listed = isinstance(pairs, Sequence)  # anything else may write one pair over the last
         known: dict[tuple[int, ...], tuple[Any, ImageKeypoints]] = {}
         images = []
@@ -306,7 +306,7 @@ class LightGlue(nn.Module):
 
     # -- options -------------------------------------------------------------------------------------------------
 
-    def _config(self) -> LightGlueConfig:
+    def checked_conf(self) -> LightGlueConfig:
         """The options as they stand in `.conf` now, checked; the architecture is as it was built."""
         names = [f.name for f in dataclasses.fields(LightGlueConfig)]
         config = LightGlueConfig(**{name: getattr(self.conf, name) for name in names})
@@ -379,7 +379,7 @@ class LightGlue(nn.Module):
         path = _as_path(path)
         if path.suffix != ".safetensors":
             raise WeightsError(f"{path}: the file's name must end in .safetensors")
-        checkpoint.save(path, self, _without_weights(self._config()), self.feature_type, self.licence)
+        checkpoint.save(path, self, _without_weights(self.checked_conf()), self.feature_type, self.licence)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **conf: Unpack[LightGlueKeywords]) -> LightGlue:

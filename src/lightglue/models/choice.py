@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lightglue.errors import InputError
 from lightglue.models.registry import FEATURES, default_mp, feature_type
 from lightglue.options import option
+from lightglue.runtime.backends import BACKENDS, Chosen, choose, this_machine
 from lightglue.support.checks import check_choice
 from lightglue.support.parsers import DEVICES, device, integer, share
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["MATCHERS", "PRUNING", "Models", "Thresholds"]
 
 MATCHERS = ("lightglue", "nearest")
+_PROVIDERS = {"cpu": "cpu", "cuda": "cuda"}  # type of device -> ONNX Runtime's provider
 PRUNING = "tuned"  # preset of the numbers of keypoints up to which an image is not pruned
 
 
@@ -74,10 +76,19 @@ class Models:
         "lightglue", "nearest: mutual nearest neighbours, no network.", group="Matching", choices=MATCHERS
     )
     extractor: Mapping[str, Any] = field(default_factory=dict)  # options of the extractor, over the registry's
+    backend: str = option(
+        "torch", "What LightGlue computes in; auto: what is fastest here.", group="Machine", choices=BACKENDS
+    )
 
     def __post_init__(self) -> None:
         feature_type(self.features)
         check_choice("matcher", self.matcher, MATCHERS)
+        check_choice("backend", self.backend, BACKENDS)
+        if self.matcher != "lightglue" and self.backend not in ("torch", "auto"):
+            raise InputError(
+                f"backend is {self.backend!r}, which is for LightGlue: the matcher {self.matcher} computes in torch; "
+                "leave the backend out."
+            )
 
     def load(self) -> tuple[Any, Any]:
         """The extractor and the matcher, on their device."""
@@ -94,8 +105,26 @@ class Models:
         return kind(**conf).eval().to(self.found_device())
 
     def load_matcher(self) -> Any:
-        """The matcher, on its device. Raises InputError where LightGlue was not trained on the features."""
-        return self.matcher_class()(**self._matcher_options()).eval().to(self.found_device())
+        """The matcher, on its device. Raises InputError where LightGlue was not trained on the features.
+
+        Raises ModelError where the backend is not installed, or has nothing for the device.
+        """
+        backend, device = self.found_backend().backend, self.found_device()
+        if backend == "torch":
+            return self.matcher_class()(**self._matcher_options()).eval().to(device)
+        if backend == "openvino":
+            if device.type != "cpu":
+                raise InputError(
+                    f"backend is 'openvino', which computes on the CPU, and the device is {device}; use the device cpu."
+                )
+            from lightglue.runtime.matcher import OpenVinoMatcher
+
+            return OpenVinoMatcher(**self._matcher_options())
+        if device.type not in _PROVIDERS:
+            raise InputError(f"backend is 'onnx', which has nothing for the device {device}; use the device cpu.")
+        from lightglue.runtime.matcher import OnnxMatcher
+
+        return OnnxMatcher(providers=_PROVIDERS[device.type], **self._matcher_options())
 
     def extractor_class(self) -> Any:
         """The extractor's class."""
@@ -123,6 +152,23 @@ class Models:
     def with_mp(self) -> bool:
         """Whether reduced precision is asked for, here."""
         return default_mp(self.found_device(), self.features) if self.mp is None else self.mp
+
+    def found_backend(self, pairs: int = 1) -> Chosen:
+        """The backend, and why: for "auto" what is fastest here for so many pairs."""
+        if self.backend != "auto":
+            return Chosen(self.backend, "as asked for")
+        if self.matcher != "lightglue":
+            return Chosen("torch", f"the matcher {self.matcher} computes in nothing else")
+        machine = this_machine(self.found_device().type, self.with_mp())
+        return choose(machine, pairs, self.max_keypoints)
+
+    def decisive(self) -> dict[str, Any]:
+        """All fields, for the records of results: without a backend that is the usual one, of which earlier versions
+        do not say anything."""
+        fields = asdict(self)
+        if self.backend == "torch":
+            del fields["backend"]
+        return fields
 
     def found_device(self) -> torch.device:
         """The device that is computed on."""

@@ -22,6 +22,11 @@ class LoadedModels:
     matcher: Any
 
     @property
+    def backend(self) -> str:
+        """What the matcher computes in: "torch", "onnx" or "openvino"."""
+        return str(getattr(self.matcher, "runtime", "torch"))
+
+    @property
     def precision(self) -> str:
         """The precision of the matcher's products."""
         return precision_of(self.matcher)
@@ -29,6 +34,8 @@ class LoadedModels:
 
 def precision_of(matcher: Any) -> str:
     """The precision of a matcher's products, in words: "bfloat16 products" or "float32"."""
+    if hasattr(matcher, "precision"):  # of another backend than torch
+        return str(matcher.precision)
     own = next(matcher.parameters(), None)
     if own is None:  # nearest neighbours
         return "float32"

@@ -5,9 +5,7 @@ A format is added as one row of `ENCODERS`. Loaded without torch or NumPy, since
 
 from __future__ import annotations
 
-import csv
 import io
-import json
 import os
 import sys
 from collections.abc import Callable, Mapping
@@ -16,6 +14,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from lightglue.errors import InputError
+from lightglue_runtime.outputs import ARRAY_ENCODERS, savez
 
 if TYPE_CHECKING:
     from lightglue.pairs.record import MatchedPair
@@ -41,31 +40,8 @@ def encode(pair: MatchedPair, ending: str, shown: Shown) -> bytes:
     return ENCODERS[ending](pair, shown, ending.removeprefix("."))
 
 
-def savez(**arrays: Any) -> bytes:
-    """Arrays as the content of a compressed .npz file."""
-    import numpy as np
-
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
-    return buffer.getvalue()
-
-
-def _npz(pair: MatchedPair, _: Shown, __: str) -> bytes:
-    return savez(**pair.arrays())
-
-
-def _json(pair: MatchedPair, _: Shown, __: str) -> bytes:
-    return json.dumps({name: array.tolist() for name, array in pair.arrays().items()}).encode() + b"\n"
-
-
-def _csv(pair: MatchedPair, _: Shown, __: str) -> bytes:
-    buffer, arrays = io.StringIO(), pair.arrays()
-    table = csv.writer(buffer, lineterminator="\n")
-    inliers = [arrays["inliers"]] if "inliers" in arrays else []
-    table.writerow(("x0", "y0", "x1", "y1", "score", *["inlier"] * len(inliers)))
-    for row in zip(*arrays["points0"].T, *arrays["points1"].T, arrays["scores"], *inliers, strict=True):
-        table.writerow([f"{value:.9g}" for value in row])  # nine digits give every float32 back
-    return buffer.getvalue().encode()
+def _arrays(pair: MatchedPair, _: Shown, kind: str) -> bytes:
+    return ARRAY_ENCODERS[f".{kind}"](pair.arrays())
 
 
 def _picture(pair: MatchedPair, shown: Shown, kind: str) -> bytes:
@@ -95,9 +71,7 @@ ENCODERS: Mapping[str, Callable[[MatchedPair, Shown, str], bytes]] = MappingProx
         ".jpeg": _picture,
         ".pdf": _picture,
         ".svg": _picture,
-        ".npz": _npz,
-        ".json": _json,
-        ".csv": _csv,
+        **dict.fromkeys(ARRAY_ENCODERS, _arrays),
     }
 )
 ENDINGS = tuple(ENCODERS)

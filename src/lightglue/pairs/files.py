@@ -75,6 +75,7 @@ class MatchedFiles:
             "features": choice.features,
             "matcher": choice.matcher,
             "device": str(choice.found_device()),
+            "backend": self.models.backend,
             "precision": self.models.precision,
             "num_keypoints": [len(pair.keypoints0), len(pair.keypoints1)],
             "num_matches": len(pair.matches),

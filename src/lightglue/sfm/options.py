@@ -20,6 +20,7 @@ from lightglue.geometry.options import RefineOptions
 from lightglue.models.choice import Models
 from lightglue.models.registry import WITH_OVERLAP, default_mp
 from lightglue.options import OptionInfo, option
+from lightglue.runtime.backends import MANY, choose, this_machine
 from lightglue.support.checks import (
     check_between,
     check_bool,
@@ -172,6 +173,7 @@ class MatchOptions(_WithModels):
             "mp": models.mp,
             "device": models.device.partition(":")[0],
             "min_overlap": self.min_overlap,
+            **({} if models.backend == "torch" else {"backend": models.backend}),  # earlier versions do not say
         }
 
 
@@ -184,7 +186,12 @@ def on_one_device(models: Models) -> Models:
 
     device = models.found_device() if models.device == "auto" else torch.device(models.device)
     mp = default_mp(device, models.features) if models.mp is None else models.mp
-    return replace(models, device=str(device), mp=mp)
+    models = replace(models, device=str(device), mp=mp)
+    if models.backend != "auto":
+        return models
+    if models.matcher != "lightglue":
+        return replace(models, backend="torch")
+    return replace(models, backend=choose(this_machine(device.type, mp), MANY, models.max_keypoints).backend)
 
 
 # --- videos ---------------------------------------------------------------------------------------------------------

@@ -176,7 +176,10 @@ class ImageFile:
     def _decoded(self, flag: int) -> NDArray[Any]:
         """What OpenCV makes of the file."""
         size, name, kind = self.size, self.name, self.kind
-        image, lines = with_native_lines(lambda: _decoded(self.data, flag))
+        turned_here = kind == "WebP"  # OpenCV before 4.13 does not
+        image, lines = with_native_lines(
+            lambda: _decoded(self.data, flag | (cv2.IMREAD_IGNORE_ORIENTATION if turned_here else 0))
+        )
         if isinstance(image, Exception):
             raise ImageError(_undecodable(name, kind, size, lines)) from image
         if image is None or image.size == 0:
@@ -187,7 +190,7 @@ class ImageFile:
                 "fetch it again.",
                 stacklevel=2,
             )
-        return image
+        return _upright(image, read_exif(self.data).orientation) if turned_here else image
 
     def _decoded_by_pillow(self, grayscale: bool) -> NDArray[Any]:
         try:
@@ -203,6 +206,14 @@ def _decoded(data: bytes, flag: int) -> NDArray[Any] | Exception | None:
         return cv2.imdecode(np.frombuffer(data, np.uint8), flag)
     except (cv2.error, MemoryError) as error:
         return error
+
+
+def _upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """An image as its EXIF says that it is to be shown, 1 to 8."""
+    if orientation >= 5:
+        image = cv2.transpose(image)
+    code = {2: 1, 3: -1, 4: 0, 6: 1, 7: -1, 8: 0}.get(orientation)  # of `cv2.flip`
+    return image if code is None else cv2.flip(image, code)
 
 
 def _turn_to_rgb(image: NDArray[Any]) -> NDArray[Any]:

@@ -2,7 +2,7 @@
 
 The score head's first layer comes before the enlargement of the levels, and descriptors are read from the levels at the
 pixels that the descriptor head asks for, as `aliked_fast` and `aliked_sparse` do. A deformable convolution samples all
-its positions by one GridSample, which every runtime has; ONNX's DeformConv is no faster.
+its positions and multiplies once; ONNX's DeformConv is no faster, and OpenVINO does not have it.
 """
 
 from __future__ import annotations
@@ -36,9 +36,13 @@ from lightglue.export.extractors.layers import (
     pool,
     resized,
 )
+from lightglue.export.extractors.sampling import corners, mixed, sample_rows
 from lightglue.extractors.aliked_network import STRIDE, AlikedNetwork
 
 __all__ = ["AlikedGraph", "Grid", "on_grid", "score_head", "write_aliked"]
+
+
+STRIPS = 8  # of the finest map, worked on one after the other so that they stay in the cache
 
 
 @dataclass(frozen=True)
@@ -93,18 +97,16 @@ class AlikedGraph:
             self._fine, self._levels = self._encode()
 
     def _encode(self) -> tuple[Value, list[Value]]:
-        """The finest map (1, c1, H', W'), and the four levels (1, d, h, w)."""
+        """The finest map (1, c1, H', W'), and the three coarse levels (1, d, h, w)."""
         g, n = self._g, self._network
         x = self.grid.image
         for i in (1, 2):
             x = g("Selu", conv(g, f"block1/conv{i}", x, _merged(n.block1, i)))
-        maps = [x]
+        fine, levels = x, []
         for number, side in ((2, 2), (3, 4), (4, 4)):
-            maps.append(self._block(f"block{number}", getattr(n, f"block{number}"), pool(g, maps[-1], side)))
-        levels = [
-            g("Selu", conv(g, f"conv{i}", each, kernel(getattr(n, f"conv{i}")))) for i, each in enumerate(maps, start=1)
-        ]
-        return maps[0], levels
+            x = self._block(f"block{number}", getattr(n, f"block{number}"), pool(g, x, side))
+            levels.append(g("Selu", conv(g, f"conv{number}", x, kernel(getattr(n, f"conv{number}")))))
+        return fine, levels
 
     def _block(self, name: str, block: Any, x: Value) -> Value:
         g = self._g
@@ -121,7 +123,14 @@ class AlikedGraph:
     def scores(self) -> Value:
         """(1, 1, H, W) in [0, 1]."""
         g = self._g
-        logits = score_head(g, "score_head", self._network.score_head, self._levels, self.grid.size)
+        logits = score_head(
+            g,
+            "score_head",
+            self._network.score_head,
+            (self._fine, kernel(self._network.conv1)),
+            self._levels,
+            self.grid.size,
+        )
         return self.grid.cropped(g, g("Sigmoid", logits))
 
     def describe(self, keypoints: Value) -> Value:
@@ -132,36 +141,30 @@ class AlikedGraph:
     def _describe(self, keypoints: Value) -> Value:
         g, head = self._g, self._network.desc_head
         places, dim = head.agg_weights.shape[:2]
-        last = g("Sub", self.extent, g.floats(1))
         limit = g("Mul", g("ReduceMax", self.extent, keepdims=0), g.floats(0.25))
 
         features, norms = self._read(g("Reshape", self._patches(keypoints), g.integers(-1, 2)))
-        patches = g("Reshape", g("Div", features, norms), g.integers(dim, -1, 9))
-        patches = g("Reshape", g("Transpose", patches, perm=[1, 0, 2]), g.integers(-1, dim * 9))
+        patches = g("Reshape", g("Div", features, norms), g.integers(-1, 9 * dim))
         hidden = g("Selu", self._linear("offset_conv/0", patches, kernel(head.offset_conv[0])))
         offsets = g("Clip", self._linear("offset_conv/2", hidden, kernel(head.offset_conv[2])), g("Neg", limit), limit)
         offsets = g("Transpose", g("Reshape", offsets, g.integers(-1, 2, places)), perm=[0, 2, 1])  # first x, then y
-        at = g("Reshape", g("Add", offsets, g("Unsqueeze", keypoints, g.integers(1))), g.integers(1, -1, 2))
+        at = g("Reshape", g("Add", offsets, g("Unsqueeze", keypoints, g.integers(1))), g.integers(-1, 2))
 
-        steps = np.array([[0, 0], [1, 0], [0, 1], [1, 1]], np.float32).reshape(4, 1, 2)
-        pixels = g("Add", g("Floor", at), g.constant(steps, "corner_steps"))  # (4, P, 2)
-        inside = g("Max", g("Min", pixels, last), g.floats(0))
-        near = g("Sub", g.floats(1), g("Abs", g("Sub", at, pixels)))
-        near = g("Mul", near, g.cast(g("Equal", inside, pixels), "float32"))  # zeros outside of the image
-        weights = g("Reshape", g("ReduceProd", near, g.integers(2), keepdims=0), g.integers(1, -1))
-        features, norms = self._read(g("Reshape", g.cast(inside, "int64"), g.integers(-1, 2)))
-        features = g("Reshape", g("Mul", features, g("Div", weights, norms)), g.integers(dim, 4, -1))
-        samples = g("ReduceSum", features, g.integers(1), keepdims=0)  # (D, P)
-
-        sf = g.constant(kernel(head.sf_conv).weight[:, :, 0, 0], "desc_head/sf_conv/weight")
-        samples = g("Transpose", g("Selu", g("MatMul", sf, samples)), perm=[1, 0])
+        pixels, weights = corners(g, at, _swapped(g, self.grid.inner))  # zeros outside of the image
+        features, norms = self._read(g("Reshape", pixels, g.integers(-1, 2)))
+        weights = g("Div", weights, g("Reshape", norms, g.integers(-1, 4)))
+        samples = mixed(g, g("Reshape", features, g.integers(-1, 4, dim)), weights, dim)
+        sf = np.ascontiguousarray(array(head.sf_conv.weight)[:, :, 0, 0].T)
+        samples = g("Selu", g("MatMul", samples, g.constant(sf, "desc_head/sf_conv/weight")))
         join = g.constant(array(head.agg_weights).reshape(-1, dim), "desc_head/agg_weights")
         return normalised(g, g("MatMul", g("Reshape", samples, g.integers(-1, places * dim)), join), 1)
 
     def _linear(self, name: str, x: Value, layer: Kernel) -> Value:
+        """Of rows that hold a patch's pixels one after the other."""
         g = self._g
-        weight = g.constant(layer.weight.reshape(len(layer.weight), -1), f"desc_head/{name}/weight")
-        return g("Gemm", x, weight, g.constant(layer.bias, f"desc_head/{name}/bias"), transB=1)
+        weight = np.ascontiguousarray(layer.weight.transpose(2, 3, 1, 0).reshape(-1, len(layer.weight)))
+        tensors = g.constant(weight, f"desc_head/{name}/weight"), g.constant(layer.bias, f"desc_head/{name}/bias")
+        return g("Gemm", x, *tensors)
 
     def _patches(self, keypoints: Value) -> Value:
         """The pixels (K, 9, 2) of the patch around each keypoint: `aliked_network.patch_pixels`."""
@@ -174,38 +177,51 @@ class AlikedGraph:
         return g("Min", pixels, g("Sub", size, g.integers(1)))
 
     def _read(self, pixels: Value) -> tuple[Value, Value]:
-        """Features (D, P) at pixels (P, 2) int64 of the image, and their lengths (1, P)."""
+        """Features (P, D) at pixels (P, 2) int64 of the image, and their lengths (P, 1)."""
         g, layer = self._g, kernel(self._network.conv1)
-        d, channels = layer.weight.shape[:2]
+        channels = layer.weight.shape[1]
         pixels = g("Add", pixels, _swapped(g, self.grid.before))
         width = g("Gather", self.grid.size, g.constant(np.int64(1)))
         table = g("Reshape", self._fine, g.integers(channels, -1))
         fine = g("Gather", table, flat_index(g, pixels, width), axis=1)
-        fine = g("Selu", g("MatMul", g.constant(layer.weight[:, :, 0, 0], "conv1/matrix"), fine))
+        parts = [g("Selu", g("Gemm", fine, g.constant(_matrix(layer), "conv1/matrix"), transA=1, transB=1))]
         last = g.cast(g("Sub", _swapped(g, self.grid.size), g.integers(1)), "float32")
-        grid = g("Sub", g("Div", g("Mul", g.cast(pixels, "float32"), g.floats(2)), last), g.floats(1))
-        grid = g("Unsqueeze", grid, g.integers(0, 1))
-        coarse = [
-            g("GridSample", level, grid, mode="linear", padding_mode="border", align_corners=1)
-            for level in self._levels[1:]
-        ]
-        features = g("Concat", fine, *(g("Reshape", each, g.integers(d, -1)) for each in coarse), axis=0)
-        return features, lengths(g, features, 0)
+        positions = g("Div", g.cast(pixels, "float32"), last)
+        for level in self._levels:
+            size = _swapped(g, height_width(g, level))
+            at = g("Mul", positions, g.cast(g("Sub", size, g.integers(1)), "float32"))
+            parts.append(sample_rows(g, level, at, size))
+        features = g("Concat", *parts, axis=1)
+        return features, lengths(g, features, 1)
 
 
-def score_head(g: GraphBuilder, name: str, head: Any, levels: Sequence[Value], size: Value) -> Value:
-    """Logits (1, 1, H', W') from the levels of a pyramid, as if these were enlarged to `size` and joined."""
-    first = kernel(head[0])
-    d = first.weight.shape[1] // len(levels)
-    total: Value | None = None
-    for i, level in enumerate(levels):
+def score_head(
+    g: GraphBuilder, name: str, head: Any, fine: tuple[Value, Kernel], levels: Sequence[Value], size: Value
+) -> Value:
+    """Logits (1, 1, H', W') from the levels of a pyramid, as if these were enlarged to `size` and joined.
+
+    fine: the finest map (1, c1, H', W') and the 1x1 convolution that makes a level of it.
+    """
+    first, (maps, project) = kernel(head[0]), fine
+    d, outputs = len(project.weight), len(first.weight)
+    own = g.constant(_matrix(project), f"{name}/finest"), g.constant(_matrix(first)[:, :d], f"{name}/0/level0")
+    strips = []
+    for strip in g.several("Split", STRIPS, maps, axis=2, num_outputs=STRIPS):
+        pixels = g("Reshape", strip, g.integers(project.weight.shape[1], -1))
+        strips.append(g("MatMul", own[1], g("Selu", g("MatMul", own[0], pixels))))
+    joined = g("Concat", *strips, axis=1)
+    total = g("Reshape", joined, g("Concat", g.integers(1, outputs), size, axis=0))
+    for i, level in enumerate(levels, start=1):
         part = conv(g, f"{name}/0/level{i}", level, first.of_inputs(slice(i * d, (i + 1) * d)))
-        part = part if i == 0 else resized(g, part, len(first.weight), size, align_corners=True)
-        total = part if total is None else g("Add", total, part)
-    assert total is not None
+        total = g("Add", total, resized(g, part, outputs, size, align_corners=True))
     for i in (2, 4, 6):
         total = conv(g, f"{name}/{i}", g("Selu", total), kernel(head[i]))
     return total
+
+
+def _matrix(layer: Kernel) -> Any:
+    """(O, C) of a 1x1 convolution."""
+    return np.ascontiguousarray(layer.weight[:, :, 0, 0])
 
 
 def _merged(block: Any, index: int) -> Kernel:
@@ -222,30 +238,27 @@ def _deformable(g: GraphBuilder, name: str, x: Value, offsets: Kernel, whole: Ke
     assert offsets.bias is not None
     outputs, channels = whole.weight.shape[:2]
     size = height_width(g, x)
-    extent = g("Reshape", g.cast(_swapped(g, size), "float32"), g.integers(1, 2, 1, 1))
-    limit = g("Mul", g("ReduceMax", extent, keepdims=0), g.floats(0.25))
-    order = np.arange(18).reshape(9, 2)[:, ::-1].ravel()  # the network gives dy dx, GridSample wants x y
+    extent = _swapped(g, size)
+    limit = g("Mul", g.cast(g("ReduceMax", size, keepdims=0), "float32"), g.floats(0.25))
+    order = np.arange(18).reshape(9, 2)[:, ::-1].ravel()  # the network gives dy dx, positions are x y
     predicted = Kernel(np.ascontiguousarray(offsets.weight[order]), offsets.bias[order])
     shifts = g("Clip", conv(g, f"{name}/offset_conv", x, predicted), g("Neg", limit), limit)
-    shifts = g("Reshape", shifts, g("Concat", g.integers(9, 2), size, axis=0))
-    places = np.stack(np.meshgrid(np.arange(-1, 2), np.arange(-1, 2), indexing="xy"), -1)
-    steps = (places.reshape(9, 2, 1, 1) + 0.5).astype(np.float32)
+    shifts = g("Reshape", g("Transpose", shifts, perm=[0, 2, 3, 1]), g.integers(-1, 9, 2))  # (h w, 9, 2)
+    steps = np.stack(np.meshgrid(np.arange(-1, 2), np.arange(-1, 2), indexing="xy"), -1)
+    steps = steps.reshape(1, 9, 2).astype(np.float32)
     at = g("Add", g("Add", _positions(g, size), g.constant(steps, "deformable_steps")), shifts)
-    grid = g("Sub", g("Mul", at, g("Div", g.floats(2), extent)), g.floats(1))
-    rows = g("Concat", g.integers(1, -1), g("Slice", size, g.integers(1), g.integers(2)), g.integers(2), axis=0)
-    grid = g("Reshape", g("Transpose", grid, perm=[0, 2, 3, 1]), rows)  # (1, 9 h, w, 2)
-    samples = g("GridSample", x, grid, mode="linear", padding_mode="zeros", align_corners=0)
-    samples = g("Reshape", samples, g("Concat", g.integers(1, 9 * channels), size, axis=0))
-    return conv(g, name, samples, Kernel(whole.weight.reshape(outputs, 9 * channels, 1, 1), whole.bias))
+    samples = sample_rows(g, x, g("Reshape", at, g.integers(-1, 2)), extent)
+    weight = np.ascontiguousarray(whole.weight.transpose(2, 3, 1, 0).reshape(9 * channels, outputs))
+    tensors = g.constant(weight, f"{name}/weight"), g.constant(whole.bias, f"{name}/bias")
+    rows = g("Gemm", g("Reshape", samples, g.integers(-1, 9 * channels)), *tensors)
+    return g("Reshape", g("Transpose", rows, perm=[1, 0]), g("Concat", g.integers(1, outputs), size, axis=0))
 
 
 def _positions(g: GraphBuilder, size: Value) -> Value:
-    """(1, 2, h, w) float32 x y of each pixel of a map."""
-    shape = g("Concat", g.integers(1, 1), size, axis=0)
-    axes = []
-    for axis, view in ((1, (1, 1, 1, -1)), (0, (1, 1, -1, 1))):
-        steps = g(
-            "Range", g.constant(np.int64(0)), g("Gather", size, g.constant(np.int64(axis))), g.constant(np.int64(1))
-        )
+    """(h w, 1, 2) float32 x y of each pixel of a map."""
+    shape = g("Concat", size, g.integers(1), axis=0)
+    axes, (zero, one) = [], (g.constant(np.int64(value)) for value in (0, 1))
+    for axis, view in ((one, (1, -1, 1)), (zero, (-1, 1, 1))):
+        steps = g("Range", zero, g("Gather", size, axis), one)
         axes.append(g("Expand", g("Reshape", steps, g.integers(*view)), shape))
-    return g.cast(g("Concat", *axes, axis=1), "float32")
+    return g.cast(g("Reshape", g("Concat", *axes, axis=2), g.integers(-1, 1, 2)), "float32")

@@ -9,7 +9,15 @@ from lightglue.errors import InputError
 from lightglue.options import option
 from lightglue.support.checks import check_choice
 
-__all__ = ["CLASSICAL", "EXTRACTORS", "EXTRACTOR_FORMATS", "MODELS", "ExtractorFile", "ExtractorSource"]
+__all__ = [
+    "CLASSICAL",
+    "EXTRACTORS",
+    "EXTRACTOR_FORMATS",
+    "MODELS",
+    "ExtractorFile",
+    "ExtractorSource",
+    "matcher_of",
+]
 
 EXTRACTOR_FORMATS = ("ours", "colmap")
 EXTRACTORS = ("aliked", "aliked-n16rot", "aliked-n32", "disk", "xfeat", "superpoint", "raco-aliked")
@@ -17,6 +25,11 @@ EXTRACTORS = ("aliked", "aliked-n16rot", "aliked-n32", "disk", "xfeat", "superpo
 MODELS = ("aliked-t16", "aliked-n16", "aliked-n16rot", "aliked-n32")
 # Detectors that are no networks.
 CLASSICAL = ("sift", "doghardnet")
+
+
+def matcher_of(features: str) -> str:
+    """The preset of `lightglue.matching.config` that was trained on an extractor's keypoints: one for all of ALIKED."""
+    return "aliked" if features in ("aliked-n16rot", "aliked-n32") else features
 
 
 @dataclass(frozen=True)

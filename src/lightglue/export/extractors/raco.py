@@ -25,7 +25,12 @@ __all__ = ["write_raco"]
 
 
 def write_raco(
-    g: GraphBuilder, network: RacoNetwork, aliked: AlikedNetwork, options: RacoConfig, image: Value, request: Request
+    g: GraphBuilder,
+    network: RacoNetwork,
+    aliked: AlikedNetwork,
+    options: RacoConfig,
+    image: Value,
+    request: Request,
 ) -> Found:
     """An image (1, 3, H, W) in [0, 1] to its keypoints."""
     describing = AlikedGraph(g, aliked, image)
@@ -57,18 +62,18 @@ def _logits(g: GraphBuilder, network: RacoNetwork, grid: Grid) -> Value:
     x = g("Div", g("Sub", grid.image, g.constant(mean, "raco/mean")), g.constant(deviation, "raco/deviation"))
     for i, (layer, norm) in enumerate(((n.block1.conv1, n.block1.bn1), (n.block1.conv2, n.block1.bn2)), start=1):
         x = g("Selu", conv(g, f"raco/block1/conv{i}", x, merged(layer, norm)))
-    maps = [x]
-    for number, side, block in ((2, 2, n.block2), (3, 4, n.block3), (4, 4, n.block4)):
-        name, x = f"raco/block{number}", pool(g, maps[-1], side)
-        inner = g("Selu", conv(g, f"{name}/conv1", x, merged(block.conv1, block.bn1)))
+    fine, levels = x, []
+    for number, side, block, project in (
+        (2, 2, n.block2, n.conv2),
+        (3, 4, n.block3, n.conv3),
+        (4, 4, n.block4, n.conv4),
+    ):
+        name, below = f"raco/block{number}", pool(g, x, side)
+        inner = g("Selu", conv(g, f"{name}/conv1", below, merged(block.conv1, block.bn1)))
         inner = conv(g, f"{name}/conv2", inner, merged(block.conv2, block.bn2))
-        maps.append(g("Selu", g("Add", inner, conv(g, f"{name}/match_dims", x, kernel(block.match_dims)))))
-    projections = (n.conv1, n.conv2, n.conv3, n.conv4)
-    levels = [
-        g("Selu", conv(g, f"raco/conv{i}", each, kernel(project)))
-        for i, (each, project) in enumerate(zip(maps, projections, strict=True), start=1)
-    ]
-    return score_head(g, "raco/score_head", n.score_head, levels, grid.size)
+        x = g("Selu", g("Add", inner, conv(g, f"{name}/match_dims", below, kernel(block.match_dims))))
+        levels.append(g("Selu", conv(g, f"raco/conv{number}", x, kernel(project))))
+    return score_head(g, "raco/score_head", n.score_head, (fine, kernel(n.conv1)), levels, grid.size)
 
 
 def _refined(

@@ -266,7 +266,7 @@ class MatchWorker:
         self.store = FeatureStore.open(work.folder, read_only=True)
         models = work.options.chosen
         self.matcher, self.device = models.load_matcher(), models.found_device()
-        if self.device.type == "cpu" and models.mp and models.matcher == "lightglue":
+        if self.device.type == "cpu" and models.mp and (models.matcher, models.backend) == ("lightglue", "torch"):
             self.matcher.pruning_keypoint_thresholds["cpu"] = UNPRUNED
         self.seen: BoundedCache[str, _Image] = BoundedCache(work.options.memory, lambda image: image.bytes, keep=0)
 

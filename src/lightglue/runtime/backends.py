@@ -1,0 +1,100 @@
+"""What LightGlue can compute in, and which of these is fastest where: a pure function of a table of measured times.
+
+Importing this loads no torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+__all__ = ["BACKENDS", "MANY", "Chosen", "Machine", "Times", "choose", "this_machine"]
+
+BACKENDS = ("torch", "onnx", "openvino", "auto")
+MANY = 1_000  # pairs of a map, of which nobody knows the number yet
+
+_WORTHWHILE = 0.9  # of torch's time; runs of the same differ by as much
+
+
+@dataclass(frozen=True)
+class Times:
+    """Of the adaptive matcher for ALIKED, one thread, on photographs."""
+
+    start: float  # s until a model is ready that was never used before
+    milliseconds: Mapping[int, float]  # keypoints of each image -> a pair
+
+    def seconds(self, pairs: int, keypoints: int) -> float:
+        """For so many pairs; between and beyond the measured numbers as the nearest one."""
+        nearest = min(self.milliseconds, key=lambda count: abs(count - keypoints))
+        return self.start + pairs * self.milliseconds[nearest] / 1000
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the choice depends on."""
+
+    device: str  # of torch: "cpu", "cuda", "mps"
+    bfloat16: bool  # whether products are in bfloat16: option `mp`, on a CPU that has instructions for it
+    installed: Collection[str]  # of "onnx" and "openvino"
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A backend, and why."""
+
+    backend: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.backend} ({self.why})"
+
+
+# docs/runtimes.md has the machines and the dates. True: with products in bfloat16, False: in float32.
+TIMES: Mapping[bool, Mapping[str, Times]] = MappingProxyType(
+    {
+        False: MappingProxyType(
+            {
+                "torch": Times(0.0, {512: 261, 1024: 580, 2048: 1672}),
+                "onnx": Times(2.0, {512: 349, 1024: 1060, 2048: 3590}),
+                "openvino": Times(10.0, {512: 244, 1024: 568, 2048: 1761}),
+            }
+        ),
+        True: MappingProxyType(
+            {
+                "torch": Times(0.0, {512: 157, 1024: 386, 2048: 1118}),
+                "openvino": Times(10.0, {512: 125, 1024: 292, 2048: 873}),
+            }
+        ),
+    }
+)
+
+
+def choose(machine: Machine, pairs: int, keypoints: int) -> Chosen:
+    """The backend that takes the least time, torch unless another one saves a tenth.
+
+    It never changes the precision: bfloat16 only where `mp` asks for it, and 8 bits never.
+    """
+    if machine.device != "cpu":
+        return Chosen("torch", f"others were not measured on {machine.device}")
+    table = TIMES[machine.bfloat16]
+    seconds = {
+        name: times.seconds(pairs, keypoints)
+        for name, times in table.items()
+        if name == "torch" or name in machine.installed
+    }
+    best = min(seconds, key=lambda name: seconds[name])
+    words = "bfloat16" if machine.bfloat16 else "float32"
+    what = f"{pairs} pair{'s' * (pairs != 1)} of {keypoints} keypoints in {words}"
+    if best == "torch" or seconds[best] > _WORTHWHILE * seconds["torch"]:
+        others = [name for name in seconds if name != "torch"]
+        return Chosen("torch", f"for {what} {' and '.join(others)} would save too little" if others else "alone here")
+    return Chosen(best, f"about {seconds['torch'] / seconds[best]:.1f} times as fast as torch for {what}")
+
+
+def this_machine(device: str, mp: bool) -> Machine:
+    """The one that this runs on."""
+    from lightglue.support.precision import cpu_has_fast_bfloat16
+    from lightglue_runtime.runtimes import installed
+
+    return Machine(device, mp and device == "cpu" and cpu_has_fast_bfloat16(), tuple(installed()))
