@@ -29,6 +29,7 @@ class Exported:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._matchers: dict[tuple[Any, ...], LightGlue] = {}
+        self._sessions: dict[Path, Any] = {}
         self._files: dict[tuple[Any, ...], Path] = {}
         self._extractors: dict[tuple[str, str | None], Extractor] = {}
 
@@ -48,6 +49,13 @@ class Exported:
             write_matcher(self.matcher(features, **conf), path, MatcherFile(format, precision))
             self._files[key] = path
         return self._files[key]
+
+    def session(self, features: str, format: str = "adaptive", **conf: Any) -> Any:
+        """A published matcher's file, opened once in ONNX Runtime."""
+        path = self.file(features, format, **conf)
+        if path not in self._sessions:
+            self._sessions[path] = session(path)
+        return self._sessions[path]
 
     def extractor(self, features: str, model: str | None = None) -> Extractor:
         """The torch extractor that a file is written of."""

@@ -49,9 +49,11 @@ def matcher(
         check_output(output, file.format)
     from lightglue.export.matcher import write_matcher
     from lightglue.export.source import load_matcher
+    from lightglue.export.tensorrt import trtexec_command
 
     description = write_matcher(load_matcher(source, thresholds.given()), output, file)
-    report(asdict(description), output, as_json)
+    more = {"trtexec": trtexec_command(output, description)} if file.format == "tensorrt" else {}
+    report({**asdict(description), **more}, output, as_json)
 
 
 def report(description: dict[str, str], output: Path, as_json: bool) -> None:
@@ -63,3 +65,5 @@ def report(description: dict[str, str], output: Path, as_json: bool) -> None:
         return
     shown = ("kind", "format", "features", "precision", "weights", "licence")
     print_rows({**{name: description[name] for name in shown}, "size": f"{size / 1e6:.1f} MB", "written": str(output)})
+    if "trtexec" in description:  # not in the table, which would break the line
+        echo(f"TensorRT builds an engine by this command (untested):\n{description['trtexec']}")

@@ -6,11 +6,16 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from lightglue.export.adaptive import Thresholds
+from lightglue.matching import checkpoint
+from lightglue.matching.config import PRESETS
 from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.overlap import COEFFICIENTS
-from lightglue.weights import FILES
+from lightglue.weights import FILES, load_state_dict, resolve
 from lightglue_runtime.contract import Description
 
 __all__ = ["UNKNOWN", "describe"]
@@ -42,11 +47,24 @@ def describe(matcher: LightGlue, format: str, precision: str, thresholds: Thresh
 
 
 def _weights(matcher: LightGlue) -> tuple[str, str]:
-    """Name and sha256 of the file that the weights came from."""
+    """Name and sha256 of the file that the weights came from; the digest only as long as they are still those."""
     source = matcher.conf.weights
     if source is None:
         return UNKNOWN, UNKNOWN
-    if str(source) in FILES:
-        return str(source), FILES[str(source)].sha256
-    path = Path(source).expanduser()
+    preset = PRESETS.get(matcher.feature_type or "")
+    if preset is not None and str(source) not in FILES and not Path(source).expanduser().is_file():
+        source = preset.weights  # which stood in for a file that is not there
+    path = resolve(source)
+    if not _still_has(matcher, source):
+        return f"{path.name}, changed since", UNKNOWN
+    published = FILES.get(str(source))
+    if published is not None:
+        return published.name, published.sha256
     return path.name, hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _still_has(matcher: LightGlue, source: Any) -> bool:
+    """Whether the parameters are those of the file, and nobody has trained or replaced them."""
+    read = checkpoint.adapt(load_state_dict(source), matcher.conf.n_layers)
+    own = matcher.network.state_dict()
+    return all(name in own and torch.equal(own[name].cpu(), value.to(own[name].dtype)) for name, value in read.items())
