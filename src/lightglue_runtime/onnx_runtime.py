@@ -89,6 +89,9 @@ class OnnxSession(Session):
         settings.intra_op_num_threads = options.threads_each
         settings.inter_op_num_threads = 1
         settings.enable_mem_pattern = False  # numbers of keypoints differ from call to call
+        if file.description.kind == "matcher" and file.description.precision == "f32" and names == [_CPU]:
+            # Folded when it was written: nothing is left to gain, and looking for it took up to 2 s.
+            settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Threads that wait for work sleep: docs/decisions/020-waiting-threads.md has what spinning costs others.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         settings.add_session_config_entry("session.set_denormal_as_zero", "1")  # in the threads of its pool
