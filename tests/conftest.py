@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import tempfile
@@ -84,6 +85,23 @@ def no_models() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def charts_undrawn() -> Iterator[None]:
+    """The charts of reports are set up with their data but not drawn, which takes longer than a small map."""
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+    def chart(draw: Callable[[Axes], None]) -> str:
+        draw(Figure().subplots())
+        return '<svg xmlns="http://www.w3.org/2000/svg"></svg>'
+
+    with (
+        mock.patch("lightglue.sfm.report.charts.svg_chart", chart),
+        mock.patch("lightglue.evaluation.plots.svg_chart", chart),
+    ):
+        yield
+
+
 @pytest.fixture
 def public_folder() -> Iterator[Path]:
     """An empty folder that every user may enter and read; pytest's own are closed to others."""
@@ -96,6 +114,12 @@ def public_folder() -> Iterator[Path]:
         if path.is_dir():
             path.chmod(0o755)
     shutil.rmtree(folder)
+
+
+def pytest_collection_finish() -> None:
+    """What thousands of tests and their modules hold is there to the end: the garbage collector need not look at it."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

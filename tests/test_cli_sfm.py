@@ -15,6 +15,8 @@ from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.sfm.change import ChangeResult
 from lightglue.sfm.options import CameraOptions
 
+pytestmark = pytest.mark.usefixtures("charts_undrawn")
+
 
 def run(*arguments):
     return CliRunner().invoke(app, [str(each) for each in arguments])

@@ -10,6 +10,7 @@ import shlex
 import subprocess
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -20,6 +21,7 @@ import lightglue
 from lightglue import ALIKED, DISK, SIFT, LightGlue, NearestNeighbor, SuperPoint, XFeat
 from lightglue.cli import main
 from lightglue.extractors.base import Extractor
+from support.remembered import remembered
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -120,6 +122,12 @@ def test_code_refers_to_documents_that_exist() -> None:
 
 
 # -- code --
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_image_is_looked_at_once() -> Iterator[None]:
+    with remembered():
+        yield
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import shlex
 import shutil
 import sys
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,6 +22,7 @@ from typer.main import get_command
 from lightglue.cli import main
 from lightglue.cli.app import app
 from support import NEEDS_SHARED, ROOT, SHARED
+from support.remembered import remembered
 
 DOCUMENT, LOCALIZE = ROOT / "docs" / "map.md", ROOT / "docs" / "localize.md"
 FOUNTAIN = SHARED / "data" / "strecha1024" / "fountain-P11"
@@ -104,6 +106,12 @@ def test_the_table_of_pairs_has_every_source() -> None:
 
 
 # -- the tutorial --
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_image_is_looked_at_once() -> Iterator[None]:
+    with remembered():
+        yield
 
 
 @pytest.fixture

@@ -80,13 +80,12 @@ def keep_matches(run: Run, index: int, count: int = 12, **others: np.ndarray) ->
     np.savez(path, **{**points, "scores": scores, "inliers": np.arange(count) < 5, **others})
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
+def ten_pairs(folder: Path) -> Run:
     """Ten pairs in two scenes, of which one failed."""
-    image = photograph(tmp_path / "photographs" / "a.png")
+    image = photograph(folder / "photographs" / "a.png")
     errors = [0.3, 0.9, 1.4, 2.2, INF, 0.1, 3.1, 8.0, 0.6, 40.0]
     made = make_run(
-        tmp_path / "run",
+        folder / "run",
         errors=errors,
         scenes=["garden"] * 5 + ["street"] * 5,
         images=[(image, image)] * 10,
@@ -98,8 +97,19 @@ def run(tmp_path: Path) -> Run:
     return made
 
 
-def test_the_page_is_whole_and_needs_nothing_else(run: Run) -> None:
-    _, html = written(run)
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return ten_pairs(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """The Markdown and the HTML of the ten pairs."""
+    return written(ten_pairs(tmp_path_factory.mktemp("report")))
+
+
+def test_the_page_is_whole_and_needs_nothing_else(report: tuple[str, str]) -> None:
+    _, html = report
     page = Page(html)
     assert page.open == []
     assert not page.all("script") + page.all("link") + page.all("iframe") + page.all("object")
@@ -111,8 +121,8 @@ def test_the_page_is_whole_and_needs_nothing_else(run: Run) -> None:
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
 
 
-def test_every_link_of_the_contents_has_its_section_and_every_name_is_the_only_one(run: Run) -> None:
-    page = Page(written(run)[1])
+def test_every_link_of_the_contents_has_its_section_and_every_name_is_the_only_one(report: tuple[str, str]) -> None:
+    page = Page(report[1])
     names = [attributes["id"] for _, attributes in page.elements if "id" in attributes]
     assert len(names) == len(set(names))
     links = [(each["href"] or "")[1:] for each in page.all("a")]
@@ -122,8 +132,8 @@ def test_every_link_of_the_contents_has_its_section_and_every_name_is_the_only_o
     }
 
 
-def test_both_files_tell_the_figures_with_their_standard_errors(run: Run) -> None:
-    markdown, html = written(run)
+def test_both_files_tell_the_figures_with_their_standard_errors(report: tuple[str, str]) -> None:
+    markdown, html = report
     text = Page(html).text
     for said in (markdown, text):
         assert re.search(r"AUC@2 px.{0,9}3\d\.\d %.{0,4}± 1\d\.\d", said)
@@ -134,8 +144,8 @@ def test_both_files_tell_the_figures_with_their_standard_errors(run: Run) -> Non
     assert "| garden | 5 | 1 |" in markdown
 
 
-def test_failures_are_named_with_their_reasons(run: Run) -> None:
-    markdown, html = written(run)
+def test_failures_are_named_with_their_reasons(report: tuple[str, str]) -> None:
+    markdown, html = report
     assert "| pair 4 | scene |" not in markdown
     assert "| pair 4 | garden | fewer than 4 matches |" in markdown
     assert "1 pair of 10 has no result" in markdown
@@ -246,8 +256,8 @@ def test_settings_of_matplotlib_change_nothing(run: Run) -> None:
     assert first == second
 
 
-def test_charts_take_the_colours_of_the_page(run: Run) -> None:
-    html = written(run)[1]
+def test_charts_take_the_colours_of_the_page(report: tuple[str, str]) -> None:
+    html = report[1]
     charts = re.findall(r"<svg.*?</svg>", html, re.DOTALL)
     assert len(charts) == 3  # recall, histogram, precision of each pair
     for svg in charts:
@@ -261,8 +271,10 @@ def test_charts_take_the_colours_of_the_page(run: Run) -> None:
         assert not re.search(r"\b(width|height)=", head)
 
 
-def test_precision_against_recall_is_drawn_where_the_truth_of_each_match_is_known(run: Run) -> None:
-    assert "kept matches that are correct" not in written(run)[1]
+def test_precision_against_recall_is_drawn_where_the_truth_of_each_match_is_known(
+    run: Run, report: tuple[str, str]
+) -> None:
+    assert "kept matches that are correct" not in report[1]
     for i in range(10):
         keep_matches(run, i, correct=np.arange(12) % 3 > 0)
     html = written(run)[1]

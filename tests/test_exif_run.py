@@ -34,7 +34,10 @@ MODELS = ("--features", "sift", "--matcher", "nearest", "--device", "cpu", "--no
 SMALL = ("--resize", "320")
 BLANK = [cv2.imencode(ending, np.zeros((48, 64, 3), np.uint8))[1].tobytes() for ending in ENDINGS]
 
-pytestmark = pytest.mark.filterwarnings("ignore:camera0. .* its EXIF states:UserWarning")
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:camera0. .* its EXIF states:UserWarning"),
+    pytest.mark.usefixtures("charts_undrawn"),
+]
 
 
 def test_whatever_exif_states_is_believed_or_is_not(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from support.users import ordinary_user
 
 PLAIN = [f"{number}.png" for number in range(5)]
 WHOLE = cv2.imencode(".png", photograph(2))[1].tobytes()
+pytestmark = pytest.mark.usefixtures("charts_undrawn")
 
 
 def picture(pixels: np.ndarray) -> Callable[[Path], None]:

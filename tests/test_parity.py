@@ -301,3 +301,5 @@ def test_structure_is_what_colmap_and_opencv_ask_for(own_file):
     assert "lacks the input desc1" in " ".join(structure_faults(lacking))
     fixed = replace(file, inputs={**file.inputs, "kpts0": (1, 512, 2)})
     assert "its M does not vary" in " ".join(structure_faults(fixed))
+    half = replace(file, types={**file.types, "matches0": "float16"})
+    assert list(structure_faults(half)) == ["output matches0 is float16, not int64"]

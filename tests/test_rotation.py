@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,15 @@ from lightglue.images.rotation import Rotation
 from lightglue.pairs.rotation import PROBES, Probes, angles_of, find_angle
 from support import ASSETS
 from support.matching import random_features, small_matcher
+from support.remembered import remembered
 
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_image_is_looked_at_once() -> Iterator[None]:
+    with remembered():
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -34,6 +34,7 @@ from support.colmap_scene import features_at, make_scene, put
 
 SCENE = SHARED / "data/strecha1024/fountain-P11"
 NAMES = ["0003.jpg", "0004.jpg", "0005.jpg"]
+pytestmark = pytest.mark.usefixtures("charts_undrawn")
 
 
 @pytest.fixture(scope="session")

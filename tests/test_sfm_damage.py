@@ -57,6 +57,7 @@ OPTIONS = SfmOptions(
     refine=TrackOptions(),
     reconstruct=ReconstructOptions(threads=1),
 )
+pytestmark = pytest.mark.usefixtures("charts_undrawn")
 
 
 @pytest.fixture(scope="module")

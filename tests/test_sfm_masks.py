@@ -25,6 +25,7 @@ from support.corner import photograph
 
 MODELS = Models("sift", 100, "cpu", False, matcher="nearest")  # no weights
 NAMES = ["a.png", "sub/b.JPG", "sub/c.png"]
+pytestmark = pytest.mark.usefixtures("charts_undrawn")
 
 
 def draw_mask(path: Path, size: tuple[int, int] = (320, 240), black: int = 160) -> None:

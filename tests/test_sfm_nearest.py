@@ -17,6 +17,7 @@ from support.command import Run, lightglue
 from support.corner import photograph, take_photographs
 
 WITHOUT_WEIGHTS = ("--features", "sift", "--max-keypoints", "400", "--matcher", "nearest")
+pytestmark = pytest.mark.usefixtures("charts_undrawn")
 
 
 @pytest.fixture(scope="module")

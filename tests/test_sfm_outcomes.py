@@ -31,6 +31,7 @@ Floats = NDArray[np.float64]
 KNOWN = CameraOptions("PINHOLE", (600, 600, 319.5, 239.5))
 TURNED = "planar or panoramic, and a rotation of the camera explains the matches"
 SIFT = ("--features", "sift", "--matcher", "nearest", "--max-keypoints", "400", "--resize", "none", "--threads", "1")
+pytestmark = pytest.mark.usefixtures("charts_undrawn")
 
 
 def rotation(yaw: float, pitch: float = 0, roll: float = 0) -> Floats:

@@ -38,6 +38,7 @@ from support.users import ordinary_user
 Change = Callable[[Path], object]
 FILES = {"map.json", "features", "retrieval.npz", "pairs.txt", "matches.db", "database.db", "model", "models"}
 REPORT = {"report.html", "report.png"}
+pytestmark = pytest.mark.usefixtures("charts_undrawn")
 
 
 def options(count: int = 400) -> SfmOptions:

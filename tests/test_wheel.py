@@ -51,9 +51,10 @@ def wheel(dist: Path) -> Path:
 def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The commands of an environment with the wheel; what it depends on is borrowed from that of the tests."""
     folder = tmp_path_factory.mktemp("elsewhere")
-    run(sys.executable, "-m", "venv", folder / "venv", cwd=folder)
+    run(sys.executable, "-m", "venv", "--without-pip", folder / "venv", cwd=folder)  # which takes seconds to unpack
     commands = folder / "venv" / ("Scripts" if os.name == "nt" else "bin")
-    run(commands / "python", "-m", "pip", "install", "--no-index", "--no-deps", wheel, cwd=folder)
+    pip = (sys.executable, "-m", "pip", "--python", commands / "python")
+    run(*pip, "install", "--no-index", "--no-deps", "--no-compile", wheel, cwd=folder)
     (packages,) = (folder / "venv").rglob("site-packages")
     (packages / "borrowed.pth").write_text(sysconfig.get_path("purelib"))  # after the environment's own; no .pth of it
     return commands
@@ -85,7 +86,8 @@ def test_the_command_says_its_version_and_no_commit(installed: Path, tmp_path: P
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
-    sources = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py")} | {"lightglue/py.typed"}
+    sources = {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.py")}
+    sources |= {f"{package}/py.typed" for package in ("lightglue", "lightglue_runtime")}
     sources |= {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.jpg")}
     about = f"lightglue-{__version__}.dist-info"
     assert {name for name in members(wheel) if not name.startswith(f"{about}/")} == sources

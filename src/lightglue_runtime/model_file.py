@@ -10,7 +10,7 @@ import hashlib
 import mmap
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from lightglue_runtime.contract import Description
@@ -23,6 +23,7 @@ Shape = tuple["int | str", ...]  # a number, or the name of a dimension that var
 _MODEL_FIELDS = frozenset((1, 2, 3, 4, 5, 6, 7, 8, 14, 20, 25, 26))  # of ModelProto
 _GRAPH, _METADATA = 7, 14
 _INPUT, _OUTPUT = 11, 12
+_TYPES = {1: "float32", 7: "int64", 10: "float16"}  # of TensorProto.DataType
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5  # protobuf's wire types
 # First bytes of what people have beside an ONNX file.
 _OTHERS = (
@@ -48,6 +49,7 @@ class ModelFile:
     description: Description
     inputs: Mapping[str, Shape]
     outputs: Mapping[str, Shape]
+    types: Mapping[str, str] = field(default_factory=dict)  # of both: "float32", "int64", or ONNX's number of another
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> ModelFile:
@@ -77,12 +79,13 @@ class ModelFile:
         properties: dict[str, str] = {}
         inputs: dict[str, Shape] = {}
         outputs: dict[str, Shape] = {}
+        types: dict[str, str] = {}
         seen: list[int] = []
         try:
             for number, begin, end in _fields(content, 0, len(content), _MODEL_FIELDS):
                 seen.append(number)
                 if number == _GRAPH:
-                    inputs, outputs = _signature(content, begin, end)
+                    inputs, outputs, types = _signature(content, begin, end)
                 elif number == _METADATA:
                     key, value = _texts(content, begin, end)
                     properties[key] = value
@@ -96,7 +99,7 @@ class ModelFile:
             raise _no_onnx(path) from None
         if _GRAPH not in seen:
             raise _no_onnx(path) if 1 not in seen else ModelError(f"{path} is cut off; export or copy it again.")
-        return cls(path, Description.from_properties(properties, str(path)), inputs, outputs)
+        return cls(path, Description.from_properties(properties, str(path)), inputs, outputs, types)
 
     def sha256(self) -> str:
         """Of the whole file."""
@@ -168,29 +171,34 @@ def _fields(
         yield number, start, at
 
 
-def _signature(content: mmap.mmap, begin: int, end: int) -> tuple[dict[str, Shape], dict[str, Shape]]:
-    """The inputs and outputs of a graph, with their shapes."""
+def _signature(content: mmap.mmap, begin: int, end: int) -> tuple[dict[str, Shape], dict[str, Shape], dict[str, str]]:
+    """The inputs and outputs of a graph with their shapes, and the types of both."""
     found: dict[int, dict[str, Shape]] = {_INPUT: {}, _OUTPUT: {}}
+    types: dict[str, str] = {}
     if begin > end:
-        return {}, {}
+        return {}, {}, {}
     for number, start, stop in _fields(content, begin, end):
         if number in found:
-            name, shape = _value(content, start, stop)
+            name, shape, types[name] = _value(content, start, stop)
             found[number][name] = shape
-    return found[_INPUT], found[_OUTPUT]
+    return found[_INPUT], found[_OUTPUT], types
 
 
-def _value(content: mmap.mmap, begin: int, end: int) -> tuple[str, Shape]:
-    """Name and shape of a ValueInfoProto: type = 2, in it tensor_type = 1, in it shape = 2, in it dim = 1."""
-    name, shape = "", []
+def _value(content: mmap.mmap, begin: int, end: int) -> tuple[str, Shape, str]:
+    """Name, shape and type of a ValueInfoProto: type = 2, in it tensor_type = 1, in it elem_type = 1 and shape = 2, in
+    it dim = 1."""
+    name, shape, kind = "", [], ""
     for number, start, stop in _fields(content, begin, end):
         if number == 1:
             name = _text(content, start, stop)
         elif number == 2:
             for tensor in _within(content, start, stop, 1):
+                for element in _within(content, *tensor, 1):
+                    code = _varint(content, *element)[0]
+                    kind = _TYPES.get(code, str(code))
                 for dims in _within(content, *tensor, 2):
                     shape = [_dimension(content, *dim) for dim in _within(content, *dims, 1)]
-    return name, tuple(shape)
+    return name, tuple(shape), kind
 
 
 def _dimension(content: mmap.mmap, begin: int, end: int) -> int | str:

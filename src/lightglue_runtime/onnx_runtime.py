@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightglue_runtime.denormals import flushed_denormals
 from lightglue_runtime.errors import InputError, ModelError
 from lightglue_runtime.model_file import ModelFile
 from lightglue_runtime.session import Arrays, Session, SessionOptions, failed
@@ -88,10 +89,15 @@ class OnnxSession(Session):
         settings.intra_op_num_threads = options.threads_each
         settings.inter_op_num_threads = 1
         settings.enable_mem_pattern = False  # numbers of keypoints differ from call to call
+        if file.description.kind == "matcher" and file.description.precision == "f32" and names == [_CPU]:
+            # Folded when it was written: nothing is left to gain, and looking for it took up to 2 s.
+            settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         # Threads that wait for work sleep: docs/decisions/020-waiting-threads.md has what spinning costs others.
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        settings.add_session_config_entry("session.set_denormal_as_zero", "1")  # in the threads of its pool
         try:
-            self._session = onnxruntime.InferenceSession(str(file.path), settings, providers=names)
+            with flushed_denormals():  # puts back what that option does to this thread
+                self._session = onnxruntime.InferenceSession(str(file.path), settings, providers=names)
         except Exception as error:  # of many types, none of them public
             raise failed(f"{file.path} cannot be opened by {self.runtime}; export it again", error) from error
         given = self._session.get_providers()
@@ -109,7 +115,8 @@ class OnnxSession(Session):
         """See `Session`."""
         given = {name: np.asarray(value, order="C") for name, value in inputs.items() if name in self._types}
         try:
-            found = self._session.run(self._outputs, given)
+            with flushed_denormals():
+                found = self._session.run(self._outputs, given)
         except Exception as error:
             raise failed(f"{self._name} cannot be run by {self.runtime}", error) from error
         return dict(zip(self._outputs, found, strict=True))

@@ -1,4 +1,4 @@
-"""Whether a file has the names, order, ranks and dimensions that its readers look for.
+"""Whether a file has the names, order, ranks, dimensions and types that its readers look for.
 
 COLMAP's loader checks names, order and rank of inputs and outputs (src/colmap/feature/onnx_matchers.cc); OpenCV's
 `LightGlueMatcher` asks for inputs and outputs by name; ours are those of `lightglue_runtime.contract`.
@@ -84,6 +84,9 @@ def structure_faults(file: ModelFile) -> Iterator[str]:
         for name in should.keys() & has.keys():
             if fault := _shape_fault(has[name], should[name]):
                 yield f"{what} {name} {fault}"
+            wanted_type = next((each for each in ("float32", "int64") if f") {each}" in should[name]), None)
+            if wanted_type is not None and file.types.get(name) != wanted_type:
+                yield f"{what} {name} is {file.types.get(name) or 'of no type'}, not {wanted_type}"
 
 
 def _shape_fault(has: Shape, text: str) -> str | None:
