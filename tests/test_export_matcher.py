@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -24,7 +25,7 @@ from lightglue_runtime.contract import MATCHER_INPUTS, MATCHER_OUTPUTS, Descript
 from lightglue_runtime.steps import MANIFEST, Manifest, match_steps
 from support import ROOT
 from support.command import lightglue, plain
-from support.exported import Exported, feed, run, session
+from support.exported import NAMES, Exported, feed, run, session
 from support.matching import load_features, random_features, small_matcher, small_state, varied
 
 EXTRACTORS = {"aliked": "aliked-n16", "disk": "disk"}
@@ -141,6 +142,25 @@ def test_xfeat_has_its_own_depth_and_thresholds(exported: Exported, reference, p
     expected = matched(exported.matcher("xfeat"), (images[0], images[1]))
     assert_equal(run(exported.session("xfeat"), *images), expected, atol=1e-3)
     assert expected["stop"] == 6
+
+
+@pytest.mark.parametrize("name", ["superpoint_like", "sift_like", "96dim_1head"])
+def test_random_weights_of_published_layouts_give_the_published_result(tmp_path, random_weights, name):
+    arrays = random_weights(f"lightglue_{name}")
+    conf = ast.literal_eval(str(arrays.pop("conf")))
+    weights = tmp_path / "own.pth"
+    torch.save({key[2:]: torch.from_numpy(value).float() for key, value in arrays.items() if key[:2] == "w/"}, weights)
+    thresholds = {key: value for key, value in conf.items() if key.endswith(("_confidence", "_threshold"))}
+    matcher = load_matcher(MatcherSource(weights=weights, pruning_min_keypoints=-1), {**thresholds})
+    pair = [
+        {key: torch.from_numpy(arrays[key + side]) for key in NAMES.values() if key + side in arrays} for side in "01"
+    ]
+    found = run(session(written(matcher, tmp_path)), *pair)
+    np.testing.assert_allclose(found["mscores0"], arrays["out_matching_scores0"][0], atol=1e-3, rtol=0)
+    assert int(found["stop"]) == int(arrays["out_stop"])
+    np.testing.assert_array_equal(found["prune0"], arrays["out_prune0"][0])
+    clear = np.abs(arrays["out_matching_scores0"][0] - conf["filter_threshold"]) > 1e-3
+    np.testing.assert_array_equal(found["matches0"][clear], arrays["out_matches0"][0][clear])
 
 
 # -- decisions -------------------------------------------------------------------------------------------------------
