@@ -17,6 +17,7 @@ import pytest
 
 from lightglue.models.loaded import LoadedModels
 from lightglue.support.caches import BoundedCache
+from lightglue.weights import cache_folder, read
 from support import ASSETS, NEEDS_GPU, NEEDS_SHARED, PAIRS, ROOT, SHARED
 from support.exported import Exported
 
@@ -72,6 +73,25 @@ def random_weights() -> Callable[[str], dict[str, Any]]:
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """`exported.file("aliked", "adaptive")`: a matcher's file, written once a session."""
     return Exported(tmp_path_factory.mktemp("exported"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _published_weights_are_unpacked_once() -> Iterator[None]:
+    """A weight file of the cache folder, verified each time as ever, is unpacked at its first use; others always."""
+    folder, unpack = cache_folder(), read._read
+    known: dict[tuple[object, ...], dict[str, Any]] = {}
+
+    def once(path: Path) -> Any:
+        if path.parent != folder:
+            return unpack(path)
+        about = path.stat()
+        key = (path, about.st_ino, about.st_mtime_ns, about.st_size)
+        if key not in known:
+            known[key] = read._tensors(unpack(path), path)
+        return {name: value.clone() for name, value in known[key].items()}
+
+    with mock.patch.object(read, "_read", once):
+        yield
 
 
 @pytest.fixture

@@ -306,9 +306,9 @@ def test_tiles_and_scales_are_those_of_extract(tmp_path: Path) -> None:
     images = [tmp_path / "a.png", tmp_path / "b.png"]
     for path, source in zip(images, (A, B), strict=True):
         cv2.imwrite(str(path), cv2.resize(cv2.imread(str(source)), None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA))
-    found = json.loads(run(*images, "--max-keypoints", "150", "--device", "cpu", "--json", "--tile", "350").out)
+    found = json.loads(run(*images, "--max-keypoints", "150", "--device", "cpu", "--json", "--tile", "512").out)
     extractor = ALIKED(max_num_keypoints=150, detection_threshold=-1, mp=default_mp(torch.device("cpu"), "aliked"))
-    assert found["keypoints0"] == extractor.extract(images[0], tile=350)["keypoints"][0].tolist()
+    assert found["keypoints0"] == extractor.extract(images[0], tile=512)["keypoints"][0].tolist()
     assert found["image_size0"] == [640, 438]
     found = json.loads(run(A, B, *SMALL, "--json", "--scales", "1,0.5").out)
     expected = extractor.extract(load_image(A), resize=320, pyramid=(1, 0.5))

@@ -75,15 +75,22 @@ def content(out: Path) -> tuple[Any, ...]:
     return store.settings, features, matches
 
 
-def test_two_machines_give_what_one_process_gives(cluster, photographs, tmp_path):
+@pytest.fixture(scope="module")
+def of_one_process(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+    """What the stores of the local engine hold."""
+    out = tmp_path_factory.mktemp("local")
+    run(photographs, out, make_engine())
+    return content(out)
+
+
+def test_two_machines_give_what_one_process_gives(cluster, photographs, of_one_process, tmp_path):
     engine = RayEngine()
     assert engine.actors is None
     extracted, matched = run(photographs, tmp_path / "ray", engine)
     assert engine.count() == 2
     assert (extracted.extracted, matched.matched) == (12, 66)
     assert [fault.name for fault in extracted.skipped] == ["broken.png"]
-    run(photographs, tmp_path / "local", make_engine())
-    assert content(tmp_path / "ray") == content(tmp_path / "local")
+    assert content(tmp_path / "ray") == of_one_process
 
 
 @dataclass(frozen=True)
@@ -123,12 +130,12 @@ def test_what_a_dead_worker_had_is_done_again(cluster, tmp_path):
 
 
 def test_a_job_that_kills_every_worker_is_left_out_and_the_rest_done(cluster, tmp_path):
-    results = dict(RayEngine(actors=2).run(Deadly(str(tmp_path), 7, always=True), range(12)))
+    results = dict(RayEngine(actors=1).run(Deadly(str(tmp_path), 7, always=True), range(12)))
     assert "3 workers died" in str(results.pop(7))
     assert results == {i: i**2 for i in range(12) if i != 7}
 
 
-def test_a_worker_that_is_killed_in_the_middle_of_matching_changes_nothing(cluster, photographs, tmp_path):
+def test_a_worker_that_is_killed_in_the_middle_of_matching_changes_nothing(cluster, photographs, of_one_process, tmp_path):
     class Killing(RayEngine):
         """Kills a worker after the first result."""
 
@@ -139,10 +146,9 @@ def test_a_worker_that_is_killed_in_the_middle_of_matching_changes_nothing(clust
             os.kill(workers[0], signal.SIGKILL)
             yield from results
 
-    run(photographs, tmp_path / "local", make_engine())
-    _, matched = run(photographs, tmp_path / "killed", Killing(actors=2))
+    _, matched = run(photographs, tmp_path / "killed", Killing(actors=1))
     assert matched.skipped == ()
-    assert content(tmp_path / "killed") == content(tmp_path / "local")
+    assert content(tmp_path / "killed") == of_one_process
 
 
 def list_workers() -> list[int]:

@@ -6,13 +6,19 @@ import io
 import re
 import sys
 import warnings
-from contextlib import redirect_stderr, redirect_stdout
-from typing import NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from functools import cache
+from typing import Any, NamedTuple
 from unittest import mock
 
 import pytest
+import typer.main
 
 from lightglue.cli import main
+
+_made = typer.main.get_command
+_made_once = cache(_made)
 
 
 class Run(NamedTuple):
@@ -23,6 +29,17 @@ class Run(NamedTuple):
     err: str
 
 
+@contextmanager
+def built_once() -> Iterator[None]:
+    """While it lasts, typer makes the commands out of their functions once; --help, which changes them, gets its own."""
+
+    def command(app: typer.Typer) -> Any:
+        return _made(app) if "--help" in sys.argv else _made_once(app)
+
+    with mock.patch("typer.main.get_command", command):
+        yield
+
+
 def lightglue(*words: object) -> Run:
     """`lightglue WORDS`."""
     out, err = io.StringIO(), io.StringIO()
@@ -31,6 +48,7 @@ def lightglue(*words: object) -> Run:
         mock.patch.object(warnings, "formatwarning"),
         redirect_stdout(out),
         redirect_stderr(err),
+        built_once(),
         pytest.raises(SystemExit) as ended,
     ):
         main()

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections import ChainMap
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -31,7 +32,7 @@ from lightglue.support.derived import Derived, is_plain, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.timing import span
 from lightglue.types import Features, Matches
-from lightglue.weights.state_dicts import check_tensors, load_strictly
+from lightglue.weights.state_dicts import ToBeLoaded, check_tensors, load_strictly
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -113,7 +114,8 @@ class LightGlue(nn.Module):
         state, licence = _read_weights(source, features, commercial_only)
 
         super().__init__()
-        network = LightGlueNetwork(config)
+        with nullcontext() if state is None else ToBeLoaded():
+            network = LightGlueNetwork(config)
         for name in _MODULES:
             self.add_module(name, getattr(network, name))
         self.register_buffer("confidence_thresholds", network.confidence_thresholds)

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from lightglue.errors import WeightsError
 
-__all__ = ["add_counters", "check_tensors", "load_strictly", "publish_keys"]
+__all__ = ["ToBeLoaded", "add_counters", "check_tensors", "load_strictly", "publish_keys"]
 
+_DRAWING = (nn.init.kaiming_uniform_, nn.init.uniform_, nn.init.normal_)
 SHOWN = 5  # problems of a kind that an error lists
 
 
@@ -50,6 +52,18 @@ def load_strictly(
         ]
         raise WeightsError("\n  ".join([f"{where} weights do not fit {owner}:", *listed, *filter(None, [hint])]))
     network.load_state_dict(dict(state))
+
+
+class ToBeLoaded(TorchFunctionMode):
+    """`with ToBeLoaded():` networks are made without drawing random parameters, which takes longer than to load them.
+
+    What the parameters hold until `load_strictly` has filled them all is undefined.
+    """
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """As torch has it, but for what draws."""
+        given = kwargs or {}
+        return given["tensor"] if function in _DRAWING else function(*args, **given)
 
 
 def add_counters(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
