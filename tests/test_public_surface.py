@@ -15,8 +15,8 @@ import lightglue_runtime
 ROOT = Path(__file__).parents[1]
 
 PUBLIC = [
-    "ALIKED", "DISK", "DoGHardNet", "ImageError", "InputError", "LightGlue", "LightGlueError", "NearestNeighbor",
-    "RaCo", "SIFT", "SuperPoint", "WeightsError", "XFeat", "__version__", "batch_to_device", "load_image",
+    "ALIKED", "DISK", "DoGHardNet", "ImageError", "InputError", "LightGlue", "LightGlueError", "ModelError",
+    "NearestNeighbor", "RaCo", "SIFT", "SuperPoint", "WeightsError", "XFeat", "__version__", "batch_to_device", "load_image",
     "match_files", "match_pair", "match_pairs", "rbd",
 ]  # fmt: skip
 UTILS = [
