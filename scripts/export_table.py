@@ -28,6 +28,7 @@ import datetime
 import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -51,6 +52,7 @@ from lightglue.models.choice import Models
 from lightglue.parity import check
 from lightglue.support.files import read_json, write_json
 from lightglue.support.precision import cpu_has_fast_bfloat16
+from lightglue_runtime.denormals import flushed_denormals
 from lightglue_runtime.errors import LightGlueError
 from lightglue_runtime.runtimes import open_session
 from lightglue_runtime.session import SessionOptions
@@ -64,8 +66,6 @@ PAIRS = {
 }
 FORMATS, PRECISIONS = ("adaptive", "fixed", "colmap", "opencv", "steps", "tensorrt"), ("f32", "f16", "int8")
 ALSO = ("disk", "xfeat")  # feature types of which the adaptive file is looked at
-RUNTIMES = ("onnx", "openvino")
-FOR_EACH = ("adaptive", "fixed")  # formats that are written for each runtime
 FULL = {"depth_confidence": -1.0, "width_confidence": -1.0}
 COUNTS, THREADS = (512, 1024, 2048), (1, 2)
 SETS = ("planar15", "synth16", "tum18", "strecha_dev", "strecha_wide_dev", "temple18", "kusvod2")
@@ -92,10 +92,9 @@ def once(path: Path, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
 # -- export and parity -------------------------------------------------------------------------------------------------
 
 
-def model_path(out: Path, features: str, format: str, precision: str, runtime: str = "onnx") -> Path:
-    """Where a model goes: a file, or of `steps` a folder. Of some formats there is one for each runtime."""
-    own = "-openvino" if runtime == "openvino" and format in FOR_EACH else ""
-    return out / "models" / f"{features}-{format}-{precision}{own}{'' if format == 'steps' else '.onnx'}"
+def model_path(out: Path, features: str, format: str, precision: str) -> Path:
+    """Where a model goes: a file, or of `steps` a folder."""
+    return out / "models" / f"{features}-{format}-{precision}{'' if format == 'steps' else '.onnx'}"
 
 
 def models(out: Path) -> Iterator[Path]:
@@ -103,18 +102,17 @@ def models(out: Path) -> Iterator[Path]:
     wanted = [("aliked", format, precision) for format in FORMATS for precision in PRECISIONS]
     wanted += [(features, "adaptive", precision) for features in ALSO for precision in PRECISIONS]
     for features, format, precision in wanted:
-        for runtime in RUNTIMES if format in FOR_EACH else ("onnx",):
-            path = model_path(out, features, format, precision, runtime)
-            if not path.exists():
-                path.parent.mkdir(parents=True, exist_ok=True)
-                matcher = LightGlue(features=features, pruning="tuned").eval()
-                try:
-                    write_matcher(matcher, path, format=format, precision=precision, runtime=runtime)
-                except LightGlueError as error:  # not every format has every precision
-                    print(f"{path.name}: {error}", flush=True)
-                    continue
-                print(path.name, flush=True)
-            yield path
+        path = model_path(out, features, format, precision)
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            matcher = LightGlue(features=features, pruning="tuned").eval()
+            try:
+                write_matcher(matcher, path, format=format, precision=precision)
+            except LightGlueError as error:  # not every format has every precision
+                print(f"{path.name}: {error}", flush=True)
+                continue
+            print(path.name, flush=True)
+        yield path
 
 
 def parity(out: Path, few: bool) -> None:
@@ -122,10 +120,9 @@ def parity(out: Path, few: bool) -> None:
     own = [image for name in ("sacre_coeur", "facade") for image in PAIRS[name] if image.exists() and not few]
     for path in models(out):
         name = path.name.removesuffix(".onnx")
-        runtime = "openvino" if name.endswith("-openvino") else "onnx" if name.split("-")[1] in FOR_EACH else "all"
 
-        def run(path: Path = path, runtime: str = runtime) -> Mapping[str, Any]:
-            return check(path, runtime=runtime, images=tuple(own), rounds=0, memory=False, threads=1).to_json()
+        def run(path: Path = path) -> Mapping[str, Any]:
+            return check(path, runtime="all", images=tuple(own), rounds=0, memory=False, threads=1).to_json()
 
         once(out / "parity" / f"{name}.json", run)
 
@@ -140,8 +137,8 @@ def features_of(pair: str, count: int) -> tuple[dict[str, Any], dict[str, Any]]:
     return tuple(extractor.extract(load_image(path)) for path in PAIRS[pair])
 
 
-def baseline_run(path: Path, threads: int, pair: str, count: int) -> Callable[[], Any]:
-    """A matcher of LightGlue-ONNX in ONNX Runtime, as its own command opens it."""
+def baseline_run(path: Path, threads: int, pair: str, count: int, flush: bool) -> Callable[[], Any]:
+    """A matcher of LightGlue-ONNX in ONNX Runtime, as its own command opens it; or with denormal numbers flushed."""
     import onnxruntime
 
     settings = onnxruntime.SessionOptions()
@@ -156,7 +153,12 @@ def baseline_run(path: Path, threads: int, pair: str, count: int) -> Callable[[]
         keypoints.append((features["keypoints"] - size[:, None] / 2) / (size.max() / 2))
         descriptors.append(features["descriptors"])
     feeds = {"keypoints": torch.cat(keypoints).numpy(), "descriptors": torch.cat(descriptors).numpy()}
-    return lambda: len(session.run(None, feeds)[0])
+
+    def run() -> int:
+        with flushed_denormals() if flush else nullcontext():
+            return len(session.run(None, feeds)[0])
+
+    return run
 
 
 def runners(out: Path, baselines: Sequence[Path], threads: int, pair: str, count: int) -> dict[str, Callable[[], Any]]:
@@ -175,7 +177,7 @@ def runners(out: Path, baselines: Sequence[Path], threads: int, pair: str, count
     for runtime, precisions in (("onnx", PRECISIONS), ("openvino", ("f32", "bf16", "int8"))):
         for depth, format in (("adaptive", "adaptive"), ("full", "fixed")):
             for precision in precisions:
-                path = model_path(out, "aliked", format, "f32" if precision == "bf16" else precision, runtime)
+                path = model_path(out, "aliked", format, "f32" if precision == "bf16" else precision)
                 computed = "bf16" if precision == "bf16" else "f32"
                 try:
                     run = session_run(path, runtime, threads, computed, data)
@@ -186,7 +188,8 @@ def runners(out: Path, baselines: Sequence[Path], threads: int, pair: str, count
     for path in baselines:
         if not path.stem[-1].isdigit() or path.stem.endswith(f"_{count}"):
             name = path.stem.removesuffix(f"_{count}")
-            found[f"LightGlue-ONNX {name}"] = baseline_run(path, threads, pair, count)
+            found[f"LightGlue-ONNX {name}"] = baseline_run(path, threads, pair, count, False)
+            found[f"LightGlue-ONNX {name}, flushed"] = baseline_run(path, threads, pair, count, True)
     return found
 
 
@@ -282,7 +285,7 @@ def methods(out: Path) -> dict[str, Mapping[str, Any]]:
     for precision in PRECISIONS:
         found[f"onnx {precision}"] = {"file": str(model_path(out, "aliked", "adaptive", precision)), "runtime": "onnx"}
     for precision, file in (("f32", "f32"), ("bf16", "f32"), ("int8", "int8")):
-        path = str(model_path(out, "aliked", "adaptive", file, "openvino"))
+        path = str(model_path(out, "aliked", "adaptive", file))
         found[f"openvino {precision}"] = {"file": path, "runtime": "openvino", "bfloat16": precision == "bf16"}
     found["onnx int8 full"] = {"file": str(model_path(out, "aliked", "fixed", "int8")), "runtime": "onnx"}
     found["torch f32 full"] = {"extra": FULL}

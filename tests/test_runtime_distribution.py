@@ -298,7 +298,7 @@ def test_a_folder_that_a_killed_export_left_is_written_to(tmp_path: Path) -> Non
     assert check_folder(tmp_path) == tmp_path
 
 
-def test_an_output_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+def test_an_output_that_is_a_pipe_is_refused(command, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     code, printed, said = command("match", A, A, "--models", tmp_path, "-o", tmp_path / "pipe.json")
     assert (code, printed) == (2, "")

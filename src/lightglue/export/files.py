@@ -25,7 +25,7 @@ _BEGUN = re.compile(r"\.[0-9a-f]{16}\.(part|onnx)")  # models of a bundle while 
 def check_output(path: str | os.PathLike[str], format: str = "onnx") -> Path:
     """The path that a format is written to: a file, or a folder for the format `steps`.
 
-    Raises InputError for another ending, a folder where a file is meant, what is neither, or a folder that is not there.
+    Raises InputError for another ending, a folder where a file is meant, a device or pipe, or a folder not there.
     """
     path = Path(path).expanduser()
     shown = printable(str(path))

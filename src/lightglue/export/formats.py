@@ -18,8 +18,7 @@ __all__ = ["WRITERS", "Inputs", "image_inputs", "image_positions"]
 
 _INPUTS = ("kpts", "desc", "image_size", "scales", "oris")  # of each image, in the order of COLMAP
 
-# The last argument: whether attention is bounded, see `Parts`.
-_Writer = Callable[[ModelBuilder, Parameters, Precision, Thresholds, bool], Mapping[str, TensorType]]
+_Writer = Callable[[ModelBuilder, Parameters, Precision, Thresholds], Mapping[str, TensorType]]
 
 
 @dataclass(frozen=True)
@@ -72,11 +71,11 @@ def image_positions(g: GraphBuilder, parts: Parts, inputs: Inputs, batched: bool
     return positions, descriptors
 
 
-def _adaptive_writer(*outputs: str, guarded: bool = True) -> _Writer:
-    """Of one pair, with these outputs. guarded: whether images may have no keypoints."""
+def _adaptive_writer(*outputs: str, guarded: bool = True, bounded: bool = False) -> _Writer:
+    """Of one pair, with these outputs. guarded, bounded: see `Parts`."""
 
     def write(
-        builder: ModelBuilder, parameters: Parameters, strategy: Precision, thresholds: Thresholds, bounded: bool
+        builder: ModelBuilder, parameters: Parameters, strategy: Precision, thresholds: Thresholds
     ) -> Mapping[str, TensorType]:
         g, parts = builder.graph, Parts(parameters, strategy, batched=False, guarded=guarded, bounded=bounded)
         inputs = _declare(builder, parameters, 1)
@@ -101,9 +100,9 @@ def _named(g: GraphBuilder, found: Found, names: tuple[str, ...]) -> Mapping[str
 
 
 def _write_fixed(
-    builder: ModelBuilder, parameters: Parameters, strategy: Precision, thresholds: Thresholds, bounded: bool
+    builder: ModelBuilder, parameters: Parameters, strategy: Precision, thresholds: Thresholds
 ) -> Mapping[str, TensorType]:
-    g, parts = builder.graph, Parts(parameters, strategy, batched=True, bounded=bounded)
+    g, parts = builder.graph, Parts(parameters, strategy, batched=True)
     images = _embedded(g, parts, _declare(builder, parameters, "B"), batched=True)
     found = _full_depth(g, parts, images)
     g("Identity", parts.above(g, found, thresholds.filter_threshold), out="matches0")
@@ -112,10 +111,10 @@ def _write_fixed(
 
 
 def _write_opencv(
-    builder: ModelBuilder, parameters: Parameters, strategy: Precision, thresholds: Thresholds, bounded: bool
+    builder: ModelBuilder, parameters: Parameters, strategy: Precision, thresholds: Thresholds
 ) -> Mapping[str, TensorType]:
     """As `cv2.LightGlueMatcher` takes it: keypoints that are normalised already, a list of matches."""
-    g, parts = builder.graph, Parts(parameters, strategy, batched=False, guarded=False, bounded=bounded)
+    g, parts = builder.graph, Parts(parameters, strategy, batched=False, guarded=False)
     kpts = [builder.input(f"kpts{side}", TensorType("float32", (1, rows, 2))) for side, rows in enumerate("MN")]
     shapes = [(1, rows, parameters.input_dim) for rows in "MN"]
     desc = [builder.input(f"desc{side}", TensorType("float32", shape)) for side, shape in enumerate(shapes)]
@@ -143,7 +142,7 @@ WRITERS: Mapping[str, _Writer] = MappingProxyType(
     {
         "adaptive": _adaptive_writer("matches0", "mscores0", "stop", "prune0", "prune1"),
         "fixed": _write_fixed,
-        "colmap": _adaptive_writer("matches0", "mscores0"),  # its loader wants exactly these two
+        "colmap": _adaptive_writer("matches0", "mscores0", bounded=True),  # its loader wants exactly these two
         "opencv": _write_opencv,
         "tensorrt": _adaptive_writer("matches0", "mscores0", "stop", guarded=False),
     }

@@ -53,14 +53,14 @@ def matcher_model(
     strategy = strategy or precision(options.precision)
     thresholds, parameters, description = prepared(matcher, options.format, strategy)
     builder = ModelBuilder()
-    outputs = WRITERS[options.format](builder, parameters, strategy, thresholds, options.bounded)
+    outputs = WRITERS[options.format](builder, parameters, strategy, thresholds)
     return builder.model(outputs, f"lightglue_{options.format}", description.to_properties()), description
 
 
 def _write_steps(matcher: LightGlue, folder: Path, options: MatcherFile) -> Description:
     strategy = precision(options.precision)
     _, parameters, description = prepared(matcher, "steps", strategy)
-    save_folder(steps_files(parameters, strategy, description, options.bounded), folder)
+    save_folder(steps_files(parameters, strategy, description), folder)
     return description
 
 

@@ -21,8 +21,6 @@ BUNDLES = ("aliked", "disk", "xfeat", "superpoint", "raco-aliked")
 
 DEFAULT = "aliked"  # features, as everywhere
 
-RUNTIMES = ("onnx", "openvino")
-
 # Formats whose readers cannot run products of integers as they are written, and why.
 _WITHOUT_INT8: Mapping[str, str] = MappingProxyType(
     {
@@ -47,27 +45,15 @@ class MatcherFile:
 
     format: str = option("adaptive", "Who shall read it: see the guide.", group="Output", choices=FORMATS)
     precision: str = option("f32", "Of the layers' products.", group="Output", choices=PRECISIONS)
-    runtime: str = option(
-        "onnx",
-        "For which the file is to be fast, where its format leaves a choice; others read it, too.",
-        group="Output",
-        choices=RUNTIMES,
-    )
 
     def __post_init__(self) -> None:
         check_choice("format", self.format, FORMATS)
         check_choice("precision", self.precision, PRECISIONS)
-        check_choice("runtime", self.runtime, RUNTIMES)
         reason = _WITHOUT_INT8.get(self.format)
         if self.precision == "int8" and reason is not None:
             raise InputError(
                 f"precision is 'int8' and format {self.format!r}, but {reason}; choose f32 or f16, or another format."
             )
-
-    @property
-    def bounded(self) -> bool:
-        """Whether attention keeps clear of denormal numbers, which other runtimes than ONNX Runtime do themselves."""
-        return self.runtime == "onnx" and self.format not in ("opencv", "tensorrt")
 
 
 @dataclass(frozen=True)

@@ -49,12 +49,12 @@ class Parts:
     """Writes the pieces of one network into graphs.
 
     batched: whether tensors have a batch dimension. guarded: whether images may have no keypoints; without, a graph
-    is simpler for runtimes that want fixed shapes. bounded: see `_bounded`; not for runtimes that flush denormal
-    numbers to zero themselves, of which OpenVINO and TensorRT fuse attention only where nothing is put into it.
+    is simpler for runtimes that want fixed shapes. bounded: see `_bounded`; for programs that leave denormal numbers as
+    they are and cannot be told otherwise. Others are faster without: runtimes fuse attention only where it is plain.
     """
 
     def __init__(
-        self, parameters: Parameters, precision: Precision, batched: bool, guarded: bool = True, bounded: bool = True
+        self, parameters: Parameters, precision: Precision, batched: bool, guarded: bool = True, bounded: bool = False
     ) -> None:
         self.parameters, self.precision, self._is_bounded = parameters, precision, bounded
         self._batch = 1 if batched else 0  # dimensions before the rows

@@ -22,9 +22,9 @@ from lightglue_runtime.steps import MANIFEST
 __all__ = ["steps_files"]
 
 
-def steps_files(parameters: Parameters, strategy: Precision, description: Description, bounded: bool) -> dict[str, Any]:
-    """File name -> ModelProto, or bytes of the manifest. bounded: see `Parts`."""
-    parts = Parts(parameters, strategy, batched=False, guarded=False, bounded=bounded)
+def steps_files(parameters: Parameters, strategy: Precision, description: Description) -> dict[str, Any]:
+    """File name -> ModelProto, or bytes of the manifest."""
+    parts = Parts(parameters, strategy, batched=False, guarded=False)
     properties = dataclasses.replace(description, kind="step").to_properties()
     n_layers = len(parameters.layers)
     files: dict[str, Any] = {"embed.onnx": _embed(parts, properties)}

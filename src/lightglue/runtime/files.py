@@ -30,7 +30,7 @@ def digest_of(matcher: LightGlue) -> str:
     return digest.hexdigest()
 
 
-def matcher_file(matcher: LightGlue, digest: str, precision: str = "f32", runtime: str = "onnx") -> ModelFile:
+def matcher_file(matcher: LightGlue, digest: str, precision: str = "f32") -> ModelFile:
     """The adaptive model of a matcher with its thresholds as they stand in `conf`, written where it is not there yet.
 
     digest: see `digest_of`. Its filter keeps every mutual partner, so that whoever reads its results can filter them.
@@ -50,7 +50,6 @@ def matcher_file(matcher: LightGlue, digest: str, precision: str = "f32", runtim
         "width_confidence": conf.width_confidence,
         "pruning_min_keypoints": matcher.pruning_keypoint_thresholds["cpu"],
         "precision": precision,
-        "runtime": runtime,
         "format": FORMAT_VERSION,
         "writer": _writer(),
     }
@@ -64,7 +63,7 @@ def matcher_file(matcher: LightGlue, digest: str, precision: str = "f32", runtim
             remove_parts(folder)
             unfiltered = copy(matcher)
             unfiltered.conf = SimpleNamespace(**{**vars(conf), "filter_threshold": 0.0})
-            write_matcher(unfiltered, path, format="adaptive", precision=precision, runtime=runtime)
+            write_matcher(unfiltered, path, format="adaptive", precision=precision)
             found = ModelFile.read(path)
     return found
 

@@ -238,7 +238,7 @@ class RuntimeMatcher(nn.Module):
         key = (config.depth_confidence, config.width_confidence, kept, precision)
         with _OPENING:  # threads that share this want one model
             if key not in self._made:
-                file = matcher_file(matcher, self._digest, self.precision_of_file, self.runtime)
+                file = matcher_file(matcher, self._digest, self.precision_of_file)
                 self._made = {key: Matcher(file, self.runtime, self._options(precision))}  # the last one is kept
             return self._made[key]
 
