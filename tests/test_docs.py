@@ -168,8 +168,8 @@ def run_commands(commands: list[str], capsys: pytest.CaptureFixture[str]) -> lis
     return printed
 
 
-def commands_of(*found: str) -> list[str]:
-    return [line for block in found for line in block.splitlines() if line.startswith("lightglue")]
+def commands_of(*found: str, program: str = "lightglue") -> list[str]:
+    return [line for block in found for line in block.splitlines() if line.startswith(f"{program} ")]
 
 
 def test_the_python_of_the_readme_runs_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -184,7 +184,7 @@ def test_the_python_of_the_readme_runs_as_written(folder: Path, capsys: pytest.C
 
 
 def test_the_commands_of_the_readme_run_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    *ours, of_maps = blocks(README, "bash")
+    *ours, of_maps, _of_runtimes = blocks(README, "bash")
     assert of_maps == blocks(DOCS / "map.md", "bash")[0]  # which tests/test_docs_map.py runs
     commands = commands_of(*ours)
     assert len(commands) == 6
@@ -194,6 +194,19 @@ def test_the_commands_of_the_readme_run_as_written(folder: Path, capsys: pytest.
     assert labels[:-1] == [re.split(r"  +", line)[0] for line in printed[0].splitlines()][: len(labels) - 1]
     written = ["aligned-overlay.png", "aligned.png", "assets", "eval", "features", "matches.csv", "matches.png"]
     assert sorted(path.name for path in folder.iterdir()) == written
+
+
+def test_the_commands_for_other_runtimes_run_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxruntime")
+    *_, block = blocks(README, "bash")
+    ours, [without_torch] = commands_of(block), commands_of(block, program="lightglue-runtime")
+    assert len(ours) == 1
+    run_commands(ours, capsys)
+    started = [sys.executable, "-c", "from lightglue_runtime.command import main; main()"]
+    done = subprocess.run([*started, *shlex.split(without_torch)[1:]], capture_output=True, text=True, check=True)
+    assert re.search(r"^matches +\d{3}$", done.stdout, re.MULTILINE)
+    assert done.stderr == ""
+    assert sorted(path.name for path in folder.iterdir()) == ["assets", "matches.npz", "models"]
 
 
 def test_the_guide_to_matching_runs_as_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

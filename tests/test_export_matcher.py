@@ -370,6 +370,24 @@ def test_a_path_that_cannot_be_meant_is_refused_before_any_work(tmp_path, name, 
     assert [path.name for path in tmp_path.iterdir()] == ["photo.jpg"]
 
 
+@pytest.mark.parametrize("format", ["adaptive", "steps"])
+@pytest.mark.parametrize("is_link", [False, True])
+def test_a_device_or_a_pipe_is_never_replaced(tmp_path, format, is_link):
+    pipe = tmp_path / ("pipe" if is_link or format == "steps" else "pipe.onnx")
+    os.mkfifo(pipe)
+    path = pipe
+    if is_link:
+        path = tmp_path / ("link" if format == "steps" else "link.onnx")
+        path.symlink_to(pipe)
+    with pytest.raises(InputError, match="is a device or a pipe"):
+        write_matcher(small_matcher(), path, format=format)
+    assert pipe.is_fifo()
+
+
+def test_the_features_are_aliked_where_nothing_says_it():
+    assert load_matcher(MatcherSource()).feature_type == "aliked"
+
+
 def test_opencv_has_no_scales(tmp_path):
     with pytest.raises(InputError, match="gives no scales and orientations"):
         write_matcher(small_matcher(add_scale_ori=True), tmp_path / "a.onnx", format="opencv")

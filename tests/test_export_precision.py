@@ -11,10 +11,11 @@ import pytest
 from onnx import numpy_helper
 
 from lightglue.errors import InputError
-from lightglue.export import MatcherFile
+from lightglue.export import MatcherFile, write_matcher
 from lightglue.export.matcher import matcher_model
 from lightglue.export.parameters import Linear, parameters_of
 from lightglue.export.precision import LARGEST, quantised
+from support.command import lightglue, plain
 from support.exported import Exported, run, session
 from support.matching import load_features
 
@@ -165,6 +166,27 @@ def test_onnx_runtime_fuses_every_integer_product(exported: Exported, tmp_path):
 def test_int8_is_refused_where_it_cannot_run(format):
     with pytest.raises(InputError, match=rf"'int8' and format '{format}', but .*; choose f32 or f16"):
         MatcherFile(format, "int8")
+
+
+@pytest.mark.parametrize("format", ["adaptive", "fixed", "steps"])
+def test_int8_is_refused_for_xfeat(format, exported: Exported, tmp_path):
+    with pytest.raises(InputError, match=r"'int8' and the features are xfeat, .*; choose f16 or f32"):
+        write_matcher(
+            exported.matcher("xfeat"),
+            tmp_path / ("x" if format == "steps" else "x.onnx"),
+            format=format,
+            precision="int8",
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [("matcher", "-o", "x.onnx"), ("pipeline", "-o", "x.onnx"), ("bundle", "models")])
+def test_commands_refuse_int8_for_xfeat_before_any_work(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = lightglue("export", *command, "--features", "xfeat", "--precision", "int8")
+    assert result.code == 2
+    assert "choose f16 or f32" in " ".join(plain(result.err).replace("│", " ").split())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_opencv_reads_float16(exported: Exported):

@@ -19,7 +19,7 @@ from lightglue.errors import InputError, ModelError
 from lightglue.export import ExtractorSource, load_extractor, write_extractor, write_matcher, write_pipeline
 from lightglue.matching.lightglue import LightGlue
 from lightglue.parity import LIMITS, CheckOptions, check
-from lightglue.parity.cases import photographs
+from lightglue.parity.cases import image_cases, photographs
 from lightglue.parity.compare import compare_features, compare_matches
 from lightglue.parity.limits import parse_limit
 from lightglue.parity.outcome import FoundFeatures, FoundMatches
@@ -290,6 +290,16 @@ def test_features_are_the_same_where_they_lie_close():
     assert found.position_max == pytest.approx(0.01, abs=1e-4)
     assert found.descriptor_max == 0
     assert list(found.faults(LIMITS["f32"])) == ["has 80.0% of the reference's keypoints (at least 99.0%)"]
+
+
+def test_which_keypoints_a_flat_image_has_does_not_count_but_what_they_are_does():
+    [flat] = [case for case in image_cases((), 640) if case.flat]
+    assert (flat.image == flat.image[0, 0, 0]).all()
+    ours = FoundFeatures(np.eye(20, 2, dtype=np.float32) * 50, np.ones(20, np.float32), np.eye(20, 8, dtype=np.float32))
+    theirs = FoundFeatures(ours.keypoints[:2], ours.scores[:2], ours.descriptors[:2])
+    assert list(compare_features("flat", ours, theirs, flat=True).faults(LIMITS["f32"])) == []
+    wrong = replace(theirs, descriptors=-theirs.descriptors)
+    assert len(list(compare_features("flat", ours, wrong, flat=True).faults(LIMITS["f32"]))) == 1
 
 
 def test_structure_is_what_colmap_and_opencv_ask_for(own_file):

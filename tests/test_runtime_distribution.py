@@ -25,6 +25,7 @@ import lightglue_runtime
 from lightglue import load_image
 from lightglue.errors import InputError
 from lightglue.export import write_bundle
+from lightglue.export.files import check_folder
 from lightglue.extractors.options import ViewOptions
 from lightglue.images import numpy_image_to_torch, resize_tensor
 from lightglue.models.choice import Models
@@ -290,6 +291,19 @@ def test_a_folder_with_other_things_in_it_is_not_written_to(exported: Exported, 
     with pytest.raises(InputError, match="holds other files"):
         write_bundle(exported.extractor("aliked"), exported.matcher("aliked"), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_that_a_killed_export_left_is_written_to(tmp_path: Path) -> None:
+    (tmp_path / ".0123456789abcdef.onnx").touch()
+    assert check_folder(tmp_path) == tmp_path
+
+
+def test_an_output_that_is_a_pipe_is_refused(command, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    code, printed, said = command("match", A, A, "--models", tmp_path, "-o", tmp_path / "pipe.json")
+    assert (code, printed) == (2, "")
+    assert "is a device or a pipe" in said
+    assert (tmp_path / "pipe.json").is_fifo()
 
 
 DAMAGE = {

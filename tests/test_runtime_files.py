@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -107,6 +108,24 @@ def test_a_file_of_another_version_says_which(tmp_path):
     message = refused(path)
     assert "version 7" in message
     assert "reads 1" in message
+
+
+@pytest.mark.parametrize("field", ["thresholds", "overlap"])
+@pytest.mark.parametrize("text", ["{broken", "7", ""])
+def test_metadata_that_cannot_be_read_is_damaged(field, text, tmp_path):
+    path = write_matcher(tmp_path / "damaged.onnx", **{field: text})
+    assert f"damaged metadata (lightglue.{field})" in refused(path)
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.onnx")
+    assert "is a device or a pipe" in refused(tmp_path / "pipe.onnx")
+
+
+def test_openvino_does_without_a_cache_that_cannot_be_written(model, tmp_path):
+    (tmp_path / "file").touch()
+    session = Matcher.open(model, "openvino", threads=1, cache=tmp_path / "file").session()
+    assert session.runtime.startswith("OpenVINO")
 
 
 def test_an_extractor_is_no_matcher(tmp_path):

@@ -19,6 +19,7 @@ _OWNERS = {
     "InputError": "lightglue.errors",
     "LightGlue": "lightglue.matching.lightglue",
     "LightGlueError": "lightglue.errors",
+    "ModelError": "lightglue.errors",
     "NearestNeighbor": "lightglue.matching.nearest",
     "RaCo": "lightglue.extractors.raco",
     "SIFT": "lightglue.extractors.sift",
@@ -35,7 +36,7 @@ _OWNERS = {
 
 if TYPE_CHECKING:
     from lightglue.containers import batch_to_device, rbd
-    from lightglue.errors import ImageError, InputError, LightGlueError, WeightsError
+    from lightglue.errors import ImageError, InputError, LightGlueError, ModelError, WeightsError
     from lightglue.extractors.aliked import ALIKED
     from lightglue.extractors.disk import DISK
     from lightglue.extractors.dog_hardnet import DoGHardNet
@@ -58,6 +59,7 @@ __all__ = [
     "InputError",
     "LightGlue",
     "LightGlueError",
+    "ModelError",
     "NearestNeighbor",
     "RaCo",
     "SuperPoint",

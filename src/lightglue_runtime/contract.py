@@ -89,6 +89,9 @@ PIPELINE_OUTPUTS: Mapping[str, str] = MappingProxyType(
 )
 
 _PREFIX = "lightglue."
+_JSON: Mapping[str, tuple[type, ...]] = MappingProxyType(  # field -> what it holds
+    {"thresholds": (dict,), "overlap": (dict, type(None)), "preprocess": (dict,)}
+)
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,15 @@ class Description:
         missing = {"kind", "format", "features", "precision", "weights", "weights_sha256", "licence"} - found.keys()
         if missing:
             raise ModelError(f"{name} lacks {', '.join(sorted(missing))} in its metadata; export it again.")
-        return cls(**{key: value for key, value in found.items() if key in known})
+        description = cls(**{key: value for key, value in found.items() if key in known})
+        for field, kinds in _JSON.items():
+            try:
+                is_right = isinstance(json.loads(getattr(description, field)), kinds)
+            except (ValueError, RecursionError):
+                is_right = False
+            if not is_right:
+                raise ModelError(f"{name} has damaged metadata ({_PREFIX}{field}); export or copy it again.")
+        return description
 
     def numbers(self) -> Mapping[str, Any]:
         """`thresholds`, read."""

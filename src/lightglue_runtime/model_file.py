@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import mmap
 import os
+import stat
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,6 +57,8 @@ class ModelFile:
         """Raises ModelError where there is no such file, or one that is cut off, of another format or version."""
         path = Path(path)
         try:
+            if not stat.S_ISREG(mode := path.stat().st_mode) and not stat.S_ISDIR(mode):  # a pipe waits for its writer
+                raise ModelError(f"{path} is a device or a pipe; name an .onnx file.")
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 if not size:

@@ -75,9 +75,9 @@ class OnnxSession(Session):
         """Raises ModelError where ONNX Runtime cannot open the file, or not with the providers; InputError."""
         onnxruntime = import_onnxruntime()
         names = provider_names(options.providers)
-        if options.precision != "f32" and names == [_CPU]:
+        if options.precision != "f32":
             raise InputError(
-                f"precision is {options.precision!r}, which ONNX Runtime does not compute in on a CPU; take f32, the "
+                f"precision is {options.precision!r}, and ONNX Runtime computes in the file's own; take f32, the "
                 "runtime openvino, or a file that was exported with --precision int8."
             )
         onnxruntime.disable_telemetry_events()  # Windows builds send some

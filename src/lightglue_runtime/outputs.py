@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-__all__ = ["ARRAY_ENCODERS", "fault_of", "savez"]
+__all__ = ["ARRAY_ENCODERS", "fault_of", "is_special", "savez"]
 
 Arrays = Mapping[str, Any]
 
@@ -59,6 +59,8 @@ def fault_of(path: Path, inputs: Iterable[Path], others: Iterable[Path], endings
         return f"there is no folder {folder} for {path.name}; make it first."
     if path.is_dir():
         return f"{path} is a folder; name a file in it."
+    if is_special(path):
+        return f"{path} is a device or a pipe, which a file would replace; name another."
     if any(_is_same(path, image) for image in inputs):
         return f"{path} is one of the input images, which are never overwritten."
     if any(_is_same(path, other) for other in others):
@@ -66,6 +68,11 @@ def fault_of(path: Path, inputs: Iterable[Path], others: Iterable[Path], endings
     if not os.access(path if path.exists() else folder, os.W_OK) or not os.access(folder, os.W_OK):
         return f"{path} may not be written; change its permissions or its folder's."
     return None
+
+
+def is_special(path: Path) -> bool:
+    """Whether there is something at `path`, or where a link there leads, that is neither a file nor a folder."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def _is_same(path: Path, other: Path) -> bool:

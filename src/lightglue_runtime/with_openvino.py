@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -73,10 +75,9 @@ class OpenVinoSession(Session):
             "INFERENCE_PRECISION_HINT": options.precision,
             "ENABLE_CPU_PINNING": False,  # processes side by side would be pinned to the same cores
         }
-        if options.cache is not None:
-            settings["CACHE_DIR"] = str(options.cache / "openvino" / version / file.sha256())
+        kept = None if options.cache is None else options.cache / "openvino" / version / file.sha256()
         try:
-            model = core.compile_model(str(file.path), "CPU", settings)
+            model = _compiled(core, file.path, settings, kept)
             self._request = model.create_infer_request()
         except Exception as error:  # of many types
             raise failed(f"{file.path} cannot be opened by {self.runtime}; export it again", error) from error
@@ -95,6 +96,17 @@ class OpenVinoSession(Session):
                 return {name: np.array(each.data) for name, each in zip(self._outputs, outputs, strict=True)}
         except Exception as error:
             raise failed(f"{self._name} cannot be run by {self.runtime}", error) from error
+
+
+def _compiled(core: Any, path: Path, settings: dict[str, Any], kept: Path | None) -> Any:
+    """The model, from the folder `kept` or kept there; without it where that cannot be written or holds something else.
+
+    Raises what OpenVINO does.
+    """
+    if kept is not None:
+        with suppress(Exception):  # of many types; what is wrong with the model is raised below
+            return core.compile_model(str(path), "CPU", {**settings, "CACHE_DIR": str(kept)})
+    return core.compile_model(str(path), "CPU", settings)
 
 
 def _name_of(output: Any, file: ModelFile) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from lightglue.cli.from_options import command, wrong_command_line
 from lightglue.cli.printing import AsJson, echo, print_rows
-from lightglue.export.options import MatcherFile, MatcherSource
+from lightglue.export.options import MatcherFile, MatcherSource, check_suits
 from lightglue.models.choice import Thresholds
 
 __all__ = ["Output", "app", "report"]
@@ -47,6 +47,7 @@ def matcher(
 
     with wrong_command_line():
         check_output(output, file.format)
+        check_suits(file.precision, source.features)
     from lightglue.export.matcher import write_matcher
     from lightglue.export.source import load_matcher
     from lightglue.export.tensorrt import trtexec_command

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from lightglue.cli.export import Output, report
 from lightglue.cli.from_options import wrong_command_line
 from lightglue.cli.printing import AsJson
+from lightglue.export.options import check_suits
 from lightglue.export.pipeline_options import PipelineFile, PipelineSource
 from lightglue.models.choice import Thresholds
 
@@ -25,6 +26,7 @@ def pipeline(
 
     with wrong_command_line():
         check_output(output)
+        check_suits(file.precision, source.features)
     from lightglue.export.extractors.sources import load_extractor
     from lightglue.export.pipeline import write_pipeline
     from lightglue.export.source import load_matcher

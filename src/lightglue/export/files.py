@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,24 @@ from lightglue.export.onnx_library import onnx
 from lightglue.support.files import write_files, writing
 from lightglue.support.printable import printable
 from lightglue_runtime import manifest
+from lightglue_runtime.outputs import is_special
 from lightglue_runtime.steps import MANIFEST
 
 __all__ = ["check_folder", "check_output", "save", "save_folder"]
 
 SUFFIX = ".onnx"
+_BEGUN = re.compile(r"\.[0-9a-f]{16}\.(part|onnx)")  # models of a bundle while they are written
 
 
 def check_output(path: str | os.PathLike[str], format: str = "onnx") -> Path:
     """The path that a format is written to: a file, or a folder for the format `steps`.
 
-    Raises InputError for another ending, a folder where a file is meant, or a folder that is not there.
+    Raises InputError for another ending, a folder where a file is meant, a device or pipe, or a folder not there.
     """
     path = Path(path).expanduser()
     shown = printable(str(path))
+    if is_special(path):
+        raise InputError(f"{shown} is a device or a pipe, which a file would replace; name another.")
     if format == "steps":
         if path.suffix == SUFFIX or path.is_file() or (path.is_dir() and not _is_ours(path)):
             raise InputError(f"{shown} must be a folder, new or of this format, for the several files of it.")
@@ -46,9 +51,14 @@ def check_folder(folder: str | os.PathLike[str]) -> Path:
         raise InputError(f"{shown} is a file; name a folder, new or of an earlier bundle.")
     if not path.parent.is_dir():  # may be a slip: no folders are made on the way
         raise InputError(f"there is no folder {printable(path.parent)} for {printable(path.name)}; make it first.")
-    if path.is_dir() and any(path.iterdir()) and not (path / manifest.MANIFEST).is_file():
+    if path.is_dir() and not (path / manifest.MANIFEST).is_file() and not _is_begun(path):
         raise InputError(f"{shown} holds other files; name a folder that is new, empty, or of an earlier bundle.")
     return path
+
+
+def _is_begun(folder: Path) -> bool:
+    """Whether a folder is empty, or holds no more than what a killed export left."""
+    return all(_BEGUN.fullmatch(each.name) for each in folder.iterdir())
 
 
 def _is_ours(folder: Path) -> bool:

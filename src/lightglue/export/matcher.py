@@ -11,7 +11,7 @@ from lightglue.export.adaptive import Thresholds
 from lightglue.export.builder import ModelBuilder
 from lightglue.export.files import check_output, save, save_folder
 from lightglue.export.formats import WRITERS
-from lightglue.export.options import MatcherFile
+from lightglue.export.options import MatcherFile, check_suits
 from lightglue.export.parameters import Parameters, parameters_of
 from lightglue.export.precision import Precision, precision
 from lightglue.export.provenance import describe
@@ -65,13 +65,14 @@ def _write_steps(matcher: LightGlue, folder: Path, options: MatcherFile) -> Desc
 
 
 def prepared(matcher: LightGlue, format: str, strategy: Precision) -> tuple[Thresholds, Parameters, Description]:
-    """What all formats begin with. Raises InputError for features that a format has no inputs for."""
+    """What all formats begin with. Raises InputError for features that do not suit the format or the precision."""
     conf = matcher.conf
     if format == "opencv" and conf.add_scale_ori:
         raise InputError(
             "format is 'opencv', and cv2.LightGlueMatcher gives no scales and orientations, which this matcher needs; "
             "choose another format."
         )
+    check_suits(strategy.name, matcher.feature_type)
     thresholds = _thresholds(matcher, format)
     parameters = parameters_of(matcher.network, conf.num_heads)
     return thresholds, parameters, describe(matcher, format, strategy.name, thresholds)

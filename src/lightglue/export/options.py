@@ -14,10 +14,12 @@ from lightglue.support.checks import check_choice, check_int
 from lightglue.support.parsers import integer
 from lightglue_runtime.contract import FORMATS, PRECISIONS
 
-__all__ = ["BUNDLES", "BundleOptions", "MatcherFile", "MatcherSource"]
+__all__ = ["BUNDLES", "DEFAULT", "BundleOptions", "MatcherFile", "MatcherSource", "check_suits"]
 
 # Features with an extractor and a matcher that can both be written.
 BUNDLES = ("aliked", "disk", "xfeat", "superpoint", "raco-aliked")
+
+DEFAULT = "aliked"  # features, as everywhere
 
 # Formats whose readers cannot run products of integers as they are written, and why.
 _WITHOUT_INT8: Mapping[str, str] = MappingProxyType(
@@ -26,6 +28,15 @@ _WITHOUT_INT8: Mapping[str, str] = MappingProxyType(
         "tensorrt": "TensorRT takes no scales that are found as it runs",
     }
 )
+
+
+def check_suits(precision: str, features: str | None) -> None:
+    """Raises InputError for int8 and XFeat: docs/decisions/030-int8.md has the figures."""
+    if precision == "int8" and features == "xfeat":
+        raise InputError(
+            "precision is 'int8' and the features are xfeat, whose small matcher lost a third of its matches so; "
+            "choose f16 or f32."
+        )
 
 
 @dataclass(frozen=True)
@@ -47,9 +58,14 @@ class MatcherFile:
 
 @dataclass(frozen=True)
 class MatcherSource:
-    """Which matcher is written. Raises InputError where nothing says which."""
+    """Which matcher is written: ALIKED's where neither features nor weights say it."""
 
-    features: str | None = option(None, "Kind of keypoints.", group="Features", choices=tuple(PRESETS))
+    features: str | None = option(
+        None,
+        "Kind of keypoints; aliked by default, or what own weights say.",
+        group="Features",
+        choices=tuple(PRESETS),
+    )
     weights: Path | None = option(None, "Own weights, instead of the published ones.", group="Features")
     layers: int | None = option(
         None,
@@ -68,8 +84,6 @@ class MatcherSource:
     def __post_init__(self) -> None:
         if self.features is not None:
             check_choice("features", self.features, PRESETS)
-        if self.features is None and self.weights is None:
-            raise InputError("nothing says which matcher to write; give features, weights, or both.")
         if self.layers is not None:
             check_int("layers", self.layers, 1, "an integer of at least 1")
         if self.pruning_min_keypoints is not None:
@@ -80,7 +94,7 @@ class MatcherSource:
 class BundleOptions:
     """What `lightglue-runtime` gets."""
 
-    features: str = option("aliked", "Kind of keypoints.", group="Features", choices=BUNDLES)
+    features: str = option(DEFAULT, "Kind of keypoints.", group="Features", choices=BUNDLES)
     max_keypoints: int = option(
         2048,
         "The N best keypoints of each image, by default.",
@@ -95,3 +109,4 @@ class BundleOptions:
         check_choice("features", self.features, BUNDLES)
         check_choice("precision", self.precision, PRECISIONS)
         check_int("max_keypoints", self.max_keypoints, 1, "an integer of at least 1")
+        check_suits(self.precision, self.features)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from lightglue.errors import WeightsError
-from lightglue.export.options import MatcherSource
+from lightglue.export.options import DEFAULT, MatcherSource
 from lightglue.matching import checkpoint
 from lightglue.matching.lightglue import LightGlue
 from lightglue.weights import load_state_dict, resolve
@@ -34,7 +34,7 @@ def load_matcher(source: MatcherSource, thresholds: Mapping[str, float] | None =
 
 
 def _published(source: MatcherSource, options: dict[str, Any]) -> LightGlue:
-    return LightGlue(cast(Any, source.features), commercial_only=source.commercial_only, **options)
+    return LightGlue(cast(Any, source.features or DEFAULT), commercial_only=source.commercial_only, **options)
 
 
 def _own(source: MatcherSource, options: dict[str, Any]) -> LightGlue:

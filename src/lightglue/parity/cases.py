@@ -37,10 +37,11 @@ class PairCase:
 
 @dataclass(frozen=True, eq=False)
 class ImageCase:
-    """An image (3, H, W) in [0, 1]."""
+    """An image (3, H, W) in [0, 1]. flat: rounding decides where it has keypoints."""
 
     name: str
     image: Tensor
+    flat: bool = False
 
 
 def photographs(own: Sequence[Path]) -> list[ImageCase]:
@@ -101,7 +102,7 @@ def image_cases(own: Sequence[Path], resize: int) -> list[ImageCase]:
         *found,
         ImageCase("333 x 417 px", first[:, :417, :333]),
         ImageCase("100 x 70 px", first[:, 100:170, 100:200]),
-        ImageCase("a flat image", torch.full((3, 96, 128), 0.5)),
+        ImageCase("a flat image", torch.full((3, 96, 128), 0.5), flat=True),
     ]
 
 

@@ -101,6 +101,7 @@ class FeatureDifference:
     descriptor_max: float
     descriptor_median: float  # of the largest of each descriptor
     finite: bool
+    flat: bool = False  # where its keypoints are is rounding: neither their number nor the share of common ones counts
 
     def row(self) -> dict[str, str]:
         """Column -> cell of a table."""
@@ -119,9 +120,9 @@ class FeatureDifference:
         if not self.finite:
             yield "keypoints, scores or descriptors are not all numbers"
         allowed = max(FEW_KEYPOINTS, (1 - limits.keypoints) * self.reference)
-        if (1 - self.kept) * self.reference > allowed:
+        if not self.flat and (1 - self.kept) * self.reference > allowed:
             yield f"has {self.kept:.1%} of the reference's keypoints (at least {limits.keypoints:.1%})"
-        if self.found - self.reference > allowed:
+        if not self.flat and self.found - self.reference > allowed:
             yield f"finds {self.found} keypoints, the reference {self.reference}"
         if self.position_max > limits.position:
             yield f"keypoints differ by up to {self.position_max:.2g} px (at most {limits.position:g})"
@@ -200,7 +201,9 @@ def _renumbered(
     return FoundMatches(matches, scores, found.stop), (shares[0], shares[1])
 
 
-def compare_features(case: str, reference: FoundFeatures, found: FoundFeatures) -> FeatureDifference:
+def compare_features(
+    case: str, reference: FoundFeatures, found: FoundFeatures, *, flat: bool = False
+) -> FeatureDifference:
     """The differences of an image: keypoints are the same where they are within NEAR of each other."""
     place = _nearest(reference.keypoints, found.keypoints)
     rows = np.flatnonzero(place >= 0)
@@ -221,6 +224,7 @@ def compare_features(case: str, reference: FoundFeatures, found: FoundFeatures) 
         descriptor_max=float(descriptors.max(initial=0)),
         descriptor_median=float(np.median(descriptors)) if len(descriptors) else 0.0,
         finite=all(bool(np.isfinite(array).all()) for array in arrays),
+        flat=flat,
     )
 
 

@@ -80,7 +80,7 @@ class ExtractorTrial(Trial):
 
     def compare(self, case: ImageCase, reference: Any, found: Any, limits: Limits) -> FeatureDifference:
         """The differences of a case."""
-        return compare_features(case.name, reference, found)
+        return compare_features(case.name, reference, found, flat=case.flat)
 
     def size(self, case: ImageCase) -> tuple[int, ...]:
         """Width and height."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightglue.errors import InputError
+from lightglue.export.options import check_suits
 from lightglue.matching.adaptive import confidence_threshold
 from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.inputs import both_images, pair_list, read_features, read_sizes, with_batch
@@ -122,6 +123,7 @@ class RuntimeMatcher(nn.Module):
         self.eval()
 
     def _take(self, matcher: LightGlue) -> None:
+        check_suits(self.precision_of_file, matcher.feature_type)
         self._source = [matcher]
         self._digest = digest_of(matcher)
         self.conf, self.feature_type, self.licence = matcher.conf, matcher.feature_type, matcher.licence

@@ -15,6 +15,7 @@ from typing import Any
 
 from lightglue.errors import StoreError
 from lightglue.support.text import read_json_text
+from lightglue_runtime.outputs import is_special
 
 __all__ = [
     "is_part",
@@ -44,6 +45,8 @@ def whole(path: Path, part: Path | None = None, new: bool = False) -> Iterator[P
     """
     part = part or part_in(path.parent)
     with writing(path):
+        if is_special(path):
+            raise StoreError(f"{path} is a device or a pipe, which a file would replace; name another.")
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             yield part
