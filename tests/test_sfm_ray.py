@@ -135,7 +135,9 @@ def test_a_job_that_kills_every_worker_is_left_out_and_the_rest_done(cluster, tm
     assert results == {i: i**2 for i in range(12) if i != 7}
 
 
-def test_a_worker_that_is_killed_in_the_middle_of_matching_changes_nothing(cluster, photographs, of_one_process, tmp_path):
+def test_a_worker_that_is_killed_in_the_middle_of_matching_changes_nothing(
+    cluster, photographs, of_one_process, tmp_path
+):
     class Killing(RayEngine):
         """Kills a worker after the first result."""
 

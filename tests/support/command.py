@@ -31,7 +31,7 @@ class Run(NamedTuple):
 
 @contextmanager
 def built_once() -> Iterator[None]:
-    """While it lasts, typer makes the commands out of their functions once; --help, which changes them, gets its own."""
+    """While it lasts, typer makes the commands out of their functions once; but --help, which changes what is made."""
 
     def command(app: typer.Typer) -> Any:
         return _made(app) if "--help" in sys.argv else _made_once(app)

@@ -1,4 +1,4 @@
-"""Extractors that look at each image once: for tests of what is done with features, which ask for the same again."""
+"""Models that compute each thing once: for tests of what is done with features and matches, which ask again for both."""
 
 from __future__ import annotations
 
@@ -10,16 +10,29 @@ from unittest import mock
 
 from torch import Tensor
 
+from lightglue import LightGlue
 from lightglue.extractors.base import Extractor
 from lightglue.extractors.request import Request
+from lightglue.matching.config import LightGlueConfig
+from lightglue.matching.engine import PairResult
+from lightglue.matching.inputs import ImageKeypoints
+from lightglue.weights import FILES
 
 
 @contextmanager
 def remembered() -> Iterator[None]:
-    """While it lasts, published weights with the same options give an image the features that they gave it before.
+    """While it lasts, published weights with the same options give an image the features that they gave it before, and
+    a pair of images its matches.
 
-    What has masks, tiles, hooks or weights of its own is computed each time. A test of an extractor does without this.
+    What has masks, tiles, hooks or weights of its own is computed each time. A test of an extractor or a matcher does
+    without this.
     """
+    with _features_remembered(), _matches_remembered():
+        yield
+
+
+@contextmanager
+def _features_remembered() -> Iterator[None]:
     known: dict[tuple[Any, ...], dict[str, Any]] = {}
     run = Extractor.run
 
@@ -30,7 +43,7 @@ def remembered() -> Iterator[None]:
         )
         if own or limited or self.training or self._forward_hooks or self._forward_pre_hooks or image.requires_grad:
             return run(self, image, request)
-        pixels = hashlib.sha256(image.cpu().contiguous().numpy().tobytes()).digest()
+        pixels = _digest(image)
         about = (type(self), str(self.weights_source), str(self.reference.dtype), repr(sorted(vars(self.conf).items())))
         key = (*about, tuple(image.shape), str(image.dtype), str(image.device), pixels)
         if key not in known:
@@ -39,3 +52,40 @@ def remembered() -> Iterator[None]:
 
     with mock.patch.object(Extractor, "run", run_once):
         yield
+
+
+@contextmanager
+def _matches_remembered() -> Iterator[None]:
+    known: dict[tuple[Any, ...], list[PairResult]] = {}
+    match = LightGlue._match
+    Pairs = list[tuple[ImageKeypoints, ImageKeypoints]]
+
+    def match_once(self: LightGlue, pairs: Pairs, config: LightGlueConfig) -> list[PairResult]:
+        tensors = [tensor for pair in pairs for image in pair for tensor in (image.positions, image.descriptors)]
+        own = self.conf.weights not in FILES
+        recorded = self.training or any(tensor.requires_grad for tensor in tensors)
+        hooked = any(each._forward_hooks or each._forward_pre_hooks for each in self.modules())
+        if own or recorded or hooked or self._compiled is not None:
+            return match(self, pairs, config)
+        pruned_from = self.pruning_min_kpts(self._like.device)
+        about = (
+            type(self),
+            self.conf.weights,
+            repr(config),
+            pruned_from,
+            str(self._like.dtype),
+            str(self._like.device),
+        )
+        weights = [float(weight.detach().sum()) for weight in self.parameters()]  # users may change them in place
+        key = (*about, *weights, *map(_digest, tensors))
+        if key not in known:
+            known[key] = match(self, pairs, config)
+        return known[key]
+
+    with mock.patch.object(LightGlue, "_match", match_once):
+        yield
+
+
+def _digest(tensor: Tensor) -> bytes:
+    values = tensor.detach().cpu().contiguous().numpy()
+    return hashlib.sha256(repr((values.shape, values.dtype)).encode() + values.tobytes()).digest()
