@@ -1,4 +1,4 @@
-"""Models that compute each thing once: for tests of what is done with features and matches, which ask for both again."""
+"""Models that compute a thing once: for tests of what is done with features and matches, which ask for it again."""
 
 from __future__ import annotations
 
