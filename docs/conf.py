@@ -77,7 +77,10 @@ class Api(SphinxDirective):
         for name in room.__all__:
             public = getattr(room, name)
             kind = "autoclass" if inspect.isclass(public) else "autofunction" if callable(public) else "autodata"
-            lines += [f".. {kind}:: {room.__name__}.{name}", "   :no-value:" if kind == "autodata" else "", ""]
+            lines += [f".. {kind}:: {room.__name__}.{name}", "   :no-value:" if kind == "autodata" else ""]
+            if isinstance(public, type) and issubclass(public, Exception):
+                lines.append("   :no-index:")  # lightglue has the errors of both packages
+            lines.append("")
         return self.parse_text_to_nodes("```{eval-rst}\n" + "\n".join(lines) + "\n```", allow_section_headings=True)
 
 
