@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from lightglue import LightGlue, match_pair, match_pairs
-from lightglue.errors import StoreError, InputError, ModelError
+from lightglue.errors import InputError, ModelError, StoreError
 from lightglue.images import load_image
 from lightglue.models.choice import Models
 from lightglue.pairs.files import match_files
@@ -209,13 +209,13 @@ def test_a_damaged_file_is_written_again(torchs, kept):
     assert matcher_file(changed, digest_of(changed)).path.read_bytes() == content
 
 
-def test_a_cache_that_cannot_be_made_is_named(torchs, tmp_path, monkeypatch):
+def test_a_cache_that_cannot_be_made_is_named(torchs, tmp_path):
     (tmp_path / "exported").write_bytes(b"no folder")
-    monkeypatch.setenv("LIGHTGLUE_CACHE", str(tmp_path))
-    changed = deepcopy(torchs)
-    changed.conf.depth_confidence = 0.6
-    with pytest.raises(StoreError, match="exported"):
-        matcher_file(changed, digest_of(changed))
+    with (
+        mock.patch.object(files, "cache_folder", return_value=tmp_path),
+        pytest.raises(StoreError, match="exported"),
+    ):
+        matcher_file(torchs, digest_of(torchs))
 
 
 def test_threads_that_need_a_file_at_once_get_one(torchs, kept):

@@ -89,5 +89,5 @@ def _writer() -> str:
     from lightglue_runtime import contract, overlap
 
     modules = (adaptive, folding, contract, overlap)
-    files = [*(Path(each.__file__) for each in modules), *sorted(Path(export.__path__[0]).glob("*.py"))]
+    files = [*(Path(str(each.__file__)) for each in modules), *sorted(Path(export.__path__[0]).glob("*.py"))]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
