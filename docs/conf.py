@@ -77,7 +77,11 @@ class Api(SphinxDirective):
         for name in room.__all__:
             public = getattr(room, name)
             kind = "autoclass" if inspect.isclass(public) else "autofunction" if callable(public) else "autodata"
-            lines += [f".. {kind}:: {room.__name__}.{name}", "   :no-value:" if kind == "autodata" else "", ""]
+            error = isinstance(public, type) and issubclass(
+                public, Exception
+            )  # lightglue's page has those of both packages
+            option = "   :no-value:" if kind == "autodata" else "   :no-index:" if error else ""
+            lines += [f".. {kind}:: {room.__name__}.{name}", option, ""]
         return self.parse_text_to_nodes("```{eval-rst}\n" + "\n".join(lines) + "\n```", allow_section_headings=True)
 
 

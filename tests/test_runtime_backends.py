@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from lightglue import LightGlue, match_pair, match_pairs
-from lightglue.errors import InputError, ModelError
+from lightglue.errors import InputError, ModelError, StoreError
 from lightglue.images import load_image
 from lightglue.models.choice import Models
 from lightglue.pairs.files import match_files
@@ -207,6 +207,15 @@ def test_a_damaged_file_is_written_again(torchs, kept):
     content = path.read_bytes()
     path.write_bytes(content[: len(content) // 2])
     assert matcher_file(changed, digest_of(changed)).path.read_bytes() == content
+
+
+def test_a_cache_that_cannot_be_made_is_named(torchs, tmp_path):
+    (tmp_path / "exported").write_bytes(b"no folder")
+    with (
+        mock.patch.object(files, "cache_folder", return_value=tmp_path),
+        pytest.raises(StoreError, match="exported"),
+    ):
+        matcher_file(torchs, digest_of(torchs))
 
 
 def test_threads_that_need_a_file_at_once_get_one(torchs, kept):

@@ -39,6 +39,7 @@ from support import ROOT, A, B
 from support.exported import Exported
 
 FEW = ("--max-keypoints", "256", "--resize", "320", "--threads", "1")
+DIR = object()  # stands for the folder of a test
 # What an environment of `lightglue-runtime[onnx]` holds.
 NEEDED = ("numpy", "numpy.libs", "cv2", "opencv_python_headless.libs", "onnxruntime", "flatbuffers", "google")
 ABSENT = ("torch", "lightglue", "PIL", "matplotlib", "typer", "rich", "onnx", "openvino", "safetensors", "filelock")
@@ -337,11 +338,12 @@ def test_a_damaged_folder_is_an_error_in_one_line(case: str, copied: Path, comma
     assert said.startswith("error: ")
 
 
-def test_a_changed_file_is_found_by_info(copied: Path, command) -> None:
+@pytest.mark.parametrize("arguments", [("info", DIR), ("match", A, B, "--models", DIR)])
+def test_a_changed_file_is_found(arguments: tuple[object, ...], copied: Path, command) -> None:
     content = bytearray((copied / "matcher.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (copied / "matcher.onnx").write_bytes(content)
-    code, _, said = command("info", copied)
+    code, _, said = command(*(copied if each is DIR else each for each in arguments))
     assert code == 1
     assert "matcher.onnx is not the file that bundle.json names (its SHA-256 differs); copy it again." in said
 

@@ -37,10 +37,12 @@ def load(
         runtime, threads, providers, precision, cache: as for `Matcher.open`: by default the first of ONNX Runtime and
             OpenVINO that is installed, and all cores.
 
-    Raises ModelError where the folder, a file in it or the runtime is missing or does not fit; InputError.
+    Raises ModelError where the folder, a file in it or the runtime is missing or does not fit, or a file has been
+    altered; InputError.
     """
     folder = Path(folder)
     manifest = Manifest.read(folder)
+    manifest.verify(folder)  # a tenth of a second, and a damaged weight shows in nothing but the matches
     paths = [manifest.path(folder, part) for part in ("extractor", "matcher")]
     options: dict[str, Any] = {"threads": threads, "providers": providers, "precision": precision, "cache": cache}
     extractor = Extractor.open(paths[0], runtime, **options)

@@ -19,6 +19,8 @@ __all__ = ["Arrays", "Session", "SessionOptions", "failed", "usable_threads"]
 
 Arrays = Mapping[str, NDArray[Any]]
 
+_MOST_THREADS = 1024  # with a hundred times as many ONNX Runtime neither answers nor can be stopped
+
 
 @dataclass(frozen=True)
 class SessionOptions:
@@ -31,7 +33,7 @@ class SessionOptions:
     cache: Path | None = None  # folder for what is compiled; None: nothing is kept
 
     def __post_init__(self) -> None:
-        check_int("threads", self.threads, 1, "a number of at least 1")
+        check_int("threads", self.threads, 1, f"a number from 1 to {_MOST_THREADS}", _MOST_THREADS)
         check_int("requests", self.requests, 1, "a number of at least 1")
         check_choice("precision", self.precision, ("f32", "bf16", "f16"))
 

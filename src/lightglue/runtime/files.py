@@ -13,7 +13,7 @@ from typing import Any
 
 from lightglue.errors import ModelError
 from lightglue.matching.lightglue import LightGlue
-from lightglue.support.files import remove_parts
+from lightglue.support.files import remove_parts, writing
 from lightglue_runtime.cache import cache_folder
 from lightglue_runtime.contract import FORMAT_VERSION
 from lightglue_runtime.model_file import ModelFile
@@ -57,8 +57,10 @@ def matcher_file(matcher: LightGlue, digest: str, precision: str = "f32") -> Mod
     path = folder / f"{matcher.feature_type or 'own'}-{precision}-{_key(made_of)}.onnx"
     if (found := _read(path)) is not None:
         return found
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lightglue.lock"):
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lightglue.lock").acquire()
+    with lock:
         if (found := _read(path)) is None:
             remove_parts(folder)
             unfiltered = copy(matcher)
@@ -83,7 +85,9 @@ def _key(made_of: Mapping[str, Any]) -> str:
 def _writer() -> str:
     """What the code that writes models is known by: what an earlier state of it wrote is not taken."""
     from lightglue import export
-    from lightglue.matching import folding
+    from lightglue.matching import adaptive, folding
+    from lightglue_runtime import contract, overlap
 
-    files = [Path(folding.__file__), *sorted(Path(export.__path__[0]).glob("*.py"))]
+    modules = (adaptive, folding, contract, overlap)
+    files = [*(Path(str(each.__file__)) for each in modules), *sorted(Path(export.__path__[0]).glob("*.py"))]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
