@@ -21,6 +21,7 @@ import lightglue
 from lightglue import ALIKED, DISK, SIFT, LightGlue, NearestNeighbor, SuperPoint, XFeat
 from lightglue.cli import main
 from lightglue.extractors.base import Extractor
+from support.command import built_once
 from support.remembered import remembered
 
 ROOT = Path(__file__).parents[1]
@@ -157,6 +158,7 @@ def run_commands(commands: list[str], capsys: pytest.CaptureFixture[str]) -> lis
         with (
             mock.patch.object(sys, "argv", shlex.split(command)),
             mock.patch.object(warnings, "formatwarning"),
+            built_once(),
             pytest.raises(SystemExit) as ended,
         ):
             main()

@@ -22,6 +22,7 @@ from typer.main import get_command
 from lightglue.cli import main
 from lightglue.cli.app import app
 from support import NEEDS_SHARED, ROOT, SHARED
+from support.command import built_once
 from support.remembered import remembered
 
 DOCUMENT, LOCALIZE = ROOT / "docs" / "map.md", ROOT / "docs" / "localize.md"
@@ -134,6 +135,7 @@ def run(command: str) -> Any:
     with (
         mock.patch.object(sys, "argv", [*words, *quick]),
         mock.patch.object(warnings, "formatwarning"),
+        built_once(),
         pytest.raises(SystemExit) as ended,
     ):
         main()
