@@ -130,7 +130,7 @@ def test_what_a_dead_worker_had_is_done_again(cluster, tmp_path):
 
 
 def test_a_job_that_kills_every_worker_is_left_out_and_the_rest_done(cluster, tmp_path):
-    results = dict(RayEngine(actors=1).run(Deadly(str(tmp_path), 7, always=True), range(12)))
+    results = dict(RayEngine(actors=2).run(Deadly(str(tmp_path), 7, always=True), range(12)))
     assert "3 workers died" in str(results.pop(7))
     assert results == {i: i**2 for i in range(12) if i != 7}
 
@@ -148,7 +148,7 @@ def test_a_worker_that_is_killed_in_the_middle_of_matching_changes_nothing(
             os.kill(workers[0], signal.SIGKILL)
             yield from results
 
-    _, matched = run(photographs, tmp_path / "killed", Killing(actors=1))
+    _, matched = run(photographs, tmp_path / "killed", Killing(actors=2))
     assert matched.skipped == ()
     assert content(tmp_path / "killed") == of_one_process
 
