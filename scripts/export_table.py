@@ -285,6 +285,8 @@ def methods(out: Path) -> dict[str, Mapping[str, Any]]:
     for precision in PRECISIONS:
         found[f"onnx {precision}"] = {"file": str(model_path(out, "aliked", "adaptive", precision)), "runtime": "onnx"}
     for precision, file in (("f32", "f32"), ("bf16", "f32"), ("int8", "int8")):
+        if precision == "bf16" and not cpu_has_fast_bfloat16():
+            continue  # OpenVINO refuses
         path = str(model_path(out, "aliked", "adaptive", file))
         found[f"openvino {precision}"] = {"file": path, "runtime": "openvino", "bfloat16": precision == "bf16"}
     found["onnx int8 full"] = {"file": str(model_path(out, "aliked", "fixed", "int8")), "runtime": "onnx"}

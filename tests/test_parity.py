@@ -21,7 +21,7 @@ from lightglue.matching.lightglue import LightGlue
 from lightglue.parity import LIMITS, CheckOptions, check
 from lightglue.parity.cases import image_cases, photographs
 from lightglue.parity.compare import compare_features, compare_matches
-from lightglue.parity.limits import parse_limit
+from lightglue.parity.limits import FEW, limits_for, parse_limit
 from lightglue.parity.outcome import FoundFeatures, FoundMatches
 from lightglue.parity.structure import structure_faults
 from lightglue_runtime.model_file import ModelFile
@@ -209,6 +209,13 @@ def test_the_package_has_photographs_with_it():
     assert [tuple(each.image.shape) for each in photographs(())] == [(3, 438, 640), (3, 448, 640)]
 
 
+def test_xfeats_float32_scores_may_differ_by_what_torchs_do_from_float64():
+    limits = [limits_for(kind, "xfeat", "f32", {}).score_max for kind in ("matcher", "extractor")]
+    assert limits == [1e-3, LIMITS["f32"].score_max]
+    assert limits_for("matcher", "aliked", "f32", {}) == LIMITS["f32"]
+    assert limits_for("matcher", "xfeat", "f32", {"score_max": 1e-5}).score_max == 1e-5
+
+
 def test_the_limits_are_those_of_the_documentation():
     rows = [line.strip("| \n").split(" | ") for line in (ROOT / "docs" / "parity.md").read_text().splitlines()]
     table = {row[0].strip("`"): row[1:5] for row in rows if len(row) == 6 and row[0].startswith("`")}
@@ -227,6 +234,13 @@ def test_a_limit_is_named():
 
 def found_matches(matches: list[int], scores: list[float], **more: Any) -> FoundMatches:
     return FoundMatches(np.array(matches, np.int64), np.array(scores, np.float32), **more)
+
+
+@pytest.mark.parametrize(("count", "faults"), [(FEW - 1, 0), (FEW, 1)])
+def test_a_median_counts_from_twenty_matches_on(count, faults):
+    ours, theirs = (found_matches(list(range(count)), [score] * count) for score in (0.9, 0.8))
+    found = compare_matches("pair", ours, theirs, threshold=0.1, tolerance=1e-4)
+    assert len(list(found.faults(LIMITS["int8"]))) == faults
 
 
 def test_a_match_at_the_threshold_is_neither_missing_nor_new():

@@ -111,8 +111,9 @@ def _in_runtime(
     name: str, file: ModelFile, trial: Trial, expected: list[Any], options: CheckOptions, threads: int, alone: bool
 ) -> RuntimeReport:
     """alone: no other runtime is checked; one among others that cannot open the file is a failure in the report."""
-    precision = file.description.precision
-    limits = limits_for(file.description.kind, precision, dict(options.tolerance))
+    about = file.description
+    precision = about.precision
+    limits = limits_for(about.kind, about.features, precision, dict(options.tolerance))
     try:
         opened = open_model(file.path, name, SessionOptions(threads))
     except ModelError as error:

@@ -70,7 +70,7 @@ class MatchDifference:
             yield f"keeps {self.reference - self.missing} of {self.reference} matches (at least {limits.kept:.1%})"
         if self.new_share > limits.new and self.new > allowed:
             yield f"{self.new} of {self.found} matches are not the reference's (at most {limits.new:.1%})"
-        for name in ("score_max", "score_median"):
+        for name in ("score_max", "score_median") if self.reference >= FEW else ("score_max",):
             if not getattr(self, name) <= getattr(limits, name):
                 how = "by up to" if name == "score_max" else "in the median by"
                 yield f"scores differ {how} {getattr(self, name):.2g} (at most {getattr(limits, name):g})"

@@ -51,12 +51,18 @@ LIMITS: Mapping[str, Limits] = MappingProxyType(
 # Extraction and matching in one file: a keypoint that is the last of the best by one rounding and by another is not
 # changes the attention of all others a little.
 PIPELINE_F32 = replace(LIMITS["f32"], kept=0.98, new=0.02, score_max=0.1, score_median=1e-3, stop=1)
-FEW = 20  # matches; below them shares say little, and one match more may differ
+# The tokens of XFeat's matcher grow large: torch's own float32 scores are up to 4e-4 from those of float64.
+XFEAT_F32 = replace(LIMITS["f32"], score_max=1e-3)
+FEW = 20  # matches; below them shares and medians say little, and one match more may differ
 
 
-def limits_for(kind: str, precision: str, changed: Mapping[str, float]) -> Limits:
-    """The limits of a kind of file and a precision, with what the user has changed. Raises InputError."""
-    usual = PIPELINE_F32 if kind == "pipeline" and precision == "f32" else LIMITS[precision]
+def limits_for(kind: str, features: str, precision: str, changed: Mapping[str, float]) -> Limits:
+    """The limits of a kind of file, its features and a precision, with what the user has changed. Raises InputError."""
+    usual = LIMITS[precision]
+    if precision == "f32" and kind == "pipeline":
+        usual = PIPELINE_F32
+    elif precision == "f32" and features == "xfeat" and kind != "extractor":
+        usual = XFEAT_F32
     return replace(usual, **changed)
 
 
