@@ -444,7 +444,6 @@ def test_for_tensorrt_the_command_prints_how_an_engine_is_built(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "give features, weights, or both"),
         (("--features", "orb"), "orb"),
         (("--features", "aliked", "--format", "onnx"), "onnx"),
     ],
