@@ -55,9 +55,9 @@ TIMES: Mapping[bool, Mapping[str, Times]] = MappingProxyType(
     {
         False: MappingProxyType(
             {
-                "torch": Times(0.0, {512: 261, 1024: 580, 2048: 1672}),
-                "onnx": Times(2.0, {512: 349, 1024: 1060, 2048: 3590}),
-                "openvino": Times(10.0, {512: 244, 1024: 568, 2048: 1761}),
+                "torch": Times(0.0, {512: 280, 1024: 679, 2048: 1973}),
+                "onnx": Times(1.0, {512: 289, 1024: 824, 2048: 2514}),
+                "openvino": Times(10.0, {512: 256, 1024: 704, 2048: 1854}),
             }
         ),
         True: MappingProxyType(
