@@ -13,7 +13,7 @@ from typing import Any
 
 from lightglue.errors import ModelError
 from lightglue.matching.lightglue import LightGlue
-from lightglue.support.files import remove_parts, writing
+from lightglue.support.files import remove_parts, write_whole, writing
 from lightglue_runtime.cache import cache_folder
 from lightglue_runtime.contract import FORMAT_VERSION
 from lightglue_runtime.model_file import ModelFile
@@ -67,14 +67,22 @@ def matcher_file(matcher: LightGlue, digest: str, precision: str = "f32") -> Mod
             unfiltered.conf = SimpleNamespace(**{**vars(conf), "filter_threshold": 0.0})
             write_matcher(unfiltered, path, format="adaptive", precision=precision)
             found = ModelFile.read(path)
+            write_whole(_sum_of(path), found.sha256().encode())
     return found
 
 
 def _read(path: Path) -> ModelFile | None:
+    """The file, if it is there and as it was written: a damaged weight shows in nothing but the matches."""
     try:
-        return ModelFile.read(path)
-    except ModelError:  # not there, or damaged
+        found = ModelFile.read(path)
+        return found if _sum_of(path).read_text() == found.sha256() else None
+    except (ModelError, OSError, UnicodeError):  # not there, or damaged
         return None
+
+
+def _sum_of(path: Path) -> Path:
+    """The file that holds the SHA-256 of another."""
+    return path.with_suffix(".sha256")
 
 
 def _key(made_of: Mapping[str, Any]) -> str:
