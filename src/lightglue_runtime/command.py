@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import os
 import secrets
-import signal
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -17,9 +15,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any, NoReturn
 
-from lightglue_runtime.errors import InputError, LightGlueError, ModelError
+from lightglue_runtime.errors import InputError, ModelError
 from lightglue_runtime.outputs import ARRAY_ENCODERS, fault_of
 from lightglue_runtime.printable import escaped, printable
+from lightglue_runtime.terminal import answering
 
 __all__ = ["main"]
 
@@ -29,27 +28,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exit code 0: done; 1: an error in one line on stderr; 2: a wrong command line; 130: interrupted; 143: terminated.
     """
-    warnings.formatwarning = _one_line
-    signal.signal(signal.SIGTERM, _terminate)
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # a file name may hold what the terminal cannot show
-    try:
+    with answering():
         options = _parser().parse_args(arguments)
-        options.run(options)
+        try:
+            options.run(options)
+        except MemoryError:
+            raise InputError("there is not enough memory; use a smaller --resize or --max-keypoints.") from None
         sys.stdout.flush()  # a full disk may say so only here
-    except MemoryError:
-        _fail("there is not enough memory; use a smaller --resize or --max-keypoints.")
-    except LightGlueError as error:
-        _fail(str(error))
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        _drop_stdout()
-        sys.exit(1)
-    except OSError as error:
-        _drop_stdout()
-        _fail(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-    except KeyboardInterrupt:
-        sys.exit(130)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -217,21 +202,3 @@ def _warnings_in(said: list[str]) -> Iterator[None]:
         warnings.simplefilter("always")
         yield
     said += dict.fromkeys(str(each.message) for each in caught)
-
-
-def _fail(message: str) -> NoReturn:
-    print("error:", printable(message), file=sys.stderr)
-    sys.exit(1)
-
-
-def _drop_stdout() -> None:
-    """Leave nothing for the interpreter to flush into a broken stdout when it ends."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _terminate(*_: Any) -> NoReturn:
-    sys.exit(143)  # as an exception, so that half files are removed
-
-
-def _one_line(message: Warning | str, *_: Any, **__: Any) -> str:
-    return f"warning: {printable(message)}\n"
