@@ -16,7 +16,8 @@ from lightglue.errors import InputError
 from lightglue.images import load_image
 from lightglue.models.choice import Models
 from lightglue.sfm.engines.choice import make_engine
-from lightglue.sfm.engines.engine import Budget, pipelined
+from lightglue.workers.local import pipelined
+from lightglue.workers.work import Budget
 from lightglue.sfm.stages.extract import ExtractOptions, ExtractResult, ExtractWorker, extract
 from lightglue.stores import FeatureStore
 from support.child import run_python

@@ -13,7 +13,7 @@ import pytest
 
 from lightglue.errors import InputError
 from lightglue.models.choice import Models
-from lightglue.sfm.engines.engine import LocalEngine
+from lightglue.workers.local import LocalEngine
 from lightglue.sfm.stages.extract import ExtractOptions, extract
 from lightglue.sfm.stages.match import MatchOptions, MatchResult, PairTable, match
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, Source

@@ -29,7 +29,7 @@ from lightglue.sfm.colmap.model_files import SUMMARY
 from lightglue.sfm.colmap.models import deregister, open_model, registered, write_model
 from lightglue.sfm.colmap.renumber import renumber
 from lightglue.sfm.colmap.state import DatabaseState, read_state
-from lightglue.sfm.engines.engine import Engine
+from lightglue.workers.work import Engine
 from lightglue.sfm.folder import MapFolder, StageRecord
 from lightglue.sfm.localization.added import unsure_images
 from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, ReconstructOptions, VerifyOptions

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError
 from lightglue.images.video import is_video
 from lightglue.sfm.colmap.image_lists import with_listed
-from lightglue.sfm.engines.engine import Engine
+from lightglue.workers.work import Engine
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord, check_dataset
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from lightglue.errors import ImageError, InputError, StoreError
 from lightglue.extractors.no_keypoints import likely_cause
 from lightglue.images import ImageFile, narrow_range, numpy_image_to_torch, size_of
-from lightglue.sfm.engines.engine import Budget, Engine, LocalEngine
+from lightglue.workers.local import LocalEngine
+from lightglue.workers.work import Budget, Engine
 from lightglue.sfm.options import ExtractOptions, on_one_device
 from lightglue.sfm.skipped import Skipped, no_keypoints, reason_of
 from lightglue.sfm.stages.images import list_images

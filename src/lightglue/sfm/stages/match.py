@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
 from lightglue.pairs.record import matches_of
-from lightglue.sfm.engines.engine import Engine, LocalEngine
+from lightglue.workers.local import LocalEngine
+from lightglue.workers.work import Engine
 from lightglue.sfm.options import MatchOptions, on_one_device
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.extract import check_seen
