@@ -17,10 +17,10 @@ from lightglue.sfm.options import EngineOptions
 from lightglue.support.printable import escaped, printable
 
 if TYPE_CHECKING:
-    from lightglue.workers.work import Engine
     from lightglue.sfm.folder import StageRecord
     from lightglue.sfm.skipped import Skipped
     from lightglue.sfm.stages.dataset import DatasetResult
+    from lightglue.workers.work import Engine
 
 __all__ = [
     "LIST_HELP",

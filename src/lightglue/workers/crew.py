@@ -51,26 +51,25 @@ class _Job:
 class Crew:
     """`count` processes that do the jobs of `work`; used as a context, at whose end they have ended.
 
-    warn_short: whether there is too little memory for another process than those that are there.
+    is_short: whether there is too little memory for another process beside those that are there.
 
     A process that dies is replaced, and what it had in hand is done again; a job that kills several is given up.
     Warnings of the processes are warnings here, and their errors are raised here.
     """
 
     def __init__(self, work: Work[Any, Any], count: int, is_short: Callable[[], bool] = lambda: False) -> None:
-        self._work, self._is_short = work, is_short
+        self._work, self._size, self._is_short = work, count, is_short
         self._parcel = Parcel(work)
         self._answers: queue.SimpleQueue[tuple[_Member, tuple[Any, ...]]] = queue.SimpleQueue()
         self._again: deque[_Job] = deque()  # to be given out before anything new
-        self._count = 0  # of jobs
+        self._given = 0  # jobs, in all
         self._failures = 0  # of processes to start
         self._registry: dict[Any, Any] = {}  # of warnings, so that each is said once
         self._members: list[_Member] = []
         try:
-            for _ in range(count):
-                self._hire()
+            self._hire_all()
         except BaseException:
-            self._dismiss(kill=True)
+            self._parcel.close()
             raise
 
     @property
@@ -83,10 +82,23 @@ class Crew:
 
     def __exit__(self, kind: Any, *_: Any) -> None:
         self._dismiss(kill=kind is not None)
+        self._parcel.close()
 
     def run(self, jobs: Iterable[Any]) -> Iterator[Any]:
-        """The result of each job, as they are done; jobs are taken as they are needed."""
-        waiting = iter(jobs)
+        """The result of each job, as they are done; jobs are taken as they are needed.
+
+        Where it ends early, by an error or since nobody wants more, the processes are ended and others do what comes
+        next.
+        """
+        if not self._members:
+            self._hire_all()
+        try:
+            yield from self._results(iter(jobs))
+        except BaseException:
+            self._dismiss(kill=True)
+            raise
+
+    def _results(self, waiting: Iterator[Any]) -> Iterator[Any]:
         while True:
             self._give_out(waiting)
             if not any(member.in_hand for member in self._members) and not self._again:
@@ -115,10 +127,12 @@ class Crew:
     def _answer(self) -> tuple[_Member, tuple[Any, ...]]:
         while True:
             with suppress(queue.Empty):
-                return self._answers.get(timeout=_WAIT_S)
+                member, answer = self._answers.get(timeout=_WAIT_S)
+                if member in self._members:  # else it was ended
+                    return member, answer
 
     def _give_out(self, waiting: Iterator[Any]) -> None:
-        """To those that have the least in hand first. What a worker has died of is done by one that has nothing else."""
+        """To those that have the least in hand first; what a worker has died of, to one that has nothing else."""
         for load in range(max((member.room for member in self._members), default=0)):
             for member in self._members:
                 if not load == len(member.in_hand) < member.room or any(job.deaths for job in member.in_hand.values()):
@@ -134,8 +148,8 @@ class Crew:
         if self._again:
             return self._again.popleft()
         for job in waiting:
-            self._count += 1
-            return _Job(self._count, job)
+            self._given += 1
+            return _Job(self._given, job)
         return None
 
     def _bury(self, member: _Member) -> Iterator[Any]:
@@ -161,6 +175,14 @@ class Crew:
         if not self._members or not self._is_short():
             self._hire()
 
+    def _hire_all(self) -> None:
+        try:
+            for _ in range(self._size):
+                self._hire()
+        except BaseException:
+            self._dismiss(kill=True)
+            raise
+
     def _hire(self) -> None:
         self._members.append(_Member(self._parcel, self._answers))
 
@@ -170,12 +192,12 @@ class Crew:
 
     def _dismiss(self, kill: bool) -> None:
         """End all processes, at once or when they have heard of it; they have nothing in hand that is wanted."""
-        for member in self._members:
+        members, self._members = self._members, []
+        self._again.clear()
+        for member in members:
             member.dismiss(kill)
-        for member in self._members:
+        for member in members:
             member.end(kill)
-        self._members = []
-        self._parcel.close()
 
 
 def _raised(error: BaseException, where: str) -> BaseException:
@@ -200,14 +222,19 @@ class _Member:
         alone: dict[str, Any] = {"start_new_session": True}
         if sys.platform == "win32":
             alone = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-        self.process = subprocess.Popen(
-            [str(get_executable()), "-c", _BOOT, *sys.path],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env={**os.environ, **ONE_THREAD},
-            pass_fds=self.parcel.handed_on,
-            **alone,
-        )
+        try:
+            self.process = subprocess.Popen(
+                [os.fsdecode(get_executable()), "-c", _BOOT, *sys.path],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={**os.environ, **ONE_THREAD},
+                pass_fds=self.parcel.handed_on,
+                **alone,
+            )
+        except OSError as error:
+            raise LightGlueError(
+                f"A worker process cannot be started ({error}); with 1 worker none is needed."
+            ) from error
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._send(self.parcel.message())

@@ -46,7 +46,7 @@ class ProcessEngine:
             return
         waiting = iter(jobs)
         most = self.workers or fitting()
-        needed = most if self.workers else ceil(most * WORTH / work.seconds)
+        needed = most if self.workers else max(most, ceil(most * WORTH / work.seconds))
         first = list(islice(waiting, needed)) if most > 1 else []
         count = min(most, len(first)) if self.workers else worthwhile(most, len(first), work.seconds)
         if count <= 1:

@@ -136,8 +136,8 @@ class _Pickler(pickle.Pickler):
     def _check_known_elsewhere(value: Any) -> None:
         if getattr(value, "__module__", None) == "__main__" and hasattr(value, "__qualname__"):
             raise InputError(
-                f"Another process does not know {value.__qualname__}, which a script or a notebook defines; put it into "
-                "a module, or use 1 worker."
+                f"Another process does not know {value.__qualname__}, which a script or a notebook defines; put it "
+                "into a module, or use 1 worker."
             )
 
 

@@ -17,9 +17,9 @@ import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from lightglue.errors import InputError, LightGlueError
+from lightglue.sfm.engines.ray_address import check_address
 from lightglue.workers.local import pipelined
 from lightglue.workers.work import ATTEMPTS, DIED, Work
-from lightglue.sfm.engines.ray_address import check_address
 
 __all__ = ["RayEngine"]
 
