@@ -121,7 +121,7 @@ def _refine(images: tuple[Images, Images], points0: Tensor, points1: Tensor, opt
     """
     best, good = points1, torch.zeros_like(points1[:, 0], dtype=torch.bool)
     neighbors, present = _nearest(points0, images[0].of, options.neighbors + 1)
-    chunks = torch.arange(len(points0), device=points0.device).split(_CHUNK)
+    chunks = torch.split(torch.arange(len(points0), device=points0.device), _CHUNK)
     seen = [(images[0].rows(rows), images[1].rows(rows)) for rows in chunks]
     templates: list[Templates] = []
     sigma = torch.full_like(points1[:, 0], torch.inf)
@@ -168,10 +168,10 @@ def measure_pairs(pairs: Sequence[Pair], options: RefineOptions) -> list[Measure
     if not of:
         return measured
     counts = [len(inside[k]) for k in of]
-    images = tuple(Images.of_rows([pairs[k][side] for k in of], counts) for side in (0, 1))
-    points = (torch.cat([pairs[k][side][inside[k]] for k in of]) for side in (2, 3))
-    found = _refine((images[0], images[1]), *points, options)
-    for k, *fields in zip(of, *(field.split(counts) for field in found), strict=True):
+    images0, images1 = (Images.of_rows([pairs[k][side] for k in of], counts) for side in (0, 1))
+    points0, points1 = (torch.cat([pairs[k][side][inside[k]] for k in of]) for side in (2, 3))
+    found = _refine((images0, images1), points0, points1, options)
+    for k, *fields in zip(of, *(torch.split(field, counts) for field in found), strict=True):
         for whole, part in zip(measured[k], fields, strict=True):
             whole[inside[k]] = part
     return measured
@@ -230,9 +230,9 @@ def _nearest(points: Tensor, pair: Tensor, count: int) -> tuple[Tensor, Tensor]:
     """
     counts = torch.bincount(pair).tolist()
     most, start, found = min(count, max(counts)), 0, []
-    for points_of, size in zip(points.split(counts), counts, strict=True):
+    for points_of, size in zip(torch.split(points, counts), counts, strict=True):
         x, y = points_of.T.contiguous()
-        for left in points_of.split(1024):
+        for left in torch.split(points_of, 1024):
             distance = (left[:, :1] - x).square_().add_((left[:, 1:] - y).square_())
             nearest = distance.topk(min(count, size), dim=1, largest=False).indices + start
             found.append(F.pad(nearest, (0, most - nearest.shape[1]), value=-1))
@@ -381,7 +381,7 @@ def sample(images: Images, centres: Tensor, matrix: Tensor | None, grid: Tensor)
     counts = torch.bincount(images.of, minlength=len(images.grays)).tolist()
     taken = [
         F.grid_sample(gray[None, None], part[None], padding_mode="border", align_corners=False)[0, 0]
-        for gray, part in zip(images.grays, at.mT.split(counts), strict=True)
+        for gray, part in zip(images.grays, torch.split(at.mT, counts), strict=True)
         if len(part)
     ]
     return taken[0] if len(taken) == 1 else torch.cat(taken) if taken else at[:, 0]

@@ -123,6 +123,11 @@ def _difference(found: Measurements, d: Floats) -> Floats:
     return np.stack([there[:, k] - (found.matrix[:, k] * here).sum(1) for k in range(2)], 1)
 
 
+def _sums(rows: NDArray[np.int64], values: Floats, count: int) -> Floats:
+    """(count,): of the values of each row."""
+    return np.bincount(rows, values, count).astype(np.float64, copy=False)
+
+
 @dataclass(frozen=True, eq=False)
 class _Graph:
     """Which keypoints are measured with which: two are an edge, whichever of them was looked for and how often."""
@@ -141,7 +146,7 @@ class _Graph:
 
     def sum_at(self, rows: NDArray[np.int64], values: Floats) -> Floats:
         """(N,): of the values of each keypoint."""
-        return np.bincount(rows, values, self.count)
+        return _sums(rows, values, self.count)
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,9 +178,9 @@ def _normal(graph: _Graph, found: Measurements, certainty: Floats, prior: float)
     diagonal[[0, 2]] += graph.sum_at(j, certainty) + 1 / prior**2
     # The block of rows j and columns i is -certainty matrix; where j is the higher keypoint its transpose is wanted.
     across = np.where((i < j)[:, None, None], weighted.transpose(0, 2, 1), weighted)
-    edges = -np.stack(
-        [np.bincount(graph.edge, across[:, a, b], len(graph.low)) for a in range(2) for b in range(2)]
-    ).reshape(2, 2, -1)
+    edges = -np.stack([_sums(graph.edge, across[:, a, b], len(graph.low)) for a in range(2) for b in range(2)]).reshape(
+        2, 2, -1
+    )
     forces = certainty[:, None] * found.offset
     back = [(weighted[:, :, k] * found.offset).sum(1) for k in range(2)]
     right = np.stack([graph.sum_at(j, forces[:, k]) - graph.sum_at(i, back[k]) for k in range(2)])
@@ -188,7 +193,8 @@ def _conjugate_gradients(normal: _Normal, start: Floats) -> Floats:
     det = xx * yy - xy * xy
 
     def conditioned(r: Floats) -> Floats:
-        return np.stack([yy * r[0] - xy * r[1], xx * r[1] - xy * r[0]]) / det
+        solved: Floats = np.stack([yy * r[0] - xy * r[1], xx * r[1] - xy * r[0]]) / det
+        return solved
 
     d = np.ascontiguousarray(start.T)
     residual = normal.right - normal.times(d)

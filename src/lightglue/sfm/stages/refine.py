@@ -306,9 +306,7 @@ def _key(pair: PairMatches, grays: _Grays) -> str:
     return digest.hexdigest()
 
 
-def _measure(
-    pairs: Sequence[PairMatches], grays: _Grays, options: TrackOptions
-) -> Iterator[NDArray[np.void] | None]:
+def _measure(pairs: Sequence[PairMatches], grays: _Grays, options: TrackOptions) -> Iterator[NDArray[np.void] | None]:
     """The matches of each pair, both ways; None where an image cannot be used."""
     both = [_sides(pair, grays) for pair in pairs]
     sides = [side for each in both if each is not None for side in each]
