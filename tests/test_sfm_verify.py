@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-pycolmap = pytest.importorskip("pycolmap")
+pytest.importorskip("pycolmap")
+import pycolmap
+
 from lightglue.errors import InputError
 from lightglue.geometry.options import EstimatorOptions
 from lightglue.sfm.colmap import database, state, two_view
