@@ -161,7 +161,7 @@ def measure_matches(gray0: Tensor, gray1: Tensor, points0: Tensor, points1: Tens
 
 @torch.no_grad()
 def measure_pairs(pairs: Sequence[Pair], options: RefineOptions) -> list[Measured]:
-    """The matches of several pairs at once, each as if it were alone: where they have few, in a fraction of the time."""
+    """The matches of several pairs at once, each as if alone: where they have few, in a fraction of the time."""
     inside = [_usable(pair) for pair in pairs]
     of = [k for k, rows in enumerate(inside) if len(rows)]
     measured = [_nothing(pair) for pair in pairs]

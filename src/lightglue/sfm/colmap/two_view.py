@@ -29,8 +29,8 @@ __all__ = ["two_view_geometry"]
 Floats: TypeAlias = NDArray[np.float64]
 
 _SHARE = 0.9  # of PoseLib's inliers that COLMAP, which refines less, is to find
-# Up to this ratio RANSAC draws the hundred samples that are its least in any case, of 7, 5 or 4 matches: pairs with more
-# inliers than that get the same geometry to the last bit.
+# Up to this ratio RANSAC draws the hundred samples that are its least in any case, of 7, 5 or 4 matches: pairs that
+# have more inliers than that get the same geometry to the last bit.
 _MAX_RATIO = 0.65
 
 
