@@ -46,6 +46,7 @@ __all__ = [
     "MatchOptions",
     "PairOptions",
     "PoseOptions",
+    "QueryRefineOptions",
     "ReconstructOptions",
     "RetrievalOptions",
     "SfmOptions",
@@ -527,6 +528,20 @@ class PoseOptions:
 
 
 @dataclass(frozen=True)
+class QueryRefineOptions(TrackOptions):
+    """How points of a query are refined; lengths are px of the images as they are aligned."""
+
+    images: int = option(4, "Images of the map to align with: those that show most of the points.")
+    pixels: float = option(2.0, "px of an image whose long side has 1,024: largest error of an inlier then.")
+    loss: float = option(0.5, "px of such an image: scale of Cauchy's loss, with which the pose is refined.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integers(self, images=1)
+        check_between(self, pixels=math.inf, loss=math.inf)
+
+
+@dataclass(frozen=True)
 class LocalizeOptions:
     """How a query is matched with the map, and when its pose is believed."""
 
@@ -544,6 +559,12 @@ class LocalizeOptions:
     )
     pose: PoseOptions = PoseOptions()
     memory: int = option(512_000_000, "Bytes of the map's features that are kept.")
+    refine: QueryRefineOptions | None = option(
+        None,  # points stay where they were found
+        "Refine the query's points to a fraction of a pixel by the map's images, then the pose.",
+        group="Matching",
+        flag="--refine/--no-refine",
+    )
 
     def __post_init__(self) -> None:
         check_integers(self, candidates=1, first=1, enough=1)
