@@ -31,6 +31,7 @@ from lightglue.support.checks import (
     is_real,
 )
 from lightglue.support.parsers import integer, known, share
+from lightglue.workers.count import check_workers, parse_workers
 
 __all__ = [
     "SOURCES",
@@ -446,8 +447,15 @@ class EngineOptions:
 
     engine: EngineName = option(
         "local",
-        "Where to extract and match: in this process, or on a Ray cluster.",
+        "Where to extract and match: on this machine, or on a Ray cluster.",
         group="Machine",
+    )
+    workers: int | None = option(
+        None,
+        "Processes with one thread each; by default as many as fit and are worth it.",
+        group="Machine",
+        metavar="N",
+        parse=parse_workers,
     )
     address: str | None = option(
         None, "Address of the Ray cluster; by default one is started here.", group="Machine", metavar="HOST:PORT"
@@ -457,6 +465,9 @@ class EngineOptions:
         check_choice("engine", self.engine, get_args(EngineName))
         if self.engine == "local" and self.address is not None:
             raise InputError(f"--address {self.address} has an effect with --engine ray only.")
+        check_workers(self.workers)
+        if self.engine != "local" and self.workers is not None:
+            raise InputError(f"--workers {self.workers} has an effect with --engine local only; Ray counts its own.")
 
 
 @dataclass(frozen=True)
