@@ -55,7 +55,7 @@ def test_what_an_image_shows_small_is_judged_where_it_is_large() -> None:
     grid = np.stack(np.meshgrid(np.arange(0.0, 400, 20), np.arange(0.0, 400, 20)), -1).reshape(-1, 2)
     small = grid * (0.1, 1.0)
     off = np.array([[200.0, 200.0]])
-    given = off + (12, 0), off * (0.1, 1.0), grid, small, np.ones(len(grid))
+    given = np.array([[212.0, 200.0]]), off * (0.1, 1.0), grid, small, np.ones(len(grid))
     assert not len(transfer(*given, reach=40, error=3).matches), "1.2 px there, but 12 here"
     assert len(transfer(*given, reach=40, error=13).matches) == 1
 

@@ -115,4 +115,3 @@ def _nearest(points: Floats, others: Floats, count: int) -> tuple[NDArray[np.int
         found = distances.topk(count, dim=1, largest=False)
         rows[start : start + _BLOCK], far[start : start + _BLOCK] = found.indices.numpy(), found.values.numpy()
     return rows, far
-
