@@ -80,9 +80,9 @@ def _expected_ratio(
             confidence=float(options["ransac.confidence"]),
             seed=seed,
         )
-        some = tuple(each[:: -(-count // _SOME)] for each in straight)
-        agree: float = count * most_inliers(*some, estimate) / len(some[0])
-        if agree < _CLEAR * count and len(some[0]) < count:
+        first, second = (each[:: -(-count // _SOME)] for each in straight)
+        agree: float = count * most_inliers(first, second, estimate) / len(first)
+        if agree < _CLEAR * count and len(first) < count:
             agree = most_inliers(*straight, estimate)
         if agree < fewest:
             return None
