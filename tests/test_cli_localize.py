@@ -23,11 +23,14 @@ def test_photographs_are_localized_and_the_others_told(place, tmp_path):  # noqa
     queries.mkdir()
     (queries / "a 2.jpg").write_bytes((SCENE / "0006.jpg").read_bytes())
     (queries / "text.jpg").write_text("no photograph")
-    result = localize(place.folder, queries, "-o", tmp_path / "out", "--camera", "SIMPLE_PINHOLE:920,512,341")
+    camera = ("--camera", "SIMPLE_PINHOLE:920,512,341")
+    result = localize(place.folder, queries, "-o", tmp_path / "out", *camera, "--refine")
     assert result.code == 0
     assert "1 of 2 localized" in result.out
     assert "text.jpg" in result.err
     assert (tmp_path / "out" / "poses.txt").read_text().startswith("a 2.jpg ")
+    query = json.loads((tmp_path / "out" / "queries.jsonl").read_text().splitlines()[1])
+    assert query["num_refined"] == query["num_inliers"] > 30
     again = localize(place.folder, queries / "text.jpg", "-o", tmp_path / "none", "--json")
     assert again.code == 1
     assert json.loads(again.out)["failures"][0]["name"] == "text.jpg"

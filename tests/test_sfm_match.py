@@ -13,10 +13,10 @@ import pytest
 
 from lightglue.errors import InputError
 from lightglue.models.choice import Models
-from lightglue.sfm.engines.engine import LocalEngine
 from lightglue.sfm.stages.extract import ExtractOptions, extract
 from lightglue.sfm.stages.match import MatchOptions, MatchResult, PairTable, match
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, Source
+from lightglue.workers.local import LocalEngine
 from support import NEEDS_SHARED, SHARED
 from support.child import run_python
 

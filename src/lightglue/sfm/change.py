@@ -29,7 +29,6 @@ from lightglue.sfm.colmap.model_files import SUMMARY
 from lightglue.sfm.colmap.models import deregister, open_model, registered, write_model
 from lightglue.sfm.colmap.renumber import renumber
 from lightglue.sfm.colmap.state import DatabaseState, read_state
-from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, StageRecord
 from lightglue.sfm.localization.added import unsure_images
 from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, ReconstructOptions, VerifyOptions
@@ -57,6 +56,7 @@ from lightglue.sfm.stages.verify import VerifyResult, verify
 from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.files import writing
 from lightglue.support.progress import Progress, StageProgress
+from lightglue.workers.work import Engine
 
 __all__ = ["ChangeResult", "accept_model", "add_images", "remove_images"]
 

@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError
 from lightglue.images.video import is_video
 from lightglue.sfm.colmap.image_lists import with_listed
-from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord, check_dataset
 from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
@@ -35,6 +34,7 @@ from lightglue.sfm.stages.pairs import Inputs, named_pairs, read_pairs, select_p
 from lightglue.sfm.stages.refine import read_refined, refine_keypoints
 from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.progress import StageProgress
+from lightglue.workers.work import Engine
 from lightglue_runtime.images.sizes import size_in_file
 
 if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
@@ -44,7 +44,7 @@ if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
 
-OF_THE_MATCHER = ("matcher", "thresholds", "backend")  # of the models: what features do not depend on
+OF_THE_MATCHER = ("matcher", "thresholds", "backend", "effort")  # of the models: what features do not depend on
 REFINED_ERROR = 1.25  # px, beyond which an observation by a refined keypoint is a wrong one
 
 

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from lightglue.errors import ImageError, InputError, StoreError
 from lightglue.extractors.no_keypoints import likely_cause
 from lightglue.images import ImageFile, narrow_range, numpy_image_to_torch, size_of
-from lightglue.sfm.engines.engine import Budget, Engine, LocalEngine
 from lightglue.sfm.options import ExtractOptions, on_one_device
 from lightglue.sfm.skipped import Skipped, no_keypoints, reason_of
 from lightglue.sfm.stages.images import list_images
@@ -27,9 +26,12 @@ from lightglue.stores import FeatureStore, ImageFeatures, Source
 from lightglue.stores.features import Head
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.progress import Progress
+from lightglue.workers.local import LocalEngine
+from lightglue.workers.work import Budget, Engine
 
 __all__ = ["NARROW", "ExtractOptions", "ExtractResult", "extract", "on_one_device"]
 
+SECONDS = 0.3  # that an image takes on one core, about
 READERS = 2  # threads that decode ahead
 NARROW = "few keypoints are found in 16 bits of which a small part is used; the largest value is"
 PIXELS_AHEAD = 50_000_000  # decoded and waiting, unless one image alone has more
@@ -169,6 +171,12 @@ class ExtractWork:
     folder: str  # absolute
     options: ExtractOptions
     together: int = 8  # images
+    seconds: float = SECONDS
+
+    @property
+    def on_cpu(self) -> bool:
+        """See `Work`."""
+        return self.options.chosen.device == "cpu"
 
     def worker(self) -> ExtractWorker:
         """One with a model of its own. Raises InputError for options that `extract` does not take."""

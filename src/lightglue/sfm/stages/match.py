@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
 from lightglue.pairs.record import matches_of
-from lightglue.sfm.engines.engine import Engine, LocalEngine
 from lightglue.sfm.options import MatchOptions, on_one_device
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.extract import check_seen
@@ -26,6 +25,8 @@ from lightglue.support.caches import BoundedCache
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.progress import Progress
 from lightglue.types import Features
+from lightglue.workers.local import LocalEngine
+from lightglue.workers.work import Engine
 
 __all__ = ["NO_OVERLAP", "MatchOptions", "MatchResult", "match"]
 
@@ -238,6 +239,16 @@ class MatchWork:
     folder: str  # of the features, absolute
     options: MatchOptions
     together: int = 1  # batch
+
+    @property
+    def seconds(self) -> float:
+        """See `Work`."""
+        return BATCH_CPU * self.options.chosen.seconds_a_pair()
+
+    @property
+    def on_cpu(self) -> bool:
+        """See `Work`."""
+        return self.options.chosen.device == "cpu"
 
     def worker(self) -> MatchWorker:
         """One with a matcher of its own. Raises InputError where the store cannot be seen."""

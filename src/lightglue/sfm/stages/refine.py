@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError, StoreError
 from lightglue.geometry.intrinsics import from_colmap, to_colmap
-from lightglue.geometry.refine import measure_matches
+from lightglue.geometry.refine import Measured, Pair, measure_pairs
 from lightglue.geometry.tracks import Measurements, solve_displacements
 from lightglue.images import read_image, resize_image
 from lightglue.sfm.options import TrackOptions
@@ -47,7 +47,8 @@ __all__ = ["RefinedKeypoints", "TrackOptions", "TracksResult", "read_refined", "
 
 REVISION = 2  # raised when the same options give other keypoints
 _PIXELS_HELD = 200_000_000  # of gray images that are kept decoded
-_PAIRS_AT_ONCE = 16  # measured in one transaction
+_PAIRS_AT_ONCE = 32  # measured in one transaction
+_MATCHES_AT_ONCE = 2048  # aligned together, where each pair has fewer: some 20 MB of windows
 _SCHEMA = "CREATE TABLE IF NOT EXISTS measured(pair BLOB PRIMARY KEY, key TEXT NOT NULL, rows BLOB NOT NULL)"
 # Of one measurement: the row of the match, the direction, and what lightglue.geometry.tracks takes.
 _ROW = np.dtype(
@@ -263,12 +264,12 @@ class _Measured:
 
     def fill(self, pairs: Iterator[PairMatches], grays: _Grays, options: TrackOptions) -> int:
         """Measure the pairs that were not yet; returns how many. All are on disk then."""
-        new = []
-        for pair in pairs:
-            if self._there(pair, grays) is None:
-                rows = _measure(pair, grays, options)
-                if rows is not None:
-                    new.append((_pair(pair), _key(pair, grays), _sealed(rows.tobytes())))
+        waiting = [pair for pair in pairs if self._there(pair, grays) is None]
+        new = [
+            (_pair(pair), _key(pair, grays), _sealed(rows.tobytes()))
+            for pair, rows in zip(waiting, _measure(waiting, grays, options), strict=True)
+            if rows is not None
+        ]
         with self.connection:
             self.connection.executemany("INSERT OR REPLACE INTO measured VALUES(?, ?, ?)", new)
         return len(new)
@@ -305,26 +306,47 @@ def _key(pair: PairMatches, grays: _Grays) -> str:
     return digest.hexdigest()
 
 
-def _measure(pair: PairMatches, grays: _Grays, options: TrackOptions) -> NDArray[np.void] | None:
-    """The matches of a pair, both ways; None where an image cannot be used."""
-    found = []
-    sides = [(pair.name0, pair.matches[:, 0]), (pair.name1, pair.matches[:, 1])]
-    for back, ((name0, rows0), (name1, rows1)) in enumerate((sides, sides[::-1])):
-        gray0, gray1 = grays.gray(name0), grays.gray(name1)
-        if gray0 is None or gray1 is None:
-            return None
-        points0, points1 = (
-            torch.from_numpy(grays.reduced(name)[rows]).to(gray0.device)
-            for name, rows in ((name0, rows0), (name1, rows1))
-        )
-        measured = [each.cpu().numpy() for each in measure_matches(gray0, gray1, points0, points1, options.align)]
-        position, good, matrix, sigma = measured
-        good = good & np.isfinite(matrix).all((1, 2)) & np.isfinite(sigma)
-        rows = np.zeros(int(good.sum()), _ROW)
-        rows["match"], rows["back"] = good.nonzero()[0], back
-        rows["position"], rows["matrix"], rows["sigma"] = position[good], matrix[good], sigma[good]
-        found.append(rows)
-    return np.concatenate(found)
+def _measure(pairs: Sequence[PairMatches], grays: _Grays, options: TrackOptions) -> Iterator[NDArray[np.void] | None]:
+    """The matches of each pair, both ways; None where an image cannot be used."""
+    both = [_sides(pair, grays) for pair in pairs]
+    sides = [side for each in both if each is not None for side in each]
+    measured = iter([each for some in _bounded(sides) for each in measure_pairs(some, options.align)])
+    for each in both:
+        yield None if each is None else np.concatenate([_sure(next(measured), back) for back in (0, 1)])
+
+
+def _sides(pair: PairMatches, grays: _Grays) -> tuple[Pair, Pair] | None:
+    """A pair as its matches are measured, and the other way round."""
+    gray0, gray1 = grays.gray(pair.name0), grays.gray(pair.name1)
+    if gray0 is None or gray1 is None:
+        return None
+    points0, points1 = (
+        torch.from_numpy(grays.reduced(name)[rows]).to(gray0.device)
+        for name, rows in zip((pair.name0, pair.name1), pair.matches.T, strict=True)
+    )
+    return Pair(gray0, gray1, points0, points1), Pair(gray1, gray0, points1, points0)
+
+
+def _bounded(sides: Iterable[Pair]) -> Iterator[list[Pair]]:
+    """In turn, as many as are measured together."""
+    some: list[Pair] = []
+    for side in sides:
+        if some and sum(len(each.points0) for each in some) + len(side.points0) > _MATCHES_AT_ONCE:
+            yield some
+            some = []
+        some.append(side)
+    if some:
+        yield some
+
+
+def _sure(found: Measured, back: int) -> NDArray[np.void]:
+    """What was measured, without the matches of which nothing was."""
+    position, good, matrix, sigma = (each.cpu().numpy() for each in found)
+    good = good & np.isfinite(matrix).all((1, 2)) & np.isfinite(sigma)
+    rows = np.zeros(int(good.sum()), _ROW)
+    rows["match"], rows["back"] = good.nonzero()[0], back
+    rows["position"], rows["matrix"], rows["sigma"] = position[good], matrix[good], sigma[good]
+    return rows
 
 
 class _Rows:
