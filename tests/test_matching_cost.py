@@ -50,7 +50,7 @@ def run_counted(counts=(20, 30)) -> tuple[Operations, PackedPairs]:
 
 
 def test_a_layer_is_six_matrix_products():
-    """Projection, and two of the MLP; that of the attended values is folded into the MLP's first. A bias is a column."""
+    """Projection, and two of the MLP; that of the attended values is folded into the MLP's first. Biases are columns."""
     operations, _ = run_counted()
     own = [(50, 1 + D, 3 * D), (50, 1 + 2 * D, 2 * D), (50, 2 * D, D)]
     assert operations.products == [*own, (50, 1 + D, 2 * D), *own[1:]]
@@ -61,7 +61,7 @@ def test_a_layer_joins_and_splits_nothing_by_copying():
     assert not {"cat", "stack", "clone", "index_select", "index", "new_zeros"} & operations.counts.keys()
     copies = operations.counts["copy_"]
     assert copies == 2 + 4 + 2, (
-        "the stream into what the MLP reads, each image's attended values beside it, and what is attended to head by head"
+        "the stream into what the MLP reads, each image's attended values beside it, what is attended to head by head"
     )
 
 

@@ -7,8 +7,8 @@ Four things are folded (none changes the checkpoint's format):
 - The outputs of the projection before attention are reordered: queries, keys and values each in one piece, head by
   head. A rotated pair of channels stays side by side, as the real and the imaginary part of a number.
 - In cross-attention, both projections become one.
-- A bias is a column of its matrix, for rows that begin with a 1: torch writes a bias into the result before it multiplies,
-  a pass that takes a tenth of the product's time on a CPU.
+- A bias is a column of its matrix, for rows that begin with a 1: torch writes a bias into the result before it
+  multiplies, which takes a tenth of the product's time on a CPU.
 
 Shapes: d width of the transformer, h heads of width e, R rows.
 """
