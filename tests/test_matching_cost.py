@@ -50,7 +50,7 @@ def run_counted(counts=(20, 30)) -> tuple[Operations, PackedPairs]:
 
 
 def test_a_layer_is_six_matrix_products():
-    """Projection, and two of the MLP; that of the attended values is folded into the MLP's first. Biases are columns."""
+    """Projection, and two of the MLP; attended values are projected in the first. Biases are columns."""
     operations, _ = run_counted()
     own = [(50, 1 + D, 3 * D), (50, 1 + 2 * D, 2 * D), (50, 2 * D, D)]
     assert operations.products == [*own, (50, 1 + D, 2 * D), *own[1:]]
