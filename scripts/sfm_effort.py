@@ -3,11 +3,11 @@
     python scripts/sfm_effort.py ../shared/data OUT [--scenes caliterra fountain] [--methods sift-2 fast-2 fast-1]
 
 A method is a pipeline and a number of cores: `sift-2` is pycolmap's extract_features, match_exhaustive and
-incremental_mapping, `fast-2` is `lightglue sfm --effort fast --workers 2`, each as a program of its own that may use two
-cores and no more. Methods take turns, scene after scene; each is stopped after --limit seconds. The default is the drone
-set and three scenes with a truth, without `normal` on the drone set: under a quarter of an hour on two quiet cores.
+incremental_mapping, `fast-2` is `lightglue sfm --effort fast --workers 2`, each a program of its own that may use two
+cores and no more. Methods take turns, scene after scene; each is stopped after --limit seconds. By default: the drone
+set and three scenes with a truth, without `normal` on the drone set.
 
-Wall: from the start of the program to its end. CPU: of the program and all its processes. Stages: their own wall time.
+Wall: from the start of the program to its end. CPU: of the program and all its processes. Stages: wall seconds.
 Centre: median error after a similarity, per cent of the largest distance of two cameras; rotation and direction:
 medians over pairs of images, degrees. OUT/figures.json has all figures.
 """
