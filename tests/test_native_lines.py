@@ -101,6 +101,26 @@ def test_each_thread_gets_the_lines_of_its_own_file_and_no_line_of_ours_is_lost(
     assert sorted(capfd.readouterr().err.splitlines()) == sorted(f"ours {number}" for number in range(60))
 
 
+def test_lines_that_many_threads_write_at_once_all_arrive(capfd: pytest.CaptureFixture[str]) -> None:
+    def write(number: int) -> None:
+        os.write(2, f"ours {number}\n".encode())
+        with_native_lines(lambda: os.write(2, f"within {number}\n".encode()))
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(write, range(3000)))
+    expected = sorted(f"{word} {number}" for word in ("ours", "within") for number in range(3000))
+    assert sorted(capfd.readouterr().err.splitlines()) == expected
+
+
+def test_what_is_written_too_late_is_passed_on_with_the_next_file(capfd: pytest.CaptureFixture[str]) -> None:
+    """As by a thread that has begun to write and is held up until nobody decodes any more."""
+    held = with_native_lines(lambda: os.dup(2))[0]
+    os.write(held, b"ours\n")
+    os.close(held)
+    assert with_native_lines(lambda: None) == (None, [])
+    assert capfd.readouterr().err == "ours\n"
+
+
 def test_decoders_that_never_all_stop_hold_back_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     inside, leave = threading.Event(), threading.Event()
 

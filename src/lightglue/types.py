@@ -57,6 +57,7 @@ class Matches(_PublishedMatches, total=False):
     """The published output dictionary of LightGlue, and the overlap."""
 
     overlap: Tensor  # (B,) float32, probability that both images show the same thing; where it was fitted
+    effort: Any  # where it is not the usual one: a `lightglue.matching.effort.EffortRecord`, of several pairs a list
 
 
 class ExtractKeywords(TypedDict, total=False):

@@ -17,6 +17,7 @@ __all__ = ["with_native_lines"]
 
 Result = TypeVar("Result")
 _STDERR = 2
+_LARGE = 1 << 20  # bytes in memory, beyond which they are let go of
 _NATIVE = re.compile(
     rb"\[[\w,]+ @ 0x[0-9a-f]+\] |\[ ?(?:FATAL|ERROR|WARN|INFO|DEBUG|VERB)[ :][^\]\n]*\] global |OpenCV TIFF"
     rb"|libpng (?:error|warning): "
@@ -45,6 +46,16 @@ def _bare(line: bytes) -> str:
     """A line without what says where in the library it was written."""
     text = " ".join(line.decode("utf-8", "replace").split())
     return _RAISED.sub(r"\1", _OPENCV.sub("", _FFMPEG.sub("", text)))
+
+
+def _file_in_memory() -> int:
+    """Its descriptor. Raises OSError or AttributeError where there are none."""
+    made = os.memfd_create("stderr")
+    from fcntl import F_GETFL, F_SETFL, fcntl  # is where such files are
+
+    # Else of two threads that write at once one overwrites what the other wrote.
+    fcntl(made, F_SETFL, fcntl(made, F_GETFL) | os.O_APPEND)
+    return made
 
 
 class _Window:
@@ -85,26 +96,34 @@ class _Window:
         return result, found, was_alone and began == self._began
 
     def _open(self) -> None:
-        self._found, self._read = [], 0
+        self._found = []
         if not self._knows_forks and hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
             self._knows_forks = True
         try:
             self._real = os.dup(_STDERR)
-            self._memory = os.memfd_create("stderr")
+            if self._memory < 0:
+                self._memory = _file_in_memory()
             os.dup2(self._memory, _STDERR)
         except (OSError, AttributeError):  # no stderr, or a system without files in memory
             self._forget()
 
     def _close(self) -> None:
-        if self._memory >= 0:
-            os.dup2(self._real, _STDERR)
-            self._pass_on()  # what came between
+        """The file in memory is kept: a thread that was about to write to it as this ends may do so later on, and what
+        it writes is passed on when the next one decodes."""
+        if self._real < 0:
+            return
+        os.dup2(self._real, _STDERR)
+        self._pass_on()  # what came between
+        if self._read > _LARGE:
             self._forget()
+        else:
+            os.close(self._real)
+            self._real = -1
 
     def _forked(self) -> None:
         """In a child process none of the threads that decode is there."""
-        if self._memory >= 0:
+        if self._real >= 0:
             os.dup2(self._real, _STDERR)
         self._forget()
         self.__init__()  # type: ignore[misc]
@@ -116,10 +135,11 @@ class _Window:
                 if descriptor >= 0:
                     os.close(descriptor)
         self._real = self._memory = -1
+        self._read = 0
 
     def _pass_on(self) -> None:
         """Keep the lines of libraries, and write all else to where stderr led before."""
-        if self._memory < 0:
+        if self._real < 0:
             return
         content = os.pread(self._memory, max(0, os.fstat(self._memory).st_size - self._read), self._read)
         if self._running:  # a line that is being written is not told apart yet

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from lightglue_runtime.checks import check_choice, check_int
 from lightglue_runtime.errors import ModelError
+from lightglue_runtime.limits import usable_cores
 
 __all__ = ["Arrays", "Session", "SessionOptions", "failed", "usable_threads"]
 
@@ -68,9 +69,7 @@ def usable_threads() -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0].strip()
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return usable_cores()
 
 
 def failed(what: str, error: Exception) -> Exception:

@@ -8,6 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from lightglue_runtime.limits import usable_cores
+
 __all__ = ["commit_of", "describe_machine"]
 
 
@@ -16,7 +18,7 @@ def describe_machine() -> dict[str, Any]:
     return {
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
-        "usable_cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "usable_cores": usable_cores(),
         "memory_bytes": _memory_bytes(),
         "system": platform.platform(terse=True),
     }

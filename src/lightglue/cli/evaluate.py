@@ -37,7 +37,7 @@ TITLES = {
     "wxbs": "WxBS: wide multiple baselines, points marked by hand.",
     "evd": "EVD: homographies of extreme views.",
 }
-Evaluated = Annotated[Models, Only(("features", "matcher", "device", "mp", "commercial_only", "backend"))]
+Evaluated = Annotated[Models, Only(("features", "matcher", "device", "mp", "commercial_only", "backend", "effort"))]
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -186,7 +186,8 @@ def _evaluate(
     from lightglue.evaluation.report import write_report
     from lightglue.evaluation.run import evaluate
 
-    folder = options.output or Path("eval") / _as_folder(benchmark.name) / f"{models.features}-{models.matcher}"
+    kind = "-".join([models.features, models.matcher, *([models.effort] if models.effort != "normal" else [])])
+    folder = options.output or Path("eval") / _as_folder(benchmark.name) / kind
     with memory_named(has_tiles=False), progress_display() as show:
         run = evaluate(
             benchmark,

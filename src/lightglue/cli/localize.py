@@ -43,7 +43,7 @@ def localize(
     ],
     options: LocalizeOptions,
     cameras: Annotated[CameraOptions, Only(("params", "table"))],
-    machine: Annotated[Models, Only(("device", "mp", "backend"))],
+    machine: Annotated[Models, Only(("device", "mp", "backend", "effort"))],
     given: Given,
     root: Root = None,
     as_json: AsJson = False,
@@ -85,6 +85,8 @@ def _chosen(models: Models, machine: Models, given: Given) -> Models:
     """The models of a map, on another device or in another precision where that is asked for."""
     if "backend" in given:
         models = replace(models, backend=machine.backend)
+    if "effort" in given:
+        models = replace(models, effort=machine.effort)
     if "device" in given:
         models = replace(models, device=machine.device, mp=machine.mp)  # what is fast on the map's need not be on this
     elif "mp" in given:

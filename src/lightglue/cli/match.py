@@ -78,6 +78,7 @@ def _rows(summary: Mapping[str, Any]) -> dict[str, str]:
         **({"rotation": f"{summary['rotation']:g} degrees"} if "rotation" in summary else {}),
         **({"stop layer": f"{summary['stop']} of {summary['layers']}"} if "stop" in summary else {}),
         **(_geometry_rows(summary) if "geometry" in summary else {}),
+        **({"effort": _effort_text(summary)} if "effort" in summary else {}),
         **({"backend": summary["backend"]} if summary["backend"] != "torch" else {}),
         "precision": summary["precision"],
         **({"pruned": " + ".join(f"{share:.0%}" for share in summary["pruned"])} if "pruned" in summary else {}),
@@ -85,6 +86,13 @@ def _rows(summary: Mapping[str, Any]) -> dict[str, str]:
         **({"written": "\n".join(summary["outputs"])} if summary["outputs"] else {}),
         **({"not written": "\n".join(summary["not_written"])} if "not_written" in summary else {}),
     }
+
+
+def _effort_text(summary: Mapping[str, Any]) -> str:
+    """The effort, what was done one after the other, and why not only that."""
+    steps = [f"{stage['name']} {stage['seconds']:.2f} s" for stage in summary["stages"]]
+    reason = summary.get("escalated") or summary.get("rejected")
+    return f"{summary['effort']}: {', '.join(steps)}" + (f"\n({reason})" if reason else "")
 
 
 def _geometry_rows(summary: Mapping[str, Any]) -> dict[str, str]:

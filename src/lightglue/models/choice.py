@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from lightglue.errors import InputError
+from lightglue.matching.effort import Effort, check_effort
 from lightglue.models.registry import FEATURES, default_mp, feature_type
 from lightglue.options import option
 from lightglue.runtime.backends import BACKENDS, Chosen, choose, this_machine
@@ -79,15 +80,21 @@ class Models:
     backend: str = option(
         "torch", "What LightGlue computes in; auto: what is fastest here.", group="Machine", choices=BACKENDS
     )
+    effort: Effort = option("normal", "fast: several times as fast where a pair is easy.", group="Matching")
 
     def __post_init__(self) -> None:
         feature_type(self.features)
         check_choice("matcher", self.matcher, MATCHERS)
         check_choice("backend", self.backend, BACKENDS)
+        check_effort(self.effort)
         if self.matcher != "lightglue" and self.backend not in ("torch", "auto"):
             raise InputError(
                 f"backend is {self.backend!r}, which is for LightGlue: the matcher {self.matcher} computes in torch; "
                 "leave the backend out."
+            )
+        if self.matcher != "lightglue" and self.effort != "normal":
+            raise InputError(
+                f"effort is {self.effort!r}, which is for LightGlue; with the matcher {self.matcher} leave it out."
             )
 
     def load(self) -> tuple[Any, Any]:
@@ -105,10 +112,19 @@ class Models:
         return kind(**conf).eval().to(self.found_device())
 
     def load_matcher(self) -> Any:
-        """The matcher, on its device. Raises InputError where LightGlue was not trained on the features.
+        """The matcher, on its device: with effort "fast" within a `CoarseToFine`.
 
+        Raises InputError where LightGlue was not trained on the features.
         Raises ModelError where the backend is not installed, or has nothing for the device.
         """
+        matcher = self._load_matcher()
+        if self.effort != "fast":  # "hard" is for those who have the images
+            return matcher
+        from lightglue.matching.coarse_to_fine import CoarseToFine
+
+        return CoarseToFine(matcher).eval()
+
+    def _load_matcher(self) -> Any:
         backend, device = self.found_backend().backend, self.found_device()
         if backend == "torch":
             return self.matcher_class()(**self._matcher_options()).eval().to(device)
@@ -163,11 +179,12 @@ class Models:
         return choose(machine, pairs, self.max_keypoints)
 
     def decisive(self) -> dict[str, Any]:
-        """All fields, for the records of results: without a backend that is the usual one, of which earlier versions
-        do not say anything."""
+        """All fields, for the records of results: without a backend and an effort that are the usual ones, of which
+        earlier versions do not say anything."""
         fields = asdict(self)
-        if self.backend == "torch":
-            del fields["backend"]
+        for name, usual in (("backend", "torch"), ("effort", "normal")):
+            if fields[name] == usual:
+                del fields[name]
         return fields
 
     def found_device(self) -> torch.device:

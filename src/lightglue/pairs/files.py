@@ -60,8 +60,8 @@ class MatchedFiles:
     def pruned(self) -> tuple[float, float] | None:
         """The shares of keypoints that the matcher dropped; None where it drops none."""
         found, matcher = self.pair.matches01, self.models.matcher
-        if "stop" not in found:
-            return None
+        if "stop" not in found or (self.pair.effort is not None and self.pair.effort.geometry is not None):
+            return None  # few of the keypoints went through the matcher at all
         return (
             _pruned_share(found["prune0"], found["stop"], matcher),
             _pruned_share(found["prune1"], found["stop"], matcher),
@@ -82,6 +82,8 @@ class MatchedFiles:
         }
         if pruned is not None:
             found |= {"layers": int(self.models.matcher.conf.n_layers), "pruned": list(pruned)}
+        if pair.effort is not None:
+            found |= pair.effort.numbers()
         if self.num_dropped is not None:
             found |= {"min_overlap": self.options.min_overlap, "num_dropped": self.num_dropped}
         found["seconds"] = self.seconds

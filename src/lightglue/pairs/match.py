@@ -10,6 +10,8 @@ import torch
 from lightglue.errors import InputError
 from lightglue.geometry.options import EstimatorOptions, Geometry
 from lightglue.images import AnyImage, contents_of
+from lightglue.matching.coarse_to_fine import CoarseToFine
+from lightglue.matching.effort import Effort, check_effort
 from lightglue.pairs.oriented import OrientedImage, pixels_of
 from lightglue.pairs.postprocessing import PostProcessing
 from lightglue.pairs.record import MatchedPair
@@ -40,6 +42,7 @@ def match_pair(
     camera0: Any = None,
     camera1: Any = None,
     estimator: EstimatorOptions | None = None,
+    effort: Effort = "normal",
     **preprocess: Unpack[ExtractKeywords],
 ) -> MatchedPair:
     """Match two images.
@@ -58,6 +61,8 @@ def match_pair(
             from EXIF, for which pycolmap is needed, where the image is a file with one, else guessed;
             `matches01["cameras"]` says which.
         estimator: how to estimate; None for PoseLib at 1 px, for homographies 2.
+        effort: "fast" matches the strongest keypoints first, and all others guided by these where the pair is easy
+            (`lightglue.matching.coarse_to_fine`); `matches01["effort"]` says what was done.
         preprocess: options of `extractor.extract`, such as `resize`, `tile`, `pyramid`.
 
     Returns:
@@ -70,6 +75,7 @@ def match_pair(
 
     Raises InputError; ImageError for a file that cannot be read.
     """
+    matcher = _with_effort(matcher, effort)
     angles = angles_of(auto_rotate)
     after = PostProcessing(refine, geometry, estimator)
     after.check_cameras(camera0, camera1)
@@ -102,6 +108,7 @@ def match_pairs(
     geometry: Geometry | None = None,
     cameras: Sequence[tuple[Any, Any]] | None = None,
     estimator: EstimatorOptions | None = None,
+    effort: Effort = "normal",
     **preprocess: Unpack[ExtractKeywords],
 ) -> list[MatchedPair]:
     """Match many pairs of images in one call of the matcher; each result equals that of `match_pair`.
@@ -117,6 +124,7 @@ def match_pairs(
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(f"match_pairs takes pairs (image0, image1); item {i} is {type(pair).__name__}")
     masks, cameras = _for_each("mask", masks, len(pairs)), _for_each("camera", cameras, len(pairs))
+    matcher = _with_effort(matcher, effort)
     angles = angles_of(auto_rotate)
     after = PostProcessing(refine, geometry, estimator)
     for two in cameras:
@@ -142,6 +150,14 @@ def match_pairs(
         after.apply(_pair_of(two, both, result, bool(angles), device), both, own)
         for two, both, result, own in zip(matched, chosen, found, known, strict=True)
     ]
+
+
+def _with_effort(matcher: Any, effort: Effort) -> Any:
+    """The matcher of an effort. Raises InputError for one that is not known."""
+    check_effort(effort)
+    if effort == "hard":
+        raise InputError("effort is 'hard', which is not available yet; choose fast or normal.")
+    return CoarseToFine(matcher).eval() if effort == "fast" and not isinstance(matcher, CoarseToFine) else matcher
 
 
 def _device(device: str | torch.device) -> torch.device:

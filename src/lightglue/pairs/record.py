@@ -13,6 +13,7 @@ from torch import Tensor
 from lightglue.containers import batch_to_device, rbd
 from lightglue.errors import InputError
 from lightglue.geometry.results import Estimate
+from lightglue.matching.effort import EffortRecord
 from lightglue.pairs.cameras import KnownCamera
 from lightglue.types import Features
 
@@ -56,6 +57,7 @@ class PairMatches(TypedDict, total=False):
     rotation: float  # with auto_rotate: degrees, clockwise, by which image 1 was rotated to match image 0
     geometry: Estimate  # where one was asked for
     inliers: Tensor  # (K,) bool, likewise
+    effort: EffortRecord  # what was done, with an effort other than the usual one
     cameras: tuple[KnownCamera, KnownCamera]  # for a calibrated geometry, and how each is known
 
 
@@ -136,6 +138,11 @@ class MatchedPair(NamedTuple):
     def rotation(self) -> float | None:
         """Degrees, clockwise, by which image 1 was rotated to match image 0; None without auto_rotate."""
         return float(self.matches01["rotation"]) if "rotation" in self.matches01 else None
+
+    @property
+    def effort(self) -> EffortRecord | None:
+        """What was done for the pair; None with the usual effort."""
+        return self.matches01.get("effort")
 
     @property
     def geometry(self) -> Estimate | None:

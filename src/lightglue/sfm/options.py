@@ -173,7 +173,9 @@ class MatchOptions(_WithModels):
             "mp": models.mp,
             "device": models.device.partition(":")[0],
             "min_overlap": self.min_overlap,
-            **({} if models.backend == "torch" else {"backend": models.backend}),  # earlier versions do not say
+            # Of what is usual earlier versions do not say anything.
+            **({} if models.backend == "torch" else {"backend": models.backend}),
+            **({} if models.effort == "normal" else {"effort": models.effort}),
         }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from lightglue.sfm.colmap.models import registered
 from lightglue.sfm.colmap.state import DatabaseState
 from lightglue.sfm.colmap.with_pycolmap import VERSION, pycolmap, quiet, set_option, short
 from lightglue.sfm.options import ReconstructOptions
+from lightglue_runtime.limits import usable_cores
 
 __all__ = ["bundle_adjustment", "can_hold_some", "check_mapper", "num_threads", "run_mapper"]
 
@@ -89,7 +89,7 @@ def _mapper_options(asked: ReconstructOptions, max_error: float | None, state: D
 
 def num_threads(asked: ReconstructOptions) -> int:
     """Threads that COLMAP gets."""
-    return asked.threads or os.cpu_count() or 1
+    return asked.threads or usable_cores()
 
 
 def bundle_adjustment(

@@ -32,6 +32,7 @@ from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
 from lightglue.support.progress import Progress
 from lightglue.support.sqlite import connected
+from lightglue_runtime.limits import usable_cores
 
 __all__ = ["VerifyOptions", "VerifyResult", "export_database", "verify"]
 
@@ -148,7 +149,7 @@ class _Verifier:
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise InputError(f"threads is {threads!r}; give a positive integer, or None for all cores.")
         self.options = options
-        self.pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)  # pycolmap lets go of Python meanwhile
+        self.pool = ThreadPoolExecutor(threads or usable_cores())  # pycolmap lets go of Python meanwhile
         self.cameras: dict[int, Any] = {}  # of each image, once they were read
         self.points: BoundedCache[int, NDArray[np.float64]] = BoundedCache(_KEPT, lambda points: points.nbytes)
 
