@@ -102,7 +102,9 @@ def _camera(
     low, high = x.min(axis=1), x.max(axis=1)
     zoom = share * min(SIZE[0] / (high[0] - low[0]), SIZE[1] / (high[1] - low[1]))
     middle = (low + high) / 2
-    K = np.array([[zoom, 0, (SIZE[0] - 1) / 2 - zoom * middle[0]], [0, zoom, (SIZE[1] - 1) / 2 - zoom * middle[1]], [0, 0, 1]])
+    K = np.array(
+        [[zoom, 0, (SIZE[0] - 1) / 2 - zoom * middle[0]], [0, zoom, (SIZE[1] - 1) / 2 - zoom * middle[1]], [0, 0, 1]]
+    )
     return K @ H
 
 
@@ -117,5 +119,7 @@ def _photograph(poster: Picture, camera: Floats, background: Picture, rng: np.ra
     picture = cv2.resize(over, SIZE, interpolation=cv2.INTER_AREA).astype(np.float32) + (1 - share) * behind
     picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.2))
     picture = 255 * (np.clip(picture, 0, 255) / 255) ** rng.uniform(0.7, 1.4)
-    picture = picture * rng.uniform(0.75, 1.1) * rng.uniform(0.93, 1.07, 3) + rng.normal(0, rng.uniform(1, 5), picture.shape)
+    picture = picture * rng.uniform(0.75, 1.1) * rng.uniform(0.93, 1.07, 3) + rng.normal(
+        0, rng.uniform(1, 5), picture.shape
+    )
     return np.clip(np.round(picture), 0, 255).astype(np.uint8)

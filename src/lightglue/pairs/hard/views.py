@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lightglue.pairs.hard.warping import Floats, Pixels, covered, moved, turning, warp
+from lightglue.pairs.hard.warping import Floats, Pixels, covered, inverse_of, moved, turning, warp
 
 __all__ = ["PLAIN", "View", "ViewOf"]
 
@@ -72,7 +72,7 @@ class ViewOf:
 
     def undo(self, points: Floats) -> Floats:
         """Positions (..., 2) in the view as positions in the image, px."""
-        return moved(np.linalg.inv(self.matrix), points)
+        return moved(inverse_of(self.matrix), points)
 
     def shows(self, points: Floats) -> NDArray[np.bool_]:
         """Which positions (..., 2) in the view show some of the image, and not its rim."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Floats", "Pixels", "covered", "linear_at", "moved", "scaling", "turning", "warp"]
+__all__ = ["Floats", "Pixels", "covered", "inverse_of", "linear_at", "moved", "scaling", "turning", "warp"]
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.float32]  # (H, W) or (H, W, C)
@@ -28,6 +28,11 @@ def moved(H: Floats, points: Any) -> Floats:
     ahead = x[..., 2:] * np.sign(np.linalg.det(H) or 1.0) > 1e-12
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(ahead, x[..., :2] / x[..., 2:], np.inf)
+
+
+def inverse_of(H: Floats) -> Floats:
+    """The inverse (3, 3)."""
+    return np.asarray(np.linalg.inv(H), np.float64)
 
 
 def linear_at(H: Floats, point: Any) -> Floats:
@@ -61,9 +66,10 @@ def warp(image: Pixels, H: Floats, size: tuple[int, int], at: Any = None) -> Pix
     if max(sigmas) > 0.25:
         image, frame = _framed(image, directions)
         x, y = (max(sigma, 1e-3) for sigma in sigmas)
-        image = cv2.GaussianBlur(image, _kernel(x, y), sigmaX=x, sigmaY=y, borderType=cv2.BORDER_REPLICATE)
-        H = H @ np.linalg.inv(frame)
-    return cv2.warpPerspective(image, H, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        blurred: Any = cv2.GaussianBlur(image, _kernel(x, y), sigmaX=x, sigmaY=y, borderType=cv2.BORDER_REPLICATE)
+        image, H = blurred, H @ np.linalg.inv(frame)
+    warped: Any = cv2.warpPerspective(image, H, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cast(Pixels, warped)
 
 
 def _kernel(*sigmas: float) -> tuple[int, int]:
@@ -84,15 +90,13 @@ def _framed(image: Pixels, directions: Floats) -> tuple[Pixels, Floats]:
     frame = np.eye(3)
     frame[:2, :2], frame[:2, 2] = directions, -low
     width, height = (int(edge) for edge in high - low + 1)
-    turned = cv2.warpPerspective(
-        image, frame, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
-    return turned, frame
+    turned = cv2.warpPerspective(image, frame, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+    return cast(Pixels, turned), frame
 
 
 def covered(H: Floats, points: Any, image_size: tuple[int, int]) -> NDArray[np.bool_]:
     """Which `points` (..., 2) of the warped image show some of the image, of this width and height, and not its rim."""
-    inverse = np.linalg.inv(H)
+    inverse = inverse_of(H)
     before = moved(inverse, points)
     limits = np.array(image_size, float) - 1
     with np.errstate(invalid="ignore"):
