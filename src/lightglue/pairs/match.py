@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,7 @@ from lightglue.geometry.options import EstimatorOptions, Geometry
 from lightglue.images import AnyImage, contents_of
 from lightglue.matching.coarse_to_fine import CoarseToFine
 from lightglue.matching.effort import Effort, check_effort
+from lightglue.pairs.hard.options import MAX_SECONDS, check_max_seconds
 from lightglue.pairs.oriented import OrientedImage, pixels_of
 from lightglue.pairs.postprocessing import PostProcessing
 from lightglue.pairs.record import MatchedPair
@@ -43,6 +45,7 @@ def match_pair(
     camera1: Any = None,
     estimator: EstimatorOptions | None = None,
     effort: Effort = "normal",
+    max_seconds: float | None = MAX_SECONDS,
     **preprocess: Unpack[ExtractKeywords],
 ) -> MatchedPair:
     """Match two images.
@@ -62,7 +65,10 @@ def match_pair(
             `matches01["cameras"]` says which.
         estimator: how to estimate; None for PoseLib at 1 px, for homographies 2.
         effort: "fast" matches the strongest keypoints first, and all others guided by these where the pair is easy
-            (`lightglue.matching.coarse_to_fine`); `matches01["effort"]` says what was done.
+            (`lightglue.matching.coarse_to_fine`). "hard" goes on where plain matching finds little: with simulated
+            views, other features, and the images warped onto each other; the keypoints are then the ends of its
+            matches (`lightglue.pairs.hard`). `matches01["effort"]` says what was done.
+        max_seconds: for what "hard" does beyond plain matching; None: no limit.
         preprocess: options of `extractor.extract`, such as `resize`, `tile`, `pyramid`.
 
     Returns:
@@ -75,7 +81,7 @@ def match_pair(
 
     Raises InputError; ImageError for a file that cannot be read.
     """
-    matcher = _with_effort(matcher, effort)
+    matcher = _with_effort(matcher, effort, max_seconds)
     angles = angles_of(auto_rotate)
     after = PostProcessing(refine, geometry, estimator)
     after.check_cameras(camera0, camera1)
@@ -89,10 +95,13 @@ def match_pair(
     if angles:
         angle = find_angle(Probes(extractor), matcher, (0, first.image), (1, second.image), angles)
         second = OrientedImage(second.image, mask1, angle)
+    begin = perf_counter()
     features = [image.extract(extractor, preprocess) for image in (first, second)]
     with span("matching"):
         found = matcher({"image0": features[0], "image1": features[1]})
     pair = _pair_of(features, (first, second), found, bool(angles), device)
+    if effort == "hard":
+        pair = _hard(pair, (first, second), extractor, matcher, preprocess, max_seconds, perf_counter() - begin)
     return after.apply(pair, (first, second), cameras)
 
 
@@ -109,6 +118,7 @@ def match_pairs(
     cameras: Sequence[tuple[Any, Any]] | None = None,
     estimator: EstimatorOptions | None = None,
     effort: Effort = "normal",
+    max_seconds: float | None = MAX_SECONDS,
     **preprocess: Unpack[ExtractKeywords],
 ) -> list[MatchedPair]:
     """Match many pairs of images in one call of the matcher; each result equals that of `match_pair`.
@@ -124,7 +134,7 @@ def match_pairs(
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(f"match_pairs takes pairs (image0, image1); item {i} is {type(pair).__name__}")
     masks, cameras = _for_each("mask", masks, len(pairs)), _for_each("camera", cameras, len(pairs))
-    matcher = _with_effort(matcher, effort)
+    matcher = _with_effort(matcher, effort, max_seconds)
     angles = angles_of(auto_rotate)
     after = PostProcessing(refine, geometry, estimator)
     for two in cameras:
@@ -142,22 +152,44 @@ def match_pairs(
             second = OrientedImage(second.image, mask1, find_angle(probes, _alone(matcher), small0, small1, angles))
         chosen.append((first, second))
     oriented = {image.key: image for pair in chosen for image in pair}
+    begin = perf_counter()
     features = {key: image.extract(extractor, preprocess) for key, image in oriented.items()}
     matched = [(features[first.key], features[second.key]) for first, second in chosen]
     with span("matching"):
         found = matcher.match(matched)
-    return [
-        after.apply(_pair_of(two, both, result, bool(angles), device), both, own)
-        for two, both, result, own in zip(matched, chosen, found, known, strict=True)
-    ]
+    share = (perf_counter() - begin) / max(1, len(pairs))
+    results = []
+    for two, both, result, own in zip(matched, chosen, found, known, strict=True):
+        matches = _pair_of(two, both, result, bool(angles), device)
+        if effort == "hard":
+            matches = _hard(matches, both, extractor, _alone(matcher), preprocess, max_seconds, share)
+        results.append(after.apply(matches, both, own))
+    return results
 
 
-def _with_effort(matcher: Any, effort: Effort) -> Any:
+def _with_effort(matcher: Any, effort: Effort, max_seconds: float | None) -> Any:
     """The matcher of an effort. Raises InputError for one that is not known."""
     check_effort(effort)
-    if effort == "hard":
-        raise InputError("effort is 'hard', which is not available yet; choose fast or normal.")
+    check_max_seconds(max_seconds)
     return CoarseToFine(matcher).eval() if effort == "fast" and not isinstance(matcher, CoarseToFine) else matcher
+
+
+def _hard(
+    pair: MatchedPair,
+    images: tuple[OrientedImage, OrientedImage],
+    extractor: Extractor,
+    matcher: Matcher,
+    options: Mapping[str, Any],
+    max_seconds: float | None,
+    seconds: float,
+) -> MatchedPair:
+    """`pair` with what more is found; seconds: that it took so far."""
+    from lightglue.pairs.hard.pair import match_hard
+
+    both = images[0].pixels(), images[1].pixels()
+    masks = images[0].read_mask(), images[1].read_mask()
+    limits: dict[str, Any] = {"max_seconds": max_seconds, "seconds": seconds}
+    return match_hard(pair, both, masks, extractor, matcher, options, **limits)
 
 
 def _device(device: str | torch.device) -> torch.device:
