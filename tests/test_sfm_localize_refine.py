@@ -20,6 +20,7 @@ from lightglue.errors import InputError
 from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.geometry.references import combine, combine_one_by_one
 from lightglue.sfm.colmap.models import open_model
+from lightglue.sfm.hard import Found, HardSearch, View
 from lightglue.sfm.localization.localize import _decisive
 from lightglue.sfm.localization.localizer import Localization, LocalizeOptions, Localizer
 from lightglue.sfm.localization.refine import References
@@ -180,6 +181,34 @@ def test_at_fast_one_candidate_will_do_where_enough_of_its_points_agree(
     assert moved(fast) < 0.05
 
 
+@pytest.mark.parametrize("is_found", [True, False])
+def test_at_hard_a_query_without_a_pose_is_searched_in_the_likeliest_images(
+    wall: tuple[Any, FeatureStore, Path], is_found: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Blind(Matcher):
+        def match(self, pairs: Sequence[tuple[Any, Any]]) -> list[dict[str, list[torch.Tensor]]]:
+            return [{"matches": [torch.zeros(0, 2, dtype=torch.long)], "scores": [torch.zeros(0)]} for _ in pairs]
+
+    searched = []
+
+    def between(self: HardSearch, query: View, other: View) -> Found | None:
+        searched.append(other.pixels.shape)
+        there = project(POINTS, 0.4)
+        rows = np.zeros((0, 2), np.int64)
+        return Found(there, other.keypoints, np.ones(len(there)), "tilt 4", rows, np.zeros(0)) if is_found else None
+
+    monkeypatch.setattr(HardSearch, "between", between)
+    model, store, images = wall
+    loaded = Extractor(), Blind()
+    found = Localizer(model, store, None, loaded, "cpu", LocalizeOptions(), effort="hard", images=images).localize(
+        torch.zeros(3, HEIGHT, WIDTH), CAMERA
+    )
+    assert found.success == is_found
+    assert len(searched) == (1 if is_found else 3)
+    assert is_found or "no overlap found" in str(found.failure)
+    assert "search" in found.seconds
+
+
 def test_what_references_say_is_combined_as_point_by_point() -> None:
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 30, 200)
@@ -197,9 +226,13 @@ def test_one_wrong_reference_of_four_has_no_say() -> None:
     assert support[0] == pytest.approx(3, abs=0.05)
 
 
-def test_a_journal_without_refining_is_as_earlier_versions_wrote_it() -> None:
-    assert "refine" not in _decisive(LocalizeOptions())
-    assert _decisive(LocalizeOptions(refine=QueryRefineOptions()))["refine"]["images"] == QueryRefineOptions().images
+def test_a_journal_without_refining_and_effort_is_as_earlier_versions_wrote_it() -> None:
+    usual = _decisive(LocalizeOptions())
+    assert set(usual) == {"options"}
+    assert set(usual["options"]) == {"candidates", "first", "enough", "map_camera", "pose", "memory"}
+    assert _decisive(LocalizeOptions(refine=QueryRefineOptions()))["options"]["refine"]["images"] > 0
+    assert _decisive(LocalizeOptions(), "fast") == {**usual, "effort": "fast"}
+    assert _decisive(LocalizeOptions(max_seconds=3), "hard")["options"]["max_seconds"] == 3
 
 
 def test_options_are_checked() -> None:

@@ -40,8 +40,8 @@ def test_keypoints_that_show_the_same_are_found_by_matches_beside_them() -> None
 def test_all_at_once_is_what_one_by_one_is(seed: int) -> None:
     given = scene(seed, 80, 120)
     fast, plain = (each(*given, reach=40, error=3) for each in (transfer, transfer_one_by_one))
-    np.testing.assert_array_equal(fast.matches, plain.matches)
-    np.testing.assert_array_equal(fast.scores, plain.scores)
+    for one, other in zip(fast, plain, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_wrong_matches_among_the_right_ones_move_no_keypoint_far() -> None:

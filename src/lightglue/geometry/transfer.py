@@ -41,6 +41,7 @@ class Transferred(NamedTuple):
 
     matches: NDArray[np.int64]  # (L, 2) rows of keypoints, by those of image 0
     scores: Floats  # (L,) of the match that carried each
+    carried_by: NDArray[np.int64]  # (L,) that match
 
 
 def carry(keypoints0: Floats, points0: Floats, points1: Floats, reach: float) -> Carried:
@@ -76,7 +77,7 @@ def transfer(
     carried = carry(keypoints0, points0, points1, reach)
     rows = (carried.match >= 0).nonzero()[0]
     if not len(rows) or not len(keypoints1):
-        return Transferred(np.zeros((0, 2), np.int64), np.zeros(0))
+        return Transferred(np.zeros((0, 2), np.int64), np.zeros(0), np.zeros(0, np.int64))
     there = carried.positions[rows]
     forth, back = _nearest(there, keypoints1, 1)[0][:, 0], _nearest(keypoints1, there, 1)[0][:, 0]
     kept = back[forth] == np.arange(len(rows))
@@ -84,7 +85,8 @@ def transfer(
     own = np.linalg.solve(carried.matrices[rows], off[..., None])[..., 0]
     kept &= np.maximum(np.linalg.norm(off, axis=1), np.linalg.norm(own, axis=1)) <= error
     matches = np.stack([rows[kept], forth[kept]], axis=1)
-    return Transferred(matches, scores[carried.match[matches[:, 0]]])
+    by = carried.match[matches[:, 0]]
+    return Transferred(matches, scores[by], by)
 
 
 def transfer_one_by_one(
@@ -92,7 +94,7 @@ def transfer_one_by_one(
 ) -> Transferred:
     """The same keypoint by keypoint, for tests and for reading."""
     carried = carry(keypoints0, points0, points1, reach)
-    matches, found = [], []
+    matches, by = [], []
     for i, (there, matrix, match) in enumerate(zip(*carried, strict=True)):
         if match < 0 or not len(keypoints1):
             continue
@@ -102,8 +104,9 @@ def transfer_one_by_one(
         off = keypoints1[j] - there
         if max(np.linalg.norm(off), np.linalg.norm(np.linalg.inv(matrix) @ off)) <= error:
             matches.append((i, j))
-            found.append(scores[match])
-    return Transferred(np.array(matches, np.int64).reshape(-1, 2), np.array(found, np.float64))
+            by.append(match)
+    used = np.array(by, np.int64)
+    return Transferred(np.array(matches, np.int64).reshape(-1, 2), scores[used], used)
 
 
 def _nearest(points: Floats, others: Floats, count: int) -> tuple[NDArray[np.int64], Floats]:

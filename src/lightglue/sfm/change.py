@@ -122,6 +122,7 @@ def add_images(
     # Of the pairs that were there, those that were damaged are missing now.
     pairs = sorted({*pairs, *(pair for pair in known if there.issuperset(pair))})
     how: dict[str, Any] = {"engine": engine, "effort": effort, "progress": partial(progress, "match")}
+    how |= {"images": record.images, "masks": change.masks}
     matched = match(paths.features, pairs, paths.matches, matching, **how)
     made = change.renew_database(held, progress=partial(progress, "verify"))
     doubted = tuple(each for each in made.skipped if each.name in names)
@@ -459,7 +460,10 @@ class _Change:
         counts: dict[str, dict[str, float]] = {
             "extract": {**images, "keypoints": sum(head.num_keypoints for head in heads)},
             "pairs": {**images},
-            "match": {"pairs": len(matches), "without_overlap": sum(pair.note == NO_OVERLAP for pair in matches)},
+            "match": {
+                "pairs": len(matches),
+                "without_overlap": sum((pair.note or "").startswith(NO_OVERLAP) for pair in matches),
+            },
             "reconstruct": {**images, **summary.counts()},
         }
         if self.paths.pairs.exists():
@@ -468,6 +472,11 @@ class _Change:
             judged = {} if self.judged is None else self.judged.counts()
             counts["verify"] = {**images, "cameras": len(state.cameras), **self.verified.counts(), **judged}
         return counts
+
+
+def _is_apart(note: str | None) -> bool:
+    """Whether the note of a pair says that its images have nothing in common, whatever it says besides."""
+    return note is not None and note.startswith(NO_OVERLAP)
 
 
 def _stale(paths: MapFolder, model: Any, state: DatabaseState) -> set[str]:

@@ -20,6 +20,7 @@ from lightglue.geometry.options import RefineOptions
 from lightglue.models.choice import Models
 from lightglue.models.registry import WITH_OVERLAP, default_mp
 from lightglue.options import OptionInfo, option
+from lightglue.pairs.hard.options import MAX_SECONDS, check_max_seconds, parse_max_seconds
 from lightglue.runtime.backends import MANY, choose, this_machine
 from lightglue.support.checks import (
     check_between,
@@ -150,8 +151,16 @@ class MatchOptions(_WithModels):
         parse=share,
     )
     memory: int = option(512_000_000, "Bytes of features that are kept for further pairs.")
+    max_seconds: float | None = option(
+        MAX_SECONDS,
+        "With --effort hard: time for a pair beyond plain matching; none: no limit.",
+        group="Matching",
+        metavar="S",
+        parse=parse_max_seconds,
+    )
 
     def __post_init__(self) -> None:
+        check_max_seconds(self.max_seconds)
         check_int("memory", self.memory, 0, "a number of bytes, at least 0")
         limit = self.min_overlap
         if limit is not None:
@@ -178,6 +187,7 @@ class MatchOptions(_WithModels):
             # Of what is usual earlier versions do not say anything.
             **({} if models.backend == "torch" else {"backend": models.backend}),
             **({} if models.effort == "normal" else {"effort": models.effort}),
+            **({"max_seconds": self.max_seconds} if models.effort == "hard" else {}),
         }
 
 
@@ -565,8 +575,16 @@ class LocalizeOptions:
         group="Matching",
         flag="--refine/--no-refine",
     )
+    max_seconds: float | None = option(
+        MAX_SECONDS,
+        "With --effort hard: time of a search in an image of the map; none: no limit.",
+        group="Matching",
+        metavar="S",
+        parse=parse_max_seconds,
+    )
 
     def __post_init__(self) -> None:
+        check_max_seconds(self.max_seconds)
         check_integers(self, candidates=1, first=1, enough=1)
         check_int("memory", self.memory, 0, "a number of bytes, at least 0")
         check_bool("map_camera", self.map_camera)

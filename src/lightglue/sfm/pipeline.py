@@ -334,12 +334,15 @@ class _Run:
 
     def _match(self) -> tuple[Any, StageRecord, bool]:
         self._need(self.paths.pairs, "pairs")
+        known = self.paths.read()
         result: MatchResult = match(
             self.paths.features,
             self.paths.pairs,
             self.paths.matches,
             self.options.match,
             engine=self.engine,
+            images=known.images,
+            masks=(known.settings.get("extract") or {}).get("masks"),
             progress=self._progress("match"),
         )
         self._note_models()

@@ -86,10 +86,8 @@ def localize(
     options, out = options or LocalizeOptions(), Path(out)
     asked = _queries(Path(queries), None if root is None else Path(root)).with_cameras(cameras)
     names = asked.names
-    header = {"format": FORMAT, "model": _digest(MapFolder(Path(map_folder)).model), "options": _decisive(options)}
     effort = (models or MapFolder(Path(map_folder)).read().models).effort
-    if effort != "normal":  # earlier versions do not say
-        header["effort"] = effort
+    header = {"format": FORMAT, "model": _digest(MapFolder(Path(map_folder)).model), **_decisive(options, effort)}
     journal = _Journal(out / "queries.jsonl", as_read(header))
     done = {name: found for name, found in journal.read().items() if name in names}
     journal.begin(done)
@@ -116,12 +114,14 @@ def localize(
     return LocalizeResult(*counts, perf_counter() - begin, failures, faults, asked.skipped, remarks)
 
 
-def _decisive(options: LocalizeOptions) -> dict[str, Any]:
-    """All fields, for the journal: without a refinement that is off, of which earlier versions do not say anything."""
+def _decisive(options: LocalizeOptions, effort: str = "normal") -> dict[str, Any]:
+    """What decides the poses, for the journal: without what is as usual, of which earlier versions do not say."""
     fields = asdict(options)
     if options.refine is None:
         del fields["refine"]
-    return fields
+    if effort != "hard":
+        del fields["max_seconds"]
+    return {"options": fields, **({} if effort == "normal" else {"effort": effort})}
 
 
 def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lightglue.errors import InputError, StoreError
+from lightglue.errors import ImageError, InputError, StoreError
 from lightglue.extractors.no_keypoints import likely_cause
 from lightglue.geometry.cameras import Camera, as_camera
 from lightglue.geometry.intrinsics import Intrinsics, from_colmap
@@ -36,11 +36,12 @@ from lightglue.sfm.colmap.cameras import exif_focal
 from lightglue.sfm.colmap.models import open_model, point_ids, registered
 from lightglue.sfm.colmap.shape import shape_of
 from lightglue.sfm.folder import MapFolder
+from lightglue.sfm.hard import HardSearch, View
 from lightglue.sfm.localization.absolute_pose import Pose, QueryCamera, estimate_pose
 from lightglue.sfm.localization.look_alikes import read_look_alikes, twins_of
 from lightglue.sfm.localization.places import Places, points_of
-from lightglue.sfm.localization.refine import References
-from lightglue.sfm.options import LocalizeOptions, PoseOptions
+from lightglue.sfm.localization.refine import References, check_folder
+from lightglue.sfm.options import FEWEST_POINTS, LocalizeOptions, PoseOptions
 from lightglue.stores import FeatureStore, ImageFeatures
 from lightglue.support.caches import BoundedCache
 from lightglue.types import Features
@@ -50,6 +51,7 @@ __all__ = ["Localization", "LocalizeOptions", "Localizer"]
 
 _FAR_MORE = 1.1  # times as many inliers: a camera does not fit, if another has so many more
 _MOVED = 0.005  # of the longer edge: more than a keypoint is moved when it is refined
+_SEARCHED = 3  # images of the map that are searched for a query, at the most
 _WITHOUT_INDEX = 60  # images of a map up to which it is searched without a retrieval index
 
 
@@ -120,13 +122,15 @@ class Localizer:
         others: Sequence[Any] = (),  # models of the map, which are not joined with this one
         references: References | None = None,  # the map's images, where points of a query are to be refined
         effort: Effort = "normal",
+        images: Path | None = None,  # the folder of the map's images, which "hard" looks at
     ) -> None:
-        self.options, self.effort = options, effort
+        self.options, self.effort, self._images = options, effort, images
         self._model, self._store, self._index, self._device = model, store, index, device
         self._extractor, self._matcher = models
         self._camera, self._references = camera, references
         self._registered = {str(image.name): image for image in registered(model)}
         self._remarks = shape_of(model).remarks
+        self._faults: dict[str, str] = {}  # images of the map that cannot be looked at, and why
         self._look_alikes = look_alikes or {}
         self._elsewhere = {str(image.name): (other, image) for other in others for image in registered(other)}
         self._kept: BoundedCache[str, _MapImage] = BoundedCache(options.memory, lambda image: image.bytes)
@@ -171,13 +175,17 @@ class Localizer:
         if options.refine is not None:
             references = References.open(model, record.images, store.stretch, options.refine, device)
         found = loaded, device, options, camera, look_alikes, others, references
-        return cls(model, store, index, *found, effort=models.effort)
+        if models.effort == "hard":
+            check_folder(record.images, "effort 'hard' looks at the map's images")
+        return cls(model, store, index, *found, effort=models.effort, images=record.images)
 
     @property
     def remarks(self) -> tuple[str, ...]:
         """What poses in this model are to be taken with, in sentences; and what hindered refining them so far."""
         faults = {} if self._references is None else self._references.faults
-        return (*self._remarks, *(f"nothing is refined by {name}: {fault}" for name, fault in sorted(faults.items())))
+        told = [f"nothing is refined by {name}: {fault}" for name, fault in sorted(faults.items())]
+        told += [f"{name} is not searched: {fault}" for name, fault in sorted(self._faults.items())]
+        return (*self._remarks, *told)
 
     @property
     def names(self) -> list[str]:
@@ -261,6 +269,21 @@ class Localizer:
         ids = ids if len(ids) else np.full(len(features), -1, np.int64)
         return _MapImage(features.torch(self._device), ids)
 
+    def _pixels_of(self, name: str) -> Tensor | None:
+        """(3, H, W), an image of the map; None where its file cannot be used."""
+        assert self._images is not None
+        try:
+            pixels = load_image(self._images / name, stretch=self._store.stretch)
+        except ImageError as error:
+            self._faults[name] = str(error)
+            return None
+        size = self._store.get(name).image_size
+        if (pixels.shape[-1], pixels.shape[-2]) != size:
+            was = f"{size[0]} x {size[1]} px"
+            self._faults[name] = f"It is {pixels.shape[-1]} x {pixels.shape[-2]} px, and was {was}."
+            return None
+        return pixels
+
     def _twins(self, names: Sequence[str]) -> list[str]:
         """Images of the map that look like these and show another place."""
         found = twins_of(names, self._look_alikes)
@@ -315,6 +338,8 @@ class _Search:
             rest = [name for name in dict.fromkeys([*near, *ranked]) if name not in self.places.found]
             if more := rest[: options.candidates - len(self.places.found)]:
                 pose = self._round(more)
+        if pose.failure and self.localizer.effort == "hard":
+            pose = self._searched(pose, ranked)
         failure = pose.failure
         if failure and not len(self.ids):
             failure = f"no overlap found: no point of the map in the {len(self.places.found)} images looked at"
@@ -331,6 +356,10 @@ class _Search:
     def _round(self, names: list[str]) -> Pose:
         """Match the query with more images of the map, and estimate from all matches so far."""
         self._match(names)
+        return self._best()
+
+    def _best(self) -> Pose:
+        """The pose that most of all matches so far agree with."""
         with self.clock.step("pose"):
             self.rows, self.ids = self.places.matched(self.localizer._model)
             return self._estimated(self.localizer.options.pose)
@@ -352,6 +381,36 @@ class _Search:
             scores = found["scores"].float().numpy().astype(np.float64)
             ids = image.point_ids[matches[:, 1]]
             self.places.add(name, self.localizer._model_of(name), matches[:, 0], ids, scores)
+
+    def _searched(self, pose: Pose, ranked: Sequence[str]) -> Pose:
+        """The pose with what simulated views find of the query in the images of the map that look most like it."""
+        localizer, options = self.localizer, self.localizer.options
+        search = HardSearch(
+            localizer._extractor,
+            localizer._matcher,
+            dict(localizer._store.settings.get("extract", {})),
+            options.max_seconds,
+        )
+        query = View(self.pixels, self.features)
+        for name in list(dict.fromkeys(ranked))[:_SEARCHED]:
+            other = localizer._map_image(name)
+            rows = (other.point_ids >= 0).nonzero()[0]
+            pixels = localizer._pixels_of(name) if len(rows) >= FEWEST_POINTS else None
+            if pixels is None:
+                continue
+            with self.clock.step("search"):
+                found = search.between(query, View(pixels, other.features))
+            if found is None:
+                continue
+            points, seen, scores = found.of_points(query, View(pixels, other.features), rows)
+            first = len(self.keypoints)
+            self.keypoints = self.places.keypoints = np.concatenate([self.keypoints, points])
+            own = first + np.arange(len(points))
+            self.places.add(name, localizer._model_of(name), own, other.point_ids[seen], scores)
+            pose = self._best()
+            if pose.failure is None:
+                break
+        return pose
 
     def _compared(self, pose: Pose) -> tuple[Pose, str | None]:
         """The pose, or a likelier one at another place; and why it is a failure, where both are as likely."""

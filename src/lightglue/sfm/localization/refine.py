@@ -28,7 +28,7 @@ from lightglue.sfm.colmap.models import point_ids
 from lightglue.sfm.options import QueryRefineOptions
 from lightglue.support.caches import BoundedCache
 
-__all__ = ["QueryPoints", "References"]
+__all__ = ["QueryPoints", "References", "check_folder"]
 
 Floats = NDArray[np.float64]
 Integers = NDArray[np.int64]
@@ -72,11 +72,7 @@ class References:
     @classmethod
     def open(cls, model: Any, folder: Path, stretch: bool, options: QueryRefineOptions, device: Any) -> References:
         """Those of a map, whose images lie in a folder. Raises InputError where it is gone."""
-        if not folder.is_dir():
-            raise InputError(
-                f"Points of a query are refined by the map's images, and their folder {folder} is gone; put it back, "
-                "or localize without refining."
-            )
+        check_folder(folder, "points of a query are refined by the map's images")
         return cls(model, folder, stretch, options, device)
 
     def refine(self, pixels: Tensor, points: Floats, ids: Integers) -> QueryPoints:
@@ -139,6 +135,12 @@ class References:
         rows = rows[np.argsort(ids[rows])]
         positions = np.array([image.points2D[row].xy for row in rows.tolist()], np.float64).reshape(-1, 2)
         return _Reference(ids[rows], from_colmap(positions * scale), np.ascontiguousarray(gray))
+
+
+def check_folder(folder: Path, why: str) -> None:
+    """Raises InputError where the folder of a map's images is gone, that is needed."""
+    if not folder.is_dir():
+        raise InputError(f"{why}, and their folder {folder} is gone; put it back, or leave the option out.")
 
 
 def _reduced(image: NDArray[Any], max_edge: int) -> tuple[NDArray[Any], Floats]:

@@ -20,6 +20,7 @@ from lightglue.pairs.record import matches_of
 from lightglue.sfm.options import MatchOptions, on_one_device
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.extract import check_seen
+from lightglue.sfm.stages.hard import search_pairs
 from lightglue.stores import FeatureStore, MatchStore, PairMatches
 from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
@@ -64,6 +65,8 @@ def match(
     *,
     engine: Engine | None = None,
     effort: Effort | None = None,
+    images: str | os.PathLike[str] | None = None,
+    masks: str | None = None,
     progress: Progress = lambda done, total: None,
 ) -> MatchResult:
     """Match pairs of images that have no matches yet, or whose features have changed since.
@@ -74,6 +77,10 @@ def match(
         out: the file of the store of matches, made where there is none.
         engine: who does the work; this process by default.
         effort: for these pairs only, where it is not that of the store; each says so in its note.
+        images, masks: the folders that the features are of, which effort "hard" looks at again.
+
+    With effort "hard" the pairs that plain matching could not do, of images that it connects with few others, are
+    searched then (`lightglue.sfm.hard`); each that was says so in its note.
 
     A pair that cannot be matched is in `skipped`, and the others are done. A damaged file of features is removed, so
     that `extract` makes it again. What is killed goes on where it stopped, and ends with the same matches to the last
@@ -94,12 +101,15 @@ def match(
     own = None if effort in (None, models.effort) else f"effort {effort}"
     if effort is not None:
         models = replace(models, effort=effort)
+    if models.effort == "hard" and images is None:
+        raise InputError("effort is 'hard', which looks at the images again; give their folder as `images`.")
     todo = _Todo(features, matches, table, BATCH_CPU if models.device == "cpu" else BATCH_GPU)
-    work = MatchWork(str(features.folder.absolute()), replace(options, models=models))
+    options, engine = replace(options, models=models), engine or LocalEngine()
+    work = MatchWork(str(features.folder.absolute()), options)
     skipped = [Skipped(f"{name}, {name}", "an image is not matched with itself") for name in table.selfs]
     matched = without_overlap = found = missed = 0
     with _Writer(matches) as writer:
-        for batch in (engine or LocalEngine()).run(work, todo.batches()):
+        for batch in engine.run(work, todo.batches()):
             _remove(store, batch.damaged)
             writer.put(batch.pairs if own is None else [replace(pair, note=pair.note or own) for pair in batch.pairs])
             skipped += batch.skipped
@@ -109,6 +119,9 @@ def match(
             found += sum(len(pair.matches) for pair in batch.pairs)
             progress(matched + missed + todo.kept + len(todo.skipped), len(table))
     skipped += todo.skipped
+    if models.effort == "hard" and images is not None:
+        told = search_pairs(features, matches, table, options, images, masks, engine)
+        skipped += [each for each in told if each is not None]
     progress(len(table), len(table))
     seconds = perf_counter() - begin
     return MatchResult(len(table), matched, todo.kept, without_overlap, found, seconds, tuple(skipped))
