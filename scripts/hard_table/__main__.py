@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from scenes import TILTS, generate, negatives
 
-from lightglue import load_image, match_pair, numpy_image_to_torch
+from lightglue import load_image, match_pair
 from lightglue.geometry import (
     EstimatorOptions,
     corner_error,
@@ -34,6 +34,7 @@ from lightglue.geometry import (
     estimate_homography,
     transfer_error,
 )
+from lightglue.images import numpy_image_to_torch
 from lightglue.models.choice import Models
 
 EACH = 12  # generated pairs of each tilt

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from lightglue.extractors.base import Extractor as OwnExtractor
 from lightglue.pairs.hard.views import View
-from lightglue.pairs.hard.warping import Floats, Pixels, covered, inverse_of, moved, scaling, warp
+from lightglue.pairs.hard.warping import Floats, Pixels, covered, inverse_of, mask_of, moved, scaling, warp
 from lightglue.pairs.record import matches_of
 from lightglue.pairs.rotation import best_of, limited
 from lightglue.timing import span
@@ -132,8 +132,7 @@ class Looks:
         image = self.images[side]
         own = H @ inverse_of(image.from_original)
         pixels = warp(image.pixels, own, size, moved(image.from_original, at))
-        grid = np.stack(np.meshgrid(np.arange(size[0]), np.arange(size[1])), axis=-1)
-        mask = covered(own, grid, image.size)
+        mask = mask_of(own, size, image.size)
         return self._located(self._extract(kind, pixels, None if mask.all() else mask, count), side, H)
 
     def match(self, kind: Kind, seen0: Seen, seen1: Seen) -> Correspondences:

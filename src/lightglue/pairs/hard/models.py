@@ -39,13 +39,16 @@ def fit(
     frame: in which the error is measured, rather than in image 1: where one image is much finer than the other, a px of
     it means little.
     """
-    if len(found) < FEWEST[geometry]:
+    points0, points1 = _placed(found, frame)
+    ahead = np.isfinite(points0).all(axis=1) & np.isfinite(points1).all(axis=1)  # of the frame's horizons
+    if ahead.sum() < FEWEST[geometry]:
         return None
     estimator = estimate_homography if geometry == "homography" else estimate_fundamental
-    estimate = estimator(*_placed(found, frame), EstimatorOptions(_method(), pixels))
+    estimate = estimator(points0[ahead], points1[ahead], EstimatorOptions(_method(), pixels))
     if estimate.model is None:
         return None
-    matrix, inliers = estimate.model, estimate.inliers
+    matrix, inliers = estimate.model, np.zeros(len(found), np.bool_)
+    inliers[ahead] = estimate.inliers
     if frame is not None:
         to0, to1 = frame.matrices
         matrix = np.linalg.inv(to1) @ matrix @ to0 if geometry == "homography" else to1.T @ matrix @ to0
@@ -83,7 +86,7 @@ def _method() -> Literal["poselib", "opencv"]:
 
 
 def errors_of(model: Model, found: Correspondences, frame: Frame | None = None) -> Floats:
-    """How far each match is from the model, px of `frame`, or of the originals."""
+    """How far each match is from the model, px of `frame`, or of the originals; infinite beyond a horizon."""
     points0, points1 = _placed(found, frame)
     matrix = model.matrix
     if frame is not None:
@@ -91,4 +94,7 @@ def errors_of(model: Model, found: Correspondences, frame: Frame | None = None) 
         is_plane = model.geometry == "homography"
         matrix = frame.matrices[1] @ matrix @ back0 if is_plane else back1.T @ matrix @ back0
     measure = transfer_error if model.geometry == "homography" else epipolar_error
-    return np.asarray(measure(matrix, points0, points1))
+    ahead = np.isfinite(points0).all(axis=1) & np.isfinite(points1).all(axis=1)
+    errors = np.full(len(found), np.inf)
+    errors[ahead] = measure(matrix, points0[ahead], points1[ahead])
+    return errors

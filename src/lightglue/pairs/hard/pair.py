@@ -149,8 +149,9 @@ def _image(image: Any, mask: Any, options: Mapping[str, Any]) -> Image:
     h, w = tensor.shape[-2:]
     resize, side = options.get("resize"), options.get("side", "long")
     height, width = (h, w) if resize is None or options.get("tile") else target_size(h, w, resize, side)
-    if max(height, width) > LARGEST:
-        height, width = (max(1, round(edge * LARGEST / max(height, width))) for edge in (height, width))
+    # Plain matching enlarges small images; here that is done by as much as the views need it.
+    limit = min(1.0, LARGEST / max(height, width), h / height)
+    height, width = (max(1, round(edge * limit)) for edge in (height, width))
     resized, scales = resize_tensor(tensor, (height, width))
     pixels = np.ascontiguousarray(resized.permute(1, 2, 0).numpy())
     allowed = None if mask is None else np.asarray(mask.cpu() if isinstance(mask, Tensor) else mask, np.bool_)

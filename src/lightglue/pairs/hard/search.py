@@ -54,7 +54,8 @@ def trials(turn: float) -> Iterator[Trial]:
     yield from _either(_STRONG[2:], turn)
     for other in TURNS:
         if other != turn:
-            yield Trial(PLAIN, View(turn=other))
+            if other:
+                yield Trial(PLAIN, View(turn=other))
             for view in _MILD:
                 yield Trial(view, View(turn=other))
 

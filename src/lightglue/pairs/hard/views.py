@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lightglue.pairs.hard.warping import Floats, Pixels, covered, inverse_of, moved, turning, warp
+from lightglue.pairs.hard.warping import Floats, Pixels, covered, inverse_of, mask_of, moved, turning, warp
 
 __all__ = ["PLAIN", "View", "ViewOf"]
 
@@ -84,5 +84,4 @@ class ViewOf:
         """(H, W) of the view: where it shows the image; None where it does everywhere."""
         if self.view.direction % 90 == 0 and self.view.turn % 90 == 0:
             return None
-        width, height = self.size
-        return self.shows(np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1))
+        return mask_of(self.matrix, self.size, (self.width, self.height))

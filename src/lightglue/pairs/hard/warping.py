@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Floats", "Pixels", "covered", "inverse_of", "linear_at", "moved", "scaling", "turning", "warp"]
+__all__ = ["Floats", "Pixels", "covered", "inverse_of", "linear_at", "mask_of", "moved", "scaling", "turning", "warp"]
 
 Floats = NDArray[np.float64]
 Pixels = NDArray[np.float32]  # (H, W) or (H, W, C)
@@ -17,6 +17,7 @@ Pixels = NDArray[np.float32]  # (H, W) or (H, W, C)
 # Blur, px of the image before, for each pixel that it is sampled at: 0.8 sqrt(t^2 - 1), so that an image with a blur of
 # 0.8 px has one of 0.8 px afterwards, too (Morel and Yu, "ASIFT", 2009).
 BLUR = 0.8
+STEP = 4  # px
 RIM = 2.0  # px along the sides of an image that are half outside of it, after warping
 
 
@@ -92,6 +93,13 @@ def _framed(image: Pixels, directions: Floats) -> tuple[Pixels, Floats]:
     width, height = (int(edge) for edge in high - low + 1)
     turned = cv2.warpPerspective(image, frame, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return cast(Pixels, turned), frame
+
+
+def mask_of(H: Floats, size: tuple[int, int], image_size: tuple[int, int]) -> NDArray[np.bool_]:
+    """(H, W) of the warped image, of width and height `size`: `covered`, looked at for each square of 4 px."""
+    x, y = (np.minimum(np.arange(0, edge, STEP) + (STEP - 1) / 2, edge - 1) for edge in size)
+    coarse = covered(H, np.stack(np.meshgrid(x, y), axis=-1), image_size)
+    return np.repeat(np.repeat(coarse, STEP, axis=0), STEP, axis=1)[: size[1], : size[0]]
 
 
 def covered(H: Floats, points: Any, image_size: tuple[int, int]) -> NDArray[np.bool_]:
