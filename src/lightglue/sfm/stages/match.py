@@ -31,7 +31,7 @@ from lightglue.workers.work import Engine
 __all__ = ["NO_OVERLAP", "MatchOptions", "MatchResult", "match"]
 
 NO_OVERLAP = "no overlap"  # the note of pairs below `min_overlap`
-BATCH_CPU, BATCH_GPU = 16, 64  # pairs that a worker takes at once
+BATCH_CPU, BATCH_GPU = 4, 64  # pairs that a worker takes at once; a core gains nothing from more
 # With bfloat16 on a CPU every number of keypoints that pruning leaves has code generated for it, which stays: with it
 # memory grew by a megabyte a pair. Up to so many keypoints matching is about as fast without: docs/scale.md.
 UNPRUNED = 2048
