@@ -169,9 +169,8 @@ def measure(folder: Path, models: Models, options: argparse.Namespace) -> dict[s
     chosen = make_engine("local", workers=workers) if engine == "local" else make_engine(engine)
     row: dict[str, Any] = {"images": len(names), "effort": models.effort, "workers": workers}
     store, limited = folder / f"features{workers}", Limited(chosen, options.seconds)
-    with watched() as memory:
-        with suppress(Enough):
-            extract(folder / "images", store, ExtractOptions(models, {"resize": None}), engine=limited)
+    with watched() as memory, suppress(Enough):
+        extract(folder / "images", store, ExtractOptions(models, {"resize": None}), engine=limited)
     if limited.jobs:
         row |= {"extracted": limited.jobs, "s an image": limited.lasted / limited.jobs, "MB, extraction": memory.peak}
     names = FeatureStore.open(store).names()
