@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
+from lightglue.matching.effort import Effort
 from lightglue.pairs.record import matches_of
 from lightglue.sfm.options import MatchOptions, on_one_device
 from lightglue.sfm.skipped import Skipped
@@ -62,6 +63,7 @@ def match(
     options: MatchOptions,
     *,
     engine: Engine | None = None,
+    effort: Effort | None = None,
     progress: Progress = lambda done, total: None,
 ) -> MatchResult:
     """Match pairs of images that have no matches yet, or whose features have changed since.
@@ -71,6 +73,7 @@ def match(
         pairs: names of images, in any order, also (b, a) for (a, b) and some twice; or a file of them.
         out: the file of the store of matches, made where there is none.
         engine: who does the work; this process by default.
+        effort: for these pairs only, where it is not that of the store; each says so in its note.
 
     A pair that cannot be matched is in `skipped`, and the others are done. A damaged file of features is removed, so
     that `extract` makes it again. What is killed goes on where it stopped, and ends with the same matches to the last
@@ -88,6 +91,9 @@ def match(
     matches = MatchStore.open(out, options.settings(), features=features)
     matches.mend()
     models = on_one_device(options.chosen)
+    own = None if effort in (None, models.effort) else f"effort {effort}"
+    if effort is not None:
+        models = replace(models, effort=effort)
     todo = _Todo(features, matches, table, BATCH_CPU if models.device == "cpu" else BATCH_GPU)
     work = MatchWork(str(features.folder.absolute()), replace(options, models=models))
     skipped = [Skipped(f"{name}, {name}", "an image is not matched with itself") for name in table.selfs]
@@ -95,7 +101,7 @@ def match(
     with _Writer(matches) as writer:
         for batch in (engine or LocalEngine()).run(work, todo.batches()):
             _remove(store, batch.damaged)
-            writer.put(batch.pairs)
+            writer.put(batch.pairs if own is None else [replace(pair, note=pair.note or own) for pair in batch.pairs])
             skipped += batch.skipped
             missed += len(batch.skipped)
             matched += len(batch.pairs)
