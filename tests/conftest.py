@@ -20,6 +20,7 @@ from lightglue.support.caches import BoundedCache
 from lightglue.weights import cache_folder, read
 from support import ASSETS, NEEDS_GPU, NEEDS_SHARED, PAIRS, ROOT, SHARED
 from support.exported import Exported
+from support.remembered import remembered
 
 INSIDE = ROOT / "tests" / "data" / "reference"
 
@@ -102,6 +103,13 @@ def no_models() -> Iterator[None]:
         mock.patch("lightglue.weights.read.resolve", side_effect=AssertionError("a model was loaded")),
         mock.patch("lightglue.models.loaded._LOADED", nothing_kept),
     ):
+        yield
+
+
+@pytest.fixture(scope="module")
+def each_image_is_looked_at_once() -> Iterator[None]:
+    """See `remembered`."""
+    with remembered():
         yield
 
 
