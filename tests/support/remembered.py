@@ -18,7 +18,6 @@ from lightglue.matching.engine import PairResult
 from lightglue.matching.inputs import ImageKeypoints
 from lightglue.weights import FILES
 
-
 # Of the whole session: modules look at the same photographs.
 _FEATURES: dict[tuple[Any, ...], dict[str, Any]] = {}
 _MATCHES: dict[tuple[Any, ...], list[PairResult]] = {}
