@@ -197,7 +197,9 @@ def test_the_filter_keeps_the_strongest_of_each_pixel_and_window(data):
 
 
 def test_without_the_filter_a_place_may_have_several_orientations(image):
-    several, one, sparse = (SIFT(nms_radius=radius).extract(image, resize=None)["keypoints"][0] for radius in (None, 0, 5))
+    several, one, sparse = (
+        SIFT(nms_radius=radius).extract(image, resize=None)["keypoints"][0] for radius in (None, 0, 5)
+    )
     assert len(several.unique(dim=0)) < len(several)
     assert len(one.unique(dim=0)) == len(one) < len(several)
     # A pixel of the resized image (1024) is a third of one here.
@@ -434,7 +436,9 @@ def test_colmaps_descriptors_have_about_unit_length_without_rootsift(image, pyco
 
 
 def test_colmap_starts_at_the_octave_that_is_asked_for(image, pycolmap):
-    doubled, full = (SIFT(backend="pycolmap_cpu", first_octave=o).extract(image, resize=None)["scales"] for o in (-1, 0))
+    doubled, full = (
+        SIFT(backend="pycolmap_cpu", first_octave=o).extract(image, resize=None)["scales"] for o in (-1, 0)
+    )
     assert doubled.shape[1] > 1.5 * full.shape[1]
     assert doubled.min() < 1.5 < full.min()
 
