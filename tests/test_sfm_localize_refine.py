@@ -162,6 +162,24 @@ def test_where_nothing_can_be_measured_the_pose_stays(wall: tuple[Any, FeatureSt
     assert flat.num_refined == 0
 
 
+@pytest.mark.parametrize(("enough", "matched"), [(50, 1), (10_000, 3)])
+def test_at_fast_one_candidate_will_do_where_enough_of_its_points_agree(
+    wall: tuple[Any, FeatureStore, Path], enough: int, matched: int
+) -> None:
+    model, store, _ = wall
+    options = LocalizeOptions(first=2, enough=enough)
+    loaded = Extractor(), Matcher()
+    fast, normal = (
+        Localizer(model, store, None, loaded, "cpu", options, effort=effort).localize(
+            torch.zeros(3, HEIGHT, WIDTH), CAMERA
+        )
+        for effort in ("fast", "normal")
+    )
+    assert len(fast.images) == matched
+    assert normal.images[:2] == NAMES[:2]
+    assert moved(fast) < 0.05
+
+
 def test_what_references_say_is_combined_as_point_by_point() -> None:
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 30, 200)

@@ -55,14 +55,14 @@ def most_inliers(points0: Floats, points1: Floats, options: EstimatorOptions) ->
     """How many matches the best fundamental matrix or homography has, whichever has more, within `options.pixels`.
 
     A quick answer, for those who ask whether an estimate is worth its time: it stops as soon as `options.confidence`
-    allows, after a hundred iterations at the least.
+    allows.
     """
     found = 0
     for solve, threshold in (
         (poselib.estimate_fundamental, "max_epipolar_error"),
         (poselib.estimate_homography, "max_reproj_error"),
     ):
-        ransac = {**_ransac(options, threshold), "min_iterations": min(100, options.max_iterations)}
+        ransac = {**_ransac(options, threshold), "min_iterations": min(20, options.max_iterations)}
         found = max(found, int(solve(points0, points1, ransac, {})[1]["num_inliers"]))
     return found
 

@@ -32,6 +32,8 @@ _SHARE = 0.9  # of PoseLib's inliers that COLMAP, which refines less, is to find
 # Up to this ratio RANSAC draws the hundred samples that are its least in any case, of 7, 5 or 4 matches: pairs that
 # have more inliers than that get the same geometry to the last bit.
 _MAX_RATIO = 0.65
+_SOME = 200  # matches that tell whether a pair has so many inliers
+_CLEAR = 0.75  # share of them
 
 
 def two_view_geometry(
@@ -72,15 +74,16 @@ def _expected_ratio(
     enough: float = fewest
     straight = None if most_inliers is None else _straightened(cameras, points)
     if straight is not None:
-        agree = most_inliers(
-            *straight,
-            EstimatorOptions(
-                threshold=float(options["ransac.max_error"]),
-                max_iterations=int(options["ransac.max_num_trials"]),
-                confidence=float(options["ransac.confidence"]),
-                seed=seed,
-            ),
+        estimate = EstimatorOptions(
+            threshold=float(options["ransac.max_error"]),
+            max_iterations=int(options["ransac.max_num_trials"]),
+            confidence=float(options["ransac.confidence"]),
+            seed=seed,
         )
+        first, second = (each[:: -(-count // _SOME)] for each in straight)
+        agree: float = count * most_inliers(first, second, estimate) / len(first)
+        if agree < _CLEAR * count and len(first) < count:
+            agree = most_inliers(*straight, estimate)
         if agree < fewest:
             return None
         enough = max(enough, _SHARE * agree)

@@ -87,6 +87,9 @@ def localize(
     asked = _queries(Path(queries), None if root is None else Path(root)).with_cameras(cameras)
     names = asked.names
     header = {"format": FORMAT, "model": _digest(MapFolder(Path(map_folder)).model), "options": _decisive(options)}
+    effort = (models or MapFolder(Path(map_folder)).read().models).effort
+    if effort != "normal":  # earlier versions do not say
+        header["effort"] = effort
     journal = _Journal(out / "queries.jsonl", as_read(header))
     done = {name: found for name, found in journal.read().items() if name in names}
     journal.begin(done)

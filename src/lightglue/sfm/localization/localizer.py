@@ -29,6 +29,7 @@ from lightglue.geometry.intrinsics import Intrinsics, from_colmap
 from lightglue.geometry.orientation import fitted
 from lightglue.images import as_tensor, load_image
 from lightglue.images.focal import StatedFocal
+from lightglue.matching.effort import Effort
 from lightglue.models.choice import Models
 from lightglue.pairs.record import matches_of
 from lightglue.sfm.colmap.cameras import exif_focal
@@ -118,8 +119,9 @@ class Localizer:
         look_alikes: Mapping[str, tuple[str, ...]] | None = None,  # of each image, those of places that look the same
         others: Sequence[Any] = (),  # models of the map, which are not joined with this one
         references: References | None = None,  # the map's images, where points of a query are to be refined
+        effort: Effort = "normal",
     ) -> None:
-        self.options = options
+        self.options, self.effort = options, effort
         self._model, self._store, self._index, self._device = model, store, index, device
         self._extractor, self._matcher = models
         self._camera, self._references = camera, references
@@ -168,7 +170,8 @@ class Localizer:
         references = None
         if options.refine is not None:
             references = References.open(model, record.images, store.stretch, options.refine, device)
-        return cls(model, store, index, loaded, device, options, camera, look_alikes, others, references)
+        found = loaded, device, options, camera, look_alikes, others, references
+        return cls(model, store, index, *found, effort=models.effort)
 
     @property
     def remarks(self) -> tuple[str, ...]:
@@ -301,8 +304,13 @@ class _Search:
             return self._answer(None, f"the image has no keypoints: {cause}")
         with self.clock.step("retrieve"):
             ranked = self.localizer._ranked(self.features, self.pixels)
-        pose = self._round(ranked[: min(options.first, options.candidates)])
-        if int(pose.inliers.sum()) < options.enough or pose.failure:
+        first = ranked[: min(options.first, options.candidates)]
+        # A pose that so many points agree with is one, however many images they were found in.
+        alone = 1 if self.localizer.effort == "fast" else len(first)
+        pose = self._round(first[:alone])
+        if alone < len(first) and not self._is_enough(pose):
+            pose = self._round(first[alone:])
+        if not self._is_enough(pose):
             near = [] if pose.failure else self.localizer._covisible(self.ids[pose.inliers])
             rest = [name for name in dict.fromkeys([*near, *ranked]) if name not in self.places.found]
             if more := rest[: options.candidates - len(self.places.found)]:
@@ -316,6 +324,9 @@ class _Search:
             with self.clock.step("refine"):
                 pose = self._refined(pose, self.localizer._references)
         return self._answer(pose, failure)
+
+    def _is_enough(self, pose: Pose) -> bool:
+        return pose.failure is None and int(pose.inliers.sum()) >= self.localizer.options.enough
 
     def _round(self, names: list[str]) -> Pose:
         """Match the query with more images of the map, and estimate from all matches so far."""

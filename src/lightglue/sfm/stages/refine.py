@@ -18,8 +18,10 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -29,6 +31,7 @@ from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError, StoreError
 from lightglue.geometry.intrinsics import from_colmap, to_colmap
+from lightglue.geometry.options import RefineOptions
 from lightglue.geometry.refine import Measured, Pair, measure_pairs
 from lightglue.geometry.tracks import Measurements, solve_displacements
 from lightglue.images import read_image, resize_image
@@ -47,7 +50,7 @@ __all__ = ["RefinedKeypoints", "TrackOptions", "TracksResult", "read_refined", "
 
 REVISION = 2  # raised when the same options give other keypoints
 _PIXELS_HELD = 200_000_000  # of gray images that are kept decoded
-_PAIRS_AT_ONCE = 32  # measured in one transaction
+_PAIRS_AT_ONCE = 64  # measured in one transaction
 _MATCHES_AT_ONCE = 2048  # aligned together, where each pair has fewer: some 20 MB of windows
 _SCHEMA = "CREATE TABLE IF NOT EXISTS measured(pair BLOB PRIMARY KEY, key TEXT NOT NULL, rows BLOB NOT NULL)"
 # Of one measurement: the row of the match, the direction, and what lightglue.geometry.tracks takes.
@@ -101,6 +104,8 @@ def refine_keypoints(
             features than are there now are passed over: `create_database` reports them.
         device: where windows are aligned.
 
+    On a CPU several batches of pairs are measured at once, as many as torch has threads: no result depends on it.
+
     All keypoints and measurements (some 70 bytes each, at most two a match) are in memory while they are solved for.
 
     Raises InputError for a folder of other options or of other features; StoreError where it cannot be written.
@@ -110,7 +115,7 @@ def refine_keypoints(
     digests = {head.name: head.digest for head in features.heads()}
     names = sorted(digests if names is None else digests.keys() & set(names))
     known, wanted = set(names), None if pairs is None else set(pairs)
-    with torch.no_grad(), _Measured.open(out / "measured.db") as store:
+    with torch.no_grad(), _Aligner(options.align, device) as aligner, _Measured.open(out / "measured.db") as store:
         grays = _Grays(Path(images), features, options.max_edge, device)
         used_pairs = [
             (head.name0, head.name1)
@@ -119,7 +124,7 @@ def refine_keypoints(
         ]
         count = 0
         for done, chunk in enumerate(batched(used_pairs, _PAIRS_AT_ONCE)):
-            count += store.fill(matches.read(chunk), grays, options)
+            count += store.fill(matches.read(chunk), grays, aligner)
             progress(done * _PAIRS_AT_ONCE + len(chunk), len(used_pairs))
         keypoints = {name: grays.keypoints(name) for name in names}
         rows = _Rows(names, keypoints)
@@ -262,12 +267,12 @@ class _Measured:
             connection.execute(_SCHEMA)
             yield cls(connection)
 
-    def fill(self, pairs: Iterator[PairMatches], grays: _Grays, options: TrackOptions) -> int:
+    def fill(self, pairs: Iterator[PairMatches], grays: _Grays, aligner: _Aligner) -> int:
         """Measure the pairs that were not yet; returns how many. All are on disk then."""
         waiting = [pair for pair in pairs if self._there(pair, grays) is None]
         new = [
             (_pair(pair), _key(pair, grays), _sealed(rows.tobytes()))
-            for pair, rows in zip(waiting, _measure(waiting, grays, options), strict=True)
+            for pair, rows in zip(waiting, _measure(waiting, grays, aligner), strict=True)
             if rows is not None
         ]
         with self.connection:
@@ -306,11 +311,36 @@ def _key(pair: PairMatches, grays: _Grays) -> str:
     return digest.hexdigest()
 
 
-def _measure(pairs: Sequence[PairMatches], grays: _Grays, options: TrackOptions) -> Iterator[NDArray[np.void] | None]:
+class _Aligner:
+    """Aligns batches of pairs, each in a thread: what torch does here is too little to be divided otherwise."""
+
+    def __init__(self, options: RefineOptions, device: str) -> None:
+        self.options = options
+        self.threads = torch.get_num_threads()
+        self.pool = None
+        if self.threads > 1 and torch.device(device).type == "cpu":
+            # Each thread of Python's has a number of torch's threads of its own, and new ones get what was last set.
+            self.pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    def __enter__(self) -> _Aligner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(self.threads)
+
+    def measure(self, sides: Iterable[Pair]) -> list[Measured]:
+        """What is measured of each, in their order."""
+        batches = list(_bounded(sides))
+        each = partial(measure_pairs, options=self.options)
+        return [found for some in (self.pool.map if self.pool else map)(each, batches) for found in some]
+
+
+def _measure(pairs: Sequence[PairMatches], grays: _Grays, aligner: _Aligner) -> Iterator[NDArray[np.void] | None]:
     """The matches of each pair, both ways; None where an image cannot be used."""
     both = [_sides(pair, grays) for pair in pairs]
-    sides = [side for each in both if each is not None for side in each]
-    measured = iter([each for some in _bounded(sides) for each in measure_pairs(some, options.align)])
+    measured = iter(aligner.measure(side for each in both if each is not None for side in each))
     for each in both:
         yield None if each is None else np.concatenate([_sure(next(measured), back) for back in (0, 1)])
 
