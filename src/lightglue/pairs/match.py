@@ -12,12 +12,14 @@ from lightglue.geometry.options import EstimatorOptions, Geometry
 from lightglue.images import AnyImage, contents_of
 from lightglue.matching.coarse_to_fine import CoarseToFine
 from lightglue.matching.effort import Effort, check_effort
-from lightglue.pairs.oriented import OrientedImage, pixels_of
+from lightglue.pairs.in_processes import PairsWork, match_in_processes
+from lightglue.pairs.oriented import OrientedImage, pair_of, pixels_of
 from lightglue.pairs.postprocessing import PostProcessing
 from lightglue.pairs.record import MatchedPair
 from lightglue.pairs.rotation import Probes, angles_of, find_angle
 from lightglue.timing import span
-from lightglue.types import Assigned, Extractor, Features, Matcher, PairMatcher
+from lightglue.types import Extractor, Matcher, PairMatcher
+from lightglue.workers.engine import ProcessEngine
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -92,7 +94,7 @@ def match_pair(
     features = [image.extract(extractor, preprocess) for image in (first, second)]
     with span("matching"):
         found = matcher({"image0": features[0], "image1": features[1]})
-    pair = _pair_of(features, (first, second), found, bool(angles), device)
+    pair = pair_of(features, (first, second), found, bool(angles), device)
     return after.apply(pair, (first, second), cameras)
 
 
@@ -109,6 +111,7 @@ def match_pairs(
     cameras: Sequence[tuple[Any, Any]] | None = None,
     estimator: EstimatorOptions | None = None,
     effort: Effort = "normal",
+    workers: int | None = 1,
     **preprocess: Unpack[ExtractKeywords],
 ) -> list[MatchedPair]:
     """Match many pairs of images in one call of the matcher; each result equals that of `match_pair`.
@@ -116,8 +119,11 @@ def match_pairs(
     An image (the same object, with the same mask) that is in several pairs is extracted once, with `auto_rotate` once
     for each angle, and its features are the same tensors in each of their results.
 
-    masks: `mask0` and `mask1` for each pair. cameras: `camera0` and `camera1` for each pair. Raises InputError,
-    ImageError.
+    masks: `mask0` and `mask1` for each pair. cameras: `camera0` and `camera1` for each pair. workers: processes on the
+    CPU, with one thread each; None for as many as fit and are worth their start, 1 for this process, with torch's
+    threads. Extractor and matcher must then be what other processes can have: modules, not a notebook's own classes.
+
+    Raises InputError, ImageError; LightGlueError where several processes died of the same pair.
     """
     pairs = list(pairs)  # it is gone through more than once
     for i, pair in enumerate(pairs):
@@ -131,23 +137,25 @@ def match_pairs(
         after.check_cameras(*two)
     given, device = contents_of(image for pair in pairs for image in pair), _device(device)
     images = {key: pixels_of(image, preprocess.get("tile"), angles) for key, image in given.items()}
-    probes = Probes(extractor)
     chosen, known = [], []
     for (image0, image1), (mask0, mask1), two in zip(pairs, masks, cameras, strict=True):
         keys = id(image0), id(image1)
         first, second = OrientedImage(images[keys[0]], mask0), OrientedImage(images[keys[1]], mask1)
         known.append(after.cameras(two, [given[key] for key in keys], (first, second)))
-        if angles:
-            small0, small1 = ((key, images[key]) for key in keys)
-            second = OrientedImage(second.image, mask1, find_angle(probes, _alone(matcher), small0, small1, angles))
         chosen.append((first, second))
+    work = PairsWork(extractor, matcher, preprocess, angles, after)
+    if (count := ProcessEngine(workers).count(work, len(pairs))) > 1:
+        return match_in_processes(work, count, chosen, known, device)
+    if angles:
+        probes = Probes(extractor)
+        chosen = [(first, _upright(probes, matcher, first, second, angles)) for first, second in chosen]
     oriented = {image.key: image for pair in chosen for image in pair}
     features = {key: image.extract(extractor, preprocess) for key, image in oriented.items()}
     matched = [(features[first.key], features[second.key]) for first, second in chosen]
     with span("matching"):
         found = matcher.match(matched)
     return [
-        after.apply(_pair_of(two, both, result, bool(angles), device), both, own)
+        after.apply(pair_of(two, both, result, bool(angles), device), both, own)
         for two, both, result, own in zip(matched, chosen, found, known, strict=True)
     ]
 
@@ -177,19 +185,14 @@ def _for_each(name: str, values: Sequence[tuple[Any, Any]] | None, count: int) -
     return found
 
 
+def _upright(
+    probes: Probes, matcher: PairMatcher, first: OrientedImage, second: OrientedImage, angles: Sequence[float]
+) -> OrientedImage:
+    """The second image of a pair, rotated to match the first."""
+    small0, small1 = ((id(each.image), each.image) for each in (first, second))
+    return OrientedImage(second.image, second.mask, find_angle(probes, _alone(matcher), small0, small1, angles))
+
+
 def _alone(matcher: PairMatcher) -> Matcher:
     """`matcher` for one pair at a time."""
     return lambda data: matcher.match([(data["image0"], data["image1"])])[0]
-
-
-def _pair_of(
-    features: Sequence[Features],
-    images: Sequence[OrientedImage],
-    result: Assigned,
-    was_rotated: bool,
-    device: str | torch.device,
-) -> MatchedPair:
-    """The record of a pair, in px of the images as they were given."""
-    first, second = (image.in_its_own_pixels(each) for image, each in zip(images, features, strict=True))
-    pair = MatchedPair.of(first, second, result, device)
-    return pair.with_matches(rotation=images[1].angle) if was_rotated else pair
