@@ -27,6 +27,7 @@ from lightglue.sfm.colmap import models as colmap_models
 from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.localizer import Localization, LocalizeOptions, Localizer
+from lightglue.sfm.options import TrackOptions
 from lightglue.sfm.pipeline import SfmOptions, build_map
 from lightglue.sfm.stages.extract import ExtractOptions
 from lightglue.sfm.stages.match import MatchOptions
@@ -84,9 +85,11 @@ def table_row(
     )
 
 
-def make_map(folder: Path, data: Path, images: list[dict[str, Any]], is_known: bool) -> MapFolder:
+def make_map(
+    folder: Path, data: Path, images: list[dict[str, Any]], is_known: bool, is_refined: bool = False
+) -> MapFolder:
     """A map of the reference images."""
-    models = Models("aliked", 2048, device="cpu", mp=True)
+    models = Models("aliked", 2048, device="cpu", mp=None if is_refined else True)
     photographs = folder / "images"
     photographs.mkdir(parents=True, exist_ok=True)
     for image in images:
@@ -99,6 +102,7 @@ def make_map(folder: Path, data: Path, images: list[dict[str, Any]], is_known: b
         ExtractOptions(models, {"resize": 1024}),
         MatchOptions(models),
         cameras=cameras,
+        refine=TrackOptions() if is_refined else None,
         reconstruct=ReconstructOptions(threads=1),
     )
     build_map(photographs, folder / "map", options)

@@ -45,6 +45,17 @@ def test_the_table_ends_with_the_whole_and_its_precision() -> None:
     assert last.split()[2:] == ["100%", "float32"]
 
 
+def test_what_an_effort_did_is_told_step_by_step() -> None:
+    large = (*SMALL, "--max-keypoints", "900", "--resize", "640", "--no-mp", "--effort", "fast", "--repeat", "1")
+    code, out, err = run(A, B, *large, "--json")
+    assert (code, err) == (0, "")
+    summary = json.loads(out)
+    assert summary["effort"] == "fast"
+    top = [step["name"] for step in summary["steps"] if step["depth"] == 0]
+    assert top[:7] == ["load", "resize", "extract"] * 2 + ["seeds"]
+    assert "guided" in top
+
+
 @pytest.mark.usefixtures("no_models")
 def test_a_missing_image_is_an_error_before_anything_is_loaded(tmp_path: Path) -> None:
     code, out, err = run(A, tmp_path / "none.jpg")

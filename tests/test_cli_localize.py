@@ -11,6 +11,7 @@ pytest.importorskip("pycolmap")
 
 from functools import partial
 
+from lightglue.stores import MatchStore
 from support.command import lightglue, plain
 from test_sfm_change import NAMES, SCENE, made, place  # noqa: F401  # a map of three images
 
@@ -23,11 +24,14 @@ def test_photographs_are_localized_and_the_others_told(place, tmp_path):  # noqa
     queries.mkdir()
     (queries / "a 2.jpg").write_bytes((SCENE / "0006.jpg").read_bytes())
     (queries / "text.jpg").write_text("no photograph")
-    result = localize(place.folder, queries, "-o", tmp_path / "out", "--camera", "SIMPLE_PINHOLE:920,512,341")
+    camera = ("--camera", "SIMPLE_PINHOLE:920,512,341")
+    result = localize(place.folder, queries, "-o", tmp_path / "out", *camera, "--refine")
     assert result.code == 0
     assert "1 of 2 localized" in result.out
     assert "text.jpg" in result.err
     assert (tmp_path / "out" / "poses.txt").read_text().startswith("a 2.jpg ")
+    query = json.loads((tmp_path / "out" / "queries.jsonl").read_text().splitlines()[1])
+    assert query["num_refined"] == query["num_inliers"] > 30
     again = localize(place.folder, queries / "text.jpg", "-o", tmp_path / "none", "--json")
     assert again.code == 1
     assert json.loads(again.out)["failures"][0]["name"] == "text.jpg"
@@ -35,10 +39,12 @@ def test_photographs_are_localized_and_the_others_told(place, tmp_path):  # noqa
 
 
 def test_images_are_added_and_removed_by_command(place, tmp_path):  # noqa: F811
-    added = change("add", place.folder, SCENE / "0006.jpg", tmp_path / "none.jpg")
+    added = change("add", place.folder, SCENE / "0006.jpg", tmp_path / "none.jpg", "--effort", "fast")
     assert added.code == 0
     assert "added 1; 4 images have a pose" in added.out
     assert "none.jpg: There is no image there; check the path." in plain(added.err)
+    notes = {pair.note for pair in MatchStore.open(place.matches, read_only=True).pairs() if pair.name1 == "0006.jpg"}
+    assert notes == {"effort fast"}
     removed = change("remove", place.folder, "0006.jpg", "--json")
     assert json.loads(removed.out)["registered"] == len(NAMES)
 

@@ -76,6 +76,19 @@ def test_the_kernel_is_chosen_by_what_the_cpu_has(amx, monkeypatch):
     assert choose_attention(torch.device("cuda"), bfloat16) is fused_rows
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_a_folded_matrix_and_its_bias_give_the_linear_layer(dtype):
+    """As one product with a column of ones where that is fast, apart elsewhere."""
+    layer = small_matcher().transformers[0]
+    project = fold_layer(layer, dtype).cross_attn.project
+    assert (project.both is None) == (dtype == torch.bfloat16)
+    rows = torch.cat((torch.ones(50, 1), TOKENS), 1).to(dtype)
+    found = project.into(rows, torch.empty(50, 64, dtype=dtype))
+    with torch.no_grad():
+        expected = torch.cat((layer.cross_attn.to_qk(TOKENS), layer.cross_attn.to_v(TOKENS)), 1)
+    torch.testing.assert_close(found.float(), expected, atol=0.03 if dtype == torch.bfloat16 else 1e-5, rtol=0)
+
+
 def test_folding_does_not_touch_the_parameters():
     matcher = small_matcher()
     before = {k: v.clone() for k, v in matcher.state_dict().items()}

@@ -50,23 +50,25 @@ def run_counted(counts=(20, 30)) -> tuple[Operations, PackedPairs]:
 
 
 def test_a_layer_is_six_matrix_products():
-    """Projection, and two of the MLP; that of the attended values is folded into the MLP's first."""
+    """Projection, and two of the MLP; attended values are projected in the first. Biases are columns."""
     operations, _ = run_counted()
-    own = [(50, D, 3 * D), (50, 2 * D, 2 * D), (50, 2 * D, D)]
-    assert operations.products == [*own, (50, D, 2 * D), *own[1:]]
+    own = [(50, 1 + D, 3 * D), (50, 1 + 2 * D, 2 * D), (50, 2 * D, D)]
+    assert operations.products == [*own, (50, 1 + D, 2 * D), *own[1:]]
 
 
 def test_a_layer_joins_and_splits_nothing_by_copying():
     operations, _ = run_counted()
     assert not {"cat", "stack", "clone", "index_select", "index", "new_zeros"} & operations.counts.keys()
     copies = operations.counts["copy_"]
-    assert copies == 2 + 4, "the stream into what the MLP reads, and each image's attended values beside it"
+    assert copies == 2 + 4 + 2, (
+        "the stream into what the MLP reads, each image's attended values beside it, what is attended to head by head"
+    )
 
 
 def test_positions_turn_queries_and_keys_in_one_multiplication():
     operations, _ = run_counted()
-    assert operations.counts["mul_"] == 1
-    assert operations.counts["mul"] == 0
+    assert operations.counts["mul"] + operations.counts["mul_"] == 1
+    assert operations.counts["mm"] + operations.counts["addmm_"] == 6, "no product is preceded by a pass for its bias"
 
 
 def test_a_layer_allocates_no_more_than_one_hidden_layer():

@@ -12,7 +12,14 @@ from torch import Tensor
 
 from lightglue import load_image
 from lightglue.errors import InputError
-from lightglue.geometry.refine import RefineOptions, fit_local_maps, refine_matches
+from lightglue.geometry.refine import (
+    Pair,
+    RefineOptions,
+    fit_local_maps,
+    measure_matches,
+    measure_pairs,
+    refine_matches,
+)
 from support import ASSETS
 
 H, W = 200, 260
@@ -317,3 +324,28 @@ def test_a_photograph_and_its_warped_copy() -> None:
     assert (before < 0.5).mean() < 0.2
     assert (after < 0.5).mean() > 0.9
     assert np.median(after) < 0.1
+
+
+def test_pairs_that_are_measured_together_are_measured_as_if_alone() -> None:
+    wide = picture(size=(H, W + 40))
+    few, many = matches(AFFINE, 9, seed=4), matches(AFFINE, 80)
+    alike = [
+        Pair(picture()[0], picture(AFFINE)[0], *many),
+        Pair(wide[0], picture(SHIFT)[0], *matches(SHIFT, 30, seed=2)),
+        Pair(picture(AFFINE)[0], picture()[0], *many[::-1]),
+        Pair(picture()[0], picture(AFFINE)[0], *few),  # fewer than a match has neighbours
+        Pair(picture()[0], picture(AFFINE)[0], few[0][:3], few[1][:3]),  # too few for a map
+        Pair(picture()[0], picture(AFFINE)[0], few[0][:0], few[1][:0]),
+    ]
+    together = measure_pairs(alike, RefineOptions())
+    assert [int(each.good.sum()) > 0 for each in together] == [True, True, True, True, False, False]
+    for pair, found in zip(alike, together, strict=True):
+        alone = measure_matches(*pair, RefineOptions())
+        assert torch.equal(found.good, alone.good)
+        torch.testing.assert_close(found.position, alone.position, atol=1e-4, rtol=0)
+        for field in (2, 3):
+            torch.testing.assert_close(found[field][found.good], alone[field][found.good], atol=1e-4, rtol=1e-3)
+
+
+def test_together_and_alone_no_pair_at_all_is_fine() -> None:
+    assert measure_pairs([], RefineOptions()) == []

@@ -16,9 +16,10 @@ from lightglue.errors import InputError
 from lightglue.images import load_image
 from lightglue.models.choice import Models
 from lightglue.sfm.engines.choice import make_engine
-from lightglue.sfm.engines.engine import Budget, pipelined
 from lightglue.sfm.stages.extract import ExtractOptions, ExtractResult, ExtractWorker, extract
 from lightglue.stores import FeatureStore
+from lightglue.workers.local import pipelined
+from lightglue.workers.work import Budget
 from support.child import run_python
 
 ROOT = Path(__file__).parents[1]

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from lightglue.errors import InputError
 from lightglue.geometry.tracks import Measurements, solve_densely, solve_displacements
@@ -220,3 +221,25 @@ def test_what_contradicts_the_others_has_no_weight() -> None:
     told = solve_displacements(found, 4, 2, 0.05, 0.5)
     assert told.weights[-1] < 0.01 < 0.9 < told.weights[:-1].min()
     assert np.allclose(told.displacements, truth, atol=0.05)
+
+
+def test_the_result_does_not_depend_on_threads(collection: Collection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightglue.sfm.stages.refine._MATCHES_AT_ONCE", 300)
+    before = torch.get_num_threads()
+    for threads in (1, 3):
+        with monkeypatch.context() as patched:
+            patched.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+            collection.refine(f"of {threads}")
+    torch.set_num_threads(before)
+    one, three = collection.refined("of 1"), collection.refined("of 3")
+    assert all(np.array_equal(one[name], three[name]) for name in NAMES)
+
+
+def test_torch_has_as_many_threads_afterwards_as_before(collection: Collection) -> None:
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        collection.refine()
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 
 pytest.importorskip("pycolmap")
+import pycolmap
+
 from lightglue.errors import InputError
-from lightglue.sfm.colmap import database, state
+from lightglue.geometry.options import EstimatorOptions
+from lightglue.sfm.colmap import database, state, two_view
 from lightglue.sfm.colmap.cameras import CameraOptions
 from lightglue.sfm.colmap.database import create_database
 from lightglue.sfm.colmap.database_file import Database
@@ -144,3 +147,49 @@ def test_a_database_is_never_open_to_two_copies_of_sqlite_at_once(tmp_path, monk
     with closing(sqlite3.connect(place)) as connection, connection:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         assert connection.execute("SELECT count(*) FROM two_view_geometries").fetchone() == (6,)
+
+
+def test_pairs_with_enough_inliers_get_the_same_geometry_without_the_quick_estimator(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_noise(scene)
+    options = VerifyOptions(max_iterations=500)
+    quick, alone = made(scene, "quick.db", KNOWN), made(scene, "alone.db", KNOWN)
+    verify(quick, options)
+    monkeypatch.setattr(two_view, "most_inliers", None)
+    verify(alone, options)
+    assert content(quick) == content(alone)
+
+
+def test_colmap_is_not_asked_for_pairs_whose_matches_agree_with_nothing(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("poselib")
+    add_noise(scene)
+    asked = []
+    usual = two_view.pycolmap.estimate_two_view_geometry
+
+    def noted(*args: Any) -> Any:
+        asked.append(len(args[4]))
+        return usual(*args)
+
+    monkeypatch.setattr(two_view.pycolmap, "estimate_two_view_geometry", noted)
+    result = verify(made(scene, "d.db"), VerifyOptions(max_error=1.0), threads=1)
+    assert asked == [200] * 10
+    assert (result.num_done, result.num_verified) == (11, 10)
+
+
+def test_a_lens_that_bends_lines_is_straightened_before_its_matches_are_judged(scene: Scene, tmp_path: Path) -> None:
+    """A fisheye's matches agree with no fundamental matrix of its pixels, but do with one of its rays."""
+    pytest.importorskip("poselib")
+    lens = pycolmap.Camera(model="OPENCV_FISHEYE", width=640, height=480, params=[300, 300, 320, 240, 0.05, 0, 0, 0])
+    lens.has_prior_focal_length = True
+    rng = np.random.default_rng(0)
+    points = rng.uniform((-3, -2, 1), (3, 2, 4), (300, 3))
+    seen = [np.asarray(lens.img_from_cam(points + shift), np.float64) for shift in ((0, 0, 0), (0.7, 0.1, 0.4))]
+    matches = np.stack([np.arange(300)] * 2, axis=1).astype(np.uint32)
+    options = VerifyOptions(max_error=1.0).colmap()
+    found = two_view.two_view_geometry((lens, lens), (seen[0], seen[1]), matches, options, 0)
+    assert len(found.inlier_matches) > 280
+    raw = two_view.most_inliers(*seen, EstimatorOptions(threshold=1.0))
+    assert raw < 280

@@ -158,18 +158,22 @@ def add(
         list[Path], typer.Argument(metavar="IMAGES...", show_default=False, help="Images, or folders of them.")
     ],
     extracting: Annotated[ExtractOptions, Only(("masks",))],
+    models: Annotated[Models, Only(("effort",))],
     engine: EngineOptions,
+    given: Given,
     as_json: AsJson = False,
 ) -> None:
     """Add images to the model that is there.
 
     Those outside the map's image folder are copied into it. A run that was stopped is finished by the same command.
+    Without --effort with that of the map.
     """
     from lightglue.sfm.change import add_images
 
     with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
-        masks = extracting.masks
-        done = add_images(folder, images, masks=masks, engine=engine_of(engine), progress=progress)
+        effort = models.effort if "effort" in given else None
+        how: dict[str, Any] = {"masks": extracting.masks, "engine": engine_of(engine), "effort": effort}
+        done = add_images(folder, images, **how, progress=progress)
     _print_change("added", folder, done, as_json)
 
 

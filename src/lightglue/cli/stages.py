@@ -17,10 +17,10 @@ from lightglue.sfm.options import EngineOptions
 from lightglue.support.printable import escaped, printable
 
 if TYPE_CHECKING:
-    from lightglue.sfm.engines.engine import Engine
     from lightglue.sfm.folder import StageRecord
     from lightglue.sfm.skipped import Skipped
     from lightglue.sfm.stages.dataset import DatasetResult
+    from lightglue.workers.work import Engine
 
 __all__ = [
     "LIST_HELP",
@@ -55,12 +55,12 @@ Strict = Annotated[
 Views = Annotated[ViewOptions, Only(("resize", "tile"))]
 
 
-def engine_of(options: EngineOptions) -> Engine | None:
-    """Who does the work; None for this process."""
-    if options.engine == "local":
-        return None
+def engine_of(options: EngineOptions) -> Engine:
+    """Who does the work."""
     from lightglue.sfm.engines.choice import make_engine
 
+    if options.engine == "local":
+        return make_engine("local", workers=options.workers)
     return make_engine(options.engine, address=options.address)
 
 

@@ -130,12 +130,12 @@ def _cross_scale(d: int, h: int) -> Tensor:
 
 
 def _block(block: FoldedBlock, order: Tensor | None, scale: Tensor) -> Block:
-    project, bias = block.project.cpu(), block.project_bias.cpu()
+    project, bias = block.project.weight.cpu(), block.project.bias.cpu()
     if order is not None:
         project, bias = project[order], bias[order]
     return Block(
         project=_linear(project * scale[:, None], bias * scale),
-        first=_linear(block.first, block.first_bias),
+        first=_linear(block.first.weight, block.first.bias),
         norm_weight=_array(block.norm_weight),
         norm_bias=_array(block.norm_bias),
         norm_eps=block.norm_eps,

@@ -18,7 +18,7 @@ M stands for the measurements, N for the keypoints.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -64,12 +64,19 @@ def solve_displacements(found: Measurements, count: int, prior: float, floor: fl
         floor: px, added in squares to the deviations: what they do not know of.
         outlier: px, residual at which a measurement keeps a quarter of its weight.
     """
-    d, weights = np.zeros((count, 2)), np.ones(len(found))
+    if not len(found):
+        return _solution(found, np.zeros((count, 2)), outlier)
+    measured, rows = np.unique(np.concatenate([found.i, found.j]), return_inverse=True)
+    some = replace(found, i=rows[: len(found)], j=rows[len(found) :])  # of the keypoints that are measured: few of all
+    graph = _Graph.of(some, len(measured))
+    d, weights = np.zeros((len(measured), 2)), np.ones(len(found))
     for k in range(_ROUNDS):
         if k:
-            weights = _weights(found, d, outlier)
-        d = _conjugate_gradients(found, _certainty(found, weights, floor), d, prior)
-    return _solution(found, d, outlier)
+            weights = _weights(some, d, outlier)
+        d = _conjugate_gradients(_normal(graph, some, _certainty(some, weights, floor), prior), d)
+    every = np.zeros((count, 2))
+    every[measured] = d
+    return _solution(found, every, outlier)
 
 
 def solve_densely(found: Measurements, count: int, prior: float, floor: float, outlier: float) -> Solution:
@@ -112,48 +119,95 @@ def _weights(found: Measurements, d: Floats, outlier: float) -> Floats:
 
 def _difference(found: Measurements, d: Floats) -> Floats:
     """(M, 2): d_j - matrix d_i."""
-    difference: Floats = d[found.j] - np.einsum("mij,mj->mi", found.matrix, d[found.i])
-    return difference
+    there, here = d[found.j], d[found.i]
+    return np.stack([there[:, k] - (found.matrix[:, k] * here).sum(1) for k in range(2)], 1)
 
 
-def _gather(found: Measurements, forces: Floats, count: int) -> Floats:
-    """(N, 2): the transpose of `_difference`."""
-    back = -np.einsum("mij,mi->mj", found.matrix, forces)
-    columns = [np.bincount(found.j, forces[:, k], count) + np.bincount(found.i, back[:, k], count) for k in range(2)]
-    return np.stack(columns, 1)
+def _sums(rows: NDArray[np.int64], values: Floats, count: int) -> Floats:
+    """(count,): of the values of each row."""
+    return np.bincount(rows, values, count).astype(np.float64, copy=False)
 
 
-def _conjugate_gradients(found: Measurements, certainty: Floats, d: Floats, prior: float) -> Floats:
-    """Solve the normal equations, starting at d."""
-    count = len(d)
+@dataclass(frozen=True, eq=False)
+class _Graph:
+    """Which keypoints are measured with which: two are an edge, whichever of them was looked for and how often."""
 
-    def normal(d: Floats) -> Floats:
-        return _gather(found, certainty[:, None] * _difference(found, d), count) + d / prior**2
+    count: int  # of keypoints
+    low: NDArray[np.int64]  # (E,) sorted; the keypoint with the lower row, and that with the higher
+    high: NDArray[np.int64]  # (E,)
+    edge: NDArray[np.int64]  # (M,) of each measurement
 
-    inverse = np.linalg.inv(_blocks(found, certainty, count, prior))
-    right = _gather(found, certainty[:, None] * found.offset, count)
-    residual = right - normal(d)
-    z = np.einsum("nij,nj->ni", inverse, residual)
+    @classmethod
+    def of(cls, found: Measurements, count: int) -> _Graph:
+        key = np.minimum(found.i, found.j) * count + np.maximum(found.i, found.j)
+        edges, edge = np.unique(key, return_inverse=True)
+        low, high = np.divmod(edges, max(1, count))
+        return cls(count, low, high, edge)
+
+    def sum_at(self, rows: NDArray[np.int64], values: Floats) -> Floats:
+        """(N,): of the values of each keypoint."""
+        return _sums(rows, values, self.count)
+
+
+@dataclass(frozen=True, eq=False)
+class _Normal:
+    """The normal equations: 2 x 2 blocks of keypoints and of edges, each number of a block an array of its own."""
+
+    graph: _Graph
+    diagonal: Floats  # (3, N): xx, xy, yy
+    edges: Floats  # (2, 2, E): the block in the rows of the lower keypoint and the columns of the higher
+    right: Floats  # (2, N)
+
+    def times(self, d: Floats) -> Floats:
+        """Their left side, of displacements (2, N)."""
+        graph, (xx, xy, yy), block = self.graph, self.diagonal, self.edges
+        low, high = d[:, graph.low], d[:, graph.high]
+        product = np.stack([xx * d[0] + xy * d[1], xy * d[0] + yy * d[1]])
+        for k in range(2):
+            product[k] += graph.sum_at(graph.low, block[k, 0] * high[0] + block[k, 1] * high[1])
+            product[k] += graph.sum_at(graph.high, block[0, k] * low[0] + block[1, k] * low[1])
+        return product
+
+
+def _normal(graph: _Graph, found: Measurements, certainty: Floats, prior: float) -> _Normal:
+    """Those of `solve_densely`, summed up by keypoints and edges."""
+    i, j = found.i, found.j
+    weighted = certainty[:, None, None] * found.matrix
+    squares = [(weighted[:, :, a] * found.matrix[:, :, b]).sum(1) for a, b in ((0, 0), (0, 1), (1, 1))]
+    diagonal = np.stack([graph.sum_at(i, square) for square in squares])
+    diagonal[[0, 2]] += graph.sum_at(j, certainty) + 1 / prior**2
+    # The block of rows j and columns i is -certainty matrix; where j is the higher keypoint its transpose is wanted.
+    across = np.where((i < j)[:, None, None], weighted.transpose(0, 2, 1), weighted)
+    edges = -np.stack([_sums(graph.edge, across[:, a, b], len(graph.low)) for a in range(2) for b in range(2)]).reshape(
+        2, 2, -1
+    )
+    forces = certainty[:, None] * found.offset
+    back = [(weighted[:, :, k] * found.offset).sum(1) for k in range(2)]
+    right = np.stack([graph.sum_at(j, forces[:, k]) - graph.sum_at(i, back[k]) for k in range(2)])
+    return _Normal(graph, diagonal, edges, right)
+
+
+def _conjugate_gradients(normal: _Normal, start: Floats) -> Floats:
+    """Solve the normal equations, starting at displacements (N, 2)."""
+    xx, xy, yy = normal.diagonal
+    det = xx * yy - xy * xy
+
+    def conditioned(r: Floats) -> Floats:
+        solved: Floats = np.stack([yy * r[0] - xy * r[1], xx * r[1] - xy * r[0]]) / det
+        return solved
+
+    d = np.ascontiguousarray(start.T)
+    residual = normal.right - normal.times(d)
+    z = conditioned(residual)
     direction, product = z, float((residual * z).sum())
-    least = _TOLERANCE * float((right * np.einsum("nij,nj->ni", inverse, right)).sum())
+    least = _TOLERANCE * float((normal.right * conditioned(normal.right)).sum())
     for _ in range(_STEPS):
         if product <= least:
             break
-        along = normal(direction)
+        along = normal.times(direction)
         step = product / float((direction * along).sum())
         d, residual = d + step * direction, residual - step * along
-        z = np.einsum("nij,nj->ni", inverse, residual)
+        z = conditioned(residual)
         product, before = float((residual * z).sum()), product
         direction = z + product / before * direction
-    return d
-
-
-def _blocks(found: Measurements, certainty: Floats, count: int, prior: float) -> Floats:
-    """(N, 2, 2): the blocks on the diagonal of the normal equations."""
-    squares = np.einsum("mki,mkj->mij", found.matrix, found.matrix) * certainty[:, None, None]
-    diagonal = np.bincount(found.j, certainty, count) + 1 / prior**2
-    blocks = np.empty((count, 2, 2))
-    for row in range(2):
-        for column in range(2):
-            blocks[:, row, column] = np.bincount(found.i, squares[:, row, column], count) + diagonal * (row == column)
-    return blocks
+    return np.ascontiguousarray(d.T)

@@ -19,7 +19,7 @@ except ImportError as error:
         "PoseLib is not installed; run `pip install poselib`, or choose the method opencv or pycolmap."
     ) from error
 
-__all__ = ["fundamental", "homography", "relative_pose"]
+__all__ = ["fundamental", "homography", "most_inliers", "relative_pose"]
 
 Floats = NDArray[np.float64]
 
@@ -49,6 +49,22 @@ def relative_pose(
     pose, info = poselib.estimate_relative_pose(points0, points1, *cameras, ransac, {})
     T = unit_motion(pose.R, pose.t)
     return None if T is None else _found(T, info)
+
+
+def most_inliers(points0: Floats, points1: Floats, options: EstimatorOptions) -> int:
+    """How many matches the best fundamental matrix or homography has, whichever has more, within `options.pixels`.
+
+    A quick answer, for those who ask whether an estimate is worth its time: it stops as soon as `options.confidence`
+    allows.
+    """
+    found = 0
+    for solve, threshold in (
+        (poselib.estimate_fundamental, "max_epipolar_error"),
+        (poselib.estimate_homography, "max_reproj_error"),
+    ):
+        ransac = {**_ransac(options, threshold), "min_iterations": min(20, options.max_iterations)}
+        found = max(found, int(solve(points0, points1, ransac, {})[1]["num_inliers"]))
+    return found
 
 
 def _ransac(options: EstimatorOptions, threshold: str) -> dict[str, Any]:

@@ -60,7 +60,7 @@ def attend(q: Tensor, k: Tensor, v: Tensor, segments: Segments, cross: bool, out
     attention = choose_attention(v.device, v.dtype)
     for i, own in enumerate(segments.slices):
         others = segments.slices[i ^ cross]
-        out[own] = attention(q[own], k[others], v[others]).flatten(1)
+        out[own].view(-1, *q.shape[1:]).copy_(attention(q[own], k[others], v[others]))
 
 
 @functools.cache

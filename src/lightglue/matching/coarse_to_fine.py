@@ -13,18 +13,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lightglue.errors import InputError
-from lightglue.geometry.options import EstimatorOptions
+from lightglue.geometry.points import extent
 from lightglue.matching.effort import EffortRecord, EffortStage
-from lightglue.matching.guided import (
-    GuidedOptions,
-    Model,
-    candidates,
-    mutual_best,
-    predict,
-    residuals,
-)
+from lightglue.matching.guided import GuidedOptions, Keypoints, confidence, guided_matches
 from lightglue.matching.inputs import both_images, pair_list, read_arrays, read_sizes, with_batch
 from lightglue.matching.nearest import NearestNeighbor
+from lightglue.matching.seed_geometry import Model, fit_model, refit, residuals
 from lightglue.timing import span
 from lightglue.types import Features, Matches
 
@@ -32,15 +26,26 @@ __all__ = ["CoarseToFine", "CoarseToFineOptions"]
 
 _PER_KEYPOINT = ("keypoints", "descriptors", "keypoint_scores", "scales", "oris")
 
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class CoarseToFineOptions:
-    """How far a pair is trusted to its strongest keypoints."""
+    """How far a pair is trusted to its strongest keypoints; chosen on scenes of COLMAP models, none that judge.
+
+    What is not trusted is matched as a whole, but for what the seeds say is no pair at all.
+    """
 
     seeds: int = 512  # strongest keypoints of each image, which are matched
-    worthwhile: float = 1.5  # an image of so many times the seeds or fewer is matched as a whole
-    fewest_inliers: int = 40  # seeds that agree; with fewer the pair is matched as a whole
-    least_overlap: float = 0.9  # likewise
+    worthwhile: float = 1.5  # a pair without an image of more than so many times the seeds is matched as a whole
+    error: float = 1.5  # px at 1,024 px, up to which a match agrees with the geometry
+    fewest_inliers: int = 40  # seeds that agree
+    least_share: float = 0.5  # of the seeds' matches that agree
+    least_overlap: float = 0.9  # probability, by the seeds
+    least_extent: float = 0.04  # of the longer edge of each image, over which the seeds that agree spread
+    hopeless_overlap: float = 0.1  # probability, below which, with ...
+    hopeless_inliers: int = 20  # ... fewer seeds that agree, the images show no common thing
     guided: GuidedOptions = field(default_factory=GuidedOptions)
 
 
@@ -48,16 +53,62 @@ class CoarseToFineOptions:
 class _Image:
     """An image, and its strongest keypoints."""
 
-    features: Features  # all, batch of 1
     seeds: Features
-    rows: NDArray[np.int64]  # (S,) of the seeds
-    points: NDArray[np.float64]  # (N, 2) px
-    descriptors: NDArray[np.float32]  # (N, D) L2-normalised
-    extent: float  # px, the longer edge
+    rows: Ints  # (S,) of the seeds
+    all: Keypoints
+
+    def __len__(self) -> int:
+        return len(self.all.points)
+
+
+@dataclass(frozen=True, eq=False)
+class _Seeds:
+    """What the strongest keypoints of a pair gave."""
+
+    result: Matches  # of the matcher
+    ij: Ints  # (K, 2) rows of all keypoints
+    scores: Floats  # (K,)
+    model: Model | None
+    inliers: NDArray[np.bool_]  # (K,)
+    overlap: float | None  # None: the matcher does not say
+
+    def told(self) -> str:
+        """In words."""
+        overlap = "" if self.overlap is None else f", overlap {self.overlap:.2f}"
+        return f"{int(self.inliers.sum())} of {len(self.ij)} matches of the strongest keypoints agree{overlap}"
 
 
 class CoarseToFine(nn.Module):
-    """A matcher that is several times as fast on pairs that are easy, and itself on all others."""
+    """A matcher that takes a fraction of the time for pairs that are easy, and does all its work on the others.
+
+    It takes and returns the dictionaries of the matcher that it is given and goes wherever that goes.
+
+    >>> matcher = CoarseToFine(LightGlue(features="aliked")).eval()
+    >>> matches = matcher({"image0": features0, "image1": features1})  # doctest: +SKIP
+
+    1. The strongest keypoints of both images (by `keypoint_scores`) go through the matcher: the seeds.
+    2. A fundamental matrix, or a homography, is estimated from their matches.
+    3. Where too few agree with it, on too small a part of the images, or the overlap is low, all keypoints go through
+       the matcher after all, with the result that it always gives. Where overlap and agreement are next to nothing,
+       the matches of the seeds are the result: the images show no common thing.
+    4. Otherwise the other keypoints are matched near the epipolar lines and near where neighbouring seeds point, by
+       their descriptors, and checked against the model fitted to all matches.
+
+    `matches`, `scores` and so on are those of all keypoints. The score of a match from step 4 is its `confidence`, the
+    probability that the matcher would have found it; it exceeds the matcher's `filter_threshold` as all scores do.
+    `stop`, `prune0`, `prune1` and `overlap` are those of the seeds: the overlap is the probability that the images
+    overlap by what 512 keypoints say, and a keypoint that was no seed went through 0 layers. `effort` is an
+    `EffortRecord`, of a batch of several pairs a list. No gradients are recorded.
+
+    A pair's result depends on nothing but its two images.
+
+    Args:
+        matcher: anything that takes and gives these dictionaries and was trained, such as `LightGlue` or
+            `lightglue.runtime.OpenVinoMatcher`; with a method `match`, the seeds of many pairs are matched together.
+        options: see `CoarseToFineOptions`.
+
+    Raises InputError: nearest neighbours, which gain nothing; features that the matcher would not take.
+    """
 
     def __init__(self, matcher: Any, options: CoarseToFineOptions | None = None) -> None:
         super().__init__()
@@ -71,51 +122,53 @@ class CoarseToFine(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            if name == "matcher":  # while it is being copied
+            matcher = self.__dict__.get("matcher") or self.__dict__.get("_modules", {}).get("matcher")
+            if matcher is None:  # while it is being copied
                 raise
-            return getattr(super().__getattr__("matcher") if "matcher" in self._modules else self.matcher, name)
+            return getattr(matcher, name)
 
     def forward(self, data: Mapping[str, Any]) -> Matches:
-        """Match `data["image0"]` with `data["image1"]`, as `LightGlue` takes and returns them."""
+        """Match `data["image0"]` with `data["image1"]`, as `LightGlue.forward`."""
         images0, images1 = (with_batch(each) for each in both_images(data, "CoarseToFine"))
-        counts = [len(each.get("keypoints", ())) if isinstance(each, Mapping) else 1 for each in (images0, images1)]
-        if counts[0] != counts[1] or not counts[0]:
+        counts = [_batch(each) for each in (images0, images1)]
+        if counts[0] != counts[1] or counts[0] == 0:
             return cast(Matches, self.matcher(data))  # which says what is wrong
         pairs = [(_single(images0, i, counts[0]), _single(images1, i, counts[0])) for i in range(counts[0])]
-        return _collate(self.match(pairs))
+        return _collate(self._match(pairs, ["image0", "image1"] * counts[0]))
+
+    def match(self, pairs: Any) -> list[Matches]:
+        """Match any number of pairs, as `LightGlue.match`. What several pairs have in common is done once."""
+        if not isinstance(pairs, Sequence):  # anything else may write one pair over the last
+            return [self._match([(with_batch(a), with_batch(b))], ["pairs[0][0]", "pairs[0][1]"])[0] for a, b in pairs]
+        both = [(with_batch(a), with_batch(b)) for a, b in pair_list(pairs)]
+        return self._match(both, [f"pairs[{i}][{side}]" for i in range(len(both)) for side in (0, 1)])
 
     @torch.no_grad()
-    def match(self, pairs: Any) -> list[Matches]:
-        """Match any number of pairs; see `LightGlue.match`. What images share is done once."""
-        if not isinstance(pairs, Sequence):  # anything else may write one pair over the last
-            return [self.match([pair])[0] for pair in pairs]
-        both = [(with_batch(a), with_batch(b)) for a, b in pair_list(pairs)]
+    def _match(self, pairs: list[tuple[Any, Any]], names: list[str]) -> list[Matches]:
+        """names: of the two images of each pair, for errors."""
         known: dict[tuple[int, ...], tuple[Any, _Image]] = {}
-        images = [
-            tuple(self._image(each, f"pairs[{i}][{side}]", known) for side, each in enumerate(pair))
-            for i, pair in enumerate(both)
-        ]
+        prepared = [self._image(each, name, known) for each, name in zip(sum(pairs, ()), names, strict=True)]
+        images = list(zip(prepared[::2], prepared[1::2], strict=True))
         large = [i for i, two in enumerate(images) if self._is_worthwhile(*two)]
         begin = perf_counter()
         with span("seeds", pairs=len(large)):
             found = self._run([(images[i][0].seeds, images[i][1].seeds) for i in large])
         each = (perf_counter() - begin) / max(1, len(large))
         results: dict[int, Matches] = {}
-        waiting: dict[int, EffortRecord] = {i: EffortRecord("fast", (), "few keypoints") for i in range(len(both))}
+        records = {i: EffortRecord("fast", ()) for i in range(len(pairs))}
         with span("guided", pairs=len(large)):
             for i, seeds in zip(large, found, strict=True):
-                done, record = self._guide(images[i][0], images[i][1], seeds, each)
-                waiting[i] = record
+                done, records[i] = self._guide(*images[i], seeds, each)
                 if done is not None:
-                    results[i] = cast(Matches, {**done, "effort": record})
-        self._finish(both, waiting, results)
-        return [results[i] for i in range(len(both))]
+                    results[i] = cast(Matches, {**done, "effort": records[i]})
+        self._finish(pairs, records, results)
+        return [results[i] for i in range(len(pairs))]
 
-    def _finish(self, both: Sequence[Any], records: Mapping[int, EffortRecord], results: dict[int, Matches]) -> None:
+    def _finish(self, pairs: Sequence[Any], records: Mapping[int, EffortRecord], results: dict[int, Matches]) -> None:
         """Match as a whole what has no result yet."""
         rest = [i for i in records if i not in results]
         begin = perf_counter()
-        found = self._run([both[i] for i in rest])
+        found = self._run([pairs[i] for i in rest])
         each = (perf_counter() - begin) / max(1, len(rest))
         for i, result in zip(rest, found, strict=True):
             stage = EffortStage("all keypoints", each, len(result["matches"][0]))
@@ -130,31 +183,32 @@ class CoarseToFine(nn.Module):
         return [self.matcher({"image0": a, "image1": b}) for a, b in pairs]
 
     def _image(self, features: Any, name: str, known: dict[tuple[int, ...], tuple[Any, _Image]]) -> _Image:
-        like = next(iter(self.parameters()), torch.zeros(0))
-        arrays = tuple(features.get(key) for key in (*_PER_KEYPOINT, "image_size", "image")) if features else ()
+        """An image as it is needed here. Raises InputError for features that are none."""
+        names = (*_PER_KEYPOINT, "image_size", "image")
+        arrays = tuple(features.get(key) for key in names) if isinstance(features, Mapping) else (features,)
         key = tuple(id(array) for array in arrays)
         if key in known:
             return known[key][1]
+        like: Any = next(iter(self.parameters()), None)
+        if like is None:
+            like = features["keypoints"][..., :0].float() if isinstance(arrays[0], Tensor) else torch.zeros(0)
         keypoints, descriptors = read_arrays(features, name, like)
         if len(keypoints) != 1:
             raise InputError(f"{name} holds a batch of {len(keypoints)} images; match() takes one image at a time")
-        size = read_sizes(features, name, keypoints)
-        count = keypoints.shape[1]
+        size, count = read_sizes(features, name, keypoints), keypoints.shape[1]
         rows = _strongest(features.get("keypoint_scores"), count, self.options.seeds, keypoints.device)
-        seeds = {k: v[:, rows] for k, v in features.items() if k in _PER_KEYPOINT}
+        seeds = {k: v[:, rows] if _is_whole(v, count) else v for k, v in features.items() if k in _PER_KEYPOINT}
+        normalized = torch.nn.functional.normalize(descriptors[0].float(), dim=-1)
         made = _Image(
-            features,
             cast(Features, {**seeds, "image_size": size}),
             rows.cpu().numpy(),
-            keypoints[0].double().cpu().numpy(),
-            torch.nn.functional.normalize(descriptors[0].float(), dim=-1).cpu().numpy(),
-            float(size.max()),
+            Keypoints(keypoints[0].cpu().double().numpy(), normalized.cpu().numpy(), float(size.max())),
         )
-        known[key] = arrays, made
+        known[key] = arrays, made  # the arrays are held, so that their ids stay theirs
         return made
 
     def _is_worthwhile(self, image0: _Image, image1: _Image) -> bool:
-        counts = len(image0.points), len(image1.points)
+        counts = len(image0), len(image1)
         return min(counts) > 0 and max(counts) > self.options.worthwhile * self.options.seeds
 
     def _guide(
@@ -162,42 +216,85 @@ class CoarseToFine(nn.Module):
     ) -> tuple[dict[str, Any] | None, EffortRecord]:
         """The result of a pair from that of its seeds; None where it is to be matched as a whole."""
         begin = perf_counter()
-        matches = found["matches"][0].cpu().numpy()
-        ij = np.stack([image0.rows[matches[:, 0]], image1.rows[matches[:, 1]]], 1)
-        scores = found["scores"][0].float().cpu().numpy()
-        stages = [EffortStage("seeds", seconds, len(ij))]
-        overlap = float(found["overlap"][0]) if "overlap" in found else 1.0
-        model, inliers = _fundamental(image0.points[ij[:, 0]], image1.points[ij[:, 1]])
-        if model is None or inliers.sum() < self.options.fewest_inliers or overlap < self.options.least_overlap:
-            reason = f"{inliers.sum()} of {len(ij)} seeds agree, overlap {overlap:.2f}"
-            stages.append(EffortStage("geometry", perf_counter() - begin, int(inliers.sum())))
-            return None, EffortRecord("fast", tuple(stages), reason)
-        ij, scores = ij[inliers], scores[inliers]
-        more, similarity = self._more(image0, image1, ij, model)
-        ij, scores = np.concatenate([ij, more]), np.concatenate([scores, np.clip(similarity, 0, 1)])
-        order = np.argsort(ij[:, 0], kind="stable")
-        ij, scores = ij[order], scores[order]
+        unit = max(image0.all.unit, image1.all.unit)
+        seeds = _seeds_of(image0, image1, found, self.options.error * unit)
+        agreeing = int(seeds.inliers.sum())
+        stages = [
+            EffortStage("seeds", seconds, len(seeds.ij)),
+            EffortStage("geometry", perf_counter() - begin, agreeing),
+        ]
+        if self._is_hopeless(seeds):
+            record = EffortRecord("fast", tuple(stages), rejected=seeds.told())
+            return _assemble(image0, image1, seeds.ij, seeds.scores, found), record
+        doubt = self._doubt(image0, image1, seeds)
+        if seeds.model is None or doubt is not None:
+            return None, EffortRecord("fast", tuple(stages), escalated=doubt)
+        begin = perf_counter()
+        ij, scores, model = self._more(
+            image0, image1, seeds.ij[seeds.inliers], seeds.scores[seeds.inliers], seeds.model
+        )
+        errors = residuals(model, image0.all.points[ij[:, 0]], image1.all.points[ij[:, 1]])
         stages.append(EffortStage("guided", perf_counter() - begin, len(ij)))
-        agree = residuals(model, image0.points[ij[:, 0]], image1.points[ij[:, 1]]) <= self.options.guided.error
-        record = EffortRecord("fast", tuple(stages), geometry=model.geometry, model=model.matrix, inliers=agree)
+        agree = errors <= self.options.error * unit
+        record = EffortRecord("fast", tuple(stages), None, None, model.geometry, model.matrix, agree)
         return _assemble(image0, image1, ij, scores, found), record
 
+    def _is_hopeless(self, seeds: _Seeds) -> bool:
+        if seeds.overlap is None:
+            return len(seeds.ij) < 8  # which no geometry can be checked with
+        return seeds.overlap < self.options.hopeless_overlap and seeds.inliers.sum() < self.options.hopeless_inliers
+
+    def _doubt(self, image0: _Image, image1: _Image, seeds: _Seeds) -> str | None:
+        """Why the seeds of a pair are not trusted; None where they are."""
+        options, count = self.options, seeds.inliers.sum()
+        if seeds.overlap is not None and seeds.overlap < options.least_overlap:
+            return seeds.told()
+        if count < options.fewest_inliers or count < options.least_share * len(seeds.ij):
+            return seeds.told()
+        for side, image in enumerate((image0, image1)):
+            if extent(image.all.points[seeds.ij[seeds.inliers, side]]) < options.least_extent * image.all.extent:
+                return "the matches of the strongest keypoints that agree lie close together"
+        return None
+
     def _more(
-        self, image0: _Image, image1: _Image, seeds: NDArray[np.int64], model: Model
-    ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Matches (K, 2) of keypoints that no seed has, and their similarities (K,)."""
+        self, image0: _Image, image1: _Image, seeds: Ints, scores: Floats, model: Model
+    ) -> tuple[Ints, Floats, Model]:
+        """The matches (K, 2) of all keypoints, ordered by the first, their scores, and the model fitted to them."""
         options = self.options.guided
-        free0, free1 = (
-            np.flatnonzero(~np.isin(np.arange(len(image.points)), seeds[:, side]))
-            for side, image in enumerate((image0, image1))
-        )
-        points0, points1 = image0.points[free0], image1.points[free1]
-        guess = predict(points0, image0.points[seeds[:, 0]], image1.points[seeds[:, 1]], image1.extent, options)
-        pairs = candidates(points0, points1, guess, model, options.error)
-        a, b = image0.descriptors[free0[pairs.first]], image1.descriptors[free1[pairs.second]]
-        similarity = np.einsum("cd,cd->c", a, b)
-        kept = mutual_best(pairs, similarity, len(free0), len(free1)) & (similarity > 0.6)
-        return np.stack([free0[pairs.first[kept]], free1[pairs.second[kept]]], 1), similarity[kept]
+        unit = max(image0.all.unit, image1.all.unit)
+        more, evidence = guided_matches(image0.all, image1.all, seeds, model, options)
+        sure = confidence(evidence)
+        threshold = getattr(getattr(self.matcher, "conf", None), "filter_threshold", None)
+        kept = (sure >= options.least_confidence) & (sure > (threshold or 0.0))
+        ij, scores = np.concatenate([seeds, more[kept]]), np.concatenate([scores, sure[kept]])
+        order = np.argsort(ij[:, 0], kind="stable")
+        ij, scores = ij[order], scores[order]
+        points0, points1 = image0.all.points[ij[:, 0]], image1.all.points[ij[:, 1]]
+        fitted = refit(model, points0, points1, self.options.error * unit)
+        close = residuals(fitted, points0, points1) <= options.error * unit
+        if close.sum() < len(seeds):  # it says less than what it was fitted to
+            fitted, close = model, residuals(model, points0, points1) <= options.error * unit
+        return ij[close], scores[close], fitted
+
+
+def _batch(images: Any) -> int:
+    """The number of images of a features dictionary; 1 where it is none, which is said later."""
+    keypoints = images.get("keypoints") if isinstance(images, Mapping) else None
+    return len(keypoints) if isinstance(keypoints, Tensor) and keypoints.ndim == 3 else 1
+
+
+def _is_whole(value: Any, count: int) -> bool:
+    """Whether this is something for each keypoint of one image; what is not, the matcher refuses or does not read."""
+    return isinstance(value, Tensor) and value.shape[:2] == (1, count)
+
+
+def _seeds_of(image0: _Image, image1: _Image, found: Matches, error: float) -> _Seeds:
+    """What the matcher found among the strongest keypoints, and what these matches agree with."""
+    matches = found["matches"][0].cpu().numpy()
+    ij = np.stack([image0.rows[matches[:, 0]], image1.rows[matches[:, 1]]], 1)
+    model, inliers = fit_model(image0.all.points[ij[:, 0]], image1.all.points[ij[:, 1]], error)
+    overlap = float(found["overlap"][0]) if "overlap" in found else None
+    return _Seeds(found, ij, found["scores"][0].double().cpu().numpy(), model, inliers, overlap)
 
 
 def _single(images: Any, i: int, count: int) -> Any:
@@ -217,26 +314,14 @@ def _strongest(scores: Any, count: int, number: int, device: torch.device) -> Te
     return scores[0].argsort(descending=True, stable=True)[:number].sort().values
 
 
-def _fundamental(points0: NDArray[np.float64], points1: NDArray[np.float64]) -> tuple[Model | None, NDArray[np.bool_]]:
-    from importlib.util import find_spec
-
-    from lightglue.geometry.estimation import estimate_fundamental
-
-    method = "poselib" if find_spec("poselib") else "opencv"
-    found = estimate_fundamental(points0, points1, EstimatorOptions(cast(Any, method), 1.5))
-    return (None if found.model is None else Model("fundamental", found.model)), found.inliers
-
-
-def _assemble(
-    image0: _Image, image1: _Image, ij: NDArray[np.int64], scores: NDArray[np.floating], seeds: Matches
-) -> dict[str, Any]:
+def _assemble(image0: _Image, image1: _Image, ij: Ints, scores: Floats, seeds: Matches) -> dict[str, Any]:
     """The dictionary of a pair as the matcher gives it."""
     like, device = seeds["matching_scores0"], seeds["matching_scores0"].device
     rows = torch.from_numpy(ij).to(device)
     values = torch.from_numpy(scores).to(like)
     made: dict[str, Any] = {}
     for side, image in enumerate((image0, image1)):
-        count = len(image.points)
+        count = len(image)
         made[f"matches{side}"] = torch.full((1, count), -1, dtype=torch.int64, device=device)
         made[f"matching_scores{side}"] = like.new_zeros(1, count)
         made[f"matches{side}"][0, rows[:, side]] = rows[:, 1 - side]
@@ -255,13 +340,11 @@ def _collate(results: Sequence[Matches]) -> Matches:
         return results[0]
     made: dict[str, Any] = {}
     for key in results[0]:
-        values = [cast(Any, result)[key] for result in results]
-        if key in ("matches", "scores"):
+        values = [cast(Any, result).get(key) for result in results]
+        if isinstance(values[0], list):
             made[key] = [value[0] for value in values]
-        elif key == "stop":
-            made[key] = torch.tensor(values)
         elif isinstance(values[0], Tensor):
             made[key] = torch.cat(values)
         else:
-            made[key] = values
+            made[key] = values if key == "effort" else torch.tensor(values, device=results[0]["matches0"].device)
     return cast(Matches, made)

@@ -1,12 +1,14 @@
 """Transformer layers rearranged for speed, once, from the parameters of the network. The results stay the same.
 
-Three things are folded (none changes the checkpoint's format):
+Four things are folded (none changes the checkpoint's format):
 
 - The projection after attention is linear and so is the first layer of the MLP that follows; their product is taken
   once, in float64, and the MLP reads the attended values directly.
 - The outputs of the projection before attention are reordered: queries, keys and values each in one piece, head by
   head. A rotated pair of channels stays side by side, as the real and the imaginary part of a number.
 - In cross-attention, both projections become one.
+- A bias is a column of its matrix, for rows that begin with a 1: torch writes a bias into the result before it
+  multiplies, which takes a tenth of the product's time on a CPU.
 
 Shapes: d width of the transformer, h heads of width e, R rows.
 """
@@ -31,7 +33,7 @@ from lightglue.matching.network import (
     TransformerLayer,
 )
 
-__all__ = ["PLAIN_MODULES", "FoldedBlock", "FoldedLayer", "fold_layer", "fold_layers"]
+__all__ = ["PLAIN_MODULES", "Affine", "FoldedBlock", "FoldedLayer", "fold_layer", "fold_layers"]
 
 # Modules whose parameters say all that they do.
 PLAIN_MODULES = (
@@ -42,31 +44,44 @@ PLAIN_MODULES = (
 
 
 @dataclass(frozen=True)
+class Affine:
+    """A matrix with its bias, for rows that begin with a 1."""
+
+    weight: Tensor  # (out, in), in the dtype of the products
+    bias: Tensor  # (out,)
+    both: Tensor | None  # (out, 1 + in): bias and matrix, which are views of it; None where they are multiplied apart
+
+    def into(self, rows: Tensor, out: Tensor) -> Tensor:
+        """(R, 1 + in) rows, a 1 and the inputs -> `out`, (R, out)."""
+        if self.both is None:
+            return torch.addmm(self.bias, rows[:, 1:], self.weight.T, out=out)
+        return torch.mm(rows, self.both.T, out=out)
+
+
+@dataclass(frozen=True)
 class FoldedBlock:
     """One attention block with its MLP. Matrices are (out, in), in the dtype of the products."""
 
     heads: int
-    project: Tensor  # (k d, d): queries, keys and values, or shared queries and values
-    project_bias: Tensor  # (k d,)
-    first: Tensor  # (2 d, 2 d) first MLP layer, from the token and the attended values
-    first_bias: Tensor  # (2 d,)
+    project: Affine  # d -> k d: queries, keys and values, or shared queries and values
+    first: Affine  # 2 d -> 2 d: first MLP layer, from the token and the attended values
     norm_weight: Tensor  # (2 d,)
     norm_bias: Tensor  # (2 d,)
     norm_eps: float
     last: Tensor  # (d, 2 d) last MLP layer
     last_bias: Tensor  # (d,)
 
-    def projections(self, x: Tensor, out: Tensor) -> Tensor:
-        """(R, d) in the products' dtype -> (R, k, h, e), which is a view of `out`, (R, k d)."""
-        torch.addmm(self.project_bias, x, self.project.T, out=out)
-        return out.view(len(x), -1, self.heads, x.shape[1] // self.heads)
+    def projections(self, token: Tensor, out: Tensor) -> Tensor:
+        """(R, 1 + d), a 1 and the token, in the products' dtype -> (R, k, h, e), which is a view of `out`, (R, k d)."""
+        self.project.into(token, out)
+        return out.view(len(out), -1, self.heads, self.last.shape[0] // self.heads)
 
     def update(self, x: Tensor, joined: Tensor, hidden: Tensor) -> None:
         """Add the MLP's output to the residual stream `x` (R, d), in place.
 
-        joined: (R, 2 d) token and attended values, in the products' dtype; hidden: memory of the same shape.
+        joined: (R, 1 + 2 d) a 1, token and attended values, in the products' dtype; hidden: memory, (R, 2 d).
         """
-        torch.addmm(self.first_bias, joined, self.first.T, out=hidden)
+        self.first.into(joined, hidden)
         normed = F.layer_norm(hidden, self.norm_weight.shape, self.norm_weight, self.norm_bias, self.norm_eps)
         torch.ops.aten.gelu_(normed)
         if x.dtype == normed.dtype:
@@ -122,16 +137,22 @@ def _fold(
 
     return FoldedBlock(
         heads=heads,
-        project=cast(project),
-        project_bias=cast(bias),
-        first=cast(torch.cat((from_token, from_context), 1)),
-        first_bias=cast(first_bias),
+        project=_affine(cast(project), cast(bias)),
+        first=_affine(cast(torch.cat((from_token, from_context), 1)), cast(first_bias)),
         norm_weight=cast(norm.weight),
         norm_bias=cast(norm.bias),
         norm_eps=norm.eps,
         last=cast(last.weight),
         last_bias=cast(last.bias),
     )
+
+
+def _affine(weight: Tensor, bias: Tensor) -> Affine:
+    """Joined where products take rows of any length: at full precision on a CPU. Others want them aligned."""
+    if weight.is_cpu and weight.dtype in (torch.float32, torch.float64):
+        both = torch.cat((bias[:, None], weight), 1)
+        return Affine(both[:, 1:], both[:, 0], both)
+    return Affine(weight, bias, None)
 
 
 def fold_layers(network: LightGlueNetwork, dtype: torch.dtype) -> list[FoldedLayer]:

@@ -74,7 +74,7 @@ class FoldedSteps(Steps):
     def run(self, index: int, packed: PackedPairs) -> PackedPairs:
         """The pairs after the layer at `index`, in the memory that they were in."""
         if index == 0 or self._workspace is None:
-            self._workspace = Workspace(packed, self.layers[0].self_attn.project.dtype)
+            self._workspace = Workspace(packed, self.layers[0].self_attn.last.dtype)
         run_layer(self.layers[index], packed, self._workspace, self.attention_dtype)
         return packed
 

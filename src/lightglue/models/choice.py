@@ -10,7 +10,7 @@ from lightglue.errors import InputError
 from lightglue.matching.effort import Effort, check_effort
 from lightglue.models.registry import FEATURES, default_mp, feature_type
 from lightglue.options import option
-from lightglue.runtime.backends import BACKENDS, Chosen, choose, this_machine
+from lightglue.runtime.backends import BACKENDS, TIMES, Chosen, choose, this_machine
 from lightglue.support.checks import check_choice
 from lightglue.support.parsers import DEVICES, device, integer, share
 
@@ -179,6 +179,18 @@ class Models:
             return Chosen("torch", f"the matcher {self.matcher} computes in nothing else")
         machine = this_machine(self.found_device().type, self.with_mp())
         return choose(machine, pairs, self.max_keypoints)
+
+    def seconds_an_image(self) -> float:
+        """About what extraction of an image of 1,024 px takes on one core, to plan with."""
+        return 0.1 if self.features.startswith("sift") else 0.3
+
+    def seconds_a_pair(self) -> float:
+        """About what matching a pair takes on one core, to plan with: measured on photographs, docs/runtimes.md."""
+        if self.matcher != "lightglue":
+            return 0.02
+        keypoints = min(self.max_keypoints, 512) if self.effort == "fast" else self.max_keypoints
+        times = TIMES[False].get(self.backend, TIMES[False]["torch"])
+        return times.seconds(1, keypoints) - times.start
 
     def decisive(self) -> dict[str, Any]:
         """All fields, for the records of results: without a backend and an effort that are the usual ones, of which

@@ -80,8 +80,10 @@ class MatchedFiles:
             "num_keypoints": [len(pair.keypoints0), len(pair.keypoints1)],
             "num_matches": len(pair.matches),
         }
+        if pair.stop is not None:
+            found["layers"] = int(self.models.matcher.conf.n_layers)
         if pruned is not None:
-            found |= {"layers": int(self.models.matcher.conf.n_layers), "pruned": list(pruned)}
+            found["pruned"] = list(pruned)
         if pair.effort is not None:
             found |= pair.effort.numbers()
         if self.num_dropped is not None:

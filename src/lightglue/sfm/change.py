@@ -20,6 +20,7 @@ import numpy as np
 
 from lightglue.errors import InputError, LightGlueError, StoreError
 from lightglue.images.mask_files import MaskFolder
+from lightglue.matching.effort import Effort
 from lightglue.sfm.colmap.colours import colour_points, uncoloured
 from lightglue.sfm.colmap.database import DatabaseResult, Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
@@ -29,7 +30,6 @@ from lightglue.sfm.colmap.model_files import SUMMARY
 from lightglue.sfm.colmap.models import deregister, open_model, registered, write_model
 from lightglue.sfm.colmap.renumber import renumber
 from lightglue.sfm.colmap.state import DatabaseState, read_state
-from lightglue.sfm.engines.engine import Engine
 from lightglue.sfm.folder import MapFolder, StageRecord
 from lightglue.sfm.localization.added import unsure_images
 from lightglue.sfm.options import CameraOptions, ExtractOptions, MatchOptions, ReconstructOptions, VerifyOptions
@@ -57,6 +57,7 @@ from lightglue.sfm.stages.verify import VerifyResult, verify
 from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.files import writing
 from lightglue.support.progress import Progress, StageProgress
+from lightglue.workers.work import Engine
 
 __all__ = ["ChangeResult", "accept_model", "add_images", "remove_images"]
 
@@ -84,6 +85,7 @@ def add_images(
     *,
     masks: str | os.PathLike[str] | None = None,
     engine: Engine | None = None,
+    effort: Effort | None = None,
     progress: StageProgress = lambda stage, done, total: None,
 ) -> ChangeResult:
     """Add images to a map: register them in its model and adjust it.
@@ -95,6 +97,7 @@ def add_images(
         masks: a folder with masks of these images, which are copied into that of the map's masks; a map that was made
             without any takes none. By default they lie there already.
         engine: who extracts and matches; this process by default.
+        effort: with which the new pairs are matched; None: that of the map. The map's own pairs stay as they are.
 
     Where the map's keypoints were refined, new images keep theirs where they were found, until the stage `refine` and
     those after it are run again. Intrinsics that were known stay as they are.
@@ -118,7 +121,8 @@ def add_images(
     _write_pairs(paths, sorted(known | set(pairs)))
     # Of the pairs that were there, those that were damaged are missing now.
     pairs = sorted({*pairs, *(pair for pair in known if there.issuperset(pair))})
-    matched = match(paths.features, pairs, paths.matches, matching, engine=engine, progress=partial(progress, "match"))
+    how: dict[str, Any] = {"engine": engine, "effort": effort, "progress": partial(progress, "match")}
+    matched = match(paths.features, pairs, paths.matches, matching, **how)
     made = change.renew_database(held, progress=partial(progress, "verify"))
     doubted = tuple(each for each in made.skipped if each.name in names)
     progress("reconstruct", 0, 1)

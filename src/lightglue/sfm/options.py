@@ -31,6 +31,7 @@ from lightglue.support.checks import (
     is_real,
 )
 from lightglue.support.parsers import integer, known, share
+from lightglue.workers.count import check_workers, parse_workers
 
 __all__ = [
     "SOURCES",
@@ -45,6 +46,7 @@ __all__ = [
     "MatchOptions",
     "PairOptions",
     "PoseOptions",
+    "QueryRefineOptions",
     "ReconstructOptions",
     "RetrievalOptions",
     "SfmOptions",
@@ -234,7 +236,7 @@ class PairOptions:
 
     sources: tuple[str, ...] = option(
         ("auto",),
-        "Which images to match; several with commas. auto: all up to 60 images, else the most similar.",
+        "Which images to match; several with commas. auto: all up to 60 images, else similar ones; fewer by GPS.",
         group="Pairs",
         flag="--pairs",
         choices=SOURCES,
@@ -445,8 +447,15 @@ class EngineOptions:
 
     engine: EngineName = option(
         "local",
-        "Where to extract and match: in this process, or on a Ray cluster.",
+        "Where to extract and match: on this machine, or on a Ray cluster.",
         group="Machine",
+    )
+    workers: int | None = option(
+        None,
+        "Processes with one thread each; by default as many as fit and are worth it.",
+        group="Machine",
+        metavar="N",
+        parse=parse_workers,
     )
     address: str | None = option(
         None, "Address of the Ray cluster; by default one is started here.", group="Machine", metavar="HOST:PORT"
@@ -456,6 +465,9 @@ class EngineOptions:
         check_choice("engine", self.engine, get_args(EngineName))
         if self.engine == "local" and self.address is not None:
             raise InputError(f"--address {self.address} has an effect with --engine ray only.")
+        check_workers(self.workers)
+        if self.engine != "local" and self.workers is not None:
+            raise InputError(f"--workers {self.workers} has an effect with --engine local only; Ray counts its own.")
 
 
 @dataclass(frozen=True)
@@ -516,6 +528,20 @@ class PoseOptions:
 
 
 @dataclass(frozen=True)
+class QueryRefineOptions(TrackOptions):
+    """How points of a query are refined; lengths are px of the images as they are aligned."""
+
+    images: int = option(4, "Images of the map to align with: those that show most of the points.")
+    pixels: float = option(2.0, "px of an image whose long side has 1,024: largest error of an inlier then.")
+    loss: float = option(0.5, "px of such an image: scale of Cauchy's loss, with which the pose is refined.")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_integers(self, images=1)
+        check_between(self, pixels=math.inf, loss=math.inf)
+
+
+@dataclass(frozen=True)
 class LocalizeOptions:
     """How a query is matched with the map, and when its pose is believed."""
 
@@ -533,6 +559,12 @@ class LocalizeOptions:
     )
     pose: PoseOptions = PoseOptions()
     memory: int = option(512_000_000, "Bytes of the map's features that are kept.")
+    refine: QueryRefineOptions | None = option(
+        None,  # points stay where they were found
+        "Refine the query's points to a fraction of a pixel by the map's images, then the pose.",
+        group="Matching",
+        flag="--refine/--no-refine",
+    )
 
     def __post_init__(self) -> None:
         check_integers(self, candidates=1, first=1, enough=1)

@@ -13,6 +13,8 @@ from lightglue.sfm.options import PoseOptions
 
 __all__ = ["absolute_pose"]
 
+_PRECISE = 1e-6  # of the gradient, where it is to end
+
 
 def absolute_pose(
     camera: Any,
@@ -23,12 +25,14 @@ def absolute_pose(
     *,
     estimate_focal: bool,
     refine_focal: bool,
+    loss: float | None = None,
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]] | None:
     """The pose T (4, 4) from the world to a camera, and which points (N,) agree with it; None where there is none.
 
     camera: a `pycolmap.Camera` that gets the focal length that is found. points2D: (N, 2) px.
     max_error: px, of an inlier.
     estimate_focal: by RANSAC. refine_focal: with the pose, from what RANSAC found.
+    loss: px; refine once more, to the end, with Cauchy's loss of this scale. COLMAP's is 1 px and ends early.
     """
     estimation = pycolmap.AbsolutePoseEstimationOptions()
     estimation.estimate_focal_length = estimate_focal
@@ -48,6 +52,16 @@ def absolute_pose(
         )
     if found is None:
         return None
+    inliers = np.asarray(found["inlier_mask"], np.bool_)
+    if loss is not None:
+        refinement.loss_function_scale, refinement.gradient_tolerance = loss, _PRECISE
+        with quiet():
+            found = (
+                pycolmap.refine_absolute_pose(
+                    found["cam_from_world"], to_colmap(points2D), points3D, inliers, camera, refinement
+                )
+                or found
+            )
     T = np.eye(4)
     T[:3] = found["cam_from_world"].matrix()
-    return T, np.asarray(found["inlier_mask"], np.bool_)
+    return T, inliers

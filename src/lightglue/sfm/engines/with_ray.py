@@ -17,13 +17,13 @@ import ray
 from ray.exceptions import ObjectLostError, RayActorError, RayTaskError
 
 from lightglue.errors import InputError, LightGlueError
-from lightglue.sfm.engines.engine import Work, pipelined
 from lightglue.sfm.engines.ray_address import check_address
+from lightglue.workers.local import pipelined
+from lightglue.workers.work import ATTEMPTS, DIED, Work
 
 __all__ = ["RayEngine"]
 
 AHEAD = 2  # chunks that an actor has: one in hand, one that waits
-ATTEMPTS = 3  # after so many dead actors the job is to blame
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -175,8 +175,7 @@ class _Crew:
         elif chunk.deaths + 1 < ATTEMPTS:
             self.again.extend(_Chunk([job], chunk.deaths + 1) for job in chunk.jobs)
         else:
-            reason = f"{ATTEMPTS} workers died of it, perhaps for want of memory; make it smaller"
-            yield from (self.work.failed(job, reason) for job in chunk.jobs)
+            yield from (self.work.failed(job, DIED) for job in chunk.jobs)
 
     def _had_started(self, index: int) -> bool:
         """Whether a dead actor came as far as work. Raises LightGlueError where none does."""

@@ -50,13 +50,16 @@ class Pose:
     failure: str | None
 
 
-def estimate_pose(points2D: Any, points3D: Any, query: QueryCamera, options: PoseOptions | None = None) -> Pose:
+def estimate_pose(
+    points2D: Any, points3D: Any, query: QueryCamera, options: PoseOptions | None = None, loss: float | None = None
+) -> Pose:
     """The pose of a camera that sees each of `points3D` at the same row of `points2D`, as far as they agree.
 
     Args:
         points2D: (N, 2) px of the image, (0, 0) being the centre of its first pixel.
         points3D: (N, 3) in the unit of the map.
         query: its focal length is estimated too where it is not known.
+        loss: for points that are refined, px of an image whose long side has 1,024: scale of the residuals.
 
     A pose that too few agree with is a failure. Raises InputError for points that are none.
     """
@@ -68,7 +71,7 @@ def estimate_pose(points2D: Any, points3D: Any, query: QueryCamera, options: Pos
     distinct = min(len(np.unique(points, axis=0)) for points in (points2D, points3D)) if len(points2D) else 0
     if distinct < max(FEWEST_POINTS, options.min_inliers):
         return Pose(None, None, nothing, f"too few matches: {distinct} with points of the map")
-    found = _solve(points2D, points3D, query, options)
+    found = _solve(points2D, points3D, query, options, loss)
     if found is None:
         return Pose(None, None, nothing, f"no pose agrees with the {len(points2D)} matches with points of the map")
     pose, failure = found, _failure(found, points2D, points3D, query, options)
@@ -101,7 +104,9 @@ def _failure(pose: Pose, points2D: Floats, points3D: Floats, query: QueryCamera,
     return None
 
 
-def _solve(points2D: Floats, points3D: Floats, query: QueryCamera, options: PoseOptions) -> Pose | None:
+def _solve(
+    points2D: Floats, points3D: Floats, query: QueryCamera, options: PoseOptions, loss: float | None
+) -> Pose | None:
     camera, points = _colmap_camera(query, points2D)
     seen = np.isfinite(points).all(axis=1)
     found = absolute_pose(
@@ -112,6 +117,7 @@ def _solve(points2D: Floats, points3D: Floats, query: QueryCamera, options: Pose
         options,
         estimate_focal=query.guessed,
         refine_focal=not query.knows_focal,
+        loss=None if loss is None else _in_pixels(loss, query),
     )
     if found is None or not np.isfinite(found[0]).all() or not np.isfinite(camera.params).all():
         return None
@@ -134,4 +140,8 @@ def _colmap_camera(query: QueryCamera, points2D: Floats) -> tuple[Any, Floats]:
 
 def _pixels(query: QueryCamera, options: PoseOptions) -> float:
     """The threshold in px of this image: keypoints of a larger one, found after it was made smaller, lie coarser."""
-    return options.pixels * max(query.image_size) / _REFERENCE_EDGE
+    return _in_pixels(options.pixels, query)
+
+
+def _in_pixels(length: float, query: QueryCamera) -> float:
+    return length * max(query.image_size) / _REFERENCE_EDGE

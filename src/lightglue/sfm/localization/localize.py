@@ -86,7 +86,10 @@ def localize(
     options, out = options or LocalizeOptions(), Path(out)
     asked = _queries(Path(queries), None if root is None else Path(root)).with_cameras(cameras)
     names = asked.names
-    header = {"format": FORMAT, "model": _digest(MapFolder(Path(map_folder)).model), "options": asdict(options)}
+    header = {"format": FORMAT, "model": _digest(MapFolder(Path(map_folder)).model), "options": _decisive(options)}
+    effort = (models or MapFolder(Path(map_folder)).read().models).effort
+    if effort != "normal":  # earlier versions do not say
+        header["effort"] = effort
     journal = _Journal(out / "queries.jsonl", as_read(header))
     done = {name: found for name, found in journal.read().items() if name in names}
     journal.begin(done)
@@ -113,9 +116,18 @@ def localize(
     return LocalizeResult(*counts, perf_counter() - begin, failures, faults, asked.skipped, remarks)
 
 
+def _decisive(options: LocalizeOptions) -> dict[str, Any]:
+    """All fields, for the journal: without a refinement that is off, of which earlier versions do not say anything."""
+    fields = asdict(options)
+    if options.refine is None:
+        del fields["refine"]
+    return fields
+
+
 def _localized(localizer: Localizer, path: Path, camera: Any) -> dict[str, Any]:
     try:
-        return _as_json(localizer.localize(path, camera))
+        found = localizer.localize(path, camera)
+        return _as_json(found) | ({} if localizer.options.refine is None else {"num_refined": found.num_refined})
     except (ImageError, InputError) as error:  # StoreError is the map's fault, not the query's
         return _failed(reason_of(error, path))
     except (MemoryError, RuntimeError) as error:

@@ -29,6 +29,7 @@ from lightglue.geometry.intrinsics import Intrinsics, from_colmap
 from lightglue.geometry.orientation import fitted
 from lightglue.images import as_tensor, load_image
 from lightglue.images.focal import StatedFocal
+from lightglue.matching.effort import Effort
 from lightglue.models.choice import Models
 from lightglue.pairs.record import matches_of
 from lightglue.sfm.colmap.cameras import exif_focal
@@ -38,7 +39,8 @@ from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.absolute_pose import Pose, QueryCamera, estimate_pose
 from lightglue.sfm.localization.look_alikes import read_look_alikes, twins_of
 from lightglue.sfm.localization.places import Places, points_of
-from lightglue.sfm.options import LocalizeOptions
+from lightglue.sfm.localization.refine import References
+from lightglue.sfm.options import LocalizeOptions, PoseOptions
 from lightglue.stores import FeatureStore, ImageFeatures
 from lightglue.support.caches import BoundedCache
 from lightglue.types import Features
@@ -66,6 +68,7 @@ class Localization:
     images: tuple[str, ...]  # of the map that the query was matched with, in this order
     seconds: Mapping[str, float]  # of each step
     fault: str | None = None  # why the focal length that the query's file states is not taken
+    num_refined: int = 0  # of the inliers, those that were moved to a fraction of a pixel
 
     @property
     def R(self) -> NDArray[np.float64]:  # noqa: N802
@@ -115,13 +118,15 @@ class Localizer:
         camera: tuple[QueryCamera, float | None] | None = None,  # of all images, and its focal length by EXIF, px
         look_alikes: Mapping[str, tuple[str, ...]] | None = None,  # of each image, those of places that look the same
         others: Sequence[Any] = (),  # models of the map, which are not joined with this one
+        references: References | None = None,  # the map's images, where points of a query are to be refined
+        effort: Effort = "normal",
     ) -> None:
-        self.options = options
+        self.options, self.effort = options, effort
         self._model, self._store, self._index, self._device = model, store, index, device
         self._extractor, self._matcher = models
-        self._camera = camera
+        self._camera, self._references = camera, references
         self._registered = {str(image.name): image for image in registered(model)}
-        self.remarks = shape_of(model).remarks  # what poses in this model are to be taken with, in sentences
+        self._remarks = shape_of(model).remarks
         self._look_alikes = look_alikes or {}
         self._elsewhere = {str(image.name): (other, image) for other in others for image in registered(other)}
         self._kept: BoundedCache[str, _MapImage] = BoundedCache(options.memory, lambda image: image.bytes)
@@ -161,8 +166,18 @@ class Localizer:
         camera = _map_camera(model, record.images)
         look_alikes = read_look_alikes(paths.database)
         others = [open_model(each) for each in paths.other_models()] if look_alikes else []
-        loaded, device = models.load(), models.found_device()
-        return cls(model, store, index, loaded, device, options or LocalizeOptions(), camera, look_alikes, others)
+        loaded, device, options = models.load(), models.found_device(), options or LocalizeOptions()
+        references = None
+        if options.refine is not None:
+            references = References.open(model, record.images, store.stretch, options.refine, device)
+        found = loaded, device, options, camera, look_alikes, others, references
+        return cls(model, store, index, *found, effort=models.effort)
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What poses in this model are to be taken with, in sentences; and what hindered refining them so far."""
+        faults = {} if self._references is None else self._references.faults
+        return (*self._remarks, *(f"nothing is refined by {name}: {fault}" for name, fault in sorted(faults.items())))
 
     @property
     def names(self) -> list[str]:
@@ -280,6 +295,7 @@ class _Search:
         self.keypoints = features["keypoints"][0].detach().cpu().numpy().astype(np.float64)
         self.places = Places(self.keypoints, cameras[0], localizer.options.pose, localizer._model)
         self.rows = self.ids = np.empty(0, np.int64)
+        self.num_refined = 0
 
     def run(self) -> Localization:
         options = self.localizer.options
@@ -288,8 +304,13 @@ class _Search:
             return self._answer(None, f"the image has no keypoints: {cause}")
         with self.clock.step("retrieve"):
             ranked = self.localizer._ranked(self.features, self.pixels)
-        pose = self._round(ranked[: min(options.first, options.candidates)])
-        if int(pose.inliers.sum()) < options.enough or pose.failure:
+        first = ranked[: min(options.first, options.candidates)]
+        # A pose that so many points agree with is one, however many images they were found in.
+        alone = 1 if self.localizer.effort == "fast" else len(first)
+        pose = self._round(first[:alone])
+        if alone < len(first) and not self._is_enough(pose):
+            pose = self._round(first[alone:])
+        if not self._is_enough(pose):
             near = [] if pose.failure else self.localizer._covisible(self.ids[pose.inliers])
             rest = [name for name in dict.fromkeys([*near, *ranked]) if name not in self.places.found]
             if more := rest[: options.candidates - len(self.places.found)]:
@@ -299,17 +320,25 @@ class _Search:
             failure = f"no overlap found: no point of the map in the {len(self.places.found)} images looked at"
         if failure is None:
             pose, failure = self._compared(pose)
+        if failure is None and self.localizer._references is not None:
+            with self.clock.step("refine"):
+                pose = self._refined(pose, self.localizer._references)
         return self._answer(pose, failure)
+
+    def _is_enough(self, pose: Pose) -> bool:
+        return pose.failure is None and int(pose.inliers.sum()) >= self.localizer.options.enough
 
     def _round(self, names: list[str]) -> Pose:
         """Match the query with more images of the map, and estimate from all matches so far."""
         self._match(names)
         with self.clock.step("pose"):
             self.rows, self.ids = self.places.matched(self.localizer._model)
-            points = points_of(self.localizer._model, self.ids)
-            options = self.localizer.options.pose
-            poses = [estimate_pose(self.keypoints[self.rows], points, camera, options) for camera in self.cameras]
-            return best_pose(poses)
+            return self._estimated(self.localizer.options.pose)
+
+    def _estimated(self, options: PoseOptions, loss: float | None = None) -> Pose:
+        """The pose that the matched points agree with, whichever of the cameras took them."""
+        points, keypoints = points_of(self.localizer._model, self.ids), self.keypoints[self.rows]
+        return best_pose([estimate_pose(keypoints, points, camera, options, loss) for camera in self.cameras])
 
     def _match(self, names: list[str]) -> None:
         """Match the query with more images of the map."""
@@ -336,6 +365,22 @@ class _Search:
                 self.rows, self.ids = self.places.matched(self.localizer._model, own)
         return likelier, failure
 
+    def _refined(self, pose: Pose, references: References) -> Pose:
+        """The pose again, from the points that agree with it and could be refined; as it is where these are too few."""
+        rows, ids = self.rows[pose.inliers], self.ids[pose.inliers]
+        found = references.refine(self.pixels, self.keypoints[rows], ids)
+        before = self.keypoints, self.rows, self.ids
+        self.keypoints = self.keypoints.copy()
+        self.keypoints[rows] = found.points
+        self.rows, self.ids = rows[found.moved], ids[found.moved]
+        how, usual = references.options, self.localizer.options.pose
+        again = self._estimated(replace(usual, pixels=min(usual.pixels, how.pixels)), how.loss)
+        if again.failure is None:
+            self.num_refined = int(again.inliers.sum())
+            return again
+        self.keypoints, self.rows, self.ids = before
+        return pose
+
     def _answer(self, pose: Pose | None, failure: str | None) -> Localization:
         inliers = np.zeros(len(self.ids), np.bool_) if pose is None else pose.inliers
         good = failure is None and pose is not None
@@ -350,6 +395,7 @@ class _Search:
             self.ids[inliers],
             tuple(self.places.found),
             dict(self.clock.seconds),
+            num_refined=self.num_refined,
         )
 
 

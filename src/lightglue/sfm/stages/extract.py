@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from lightglue.errors import ImageError, InputError, StoreError
 from lightglue.extractors.no_keypoints import likely_cause
 from lightglue.images import ImageFile, narrow_range, numpy_image_to_torch, size_of
-from lightglue.sfm.engines.engine import Budget, Engine, LocalEngine
 from lightglue.sfm.options import ExtractOptions, on_one_device
 from lightglue.sfm.skipped import Skipped, no_keypoints, reason_of
 from lightglue.sfm.stages.images import list_images
@@ -27,6 +26,8 @@ from lightglue.stores import FeatureStore, ImageFeatures, Source
 from lightglue.stores.features import Head
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.progress import Progress
+from lightglue.workers.local import LocalEngine
+from lightglue.workers.work import Budget, Engine
 
 __all__ = ["NARROW", "ExtractOptions", "ExtractResult", "extract", "on_one_device"]
 
@@ -169,6 +170,16 @@ class ExtractWork:
     folder: str  # absolute
     options: ExtractOptions
     together: int = 8  # images
+
+    @property
+    def seconds(self) -> float:
+        """See `Work`."""
+        return self.options.chosen.seconds_an_image()
+
+    @property
+    def on_cpu(self) -> bool:
+        """See `Work`."""
+        return self.options.chosen.device == "cpu"
 
     def worker(self) -> ExtractWorker:
         """One with a model of its own. Raises InputError for options that `extract` does not take."""

@@ -15,22 +15,24 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
+from lightglue.matching.effort import Effort
 from lightglue.pairs.record import matches_of
-from lightglue.sfm.engines.engine import Engine, LocalEngine
 from lightglue.sfm.options import MatchOptions, on_one_device
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.extract import check_seen
-from lightglue.stores import FeatureStore, MatchStore, PairMatches
+from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairMatches
 from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.progress import Progress
 from lightglue.types import Features
+from lightglue.workers.local import LocalEngine
+from lightglue.workers.work import Engine
 
 __all__ = ["NO_OVERLAP", "MatchOptions", "MatchResult", "match"]
 
 NO_OVERLAP = "no overlap"  # the note of pairs below `min_overlap`
-BATCH_CPU, BATCH_GPU = 16, 64  # pairs that a worker takes at once
+BATCH_CPU, BATCH_GPU = 4, 64  # pairs that a worker takes at once; a core gains nothing from more
 # With bfloat16 on a CPU every number of keypoints that pruning leaves has code generated for it, which stays: with it
 # memory grew by a megabyte a pair. Up to so many keypoints matching is about as fast without: docs/scale.md.
 UNPRUNED = 2048
@@ -61,6 +63,7 @@ def match(
     options: MatchOptions,
     *,
     engine: Engine | None = None,
+    effort: Effort | None = None,
     progress: Progress = lambda done, total: None,
 ) -> MatchResult:
     """Match pairs of images that have no matches yet, or whose features have changed since.
@@ -70,6 +73,7 @@ def match(
         pairs: names of images, in any order, also (b, a) for (a, b) and some twice; or a file of them.
         out: the file of the store of matches, made where there is none.
         engine: who does the work; this process by default.
+        effort: for these pairs only, where it is not that of the store; each says so in its note.
 
     A pair that cannot be matched is in `skipped`, and the others are done. A damaged file of features is removed, so
     that `extract` makes it again. What is killed goes on where it stopped, and ends with the same matches to the last
@@ -87,6 +91,9 @@ def match(
     matches = MatchStore.open(out, options.settings(), features=features)
     matches.mend()
     models = on_one_device(options.chosen)
+    own = None if effort in (None, models.effort) else f"effort {effort}"
+    if effort is not None:
+        models = replace(models, effort=effort)
     todo = _Todo(features, matches, table, BATCH_CPU if models.device == "cpu" else BATCH_GPU)
     work = MatchWork(str(features.folder.absolute()), replace(options, models=models))
     skipped = [Skipped(f"{name}, {name}", "an image is not matched with itself") for name in table.selfs]
@@ -94,7 +101,7 @@ def match(
     with _Writer(matches) as writer:
         for batch in (engine or LocalEngine()).run(work, todo.batches()):
             _remove(store, batch.damaged)
-            writer.put(batch.pairs)
+            writer.put(batch.pairs if own is None else [replace(pair, note=pair.note or own) for pair in batch.pairs])
             skipped += batch.skipped
             missed += len(batch.skipped)
             matched += len(batch.pairs)
@@ -239,6 +246,16 @@ class MatchWork:
     options: MatchOptions
     together: int = 1  # batch
 
+    @property
+    def seconds(self) -> float:
+        """See `Work`."""
+        return BATCH_CPU * self.options.chosen.seconds_a_pair()
+
+    @property
+    def on_cpu(self) -> bool:
+        """See `Work`."""
+        return self.options.chosen.device == "cpu"
+
     def worker(self) -> MatchWorker:
         """One with a matcher of its own. Raises InputError where the store cannot be seen."""
         check_seen(self.folder)
@@ -251,9 +268,14 @@ class MatchWork:
 
 @dataclass(frozen=True, eq=False)
 class _Image:
-    features: Features
+    found: ImageFeatures  # on a CPU mapped, so that workers share them
+    features: Features | None  # on another device
     digest: str
     bytes: int
+
+    def torch(self) -> Features:
+        """As the matcher takes them."""
+        return self.found.torch() if self.features is None else self.features
 
 
 class MatchWorker:
@@ -281,10 +303,13 @@ class MatchWorker:
             return error
 
     def _load(self, name: str) -> _Image:
-        found = self.store.get(name)
+        on_cpu = self.device.type == "cpu"
+        found = self.store.get(name, mapped=on_cpu)
+        if on_cpu:
+            return _Image(found, None, found.digest, found.nbytes)
         features = found.torch(self.device)
         size = sum(value.nbytes for value in features.values() if isinstance(value, torch.Tensor))
-        return _Image(features, found.digest, size)
+        return _Image(found, features, found.digest, found.nbytes + size)
 
     def compute(self, batch: tuple[Pair, ...], read: dict[str, _Image | StoreError | InputError]) -> Matched:
         """The matches of the pairs of a batch."""
@@ -322,7 +347,8 @@ class MatchWorker:
     @torch.inference_mode()
     def _match_all(self, pairs: list[Pair], images: dict[str, _Image]) -> list[PairMatches]:
         both = [(images[name0], images[name1]) for name0, name1 in pairs]
-        found = self.matcher.match([(image0.features, image1.features) for image0, image1 in both])
+        features = {name: images[name].torch() for name in dict.fromkeys(name for pair in pairs for name in pair)}
+        found = self.matcher.match([(features[name0], features[name1]) for name0, name1 in pairs])
         results = []
         for (name0, name1), (image0, image1), result in zip(pairs, both, found, strict=True):
             unpacked = matches_of(result)

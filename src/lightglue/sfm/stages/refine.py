@@ -18,8 +18,10 @@ import os
 import sqlite3
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -29,7 +31,8 @@ from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError, StoreError
 from lightglue.geometry.intrinsics import from_colmap, to_colmap
-from lightglue.geometry.refine import measure_matches
+from lightglue.geometry.options import RefineOptions
+from lightglue.geometry.refine import Measured, Pair, measure_pairs
 from lightglue.geometry.tracks import Measurements, solve_displacements
 from lightglue.images import read_image, resize_image
 from lightglue.sfm.options import TrackOptions
@@ -47,7 +50,8 @@ __all__ = ["RefinedKeypoints", "TrackOptions", "TracksResult", "read_refined", "
 
 REVISION = 2  # raised when the same options give other keypoints
 _PIXELS_HELD = 200_000_000  # of gray images that are kept decoded
-_PAIRS_AT_ONCE = 16  # measured in one transaction
+_PAIRS_AT_ONCE = 64  # measured in one transaction
+_MATCHES_AT_ONCE = 2048  # aligned together, where each pair has fewer: some 20 MB of windows
 _SCHEMA = "CREATE TABLE IF NOT EXISTS measured(pair BLOB PRIMARY KEY, key TEXT NOT NULL, rows BLOB NOT NULL)"
 # Of one measurement: the row of the match, the direction, and what lightglue.geometry.tracks takes.
 _ROW = np.dtype(
@@ -100,6 +104,8 @@ def refine_keypoints(
             features than are there now are passed over: `create_database` reports them.
         device: where windows are aligned.
 
+    On a CPU several batches of pairs are measured at once, as many as torch has threads: no result depends on it.
+
     All keypoints and measurements (some 70 bytes each, at most two a match) are in memory while they are solved for.
 
     Raises InputError for a folder of other options or of other features; StoreError where it cannot be written.
@@ -109,7 +115,7 @@ def refine_keypoints(
     digests = {head.name: head.digest for head in features.heads()}
     names = sorted(digests if names is None else digests.keys() & set(names))
     known, wanted = set(names), None if pairs is None else set(pairs)
-    with torch.no_grad(), _Measured.open(out / "measured.db") as store:
+    with torch.no_grad(), _Aligner(options.align, device) as aligner, _Measured.open(out / "measured.db") as store:
         grays = _Grays(Path(images), features, options.max_edge, device)
         used_pairs = [
             (head.name0, head.name1)
@@ -118,7 +124,7 @@ def refine_keypoints(
         ]
         count = 0
         for done, chunk in enumerate(batched(used_pairs, _PAIRS_AT_ONCE)):
-            count += store.fill(matches.read(chunk), grays, options)
+            count += store.fill(matches.read(chunk), grays, aligner)
             progress(done * _PAIRS_AT_ONCE + len(chunk), len(used_pairs))
         keypoints = {name: grays.keypoints(name) for name in names}
         rows = _Rows(names, keypoints)
@@ -261,14 +267,14 @@ class _Measured:
             connection.execute(_SCHEMA)
             yield cls(connection)
 
-    def fill(self, pairs: Iterator[PairMatches], grays: _Grays, options: TrackOptions) -> int:
+    def fill(self, pairs: Iterator[PairMatches], grays: _Grays, aligner: _Aligner) -> int:
         """Measure the pairs that were not yet; returns how many. All are on disk then."""
-        new = []
-        for pair in pairs:
-            if self._there(pair, grays) is None:
-                rows = _measure(pair, grays, options)
-                if rows is not None:
-                    new.append((_pair(pair), _key(pair, grays), _sealed(rows.tobytes())))
+        waiting = [pair for pair in pairs if self._there(pair, grays) is None]
+        new = [
+            (_pair(pair), _key(pair, grays), _sealed(rows.tobytes()))
+            for pair, rows in zip(waiting, _measure(waiting, grays, aligner), strict=True)
+            if rows is not None
+        ]
         with self.connection:
             self.connection.executemany("INSERT OR REPLACE INTO measured VALUES(?, ?, ?)", new)
         return len(new)
@@ -305,26 +311,72 @@ def _key(pair: PairMatches, grays: _Grays) -> str:
     return digest.hexdigest()
 
 
-def _measure(pair: PairMatches, grays: _Grays, options: TrackOptions) -> NDArray[np.void] | None:
-    """The matches of a pair, both ways; None where an image cannot be used."""
-    found = []
-    sides = [(pair.name0, pair.matches[:, 0]), (pair.name1, pair.matches[:, 1])]
-    for back, ((name0, rows0), (name1, rows1)) in enumerate((sides, sides[::-1])):
-        gray0, gray1 = grays.gray(name0), grays.gray(name1)
-        if gray0 is None or gray1 is None:
-            return None
-        points0, points1 = (
-            torch.from_numpy(grays.reduced(name)[rows]).to(gray0.device)
-            for name, rows in ((name0, rows0), (name1, rows1))
-        )
-        measured = [each.cpu().numpy() for each in measure_matches(gray0, gray1, points0, points1, options.align)]
-        position, good, matrix, sigma = measured
-        good = good & np.isfinite(matrix).all((1, 2)) & np.isfinite(sigma)
-        rows = np.zeros(int(good.sum()), _ROW)
-        rows["match"], rows["back"] = good.nonzero()[0], back
-        rows["position"], rows["matrix"], rows["sigma"] = position[good], matrix[good], sigma[good]
-        found.append(rows)
-    return np.concatenate(found)
+class _Aligner:
+    """Aligns batches of pairs, each in a thread: what torch does here is too little to be divided otherwise."""
+
+    def __init__(self, options: RefineOptions, device: str) -> None:
+        self.options = options
+        self.threads = torch.get_num_threads()
+        self.pool = None
+        if self.threads > 1 and torch.device(device).type == "cpu":
+            # Each thread of Python's has a number of torch's threads of its own, and new ones get what was last set.
+            self.pool = ThreadPoolExecutor(self.threads, initializer=torch.set_num_threads, initargs=(1,))
+
+    def __enter__(self) -> _Aligner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.pool is not None:
+            self.pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(self.threads)
+
+    def measure(self, sides: Iterable[Pair]) -> list[Measured]:
+        """What is measured of each, in their order."""
+        batches = list(_bounded(sides))
+        each = partial(measure_pairs, options=self.options)
+        return [found for some in (self.pool.map if self.pool else map)(each, batches) for found in some]
+
+
+def _measure(pairs: Sequence[PairMatches], grays: _Grays, aligner: _Aligner) -> Iterator[NDArray[np.void] | None]:
+    """The matches of each pair, both ways; None where an image cannot be used."""
+    both = [_sides(pair, grays) for pair in pairs]
+    measured = iter(aligner.measure(side for each in both if each is not None for side in each))
+    for each in both:
+        yield None if each is None else np.concatenate([_sure(next(measured), back) for back in (0, 1)])
+
+
+def _sides(pair: PairMatches, grays: _Grays) -> tuple[Pair, Pair] | None:
+    """A pair as its matches are measured, and the other way round."""
+    gray0, gray1 = grays.gray(pair.name0), grays.gray(pair.name1)
+    if gray0 is None or gray1 is None:
+        return None
+    points0, points1 = (
+        torch.from_numpy(grays.reduced(name)[rows]).to(gray0.device)
+        for name, rows in zip((pair.name0, pair.name1), pair.matches.T, strict=True)
+    )
+    return Pair(gray0, gray1, points0, points1), Pair(gray1, gray0, points1, points0)
+
+
+def _bounded(sides: Iterable[Pair]) -> Iterator[list[Pair]]:
+    """In turn, as many as are measured together."""
+    some: list[Pair] = []
+    for side in sides:
+        if some and sum(len(each.points0) for each in some) + len(side.points0) > _MATCHES_AT_ONCE:
+            yield some
+            some = []
+        some.append(side)
+    if some:
+        yield some
+
+
+def _sure(found: Measured, back: int) -> NDArray[np.void]:
+    """What was measured, without the matches of which nothing was."""
+    position, good, matrix, sigma = (each.cpu().numpy() for each in found)
+    good = good & np.isfinite(matrix).all((1, 2)) & np.isfinite(sigma)
+    rows = np.zeros(int(good.sum()), _ROW)
+    rows["match"], rows["back"] = good.nonzero()[0], back
+    rows["position"], rows["matrix"], rows["sigma"] = position[good], matrix[good], sigma[good]
+    return rows
 
 
 class _Rows:

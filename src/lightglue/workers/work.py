@@ -1,20 +1,20 @@
-"""Who does the heavy work of a stage: this process, or others.
+"""Who does heavy work: this process, or others.
 
-A stage describes its work in a few words that can be sent elsewhere (`Work`). Who does it (`Worker`) has the models,
-reads the input of a job and computes its result. An `Engine` brings both and the jobs together. It gives the results
-as they are done, in any order; the stage, and it alone, writes them.
+A stage of a map or an evaluation describes its work in a few words that can be sent elsewhere (`Work`). Who does it
+(`Worker`) has the models, reads the input of a job and computes its result. An `Engine` brings both and the jobs
+together. It gives the results as they are done, in any order; whoever asked, and nobody else, writes them.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from itertools import chain, islice
 from typing import Any, Protocol, TypeVar
 
-__all__ = ["Budget", "Engine", "LocalEngine", "Work", "Worker", "pipelined"]
+__all__ = ["ATTEMPTS", "DIED", "Budget", "Engine", "Work", "Worker"]
+
+ATTEMPTS = 3  # after so many dead workers the job is to blame
+DIED = f"{ATTEMPTS} workers died of it, perhaps for want of memory; make it smaller"
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -23,7 +23,7 @@ ResultOut = TypeVar("ResultOut", covariant=True)
 
 
 class Worker(Protocol[JobIn, ResultOut]):
-    """Does the jobs of a stage, each in two steps: several threads read while one computes."""
+    """Does jobs, each in two steps: several threads read while one computes."""
 
     threads: int  # that may read
 
@@ -38,11 +38,19 @@ class Worker(Protocol[JobIn, ResultOut]):
 
 
 class Work(Protocol[JobIn, ResultOut]):
-    """What a stage asks for; it can be sent to another process."""
+    """What is asked for; it can be sent to another process."""
 
     @property
     def together(self) -> int:
-        """Jobs that are worth a message to another process."""
+        """Jobs that are worth a message to another machine."""
+
+    @property
+    def seconds(self) -> float:
+        """About what a job takes on one core: it decides how many processes are worth their start."""
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether it is computed on a CPU: processes do not share another device."""
 
     def worker(self) -> Worker[JobIn, ResultOut]:
         """One who does it, with models of its own. Raises LightGlueError where there can be none."""
@@ -52,44 +60,10 @@ class Work(Protocol[JobIn, ResultOut]):
 
 
 class Engine(Protocol):
-    """Has the jobs of a stage done."""
+    """Has jobs done."""
 
     def run(self, work: Work[Job, Result], jobs: Iterable[Job]) -> Iterator[Result]:
         """The result of each job, as they are done; jobs are taken as they are needed."""
-
-
-@dataclass(frozen=True)
-class LocalEngine:
-    """In this process: one thread computes, others read ahead of it."""
-
-    def run(self, work: Work[Job, Result], jobs: Iterable[Job]) -> Iterator[Result]:
-        """See `Engine`."""
-        waiting = iter(jobs)
-        first = list(islice(waiting, 1))
-        if first:  # else no model is needed
-            yield from pipelined(work.worker(), chain(first, waiting))
-
-
-def pipelined(worker: Worker[Job, Result], jobs: Iterable[Job]) -> Iterator[Result]:
-    """The results of jobs, whose input is read ahead."""
-    waiting = iter(jobs)
-    pool = ThreadPoolExecutor(worker.threads)
-    reading: dict[Future[Any], Job] = {}
-    try:
-        while True:
-            for job in islice(waiting, 2 * worker.threads - len(reading)):
-                reading[pool.submit(worker.read, job)] = job
-            if not reading:
-                return
-            # Whichever is read first: one that waits for memory is not waited for by those that hold it.
-            done, _ = wait(reading, return_when=FIRST_COMPLETED)
-            for future in [future for future in reading if future in done]:  # in the order of the jobs
-                yield worker.compute(reading.pop(future), future.result())
-    except BaseException:  # also where no more results are wanted
-        worker.close()
-        raise
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 class Budget:

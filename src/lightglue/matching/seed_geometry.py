@@ -1,0 +1,113 @@
+"""What the matches of a pair agree with: a fundamental matrix, or a homography where that says as much."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from typing import Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.geometry.dlt import fit_homography
+from lightglue.geometry.estimation import estimate_fundamental, estimate_homography
+from lightglue.geometry.options import EstimatorOptions
+from lightglue.geometry.points import homogeneous
+
+__all__ = ["Model", "fit_model", "refit", "residuals"]
+
+Floats = NDArray[np.float64]
+FLAT = 0.97  # share of the matches that agree with an epipolar geometry, from which on a homography is taken instead
+
+
+class Model(NamedTuple):
+    """What matches agree with."""
+
+    geometry: Literal["fundamental", "homography"]
+    matrix: Floats  # (3, 3) px, x1' F x0 = 0 or x1 = H x0
+
+
+def fit_model(points0: Floats, points1: Floats, error: float) -> tuple[Model | None, NDArray[np.bool_]]:
+    """The model that most matches (K, 2) agree with within `error` px, and (K,) which these are.
+
+    A homography where it takes in nearly all of them: where the scene is flat or the camera only turned, a fundamental
+    matrix is one of many that fit. Estimated by PoseLib, where it is not installed by OpenCV.
+    """
+    options = EstimatorOptions("poselib" if find_spec("poselib") else "opencv", error)
+    found = estimate_fundamental(points0, points1, options)
+    if found.model is None:
+        return None, found.inliers
+    own0, own1 = points0[found.inliers], points1[found.inliers]
+    # Of the few that a plane would be fitted to some are enough to see that there is none.
+    flat = estimate_homography(own0, own1, EstimatorOptions(options.method, 2 * error, max_iterations=1000))
+    if flat.model is not None and flat.inliers.mean() >= FLAT:
+        return Model("homography", flat.model), found.inliers
+    return Model("fundamental", found.model), found.inliers
+
+
+def residuals(model: Model, points0: Floats, points1: Floats) -> Floats:
+    """How far matches (K, 2) are from a model, (K,) px: the larger one of the distances in both images.
+
+    Of a homography in image 1, and in image 0 by its inverse; of a fundamental matrix from the epipolar lines.
+    """
+    x0, x1 = homogeneous(points0), homogeneous(points1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if model.geometry == "homography":
+            there, back = x0 @ model.matrix.T, x1 @ np.linalg.inv(model.matrix).T
+            errors = (there[:, :2] / there[:, 2:] - points1, back[:, :2] / back[:, 2:] - points0)
+            found = np.maximum(*(np.hypot(each[:, 0], each[:, 1]) for each in errors))
+        else:
+            lines1, lines0 = x0 @ model.matrix.T, x1 @ model.matrix
+            product = np.abs(np.einsum("ki,ki->k", lines1, x1))
+            shorter = np.minimum(*(np.hypot(each[:, 0], each[:, 1]) for each in (lines0, lines1)))
+            found = product / shorter
+    return np.where(np.isnan(found), np.inf, found)
+
+
+def refit(model: Model, points0: Floats, points1: Floats, scale: float, rounds: int = 4) -> Model:
+    """The model fitted to all matches (K, 2), those that are far from it counting little; as it was where it fails.
+
+    Least squares with the weights of Geman and McClure; of a fundamental matrix by eight points with Sampson's
+    denominators. scale: px, the distance from which on a match counts less and less.
+    """
+    fitted = model
+    for _ in range(rounds):
+        if fitted.geometry == "homography":
+            weights = 1 / (1 + np.square(residuals(fitted, points0, points1) / scale)) ** 2
+            matrix = fit_homography(points0, points1, weights)
+        else:
+            matrix = _eight_points(points0, points1, _sampson_weights(fitted.matrix, points0, points1, scale))
+        if matrix is None or not np.isfinite(matrix).all() or np.linalg.matrix_rank(matrix) < 2:
+            return model
+        fitted = Model(fitted.geometry, matrix)
+    return fitted
+
+
+def _sampson_weights(F: Floats, points0: Floats, points1: Floats, scale: float) -> Floats:
+    x0, x1 = homogeneous(points0), homogeneous(points1)
+    lines1, lines0 = x0 @ F.T, x1 @ F
+    gradient = np.square(lines1[:, :2]).sum(1) + np.square(lines0[:, :2]).sum(1) + np.finfo(float).tiny
+    squares = np.square(np.einsum("ki,ki->k", lines1, x1)) / gradient
+    weights = 1 / gradient / (1 + squares / scale**2) ** 2
+    return np.asarray(weights / weights.max())
+
+
+def _eight_points(points0: Floats, points1: Floats, weights: Floats) -> Floats | None:
+    """F (3, 3) of rank 2 in the weighted least algebraic squares (Hartley 1997); None where nothing has a weight."""
+    if not weights.sum() > 0:
+        return None
+    S0, S1 = _normalizer(points0, weights), _normalizer(points1, weights)
+    x0, x1 = homogeneous(points0) @ S0.T, homogeneous(points1) @ S1.T
+    rows = (x1[:, :, None] * x0[:, None, :]).reshape(-1, 9)
+    _, vectors = np.linalg.eigh(rows.T @ (rows * weights[:, None]))
+    U, values, V = np.linalg.svd(vectors[:, 0].reshape(3, 3))
+    values[2] = 0
+    F = S1.T @ ((U * values) @ V) @ S0
+    return np.asarray(F / np.linalg.norm(F))
+
+
+def _normalizer(points: Floats, weights: Floats) -> Floats:
+    """(3, 3) moves the weighted mean to 0 and makes the weighted distance from it the square root of 2."""
+    middle = weights @ points / weights.sum()
+    spread = np.sqrt(weights @ np.square(points - middle).sum(1) / weights.sum())
+    scale = np.sqrt(2) / max(spread, 1e-9)
+    return np.array([[scale, 0, -scale * middle[0]], [0, scale, -scale * middle[1]], [0, 0, 1]])

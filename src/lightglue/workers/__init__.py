@@ -1,0 +1,1 @@
+"""Many jobs on one machine: who does them, in how many processes."""
