@@ -21,6 +21,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -57,6 +58,7 @@ COLUMNS = {
     "pairs": "{:,}",
     "pairs a s": "{:.2f}",
     "pairs a s and core": "{:.2f}",
+    "CPU s a pair": "{:.3f}",
     "matches a pair": "{:.0f}",
     "MB, extraction": "{:.0f}",
     "MB, matching": "{:.0f}",
@@ -154,6 +156,12 @@ def _family(pid: int) -> Iterator[int]:
             yield from _family(int(child))
 
 
+def _cpu_seconds() -> float:
+    """Of this process and of those that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
 def _share(pid: int) -> float:
     try:
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
@@ -177,7 +185,7 @@ def measure(folder: Path, models: Models, options: argparse.Namespace) -> dict[s
     index = build_index(FeatureStore.open(store), folder / "retrieval.npz")
     asked = PairOptions(("retrieval",), retrieved=options.partners)
     pairs = select_pairs(names, asked, Inputs(retrieval=index)).pairs
-    limited = Limited(chosen, options.seconds)
+    limited, spent = Limited(chosen, options.seconds), _cpu_seconds()
     with watched() as memory, tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "matches.db"
         with suppress(Enough):
@@ -189,6 +197,7 @@ def measure(folder: Path, models: Models, options: argparse.Namespace) -> dict[s
         "pairs": len(done),
         "pairs a s": rate,
         "pairs a s and core": rate / workers,
+        "CPU s a pair": (_cpu_seconds() - spent) / max(1, len(done)),  # with the start of the processes
         "matches a pair": float(np.mean(done)),
         "MB, matching": memory.peak,
     }
@@ -204,8 +213,13 @@ def ceiling(seconds: float) -> None:
             running = [
                 subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(count)
             ]
-            rates.append(sum(float(process.communicate()[0].split()[0]) for process in running))
-        print(f"{what}: {rates[0]:.2f} a s in one process, {rates[1]:.2f} in two: {rates[1] / rates[0]:.2f} times")
+            told = [process.communicate()[0].split() for process in running]
+            rates.append([sum(float(each[i]) for each in told) for i in (0, 1)])
+        (one, own), (two, both) = rates
+        print(
+            f"{what}: {one:.2f} a s in one process, {two:.2f} in two: {two / one:.2f} times; "
+            f"{both / own:.2f} times by the processors' time"
+        )
 
 
 def work(what: str, seconds: float) -> None:

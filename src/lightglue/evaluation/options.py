@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lightglue.errors import InputError
 from lightglue.models.choice import Models
 from lightglue.options import nearest_name, option
+from lightglue.pairs.hard.options import MAX_SECONDS, check_max_seconds, parse_max_seconds
 from lightglue.support.checks import check_choice, check_int
 from lightglue.support.parsers import integer
 from lightglue.workers.count import parse_workers
@@ -62,6 +63,13 @@ class EvaluationOptions:
         group="Features",
     )
     refine: bool = option(False, "Refine matches to a fraction of a pixel.", group="Matching")
+    max_seconds: float | None = option(
+        MAX_SECONDS,
+        "With --effort hard: time for a pair beyond plain matching; none: no limit.",
+        group="Matching",
+        metavar="S",
+        parse=parse_max_seconds,
+    )
     conf: tuple[Setting, ...] = option(
         (),
         f"Any other option, of {', '.join(SETTING_GROUPS)}. Repeatable.",
@@ -85,6 +93,9 @@ class EvaluationOptions:
         group="Machine",
     )
 
+    def __post_init__(self) -> None:
+        check_max_seconds(self.max_seconds)
+
 
 def prepare(benchmark: Benchmark, models: Models, options: EvaluationOptions) -> tuple[Benchmark, Job]:
     """The benchmark and the job with what `options` set differently. Raises InputError.
@@ -107,7 +118,7 @@ def prepare(benchmark: Benchmark, models: Models, options: EvaluationOptions) ->
     )
     _check_models(models)
     models = replace(models, backend=models.found_backend(len(benchmark.pairs)).backend)
-    return benchmark, Job(models, settings["extract"], options.refine)
+    return benchmark, Job(models, settings["extract"], options.refine, options.max_seconds)
 
 
 def _with_protocol(benchmark: Benchmark, protocol: Mapping[str, Any], estimator: Mapping[str, Any]) -> Benchmark:

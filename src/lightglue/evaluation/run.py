@@ -49,6 +49,7 @@ from lightglue.evaluation.records import (
 from lightglue.geometry.refine import RefineOptions, refine_matches
 from lightglue.images import load_image
 from lightglue.models.choice import Models
+from lightglue.pairs.hard.options import MAX_SECONDS
 from lightglue.pairs.record import MatchedPair
 from lightglue.support.caches import BoundedCache
 from lightglue.support.files import write_whole
@@ -71,6 +72,7 @@ class Job:
     models: Models
     extract: Mapping[str, Any] = field(default_factory=dict)  # options of `extract`; the protocol's resize is usual
     refine: bool = False
+    max_seconds: float | None = MAX_SECONDS  # for a pair beyond plain matching, with effort "hard"
 
     def settings(self, protocol: Protocol) -> dict[str, Any]:
         """All that decides the results, for the records."""
@@ -81,6 +83,7 @@ class Job:
             "models": models,
             "extract": dict(self.extract),
             "refine": asdict(RefineOptions()) if self.refine else None,
+            **({"max_seconds": self.max_seconds} if self.models.effort == "hard" else {}),
         }
 
 
@@ -310,14 +313,17 @@ class _Worker:
     def _extract(self, path: Path) -> _Seen:
         image = load_image(path).to(self.task.job.models.found_device())
         resize, side = self.task.protocol.resize, self.task.protocol.side
-        options = {"resize": resize, **({"side": side} if resize else {}), **self.task.job.extract}
         begin = perf_counter()
-        features = self.extractor.extract(image, **options)
+        features = self.extractor.extract(image, **self._extract_options())
         wait_for_gpu()
         seconds = perf_counter() - begin
         h, w = image.shape[-2:]
         new_h, new_w = (h, w) if resize is None else target_size(h, w, resize, side)
         return _Seen(image, features, (new_w / w, new_h / h), seconds)
+
+    def _extract_options(self) -> dict[str, Any]:
+        resize, side = self.task.protocol.resize, self.task.protocol.side
+        return {"resize": resize, **({"side": side} if resize else {}), **self.task.job.extract}
 
     @torch.inference_mode()
     def _match(self, first: _Seen, second: _Seen) -> tuple[metrics.Matched, dict[str, NDArray[Any]], dict[str, float]]:
@@ -325,6 +331,8 @@ class _Worker:
         begin = perf_counter()
         result = self.matcher({"image0": first.features, "image1": second.features})
         pair = MatchedPair.of(first.features, second.features, result)
+        if self.task.job.models.effort == "hard":
+            pair = self._try_hard(pair, first, second)
         seconds = {"match": perf_counter() - begin}
         points0, points1 = pair.points0, pair.points1
         begin = perf_counter()
@@ -340,6 +348,17 @@ class _Worker:
             first.size,
         )
         return matched, ends, seconds
+
+    def _try_hard(self, pair: MatchedPair, first: _Seen, second: _Seen) -> MatchedPair:
+        """`pair` with what simulated views find, where plain matching has found little."""
+        from lightglue.pairs.hard.pair import match_hard
+
+        job = self.task.job
+        images = first.image, second.image
+        options = self._extract_options()
+        return match_hard(
+            pair, images, (None, None), self.extractor, self.matcher, options, max_seconds=job.max_seconds
+        )
 
 
 def _failed(task: _Task, index: int, pair: Pair, reason: str) -> Record:

@@ -42,6 +42,7 @@ class EffortRecord:
     geometry: Literal["fundamental", "homography"] | None = None  # of `model`
     model: NDArray[np.float64] | None = None  # (3, 3) px, x1' F x0 = 0 or x1 = H x0, that the matches were found with
     inliers: NDArray[np.bool_] | None = None  # (K,) the matches that agree with `model`
+    found_by: str | None = None  # with "hard": the views that led to the matches
 
     @property
     def seconds(self) -> float:
@@ -54,10 +55,10 @@ class EffortRecord:
             "effort": self.effort,
             "stages": [{"name": s.name, "seconds": s.seconds, "matches": s.matches} for s in self.stages],
         }
-        reasons = {"escalated": self.escalated, "rejected": self.rejected}
+        reasons = {"escalated": self.escalated, "rejected": self.rejected, "found_by": self.found_by}
         return told | {name: value for name, value in reasons.items() if value is not None}
 
     def __str__(self) -> str:
         steps = ", ".join(f"{stage.name} {stage.seconds:.2f} s" for stage in self.stages)
-        reason = self.escalated or self.rejected
+        reason = self.escalated or self.rejected or (self.found_by and f"found by {self.found_by}")
         return f"{self.effort}: {steps}" + (f"; {reason}" if reason else "")

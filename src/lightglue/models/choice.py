@@ -80,7 +80,9 @@ class Models:
     backend: str = option(
         "torch", "What LightGlue computes in; auto: what is fastest here.", group="Machine", choices=BACKENDS
     )
-    effort: Effort = option("normal", "fast: several times as fast where a pair is easy.", group="Matching")
+    effort: Effort = option(
+        "normal", "fast: many times as fast on easy pairs; hard: tries on where little is found.", group="Matching"
+    )
 
     def __post_init__(self) -> None:
         feature_type(self.features)

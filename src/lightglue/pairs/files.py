@@ -199,6 +199,7 @@ def _match(
         for mask, (width, height), name in zip((options.mask0, options.mask1), sizes, names, strict=True)
     ]
     estimator = EstimatorOptions(options.estimator, options.threshold, seed=options.seed)
+    choice = loaded.choice
     pair = match_pair(
         loaded.extractor,
         loaded.matcher,
@@ -212,6 +213,8 @@ def _match(
         camera0=cameras[0],
         camera1=cameras[1],
         estimator=estimator if options.geometry else None,
+        effort="hard" if choice.effort == "hard" else "normal",  # the matcher of "fast" is one already
+        max_seconds=options.max_seconds,
         **cast(ExtractKeywords, views.keywords()),
     )
     dropped = None

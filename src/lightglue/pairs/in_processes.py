@@ -7,14 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from time import perf_counter
+from typing import Any, cast
 
 import torch
 
 from lightglue.errors import LightGlueError
+from lightglue.pairs.hard.attempt import Attempt
 from lightglue.pairs.oriented import OrientedImage, pair_of
 from lightglue.pairs.postprocessing import PostProcessing
-from lightglue.pairs.record import MatchedPair
+from lightglue.pairs.record import MatchedPair, PairFeatures
 from lightglue.pairs.rotation import Probes, find_angle
 from lightglue.workers.count import is_short
 from lightglue.workers.crew import Crew
@@ -35,6 +37,7 @@ class PairsWork:
     preprocess: Mapping[str, Any]
     angles: Sequence[float]
     after: PostProcessing
+    attempt: Attempt | None = None  # with the effort "hard"
     together: int = 1
     seconds: float = 1.5  # of a pair of 2,048 keypoints and its images, about
 
@@ -78,21 +81,27 @@ class PairsWorker:
     def close(self) -> None:
         """Nothing waits here."""
 
-    def _angle(self, small0: Any, small1: Any) -> float:
-        def alone(data: Mapping[str, Any]) -> Any:
-            return self.work.matcher.match([(data["image0"], data["image1"])])[0]
+    def _alone(self, data: Mapping[str, Any]) -> Any:
+        return self.work.matcher.match([(data["image0"], data["image1"])])[0]
 
-        return find_angle(self.probes, alone, small0, small1, self.work.angles)
+    def _angle(self, small0: Any, small1: Any) -> float:
+        return find_angle(self.probes, self._alone, small0, small1, self.work.angles)
 
     def _extract(self, image: OrientedImage) -> Any:
         return image.extract(self.work.extractor, self.work.preprocess)
 
     def _match(self, features: Sequence[Any], images: Sequence[Any], cameras: Sequence[Any]) -> list[Any]:
-        found = self.work.matcher.match(features)
-        return [
-            self.work.after.apply(pair_of(two, both, result, bool(self.work.angles)), both, own).matches01
-            for two, both, result, own in zip(features, images, found, cameras, strict=True)
-        ]
+        """The matches of each pair, and its features where they are others than those given."""
+        work, begin = self.work, perf_counter()
+        found = work.matcher.match(features)
+        share = (perf_counter() - begin) / max(1, len(features))
+        results = []
+        for two, both, result, own in zip(features, images, found, cameras, strict=True):
+            plain = pair_of(two, both, result, bool(work.angles))
+            pair = plain if work.attempt is None else work.attempt(plain, both, self._alone, share)
+            ends = None if pair.features0 is plain.features0 else (pair.features0, pair.features1)
+            results.append((work.after.apply(pair, both, own).matches01, ends))
+        return results
 
 
 def match_in_processes(
@@ -110,12 +119,16 @@ def match_in_processes(
         features = dict(zip(oriented, extracted, strict=True))
         matched = [(features[a.key], features[b.key]) for a, b in pairs]
         # Images are sent again only where they are looked at, or say how large a rotated one was.
-        seen = pairs if work.after.refine or work.angles else [(OrientedImage(None, None),) * 2] * len(pairs)
+        looked_at = work.after.refine or work.angles or work.attempt is not None
+        seen = pairs if looked_at else [(OrientedImage(None, None),) * 2] * len(pairs)
         chunks = [slice(start, start + TOGETHER) for start in range(0, len(pairs), TOGETHER)]
         found = _done(crew, "pairs", [(matched[each], seen[each], cameras[each]) for each in chunks])
     records = []
-    for two, both, matches in zip(matched, pairs, (each for chunk in found for each in chunk), strict=True):
+    for two, both, (matches, ends) in zip(matched, pairs, (each for chunk in found for each in chunk), strict=True):
         record = pair_of(two, both, {}, False, device)
+        if ends is not None:
+            own = ({name: _moved(value, device) for name, value in features.items()} for features in ends)
+            record = record._replace(features0=cast(PairFeatures, next(own)), features1=cast(PairFeatures, next(own)))
         records.append(record.with_matches(**{name: _moved(value, device) for name, value in matches.items()}))
     return records
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -12,6 +13,8 @@ from lightglue.geometry.options import EstimatorOptions, Geometry
 from lightglue.images import AnyImage, contents_of
 from lightglue.matching.coarse_to_fine import CoarseToFine
 from lightglue.matching.effort import Effort, check_effort
+from lightglue.pairs.hard.attempt import Attempt
+from lightglue.pairs.hard.options import MAX_SECONDS, check_max_seconds
 from lightglue.pairs.in_processes import PairsWork, match_in_processes
 from lightglue.pairs.oriented import OrientedImage, pair_of, pixels_of
 from lightglue.pairs.postprocessing import PostProcessing
@@ -45,6 +48,7 @@ def match_pair(
     camera1: Any = None,
     estimator: EstimatorOptions | None = None,
     effort: Effort = "normal",
+    max_seconds: float | None = MAX_SECONDS,
     **preprocess: Unpack[ExtractKeywords],
 ) -> MatchedPair:
     """Match two images.
@@ -64,7 +68,10 @@ def match_pair(
             `matches01["cameras"]` says which.
         estimator: how to estimate; None for PoseLib at 1 px, for homographies 2.
         effort: "fast" matches the strongest keypoints first, and all others guided by these where the pair is easy
-            (`lightglue.matching.coarse_to_fine`); `matches01["effort"]` says what was done.
+            (`lightglue.matching.coarse_to_fine`). "hard" goes on where plain matching finds little: with simulated
+            views, other features, and the images warped onto each other; the keypoints are then the ends of its
+            matches (`lightglue.pairs.hard`). `matches01["effort"]` says what was done.
+        max_seconds: for what "hard" does beyond plain matching; None: no limit.
         preprocess: options of `extractor.extract`, such as `resize`, `tile`, `pyramid`.
 
     Returns:
@@ -77,7 +84,7 @@ def match_pair(
 
     Raises InputError; ImageError for a file that cannot be read.
     """
-    matcher = _with_effort(matcher, effort)
+    matcher = _with_effort(matcher, effort, max_seconds)
     angles = angles_of(auto_rotate)
     after = PostProcessing(refine, geometry, estimator)
     after.check_cameras(camera0, camera1)
@@ -91,10 +98,14 @@ def match_pair(
     if angles:
         angle = find_angle(Probes(extractor), matcher, (0, first.image), (1, second.image), angles)
         second = OrientedImage(second.image, mask1, angle)
+    begin = perf_counter()
     features = [image.extract(extractor, preprocess) for image in (first, second)]
     with span("matching"):
         found = matcher({"image0": features[0], "image1": features[1]})
     pair = pair_of(features, (first, second), found, bool(angles), device)
+    if effort == "hard":
+        attempt = Attempt(extractor, preprocess, max_seconds)
+        pair = attempt(pair, (first, second), matcher, perf_counter() - begin)
     return after.apply(pair, (first, second), cameras)
 
 
@@ -111,6 +122,7 @@ def match_pairs(
     cameras: Sequence[tuple[Any, Any]] | None = None,
     estimator: EstimatorOptions | None = None,
     effort: Effort = "normal",
+    max_seconds: float | None = MAX_SECONDS,
     workers: int | None = 1,
     **preprocess: Unpack[ExtractKeywords],
 ) -> list[MatchedPair]:
@@ -130,7 +142,7 @@ def match_pairs(
         if not isinstance(pair, (tuple, list)) or len(pair) != 2:
             raise InputError(f"match_pairs takes pairs (image0, image1); item {i} is {type(pair).__name__}")
     masks, cameras = _for_each("mask", masks, len(pairs)), _for_each("camera", cameras, len(pairs))
-    matcher = _with_effort(matcher, effort)
+    matcher = _with_effort(matcher, effort, max_seconds)
     angles = angles_of(auto_rotate)
     after = PostProcessing(refine, geometry, estimator)
     for two in cameras:
@@ -143,28 +155,33 @@ def match_pairs(
         first, second = OrientedImage(images[keys[0]], mask0), OrientedImage(images[keys[1]], mask1)
         known.append(after.cameras(two, [given[key] for key in keys], (first, second)))
         chosen.append((first, second))
-    work = PairsWork(extractor, matcher, preprocess, angles, after)
+    attempt = Attempt(extractor, preprocess, max_seconds) if effort == "hard" else None
+    work = PairsWork(extractor, matcher, preprocess, angles, after, attempt)
     if (count := ProcessEngine(workers).count(work, len(pairs))) > 1:
         return match_in_processes(work, count, chosen, known, device)
     if angles:
         probes = Probes(extractor)
         chosen = [(first, _upright(probes, matcher, first, second, angles)) for first, second in chosen]
     oriented = {image.key: image for pair in chosen for image in pair}
+    begin = perf_counter()
     features = {key: image.extract(extractor, preprocess) for key, image in oriented.items()}
     matched = [(features[first.key], features[second.key]) for first, second in chosen]
     with span("matching"):
         found = matcher.match(matched)
-    return [
-        after.apply(pair_of(two, both, result, bool(angles), device), both, own)
-        for two, both, result, own in zip(matched, chosen, found, known, strict=True)
-    ]
+    share = (perf_counter() - begin) / max(1, len(pairs))
+    results = []
+    for two, both, result, own in zip(matched, chosen, found, known, strict=True):
+        record = pair_of(two, both, result, bool(angles), device)
+        if attempt is not None:
+            record = attempt(record, both, _alone(matcher), share)
+        results.append(after.apply(record, both, own))
+    return results
 
 
-def _with_effort(matcher: Any, effort: Effort) -> Any:
+def _with_effort(matcher: Any, effort: Effort, max_seconds: float | None) -> Any:
     """The matcher of an effort. Raises InputError for one that is not known."""
     check_effort(effort)
-    if effort == "hard":
-        raise InputError("effort is 'hard', which is not available yet; choose fast or normal.")
+    check_max_seconds(max_seconds)
     return CoarseToFine(matcher).eval() if effort == "fast" and not isinstance(matcher, CoarseToFine) else matcher
 
 

@@ -19,6 +19,7 @@ from lightglue.models.choice import Models
 from lightglue.models.registry import WITH_OVERLAP
 from lightglue.options import option
 from lightglue.pairs.encoders import ENDINGS, WARP_ENDINGS
+from lightglue.pairs.hard.options import MAX_SECONDS, check_max_seconds, parse_max_seconds
 from lightglue.support.checks import check_bool, check_choice, check_int, check_real
 from lightglue.support.parsers import integer, real, share
 
@@ -62,6 +63,13 @@ class PairOptions:
         0, "No matches where the images overlap with a lower probability.", group="Matching", metavar="X", parse=share
     )
     refine: bool = option(False, "Refine matches to a fraction of a pixel.", group="Matching")
+    max_seconds: float | None = option(
+        MAX_SECONDS,
+        "With --effort hard: time for a pair beyond plain matching; none: no limit.",
+        group="Matching",
+        metavar="S",
+        parse=parse_max_seconds,
+    )
     geometry: Geometry | None = option(None, "Also estimate this.", group="Geometry")
     camera0: Any = option(
         None,  # or what `lightglue.pairs.cameras.known_camera` takes
@@ -88,6 +96,7 @@ class PairOptions:
             raise InputError(f"rotation_step is {self.rotation_step}; it has an effect with auto_rotate only.")
         check_real("min_overlap", self.min_overlap, "a number from 0 to 1", 0, 1)
         check_bool("refine", self.refine)
+        check_max_seconds(self.max_seconds)
         check_choice("estimator", self.estimator, ROBUST_METHODS)
         if self.threshold is not None:
             meaning = f"a number of px above 0, at most {LARGEST_THRESHOLD}"

@@ -67,6 +67,11 @@ class OrientedImage:
             return image if image.is_floating_point() else image.float()
         return numpy_image_to_torch(image) if isinstance(image, np.ndarray) and image.dtype == np.uint16 else image
 
+    def read_mask(self) -> Any:
+        """The mask as (H, W) bool; None where there is none."""
+        width, height = size_of(self.image)
+        return None if self.mask is None else read_mask(self.mask, height, width)
+
     def extract(self, extractor: Extractor, options: Mapping[str, Any]) -> Features:
         """Its features, in px of the rotated image."""
         rotation, mask, image = self.rotation, self.mask, self.image

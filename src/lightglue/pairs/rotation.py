@@ -21,7 +21,7 @@ from lightglue.pairs.record import matches_of
 from lightglue.timing import span
 from lightglue.types import Extractor, Features, Matcher
 
-__all__ = ["PROBES", "Probes", "angles_of", "find_angle"]
+__all__ = ["PROBES", "Probes", "angles_of", "best_of", "find_angle", "limited"]
 
 # px of the longer side of the small images, and how many of their keypoints are used; the larger ones where the
 # smaller ones leave doubts.
@@ -48,7 +48,7 @@ class Probes:
     """Small images with few keypoints; each image, angle and size is extracted once."""
 
     def __init__(self, extractor: Extractor) -> None:
-        self._extractors = [_limited(extractor, count) for _, count in PROBES]
+        self._extractors = [limited(extractor, count) for _, count in PROBES]
         self._small: dict[tuple[Hashable, int], Tensor] = {}
         self._features: dict[tuple[Hashable, int, float], Features] = {}
 
@@ -61,7 +61,7 @@ class Probes:
             small = self._small[key, size]
             rotated = Rotation(angle, small.shape[-1], small.shape[-2]).apply(small)
             with span("extraction"):
-                self._features[key, size, angle] = _best(self._extractors[size].extract(rotated, resize=None), count)
+                self._features[key, size, angle] = best_of(self._extractors[size].extract(rotated, resize=None), count)
         return self._features[key, size, angle]
 
 
@@ -93,7 +93,7 @@ def find_angle(
     return best
 
 
-def _limited(extractor: Extractor, count: int) -> Extractor:
+def limited(extractor: Extractor, count: int) -> Extractor:
     """`extractor` for at most `count` keypoints, as far as it can be limited; describing more is what would cost."""
     conf = getattr(extractor, "conf", None)
     if not isinstance(conf, SimpleNamespace) or not hasattr(conf, "max_num_keypoints"):
@@ -112,7 +112,7 @@ def _shrink(image: Tensor | NDArray[Any], limit: int) -> Tensor:
     return numpy_image_to_torch(image if max(image.shape[:2]) <= limit else resize_image(image, limit)[0])
 
 
-def _best(features: Features, count: int) -> Features:
+def best_of(features: Features, count: int) -> Features:
     """The `count` best keypoints of one image, where its extractor scores them."""
     scores = features.get("keypoint_scores")
     if scores is None or scores.shape[1] <= count:

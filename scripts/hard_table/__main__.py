@@ -1,0 +1,184 @@
+"""What `effort="hard"` finds beyond `normal`, and what it must not: pairs at extreme angles, turned, and negatives.
+
+    python scripts/hard_table DATA --sets planar15 kusvod2 tilts negatives --output hard.jsonl
+
+DATA is the folder with planar15.json, kusvod2.json, train/images and ../images. One line of the output is one pair at
+one effort; lines that are there already are not made again. Seconds are of one thread's CPU time. The table is printed
+as Markdown: for pairs, how many are right (at least 12 matches that agree with one homography within 3 px, most of them
+within 8 px of the truth), and how many are within 5 px (the homography's mean corner error; for kusvod2, whose scenes
+are not plane, a mean distance of the given points to the epipolar lines); for negatives, overlaps of 0.5 and more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from time import process_time
+from typing import Any
+
+import numpy as np
+import torch
+from scenes import TILTS, generate, negatives
+
+from lightglue import load_image, match_pair
+from lightglue.geometry import (
+    EstimatorOptions,
+    corner_error,
+    epipolar_error,
+    estimate_fundamental,
+    estimate_homography,
+    transfer_error,
+)
+from lightglue.images import numpy_image_to_torch
+from lightglue.models.choice import Models
+
+EACH = 12  # generated pairs of each tilt
+NEGATIVES = 16  # generated ones, and of each kind of the study of the overlap
+RIGHT, FEWEST, AGREE, CLOSE = 8.0, 12, 3.0, 5.0  # px, matches, px, px
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A pair and what is known of it."""
+
+    set: str
+    name: str
+    read: Callable[[], tuple[torch.Tensor, torch.Tensor]]
+    H: Any = None  # (3, 3)
+    points: Any = None  # two of (N, 2)
+
+
+def cases(data: Path, sets: list[str]) -> Iterator[Case]:
+    """All pairs of the sets."""
+    for name in ("planar15", "kusvod2"):
+        for pair in json.loads((data / f"{name}.json").read_text())["pairs"] if name in sets else ():
+            paths = [data / pair[key] for key in ("image0", "image1")]
+            H = np.array(pair["H"]) if "H" in pair else None
+            points = None if "H" in pair else (np.array(pair["points0"]), np.array(pair["points1"]))
+            yield Case(name, f"{paths[0].stem} {paths[1].stem}", _files(*paths), H, points)
+    folder = data / "train" / "images"
+    if "tilts" in sets:
+        for tilt in TILTS:
+            for seed in range(100 * tilt, 100 * tilt + EACH):
+                pair = generate(folder, seed, tilt)
+                yield Case(f"tilt {tilt}", pair.name, _arrays(pair.image0, pair.image1), pair.H)
+    if "negatives" in sets:
+        for seed in range(NEGATIVES):
+            pair = negatives(folder, 9000 + seed)
+            yield Case("negatives: generated", pair.name, _arrays(pair.image0, pair.image1))
+        yield from _study(data)
+
+
+def _study(data: Path) -> Iterator[Case]:
+    """Negatives of the study of the overlap, of each kind some, evenly from all."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "fit_overlap"))
+    from pairs import labelled_pairs
+    from pictures import read
+
+    kinds = defaultdict(list)
+    for pair in labelled_pairs(data):
+        if not pair.overlap:
+            kinds[pair.kind].append(pair)
+    for kind, found in kinds.items():
+        for pair in found[:: max(1, len(found) // NEGATIVES)][:NEGATIVES]:
+            name = f"{pair.picture0.key} {pair.picture1.key}"
+            yield Case(f"negatives: {kind}", name, lambda p=pair: (read(data, p.picture0), read(data, p.picture1)))
+
+
+def _files(path0: Path, path1: Path) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
+    return lambda: (load_image(path0), load_image(path1))
+
+
+def _arrays(image0: Any, image1: Any) -> Callable[[], tuple[torch.Tensor, torch.Tensor]]:
+    return lambda: (numpy_image_to_torch(image0), numpy_image_to_torch(image1))
+
+
+def judge(case: Case, points0: Any, points1: Any, size: tuple[int, int]) -> dict[str, Any]:
+    """How right the matches are."""
+    options = EstimatorOptions("opencv", AGREE)
+    found: dict[str, Any] = {}
+    if case.H is not None:
+        estimate = estimate_homography(points0, points1, options)
+        far = transfer_error(case.H, points0, points1)[estimate.inliers]
+        found["right"] = bool(len(far) >= FEWEST and (far < RIGHT).mean() > 0.5)
+        found["error"] = float("inf") if estimate.model is None else corner_error(estimate.model, case.H, size)
+    if case.points is not None:
+        estimate = estimate_fundamental(points0, points1, EstimatorOptions("opencv", 1.0))
+        far = np.inf if estimate.model is None else epipolar_error(estimate.model, *case.points)
+        found["error"] = float(np.mean(far))
+        found["right"] = bool(estimate.inliers.sum() >= FEWEST and found["error"] < RIGHT)
+    return found
+
+
+def run(case: Case, models: tuple[Any, Any], effort: Any, max_seconds: float | None) -> dict[str, Any]:
+    """Match one pair; a record of what came of it."""
+    images = case.read()
+    begin = process_time()
+    pair = match_pair(*models, *images, effort=effort, max_seconds=max_seconds)
+    seconds = process_time() - begin
+    told = {} if pair.effort is None else {"effort": str(pair.effort)}
+    judged = judge(case, pair.points0.numpy(), pair.points1.numpy(), (images[0].shape[-1], images[0].shape[-2]))
+    return {"matches": len(pair.matches), "overlap": pair.overlap, "seconds": seconds, **judged, **told}
+
+
+def table(records: list[dict[str, Any]]) -> str:
+    """Markdown: a row a set."""
+    lines = [
+        "| set | pairs | right, normal | hard | within 5 px, normal | hard | false overlaps, normal | hard "
+        "| CPU s, normal: median | hard: median | 90 % |",
+        "|---|" + "---:|" * 10,
+    ]
+    sets: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        sets[record["set"]][record["by"]].append(record)
+    for name, by in sets.items():
+        both = [by["normal"], by["hard"]]
+        cells = [name, str(max(map(len, both)))]
+        cells += [_count(own, lambda r: r.get("right")) for own in both]
+        cells += [_count(own, lambda r: r["error"] < CLOSE if "error" in r else None) for own in both]
+        cells += [_count(own, lambda r: None if "right" in r else r["overlap"] >= 0.5) for own in both]
+        seconds = [np.array([r["seconds"] for r in own] or [np.nan]) for own in both]
+        cells += [f"{np.median(seconds[0]):.1f}", f"{np.median(seconds[1]):.1f}", f"{np.quantile(seconds[1], 0.9):.1f}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _count(records: list[dict[str, Any]], of: Callable[[dict[str, Any]], bool | None]) -> str:
+    values = [value for value in map(of, records) if value is not None]
+    return str(sum(values)) if values else ""
+
+
+def main() -> None:
+    """Make the missing records, then print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path)
+    parser.add_argument("--sets", nargs="+", default=["planar15", "kusvod2", "tilts", "negatives"])
+    parser.add_argument("--features", default="aliked")
+    parser.add_argument("--max-keypoints", type=int, default=1024)
+    parser.add_argument("--max-seconds", type=float, help="for each pair, of the clock; without it there is no limit")
+    parser.add_argument("--each", type=int, default=1, help="take every so manieth pair")
+    parser.add_argument("--output", type=Path, default=Path("hard.jsonl"))
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    lines = options.output.read_text().splitlines() if options.output.exists() else []
+    records = [json.loads(line) for line in lines]
+    done = {(record["set"], record["name"], record["by"]) for record in records}
+    models = Models(features=options.features, max_keypoints=options.max_keypoints).load()
+    for case in list(cases(options.data, options.sets))[:: options.each]:
+        for effort in ("normal", "hard"):
+            if (case.set, case.name, effort) in done:
+                continue
+            found = run(case, models, effort, options.max_seconds)
+            records.append({"set": case.set, "name": case.name, "by": effort, **found})
+            with options.output.open("a") as file:
+                file.write(json.dumps(records[-1]) + "\n")
+    print(table(records))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Ways to find keypoints beside the user's own, for pairs that these cannot match; loaded when they are needed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightglue.errors import LightGlueError
+from lightglue.extractors.base import Extractor as OwnExtractor
+from lightglue.models.choice import Models
+from lightglue.models.loaded import load_models
+from lightglue.pairs.hard.looks import Kind
+from lightglue.types import Extractor
+
+__all__ = ["OWN", "ROTATED", "Kinds"]
+
+OWN = "own"
+# ALIKED's weights that were trained on rotated images: they hold more of a strange view than the usual ones.
+ROTATED = "aliked-n16rot"
+OTHERS = (ROTATED, "xfeat", "disk")  # in the order in which they are tried
+
+
+class Kinds:
+    """The user's own extractor and matcher, and where that is one of the package, those of other feature types."""
+
+    def __init__(self, own: Kind, device: Any) -> None:
+        self._found: dict[str, Kind | None] = {OWN: own}
+        self._device = str(device)
+        self.missing: list[str] = []  # kinds that could not be had
+        self._others = OTHERS if _is_published(own.extractor) else ()
+        conf = getattr(own.extractor, "conf", None)
+        self._commercial_only = bool(getattr(conf, "commercial_only", False))
+        self._is_aliked = type(own.extractor).__name__ == "ALIKED"
+
+    @property
+    def order(self) -> tuple[str, ...]:
+        """Names of the kinds that views are tried with, one after the other."""
+        # What matches upright images best is tried on them already; its own views follow where nothing else is there.
+        if self._is_aliked and self._others:
+            return self._others
+        return (OWN, *self._others)
+
+    def get(self, name: str) -> Kind | None:
+        """A kind, loaded; None where it cannot be had here, such as for want of a network or for its licence."""
+        if name not in self._found:
+            models = Models(features=name, device=self._device, commercial_only=self._commercial_only)
+            try:
+                loaded = load_models(models)
+                self._found[name] = Kind(name, loaded.extractor, loaded.matcher)
+            except LightGlueError:
+                self._found[name] = None
+                self.missing.append(name)
+        return self._found[name]
+
+
+def _is_published(extractor: Extractor) -> bool:
+    """Whether this is one of the package with its own weights: then others of the package may stand in."""
+    return isinstance(extractor, OwnExtractor) and type(extractor).__module__.startswith("lightglue.extractors.")

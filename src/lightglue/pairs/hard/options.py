@@ -1,0 +1,32 @@
+"""How long is searched: read without torch or NumPy."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from lightglue.errors import InputError
+from lightglue.support.checks import check_real
+from lightglue.support.parsers import real
+
+__all__ = ["MAX_SECONDS", "check_max_seconds", "parse_max_seconds"]
+
+MAX_SECONDS = 20.0  # for a pair
+_MEANING = "a number of seconds above 0"
+_parse_real = real(_MEANING, sys.float_info.min, 1e9)
+
+
+def check_max_seconds(seconds: Any) -> None:
+    """InputError unless `seconds` is a number above 0, or None for no limit."""
+    if seconds is not None:
+        check_real("max_seconds", seconds, f"{_MEANING}, or None for no limit", sys.float_info.min, 1e9)
+
+
+def parse_max_seconds(text: str) -> float | None:
+    """Seconds, or None for "none"."""
+    if text.lower() == "none":
+        return None
+    try:
+        return _parse_real(text)
+    except InputError:
+        raise InputError(f"'{text}' is neither {_MEANING} nor none.") from None

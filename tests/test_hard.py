@@ -1,0 +1,231 @@
+"""`effort="hard"`: what is found beyond plain matching, when it is tried, and when it ends."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lightglue import ALIKED, SIFT, LightGlue, NearestNeighbor, load_image, match_pair, match_pairs
+from lightglue.errors import InputError
+from lightglue.geometry import transfer_error
+from lightglue.pairs.hard.budget import Budget
+from lightglue.pairs.hard.kinds import OWN, Kinds
+from lightglue.pairs.hard.looks import Correspondences, Image, Kind, Looks
+from lightglue.pairs.hard.models import errors_of, fit
+from lightglue.pairs.hard.rematch import common_frame
+from lightglue.pairs.hard.search import trials, turned_trials
+from lightglue.pairs.hard.solve import is_good, solve
+from lightglue.pairs.hard.views import View
+from lightglue.pairs.hard.warping import moved, scaling, warp
+
+
+def points_under(H: np.ndarray, count: int = 60, score: float = 0.9) -> Correspondences:
+    points0 = np.random.default_rng(0).uniform(20, 380, (count, 2))
+    ones = torch.ones(count)
+    scores = np.full(count, score)
+    return Correspondences(points0, moved(H, points0), scores, ones, ones, ones[:, None], ones[:, None], (count, count))
+
+
+H = np.array([[0.9, 0.2, 10], [-0.1, 0.5, 60], [1e-4, 2e-4, 1]])
+BLANK = Image(np.zeros((400, 400, 3), np.float32), (1.0, 1.0), None)
+
+
+ASSETS = Path(__file__).parents[1] / "assets"
+
+
+class Clock:
+    """Each look at it takes some seconds."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step = 0.0, step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+class Finder:
+    """An extractor of the user's own, with no conf and no masks: it finds the same few points in every image."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def extract(self, image, resize=None):
+        self.count += 1
+        h, w = image.shape[-2:]
+        keypoints = torch.tensor([[0.3, 0.3], [0.5, 0.6], [0.7, 0.4]]) * torch.tensor([w, h])
+        size = torch.tensor([[w, h]]).float()
+        return {"keypoints": keypoints[None], "descriptors": torch.eye(3)[None], "image_size": size}
+
+
+def test_a_model_is_found_in_the_frame_as_in_the_originals():
+    found = points_under(H)
+    frame = common_frame(H, (BLANK, BLANK), 300)
+    for model in (fit(found, "homography", 1.0), fit(found, "homography", 1.0, frame)):
+        assert model.inliers.all()
+        assert moved(model.matrix, found.points0) == pytest.approx(found.points1, abs=0.01)
+    space = fit(found, "fundamental", 1.0, frame)
+    assert space.inliers.sum() >= 50
+
+
+def test_what_mirrors_an_image_is_no_model():
+    found = points_under(np.eye(3))
+    mirrored = replace(found, points1=np.column_stack((400 - found.points0[:, 0], found.points0[:, 1])))
+    assert fit(mirrored, "homography", 1.0) is None
+
+
+def test_matches_beyond_the_horizon_of_a_frame_do_not_count():
+    found = points_under(H)
+    frame = common_frame(H, (BLANK, BLANK), 300)
+    beyond = moved(np.linalg.inv(frame.matrices[1]), np.full((1, 2), 1e9)) * 2
+    assert not np.isfinite(moved(frame.matrices[1], beyond)).all()
+    strange = replace(found, points1=np.vstack((beyond, found.points1[1:])))
+    model = fit(strange, "homography", 1.0, frame)
+    assert model.inliers.tolist() == [False] + [True] * 59
+    assert errors_of(model, strange, frame)[0] == np.inf
+
+
+def test_in_the_common_frame_both_images_lie_on_each_other():
+    frame = common_frame(H, (BLANK, BLANK), 300)
+    found = points_under(H)
+    first, second = (moved(each, p) for each, p in zip(frame.matrices, (found.points0, found.points1), strict=True))
+    assert first == pytest.approx(second)
+    assert np.prod(frame.size) <= 310 * 310
+
+
+def test_there_is_no_frame_of_what_is_not_seen_twice():
+    away = np.array([[1.0, 0, 1000], [0, 1, 0], [0, 0, 1]])
+    assert common_frame(away, (BLANK, BLANK), 300) is None
+
+
+def test_good_matches_are_left_alone():
+    found = points_under(H)
+    assert is_good(found, 0.95, 1.0)
+    assert is_good(found, None, 1.0)  # a matcher that does not tell the overlap
+    assert not is_good(found, 0.5, 1.0)
+    assert not is_good(points_under(H, 20), 0.95, 1.0)
+
+
+def test_every_trial_is_another_one_and_the_likely_turn_comes_first():
+    for turn in (0.0, 90.0):
+        found = [*turned_trials(), *trials(turn)]
+        assert len(set(found)) == len(found)
+        assert found[5].view1.turn == turn
+    assert [trial.view1.turn for trial in turned_trials()] == [0, 0, 90, 270, 180]
+
+
+@pytest.mark.parametrize("seconds", [50.0, 1e9])
+def test_the_budget_is_kept(seconds: float):
+    """Nothing is begun that would not end in time, by the longest step of its kind so far."""
+    clock, finder = Clock(1.0), Finder()
+    kinds = Kinds(Kind(OWN, finder, NearestNeighbor()), "cpu")
+    budget = Budget(seconds, clock)
+    solved = solve(points_under(H, 0), (BLANK, BLANK), kinds, budget, (400, 100), torch.device("cpu"))
+    assert solved.found is None
+    assert budget.spent < seconds + 15
+    assert ("the time was over" in solved.ended) == (seconds == 50)
+    assert finder.count < 12 if seconds == 50 else finder.count > 30
+
+
+def test_a_search_that_ends_for_want_of_time_gives_the_plain_result():
+    clock_of_no_time = 1e-9
+    images = [torch.rand(3, 64, 80, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1)]
+    plain = match_pair(Finder(), NearestNeighbor(), *images)
+    found = match_pair(Finder(), NearestNeighbor(), *images, effort="hard", max_seconds=clock_of_no_time)
+    assert found.effort.effort == "hard"
+    assert "the time was over" in found.effort.rejected
+    assert torch.equal(found.points0, plain.points0)
+    assert torch.equal(found.matches01["matches0"], plain.matches01["matches0"])
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), "10", True])
+def test_a_budget_that_is_no_time_is_an_error(seconds):
+    with pytest.raises(InputError, match="max_seconds"):
+        match_pair(Finder(), NearestNeighbor(), torch.rand(3, 64, 64), torch.rand(3, 64, 64), max_seconds=seconds)
+
+
+@pytest.fixture(scope="module")
+def aliked():
+    return ALIKED(max_num_keypoints=256, detection_threshold=-1).eval(), LightGlue("aliked").eval()
+
+
+@pytest.fixture(scope="module")
+def plane() -> np.ndarray:
+    image = load_image(ASSETS / "montmartre_far.jpg").permute(1, 2, 0).contiguous().numpy()
+    scale = 400 / image.shape[1]
+    return warp(image, scaling(scale, scale), (400, int(image.shape[0] * scale)))
+
+
+def tensor(pixels: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+def test_a_tilted_and_turned_image_is_matched_exactly(aliked, plane):
+    view = View(4, 0, turn=90).of(plane.shape[1], plane.shape[0])
+    images = tensor(plane), tensor(view.apply(plane))
+    plain = match_pair(*aliked, *images, resize=None)
+    assert (transfer_error(view.matrix, plain.points0.numpy(), plain.points1.numpy()) < 4).sum() < 10
+    found = match_pair(*aliked, *images, resize=None, effort="hard", max_seconds=None, geometry="homography")
+    error = transfer_error(view.matrix, found.points0.numpy(), found.points1.numpy())
+    assert len(error) > 60
+    assert (error < 2).mean() > 0.95
+    assert found.overlap > 0.9
+    assert torch.equal(found.keypoints0[found.matches[:, 0]], found.points0)
+    assert torch.equal(found.keypoints1[found.matches[:, 1]], found.points1)
+    assert len(found.features0["descriptors"]) == len(found.keypoints0)
+    assert found.effort.geometry == "homography"
+    assert "turned by" in found.effort.found_by
+    assert found.effort.stages[0].name == "normal"
+    assert found.geometry.statistics.num_inliers > 60
+
+
+def test_an_easy_pair_is_as_with_normal_and_the_record_says_so(aliked, plane):
+    images = tensor(plane), tensor(np.ascontiguousarray(plane[:, 20:]))
+    plain = match_pair(*aliked, *images, resize=None)
+    (found,) = match_pairs(*aliked, [images], resize=None, effort="hard")
+    assert torch.equal(found.matches, plain.matches)
+    assert torch.equal(found.keypoints0, plain.keypoints0)
+    assert [stage.name for stage in found.effort.stages] == ["normal"]
+    assert found.effort.found_by is None
+
+
+def test_different_things_stay_different(aliked, plane):
+    noise = np.random.default_rng(0).random((200, 300, 3)).astype(np.float32)
+    images = tensor(plane), tensor(noise)
+    plain = match_pair(*aliked, *images, resize=None)
+    found = match_pair(*aliked, *images, resize=None, effort="hard", max_seconds=2)
+    assert found.overlap == plain.overlap < 0.5
+    assert torch.equal(found.matches, plain.matches)
+    assert found.effort.rejected
+
+
+def test_an_image_without_keypoints_is_no_error(aliked, plane):
+    found = match_pair(*aliked, tensor(plane), torch.zeros(3, 80, 80), resize=None, effort="hard", max_seconds=1)
+    assert len(found.matches) == 0
+    assert found.effort.rejected
+
+
+def test_masks_hold_for_every_view():
+    mask = np.zeros((400, 400), bool)
+    mask[:, :250] = True
+    looks = Looks((replace(BLANK, mask=mask), BLANK), torch.device("cpu"))
+    kind = Kind(OWN, Finder(), NearestNeighbor())
+    for view in (View(), View(turn=90), View(2, 45)):
+        assert (looks.view(kind, 0, view, 200, 100).points[:, 0] < 250.5).all()
+        assert len(looks.view(kind, 0, View(), 200, 100)) == 2
+        assert len(looks.view(kind, 1, view, 200, 100)) == 3
+
+
+def test_processes_do_the_same():
+    images = [torch.rand(3, 48, 60, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1, 2)]
+    pairs = [(images[0], images[1]), (images[1], images[2])]
+    models = SIFT(max_num_keypoints=20), NearestNeighbor()
+    alone, apart = (match_pairs(*models, pairs, effort="hard", max_seconds=1e-9, workers=workers) for workers in (1, 2))
+    for one, two in zip(alone, apart, strict=True):
+        assert torch.equal(one.points0, two.points0)
+        assert one.effort.rejected == two.effort.rejected
+        assert two.effort.effort == "hard"
