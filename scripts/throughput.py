@@ -1,22 +1,37 @@
-"""Seconds an image, seconds a pair and peak memory of extraction and matching, for collections of several sizes.
+"""Seconds an image, pairs a second, and memory of extraction and matching, by processes and effort.
 
     python scripts/throughput.py PHOTOGRAPHS --images 200 2000
+    python scripts/throughput.py PHOTOGRAPHS --images 2000 --workers 1 2 --effort normal fast --seconds 300
+    python scripts/throughput.py PHOTOGRAPHS --ceiling
 
 The images are crops of the photographs under a folder, turned and tilted a little, 640 px wide, the same at each run.
-Each image is matched with those that retrieval finds most like it. Each size runs in a process of its own, so that its
-peak of memory is its own.
+Each image is matched with those that retrieval finds most like it. Each row is measured in a process of its own, so
+that its peak of memory is its own: the sum of the proportional shares (PSS) of all its processes, which counts shared
+pages once. With --seconds a row stops extracting and matching after as long; its figures are of what was done by then,
+from the first result on, so that the start of the processes is not in them but in a column of its own.
+
+The features of a size are extracted once more for each number of processes, and used again for each effort.
+
+--ceiling: how much two processes do that know nothing of each other, against one, in products of matrices and in
+matching: what the cores of this machine give at most.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import resource
 import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
+from time import perf_counter, process_time
+from typing import Any
 
 import cv2
 import numpy as np
@@ -29,9 +44,25 @@ from lightglue.sfm.stages.extract import ExtractOptions, extract
 from lightglue.sfm.stages.images import list_images
 from lightglue.sfm.stages.match import MatchOptions, match
 from lightglue.sfm.stages.pairs import Inputs, PairOptions, select_pairs
-from lightglue.stores import FeatureStore
+from lightglue.stores import FeatureStore, MatchStore
+from lightglue.workers.crew import ONE_THREAD
 
 SIZE = (640, 480)  # px
+COLUMNS = {
+    "images": "{:,}",
+    "effort": "{}",
+    "workers": "{}",
+    "s until the first": "{:.1f}",
+    "extracted": "{:,}",
+    "s an image": "{:.3f}",
+    "pairs": "{:,}",
+    "pairs a s": "{:.2f}",
+    "pairs a s and core": "{:.2f}",
+    "CPU s a pair": "{:.3f}",
+    "matches a pair": "{:.0f}",
+    "MB, extraction": "{:.0f}",
+    "MB, matching": "{:.0f}",
+}
 
 
 def make_images(photographs: Path, folder: Path, count: int) -> None:
@@ -55,38 +86,179 @@ def make_images(photographs: Path, folder: Path, count: int) -> None:
         cv2.imwrite(str(folder / f"{i:05}.jpg"), cv2.cvtColor(view, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, 90])
 
 
-def measure(folder: Path, models: Models, partners: int, engine: str) -> dict[str, float]:
-    """Extract and match the images of a folder, in this process."""
+class Enough(Exception):  # noqa: N818  # no error
+    """The time is over."""
+
+
+@dataclass
+class Limited:
+    """An engine that ends after so many seconds of results."""
+
+    engine: Any
+    seconds: float
+    first: float = 0.0  # s until the first result
+    lasted: float = 0.0  # s from then on
+    jobs: int = 0  # results after the first
+
+    def run(self, work: Any, jobs: Iterable[Any]) -> Iterator[Any]:
+        """See `lightglue.workers.work.Engine`."""
+        begin = perf_counter()
+        for result in self.engine.run(work, jobs):
+            now = perf_counter() - begin
+            if self.first:
+                self.jobs, self.lasted = self.jobs + 1, now - self.first
+            else:
+                self.first = now
+            yield result
+            if self.lasted > self.seconds:
+                raise Enough
+
+
+class Memory:
+    """The largest sum of the processes' shares of memory that was seen, MB."""
+
+    def __init__(self) -> None:
+        self.peak = 0.0
+
+    def look(self) -> None:
+        """Sum up now."""
+        self.peak = max(self.peak, sum(map(_share, _family(os.getpid()))))
+
+
+@contextmanager
+def watched() -> Iterator[Memory]:
+    """A `Memory` that looks each second."""
+    memory, ended = Memory(), threading.Event()
+
+    def watch() -> None:
+        while not ended.wait(1.0):
+            memory.look()
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield memory
+    finally:
+        ended.set()
+        thread.join()
+        memory.look()
+
+
+def _family(pid: int) -> Iterator[int]:
+    """A process and those that it started."""
+    yield pid
+    for thread in Path(f"/proc/{pid}/task").glob("*"):
+        try:
+            children = (thread / "children").read_text().split()
+        except OSError:
+            continue
+        for child in children:
+            yield from _family(int(child))
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of those that have ended."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
+
+
+def _share(pid: int) -> float:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return 0.0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
+
+
+def measure(folder: Path, models: Models, options: argparse.Namespace) -> dict[str, Any]:
+    """Extract and match the images of a folder, in this process and its workers."""
     names, _ = list_images(folder / "images")
-    chosen = make_engine(engine)
-    extracted = extract(folder / "images", folder / "features", ExtractOptions(models, {"resize": None}), engine=chosen)
-    peak, begin = _peak(), perf_counter()
-    index = build_index(FeatureStore.open(folder / "features"), folder / "retrieval.npz")
-    options = PairOptions(("retrieval",), retrieved=partners)
-    pairs = select_pairs(names, options, Inputs(retrieval=index)).pairs
-    retrieval, with_retrieval = perf_counter() - begin, _peak()
-    matched = match(folder / "features", pairs, folder / "matches.db", MatchOptions(models), engine=chosen)
-    return {
-        "images": extracted.extracted,
-        "seconds an image": extracted.seconds / max(1, extracted.extracted),
-        "MB, extraction": peak,
-        "seconds of retrieval an image": retrieval / len(names),
-        "MB, retrieval": with_retrieval,
-        "pairs": matched.matched,
-        "matches a pair": matched.matches / max(1, matched.matched),
-        "seconds a pair": matched.seconds / max(1, matched.matched),
-        "MB": _peak(),
-        "bytes of features an image": _bytes(folder / "features") / len(names),
-        "bytes of matches a pair": _bytes(folder / "matches.db") / max(1, len(pairs)),
+    workers, engine = options.workers[0], options.engine
+    chosen = make_engine("local", workers=workers) if engine == "local" else make_engine(engine)
+    row: dict[str, Any] = {"images": len(names), "effort": models.effort, "workers": workers}
+    store, limited = folder / f"features{workers}", Limited(chosen, options.seconds)
+    with watched() as memory, suppress(Enough):
+        extract(folder / "images", store, ExtractOptions(models, {"resize": None}), engine=limited)
+    if limited.jobs:
+        row |= {"extracted": limited.jobs, "s an image": limited.lasted / limited.jobs, "MB, extraction": memory.peak}
+    names = FeatureStore.open(store).names()
+    index = build_index(FeatureStore.open(store), folder / "retrieval.npz")
+    asked = PairOptions(("retrieval",), retrieved=options.partners)
+    pairs = select_pairs(names, asked, Inputs(retrieval=index)).pairs
+    limited, spent = Limited(chosen, options.seconds), _cpu_seconds()
+    with watched() as memory, tempfile.TemporaryDirectory() as temporary:
+        out = Path(temporary) / "matches.db"
+        with suppress(Enough):
+            match(store, pairs, out, MatchOptions(models), engine=limited)
+        done = [len(pair.matches) for pair in MatchStore.open(out).read()]
+    rate = len(done) * limited.jobs / (limited.jobs + 1) / max(limited.lasted, 1e-9)  # but for the first batch
+    return row | {
+        "s until the first": limited.first,
+        "pairs": len(done),
+        "pairs a s": rate,
+        "pairs a s and core": rate / workers,
+        "CPU s a pair": (_cpu_seconds() - spent) / max(1, len(done)),  # with the start of the processes
+        "matches a pair": float(np.mean(done)),
+        "MB, matching": memory.peak,
     }
 
 
-def _peak() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+def ceiling(seconds: float) -> None:
+    """Print what two processes do against one."""
+    for what in ("products", "matching"):
+        command = [sys.executable, __file__, ".", "--work", what, "--seconds", str(seconds)]
+        rates = []
+        for count in (1, 2):
+            environment = {**os.environ, **ONE_THREAD}
+            running = [
+                subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) for _ in range(count)
+            ]
+            told = [process.communicate()[0].split() for process in running]
+            rates.append([sum(float(each[i]) for each in told) for i in (0, 1)])
+        (one, own), (two, both) = rates
+        print(
+            f"{what}: {one:.2f} a s in one process, {two:.2f} in two: {two / one:.2f} times; "
+            f"{both / own:.2f} times by the processors' time"
+        )
 
 
-def _bytes(path: Path) -> int:
-    return path.stat().st_size if path.is_file() else sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+def work(what: str, seconds: float) -> None:
+    """Print how often a second something was done, of the clock and of the processor's time."""
+    import torch
+
+    if what == "products":
+        a = torch.randn(2048, 256)
+        b = torch.randn(256, 2048)
+        step: Any = lambda: a @ b  # noqa: E731
+    else:
+        matcher = Models("aliked", 512, "cpu", False).load_matcher()
+        generator = torch.Generator().manual_seed(0)
+        both = [
+            {
+                "keypoints": torch.rand(1, 512, 2, generator=generator) * 600,
+                "descriptors": torch.nn.functional.normalize(torch.randn(1, 512, 128, generator=generator), dim=-1),
+                "image_size": torch.tensor([[640.0, 480.0]]),
+            }
+            for _ in range(2)
+        ]
+        step = lambda: matcher.match([(both[0], both[1])])  # noqa: E731
+    with torch.inference_mode():
+        for _ in range(3):
+            step()
+        count, begin, spent = 0, perf_counter(), process_time()
+        while perf_counter() - begin < seconds:
+            step()
+            count += 1
+    print(count / (perf_counter() - begin), count / (process_time() - spent))
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """The rows in Markdown; an empty cell where nothing was measured, since it was there."""
+    lines = [f"| {' | '.join(COLUMNS)} |", "|" + "---:|" * len(COLUMNS)]
+    for row in rows:
+        cells = [form.format(row[name]) if name in row else "" for name, form in COLUMNS.items()]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
 
 
 def main() -> None:
@@ -97,23 +269,39 @@ def main() -> None:
     parser.add_argument("--partners", type=int, default=10)
     parser.add_argument("--features", default="aliked")
     parser.add_argument("--max-keypoints", type=int, default=512)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--engine", default="local")
-    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)  # measure this folder
+    parser.add_argument("--workers", type=int, nargs="+", default=[1])
+    parser.add_argument("--effort", nargs="+", default=["normal"])
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="of extraction, and of matching, a row")
+    parser.add_argument("--ceiling", action="store_true")
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # measure this one
+    parser.add_argument("--work", help=argparse.SUPPRESS)  # do this
     options = parser.parse_args()
-    if options.worker is not None:
-        models = Models(options.features, options.max_keypoints, options.device)
-        print(json.dumps(measure(options.worker, models, options.partners, options.engine)))
-        return
+    if options.work:
+        work(options.work, options.seconds)
+    elif options.ceiling:
+        ceiling(min(options.seconds, 20.0))
+    elif options.folder is not None:
+        models = Models(options.features, options.max_keypoints, options.device, effort=options.effort[0])
+        print(json.dumps(measure(options.folder, models, options)))
+    else:
+        print(table(list(_rows(options))))
+
+
+def _rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for count in options.images:
         with tempfile.TemporaryDirectory() as temporary:
-            folder = Path(temporary)
-            make_images(options.photographs, folder / "images", count)
-            command = [sys.executable, *sys.argv, "--worker", str(folder)]
-            told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-            print(f"{count} images:")
-            for name, value in json.loads(told.splitlines()[-1]).items():
-                print(f"  {name}: {value:.4g}", flush=True)
+            make_images(options.photographs, Path(temporary) / "images", count)
+            for workers in options.workers:
+                for effort in options.effort:
+                    own = ["--workers", str(workers), "--effort", effort, "--folder", temporary]
+                    command = [sys.executable, *sys.argv, *own]
+                    environment = {**os.environ, **ONE_THREAD}
+                    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)
+                    row = json.loads(told.stdout.splitlines()[-1])
+                    print(row, file=sys.stderr, flush=True)
+                    yield row
 
 
 if __name__ == "__main__":

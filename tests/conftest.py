@@ -17,9 +17,10 @@ import pytest
 
 from lightglue.models.loaded import LoadedModels
 from lightglue.support.caches import BoundedCache
-from lightglue.weights import cache_folder, read
+from lightglue.weights import cache_folder, locate, read
 from support import ASSETS, NEEDS_GPU, NEEDS_SHARED, PAIRS, ROOT, SHARED
 from support.exported import Exported
+from support.remembered import remembered
 
 INSIDE = ROOT / "tests" / "data" / "reference"
 
@@ -76,21 +77,31 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _published_weights_are_unpacked_once() -> Iterator[None]:
-    """A weight file of the cache folder, verified each time as ever, is unpacked at its first use; others always."""
-    folder, unpack = cache_folder(), read._read
-    known: dict[tuple[object, ...], dict[str, Any]] = {}
+def _published_weights_are_read_once() -> Iterator[None]:
+    """One in the cache folder is verified and unpacked at its first use and when it changes; others always."""
+    folder, unpack, digest = cache_folder(), read._read, locate._sha256
+    unpacked: dict[tuple[object, ...], dict[str, Any]] = {}
+    digests: dict[tuple[object, ...], str] = {}
 
-    def once(path: Path) -> Any:
+    def state(path: Path) -> tuple[object, ...]:
+        about = path.stat()
+        return path, about.st_ino, about.st_mtime_ns, about.st_ctime_ns, about.st_size
+
+    def unpack_once(path: Path) -> Any:
         if path.parent != folder:
             return unpack(path)
-        about = path.stat()
-        key = (path, about.st_ino, about.st_mtime_ns, about.st_size)
-        if key not in known:
-            known[key] = read._tensors(unpack(path), path)
-        return {name: value.clone() for name, value in known[key].items()}
+        if (key := state(path)) not in unpacked:
+            unpacked[key] = read._tensors(unpack(path), path)
+        return {name: value.clone() for name, value in unpacked[key].items()}
 
-    with mock.patch.object(read, "_read", once):
+    def digest_once(path: Path) -> str:
+        if path.parent != folder:
+            return digest(path)
+        if (key := state(path)) not in digests:
+            digests[key] = digest(path)
+        return digests[key]
+
+    with mock.patch.object(read, "_read", unpack_once), mock.patch.object(locate, "_sha256", digest_once):
         yield
 
 
@@ -102,6 +113,13 @@ def no_models() -> Iterator[None]:
         mock.patch("lightglue.weights.read.resolve", side_effect=AssertionError("a model was loaded")),
         mock.patch("lightglue.models.loaded._LOADED", nothing_kept),
     ):
+        yield
+
+
+@pytest.fixture(scope="module")
+def each_image_is_looked_at_once() -> Iterator[None]:
+    """See `remembered`."""
+    with remembered():
         yield
 
 

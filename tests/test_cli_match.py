@@ -38,6 +38,7 @@ PICTURES = {".png": b"\x89PNG", ".jpg": b"\xff\xd8\xff", ".jpeg": b"\xff\xd8\xff
 
 
 run = partial(lightglue, "match")
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ import shlex
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -22,7 +21,6 @@ from lightglue import ALIKED, DISK, SIFT, LightGlue, NearestNeighbor, SuperPoint
 from lightglue.cli import main
 from lightglue.extractors.base import Extractor
 from support.command import built_once
-from support.remembered import remembered
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -61,6 +59,9 @@ def table(header: str) -> dict[str, str]:
         each = defaults.split(", ") if ", " in names else [defaults]
         found |= dict(zip(names.split(", "), each, strict=True))
     return {name.strip("`"): default.strip("`") for name, default in found.items()}
+
+
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once")
 
 
 # -- both languages --
@@ -123,12 +124,6 @@ def test_code_refers_to_documents_that_exist() -> None:
 
 
 # -- code --
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _each_image_is_looked_at_once() -> Iterator[None]:
-    with remembered():
-        yield
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import shlex
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -23,7 +22,6 @@ from lightglue.cli import main
 from lightglue.cli.app import app
 from support import NEEDS_SHARED, ROOT, SHARED
 from support.command import built_once
-from support.remembered import remembered
 
 DOCUMENT, LOCALIZE = ROOT / "docs" / "map.md", ROOT / "docs" / "localize.md"
 FOUNTAIN = SHARED / "data" / "strecha1024" / "fountain-P11"
@@ -62,6 +60,9 @@ def called(line: str) -> str:
     """The command that a line calls, such as "map extract"."""
     words = line.split()[1:]
     return max((" ".join(words[:n]) for n in (1, 2) if " ".join(words[:n]) in COMMANDS), key=len, default="")
+
+
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once")
 
 
 # -- the names --
@@ -107,12 +108,6 @@ def test_the_table_of_pairs_has_every_source() -> None:
 
 
 # -- the tutorial --
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _each_image_is_looked_at_once() -> Iterator[None]:
-    with remembered():
-        yield
 
 
 @pytest.fixture

@@ -144,8 +144,8 @@ def test_descriptors_do_not_depend_on_how_many_there_are(model):
 
 
 def test_keypoints_are_sifts(extractor, image):
-    found = extractor.extract(image)
-    sift = SIFT(max_num_keypoints=40).extract(image)
+    found = extractor.extract(image, resize=None)
+    sift = SIFT(max_num_keypoints=40).extract(image, resize=None)
     assert found.keys() == sift.keys()
     assert found["descriptors"].shape == sift["descriptors"].shape
     assert all(torch.equal(found[key], sift[key]) for key in sift if key != "descriptors")
@@ -158,20 +158,20 @@ def test_keypoints_are_sifts(extractor, image):
 def test_colmaps_keypoints_are_described_too(extractor, image):
     pytest.importorskip("pycolmap", reason="pycolmap is not installed: pip install 'lightglue[sift]'")
     extractor.conf.backend = "pycolmap_cpu"
-    found = extractor.extract(image)
+    found = extractor.extract(image, resize=None)
     assert found["descriptors"].shape == (1, 40, 128)
     assert "keypoint_scores" not in found
 
 
 def test_a_batch_and_a_list_give_what_each_image_gives_alone(extractor, image):
     images = [image, image[:, :80, :100], image[:1]]
-    alone = [extractor.extract(one) for one in images]
-    for found, expected in zip(extractor.extract(images), alone, strict=True):
+    alone = [extractor.extract(one, resize=None) for one in images]
+    for found, expected in zip(extractor.extract(images, resize=None), alone, strict=True):
         assert_same(found, expected)
-    batch = extractor.extract(torch.stack([image, image]))
+    batch = extractor.extract(torch.stack([image, image]), resize=None)
     assert_same({key: value[1:] for key, value in batch.items()}, alone[0])
     with pytest.raises(InputError, match="unequal numbers of keypoints.*give a list"):
-        extractor.extract(torch.stack([image, torch.zeros_like(image)]))
+        extractor.extract(torch.stack([image, torch.zeros_like(image)]), resize=None)
 
 
 def test_padding_is_cut_off(extractor, image):
@@ -192,7 +192,7 @@ def test_tiny_and_thin_images_give_valid_features(extractor, h, w, channels):
 
 
 def test_extract_records_no_gradients_and_forward_does(extractor, image):
-    assert not extractor.extract(image)["descriptors"].requires_grad
+    assert not extractor.extract(image, resize=None)["descriptors"].requires_grad
     assert extractor({"image": image[None]})["descriptors"].requires_grad
 
 
@@ -207,7 +207,7 @@ def test_options_are_sifts_and_checked_like_its(extractor, image):
         DoGHardNet(weights=seeded_state(), nms_radius=-2)
     extractor.conf.backend = "magic"
     with pytest.raises(InputError, match="backend is 'magic'"):
-        extractor.extract(image)
+        extractor.extract(image, resize=None)
 
 
 # Weights
@@ -227,8 +227,8 @@ def test_the_published_file_loads_with_and_without_batch_counters(tmp_path: Path
         record = dataclasses.replace(weights.FILES["hardnet"], sha256=digest)
         monkeypatch.setattr(table, "FILES", {"hardnet": record})
         monkeypatch.setenv("LIGHTGLUE_CACHE", str(tmp_path))
-        found = DoGHardNet(max_num_keypoints=10, commercial_only=True).extract(image)
-        assert_same(found, DoGHardNet(weights=seeded_state(), max_num_keypoints=10).extract(image))
+        found = DoGHardNet(max_num_keypoints=10, commercial_only=True).extract(image, resize=None)
+        assert_same(found, DoGHardNet(weights=seeded_state(), max_num_keypoints=10).extract(image, resize=None))
 
 
 def test_without_the_file_there_are_no_random_weights(tmp_path: Path, monkeypatch):
@@ -268,7 +268,7 @@ def test_features_go_through_lightglue(extractor, image):
     torch.manual_seed(0)
     state = LightGlueNetwork(LightGlueConfig(n_layers=2, input_dim=128, add_scale_ori=True)).state_dict()
     matcher = LightGlue(features="doghardnet", weights=state, n_layers=2, filter_threshold=0).eval()
-    features = [extractor.extract(one) for one in (image, image.flip(-1))]
+    features = [extractor.extract(one, resize=None) for one in (image, image.flip(-1))]
     matches = matcher({"image0": features[0], "image1": features[1]})
     assert matches["matches0"].shape == features[0]["scales"].shape
     assert len(matches["matches"][0]) > 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
+import os
 import re
 import signal
 import sys
@@ -16,12 +16,13 @@ import cv2
 import numpy as np
 import pytest
 
-from lightglue.errors import InputError, LightGlueError
+from lightglue.errors import InputError
 from lightglue.evaluation.datasets.manifest import load_manifest
 from lightglue.evaluation.matches import read_matches
+from lightglue.evaluation.pair import Pair
 from lightglue.evaluation.records import Record, Run, matches_path, read_run
 from lightglue.evaluation.report import write_report
-from lightglue.evaluation.run import Job, evaluate
+from lightglue.evaluation.run import Job, _chunks, evaluate
 from lightglue.evaluation.summary import summarize
 from lightglue.geometry.points import transform
 from lightglue.models.choice import Models
@@ -249,17 +250,30 @@ def test_worker_processes_give_the_same_records(photographs, tmp_path):
         assert np.array_equal(*ends)
 
 
-def test_a_killed_worker_is_an_error_that_says_how_to_go_on(photographs, tmp_path):
-    pairs = [pair(scene=str(i)) for i in range(24)]
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_a_killed_worker_is_replaced_and_changes_nothing(photographs, tmp_path):
+    pairs = [pair(scene=str(i)) for i in range(16)]
+    killed = []
 
     def kill(done: int, total: int) -> None:
-        for child in multiprocessing.active_children():
-            child.kill()
+        if not killed:
+            mine = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+            killed.extend(int(pid) for pid in mine if b".workers." in Path(f"/proc/{pid}/cmdline").read_bytes())
+            os.kill(killed[0], signal.SIGKILL)
 
-    with pytest.raises(LightGlueError, match="goes on where it stopped"):
-        run_of(photographs, pairs, tmp_path, workers=2, progress=kill)
-    assert 0 < len(read_run(tmp_path).records) < 24
-    assert run_of(photographs, pairs, tmp_path).is_complete
+    run = run_of(photographs, pairs, tmp_path / "2", workers=2, progress=kill)
+    assert len(killed) == 2
+    assert run.is_complete
+    assert without_times(run.records) == without_times(run_of(photographs, pairs, tmp_path / "1", workers=1).records)
+
+
+def test_pairs_that_share_images_go_to_one_worker():
+    a, b = Path("a"), Path("b")
+    chain = [(i, Pair(str(i), "", a, b, None)) for i in range(30)]
+    assert [len(chunk) for chunk in _chunks(chain)] == [12, 12, 6]
+    apart = [(i, Pair(str(i), "", Path(f"{i}a"), Path(f"{i}b"), None)) for i in range(9)]
+    assert [len(chunk) for chunk in _chunks(apart)] == [4, 4, 1]
+    assert [each for chunk in _chunks([*chain, *apart]) for each in chunk] == [*chain, *apart]
 
 
 def test_options_that_were_refused_leave_the_folder_to_others(photographs, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightglue import ALIKED, LightGlue, NearestNeighbor, load_image, match_pair, match_pairs
+from lightglue import ALIKED, SIFT, LightGlue, NearestNeighbor, load_image, match_pair, match_pairs
 from lightglue.errors import InputError
 from lightglue.geometry import transfer_error
 from lightglue.pairs.hard.budget import Budget
@@ -218,3 +218,14 @@ def test_masks_hold_for_every_view():
         assert (looks.view(kind, 0, view, 200, 100).points[:, 0] < 250.5).all()
         assert len(looks.view(kind, 0, View(), 200, 100)) == 2
         assert len(looks.view(kind, 1, view, 200, 100)) == 3
+
+
+def test_processes_do_the_same():
+    images = [torch.rand(3, 48, 60, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1, 2)]
+    pairs = [(images[0], images[1]), (images[1], images[2])]
+    models = SIFT(max_num_keypoints=20), NearestNeighbor()
+    alone, apart = (match_pairs(*models, pairs, effort="hard", max_seconds=1e-9, workers=workers) for workers in (1, 2))
+    for one, two in zip(alone, apart, strict=True):
+        assert torch.equal(one.points0, two.points0)
+        assert one.effort.rejected == two.effort.rejected
+        assert two.effort.effort == "hard"

@@ -96,9 +96,57 @@ def test_too_many_images_for_every_pair_are_refused_before_any_is_made() -> None
 
 
 def test_auto_is_every_pair_of_a_small_collection_and_retrieval_beyond() -> None:
-    assert settled(PairOptions(), 60).sources == ("exhaustive",)
-    assert settled(PairOptions(), 61).sources == ("retrieval",)
-    assert settled(PairOptions(("auto", "exhaustive")), 10).sources == ("exhaustive",)
+    assert settled(PairOptions(), 60).options.sources == ("exhaustive",)
+    assert settled(PairOptions(), 61).options.sources == ("retrieval",)
+    assert settled(PairOptions(("auto", "exhaustive")), 10).options.sources == ("exhaustive",)
+    assert settled(PairOptions(("exhaustive",)), 10).why is None
+
+
+def survey(strips: int = 6, along: int = 9) -> dict[str, np.ndarray]:
+    """A flight to and fro, 20 m from image to image and 40 m from strip to strip, and a receiver off by metres."""
+    rng, places = np.random.default_rng(0), []
+    for strip in range(strips):
+        walk = [(20.0 * k, 40.0 * strip, 0.0) for k in range(along)]
+        places += walk[::-1] if strip % 2 else walk
+    noisy = np.array(places) + rng.normal(0, 3, (len(places), 3)) * (1, 1, 0)
+    return {f"{i:03}.jpg": place for i, place in enumerate(noisy + np.array([6e6, 1e6, 1e6]))}
+
+
+def test_auto_takes_the_nearest_by_gps_and_the_most_similar_where_most_images_say_where() -> None:
+    places = survey()
+    names = sorted(places)
+    retrieval = OnALine({name: number(name) for name in names})
+    choice = settled(PairOptions(), len(names), places)
+    assert choice.options.sources == ("gps", "retrieval")
+    assert choice.why == "the nearest by GPS, which 54 of 54 images have, and the most similar"
+    found = select_pairs(names, PairOptions(retrieved=5), Inputs(retrieval, positions=places))
+    chosen, every = set(found.pairs), list(itertools.combinations(names, 2))
+    assert len(chosen) < 0.6 * len(every)
+    apart = {pair: np.abs(places[pair[0]] - places[pair[1]])[:2] for pair in every}
+    shared = {pair: np.prod(np.clip(1 - shift / (100, 75), 0, 1)) for pair, shift in apart.items()}  # of 100 m by 75 m
+    half = [pair for pair in every if shared[pair] > 0.3]
+    assert len(half) > 200
+    assert not set(half) - chosen
+
+
+@pytest.mark.parametrize(
+    ("places", "count"),
+    [
+        ({}, 54),  # no file says where
+        (dict(list(survey().items())[:40]), 54),  # too few do
+        ({name: place / 1e3 for name, place in survey().items()}, 54),  # within a metre: a receiver does not know
+        (survey(3, 9), 27),  # few images: every pair is cheap
+    ],
+)
+def test_auto_does_not_trust_places_that_tell_too_little(places: dict[str, np.ndarray], count: int) -> None:
+    assert settled(PairOptions(), count, places).options.sources == ("exhaustive",)
+    assert settled(PairOptions(), count, places).why == f"every pair of {count} images"
+
+
+def test_gps_pairs_of_auto_reach_as_far_as_the_images_are_apart() -> None:
+    wide = {name: place * 50 for name, place in survey().items()}  # a kilometre from image to image
+    assert settled(PairOptions(), 54, wide).options.gps_radius > 2000
+    assert select_pairs(sorted(wide), PairOptions(("gps",)), Inputs(positions=wide)).counts == {"gps": 0}
 
 
 def test_sources_are_united_and_each_pair_is_there_once() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -59,9 +60,12 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(photographs: Path, out: Path, engine: Any) -> tuple[Any, Any]:
     options = ExtractOptions(MODELS, {"resize": None})
-    first = extract(photographs, out / "features", options, engine=engine)
+    return extract(photographs, out / "features", options, engine=engine), match_all(out, engine)
+
+
+def match_all(out: Path, engine: Any) -> Any:
     pairs = list(itertools.combinations(FeatureStore.open(out / "features").names(), 2))
-    return first, match(out / "features", pairs, out / "matches.db", MatchOptions(MODELS), engine=engine)
+    return match(out / "features", pairs, out / "matches.db", MatchOptions(MODELS), engine=engine)
 
 
 def content(out: Path) -> tuple[Any, ...]:
@@ -76,11 +80,17 @@ def content(out: Path) -> tuple[Any, ...]:
 
 
 @pytest.fixture(scope="module")
-def of_one_process(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
-    """What the stores of the local engine hold."""
+def local(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stores of the local engine."""
     out = tmp_path_factory.mktemp("local")
     run(photographs, out, make_engine())
-    return content(out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def of_one_process(local: Path) -> tuple[Any, ...]:
+    """What they hold."""
+    return content(local)
 
 
 def test_two_machines_give_what_one_process_gives(cluster, photographs, of_one_process, tmp_path):
@@ -135,9 +145,7 @@ def test_a_job_that_kills_every_worker_is_left_out_and_the_rest_done(cluster, tm
     assert results == {i: i**2 for i in range(12) if i != 7}
 
 
-def test_a_worker_that_is_killed_in_the_middle_of_matching_changes_nothing(
-    cluster, photographs, of_one_process, tmp_path
-):
+def test_a_worker_that_is_killed_in_the_middle_of_matching_changes_nothing(cluster, local, of_one_process, tmp_path):
     class Killing(RayEngine):
         """Kills a worker after the first result."""
 
@@ -148,9 +156,10 @@ def test_a_worker_that_is_killed_in_the_middle_of_matching_changes_nothing(
             os.kill(workers[0], signal.SIGKILL)
             yield from results
 
-    _, matched = run(photographs, tmp_path / "killed", Killing(actors=2))
-    assert matched.skipped == ()
-    assert content(tmp_path / "killed") == of_one_process
+    shutil.copytree(local / "features", tmp_path / "features")
+    matched = match_all(tmp_path, Killing(actors=2))
+    assert (matched.matched, matched.skipped) == (66, ())
+    assert content(tmp_path) == of_one_process
 
 
 def list_workers() -> list[int]:

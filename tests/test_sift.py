@@ -108,7 +108,7 @@ def test_root_sift_is_the_root_of_the_shares():
 
 
 def test_without_rootsift_descriptors_are_the_back_ends_own(image):
-    raw, root = SIFT(rootsift=False).extract(image), SIFT().extract(image)
+    raw, root = SIFT(rootsift=False).extract(image, resize=None), SIFT().extract(image, resize=None)
     assert torch.equal(raw["keypoints"], root["keypoints"])
     assert raw["descriptors"].max() > 100
     assert torch.equal(raw["descriptors"], raw["descriptors"].round())
@@ -197,7 +197,9 @@ def test_the_filter_keeps_the_strongest_of_each_pixel_and_window(data):
 
 
 def test_without_the_filter_a_place_may_have_several_orientations(image):
-    several, one, sparse = (SIFT(nms_radius=radius).extract(image)["keypoints"][0] for radius in (None, 0, 5))
+    several, one, sparse = (
+        SIFT(nms_radius=radius).extract(image, resize=None)["keypoints"][0] for radius in (None, 0, 5)
+    )
     assert len(several.unique(dim=0)) < len(several)
     assert len(one.unique(dim=0)) == len(one) < len(several)
     # A pixel of the resized image (1024) is a third of one here.
@@ -207,10 +209,10 @@ def test_without_the_filter_a_place_may_have_several_orientations(image):
 
 
 def test_the_strongest_are_kept_where_there_are_too_many(image):
-    every = SIFT(max_num_keypoints=None).extract(image)
-    assert_same(SIFT(max_num_keypoints=10**12).extract(image), every)
+    every = SIFT(max_num_keypoints=None).extract(image, resize=None)
+    assert_same(SIFT(max_num_keypoints=10**12).extract(image, resize=None), every)
     for count in (0, 1, 50):
-        scores = SIFT(max_num_keypoints=count).extract(image)["keypoint_scores"]
+        scores = SIFT(max_num_keypoints=count).extract(image, resize=None)["keypoint_scores"]
         assert scores.shape[1] <= count
         assert (scores > every["keypoint_scores"].quantile(0.9)).all()
 
@@ -219,7 +221,7 @@ def test_the_strongest_are_kept_where_there_are_too_many(image):
     ("name", "low", "high"), [("detection_threshold", 0.001, 0.1), ("edge_threshold", 30, 3), ("num_octaves", 5, 2)]
 )
 def test_thresholds_and_layers_change_the_number_of_keypoints(image, name, low, high):
-    counts = [SIFT(**{name: value}).extract(image)["keypoints"].shape[1] for value in (low, high)]
+    counts = [SIFT(**{name: value}).extract(image, resize=None)["keypoints"].shape[1] for value in (low, high)]
     assert counts[0] > counts[1] > 0
 
 
@@ -242,17 +244,17 @@ def test_values_a_little_outside_the_range_are_cut_off_not_wrapped(image):
 def test_a_batch_and_a_list_give_what_each_image_gives_alone(image):
     extractor = SIFT(max_num_keypoints=30, nms_radius=None)
     images = [image, image.roll(40, -1), image[:, :90, :120]]
-    alone = [extractor.extract(one) for one in images]
-    for found, expected in zip(extractor.extract(images), alone, strict=True):
+    alone = [extractor.extract(one, resize=None) for one in images]
+    for found, expected in zip(extractor.extract(images, resize=None), alone, strict=True):
         assert_same(found, expected)
-    twice = extractor.extract(torch.stack([image, image]))
+    twice = extractor.extract(torch.stack([image, image]), resize=None)
     for i in (0, 1):
         assert_same({key: value[i : i + 1] for key, value in twice.items()}, alone[0])
 
 
 def test_a_batch_with_unequal_numbers_names_the_list_form(image):
     with pytest.raises(InputError, match="unequal numbers of keypoints.*give a list"):
-        SIFT().extract(torch.stack([image, image.flip(-1) / 2]))
+        SIFT().extract(torch.stack([image, image.flip(-1) / 2]), resize=None)
 
 
 def test_padding_is_cut_off(image):
@@ -275,7 +277,7 @@ def test_tiny_and_thin_images_give_valid_features(backend, h, w, channels):
 
 
 def test_a_flat_image_has_no_keypoints():
-    found = SIFT().extract(torch.full((3, 60, 80), 0.5))
+    found = SIFT().extract(torch.full((3, 60, 80), 0.5), resize=None)
     assert {key: tuple(value.shape) for key, value in found.items()} == {
         "keypoints": (1, 0, 2),
         "scales": (1, 0),
@@ -295,10 +297,10 @@ def test_other_dtypes_are_cast(image, dtype):
 def test_it_has_no_weights_and_can_be_moved_copied_and_pickled(image):
     extractor = SIFT(max_num_keypoints=20).eval().to("cpu").half()
     assert not extractor.state_dict()
-    expected = extractor.extract(image)
+    expected = extractor.extract(image, resize=None)
     for other in (copy.deepcopy(extractor), pickle.loads(pickle.dumps(extractor))):
-        assert_same(other.extract(image), expected)
-    assert not extractor.extract(image.requires_grad_())["descriptors"].requires_grad
+        assert_same(other.extract(image, resize=None), expected)
+    assert not extractor.extract(image.requires_grad_(), resize=None)["descriptors"].requires_grad
     image.requires_grad_(False)
 
 
@@ -342,7 +344,7 @@ def test_conf_is_checked_again_at_each_call(image):
         extractor.options().backend = "opencv"
     extractor.conf.num_octaves = 0
     with pytest.raises(InputError, match="num_octaves is 0"):
-        extractor.extract(image)
+        extractor.extract(image, resize=None)
 
 
 def test_unknown_options_warn_with_the_nearest_name(image):
@@ -382,7 +384,7 @@ def test_an_image_is_resized_once(image, monkeypatch):
 )
 def test_what_is_no_image_is_refused(image, message):
     with pytest.raises(InputError, match=message):
-        SIFT().extract(image)
+        SIFT().extract(image, resize=None)
 
 
 def test_values_out_of_range_are_worth_a_warning():
@@ -421,20 +423,22 @@ def test_colmap_finds_what_opencv_finds(backend, image, pycolmap):
 
 
 def test_colmaps_largest_keypoints_are_kept(image, pycolmap):
-    found = SIFT(backend="pycolmap_cpu", max_num_keypoints=40).extract(image)
-    every = SIFT(backend="pycolmap_cpu", max_num_keypoints=None).extract(image)
+    found = SIFT(backend="pycolmap_cpu", max_num_keypoints=40).extract(image, resize=None)
+    every = SIFT(backend="pycolmap_cpu", max_num_keypoints=None).extract(image, resize=None)
     assert found["scales"].shape == (1, 40)
     assert found["scales"].min() > every["scales"].median()
-    assert SIFT(backend="pycolmap_cpu", max_num_keypoints=0).extract(image)["keypoints"].shape == (1, 0, 2)
+    assert SIFT(backend="pycolmap_cpu", max_num_keypoints=0).extract(image, resize=None)["keypoints"].shape == (1, 0, 2)
 
 
 def test_colmaps_descriptors_have_about_unit_length_without_rootsift(image, pycolmap):
-    raw = SIFT(backend="pycolmap_cpu", rootsift=False).extract(image)["descriptors"]
+    raw = SIFT(backend="pycolmap_cpu", rootsift=False).extract(image, resize=None)["descriptors"]
     torch.testing.assert_close(raw.norm(dim=-1), torch.ones(raw.shape[:2]), atol=0.03, rtol=0)
 
 
 def test_colmap_starts_at_the_octave_that_is_asked_for(image, pycolmap):
-    doubled, full = (SIFT(backend="pycolmap_cpu", first_octave=o).extract(image)["scales"] for o in (-1, 0))
+    doubled, full = (
+        SIFT(backend="pycolmap_cpu", first_octave=o).extract(image, resize=None)["scales"] for o in (-1, 0)
+    )
     assert doubled.shape[1] > 1.5 * full.shape[1]
     assert doubled.min() < 1.5 < full.min()
 
@@ -469,7 +473,7 @@ def test_features_go_through_lightglue(image):
     state = LightGlueNetwork(LightGlueConfig(n_layers=2, input_dim=128, add_scale_ori=True)).state_dict()
     matcher = LightGlue(features="sift", weights=state, n_layers=2, filter_threshold=0).eval()
     extractor = SIFT(max_num_keypoints=100).eval()
-    features = [extractor.extract(one) for one in (image, image.flip(-1))]
+    features = [extractor.extract(one, resize=None) for one in (image, image.flip(-1))]
     matches = matcher({"image0": features[0], "image1": features[1]})
     assert matches["matches0"].shape == features[0]["scales"].shape
     assert len(matches["matches"][0]) > 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from pathlib import Path
 
@@ -259,3 +260,38 @@ def test_a_source_knows_its_file_by_content(tmp_path: Path) -> None:
     path.write_bytes(b"others")
     assert not source.is_still(path)
     assert not source.is_still(tmp_path / "none")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="mapped files are looked up in /proc")
+def test_mapped_features_are_the_same_and_lie_in_the_file(store: FeatureStore) -> None:
+    for seed, count in enumerate((0, 1, 40)):
+        store.put("a", features(count, seed=seed, sift=True), SOURCE)
+        mapped = store.get("a", mapped=True)
+        assert mapped.digest == features(count, seed=seed, sift=True).digest
+        assert str(store._path("a")) in Path("/proc/self/maps").read_text()
+        assert {key: value.shape for key, value in mapped.torch().items()} == {
+            key: value.shape for key, value in store.get("a").torch().items()
+        }
+    store.put("a", features(seed=7), SOURCE)  # a new file: what is mapped stays as it was
+    assert mapped.digest == features(40, seed=2, sift=True).digest
+    del mapped
+    assert str(store._path("a")) not in Path("/proc/self/maps").read_text()
+
+
+def test_no_file_stays_open_for_what_is_mapped(store: FeatureStore) -> None:
+    for i in range(5):
+        store.put(str(i), features(), SOURCE)
+    before = set(os.listdir("/dev/fd"))
+    mapped = [store.get(str(i), mapped=True) for i in range(5)]
+    assert set(os.listdir("/dev/fd")) == before
+    assert len(mapped) == 5
+
+
+def test_damage_is_noticed_in_mapped_features_too(store: FeatureStore) -> None:
+    store.put("a", features(), SOURCE)
+    path = store._path("a")
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match="damaged"):
+        store.get("a", mapped=True)

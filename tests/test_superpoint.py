@@ -185,7 +185,7 @@ def test_the_open_layout_is_recognised_and_computed_as_its_own_modules_do(image)
 
 def test_an_open_checkpoint_without_batch_counters_loads(image):
     state = {k: v for k, v in seeded(OpenLayout()).state_dict().items() if not k.endswith("num_batches_tracked")}
-    assert SuperPoint(weights=state, **SMALL).extract(image)["descriptors"].shape[-1] == 20
+    assert SuperPoint(weights=state, **SMALL).extract(image, resize=None)["descriptors"].shape[-1] == 20
 
 
 # Options, order, number
@@ -253,7 +253,7 @@ def test_no_keypoint_lies_in_the_border_of_the_whole_cells(image, border, width)
 
 
 def test_a_negative_threshold_is_none(image):
-    assert_same(small(detection_threshold=-1).extract(image), small().extract(image))
+    assert_same(small(detection_threshold=-1).extract(image, resize=None), small().extract(image, resize=None))
 
 
 def test_keypoints_are_in_pixels_of_the_original(image):
@@ -271,23 +271,23 @@ def test_keypoints_are_in_pixels_of_the_original(image):
 def test_colour_is_reduced_to_brightness_and_gray_is_taken_as_it_is(image):
     extractor = small(max_num_keypoints=40)
     weighted = (image * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
-    assert_same(extractor.extract(image), extractor.extract(weighted))
+    assert_same(extractor.extract(image, resize=None), extractor.extract(weighted, resize=None))
 
 
 def test_a_batch_and_a_list_give_what_each_image_gives_alone(image):
     extractor = small(max_num_keypoints=60)
     images = [image, image.flip(-1), image[:, :80, :120]]
-    alone = [extractor.extract(one) for one in images]
-    for found, expected in zip(extractor.extract(images), alone, strict=True):
+    alone = [extractor.extract(one, resize=None) for one in images]
+    for found, expected in zip(extractor.extract(images, resize=None), alone, strict=True):
         assert_same(found, expected)
-    batch = extractor.extract(torch.stack(images[:2]))
+    batch = extractor.extract(torch.stack(images[:2]), resize=None)
     for i in (0, 1):
         assert_same({key: value[i : i + 1] for key, value in batch.items()}, alone[i], tolerance=1e-4)
 
 
 def test_a_batch_with_unequal_numbers_names_the_list_form(image):
     with pytest.raises(InputError, match="unequal numbers of keypoints.*give a list"):
-        small().extract(torch.stack([image, torch.rand_like(image)]))
+        small().extract(torch.stack([image, torch.rand_like(image)]), resize=None)
 
 
 def test_no_keypoint_lies_in_the_padding(image):
@@ -311,7 +311,7 @@ def test_tiny_and_thin_images_give_valid_features(h, w, border):
 
 
 def test_an_image_below_the_threshold_has_no_keypoints(image):
-    found = small(detection_threshold=1).extract(image)
+    found = small(detection_threshold=1).extract(image, resize=None)
     assert {key: tuple(value.shape) for key, value in found.items()} == {
         "keypoints": (1, 0, 2),
         "keypoint_scores": (1, 0),
@@ -322,7 +322,7 @@ def test_an_image_below_the_threshold_has_no_keypoints(image):
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bool])
 def test_images_are_cast_to_the_models_dtype(image, dtype):
-    found = small(max_num_keypoints=10).extract(image.to(dtype))
+    found = small(max_num_keypoints=10).extract(image.to(dtype), resize=None)
     assert all(value.dtype == torch.float32 for value in found.values())
 
 
@@ -331,7 +331,7 @@ def test_gradients_reach_the_network_through_forward_but_not_through_extract(ima
     features = extractor({"image": image[None]})
     (features["descriptors"][..., 0].sum() + features["keypoint_scores"].sum()).backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in extractor.parameters())
-    assert not extractor.extract(image)["descriptors"].requires_grad
+    assert not extractor.extract(image, resize=None)["descriptors"].requires_grad
 
 
 # Bad input
@@ -359,7 +359,7 @@ def test_conf_is_checked_again_at_each_call(image):
         extractor.options().nms_radius = 3
     extractor.conf.nms_radius = -3
     with pytest.raises(InputError, match="nms_radius is -3"):
-        extractor.extract(image)
+        extractor.extract(image, resize=None)
 
 
 def test_an_unknown_option_warns_with_the_nearest_name():
@@ -380,7 +380,7 @@ def test_an_unknown_option_warns_with_the_nearest_name():
 )
 def test_what_is_no_image_is_refused(image, message):
     with pytest.raises(InputError, match=message):
-        small().extract(image)
+        small().extract(image, resize=None)
 
 
 def test_values_out_of_range_are_worth_a_warning():
@@ -438,8 +438,8 @@ def test_weights_for_other_channels_are_refused():
 
 def test_own_weights_come_from_a_file_too(tmp_path: Path, image):
     torch.save(small_state(), tmp_path / "own.pth")
-    found = SuperPoint(weights=tmp_path / "own.pth", **SMALL, detection_threshold=0).extract(image)
-    assert_same(found, small().extract(image))
+    found = SuperPoint(weights=tmp_path / "own.pth", **SMALL, detection_threshold=0).extract(image, resize=None)
+    assert_same(found, small().extract(image, resize=None))
 
 
 def test_the_published_file_is_found_in_the_cache_with_a_licence_notice(tmp_path: Path, monkeypatch):
@@ -484,7 +484,7 @@ def test_features_go_through_lightglue(image):
     matcher = LightGlue(features="superpoint", weights=state, n_layers=2, filter_threshold=0).eval()
     wide = seeded(SuperPointNetwork(CHANNELS, 256)).state_dict()
     extractor = SuperPoint(weights=wide, channels=CHANNELS, max_num_keypoints=80).eval()
-    features = [extractor.extract(one) for one in (image, image.flip(-1))]
+    features = [extractor.extract(one, resize=None) for one in (image, image.flip(-1))]
     matches = matcher({"image0": features[0], "image1": features[1]})
     assert matches["matches0"].shape == (1, 80)
     assert len(matches["matches"][0]) > 0

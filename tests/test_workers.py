@@ -10,15 +10,18 @@ import sys
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from lightglue.errors import InputError, LightGlueError
 from lightglue.models.choice import Models
+from lightglue.pairs.match import match_pairs
 from lightglue.sfm.engines.choice import make_engine
 from lightglue.sfm.options import EngineOptions
 from lightglue.sfm.stages.extract import ExtractOptions, extract
@@ -29,6 +32,7 @@ from lightglue.workers.count import fitting, is_short, worthwhile
 from lightglue.workers.crew import Crew
 from lightglue.workers.engine import ProcessEngine
 from lightglue.workers.local import LocalEngine
+from lightglue.workers.parcels import Parcel, unpack
 from lightglue.workers.work import Engine
 from support import ASSETS
 from support.jobs import Refusing, Squares, Stillborn
@@ -185,6 +189,7 @@ def test_a_loop_that_is_left_ends_the_workers_at_once(tmp_path):
 SCRIPT = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
+from lightglue.workers.parcels import Parcel, unpack
 from lightglue.workers.work import Engine
 from support import ASSETS
 from support.jobs import Squares
@@ -249,12 +254,12 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def content(photographs: Path, out: Path, engine: Engine) -> tuple[Any, ...]:
+def content(photographs: Path, out: Path, engine: Engine, matching: Engine) -> tuple[Any, ...]:
     """All that the stores hold after both stages, and what was left out."""
     extracted = extract(photographs, out / "features", ExtractOptions(MODELS, {"resize": None}), engine=engine)
     store = FeatureStore.open(out / "features")
     pairs = list(itertools.combinations(store.names(), 2))
-    matched = match(out / "features", pairs, out / "matches.db", MatchOptions(MODELS), engine=engine)
+    matched = match(out / "features", pairs, out / "matches.db", MatchOptions(MODELS), engine=matching)
     matches = [
         (pair.name0, pair.name1, pair.matches.tolist(), pair.scores.tolist(), pair.digests)
         for pair in MatchStore.open(out / "matches.db").read()
@@ -263,20 +268,25 @@ def content(photographs: Path, out: Path, engine: Engine) -> tuple[Any, ...]:
     return features, matches, [each.name for each in (*extracted.skipped, *matched.skipped)]
 
 
-class Killing:
-    """Two processes, one of which is killed after the first result."""
+@dataclass
+class Others:
+    """Other processes; one is killed after the first result."""
+
+    count: int
+    kill: bool = False
 
     def run(self, work: Any, jobs: Any) -> Iterator[Any]:
-        with Crew(work, 2) as crew:
+        with Crew(work, self.count) as crew:
             results = crew.run(jobs)
             yield next(results)
-            os.kill(crew.processes[0], signal.SIGKILL)
+            if self.kill:
+                os.kill(crew.processes[0], signal.SIGKILL)
             yield from results
 
 
 def test_processes_give_the_map_that_one_gives_also_where_one_is_killed(photographs, tmp_path):
-    alone = content(photographs, tmp_path / "1", ProcessEngine(1))
-    assert content(photographs, tmp_path / "2", Killing()) == alone
+    alone = content(photographs, tmp_path / "1", ProcessEngine(1), ProcessEngine(1))
+    assert content(photographs, tmp_path / "2", Others(1), Others(2, kill=True)) == alone
     assert (len(alone[0]), len(alone[1]), alone[2]) == (12, 66, ["broken.png"])
 
 
@@ -295,6 +305,46 @@ def test_workers_go_with_this_machine_only():
         EngineOptions(workers=0)
     assert make_engine("local", workers=None) == ProcessEngine()
     assert make_engine() == LocalEngine()
+
+
+# --- pairs --------------------------------------------------------------------------------------------------------
+
+
+def test_pairs_in_processes_are_those_of_this_one():
+    photographs = [cv2.imread(str(ASSETS / f"montmartre_{name}.jpg"))[:300, :300] for name in ("close", "far")]
+    pairs = [(photographs[0], photographs[i % 2]) for i in range(6)]
+    extractor, matcher = MODELS.load()
+    asked: dict[str, Any] = {"resize": None, "refine": True, "geometry": "homography", "auto_rotate": 180}
+    alone = match_pairs(extractor, matcher, pairs, **asked)
+    together = match_pairs(extractor, matcher, pairs, workers=2, **asked)
+    for one, other in zip(alone, together, strict=True):
+        assert list(one.matches01) == list(other.matches01)
+        assert torch.equal(one.points1, other.points1)
+        assert torch.equal(one.keypoints0, other.keypoints0)
+        assert one.rotation == other.rotation
+        assert np.array_equal(one.geometry.inliers, other.geometry.inliers)
+    assert together[0].keypoints0.data_ptr() == together[5].keypoints0.data_ptr()  # the same tensor
+
+
+def test_weights_are_in_memory_once_and_arrive_whole():
+    module = torch.nn.Linear(300, 400).requires_grad_(True)
+    things = {"module": module, "half": module.weight.detach().bfloat16(), "none": torch.zeros(0, 3), "of": np.eye(200)}
+    parcel = Parcel(things)
+    head, files, places, inline = parcel.message()
+    assert (len(head) < 10_000, len(files), len(places), inline) == (True, 1, 3, [])
+    found = unpack((head, (os.dup(files[0]),), places, inline))
+    assert torch.equal(found["module"].weight, module.weight)
+    assert found["module"].weight.requires_grad
+    assert torch.equal(found["half"], things["half"])
+    assert found["none"].shape == (0, 3)
+    found["of"][0] = 7  # a page of its own
+    assert np.array_equal(unpack((head, (os.dup(files[0]),), places, inline))["of"], things["of"])
+    parcel.close()
+
+
+def test_numbers_of_workers_are_checked_before_anything_is_done():
+    with pytest.raises(InputError, match="workers is -1"):
+        match_pairs(None, None, [], workers=-1)
 
 
 # --- how many -----------------------------------------------------------------------------------------------------
@@ -342,8 +392,6 @@ def test_the_engine_starts_what_is_worth_it_and_computes_small_things_itself(mon
 
 
 def test_this_process_computes_with_one_thread_too_and_has_its_own_back():
-    import torch
-
     before = torch.get_num_threads()
     seen = []
     torch.set_num_threads(2)

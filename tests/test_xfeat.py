@@ -193,18 +193,20 @@ def by_place(features: Any) -> Any:
 def test_a_changed_parameter_counts_at_the_next_call(xfeat: XFeat, image: Tensor) -> None:
     xfeat.conf.max_num_keypoints = 100
     other = copy.deepcopy(xfeat)
-    first = other.extract(image)["descriptors"]
+    first = other.extract(image, resize=None)["descriptors"]
     other.network.block_fusion[2].weight.data.mul_(-1)
-    assert not torch.equal(other.extract(image)["descriptors"], first)
-    assert_same(other.extract(image), plain(other).extract(image))
+    assert not torch.equal(other.extract(image, resize=None)["descriptors"], first)
+    assert_same(other.extract(image, resize=None), plain(other).extract(image, resize=None))
 
 
 def test_another_module_is_taken_from_the_network(xfeat: XFeat, image: Tensor) -> None:
     xfeat.conf.max_num_keypoints = 100
     other = copy.deepcopy(xfeat)
     other.network.block5[3] = nn.Sequential(other.network.block5[3], nn.Tanh())
-    assert_same(other.extract(image), plain(other).extract(image))
-    assert not torch.equal(other.extract(image)["descriptors"], xfeat.extract(image)["descriptors"])
+    assert_same(other.extract(image, resize=None), plain(other).extract(image, resize=None))
+    assert not torch.equal(
+        other.extract(image, resize=None)["descriptors"], xfeat.extract(image, resize=None)["descriptors"]
+    )
 
 
 def test_the_gradient_reaches_image_and_weights(xfeat: XFeat, image: Tensor) -> None:
@@ -271,7 +273,7 @@ def test_the_best_keypoints_come_best_first(xfeat: XFeat, image: Tensor) -> None
 @pytest.mark.parametrize("limit", [0, 1])
 def test_as_few_keypoints_as_one_likes(xfeat: XFeat, image: Tensor, limit: int) -> None:
     xfeat.conf.max_num_keypoints = limit
-    found = xfeat.extract(image)
+    found = xfeat.extract(image, resize=None)
     assert found["keypoints"].shape == (1, limit, 2)
     assert found["descriptors"].shape == (1, limit, 64)
 
@@ -324,7 +326,7 @@ def test_sides_of_no_multiple_of_32_are_rounded_down_and_keypoints_scaled_back(x
 
 def test_colour_is_reduced_to_the_mean_and_gray_is_taken_as_it_is(xfeat: XFeat, image: Tensor) -> None:
     xfeat.conf.max_num_keypoints = 100
-    assert_same(xfeat.extract(image), xfeat.extract(image.mean(dim=0, keepdim=True)), 1e-4)
+    assert_same(xfeat.extract(image, resize=None), xfeat.extract(image.mean(dim=0, keepdim=True), resize=None), 1e-4)
 
 
 def test_a_padded_image_gives_what_it_gives_alone(xfeat: XFeat, image: Tensor) -> None:
@@ -390,9 +392,9 @@ def test_descriptors_at_any_positions_have_length_one(xfeat: XFeat, image: Tenso
 def test_the_state_dict_has_the_published_keys_and_loads_strictly(xfeat: XFeat, image: Tensor) -> None:
     state = weights.load_state_dict("xfeat")
     assert list(xfeat.state_dict()) == list(state)
-    assert_same(XFeat(weights=state).extract(image), xfeat.extract(image))
+    assert_same(XFeat(weights=state).extract(image, resize=None), xfeat.extract(image, resize=None))
     without_counters = {key: value for key, value in state.items() if "num_batches" not in key}
-    assert_same(XFeat(weights=without_counters).extract(image), xfeat.extract(image))
+    assert_same(XFeat(weights=without_counters).extract(image, resize=None), xfeat.extract(image, resize=None))
     del state["fine_matcher.12.bias"]
     with pytest.raises(WeightsError, match=r"do not fit XFeat:\n  missing: fine_matcher.12.bias"):
         XFeat(weights=state)

@@ -1,4 +1,4 @@
-"""What `effort="hard"` finds beyond `normal`, and what it must not: pairs at extreme angles, turned ones, and negatives.
+"""What `effort="hard"` finds beyond `normal`, and what it must not: pairs at extreme angles, turned, and negatives.
 
     python scripts/hard_table DATA --sets planar15 kusvod2 tilts negatives --output hard.jsonl
 

@@ -1,8 +1,8 @@
 """Pairs of photographs of a plane seen at an extreme angle, generated with their exact homography.
 
 A poster, of one photograph or of four side by side, hangs before two other photographs; one camera sees it nearly from
-the front, the other at a tilt of 2, 4, 6 or 8 (1 over the cosine of the angle to the normal), both with perspective, blur,
-noise and light of their own. The same number gives the same pair on every machine.
+the front, the other at a tilt of 2, 4, 6 or 8 (1 over the cosine of the angle to the normal), both with perspective,
+blur, noise and light of their own. The same number gives the same pair on every machine.
 """
 
 from __future__ import annotations

@@ -18,6 +18,10 @@ from lightglue.matching.engine import PairResult
 from lightglue.matching.inputs import ImageKeypoints
 from lightglue.weights import FILES
 
+# Of the whole session: modules look at the same photographs.
+_FEATURES: dict[tuple[Any, ...], dict[str, Any]] = {}
+_MATCHES: dict[tuple[Any, ...], list[PairResult]] = {}
+
 
 @contextmanager
 def remembered() -> Iterator[None]:
@@ -33,8 +37,7 @@ def remembered() -> Iterator[None]:
 
 @contextmanager
 def _features_remembered() -> Iterator[None]:
-    known: dict[tuple[Any, ...], dict[str, Any]] = {}
-    run = Extractor.run
+    known, run = _FEATURES, Extractor.run
 
     def run_once(self: Extractor, image: Tensor, request: Request) -> Any:
         own = self.weights_source is None and next(self.parameters(), None) is not None
@@ -56,8 +59,7 @@ def _features_remembered() -> Iterator[None]:
 
 @contextmanager
 def _matches_remembered() -> Iterator[None]:
-    known: dict[tuple[Any, ...], list[PairResult]] = {}
-    match = LightGlue._match
+    known, match = _MATCHES, LightGlue._match
     Pairs = list[tuple[ImageKeypoints, ImageKeypoints]]
 
     def match_once(self: LightGlue, pairs: Pairs, config: LightGlueConfig) -> list[PairResult]:

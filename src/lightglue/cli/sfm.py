@@ -95,11 +95,14 @@ def _as_json(output: Path, result: MapResult) -> str:
         }
     skipped = skipped_record(result.skipped)
     made = {"map": str(output), "model": model, "dataset": dataset_record(result.dataset)}
+    made |= {} if result.pairs is None else {"pairs": result.pairs}
     return json.dumps({**made, "seconds": result.seconds, "skipped": skipped})
 
 
 def _as_text(output: Path, result: MapResult) -> str:
     lines = [f"{stage:>12} {seconds:8.1f} s" for stage, seconds in result.seconds.items()]
+    if result.pairs is not None:
+        lines = [f"{line}  {result.pairs}" if line.split()[0] == "pairs" else line for line in lines]
     if result.model.models:
         best = result.model.models[0]
         lines += [

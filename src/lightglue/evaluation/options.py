@@ -14,6 +14,7 @@ from lightglue.options import nearest_name, option
 from lightglue.pairs.hard.options import MAX_SECONDS, check_max_seconds, parse_max_seconds
 from lightglue.support.checks import check_choice, check_int
 from lightglue.support.parsers import integer
+from lightglue.workers.count import parse_workers
 
 if TYPE_CHECKING:
     from lightglue.evaluation.pair import Benchmark
@@ -84,10 +85,11 @@ class EvaluationOptions:
         metavar="DIR",
         group="Output",
     )
-    workers: int = option(
-        1,
-        "Processes that match pairs.",
-        parse=integer("a number of processes from 1 to 1024", 1, 1024),
+    workers: int | None = option(
+        None,
+        "Processes with one thread each; by default as many as fit and are worth it.",
+        metavar="N",
+        parse=parse_workers,
         group="Machine",
     )
 

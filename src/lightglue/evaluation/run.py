@@ -10,14 +10,11 @@ import datetime
 import io
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
-from multiprocessing import get_context, parent_process
+from math import ceil
 from pathlib import Path
-from threading import Thread
 from time import perf_counter
 from typing import Any
 
@@ -59,12 +56,13 @@ from lightglue.support.files import write_whole
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.progress import Progress
 from lightglue.timing import wait_for_gpu
+from lightglue.workers.engine import ProcessEngine
 from lightglue_runtime.resize import target_size
 
 __all__ = ["Job", "evaluate"]
 
 REMEMBERED = 16  # images whose features are kept: neighbouring pairs share images
-CHUNK = 4  # pairs that a worker process takes at once
+CHUNK, LONGEST = 4, 12  # pairs that a worker takes at once; at most, while they share images
 
 
 @dataclass(frozen=True)
@@ -94,7 +92,7 @@ def evaluate(
     job: Job,
     folder: Path,
     *,
-    workers: int = 1,
+    workers: int | None = None,
     progress: Progress = lambda done, total: None,
     about: Mapping[str, Any] | None = None,
     seen: dict[Path, Any] | None = None,
@@ -103,18 +101,22 @@ def evaluate(
 
     Args:
         folder: where the records go; one that holds another run is refused.
-        workers: processes, each with models of its own. The records do not depend on their number.
+        workers: processes with one thread and models of its own each; None for as many as fit and are worth it. The
+            records do not depend on their number.
         about: what else is to be remembered of the run, such as the machine.
         seen: keeps the features of all images for another run, with another matcher, of this process: the caller's
             word that extractor, its options and the protocol are the same. By default only the last images are kept.
 
     Raises:
-        InputError: a benchmark without pairs, or a folder that holds another run.
-        LightGlueError: a worker was killed; the same call goes on where it stopped.
+        InputError: a benchmark without pairs, a folder that holds another run, or workers that make no sense.
+
+    A worker that is killed is replaced; a pair that kills several is a record with a failure.
     """
     if not benchmark.pairs:
         raise InputError(f"The benchmark {benchmark.name} has no pairs; look at its files.")
     figures = metrics.metrics_of(benchmark.kind, benchmark.protocol)
+    task = _Task(benchmark.protocol, figures, job, folder)
+    workers = 1 if seen is not None else ProcessEngine(workers).count(task, ceil(len(benchmark.pairs) / CHUNK))
     wanted = Run(
         folder,
         benchmark.name,
@@ -141,7 +143,7 @@ def evaluate(
     waiting = [(i, pair) for i, pair in enumerate(benchmark.pairs) if i not in done]
     try:
         with RecordWriter(run) as writer:
-            records = _records(waiting, _Task(benchmark.protocol, figures, job, folder), workers, seen)
+            records = _records(waiting, task, workers, seen)
             for count, record in enumerate(records, 1):
                 writer.write(record)
                 progress(len(done) + count, len(benchmark.pairs))
@@ -173,56 +175,51 @@ class _Task:
     figures: tuple[Metric, ...]
     job: Job
     folder: Path
+    together: int = 1  # run of pairs
+
+    @property
+    def seconds(self) -> float:
+        """See `lightglue.workers.work.Work`."""
+        models = self.job.models
+        return CHUNK * (2 * models.seconds_an_image() + models.seconds_a_pair())
+
+    @property
+    def on_cpu(self) -> bool:
+        """See `Work`."""
+        return self.job.models.found_device().type == "cpu"
+
+    def worker(self) -> _Worker:
+        """One with models of its own. Raises LightGlueError."""
+        return _Worker(self)
+
+    def failed(self, chunk: _Waiting, reason: str) -> list[Record]:
+        """The records of pairs that nobody could do."""
+        return [_failed(self, index, pair, reason) for index, pair in chunk]
 
 
 def _records(waiting: _Waiting, task: _Task, workers: int, seen: dict[Path, Any] | None) -> Iterator[Record]:
     """The records of the pairs, as they are done."""
-    if not waiting:
+    if seen is not None:  # which only this process has
+        if waiting:
+            yield from _Worker(task, seen).records(waiting)
         return
-    if workers <= 1:
-        yield from _Worker(task, seen).records(waiting)
-        return
-    chunks = [waiting[start : start + CHUNK] for start in range(0, len(waiting), CHUNK)]
-    threads = max(1, torch.get_num_threads() // workers)
-    # spawn: a forked process cannot use torch's threads, nor a GPU.
-    pool = ProcessPoolExecutor(min(workers, len(chunks)), get_context("spawn"), _start_worker, (threads, task))
-    try:
-        for future in as_completed([pool.submit(_work, chunk) for chunk in chunks]):
-            yield from future.result()
-    except BrokenProcessPool as error:
-        raise LightGlueError(
-            "A worker process was killed, perhaps because memory ran out; the same command goes on where it stopped, "
-            "with fewer --workers it needs less."
-        ) from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
+    chunks = _chunks(waiting) if workers > 1 else ((each,) for each in waiting)
+    for records in ProcessEngine(workers).run(task, chunks):
+        yield from records
 
 
-_worker: _Worker | LightGlueError | None = None  # of this process; or why it has none
+def _chunks(waiting: _Waiting) -> Iterator[_Waiting]:
+    """Runs of neighbouring pairs: as long as they share images, but not so long that others have nothing to do."""
+    start = 0
+    for i in range(1, len(waiting) + 1):
+        shares = i < len(waiting) and bool(_images(waiting[i][1]) & _images(waiting[i - 1][1]))
+        if i - start >= (LONGEST if shares else CHUNK) or i == len(waiting):
+            yield waiting[start:i]
+            start = i
 
 
-def _start_worker(threads: int, task: _Task) -> None:
-    global _worker
-    Thread(target=_end_with_parent, daemon=True).start()
-    torch.set_num_threads(threads)
-    try:
-        _worker = _Worker(task)
-    except LightGlueError as error:  # raised here, it would look like a process that was killed
-        _worker = error
-
-
-def _end_with_parent() -> None:
-    """End this process when its parent does: one that was killed ends no pool."""
-    if (parent := parent_process()) is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work(chunk: _Waiting) -> list[Record]:
-    if isinstance(_worker, LightGlueError):
-        raise _worker
-    assert _worker is not None
-    return list(_worker.records(chunk))
+def _images(pair: Pair) -> set[Path]:
+    return {pair.image0, pair.image1}
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,6 +241,8 @@ class _Seen:
 class _Worker:
     """Models, and the features of the images seen last."""
 
+    threads = 1
+
     def __init__(self, task: _Task, seen: dict[Path, _Seen] | None = None) -> None:
         self.task, job = task, task.job
         self.extractor, self.matcher = job.models.load()
@@ -252,23 +251,33 @@ class _Worker:
         self.seen = seen
         self.recent: BoundedCache[Path, _Seen] = BoundedCache(REMEMBERED)
 
-    def records(self, pairs: Iterable[tuple[int, Pair]]) -> Iterator[Record]:
+    def read(self, chunk: _Waiting) -> None:
+        """Images are read as they are needed."""
+
+    def compute(self, chunk: _Waiting, read: None) -> list[Record]:
         """The record of each pair, whose matches are then on the disk."""
+        return list(self.records(chunk))
+
+    def close(self) -> None:
+        """Nothing waits here."""
+
+    def records(self, pairs: _Waiting) -> Iterator[Record]:
+        """See `compute`."""
         for index, pair in pairs:
             try:
                 yield self._record(index, pair)
             except (ImageError, InputError) as error:
-                yield self._failed(index, pair, " ".join(str(error).split()))
+                yield _failed(self.task, index, pair, " ".join(str(error).split()))
             except (MemoryError, RuntimeError) as error:
                 if not is_out_of_memory(error):
                     raise
-                yield self._failed(index, pair, "there is not enough memory for this pair")
+                yield _failed(self.task, index, pair, "there is not enough memory for this pair")
 
     def _record(self, index: int, pair: Pair) -> Record:
         if pair.truth is None:
-            return self._failed(index, pair, pair.fault or "there is no truth about this pair")
+            return _failed(self.task, index, pair, pair.fault or "there is no truth about this pair")
         if fault := _lens_fault(pair):
-            return self._failed(index, pair, fault)
+            return _failed(self.task, index, pair, fault)
         first, second = self._look(pair.image0), self._look(pair.image1)
         truth = pair.truth.scaled(first.scale, second.scale)
         matched, ends, seconds = self._match(first, second)
@@ -291,10 +300,6 @@ class _Worker:
             values=judged.values,
             seconds={name: round(seconds[name], 5) for name in ("extract", "match", "refine", "estimate")},
         )
-
-    def _failed(self, index: int, pair: Pair, reason: str) -> Record:
-        images = str(pair.image0.absolute()), str(pair.image1.absolute())
-        return Record(pair.name, index, pair.scene, *images, reason, (0, 0), 0, metrics.worst(self.task.figures))
 
     def _look(self, path: Path) -> _Seen:
         """The image and its features, from memory where it was among the last, or among all that are kept."""
@@ -354,6 +359,11 @@ class _Worker:
         return match_hard(
             pair, images, (None, None), self.extractor, self.matcher, options, max_seconds=job.max_seconds
         )
+
+
+def _failed(task: _Task, index: int, pair: Pair, reason: str) -> Record:
+    images = str(pair.image0.absolute()), str(pair.image1.absolute())
+    return Record(pair.name, index, pair.scene, *images, reason, (0, 0), 0, metrics.worst(task.figures))
 
 
 def _lens_fault(pair: Pair) -> str | None:

@@ -37,7 +37,8 @@ class CoarseToFineOptions:
     What is not trusted is matched as a whole, but for what the seeds say is no pair at all.
     """
 
-    seeds: int = 512  # strongest keypoints of each image, which are matched
+    seeds: int = 512  # keypoints of each image that are matched: the strongest of each part of it
+    cells: int = 12  # parts along the longer edge
     worthwhile: float = 1.5  # a pair without an image of more than so many times the seeds is matched as a whole
     error: float = 1.5  # px at 1,024 px, up to which a match agrees with the geometry
     fewest_inliers: int = 40  # seeds that agree
@@ -86,7 +87,7 @@ class CoarseToFine(nn.Module):
     >>> matcher = CoarseToFine(LightGlue(features="aliked")).eval()
     >>> matches = matcher({"image0": features0, "image1": features1})  # doctest: +SKIP
 
-    1. The strongest keypoints of both images (by `keypoint_scores`) go through the matcher: the seeds.
+    1. The strongest keypoints of all parts of both images (by `keypoint_scores`) go through the matcher: the seeds.
     2. A fundamental matrix, or a homography, is estimated from their matches.
     3. Where too few agree with it, on too small a part of the images, or the overlap is low, all keypoints go through
        the matcher after all, with the result that it always gives. Where overlap and agreement are next to nothing,
@@ -196,7 +197,7 @@ class CoarseToFine(nn.Module):
         if len(keypoints) != 1:
             raise InputError(f"{name} holds a batch of {len(keypoints)} images; match() takes one image at a time")
         size, count = read_sizes(features, name, keypoints), keypoints.shape[1]
-        rows = _strongest(features.get("keypoint_scores"), count, self.options.seeds, keypoints.device)
+        rows = _seed_rows(keypoints[0], features.get("keypoint_scores"), self.options)
         seeds = {k: v[:, rows] if _is_whole(v, count) else v for k, v in features.items() if k in _PER_KEYPOINT}
         normalized = torch.nn.functional.normalize(descriptors[0].float(), dim=-1)
         made = _Image(
@@ -305,13 +306,30 @@ def _single(images: Any, i: int, count: int) -> Any:
     }
 
 
-def _strongest(scores: Any, count: int, number: int, device: torch.device) -> Tensor:
-    """(S,) rows of the best keypoints in their order; without scores some from everywhere in the list."""
-    if count <= number:
-        return torch.arange(count, device=device)
-    if not isinstance(scores, Tensor) or scores.shape != (1, count):
-        return torch.linspace(0, count - 1, number, device=device).round().long()
-    return scores[0].argsort(descending=True, stable=True)[:number].sort().values
+def _seed_rows(points: Tensor, scores: Any, options: CoarseToFineOptions) -> Tensor:
+    """(S,) rows of the keypoints (N, 2) that become seeds, in their order.
+
+    The image is cut into square cells; the best keypoint of each comes first, then the second best of each, and so on.
+    Spread over the image they determine the geometry better than as many that are stronger and crowd together.
+    scores: of N numbers; without them the order in which the keypoints are given counts.
+    """
+    count = len(points)
+    if count <= options.seeds:
+        return torch.arange(count, device=points.device)
+    if not isinstance(scores, Tensor) or scores.numel() != count:
+        scores = torch.arange(count, 0, -1, device=points.device)
+    low, high = points.amin(0), points.amax(0)
+    edge = ((high - low).amax() / options.cells).clamp_min(torch.finfo(points.dtype).tiny)
+    column, row = ((points - low) / edge).floor().long().T
+    best = scores.reshape(count).argsort(descending=True, stable=True)
+    cells = (row * (options.cells + 1) + column)[best]
+    together = cells.argsort(stable=True)  # cell after cell, in each the best first
+    sizes = torch.unique_consecutive(cells[together], return_counts=True)[1]
+    begin = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
+    rank = torch.empty_like(best)  # within its cell, of the keypoints in the order of `best`
+    rank[together] = torch.arange(count, device=points.device) - begin
+    chosen: Tensor = best[rank.argsort(stable=True)[: options.seeds]].sort().values
+    return chosen
 
 
 def _assemble(image0: _Image, image1: _Image, ij: Ints, scores: Floats, seeds: Matches) -> dict[str, Any]:

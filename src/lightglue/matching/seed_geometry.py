@@ -52,7 +52,7 @@ def residuals(model: Model, points0: Floats, points1: Floats) -> Floats:
     x0, x1 = homogeneous(points0), homogeneous(points1)
     with np.errstate(divide="ignore", invalid="ignore"):
         if model.geometry == "homography":
-            there, back = x0 @ model.matrix.T, x1 @ np.linalg.inv(model.matrix).T
+            there, back = x0 @ model.matrix.T, x1 @ np.linalg.pinv(model.matrix).T
             errors = (there[:, :2] / there[:, 2:] - points1, back[:, :2] / back[:, 2:] - points0)
             found = np.maximum(*(np.hypot(each[:, 0], each[:, 1]) for each in errors))
         else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,13 +13,16 @@ from lightglue.geometry.options import EstimatorOptions, Geometry
 from lightglue.images import AnyImage, contents_of
 from lightglue.matching.coarse_to_fine import CoarseToFine
 from lightglue.matching.effort import Effort, check_effort
+from lightglue.pairs.hard.attempt import Attempt
 from lightglue.pairs.hard.options import MAX_SECONDS, check_max_seconds
-from lightglue.pairs.oriented import OrientedImage, pixels_of
+from lightglue.pairs.in_processes import PairsWork, match_in_processes
+from lightglue.pairs.oriented import OrientedImage, pair_of, pixels_of
 from lightglue.pairs.postprocessing import PostProcessing
 from lightglue.pairs.record import MatchedPair
 from lightglue.pairs.rotation import Probes, angles_of, find_angle
 from lightglue.timing import span
-from lightglue.types import Assigned, Extractor, Features, Matcher, PairMatcher
+from lightglue.types import Extractor, Matcher, PairMatcher
+from lightglue.workers.engine import ProcessEngine
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -99,9 +102,10 @@ def match_pair(
     features = [image.extract(extractor, preprocess) for image in (first, second)]
     with span("matching"):
         found = matcher({"image0": features[0], "image1": features[1]})
-    pair = _pair_of(features, (first, second), found, bool(angles), device)
+    pair = pair_of(features, (first, second), found, bool(angles), device)
     if effort == "hard":
-        pair = _hard(pair, (first, second), extractor, matcher, preprocess, max_seconds, perf_counter() - begin)
+        attempt = Attempt(extractor, preprocess, max_seconds)
+        pair = attempt(pair, (first, second), matcher, perf_counter() - begin)
     return after.apply(pair, (first, second), cameras)
 
 
@@ -119,6 +123,7 @@ def match_pairs(
     estimator: EstimatorOptions | None = None,
     effort: Effort = "normal",
     max_seconds: float | None = MAX_SECONDS,
+    workers: int | None = 1,
     **preprocess: Unpack[ExtractKeywords],
 ) -> list[MatchedPair]:
     """Match many pairs of images in one call of the matcher; each result equals that of `match_pair`.
@@ -126,8 +131,11 @@ def match_pairs(
     An image (the same object, with the same mask) that is in several pairs is extracted once, with `auto_rotate` once
     for each angle, and its features are the same tensors in each of their results.
 
-    masks: `mask0` and `mask1` for each pair. cameras: `camera0` and `camera1` for each pair. Raises InputError,
-    ImageError.
+    masks: `mask0` and `mask1` for each pair. cameras: `camera0` and `camera1` for each pair. workers: processes on the
+    CPU, with one thread each; None for as many as fit and are worth their start, 1 for this process, with torch's
+    threads. Extractor and matcher must then be what other processes can have: modules, not a notebook's own classes.
+
+    Raises InputError, ImageError; LightGlueError where several processes died of the same pair.
     """
     pairs = list(pairs)  # it is gone through more than once
     for i, pair in enumerate(pairs):
@@ -141,16 +149,19 @@ def match_pairs(
         after.check_cameras(*two)
     given, device = contents_of(image for pair in pairs for image in pair), _device(device)
     images = {key: pixels_of(image, preprocess.get("tile"), angles) for key, image in given.items()}
-    probes = Probes(extractor)
     chosen, known = [], []
     for (image0, image1), (mask0, mask1), two in zip(pairs, masks, cameras, strict=True):
         keys = id(image0), id(image1)
         first, second = OrientedImage(images[keys[0]], mask0), OrientedImage(images[keys[1]], mask1)
         known.append(after.cameras(two, [given[key] for key in keys], (first, second)))
-        if angles:
-            small0, small1 = ((key, images[key]) for key in keys)
-            second = OrientedImage(second.image, mask1, find_angle(probes, _alone(matcher), small0, small1, angles))
         chosen.append((first, second))
+    attempt = Attempt(extractor, preprocess, max_seconds) if effort == "hard" else None
+    work = PairsWork(extractor, matcher, preprocess, angles, after, attempt)
+    if (count := ProcessEngine(workers).count(work, len(pairs))) > 1:
+        return match_in_processes(work, count, chosen, known, device)
+    if angles:
+        probes = Probes(extractor)
+        chosen = [(first, _upright(probes, matcher, first, second, angles)) for first, second in chosen]
     oriented = {image.key: image for pair in chosen for image in pair}
     begin = perf_counter()
     features = {key: image.extract(extractor, preprocess) for key, image in oriented.items()}
@@ -160,10 +171,10 @@ def match_pairs(
     share = (perf_counter() - begin) / max(1, len(pairs))
     results = []
     for two, both, result, own in zip(matched, chosen, found, known, strict=True):
-        matches = _pair_of(two, both, result, bool(angles), device)
-        if effort == "hard":
-            matches = _hard(matches, both, extractor, _alone(matcher), preprocess, max_seconds, share)
-        results.append(after.apply(matches, both, own))
+        record = pair_of(two, both, result, bool(angles), device)
+        if attempt is not None:
+            record = attempt(record, both, _alone(matcher), share)
+        results.append(after.apply(record, both, own))
     return results
 
 
@@ -172,24 +183,6 @@ def _with_effort(matcher: Any, effort: Effort, max_seconds: float | None) -> Any
     check_effort(effort)
     check_max_seconds(max_seconds)
     return CoarseToFine(matcher).eval() if effort == "fast" and not isinstance(matcher, CoarseToFine) else matcher
-
-
-def _hard(
-    pair: MatchedPair,
-    images: tuple[OrientedImage, OrientedImage],
-    extractor: Extractor,
-    matcher: Matcher,
-    options: Mapping[str, Any],
-    max_seconds: float | None,
-    seconds: float,
-) -> MatchedPair:
-    """`pair` with what more is found; seconds: that it took so far."""
-    from lightglue.pairs.hard.pair import match_hard
-
-    both = images[0].pixels(), images[1].pixels()
-    masks = images[0].read_mask(), images[1].read_mask()
-    limits: dict[str, Any] = {"max_seconds": max_seconds, "seconds": seconds}
-    return match_hard(pair, both, masks, extractor, matcher, options, **limits)
 
 
 def _device(device: str | torch.device) -> torch.device:
@@ -209,19 +202,14 @@ def _for_each(name: str, values: Sequence[tuple[Any, Any]] | None, count: int) -
     return found
 
 
+def _upright(
+    probes: Probes, matcher: PairMatcher, first: OrientedImage, second: OrientedImage, angles: Sequence[float]
+) -> OrientedImage:
+    """The second image of a pair, rotated to match the first."""
+    small0, small1 = ((id(each.image), each.image) for each in (first, second))
+    return OrientedImage(second.image, second.mask, find_angle(probes, _alone(matcher), small0, small1, angles))
+
+
 def _alone(matcher: PairMatcher) -> Matcher:
     """`matcher` for one pair at a time."""
     return lambda data: matcher.match([(data["image0"], data["image1"])])[0]
-
-
-def _pair_of(
-    features: Sequence[Features],
-    images: Sequence[OrientedImage],
-    result: Assigned,
-    was_rotated: bool,
-    device: str | torch.device,
-) -> MatchedPair:
-    """The record of a pair, in px of the images as they were given."""
-    first, second = (image.in_its_own_pixels(each) for image, each in zip(images, features, strict=True))
-    pair = MatchedPair.of(first, second, result, device)
-    return pair.with_matches(rotation=images[1].angle) if was_rotated else pair

@@ -8,16 +8,18 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from lightglue.errors import InputError
 from lightglue.extractors.masks import read_mask
 from lightglue.images import as_pixels, as_tensor, numpy_image_to_torch, size_of
 from lightglue.images.rotation import Rotation
+from lightglue.pairs.record import MatchedPair
 from lightglue.timing import span
 from lightglue.types import Extractor, Features
 
-__all__ = ["OrientedImage", "pixels_of"]
+__all__ = ["OrientedImage", "pair_of", "pixels_of"]
 
 
 def pixels_of(image: Any, tile: Any = None, angles: Sequence[float] = (), stretch: bool = False) -> Any:
@@ -96,3 +98,16 @@ class OrientedImage:
         if "oris" in own:
             own["oris"] = own["oris"] - math.radians(self.angle)
         return own
+
+
+def pair_of(
+    features: Sequence[Features],
+    images: Sequence[OrientedImage],
+    result: Mapping[str, Any],
+    was_rotated: bool,
+    device: str | torch.device = "cpu",
+) -> MatchedPair:
+    """The record of a pair, in px of the images as they were given."""
+    first, second = (image.in_its_own_pixels(each) for image, each in zip(images, features, strict=True))
+    pair = MatchedPair.of(first, second, result, device)
+    return pair.with_matches(rotation=images[1].angle) if was_rotated else pair

@@ -246,7 +246,7 @@ class PairOptions:
 
     sources: tuple[str, ...] = option(
         ("auto",),
-        "Which images to match; several with commas. auto: all up to 60 images, else the most similar.",
+        "Which images to match; several with commas. auto: all up to 60 images, else similar ones; fewer by GPS.",
         group="Pairs",
         flag="--pairs",
         choices=SOURCES,

@@ -30,7 +30,8 @@ from lightglue.sfm.stages.given import Given, given_images, listed_names, relist
 from lightglue.sfm.stages.images import list_images
 from lightglue.sfm.stages.masks import Masks
 from lightglue.sfm.stages.match import MatchResult, match
-from lightglue.sfm.stages.pairs import Inputs, named_pairs, read_pairs, select_pairs, settled, write_pairs
+from lightglue.sfm.stages.pairing.automatic import SMALL
+from lightglue.sfm.stages.pairs import Inputs, located, named_pairs, read_pairs, select_pairs, settled, write_pairs
 from lightglue.sfm.stages.refine import read_refined, refine_keypoints
 from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.progress import StageProgress
@@ -57,6 +58,7 @@ class MapResult:
     skipped: tuple[Skipped, ...]  # of all stages
     seconds: dict[str, float]  # of each stage in this run
     dataset: DatasetResult | None = None  # for other programs
+    pairs: str | None = None  # which "auto" chose, in words
 
 
 def build_map(
@@ -97,7 +99,7 @@ def build_map(
     for stage in STAGES:
         run.stage(stage)
     assert run.model is not None
-    return MapResult(paths.folder, run.model, told_once(run.skipped), run.seconds, run.dataset)
+    return MapResult(paths.folder, run.model, told_once(run.skipped), run.seconds, run.dataset, run.why_pairs)
 
 
 def _in_order(options: SfmOptions) -> SfmOptions:
@@ -173,6 +175,7 @@ class _Run:
         self.paths, self.options, self.engine, self.progress = paths, options, engine, progress
         self.skipped: list[Skipped] = []
         self.seconds: dict[str, float] = {}
+        self.why_pairs: str | None = None
         self.model: ReconstructResult | None = None
         self.dataset: DatasetResult | None = None
         self.names: list[str] | None = None  # of the images, once they are known
@@ -296,7 +299,10 @@ class _Run:
         if len(names) < 2:  # none of the sources has anything to look at
             write_pairs(self.paths.pairs, [])
             return asdict(options), StageRecord(0, {"images": len(names), "pairs": 0}), True
-        sources = settled(options, len(names)).sources
+        looks = "gps" in options.sources or ("auto" in options.sources and len(names) > SMALL)
+        positions = located(names, self.images) if looks else None
+        choice = settled(options, len(names), positions)
+        self.why_pairs, sources = choice.why, choice.options.sources
         asks = "retrieval" in sources or ("sequential" in sources and options.loop_every > 0)
         retrieval: RetrievalIndex | None = None
         if asks:
@@ -309,7 +315,7 @@ class _Run:
                 progress=self._progress("pairs"),
             )
         poses, tracks = self._known_model(sources)
-        found = select_pairs(names, options, Inputs(retrieval, self.images, poses, tracks))
+        found = select_pairs(names, options, Inputs(retrieval, self.images, poses, tracks, positions))
         write_pairs(self.paths.pairs, found.pairs)
         self.progress("pairs", len(found.pairs), len(found.pairs))
         counts = {"images": len(names), "pairs": len(found.pairs), **{f"from_{k}": v for k, v in found.counts.items()}}

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
-from lightglue.stores.arrays import array_of, read_arrays
+from lightglue.stores.arrays import array_of, mapped_arrays, read_arrays
 from lightglue.stores.settings import as_read, check_settings
 from lightglue.support.files import (
     part_in,
@@ -117,6 +117,11 @@ class ImageFeatures:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    @property
+    def nbytes(self) -> int:
+        """Of all arrays."""
+        return sum(array.nbytes for array in self._arrays().values())
 
     @property
     def digest(self) -> str:
@@ -259,8 +264,11 @@ class FeatureStore:
         write_whole(self._path(name), buffer.getvalue(), part_in(self.folder))
         return head
 
-    def get(self, name: str) -> ImageFeatures:
-        """The features of an image. Raises InputError where there are none, StoreError where they are damaged."""
+    def get(self, name: str, mapped: bool = False) -> ImageFeatures:
+        """The features of an image. Raises InputError where there are none, StoreError where they are damaged.
+
+        mapped: leave the arrays in the pages of the file, which processes share. They are not to be written to.
+        """
         path = self._path(name)
         try:
             content = path.read_bytes()
@@ -269,7 +277,11 @@ class FeatureStore:
         except OSError as error:
             raise StoreError(f"{path} (of {name!r}) cannot be read: {error.strerror or error}.") from error
         try:
-            return _read(content, name)
+            found = _read(content, name)
+            if mapped and (arrays := mapped_arrays(path, content)) is not None:
+                del arrays["about"]
+                return ImageFeatures(**arrays, image_size=found.image_size, feature_type=found.feature_type)
+            return found
         except Exception as error:  # whatever zipfile and numpy make of a damaged file
             raise StoreError(
                 f"{path} (of {name!r}) is damaged ({error}); remove it and extract the image again."

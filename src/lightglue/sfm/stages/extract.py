@@ -31,7 +31,6 @@ from lightglue.workers.work import Budget, Engine
 
 __all__ = ["NARROW", "ExtractOptions", "ExtractResult", "extract", "on_one_device"]
 
-SECONDS = 0.3  # that an image takes on one core, about
 READERS = 2  # threads that decode ahead
 NARROW = "few keypoints are found in 16 bits of which a small part is used; the largest value is"
 PIXELS_AHEAD = 50_000_000  # decoded and waiting, unless one image alone has more
@@ -171,7 +170,11 @@ class ExtractWork:
     folder: str  # absolute
     options: ExtractOptions
     together: int = 8  # images
-    seconds: float = SECONDS
+
+    @property
+    def seconds(self) -> float:
+        """See `Work`."""
+        return self.options.chosen.seconds_an_image()
 
     @property
     def on_cpu(self) -> bool:

@@ -21,7 +21,7 @@ from lightglue.sfm.options import MatchOptions, on_one_device
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.extract import check_seen
 from lightglue.sfm.stages.hard import search_pairs
-from lightglue.stores import FeatureStore, MatchStore, PairMatches
+from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairMatches
 from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
 from lightglue.support.memory import is_out_of_memory
@@ -33,7 +33,7 @@ from lightglue.workers.work import Engine
 __all__ = ["NO_OVERLAP", "MatchOptions", "MatchResult", "match"]
 
 NO_OVERLAP = "no overlap"  # the note of pairs below `min_overlap`
-BATCH_CPU, BATCH_GPU = 16, 64  # pairs that a worker takes at once
+BATCH_CPU, BATCH_GPU = 4, 64  # pairs that a worker takes at once; a core gains nothing from more
 # With bfloat16 on a CPU every number of keypoints that pruning leaves has code generated for it, which stays: with it
 # memory grew by a megabyte a pair. Up to so many keypoints matching is about as fast without: docs/scale.md.
 UNPRUNED = 2048
@@ -281,9 +281,14 @@ class MatchWork:
 
 @dataclass(frozen=True, eq=False)
 class _Image:
-    features: Features
+    found: ImageFeatures  # on a CPU mapped, so that workers share them
+    features: Features | None  # on another device
     digest: str
     bytes: int
+
+    def torch(self) -> Features:
+        """As the matcher takes them."""
+        return self.found.torch() if self.features is None else self.features
 
 
 class MatchWorker:
@@ -311,10 +316,13 @@ class MatchWorker:
             return error
 
     def _load(self, name: str) -> _Image:
-        found = self.store.get(name)
+        on_cpu = self.device.type == "cpu"
+        found = self.store.get(name, mapped=on_cpu)
+        if on_cpu:
+            return _Image(found, None, found.digest, found.nbytes)
         features = found.torch(self.device)
         size = sum(value.nbytes for value in features.values() if isinstance(value, torch.Tensor))
-        return _Image(features, found.digest, size)
+        return _Image(found, features, found.digest, found.nbytes + size)
 
     def compute(self, batch: tuple[Pair, ...], read: dict[str, _Image | StoreError | InputError]) -> Matched:
         """The matches of the pairs of a batch."""
@@ -352,7 +360,8 @@ class MatchWorker:
     @torch.inference_mode()
     def _match_all(self, pairs: list[Pair], images: dict[str, _Image]) -> list[PairMatches]:
         both = [(images[name0], images[name1]) for name0, name1 in pairs]
-        found = self.matcher.match([(image0.features, image1.features) for image0, image1 in both])
+        features = {name: images[name].torch() for name in dict.fromkeys(name for pair in pairs for name in pair)}
+        found = self.matcher.match([(features[name0], features[name1]) for name0, name1 in pairs])
         results = []
         for (name0, name1), (image0, image1), result in zip(pairs, both, found, strict=True):
             unpacked = matches_of(result)

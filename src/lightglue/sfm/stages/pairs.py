@@ -8,8 +8,8 @@ see the same points of a model; a file. All pairs are canonical, name0 < name1 i
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError
 from lightglue.sfm.options import SOURCES, PairOptions
 from lightglue.sfm.skipped import Skipped
+from lightglue.sfm.stages.pairing.automatic import Choice, automatic
 from lightglue.sfm.stages.pairing.covisibility import covisible
 from lightglue.sfm.stages.pairing.files import Pair, pairs_among, read_pairs, write_pairs
 from lightglue.sfm.stages.pairing.in_step import in_step
@@ -32,6 +33,7 @@ __all__ = [
     "PairOptions",
     "PairsResult",
     "Retrieval",
+    "located",
     "named_pairs",
     "read_pairs",
     "select_pairs",
@@ -61,6 +63,7 @@ class Inputs:
     images: Path | None = None  # folder of the images, of "gps"
     poses: Mapping[str, Any] | None = None  # of "poses": name -> T (4, 4) or (3, 4), world to camera
     tracks: Iterable[Sequence[str]] | None = None  # of "covisibility": the names of the images that see each point
+    positions: Mapping[str, NDArray[np.float64]] | None = None  # of "gps", and for "auto": as `located` reads them
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,10 @@ def select_pairs(names: Iterable[str], options: PairOptions | None = None, input
         InputError: a source lacks what it looks at, or there are too many images for every pair.
         StoreError: the file of pairs cannot be read.
     """
-    options, inputs = options or PairOptions(), inputs or Inputs()
-    collection = _Collection(sorted(set(names)), options, inputs)
-    found = {source: collection.pairs_of(source) for source in settled(options, len(collection.names)).sources}
+    names, inputs = sorted(set(names)), inputs or Inputs()
+    options = settled(options or PairOptions(), len(names), inputs.positions).options
+    collection = _Collection(names, options, inputs)
+    found = {source: collection.pairs_of(source) for source in options.sources}
     keys = {source: _keys(pairs, len(collection.names)) for source, pairs in found.items()}
     united = np.unique(np.concatenate([np.empty(0, np.int64), *keys.values()]))
     rows0, rows1 = np.divmod(united, max(1, len(collection.names)))
@@ -103,13 +107,26 @@ def named_pairs(settings: Mapping[str, Any]) -> list[Pair]:
     return read_pairs(Path(file))
 
 
-def settled(options: PairOptions, count: int) -> PairOptions:
-    """The options with "auto" replaced by what it stands for with `count` images.
+def settled(options: PairOptions, count: int, positions: Mapping[str, NDArray[np.float64]] | None = None) -> Choice:
+    """The options with "auto" replaced by what it stands for with `count` images, and why.
 
-    That is every pair up to 60 images: 1,770, where 20 a piece would save a third at the most. Beyond, retrieval.
+    positions: those of `located`; None where nobody looked.
     """
-    auto = "exhaustive" if count <= options.auto_exhaustive else "retrieval"
-    return replace(options, sources=tuple(dict.fromkeys(auto if s == "auto" else s for s in options.sources)))
+    known = None if positions is None else np.array(list(positions.values()), np.float64).reshape(-1, 3)
+    return automatic(options, count, known)
+
+
+def located(names: Collection[str], images: Path) -> dict[str, NDArray[np.float64]]:
+    """Where images of a folder were taken, as their files say: (3,) m from the centre of the earth, at no altitude.
+
+    Altitudes of phones and drones are off by tens of metres, or refer to something else: neighbours are those on the
+    map.
+    """
+    from lightglue.sfm.stages.exif import read_location
+
+    said = {name: location for name in names if (location := read_location(images / name))}
+    latitude, longitude = (np.array([getattr(each, of) for each in said.values()]) for of in ("latitude", "longitude"))
+    return dict(zip(said, earth_centred(latitude, longitude, np.zeros(len(said))), strict=True))
 
 
 def _keys(pairs: Indices, count: int) -> Indices:
@@ -181,24 +198,18 @@ class _Collection:
             yield self.index[name], [self.index[other] for other, _ in likely if other in self.index]
 
     def _gps(self) -> Indices:
-        from lightglue.sfm.stages.exif import read_location
-
-        if self.inputs.images is None:
-            raise InputError("Pairs by GPS need the images; give their folder as `images`.")
-        folder = Path(self.inputs.images)
-        locations = {
-            index: location for index, name in enumerate(self.names) if (location := read_location(folder / name))
-        }
+        positions = self.inputs.positions
+        if positions is None:
+            if self.inputs.images is None:
+                raise InputError("Pairs by GPS need the images; give their folder as `images`.")
+            positions = located(self.names, Path(self.inputs.images))
         reason = "Its file does not say where it was taken; choose its pairs in another way."
-        self._skip((name for index, name in enumerate(self.names) if index not in locations), reason)
-        if not locations:
+        self._skip((name for name in self.names if name not in positions), reason)
+        rows = np.array([row for row, name in enumerate(self.names) if name in positions], np.int64)
+        if not len(rows):
             return _array([])
-        # Altitudes of phones and drones are off by tens of metres, or refer to something else: neighbours are those
-        # on the map.
-        latitude, longitude = np.array([(location.latitude, location.longitude) for location in locations.values()]).T
-        positions = earth_centred(latitude, longitude, np.zeros_like(latitude))
-        found = near(positions, self.options.gps_neighbors, self.options.gps_radius)
-        return np.array(list(locations), np.int64)[found]
+        places = np.stack([positions[self.names[row]] for row in rows])
+        return rows[near(places, self.options.gps_neighbors, self.options.gps_radius)]
 
     def _poses(self) -> Indices:
         o = self.options

@@ -21,7 +21,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from time import perf_counter
 
@@ -269,11 +268,12 @@ class _Measured:
 
     def fill(self, pairs: Iterator[PairMatches], grays: _Grays, aligner: _Aligner) -> int:
         """Measure the pairs that were not yet; returns how many. All are on disk then."""
-        waiting = [pair for pair in pairs if self._there(pair, grays) is None]
+        some = list(pairs)
+        waiting = [self._there(pair, grays) is None for pair in some]
         new = [
             (_pair(pair), _key(pair, grays), _sealed(rows.tobytes()))
-            for pair, rows in zip(waiting, _measure(waiting, grays, aligner), strict=True)
-            if rows is not None
+            for pair, is_waiting, rows in zip(some, waiting, _measure(some, waiting, grays, aligner), strict=True)
+            if is_waiting and rows is not None
         ]
         with self.connection:
             self.connection.executemany("INSERT OR REPLACE INTO measured VALUES(?, ?, ?)", new)
@@ -330,19 +330,36 @@ class _Aligner:
             self.pool.shutdown(cancel_futures=True)
             torch.set_num_threads(self.threads)
 
-    def measure(self, sides: Iterable[Pair]) -> list[Measured]:
-        """What is measured of each, in their order."""
+    def measure(self, sides: Iterable[tuple[Pair, bool]]) -> list[Measured | None]:
+        """What is measured of each, in their order; None for a batch of which nothing is wanted."""
         batches = list(_bounded(sides))
-        each = partial(measure_pairs, options=self.options)
-        return [found for some in (self.pool.map if self.pool else map)(each, batches) for found in some]
+
+        def align(some: list[tuple[Pair, bool]]) -> Sequence[Measured | None]:
+            if not any(is_wanted for _, is_wanted in some):
+                return [None] * len(some)
+            return measure_pairs([pair for pair, _ in some], self.options)
+
+        return [found for some in (self.pool.map if self.pool else map)(align, batches) for found in some]
 
 
-def _measure(pairs: Sequence[PairMatches], grays: _Grays, aligner: _Aligner) -> Iterator[NDArray[np.void] | None]:
-    """The matches of each pair, both ways; None where an image cannot be used."""
+def _measure(
+    pairs: Sequence[PairMatches], wanted: Sequence[bool], grays: _Grays, aligner: _Aligner
+) -> list[NDArray[np.void] | None]:
+    """The matches of each pair, both ways; None where an image cannot be used.
+
+    Last bits depend on what is measured together: batches are cut from all pairs, whether they are wanted or not.
+    """
+    if not any(wanted):
+        return [None] * len(pairs)
     both = [_sides(pair, grays) for pair in pairs]
-    measured = iter(aligner.measure(side for each in both if each is not None for side in each))
+    sides = [(side, is_wanted) for each, is_wanted in zip(both, wanted, strict=True) for side in each or ()]
+    measured = iter(aligner.measure(sides))
+    made: list[NDArray[np.void] | None] = []
     for each in both:
-        yield None if each is None else np.concatenate([_sure(next(measured), back) for back in (0, 1)])
+        ways = [] if each is None else [next(measured), next(measured)]
+        found = [_sure(way, back) for back, way in enumerate(ways) if way is not None]
+        made.append(np.concatenate(found) if found else None)
+    return made
 
 
 def _sides(pair: PairMatches, grays: _Grays) -> tuple[Pair, Pair] | None:
@@ -357,11 +374,11 @@ def _sides(pair: PairMatches, grays: _Grays) -> tuple[Pair, Pair] | None:
     return Pair(gray0, gray1, points0, points1), Pair(gray1, gray0, points1, points0)
 
 
-def _bounded(sides: Iterable[Pair]) -> Iterator[list[Pair]]:
-    """In turn, as many as are measured together."""
-    some: list[Pair] = []
+def _bounded(sides: Iterable[tuple[Pair, bool]]) -> Iterator[list[tuple[Pair, bool]]]:
+    """In turn, as many as are measured together; the two ways of a pair may be in two."""
+    some: list[tuple[Pair, bool]] = []
     for side in sides:
-        if some and sum(len(each.points0) for each in some) + len(side.points0) > _MATCHES_AT_ONCE:
+        if some and sum(len(pair.points0) for pair, _ in some) + len(side[0].points0) > _MATCHES_AT_ONCE:
             yield some
             some = []
         some.append(side)

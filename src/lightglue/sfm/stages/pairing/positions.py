@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lightglue.errors import InputError
 
-__all__ = ["earth_centred", "near", "near_and_alike", "poses_of"]
+__all__ = ["earth_centred", "near", "near_and_alike", "near_distance", "poses_of"]
 
 Indices = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -28,6 +28,12 @@ def near(positions: Floats, k: int, radius: float) -> Indices:
     """Each position (N, 3) with its at most `k` nearest within `radius`, in the same unit: (P, 2)."""
     rows, others, _ = _nearest(positions, np.arange(len(positions)), k, radius)
     return np.stack([rows, others], axis=1)
+
+
+def near_distance(positions: Floats, k: int) -> Floats:
+    """(N,) distance of each position (N, 3) to its k-th nearest; there are more than `k`."""
+    distances = _nearest(positions, np.arange(len(positions)), k, np.inf)[2]
+    return distances.reshape(len(positions), k)[:, -1]
 
 
 def near_and_alike(poses: Floats, k: int, max_angle: float, radius: float) -> Indices:

@@ -1,0 +1,408 @@
+"""effort="fast": which pairs are matched by their strongest keypoints, which as a whole, and what comes out."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lightglue import NearestNeighbor, match_pair, match_pairs
+from lightglue.errors import InputError
+from lightglue.extractors.options import ViewOptions
+from lightglue.matching.coarse_to_fine import CoarseToFine, CoarseToFineOptions
+from lightglue.matching.effort import EFFORTS
+from lightglue.models.choice import Models
+from lightglue.models.loaded import LoadedModels, load_models
+from lightglue.pairs.files import match_files
+from support.command import lightglue
+
+WIDTH, HEIGHT = 640, 480
+
+
+def features(points: np.ndarray, descriptors: np.ndarray, order: np.ndarray) -> dict[str, Tensor]:
+    """As an extractor gives them, in any order; the scores say that all but the last 400 are strong in turn."""
+    scores = np.linspace(1, 0.1, len(points))
+    return {
+        "keypoints": torch.tensor(points[order], dtype=torch.float32)[None],
+        "descriptors": torch.tensor(descriptors[order], dtype=torch.float32)[None],
+        "keypoint_scores": torch.tensor(scores[order], dtype=torch.float32)[None],
+        "image_size": torch.tensor([[WIDTH, HEIGHT]], dtype=torch.float32),
+    }
+
+
+class Scene:
+    """1,000 points that two cameras see, or that lie on a plane, and 200 in each image that the other does not see."""
+
+    def __init__(self, seed: int = 0, is_flat: bool = False, right: int = 1000) -> None:
+        rng = np.random.default_rng(seed)
+        world = np.c_[rng.uniform(-2.5, 2.5, (1000, 2)), rng.uniform(4, 8, 1000)]
+        if is_flat:
+            world[:, 2] = 6 + 0.3 * world[:, 0]
+        K = np.array([[500, 0, 320], [0, 500, 240], [0, 0, 1.0]])
+        c, s = np.cos(0.1), np.sin(0.1)
+        R = np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
+        views = [world @ K.T, (world @ R.T + (0.8, 0.1, 0.1)) @ K.T]
+        names = rng.normal(size=(1000, 64))
+        both = []
+        for view in views:
+            seen = view[:, :2] / view[:, 2:] + rng.normal(size=(1000, 2)) * 0.3
+            own = names + rng.normal(size=names.shape) * 0.5
+            own[right:] = rng.normal(size=own[right:].shape)  # what cannot be recognised
+            clutter = rng.random((200, 2)) * (WIDTH, HEIGHT), rng.normal(size=(200, 64))
+            both.append((np.r_[seen, clutter[0]], np.r_[own, clutter[1]]))
+        # each third point is strong in both images; the order in which they stand is another
+        strong = rng.permutation(1000)
+        ranked = np.r_[strong, np.arange(1000, 1200)]
+        self.orders = [rng.permutation(1200) for _ in both]
+        self.truth = [ranked[order] for order in self.orders]  # (1200,) which point each keypoint is
+        self.pair = tuple(
+            features(points[ranked], own[ranked] / np.linalg.norm(own[ranked], axis=1)[:, None], order)
+            for (points, own), order in zip(both, self.orders, strict=True)
+        )
+
+    def is_right(self, matches: Tensor) -> np.ndarray:
+        first, second = (truth[matches[:, side].numpy()] for side, truth in enumerate(self.truth))
+        return np.asarray((first == second) & (first < 1000))
+
+
+class Recognizer(torch.nn.Module):
+    """In the place of LightGlue, with its dictionaries: what it knows of a pair is exact, and it counts its work."""
+
+    def __init__(self, overlap: float | None = None) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.given, self.worked = overlap, []
+
+    def match(self, pairs: list[Any]) -> list[dict[str, Any]]:
+        return [self(dict(zip(("image0", "image1"), pair, strict=True))) for pair in pairs]
+
+    def forward(self, data: dict[str, Any]) -> dict[str, Any]:
+        a, b = (data[key]["descriptors"] for key in ("image0", "image1"))
+        assert data["image0"]["image_size"].tolist() == [[WIDTH, HEIGHT]] * len(a)
+        self.worked.append((a.shape[1], b.shape[1]))
+        found = NearestNeighbor()(data)
+        keep = [scores > 0.8 for scores in found["scores"]]
+        matches = [each[kept] for each, kept in zip(found["matches"], keep, strict=True)]
+        scores = [each[kept] for each, kept in zip(found["scores"], keep, strict=True)]
+        for side in (0, 1):
+            weak = found[f"matching_scores{side}"] <= 0.8
+            found[f"matches{side}"][weak] = -1
+            found[f"matching_scores{side}"][weak] = 0
+        share = torch.tensor([len(each) / max(1, a.shape[1]) for each in matches])
+        overlap = (4 * share).clamp(0.001, 0.999) if self.given is None else torch.full((len(a),), self.given)
+        layers = {f"prune{side}": torch.full(found[f"matches{side}"].shape, 9) for side in (0, 1)}
+        stop = 9 if len(a) == 1 else torch.full((len(a),), 9)
+        return {**found, "matches": matches, "scores": scores, "stop": stop, **layers, "overlap": overlap}
+
+
+def test_an_easy_pair_is_matched_by_its_strongest_keypoints_and_the_others_follow() -> None:
+    scene, matcher = Scene(), Recognizer()
+    result = CoarseToFine(matcher).match([scene.pair])[0]
+    assert matcher.worked == [(512, 512)]
+    right = scene.is_right(result["matches"][0])
+    assert right.mean() > 0.98
+    assert right.sum() > 930
+    record = result["effort"]
+    assert (record.effort, record.escalated, record.rejected) == ("fast", None, None)
+    assert [stage.name for stage in record.stages] == ["seeds", "geometry", "guided"]
+    assert record.stages[-1].matches == len(right) > record.stages[0].matches
+    assert record.geometry == "fundamental"
+    assert record.inliers.shape == right.shape
+    assert record.inliers.mean() > 0.9
+
+
+def test_the_seeds_are_the_strongest_keypoints_of_each_part_of_the_image() -> None:
+    image = {key: value.clone() for key, value in Scene().pair[0].items()}
+    image["keypoints"][0, :900] = 3 * torch.rand(900, 2, generator=torch.Generator().manual_seed(0))  # a crowd
+    image["keypoint_scores"][0, :900] += 1  # of the strongest
+    made = CoarseToFine(Recognizer())._image(image, "image0", {})
+    assert len(made.rows) == len(set(made.rows)) == 512
+    assert (np.diff(made.rows) > 0).all()
+    outside = np.arange(900, 1200)
+    assert np.isin(outside, made.rows).mean() > 0.95  # all parts have their share
+    scores = image["keypoint_scores"][0].numpy()
+    crowd = made.rows[made.rows < 900]
+    assert scores[crowd].min() > scores[np.setdiff1d(np.arange(900), crowd)].max()
+    assert torch.equal(made.seeds["descriptors"][0], image["descriptors"][0, made.rows])
+
+
+def test_keypoints_in_one_place_have_seeds_too() -> None:
+    image = {**Scene().pair[0], "keypoints": torch.ones(1, 1200, 2)}
+    assert len(CoarseToFine(Recognizer())._image(image, "image0", {}).rows) == 512
+
+
+def test_a_flat_scene_is_guided_by_a_homography() -> None:
+    scene = Scene(is_flat=True)
+    result = CoarseToFine(Recognizer()).match([scene.pair])[0]
+    assert result["effort"].geometry == "homography"
+    right = scene.is_right(result["matches"][0])
+    assert right.mean() > 0.99
+    assert right.sum() > 930
+
+
+def test_a_pair_with_few_seeds_that_agree_is_matched_as_a_whole_with_the_very_same_result() -> None:
+    for scene, matcher in ((Scene(right=60), Recognizer(0.95)), (Scene(), Recognizer(0.85))):
+        expected = matcher.match([scene.pair])[0]
+        result = CoarseToFine(matcher).match([scene.pair])[0]
+        assert matcher.worked == [(1200, 1200), (512, 512), (1200, 1200)]
+        for key, value in expected.items():
+            assert str(result.pop(key)) == str(value), key
+        record = result.pop("effort")
+        assert not result
+        assert "agree, overlap 0." in record.escalated
+        assert [stage.name for stage in record.stages] == ["seeds", "geometry", "all keypoints"]
+        assert record.model is None
+
+
+def test_seeds_that_agree_in_one_corner_alone_are_not_trusted() -> None:
+    scene = Scene()
+    for side, image in enumerate(scene.pair):  # the whole scene is as large as a thumbnail
+        is_seen = torch.tensor(scene.truth[side] < 1000)
+        image["keypoints"][0, is_seen] = 20 + image["keypoints"][0, is_seen] * 0.03
+    record = CoarseToFine(Recognizer(), CoarseToFineOptions(error=0.1)).match([scene.pair])[0]["effort"]
+    assert "close together" in record.escalated
+
+
+def test_images_that_share_nothing_are_done_after_the_seeds() -> None:
+    scene, matcher = Scene(right=0), Recognizer()
+    result = CoarseToFine(matcher).match([scene.pair])[0]
+    assert matcher.worked == [(512, 512)]
+    assert result["effort"].rejected is not None
+    assert result["effort"].escalated is None
+    assert len(result["matches"][0]) == result["effort"].stages[0].matches < 20
+    assert result["overlap"][0] < 0.1
+
+
+def test_without_an_overlap_the_agreement_of_the_seeds_decides() -> None:
+    class Silent(Recognizer):
+        def forward(self, data: dict[str, Any]) -> dict[str, Any]:
+            return {key: value for key, value in super().forward(data).items() if key != "overlap"}
+
+    easy, hard, none = (CoarseToFine(Silent()).match([Scene(right=n).pair])[0] for n in (1000, 60, 0))
+    assert easy["effort"].geometry == "fundamental"
+    assert hard["effort"].escalated is not None
+    assert none["effort"].rejected is not None
+    assert "overlap" not in easy
+
+
+def test_the_result_has_the_keys_shapes_and_types_of_the_matcher() -> None:
+    pair = Scene().pair
+    expected, result = Recognizer().match([pair])[0], CoarseToFine(Recognizer()).match([pair])[0]
+    assert result.keys() - {"effort"} == expected.keys()
+    for key, value in expected.items():
+        if isinstance(value, Tensor):
+            assert (result[key].shape, result[key].dtype) == (value.shape, value.dtype), key
+        else:
+            assert type(result[key]) is type(value), key
+    ij, scores = result["matches"][0], result["scores"][0]
+    assert ij.dtype == torch.int64
+    assert scores.dtype == torch.float32
+    assert (ij[1:, 0] > ij[:-1, 0]).all()
+    assert torch.equal(result["matches0"][0, ij[:, 0]], ij[:, 1])
+    assert torch.equal(result["matches1"][0, ij[:, 1]], ij[:, 0])
+    assert int((result["matches0"] >= 0).sum()) == int((result["matches1"] >= 0).sum()) == len(ij)
+    assert torch.equal(result["matching_scores0"][0, ij[:, 0]], scores)
+    assert torch.equal(result["matching_scores1"][0, ij[:, 1]], scores)
+    assert ((scores > 0) & (scores <= 1)).all()
+    assert int((result["prune0"] > 0).sum()) == 512
+
+
+def test_scores_of_guided_matches_pass_the_filter_threshold() -> None:
+    matcher = Recognizer()
+    matcher.conf = type("Conf", (), {"filter_threshold": 0.7})()
+    result = CoarseToFine(matcher).match([Scene().pair])[0]
+    assert result["scores"][0].min() > 0.7
+
+
+def test_a_pairs_result_depends_on_nothing_but_its_images() -> None:
+    scenes = [Scene(0), Scene(1, right=60), Scene(2), Scene(3, right=0)]
+    shared = (scenes[0].pair[0], scenes[2].pair[1])
+    pairs = [*(scene.pair for scene in scenes), shared]
+    matcher = CoarseToFine(Recognizer())
+    together = matcher.match(pairs)
+    alone = [matcher.match([pair])[0] for pair in pairs]
+    one_by_one = matcher.match(pair for pair in pairs)
+    for results in (alone, one_by_one):
+        for a, b in zip(together, results, strict=True):
+            assert torch.equal(a["matches"][0], b["matches"][0])
+            assert torch.equal(a["scores"][0], b["scores"][0])
+            assert str(a["effort"].escalated) == str(b["effort"].escalated)
+
+
+def test_a_batch_is_matched_pair_by_pair() -> None:
+    scenes = [Scene(0), Scene(2), Scene(3, right=0)]
+    data = {
+        f"image{side}": {key: torch.cat([scene.pair[side][key] for scene in scenes]) for key in scenes[0].pair[side]}
+        for side in (0, 1)
+    }
+    matcher = CoarseToFine(Recognizer())
+    result = matcher(data)
+    assert result["matches0"].shape == (3, 1200)
+    assert result["stop"].tolist() == [9, 9, 9]
+    assert [record.geometry for record in result["effort"]] == ["fundamental", "fundamental", None]
+    for i, scene in enumerate(scenes):
+        assert torch.equal(result["matches"][i], matcher.match([scene.pair])[0]["matches"][0])
+
+
+@pytest.mark.parametrize("counts", [(700, 700), (30, 20), (1, 700), (0, 50), (0, 0)])
+def test_few_keypoints_are_matched_as_they_are(counts: tuple[int, int]) -> None:
+    pair = tuple(
+        {key: value if key == "image_size" else value[:, :count] for key, value in image.items()}
+        for image, count in zip(Scene().pair, counts, strict=True)
+    )
+    matcher = Recognizer()
+    result = CoarseToFine(matcher).match([pair])[0]
+    assert matcher.worked == [counts]
+    assert result["effort"].escalated is None
+    assert [stage.name for stage in result["effort"].stages] == ["all keypoints"]
+
+
+@pytest.mark.parametrize("counts", [(1, 1200), (0, 1200), (3, 1200)])
+def test_an_image_of_next_to_no_keypoints_beside_one_of_many(counts: tuple[int, int]) -> None:
+    pair = tuple(
+        {key: value if key == "image_size" else value[:, :count] for key, value in image.items()}
+        for image, count in zip(Scene().pair, counts, strict=True)
+    )
+    result = CoarseToFine(Recognizer()).match([pair])[0]
+    assert result["matches0"].shape == (1, counts[0])
+    assert len(result["matches"][0]) <= counts[0]
+
+
+def test_features_without_scores_or_with_more_entries() -> None:
+    scene = Scene()
+    pair = tuple({key: value for key, value in image.items() if key != "keypoint_scores"} for image in scene.pair)
+    result = CoarseToFine(Recognizer()).match([pair])[0]
+    assert scene.is_right(result["matches"][0]).mean() > 0.98
+    more = tuple({**image, "oris": torch.zeros(1, 1200), "scales": torch.ones(1, 1200)} for image in scene.pair)
+    seeds = CoarseToFine(Recognizer())._image(more[0], "image0", {}).seeds
+    assert seeds["oris"].shape == seeds["scales"].shape == (1, 512)
+    without_batch = tuple({key: value[0] for key, value in image.items()} for image in scene.pair)
+    assert torch.equal(
+        CoarseToFine(Recognizer()).match([without_batch])[0]["matches0"],
+        CoarseToFine(Recognizer()).match([scene.pair])[0]["matches0"],
+    )
+
+
+def test_what_is_wrong_with_features_is_said_as_ever() -> None:
+    matcher = CoarseToFine(Recognizer())
+    broken = {**Scene().pair[0], "keypoints": Scene().pair[0]["keypoints"].clone()}
+    broken["keypoints"][0, -1, 0] = torch.nan  # of whatever rank
+    with pytest.raises(InputError, match=r"pairs\[0\]\[1\]: keypoints hold NaN"):
+        matcher.match([(Scene().pair[0], broken)])
+    with pytest.raises(InputError, match="image1: keypoints hold NaN"):
+        matcher({"image0": Scene().pair[0], "image1": broken})
+    with pytest.raises(InputError, match="must be a dictionary of features"):
+        matcher.match([(None, broken)])
+    with pytest.raises(InputError, match="item 0 is dict"):
+        matcher.match([broken])
+    with pytest.raises(InputError, match="needs 'image1'"):
+        matcher({"image0": broken})
+    two = {key: torch.cat([value, value]) for key, value in Scene().pair[0].items()}
+    with pytest.raises(InputError, match="one image at a time"):
+        matcher.match([(two, two)])
+
+
+def test_nearest_neighbours_and_unknown_efforts_are_refused() -> None:
+    with pytest.raises(InputError, match="leave it out"):
+        CoarseToFine(NearestNeighbor())
+    with pytest.raises(InputError, match=r"effort is 'fast'.*leave it out"):
+        Models(matcher="nearest", effort="fast")
+    for made in (lambda: Models(effort="quick"), lambda: match_pair(None, None, None, None, effort="quick")):  # type: ignore[arg-type]
+        with pytest.raises(InputError, match=f"quick.*{EFFORTS[0]}"):
+            made()
+
+
+def test_it_has_what_its_matcher_has_and_can_be_copied() -> None:
+    matcher = Recognizer()
+    matcher.feature_type = "aliked"
+    fast = CoarseToFine(matcher)
+    assert fast.feature_type == "aliked"
+    assert not hasattr(fast, "precision")
+    assert [p.data_ptr() for p in fast.parameters()] == [matcher.weight.data_ptr()]
+    assert CoarseToFine(fast).matcher is matcher
+    for copied in (copy.deepcopy(fast), pickle.loads(pickle.dumps(fast))):
+        assert torch.equal(copied.match([Scene().pair])[0]["matches0"], fast.match([Scene().pair])[0]["matches0"])
+
+
+def test_the_usual_effort_leaves_no_trace_in_records() -> None:
+    from lightglue.sfm.options import MatchOptions
+
+    assert "effort" not in Models().decisive()
+    assert Models(effort="fast").decisive()["effort"] == "fast"
+    usual, fast = (MatchOptions(models=Models(device="cpu", effort=effort)).settings() for effort in ("normal", "fast"))
+    assert fast == {**usual, "effort": "fast"}
+
+
+@pytest.fixture(scope="module")
+def photographs(image_path: Callable[[str, int], Path]) -> list[Path]:
+    return [image_path("montmartre", i) for i in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def loaded() -> LoadedModels:
+    return load_models(Models("aliked", 1024, "cpu", mp=False))
+
+
+def test_photographs_are_matched_as_by_lightglue_from_the_same_geometry(
+    photographs: list[Path], loaded: LoadedModels
+) -> None:
+    normal = match_pair(loaded.extractor, loaded.matcher, *photographs, resize=640)
+    fast = CoarseToFine(loaded.matcher).match([tuple(features_of(normal, side) for side in (0, 1))])[0]
+    assert fast["effort"].geometry is not None
+    assert fast["overlap"][0] > 0.9
+    found, own = ({tuple(row) for row in matches.tolist()} for matches in (fast["matches"][0], normal.matches))
+    assert len(found & own) > 0.7 * max(len(found), len(own))
+
+
+def test_match_pair_and_match_pairs_take_the_effort() -> None:
+    scenes = [Scene(0), Scene(1)]
+    images = [[torch.full((3, HEIGHT, WIDTH), 0.1 * side + 0.3 * i) for side in (0, 1)] for i in (0, 1)]
+
+    class Known:
+        def extract(self, image: Tensor, **_: Any) -> Any:
+            value = float(image.flatten()[0])
+            return scenes[int(value > 0.25)].pair[int(round(value * 10) in (1, 4))]
+
+    alone = match_pair(Known(), Recognizer(), *images[0], effort="fast")
+    assert alone.effort is not None
+    assert alone.effort.geometry == "fundamental"
+    assert len(alone.effort.inliers) == len(alone.matches) == len(alone.points0)
+    both = match_pairs(Known(), Recognizer(), [tuple(two) for two in images], effort="fast")
+    assert torch.equal(both[0].matches, alone.matches)
+    assert both[1].effort is not None
+    assert match_pair(Known(), Recognizer(), *images[0]).effort is None
+
+
+def test_models_of_effort_fast_match_files_and_say_so(photographs: list[Path], loaded: LoadedModels) -> None:
+    fast = replace(loaded.choice, effort="fast")
+    models = LoadedModels(fast, loaded.extractor, CoarseToFine(loaded.matcher))
+    result = match_files(*photographs, models=models, views=ViewOptions(resize=640))
+    summary = result.summary()
+    assert summary["effort"] == "fast"
+    assert [stage["name"] for stage in summary["stages"]] == ["seeds", "geometry", "guided"]
+    assert "pruned" not in summary
+    assert models.precision == "float32"
+    assert json.dumps(summary)
+    assert result.texts()
+    assert result.pair.effort.seconds > 0
+
+
+def features_of(pair: Any, side: int) -> dict[str, Tensor]:
+    return {key: value[None] for key, value in pair[side].items()}
+
+
+def test_the_command_takes_the_effort(photographs: list[Path]) -> None:
+    asked = ("--effort", "fast", "--max-keypoints", "1024", "--device", "cpu", "--no-mp", "--resize", "640")
+    done = lightglue("match", *photographs, *asked)
+    assert done.code == 0
+    assert "fast: seeds " in done.out
+    assert lightglue("match", *photographs, "--effort", "quick").code == 2
