@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
@@ -15,6 +15,7 @@ from lightglue.errors import InputError
 from lightglue.extractors.masks import read_mask
 from lightglue.images import as_pixels, as_tensor, numpy_image_to_torch, size_of
 from lightglue.images.rotation import Rotation
+from lightglue.matching.effort import EffortRecord
 from lightglue.pairs.record import MatchedPair
 from lightglue.timing import span
 from lightglue.types import Extractor, Features
@@ -110,4 +111,14 @@ def pair_of(
     """The record of a pair, in px of the images as they were given."""
     first, second = (image.in_its_own_pixels(each) for image, each in zip(images, features, strict=True))
     pair = MatchedPair.of(first, second, result, device)
+    if pair.effort is not None and pair.effort.model is not None:
+        pair = pair.with_matches(effort=_in_their_own_pixels(pair.effort, images))
     return pair.with_matches(rotation=images[1].angle) if was_rotated else pair
+
+
+def _in_their_own_pixels(record: EffortRecord, images: Sequence[OrientedImage]) -> EffortRecord:
+    """What relates the rotated images as what relates the images."""
+    turns = [image.rotation for image in images]
+    before, after = (np.eye(3) if turn is None else np.vstack((turn.matrix, (0, 0, 1))) for turn in turns)
+    back = after.T if record.geometry == "fundamental" else np.linalg.inv(after)
+    return replace(record, model=back @ record.model @ before)
