@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightglue.errors import InputError
@@ -111,14 +112,18 @@ def pair_of(
     """The record of a pair, in px of the images as they were given."""
     first, second = (image.in_its_own_pixels(each) for image, each in zip(images, features, strict=True))
     pair = MatchedPair.of(first, second, result, device)
-    if pair.effort is not None and pair.effort.model is not None:
-        pair = pair.with_matches(effort=_in_their_own_pixels(pair.effort, images))
+    if (record := pair.effort) is not None and record.model is not None:
+        pair = pair.with_matches(effort=replace(record, model=_in_their_own_pixels(record.model, record, images)))
     return pair.with_matches(rotation=images[1].angle) if was_rotated else pair
 
 
-def _in_their_own_pixels(record: EffortRecord, images: Sequence[OrientedImage]) -> EffortRecord:
-    """What relates the rotated images as what relates the images."""
-    turns = [image.rotation for image in images]
-    before, after = (np.eye(3) if turn is None else np.vstack((turn.matrix, (0, 0, 1))) for turn in turns)
-    back = after.T if record.geometry == "fundamental" else np.linalg.inv(after)
-    return replace(record, model=back @ record.model @ before)
+def _in_their_own_pixels(
+    model: NDArray[np.float64], record: EffortRecord, images: Sequence[OrientedImage]
+) -> NDArray[np.float64]:
+    """What relates the images, from what relates them rotated."""
+    turned = [np.eye(3), np.eye(3)]
+    for own, image in zip(turned, images, strict=True):
+        if image.rotation is not None:
+            own[:2] = image.rotation.matrix
+    back = turned[1].T if record.geometry == "fundamental" else np.linalg.inv(turned[1])
+    return np.asarray(back @ model @ turned[0])
