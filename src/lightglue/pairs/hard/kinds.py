@@ -27,8 +27,6 @@ class Kinds:
         self._device = str(device)
         self.missing: list[str] = []  # kinds that could not be had
         self._others = OTHERS if _is_published(own.extractor) else ()
-        conf = getattr(own.extractor, "conf", None)
-        self._commercial_only = bool(getattr(conf, "commercial_only", False))
         self._is_aliked = type(own.extractor).__name__ == "ALIKED"
 
     @property
@@ -42,7 +40,8 @@ class Kinds:
     def get(self, name: str) -> Kind | None:
         """A kind, loaded; None where it cannot be had here, such as for want of a network or for its licence."""
         if name not in self._found:
-            models = Models(features=name, device=self._device, commercial_only=self._commercial_only)
+            # What the user's own may be used for is not known here: none of the others allows less.
+            models = Models(features=name, device=self._device, commercial_only=True)
             try:
                 loaded = load_models(models)
                 self._found[name] = Kind(name, loaded.extractor, loaded.matcher)
