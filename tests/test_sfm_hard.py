@@ -47,7 +47,8 @@ def test_hopeless_images_cost_no_more_than_three_searches_each() -> None:
 
 @pytest.mark.parametrize("seconds", [5.0, None, MatchOptions.max_seconds])
 def test_images_are_added_with_the_time_that_the_map_was_made_with(seconds: float | None) -> None:
-    from lightglue.sfm.change import options_of  # which needs pycolmap
+    pytest.importorskip("pycolmap")
+    from lightglue.sfm.change import options_of
 
     models = Models("aliked", 256, "cpu", mp=False, effort="hard")
     for made in (
