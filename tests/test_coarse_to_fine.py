@@ -469,6 +469,10 @@ def test_models_of_effort_fast_match_files_and_say_so(photographs: list[Path], l
     assert json.dumps(summary)
     assert result.texts()
     assert result.pair.effort.seconds > 0
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    strange = match_files(photographs[0], noise, models=models, views=ViewOptions(resize=640)).summary()
+    assert "rejected" in strange
+    assert "pruned" not in strange  # what was no seed was not dropped by the matcher
 
 
 def features_of(pair: Any, side: int) -> dict[str, Tensor]:
