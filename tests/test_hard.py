@@ -146,6 +146,13 @@ def test_what_views_leave_of_the_budget_is_for_those_that_were_not_promising_at_
     assert not budget.allows("probe", 0.3)
 
 
+def test_features_that_are_slow_leave_time_to_the_others():
+    budget = Budget(10, Clock(1.0))
+    budget.took("probe disk", -8.0)
+    assert not budget.allows("probe disk")
+    assert budget.allows("probe xfeat")
+
+
 def test_each_stage_of_a_search_is_timed_once():
     """Their seconds are those of the search, also where a view is looked at more closely in between."""
     clock = Clock(1.0)

@@ -27,13 +27,14 @@ class Kinds:
         self._device = str(device)
         self.missing: list[str] = []  # kinds that could not be had
         self._others = OTHERS if _is_published(own.extractor) else ()
-        self._is_aliked = type(own.extractor).__name__ == "ALIKED"
+        self._is_among_others = type(own.extractor).__name__ in ("ALIKED", "DISK")
 
     @property
     def order(self) -> tuple[str, ...]:
         """Names of the kinds that views are tried with, one after the other."""
-        # What matches upright images best is tried on them already; its own views follow where nothing else is there.
-        if self._is_aliked and self._others:
+        # ALIKED is tried on upright images already, and turned or tilted its other weights hold more; views of DISK,
+        # which takes several times as long, come last.
+        if self._is_among_others and self._others:
             return self._others
         return (OWN, *self._others)
 

@@ -69,6 +69,7 @@ class _Search:
     full: tuple[int, int]  # px of the longer side, and keypoints, of images as they are usually matched
     stages: list[EffortStage] = field(default_factory=list)
     tries: int = 0
+    was_short: bool = False  # of time: something was left out
     candidates: list[tuple[float, Trial, str, Correspondences]] = field(default_factory=list)
 
     @property
@@ -86,7 +87,8 @@ class _Search:
 
     def step(self, kind: str, do: Callable[[], Any]) -> Any:
         """What `do` gives, if there is time for it."""
-        if not self.budget.allows(kind, LOOKING if kind in ("load", "probe") else 1.0):
+        if not self.budget.allows(kind, LOOKING if kind.startswith(("load", "probe")) else 1.0):
+            self.was_short = True
             return None
         begin = self.budget.spent
         found = do()
@@ -127,7 +129,7 @@ def solve(
         if found is not None:
             return _finished(search, found, trial)
     missing = f"; {', '.join(kinds.missing)} could not be loaded" if kinds.missing else ""
-    reason = "no model can be believed" if budget.allows("probe", LOOKING) else "the time was over"
+    reason = "no model can be believed" if not search.was_short else "the time was over"
     return Solved(tuple(search.stages), ended=f"{reason} after {search.tries} views{missing}")
 
 
@@ -136,10 +138,7 @@ def _rough(search: _Search, plain: Correspondences) -> Iterator[tuple[Trial | No
     if fit(plain, "homography", ROUGH * search.px) is not None:
         yield None, OWN, plain
     for name in search.kinds.order:
-        before = search.tries
         yield from _views(search, name)
-        if search.tries == before and not search.budget.allows("probe", LOOKING):
-            return
         search.candidates.sort(key=lambda each: -each[0])
         for _, trial, kind, found in search.candidates[:LEFT]:
             yield trial, kind, found
@@ -152,7 +151,7 @@ def _rough(search: _Search, plain: Correspondences) -> Iterator[tuple[Trial | No
 def _views(search: _Search, name: str) -> Iterator[tuple[Trial, str, Correspondences]]:
     """What each view gives that is promising at once; the others become candidates."""
     begin = search.budget.spent
-    kind = search.step("load", lambda: search.kinds.get(name))
+    kind = search.step(f"load {name}", lambda: search.kinds.get(name))
     search.stage(f"views {name}", begin, 0)
     if kind is None:
         return
@@ -160,7 +159,7 @@ def _views(search: _Search, name: str) -> Iterator[tuple[Trial, str, Corresponde
     for first in (True, False):
         for trial in turned_trials() if first else trials(_likely_turn(turns)):
             begin = search.budget.spent
-            found = search.step("probe", lambda: _probe(search, kind, trial))  # noqa: B023
+            found = search.step(f"probe {name}", lambda: _probe(search, kind, trial))  # noqa: B023
             if found is None:
                 return
             search.stage(f"views {name}", begin, len(found))
@@ -199,7 +198,7 @@ def _verified(search: _Search, rough: Correspondences, name: str) -> _Rematched 
         if H is None or kind is None:
             continue
         begin = search.budget.spent
-        again = search.step("rematch", lambda: _again(search, kind, H, around, EDGE, COUNT))  # noqa: B023
+        again = search.step(f"rematch {kind_name}", lambda: _again(search, kind, H, around, EDGE, COUNT))  # noqa: B023
         search.stage(f"rematch {kind_name}", begin, 0 if again is None else len(again.found))
         if again is not None and _believed(search, again):
             return cast(_Rematched, again)
