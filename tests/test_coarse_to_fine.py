@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,9 +21,11 @@ from lightglue.errors import InputError
 from lightglue.extractors.options import ViewOptions
 from lightglue.matching.coarse_to_fine import CoarseToFine, CoarseToFineOptions
 from lightglue.matching.effort import EFFORTS
+from lightglue.matching.seed_geometry import Model, residuals
 from lightglue.models.choice import Models
 from lightglue.models.loaded import LoadedModels, load_models
 from lightglue.pairs.files import match_files
+from lightglue.pairs.oriented import OrientedImage, pair_of
 from support.command import lightglue
 
 WIDTH, HEIGHT = 640, 480
@@ -330,6 +333,78 @@ def test_what_is_wrong_with_features_is_said_as_ever() -> None:
         matcher.match([(two, two)])
 
 
+def test_an_input_that_is_no_dictionary_or_no_list_is_refused_as_ever() -> None:
+    matcher = CoarseToFine(Recognizer())
+    for given in (3, (3 for _ in range(1))):
+        with pytest.raises(InputError, match="match\\(\\) takes"):
+            matcher.match(given)
+    for missing in ({"image0": None, "image1": Scene().pair[1]}, {"image0": Scene().pair[0], "image1": 3}):
+        with pytest.raises((InputError, TypeError)):  # of the matcher, which says it in its own way
+            matcher(missing)
+
+
+def lacking(*keys: str) -> Callable[[Any], Any]:
+    """A matcher that is a function, and gives less than LightGlue."""
+    return lambda data: {key: value for key, value in Recognizer()(data).items() if key not in keys}
+
+
+def test_a_matcher_of_the_users_own_may_give_matches_and_scores_alone() -> None:
+    scene = Scene()
+    data = dict(zip(("image0", "image1"), scene.pair, strict=True))
+    whole = CoarseToFine(Recognizer())(data)
+    others = ("matches0", "matches1", "matching_scores0", "matching_scores1", "prune0", "prune1", "stop", "overlap")
+    less = CoarseToFine(lacking(*others))(data)
+    assert torch.equal(less["matches"][0], whole["matches"][0])
+    assert torch.equal(less["matches0"], whole["matches0"])
+    for key in ("matches", "scores"):
+        with pytest.raises(InputError, match=f"gives no {key}, which effort 'fast' needs"):
+            CoarseToFine(lacking(key))(data)
+
+
+def test_a_batch_has_what_all_its_pairs_have() -> None:
+    one, other = Scene(), Scene(1, right=60)  # the second is matched as a whole
+    batch = {f"image{i}": {k: torch.cat([other.pair[i][k], one.pair[i][k]]) for k in one.pair[i]} for i in (0, 1)}
+    found = CoarseToFine(lambda data: {**Recognizer(0.95)(data), "own": 3})(batch)
+    assert [record.escalated is None for record in found["effort"]] == [False, True]
+    assert "own" not in found
+    assert len(found["matches0"]) == 2
+
+
+def test_positions_that_no_model_can_be_computed_with_are_matched_as_a_whole() -> None:
+    scene = Scene(is_flat=True)
+    far = [{**f, "keypoints": f["keypoints"] * 1e30, "image_size": f["image_size"] * 1e30} for f in scene.pair]
+    matcher = Recognizer()
+    matcher.forward = lambda data: lacking()(scaled(data))  # type: ignore[method-assign]
+    found = CoarseToFine(matcher).match([tuple(far)])[0]
+    assert len(found["matches"][0]) > 500
+
+
+def scaled(data: Any) -> Any:
+    return {name: {**each, "image_size": each["image_size"] / 1e30} for name, each in data.items()}
+
+
+def test_the_users_matcher_stays_in_the_mode_that_it_is_in() -> None:
+    matcher = Recognizer().train()
+    image = torch.zeros(3, HEIGHT, WIDTH)
+    extractor = SimpleNamespace(extract=lambda *_, **__: Scene().pair[0])
+    assert match_pair(extractor, matcher, image, image, effort="fast").effort is not None
+    assert matcher.training
+
+
+def test_the_model_of_a_pair_that_was_turned_is_that_of_its_own_pixels() -> None:
+    scene = Scene()
+    image = torch.zeros(3, HEIGHT, WIDTH)
+    seen = OrientedImage(image, None), OrientedImage(image.transpose(1, 2), None, 90)  # as it was found upright
+    for flat in (False, True):
+        scene = Scene(is_flat=flat)
+        pair = pair_of(scene.pair, seen, CoarseToFine(Recognizer()).match([scene.pair])[0], True)
+        record = pair.effort
+        assert record is not None
+        model = Model(record.geometry, record.model)
+        apart = residuals(model, pair.points0.double().numpy(), pair.points1.double().numpy())
+        assert (apart[record.inliers] < 2).all()
+
+
 def test_nearest_neighbours_and_unknown_efforts_are_refused() -> None:
     with pytest.raises(InputError, match="leave it out"):
         CoarseToFine(NearestNeighbor())
@@ -413,6 +488,10 @@ def test_models_of_effort_fast_match_files_and_say_so(photographs: list[Path], l
     assert json.dumps(summary)
     assert result.texts()
     assert result.pair.effort.seconds > 0
+    noise = np.random.default_rng(0).integers(0, 255, (300, 400, 3), dtype=np.uint8)
+    strange = match_files(photographs[0], noise, models=models, views=ViewOptions(resize=640)).summary()
+    assert "rejected" in strange
+    assert "pruned" not in strange  # what was no seed was not dropped by the matcher
 
 
 def features_of(pair: Any, side: int) -> dict[str, Tensor]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -102,6 +104,12 @@ def test_there_is_no_frame_of_what_is_not_seen_twice():
     assert common_frame(away, (BLANK, BLANK), 300) is None
 
 
+def test_there_is_no_frame_of_a_model_that_squeezes_an_image_to_a_line():
+    for height in (0.01, 1e-15, 0.0):
+        flat = np.array([[1.0, 0, 0], [0, height, 200], [0, 0, 1]])
+        assert common_frame(flat, (BLANK, BLANK), 300) is None
+
+
 def test_good_matches_are_left_alone():
     found = points_under(H)
     assert is_good(found, 0.95, 1.0)
@@ -129,6 +137,41 @@ def test_the_budget_is_kept(seconds: float):
     assert budget.spent < seconds + 15
     assert ("the time was over" in solved.ended) == (seconds == 50)
     assert finder.count < 12 if seconds == 50 else finder.count > 30
+
+
+def test_what_views_leave_of_the_budget_is_for_those_that_were_not_promising_at_once():
+    budget = Budget(10, Clock(1.0))
+    budget.took("probe", 0.0)
+    assert budget.allows("probe")
+    assert not budget.allows("probe", 0.3)
+
+
+def test_features_that_are_slow_leave_time_to_the_others():
+    budget = Budget(10, Clock(1.0))
+    budget.took("probe disk", -8.0)
+    assert not budget.allows("probe disk")
+    assert budget.allows("probe xfeat")
+
+
+def test_each_stage_of_a_search_is_timed_once():
+    """Their seconds are those of the search, also where a view is looked at more closely in between."""
+    clock = Clock(1.0)
+    kinds = Kinds(Kind(OWN, Finder(), NearestNeighbor()), "cpu")
+    budget = Budget(None, clock)
+    solved = solve(points_under(H), (BLANK, BLANK), kinds, budget, (400, 100), torch.device("cpu"))
+    names = [stage.name for stage in solved.stages]
+    assert names[:2] == ["rematch own", "views own"]
+    assert all(one != other for one, other in pairwise(names))
+    assert sum(stage.seconds for stage in solved.stages) < budget.spent
+
+
+def test_other_features_are_of_those_that_allow_commercial_use(monkeypatch):
+    asked = []
+    monkeypatch.setattr("lightglue.pairs.hard.kinds.load_models", lambda models: asked.append(models) or MagicMock())
+    kinds = Kinds(Kind(OWN, SIFT(), NearestNeighbor()), "cpu")
+    assert kinds.order == (OWN, "aliked-n16rot", "xfeat", "disk")
+    assert all(kinds.get(name) is not None for name in kinds.order)
+    assert [each.features for each in asked if each.commercial_only] == ["aliked-n16rot", "xfeat", "disk"]
 
 
 def test_a_search_that_ends_for_want_of_time_gives_the_plain_result():
@@ -218,6 +261,12 @@ def test_masks_hold_for_every_view():
         assert (looks.view(kind, 0, view, 200, 100).points[:, 0] < 250.5).all()
         assert len(looks.view(kind, 0, View(), 200, 100)) == 2
         assert len(looks.view(kind, 1, view, 200, 100)) == 3
+
+
+def test_a_mask_says_nothing_of_points_beyond_the_horizon():
+    """Where that is no position, it is no fault either."""
+    image = replace(BLANK, mask=np.ones((400, 400), bool))
+    assert image.allows(np.array([[np.inf, np.inf], [np.nan, 3.0], [-1e300, 5.0]])).all()
 
 
 def test_processes_do_the_same():

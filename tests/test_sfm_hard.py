@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ import torch
 
 from lightglue.models.choice import Models
 from lightglue.sfm.hard import Found, View, hopeful
+from lightglue.sfm.options import MatchOptions
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairHead, Source
+from lightglue.stores.settings import as_read
 
 
 def head(names: str, overlap: float | None, matches: int = 10) -> PairHead:
@@ -40,6 +43,20 @@ def test_hopeless_images_cost_no_more_than_three_searches_each() -> None:
     chosen = hopeful(pairs)
     assert len(chosen) <= 3 * len(names)
     assert all(sum(name in pair for pair in chosen) >= 3 for name in names)
+
+
+@pytest.mark.parametrize("seconds", [5.0, None, MatchOptions.max_seconds])
+def test_images_are_added_with_the_time_that_the_map_was_made_with(seconds: float | None) -> None:
+    pytest.importorskip("pycolmap")
+    from lightglue.sfm.change import options_of
+
+    models = Models("aliked", 256, "cpu", mp=False, effort="hard")
+    for made in (
+        MatchOptions(models, 0.3, max_seconds=seconds),
+        MatchOptions(replace(models, effort="normal"), max_seconds=seconds),
+    ):
+        assert made.models is not None
+        assert options_of(made.models, as_read(made.settings())).settings() == made.settings()
 
 
 def test_what_is_chosen_after_a_kill_is_what_would_have_been() -> None:
@@ -112,7 +129,7 @@ def test_pairs_that_plain_matching_could_not_do_are_searched_once_and_say_what_c
 ) -> None:
     from lightglue.errors import InputError
     from lightglue.sfm.hard import HardSearch
-    from lightglue.sfm.stages.match import MatchOptions, match
+    from lightglue.sfm.stages.match import match
 
     rng, store = np.random.default_rng(0), FeatureStore.open(tmp_path / "features", {"features": "aliked"})
     for name, points in (("a.png", grid()), ("b.png", moved(grid())), ("c.png", grid()), ("gone.png", grid())):

@@ -50,6 +50,9 @@ def test_a_sift_map_is_made_added_to_and_localized_in_without_weights(
         cv2.imwrite(str(tmp_path / name), photograph(number))
     made = succeeded(lightglue("sfm", images, "-o", folder, *WITHOUT_WEIGHTS, "--json"))
     assert json.loads(made.out.splitlines()[-1])["model"]["registered"] == 5
+    refused = lightglue("map", "add", folder, tmp_path / "new.png", "--effort", "fast")
+    assert "is for LightGlue; with the matcher nearest leave it out" in " ".join(refused.err.split())
+    assert not (images / "new.png").exists()
     added = succeeded(lightglue("map", "add", folder, tmp_path / "new.png", "--json"))
     assert json.loads(added.out.splitlines()[-1])["registered"] == 6
     found = succeeded(lightglue("localize", folder, tmp_path / "query.png", "-o", tmp_path / "poses", "--json"))

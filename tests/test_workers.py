@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import os
 import signal
@@ -142,6 +143,40 @@ def test_what_cannot_be_sent_is_one_clear_error():
     script = type("Own", (Squares,), {"__module__": "__main__"})
     with pytest.raises(InputError, match="does not know Own, which a script or a notebook defines"):
         Crew(script(), 2)
+
+    class Stubborn:
+        def __reduce__(self) -> Any:
+            raise NotImplementedError("not with me")
+
+    with pytest.raises(InputError, match="Another process cannot have this \\(not with me\\)"):
+        Parcel(Stubborn())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a nameless file is handed on by its number")
+def test_a_program_without_a_standard_input_shares_its_file_all_the_same():
+    kept = os.dup(0)
+    os.close(0)
+    try:
+        parcel = Parcel(np.zeros(100_000))
+    finally:
+        os.dup2(kept, 0)
+        os.close(kept)
+    assert parcel.handed_on[0] > 2
+    parcel.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a nameless file is handed on by its number")
+def test_no_room_for_temporary_files_is_one_clear_error(monkeypatch):
+    class Full(io.BytesIO):
+        def fileno(self) -> int:
+            return 9
+
+        def write(self, *_: Any) -> int:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: Full())
+    with pytest.raises(LightGlueError, match=r"no place for the 1 MB.*No space left.*TMPDIR, or use 1 worker"):
+        Parcel(np.zeros(100_000))
 
 
 # --- who is killed ------------------------------------------------------------------------------------------------

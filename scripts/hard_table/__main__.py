@@ -36,6 +36,7 @@ from lightglue.geometry import (
 )
 from lightglue.images import numpy_image_to_torch
 from lightglue.models.choice import Models
+from lightglue.pairs.hard.pair import match_hard
 
 EACH = 12  # generated pairs of each tilt
 NEGATIVES = 16  # generated ones, and of each kind of the study of the overlap
@@ -60,7 +61,8 @@ def cases(data: Path, sets: list[str]) -> Iterator[Case]:
             paths = [data / pair[key] for key in ("image0", "image1")]
             H = np.array(pair["H"]) if "H" in pair else None
             points = None if "H" in pair else (np.array(pair["points0"]), np.array(pair["points1"]))
-            yield Case(name, f"{paths[0].stem} {paths[1].stem}", _files(*paths), H, points)
+            label = f"{paths[0].parent.name}: {paths[0].stem} {paths[1].stem}"
+            yield Case(name, label, _files(*paths), H, points)
     folder = data / "train" / "images"
     if "tilts" in sets:
         for tilt in TILTS:
@@ -160,16 +162,19 @@ def main() -> None:
     parser.add_argument("--sets", nargs="+", default=["planar15", "kusvod2", "tilts", "negatives"])
     parser.add_argument("--features", default="aliked")
     parser.add_argument("--max-keypoints", type=int, default=1024)
-    parser.add_argument("--max-seconds", type=float, help="for each pair, of the clock; without it there is no limit")
+    parser.add_argument("--max-seconds", type=float, help="for each pair, of CPU time; without it there is no limit")
     parser.add_argument("--each", type=int, default=1, help="take every so manieth pair")
+    parser.add_argument("--names", nargs="+", default=[""], help="take pairs only with one of these in their names")
     parser.add_argument("--output", type=Path, default=Path("hard.jsonl"))
     options = parser.parse_args()
     torch.set_num_threads(1)
+    match_hard.__kwdefaults__["clock"] = process_time  # the same on a machine that does other things, too
     lines = options.output.read_text().splitlines() if options.output.exists() else []
     records = [json.loads(line) for line in lines]
     done = {(record["set"], record["name"], record["by"]) for record in records}
     models = Models(features=options.features, max_keypoints=options.max_keypoints).load()
-    for case in list(cases(options.data, options.sets))[:: options.each]:
+    known = [case for case in cases(options.data, options.sets) if any(word in case.name for word in options.names)]
+    for case in known[:: options.each]:
         for effort in ("normal", "hard"):
             if (case.set, case.name, effort) in done:
                 continue

@@ -24,6 +24,7 @@ from lightglue.types import Features, Matches
 
 __all__ = ["CoarseToFine", "CoarseToFineOptions"]
 
+_NEEDED = ("matches", "scores")  # of a matcher's result
 _PER_KEYPOINT = ("keypoints", "descriptors", "keypoint_scores", "scales", "oris")
 
 Ints = NDArray[np.int64]
@@ -119,6 +120,7 @@ class CoarseToFine(nn.Module):
         if isinstance(matcher, NearestNeighbor):
             raise InputError("effort is 'fast', which is for LightGlue; nearest neighbours are fast, leave it out.")
         self.matcher: Any = matcher.matcher if isinstance(matcher, CoarseToFine) else matcher
+        self.training = getattr(self.matcher, "training", False)
         self.options = options or CoarseToFineOptions()
 
     def __getattr__(self, name: str) -> Any:
@@ -135,7 +137,11 @@ class CoarseToFine(nn.Module):
         """Match `data["image0"]` with `data["image1"]`, as `LightGlue.forward`."""
         images0, images1 = (with_batch(each) for each in both_images(data, "CoarseToFine"))
         counts = [_batch(each) for each in (images0, images1)]
-        if counts[0] != counts[1] or counts[0] == 0:
+        if (
+            counts[0] != counts[1]
+            or counts[0] == 0
+            or not all(isinstance(each, Mapping) for each in (images0, images1))
+        ):
             return cast(Matches, self.matcher(data))  # which says what is wrong
         pairs = [(_single(images0, i, counts[0]), _single(images1, i, counts[0])) for i in range(counts[0])]
         return _collate(self._match(pairs, ["image0", "image1"] * counts[0]))
@@ -143,7 +149,8 @@ class CoarseToFine(nn.Module):
     def match(self, pairs: Any) -> list[Matches]:
         """Match any number of pairs, as `LightGlue.match`. What several pairs have in common is done once."""
         if not isinstance(pairs, Sequence):  # anything else may write one pair over the last
-            return [self._match([(with_batch(a), with_batch(b))], ["pairs[0][0]", "pairs[0][1]"])[0] for a, b in pairs]
+            each = ((with_batch(a), with_batch(b)) for a, b in pair_list(pairs))
+            return [self._match([two], ["pairs[0][0]", "pairs[0][1]"])[0] for two in each]
         both = [(with_batch(a), with_batch(b)) for a, b in pair_list(pairs)]
         return self._match(both, [f"pairs[{i}][{side}]" for i in range(len(both)) for side in (0, 1)])
 
@@ -183,8 +190,15 @@ class CoarseToFine(nn.Module):
         if not pairs:
             return []
         if hasattr(self.matcher, "match"):
-            return list(self.matcher.match(pairs))
-        return [self.matcher({"image0": a, "image1": b}) for a, b in pairs]
+            found = list(self.matcher.match(pairs))
+        else:
+            found = [self.matcher({"image0": a, "image1": b}) for a, b in pairs]
+        for result in found:
+            if missing := [key for key in _NEEDED if key not in result]:
+                raise InputError(
+                    f"The matcher gives no {' and '.join(missing)}, which effort 'fast' needs; leave it out."
+                )
+        return found
 
     def _image(self, features: Any, name: str, known: dict[tuple[int, ...], tuple[Any, _Image]]) -> _Image:
         """An image as it is needed here. Raises InputError for features that are none."""
@@ -201,7 +215,9 @@ class CoarseToFine(nn.Module):
             raise InputError(f"{name} holds a batch of {len(keypoints)} images; match() takes one image at a time")
         size, count = read_sizes(features, name, keypoints), keypoints.shape[1]
         rows = _seed_rows(keypoints[0], features.get("keypoint_scores"), self.options)
-        seeds = {k: v[:, rows] if _is_whole(v, count) else v for k, v in features.items() if k in _PER_KEYPOINT}
+        seeds = {
+            k: v[:, rows.to(v.device)] if _is_whole(v, count) else v for k, v in features.items() if k in _PER_KEYPOINT
+        }
         normalized = torch.nn.functional.normalize(descriptors[0].float(), dim=-1)
         made = _Image(
             cast(Features, {**seeds, "image_size": size}),
@@ -237,12 +253,14 @@ class CoarseToFine(nn.Module):
         ij, scores, model = self._more(
             image0, image1, seeds.ij[seeds.inliers], seeds.scores[seeds.inliers], seeds.model
         )
-        errors = residuals(model, image0.all.points[ij[:, 0]], image1.all.points[ij[:, 1]])
         stages.append(EffortStage("guided", perf_counter() - begin, len(ij)))
+        if len(ij) < self.options.least_share * agreeing:  # positions that no model can be computed with
+            return None, EffortRecord("fast", tuple(stages), escalated="the seeds do not agree with their model")
         expected = agreeing * min(len(image0) / len(image0.rows), len(image1) / len(image1.rows))
         if len(ij) < self.options.least_yield * expected:  # descriptors alone do not tell these keypoints apart
             reason = f"guided matching finds {len(ij)} matches, {expected:.0f} were to be expected"
             return None, EffortRecord("fast", tuple(stages), escalated=reason)
+        errors = residuals(model, image0.all.points[ij[:, 0]], image1.all.points[ij[:, 1]])
         agree = errors <= self.options.error * unit
         record = EffortRecord("fast", tuple(stages), None, None, model.geometry, model.matrix, agree)
         return _assemble(image0, image1, ij, scores, found), record
@@ -326,11 +344,11 @@ def _seed_rows(points: Tensor, scores: Any, options: CoarseToFineOptions) -> Ten
     if count <= options.seeds:
         return torch.arange(count, device=points.device)
     if not isinstance(scores, Tensor) or scores.numel() != count:
-        scores = torch.arange(count, 0, -1, device=points.device)
+        scores = torch.arange(count, 0, -1)
     low, high = points.amin(0), points.amax(0)
     edge = ((high - low).amax() / options.cells).clamp_min(torch.finfo(points.dtype).tiny)
     column, row = ((points - low) / edge).floor().long().T
-    best = scores.reshape(count).argsort(descending=True, stable=True)
+    best = scores.to(points.device).reshape(count).argsort(descending=True, stable=True)
     cells = (row * (options.cells + 1) + column)[best]
     together = cells.argsort(stable=True)  # cell after cell, in each the best first
     sizes = torch.unique_consecutive(cells[together], return_counts=True)[1]
@@ -343,7 +361,7 @@ def _seed_rows(points: Tensor, scores: Any, options: CoarseToFineOptions) -> Ten
 
 def _assemble(image0: _Image, image1: _Image, ij: Ints, scores: Floats, seeds: Matches) -> dict[str, Any]:
     """The dictionary of a pair as the matcher gives it."""
-    like, device = seeds["matching_scores0"], seeds["matching_scores0"].device
+    like, device = seeds["scores"][0], seeds["scores"][0].device
     rows = torch.from_numpy(ij).to(device)
     values = torch.from_numpy(scores).to(like)
     made: dict[str, Any] = {}
@@ -367,7 +385,9 @@ def _collate(results: Sequence[Matches]) -> Matches:
         return results[0]
     made: dict[str, Any] = {}
     for key in results[0]:
-        values = [cast(Any, result).get(key) for result in results]
+        if not all(key in result for result in results):
+            continue  # of a pair that was matched as a whole: what a matcher of the user's own adds
+        values = [cast(Any, result)[key] for result in results]
         if isinstance(values[0], list):
             made[key] = [value[0] for value in values]
         elif isinstance(values[0], Tensor):

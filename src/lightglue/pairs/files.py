@@ -60,8 +60,11 @@ class MatchedFiles:
     def pruned(self) -> tuple[float, float] | None:
         """The shares of keypoints that the matcher dropped; None where it drops none."""
         found, matcher = self.pair.matches01, self.models.matcher
-        if "stop" not in found or (self.pair.effort is not None and self.pair.effort.geometry is not None):
+        done = self.pair.effort
+        if done is not None and done.effort == "fast" and (done.geometry is not None or done.rejected is not None):
             return None  # few of the keypoints went through the matcher at all
+        if "stop" not in found:
+            return None
         return (
             _pruned_share(found["prune0"], found["stop"], matcher),
             _pruned_share(found["prune1"], found["stop"], matcher),

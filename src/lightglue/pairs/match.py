@@ -182,7 +182,7 @@ def _with_effort(matcher: Any, effort: Effort, max_seconds: float | None) -> Any
     """The matcher of an effort. Raises InputError for one that is not known."""
     check_effort(effort)
     check_max_seconds(max_seconds)
-    return CoarseToFine(matcher).eval() if effort == "fast" and not isinstance(matcher, CoarseToFine) else matcher
+    return CoarseToFine(matcher) if effort == "fast" and not isinstance(matcher, CoarseToFine) else matcher
 
 
 def _device(device: str | torch.device) -> torch.device:

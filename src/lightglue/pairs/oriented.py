@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from lightglue.errors import InputError
 from lightglue.extractors.masks import read_mask
 from lightglue.images import as_pixels, as_tensor, numpy_image_to_torch, size_of
 from lightglue.images.rotation import Rotation
+from lightglue.matching.effort import EffortRecord
 from lightglue.pairs.record import MatchedPair
 from lightglue.timing import span
 from lightglue.types import Extractor, Features
@@ -110,4 +112,18 @@ def pair_of(
     """The record of a pair, in px of the images as they were given."""
     first, second = (image.in_its_own_pixels(each) for image, each in zip(images, features, strict=True))
     pair = MatchedPair.of(first, second, result, device)
+    if (record := pair.effort) is not None and record.model is not None:
+        pair = pair.with_matches(effort=replace(record, model=_in_their_own_pixels(record.model, record, images)))
     return pair.with_matches(rotation=images[1].angle) if was_rotated else pair
+
+
+def _in_their_own_pixels(
+    model: NDArray[np.float64], record: EffortRecord, images: Sequence[OrientedImage]
+) -> NDArray[np.float64]:
+    """What relates the images, from what relates them rotated."""
+    turned = [np.eye(3), np.eye(3)]
+    for own, image in zip(turned, images, strict=True):
+        if image.rotation is not None:
+            own[:2] = image.rotation.matrix
+    back = turned[1].T if record.geometry == "fundamental" else np.linalg.inv(turned[1])
+    return np.asarray(back @ model @ turned[0])

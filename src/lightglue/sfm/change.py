@@ -21,6 +21,7 @@ import numpy as np
 from lightglue.errors import InputError, LightGlueError, StoreError
 from lightglue.images.mask_files import MaskFolder
 from lightglue.matching.effort import Effort
+from lightglue.models.choice import Models
 from lightglue.sfm.colmap.colours import colour_points, uncoloured
 from lightglue.sfm.colmap.database import DatabaseResult, Keypoints, create_database
 from lightglue.sfm.colmap.database_file import Database
@@ -79,6 +80,13 @@ class ChangeResult:
     doubt: str | None = None  # why the model may be wrong now
 
 
+def options_of(models: Models, settings: Mapping[str, Any]) -> MatchOptions:
+    """The options that a store of matches was made with, by its settings."""
+    return MatchOptions(
+        models, settings.get("min_overlap"), max_seconds=settings.get("max_seconds", MatchOptions.max_seconds)
+    )
+
+
 def add_images(
     map_folder: str | os.PathLike[str],
     images: Iterable[str | os.PathLike[str]],
@@ -107,7 +115,9 @@ def add_images(
     begin = perf_counter()
     change = _Change(MapFolder(Path(map_folder)))
     paths, record = change.paths, change.record
-    matching = MatchOptions(record.models, MatchStore.open(paths.matches, read_only=True).settings.get("min_overlap"))
+    matching = options_of(record.models, MatchStore.open(paths.matches, read_only=True).settings)
+    if effort is not None:
+        replace(record.models, effort=effort)  # raises where it makes no sense, before anything is copied
     change.check_masks(masks)
     with paths.bringing(record.images) as part:
         incoming = Incoming.bring(record.images, [Path(image) for image in images], part)

@@ -12,10 +12,11 @@ import struct
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from typing import IO, Any
 
-from lightglue.errors import InputError
+from lightglue.errors import InputError, LightGlueError
 
 __all__ = ["Parcel", "read_message", "unpack", "write_message"]
 
@@ -25,7 +26,7 @@ _LENGTH = struct.Struct("<Q")
 
 
 class Parcel:
-    """What all processes get. Raises InputError for what cannot be sent.
+    """What all processes get. Raises InputError for what cannot be sent, LightGlueError where there is no room for it.
 
     `ends`, closing it, frees the file; processes that have it mapped keep it until they end.
     """
@@ -49,13 +50,21 @@ class Parcel:
         if os.name != "posix":  # a file without a name cannot be handed on
             self._inline = [bytes(each) for each in buffers]
             return
-        self._file = tempfile.TemporaryFile(prefix="lightglue-")  # noqa: SIM115  # without a name: a kill leaves nothing
-        for each in buffers:
-            begin = -(-self._file.tell() // _ALIGNED) * _ALIGNED
-            self._file.seek(begin)
-            self._file.write(each)
-            self._places.append((begin, each.nbytes))
-        self._file.flush()
+        try:
+            self._file = _nameless_file()
+            for each in buffers:
+                begin = -(-self._file.tell() // _ALIGNED) * _ALIGNED
+                self._file.seek(begin)
+                self._file.write(each)
+                self._places.append((begin, each.nbytes))
+            self._file.flush()
+        except OSError as error:
+            self.close()
+            size = sum(each.nbytes for each in buffers) / 1e6
+            raise LightGlueError(
+                f"There is no place for the {size:,.0f} MB that processes share ({error}); make room in the folder for "
+                "temporary files, name another one in TMPDIR, or use 1 worker."
+            ) from error
 
     @property
     def handed_on(self) -> tuple[int, ...]:
@@ -69,7 +78,22 @@ class Parcel:
     def close(self) -> None:
         """Let go of the file."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of what could not be written, either
+                self._file.close()
+
+
+def _nameless_file() -> IO[bytes]:
+    """A file that a kill leaves nothing of; never in the place of a standard stream, which a new process has others of.
+
+    A program without a standard input gives its number to the next file that is opened.
+    """
+    file = tempfile.TemporaryFile(prefix="lightglue-")  # noqa: SIM115  # whoever asked closes it
+    if file.fileno() > 2:
+        return file
+    import fcntl
+
+    with file:
+        return os.fdopen(fcntl.fcntl(file.fileno(), fcntl.F_DUPFD_CLOEXEC, 3), "w+b")
 
 
 def unpack(message: tuple[bytes, tuple[int, ...], list[tuple[int, int]], list[bytes]]) -> Any:
@@ -107,7 +131,9 @@ def _dumps(value: Any, goes_along: Callable[[pickle.PickleBuffer], Any] | None =
     stream = BytesIO()
     try:
         _Pickler(stream, 5, buffer_callback=goes_along).dump(value)
-    except (pickle.PicklingError, TypeError, AttributeError) as error:
+    except (InputError, MemoryError):
+        raise
+    except Exception as error:  # whatever an object says that cannot be pickled
         reason = " ".join(str(error).split())
         raise InputError(
             f"Another process cannot have this ({reason:.200}); give what can be pickled, or use 1 worker."

@@ -21,9 +21,12 @@ class Budget:
         """Seconds so far."""
         return self._clock() - self._begin
 
-    def allows(self, kind: str) -> bool:
-        """Whether a step of this kind would end in time, if it took as long as the longest one so far."""
-        return self._seconds is None or self.spent + self._longest.get(kind, 0.0) < self._seconds
+    def allows(self, kind: str, share: float = 1.0) -> bool:
+        """Whether a step of this kind would end in time, if it took as long as the longest one so far.
+
+        share: of the seconds, in which it is to end; what follows has the others.
+        """
+        return self._seconds is None or self.spent + self._longest.get(kind, 0.0) < share * self._seconds
 
     def took(self, kind: str, begin: float) -> None:
         """A step of this kind has ended, which began when `spent` was `begin`."""

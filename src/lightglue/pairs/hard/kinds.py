@@ -27,22 +27,22 @@ class Kinds:
         self._device = str(device)
         self.missing: list[str] = []  # kinds that could not be had
         self._others = OTHERS if _is_published(own.extractor) else ()
-        conf = getattr(own.extractor, "conf", None)
-        self._commercial_only = bool(getattr(conf, "commercial_only", False))
-        self._is_aliked = type(own.extractor).__name__ == "ALIKED"
+        self._is_among_others = type(own.extractor).__name__ in ("ALIKED", "DISK")
 
     @property
     def order(self) -> tuple[str, ...]:
         """Names of the kinds that views are tried with, one after the other."""
-        # What matches upright images best is tried on them already; its own views follow where nothing else is there.
-        if self._is_aliked and self._others:
+        # ALIKED is tried on upright images already, and turned or tilted its other weights hold more; views of DISK,
+        # which takes several times as long, come last.
+        if self._is_among_others and self._others:
             return self._others
         return (OWN, *self._others)
 
     def get(self, name: str) -> Kind | None:
         """A kind, loaded; None where it cannot be had here, such as for want of a network or for its licence."""
         if name not in self._found:
-            models = Models(features=name, device=self._device, commercial_only=self._commercial_only)
+            # What the user's own may be used for is not known here: none of the others allows less.
+            models = Models(features=name, device=self._device, commercial_only=True)
             try:
                 loaded = load_models(models)
                 self._found[name] = Kind(name, loaded.extractor, loaded.matcher)

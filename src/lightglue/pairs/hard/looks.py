@@ -47,7 +47,7 @@ class Image:
         if self.mask is None:
             return np.ones(len(points), np.bool_)
         h, w = self.mask.shape
-        x, y = np.clip(np.nan_to_num(points).round().astype(int), 0, [w - 1, h - 1]).T
+        x, y = np.clip(np.nan_to_num(points).round(), 0, [w - 1, h - 1]).astype(int).T
         return np.asarray(self.mask[y, x])
 
 

@@ -11,7 +11,7 @@ from lightglue.support.parsers import real
 
 __all__ = ["MAX_SECONDS", "check_max_seconds", "parse_max_seconds"]
 
-MAX_SECONDS = 20.0  # for a pair
+MAX_SECONDS = 30.0  # for a pair
 _MEANING = "a number of seconds above 0"
 _parse_real = real(_MEANING, sys.float_info.min, 1e9)
 

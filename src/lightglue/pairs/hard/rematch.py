@@ -16,6 +16,7 @@ GRID = 48  # points along an image's sides, by which the common part is found
 LEAST = 24  # px: a common frame with a shorter side shows nothing
 BALANCE = 0.5  # 0: image 1 is warped to image 0; 1: image 0 to image 1; between: each by its share
 LARGEST = 2.0  # times by which no image is enlarged
+STEEPEST = 25.0  # tilt between the images, of which nothing could be matched
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,8 @@ def common_frame(
     if not np.isfinite(J).all() or np.linalg.det(J) <= 0:
         return None
     _, stretch, axes = np.linalg.svd(J)
+    if stretch[0] > STEEPEST * stretch[1]:
+        return None
     linear = axes.T @ np.diag(stretch**balance) @ axes  # of image 0, without a turn
     # No image is enlarged for nothing, nor the frame larger than images usually are.
     own = [np.linalg.svd(linear, compute_uv=False), np.linalg.svd(linear @ np.linalg.inv(J), compute_uv=False)]

@@ -26,6 +26,7 @@ __all__ = ["Solved", "is_good", "solve"]
 # Set by hand on some 25 tilted pairs generated from training photographs: docs/decisions/035-hard.md.
 GOOD_OVERLAP, GOOD_INLIERS, GOOD_SHARE = 0.9, 40, 0.4  # of plain matching, at which nothing else is tried
 PROMISING = 4.0  # support of a view's matches at which its model is looked at at once
+LOOKING = 0.7  # of the time, that goes to looking at views; the remainder is for what was not promising at once
 LEFT = 3  # views that are looked at in the end, where none was promising
 ACCEPTED = 0.5  # overlap, corrected for the number of trials, at which a model is believed
 FEWEST = 20  # inliers of a model that is believed
@@ -68,6 +69,7 @@ class _Search:
     full: tuple[int, int]  # px of the longer side, and keypoints, of images as they are usually matched
     stages: list[EffortStage] = field(default_factory=list)
     tries: int = 0
+    was_short: bool = False  # of time: something was left out
     candidates: list[tuple[float, Trial, str, Correspondences]] = field(default_factory=list)
 
     @property
@@ -76,11 +78,17 @@ class _Search:
         return max(1.0, *(1 / min(image.scale) for image in self.looks.images))
 
     def stage(self, name: str, begin: float, matches: int) -> None:
-        self.stages.append(EffortStage(name, self.budget.spent - begin, matches))
+        """Something is done that began at `begin`: a stage, or more of the last one where that is of this name."""
+        seconds = self.budget.spent - begin
+        if self.stages and self.stages[-1].name == name:
+            last = self.stages.pop()
+            seconds, matches = last.seconds + seconds, max(last.matches, matches)
+        self.stages.append(EffortStage(name, seconds, matches))
 
     def step(self, kind: str, do: Callable[[], Any]) -> Any:
         """What `do` gives, if there is time for it."""
-        if not self.budget.allows(kind):
+        if not self.budget.allows(kind, LOOKING if kind.startswith(("load", "probe")) else 1.0):
+            self.was_short = True
             return None
         begin = self.budget.spent
         found = do()
@@ -121,7 +129,7 @@ def solve(
         if found is not None:
             return _finished(search, found, trial)
     missing = f"; {', '.join(kinds.missing)} could not be loaded" if kinds.missing else ""
-    reason = "no model can be believed" if budget.allows("probe") else "the time was over"
+    reason = "no model can be believed" if not search.was_short else "the time was over"
     return Solved(tuple(search.stages), ended=f"{reason} after {search.tries} views{missing}")
 
 
@@ -130,11 +138,7 @@ def _rough(search: _Search, plain: Correspondences) -> Iterator[tuple[Trial | No
     if fit(plain, "homography", ROUGH * search.px) is not None:
         yield None, OWN, plain
     for name in search.kinds.order:
-        begin, before = search.budget.spent, search.tries
         yield from _views(search, name)
-        search.stage(f"views {name}", begin, 0)
-        if search.tries == before and not search.budget.allows("probe"):
-            return
         search.candidates.sort(key=lambda each: -each[0])
         for _, trial, kind, found in search.candidates[:LEFT]:
             yield trial, kind, found
@@ -146,15 +150,19 @@ def _rough(search: _Search, plain: Correspondences) -> Iterator[tuple[Trial | No
 
 def _views(search: _Search, name: str) -> Iterator[tuple[Trial, str, Correspondences]]:
     """What each view gives that is promising at once; the others become candidates."""
+    begin = search.budget.spent
+    kind = search.step(f"load {name}", lambda: search.kinds.get(name))
+    search.stage(f"views {name}", begin, 0)
+    if kind is None:
+        return
     turns: dict[float, float] = {}  # turn -> support on very small images
     for first in (True, False):
         for trial in turned_trials() if first else trials(_likely_turn(turns)):
-            kind = search.step("load", lambda: search.kinds.get(name))
-            if kind is None:
-                return
-            found = search.step("probe", lambda: _probe(search, kind, trial))  # noqa: B023
+            begin = search.budget.spent
+            found = search.step(f"probe {name}", lambda: _probe(search, kind, trial))  # noqa: B023
             if found is None:
                 return
+            search.stage(f"views {name}", begin, len(found))
             strength = support(found.scores)
             if trial.edge == SMALLER:
                 turns[trial.view1.turn] = strength
@@ -190,7 +198,7 @@ def _verified(search: _Search, rough: Correspondences, name: str) -> _Rematched 
         if H is None or kind is None:
             continue
         begin = search.budget.spent
-        again = search.step("rematch", lambda: _again(search, kind, H, around, EDGE, COUNT))  # noqa: B023
+        again = search.step(f"rematch {kind_name}", lambda: _again(search, kind, H, around, EDGE, COUNT))  # noqa: B023
         search.stage(f"rematch {kind_name}", begin, 0 if again is None else len(again.found))
         if again is not None and _believed(search, again):
             return cast(_Rematched, again)
