@@ -153,7 +153,7 @@ def test_a_flat_scene_is_guided_by_a_homography() -> None:
 
 
 def test_a_pair_with_few_seeds_that_agree_is_matched_as_a_whole_with_the_very_same_result() -> None:
-    for scene, matcher in ((Scene(right=60), Recognizer(0.95)), (Scene(), Recognizer(0.85))):
+    for scene, matcher in ((Scene(right=60), Recognizer(0.95)), (Scene(), Recognizer(0.45))):
         expected = matcher.match([scene.pair])[0]
         result = CoarseToFine(matcher).match([scene.pair])[0]
         assert matcher.worked == [(1200, 1200), (512, 512), (1200, 1200)]
@@ -164,6 +164,25 @@ def test_a_pair_with_few_seeds_that_agree_is_matched_as_a_whole_with_the_very_sa
         assert "agree, overlap 0." in record.escalated
         assert [stage.name for stage in record.stages] == ["seeds", "geometry", "all keypoints"]
         assert record.model is None
+
+
+def test_seeds_whose_geometry_is_clear_need_less_overlap() -> None:
+    record = CoarseToFine(Recognizer(0.55)).match([Scene().pair])[0]["effort"]
+    assert record.escalated is None
+    options = CoarseToFineOptions(clear_share=1.1)
+    assert "overlap 0.55" in CoarseToFine(Recognizer(0.55), options).match([Scene().pair])[0]["effort"].escalated
+
+
+def test_keypoints_that_descriptors_alone_do_not_tell_apart_are_matched_as_a_whole() -> None:
+    scene, options = Scene(), CoarseToFineOptions(least_yield=1.0)
+    known = CoarseToFine(Recognizer(), options).match([scene.pair])[0]
+    assert known["effort"].escalated is None
+    noise = torch.randn(1200, scene.pair[1]["descriptors"].shape[-1], generator=torch.Generator().manual_seed(0))
+    weak = scene.pair[1]["keypoint_scores"][0].argsort()[:600]
+    scene.pair[1]["descriptors"][0, weak] = torch.nn.functional.normalize(noise[weak], dim=-1)
+    record = CoarseToFine(Recognizer(), options).match([scene.pair])[0]["effort"]
+    assert "were to be expected" in record.escalated
+    assert [stage.name for stage in record.stages] == ["seeds", "geometry", "guided", "all keypoints"]
 
 
 def test_seeds_that_agree_in_one_corner_alone_are_not_trusted() -> None:

@@ -45,7 +45,10 @@ class CoarseToFineOptions:
     fewest_inliers: int = 40  # seeds that agree
     least_share: float = 0.5  # of the seeds' matches that agree
     least_overlap: float = 0.9  # probability, by the seeds
+    clear_share: float = 0.8  # of the seeds' matches that agree, from which on ...
+    clear_overlap: float = 0.5  # ... so much overlap is enough, as their geometry says more
     least_extent: float = 0.04  # of the longer edge of each image, over which the seeds that agree spread
+    least_yield: float = 0.75  # of the matches that there would be, had all keypoints as many as the seeds
     hopeless_overlap: float = 0.1  # probability, below which, with ...
     hopeless_inliers: int = 20  # ... fewer seeds that agree, the images show no common thing
     guided: GuidedOptions = field(default_factory=GuidedOptions)
@@ -253,6 +256,10 @@ class CoarseToFine(nn.Module):
         stages.append(EffortStage("guided", perf_counter() - begin, len(ij)))
         if len(ij) < self.options.least_share * agreeing:  # positions that no model can be computed with
             return None, EffortRecord("fast", tuple(stages), escalated="the seeds do not agree with their model")
+        expected = agreeing * min(len(image0) / len(image0.rows), len(image1) / len(image1.rows))
+        if len(ij) < self.options.least_yield * expected:  # descriptors alone do not tell these keypoints apart
+            reason = f"guided matching finds {len(ij)} matches, {expected:.0f} were to be expected"
+            return None, EffortRecord("fast", tuple(stages), escalated=reason)
         errors = residuals(model, image0.all.points[ij[:, 0]], image1.all.points[ij[:, 1]])
         agree = errors <= self.options.error * unit
         record = EffortRecord("fast", tuple(stages), None, None, model.geometry, model.matrix, agree)
@@ -266,7 +273,9 @@ class CoarseToFine(nn.Module):
     def _doubt(self, image0: _Image, image1: _Image, seeds: _Seeds) -> str | None:
         """Why the seeds of a pair are not trusted; None where they are."""
         options, count = self.options, seeds.inliers.sum()
-        if seeds.overlap is not None and seeds.overlap < options.least_overlap:
+        is_clear = count >= options.clear_share * len(seeds.ij)
+        least = options.clear_overlap if is_clear else options.least_overlap
+        if seeds.overlap is not None and seeds.overlap < least:
             return seeds.told()
         if count < options.fewest_inliers or count < options.least_share * len(seeds.ij):
             return seeds.told()
