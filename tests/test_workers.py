@@ -271,6 +271,7 @@ def test_workers_end_when_who_started_them_is_killed(tmp_path):
     process.kill()
     process.communicate(timeout=30)
     wait_until(lambda: not any(map(is_alive, pids)))
+    assert not any(map(is_alive, pids))
 
 
 # --- maps ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from lightglue.errors import InputError
 from lightglue.models.choice import Models
 from lightglue.options import nearest_name, option
-from lightglue.pairs.hard.options import MAX_SECONDS, check_max_seconds, parse_max_seconds
+from lightglue.pairs.hard.options import check_max_seconds, max_seconds_option
 from lightglue.support.checks import check_choice, check_int
 from lightglue.support.parsers import integer
 from lightglue.workers.count import parse_workers
@@ -63,13 +63,7 @@ class EvaluationOptions:
         group="Features",
     )
     refine: bool = option(False, "Refine matches to a fraction of a pixel.", group="Matching")
-    max_seconds: float | None = option(
-        MAX_SECONDS,
-        "With --effort hard: time for a pair beyond plain matching; none: no limit.",
-        group="Matching",
-        metavar="S",
-        parse=parse_max_seconds,
-    )
+    max_seconds: float | None = max_seconds_option()
     conf: tuple[Setting, ...] = option(
         (),
         f"Any other option, of {', '.join(SETTING_GROUPS)}. Repeatable.",

@@ -77,7 +77,7 @@ class _Seeds:
     inliers: NDArray[np.bool_]  # (K,)
     overlap: float | None  # None: the matcher does not say
 
-    def told(self) -> str:
+    def summary(self) -> str:
         """In words."""
         overlap = "" if self.overlap is None else f", overlap {self.overlap:.2f}"
         return f"{int(self.inliers.sum())} of {len(self.ij)} matches of the strongest keypoints agree{overlap}"
@@ -244,7 +244,7 @@ class CoarseToFine(nn.Module):
             EffortStage("geometry", perf_counter() - begin, agreeing),
         ]
         if self._is_hopeless(seeds):
-            record = EffortRecord("fast", tuple(stages), rejected=seeds.told())
+            record = EffortRecord("fast", tuple(stages), rejected=seeds.summary())
             return _assemble(image0, image1, seeds.ij, seeds.scores, found), record
         doubt = self._doubt(image0, image1, seeds)
         if seeds.model is None or doubt is not None:
@@ -276,9 +276,9 @@ class CoarseToFine(nn.Module):
         is_clear = count >= options.clear_share * len(seeds.ij)
         least = options.clear_overlap if is_clear else options.least_overlap
         if seeds.overlap is not None and seeds.overlap < least:
-            return seeds.told()
+            return seeds.summary()
         if count < options.fewest_inliers or count < options.least_share * len(seeds.ij):
-            return seeds.told()
+            return seeds.summary()
         for side, image in enumerate((image0, image1)):
             if extent(image.all.points[seeds.ij[seeds.inliers, side]]) < options.least_extent * image.all.extent:
                 return "the matches of the strongest keypoints that agree lie close together"

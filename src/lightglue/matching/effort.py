@@ -50,13 +50,13 @@ class EffortRecord:
         return sum(stage.seconds for stage in self.stages)
 
     def numbers(self) -> dict[str, Any]:
-        """What a person or a file is told: all but the arrays."""
-        told: dict[str, Any] = {
+        """What is printed or written: all but the arrays."""
+        shown: dict[str, Any] = {
             "effort": self.effort,
             "stages": [{"name": s.name, "seconds": s.seconds, "matches": s.matches} for s in self.stages],
         }
         reasons = {"escalated": self.escalated, "rejected": self.rejected, "found_by": self.found_by}
-        return told | {name: value for name, value in reasons.items() if value is not None}
+        return shown | {name: value for name, value in reasons.items() if value is not None}
 
     def __str__(self) -> str:
         steps = ", ".join(f"{stage.name} {stage.seconds:.2f} s" for stage in self.stages)

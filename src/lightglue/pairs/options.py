@@ -19,7 +19,7 @@ from lightglue.models.choice import Models
 from lightglue.models.registry import WITH_OVERLAP
 from lightglue.options import option
 from lightglue.pairs.encoders import ENDINGS, WARP_ENDINGS
-from lightglue.pairs.hard.options import MAX_SECONDS, check_max_seconds, parse_max_seconds
+from lightglue.pairs.hard.options import check_max_seconds, max_seconds_option
 from lightglue.support.checks import check_bool, check_choice, check_int, check_real
 from lightglue.support.parsers import integer, real, share
 
@@ -63,13 +63,7 @@ class PairOptions:
         0, "No matches where the images overlap with a lower probability.", group="Matching", metavar="X", parse=share
     )
     refine: bool = option(False, "Refine matches to a fraction of a pixel.", group="Matching")
-    max_seconds: float | None = option(
-        MAX_SECONDS,
-        "With --effort hard: time for a pair beyond plain matching; none: no limit.",
-        group="Matching",
-        metavar="S",
-        parse=parse_max_seconds,
-    )
+    max_seconds: float | None = max_seconds_option()
     geometry: Geometry | None = option(None, "Also estimate this.", group="Geometry")
     camera0: Any = option(
         None,  # or what `lightglue.pairs.cameras.known_camera` takes

@@ -20,7 +20,7 @@ from lightglue.geometry.options import RefineOptions
 from lightglue.models.choice import Models
 from lightglue.models.registry import WITH_OVERLAP, default_mp
 from lightglue.options import OptionInfo, option
-from lightglue.pairs.hard.options import MAX_SECONDS, check_max_seconds, parse_max_seconds
+from lightglue.pairs.hard.options import MAX_SECONDS, check_max_seconds, max_seconds_option, parse_max_seconds
 from lightglue.runtime.backends import MANY, choose, this_machine
 from lightglue.support.checks import (
     check_between,
@@ -151,13 +151,7 @@ class MatchOptions(_WithModels):
         parse=share,
     )
     memory: int = option(512_000_000, "Bytes of features that are kept for further pairs.")
-    max_seconds: float | None = option(
-        MAX_SECONDS,
-        "With --effort hard: time for a pair beyond plain matching; none: no limit.",
-        group="Matching",
-        metavar="S",
-        parse=parse_max_seconds,
-    )
+    max_seconds: float | None = max_seconds_option()
 
     def __post_init__(self) -> None:
         check_max_seconds(self.max_seconds)

@@ -119,7 +119,7 @@ def _portable(error: BaseException) -> tuple[BaseException, str]:
 
         again = pickle.loads(pickle.dumps(error))
         return (again if isinstance(again, BaseException) else RuntimeError(str(error))), where
-    except Exception:
+    except Exception:  # of any kind: pickle runs the error's own code; what it said is sent all the same
         kind = InputError if isinstance(error, InputError) else RuntimeError
         return kind(f"{type(error).__name__}: {error}"), where
 

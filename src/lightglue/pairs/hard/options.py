@@ -6,10 +6,11 @@ import sys
 from typing import Any
 
 from lightglue.errors import InputError
+from lightglue.options import option
 from lightglue.support.checks import check_real
 from lightglue.support.parsers import real
 
-__all__ = ["MAX_SECONDS", "check_max_seconds", "parse_max_seconds"]
+__all__ = ["MAX_SECONDS", "check_max_seconds", "max_seconds_option", "parse_max_seconds"]
 
 MAX_SECONDS = 30.0  # for a pair
 _MEANING = "a number of seconds above 0"
@@ -30,3 +31,14 @@ def parse_max_seconds(text: str) -> float | None:
         return _parse_real(text)
     except InputError:
         raise InputError(f"'{text}' is neither {_MEANING} nor none.") from None
+
+
+def max_seconds_option() -> Any:
+    """The field of every record of options that has it."""
+    return option(
+        MAX_SECONDS,
+        "With --effort hard: time for a pair beyond plain matching; none: no limit.",
+        group="Matching",
+        metavar="S",
+        parse=parse_max_seconds,
+    )
