@@ -98,3 +98,10 @@ def test_numbers_in_words() -> None:
     ):
         with pytest.raises(InputError, match=f"'{wrong}' is not a"):
             parse(wrong)
+
+
+@pytest.mark.parametrize("effort", ["fast", "normal"])
+def test_a_budget_is_refused_where_nothing_is_searched(effort: Any) -> None:
+    with pytest.raises(InputError, match=f"max_seconds is 3, .* and the effort is {effort}"):
+        PairOptions(max_seconds=3).check_models(Models("aliked", effort=effort))
+    PairOptions(max_seconds=3).check_models(Models("aliked", effort="hard"))
