@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from lightglue.sfm.stages.pairing.growth import TRIED, Grown, first_pairs, next_
 from lightglue.sfm.stages.pairs import Inputs, PairOptions, read_pairs, select_pairs, settled, write_pairs
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, Source
 from lightglue.workers.local import LocalEngine
+from lightglue.workers.work import Engine
 from support import ASSETS
 
 Rows = np.ndarray[Any, np.dtype[np.int64]]
@@ -30,7 +31,7 @@ MODELS = Models("sift", 300, "cpu", False, matcher="nearest", thresholds={"ratio
 OPTIONS = MatchOptions(MODELS)
 
 
-# -------------------------------------------------------------------------------------------------- how alike images are
+# --------------------------------------------------------------------------------------------- how alike images are
 
 
 def features_of(descriptors: np.ndarray) -> ImageFeatures:
@@ -205,15 +206,17 @@ def begin(walk: Path, out: Path) -> list[str]:
     return names
 
 
-def go_on(walk: Path, out: Path, names: list[str], wanted: int = 3, chosen: Callable[[], None] = bool) -> MatchResult:
+def go_on(
+    walk: Path, out: Path, names: list[str], chosen: Callable[[], None] = bool, engine: Engine | None = None
+) -> MatchResult:
     return match_growing(
         walk / "features",
         out / "pairs.txt",
         out / "matches.db",
         OPTIONS,
-        wanted,
+        3,  # connections of an image
         names,
-        engine=LocalEngine(),
+        engine=engine or LocalEngine(),
         images=walk / "photographs",
         chosen=chosen,
     )
@@ -250,6 +253,22 @@ def test_a_run_that_is_killed_ends_with_the_same_pairs_and_matches(walk, tmp_pat
     go_on(walk, tmp_path / "killed", names)
     assert read_pairs(tmp_path / "killed" / "pairs.txt") == read_pairs(tmp_path / "whole" / "pairs.txt")
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
+
+
+class Backwards:
+    """An engine whose results come in another order."""
+
+    def run(self, work: Any, jobs: Any) -> Iterator[Any]:
+        worker = work.worker()
+        for job in list(jobs)[::-1]:
+            yield worker.compute(job, worker.read(job))
+
+
+def test_the_order_in_which_workers_finish_changes_nothing(walk, tmp_path):
+    go_on(walk, tmp_path / "one", begin(walk, tmp_path / "one"))
+    go_on(walk, tmp_path / "other", begin(walk, tmp_path / "other"), engine=Backwards())
+    assert read_pairs(tmp_path / "other" / "pairs.txt") == read_pairs(tmp_path / "one" / "pairs.txt")
+    assert content(tmp_path / "other") == content(tmp_path / "one")
 
 
 def test_without_poselib_opencv_says_which_images_are_connected(walk, tmp_path, monkeypatch):

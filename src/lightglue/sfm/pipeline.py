@@ -310,7 +310,9 @@ class _Run:
         positions = located(names, self.images) if looks else None
         choice = settled(options, len(names), positions, self.options.models.effort)
         self.why_pairs, sources = choice.why, choice.options.sources
+        grows = "growing" in sources
         asks = "retrieval" in sources or ("sequential" in sources and options.loop_every > 0)
+        asks |= grows and len(names) > options.auto_exhaustive  # localization finds its way in a large map by it
         retrieval: RetrievalIndex | None = None
         if asks:
             retrieval = build_index(
@@ -322,7 +324,6 @@ class _Run:
                 progress=self._progress("pairs"),
             )
         poses, tracks = self._known_model(sources)
-        grows = "growing" in sources
         alike = alike_at_first(features, names, options.max_exhaustive, self._progress("pairs")) if grows else None
         found = select_pairs(names, choice.options, Inputs(retrieval, self.images, poses, tracks, positions, alike))
         write_pairs(self.paths.pairs, found.pairs)
