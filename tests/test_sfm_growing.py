@@ -17,7 +17,7 @@ from lightglue.sfm.retrieval import mutual
 from lightglue.sfm.retrieval.mutual import mutual_counts
 from lightglue.sfm.stages import grow
 from lightglue.sfm.stages.extract import ExtractOptions, extract
-from lightglue.sfm.stages.grow import alike_at_first, match_growing
+from lightglue.sfm.stages.grow import how_alike, match_growing
 from lightglue.sfm.stages.match import MatchOptions, MatchResult
 from lightglue.sfm.stages.pairing.growth import TRIED, Grown, first_pairs, next_pairs
 from lightglue.sfm.stages.pairs import Inputs, PairOptions, read_pairs, select_pairs, settled, write_pairs
@@ -200,7 +200,7 @@ def walk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def begin(walk: Path, out: Path) -> list[str]:
     features = FeatureStore.open(walk / "features", read_only=True)
     names = sorted(features.names())
-    alike = alike_at_first(features, names, 2000)
+    alike = how_alike(features, names, 2000)[0]
     out.mkdir(exist_ok=True)
     write_pairs(out / "pairs.txt", select_pairs(names, PairOptions(("growing",)), Inputs(alike=alike)).pairs)
     return names
@@ -293,6 +293,6 @@ def test_auto_grows_pairs_with_effort_fast_where_there_are_many_images_and_no_pl
 
 def test_too_many_images_to_compare_are_refused_by_name_of_the_remedy(tmp_path):
     with pytest.raises(InputError, match="2,001 images are more than.*retrieval"):
-        alike_at_first(None, [f"{i}.jpg" for i in range(2001)], 2000)  # type: ignore[arg-type]
+        how_alike(None, [f"{i}.jpg" for i in range(2001)], 2000)  # type: ignore[arg-type]
     with pytest.raises(InputError, match="mutual_counts"):
         select_pairs(["a", "b"], PairOptions(("growing",)))

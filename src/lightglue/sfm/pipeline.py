@@ -27,7 +27,7 @@ from lightglue.sfm.skipped import Skipped, no_keypoints, told_once
 from lightglue.sfm.stages.extract import NARROW, ExtractResult, extract
 from lightglue.sfm.stages.frames import map_frames
 from lightglue.sfm.stages.given import Given, given_images, listed_names, relist
-from lightglue.sfm.stages.grow import alike_at_first, match_growing
+from lightglue.sfm.stages.grow import how_alike, match_growing
 from lightglue.sfm.stages.images import list_images
 from lightglue.sfm.stages.masks import Masks
 from lightglue.sfm.stages.match import MatchResult, match
@@ -186,6 +186,7 @@ class _Run:
         self.model: ReconstructResult | None = None
         self.dataset: DatasetResult | None = None
         self.names: list[str] | None = None  # of the images, once they are known
+        self.alike: NDArray[np.int64] | None = None  # images, where pairs grow and the stage `pairs` was run just now
         self.listed = None if given.names is None else frozenset(given.names)  # None: all of the folder
 
     def begin(self) -> None:
@@ -324,8 +325,9 @@ class _Run:
                 progress=self._progress("pairs"),
             )
         poses, tracks = self._known_model(sources)
-        alike = alike_at_first(features, names, options.max_exhaustive, self._progress("pairs")) if grows else None
-        found = select_pairs(names, choice.options, Inputs(retrieval, self.images, poses, tracks, positions, alike))
+        self.alike = how_alike(features, names, options.max_exhaustive, self._progress("pairs")) if grows else None
+        first = None if self.alike is None else self.alike[0]
+        found = select_pairs(names, choice.options, Inputs(retrieval, self.images, poses, tracks, positions, first))
         write_pairs(self.paths.pairs, found.pairs)
         self.progress("pairs", len(found.pairs), len(found.pairs))
         counts = {"images": len(names), "pairs": len(found.pairs), **{f"from_{k}": v for k, v in found.counts.items()}}
@@ -388,6 +390,7 @@ class _Run:
             engine=self.engine or LocalEngine(),
             images=known.images,
             masks=masks,
+            alike=self.alike,
             chosen=paths.expect_pairs,
             progress=progress,
         )

@@ -69,13 +69,19 @@ def _compare(own: torch.Tensor, others: list[torch.Tensor], ratios: tuple[float,
     if not there or not len(own):
         return counts
     sizes = [len(others[row]) for row in there]
-    scores = torch.split(own @ torch.cat([others[row] for row in there]).T, sizes, dim=1)
-    ranks, length = torch.arange(len(own)), float(_LENGTH**2)
+    scores = torch.split(torch.cat([others[row] for row in there]) @ own.T, sizes)  # (K', K) each
+    length = float(_LENGTH**2)
+    ranks = np.arange(len(own))
     for row, score in zip(there, scores, strict=True):
-        best, nearest = score.max(dim=1)
-        is_mutual = score.argmax(dim=0)[nearest] == ranks
-        second = score.scatter(1, nearest[:, None], -math.inf).amax(dim=1)  # of one keypoint alone there is none
-        away, farther = length - best, length - second  # half of the squared distances
+        rows = score.T.contiguous().numpy()  # (K, K'), of which NumPy finds the greatest ten times as fast as torch
+        nearest = rows.argmax(axis=1)
+        is_mutual = score.numpy().argmax(axis=1)[nearest] == ranks
+        best = rows[ranks, nearest]
+        rows[ranks, nearest] = -np.inf
+        away, farther = (
+            length - best,
+            length - rows.max(axis=1),
+        )  # half of the squared distances; infinite for one alone
         for k, ratio in enumerate(ratios):
             counts[k, row] = int((is_mutual & (away < ratio**2 * farther)).sum())
     return counts

@@ -31,27 +31,26 @@ from lightglue.support.progress import Progress
 from lightglue.workers.engine import standing
 from lightglue.workers.work import Engine
 
-__all__ = ["alike_at_first", "match_growing"]
+__all__ = ["how_alike", "match_growing"]
 
 _ERROR = 4.0  # px at 1,024 px of the longer edge, within which matches agree: as the stage `verify` has it
 _EDGE = 1024
-_TRIES = 1000  # samples of a pair: one that is connected needs a few
+_TRIES = 200  # samples of a pair: with six in ten of 7 a hundred are right ones, in the mean six
 _KEPT = 64 << 20  # bytes of keypoints
 
 Pair = tuple[str, str]
 
 
-def alike_at_first(
+def how_alike(
     features: FeatureStore, names: list[str], limit: int, progress: Progress = lambda done, total: None
 ) -> NDArray[np.int64]:
-    """(N, N) how alike the images are, to begin with. Raises InputError for more than `limit`."""
+    """(2, N, N) how alike the images are, by each of `RATIOS`. Raises InputError for more than `limit`."""
     if len(names) > limit:
         raise InputError(
             f"{len(names):,} images are more than are worth comparing with each other; choose the pairs by retrieval, "
             f"or raise max_exhaustive ({limit:,})."
         )
-    counts: NDArray[np.int64] = mutual_counts(features, names, RATIOS[:1], progress)[0]
-    return counts
+    return mutual_counts(features, names, RATIOS, progress)
 
 
 def match_growing(
@@ -65,17 +64,19 @@ def match_growing(
     engine: Engine,
     images: Path,
     masks: str | None = None,
+    alike: NDArray[np.int64] | None = None,
     chosen: Callable[[], None] = lambda: None,
     progress: Progress = lambda done, total: None,
 ) -> MatchResult:
     """`match` the pairs in a file, then those that come of it, until nothing does; the file has all of them then.
 
-    wanted: images that each of `names` is to be connected with. chosen: called when the file has been written.
+    wanted: images that each of `names` is to be connected with. alike: of `how_alike`; None for whoever has not asked.
+    chosen: called when the file has been written.
 
     Raises as `match`.
     """
     features = FeatureStore.open(store, read_only=True)
-    growing = _Growing(features, names)
+    growing = _Growing(features, names, alike)
     results: list[MatchResult] = []
     listed = read_pairs(pairs)
     with standing(engine) as same:
@@ -114,12 +115,12 @@ def _together(results: list[MatchResult]) -> MatchResult:
 class _Growing:
     """What the pairs that were matched say of the others."""
 
-    def __init__(self, features: FeatureStore, names: list[str]) -> None:
+    def __init__(self, features: FeatureStore, names: list[str], alike: NDArray[np.int64] | None) -> None:
         self.features, self.names = features, names
         self.index = {name: row for row, name in enumerate(names)}
         self.grown = Grown(len(names))
         self.keypoints: BoundedCache[str, NDArray[np.float64]] = BoundedCache(_KEPT, lambda points: points.nbytes)
-        self.alike = cache(lambda: mutual_counts(features, names, RATIOS[1:])[0])
+        self.alike = cache(lambda: mutual_counts(features, names, RATIOS[1:])[0]) if alike is None else lambda: alike[1]
         method = "poselib" if find_spec("poselib") else "opencv"
         self.estimator = EstimatorOptions(method, max_iterations=_TRIES)  # type: ignore[arg-type]
 

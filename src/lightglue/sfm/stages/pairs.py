@@ -2,8 +2,9 @@
 
 Pairs come from one or several sources, and what they give is united: every pair of a small collection; those that
 matching begins with where it finds the others itself; neighbours in a sequence; those whose descriptors are alike;
-those taken near one another, as their files or poses say; those that see the same points of a model; a file.All pairs
-are canonical, name0 < name1 in Python's order, each once, sorted.
+those taken near one another, as their files or poses say; those that see the same points of a model; a file.
+
+All pairs are canonical, name0 < name1 in Python's order, each once, sorted.
 """
 
 from __future__ import annotations
