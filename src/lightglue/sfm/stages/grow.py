@@ -120,7 +120,7 @@ class _Growing:
         self.index = {name: row for row, name in enumerate(names)}
         self.grown = Grown(len(names))
         self.keypoints: BoundedCache[str, NDArray[np.float64]] = BoundedCache(_KEPT, lambda points: points.nbytes)
-        self.alike = cache(lambda: mutual_counts(features, names, RATIOS[1:])[0]) if alike is None else lambda: alike[1]
+        self.alike = cache(lambda: (mutual_counts(features, names, RATIOS) if alike is None else alike)[1])
         method = "poselib" if find_spec("poselib") else "opencv"
         self.estimator = EstimatorOptions(method, max_iterations=_TRIES)  # type: ignore[arg-type]
 
