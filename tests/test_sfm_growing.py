@@ -158,7 +158,19 @@ def test_parts_that_nothing_leads_to_are_looked_for_between_their_likeliest_imag
     assert len(set(grown.parts().tolist())) == 1
 
 
-def test_images_of_nothing_are_left_alone_after_some_pairs():
+def test_a_single_image_that_is_left_is_tried_with_every_other():
+    field = Field(strips=4)
+    alike = field.alike()
+    alike[17] = alike[:, 17] = 0  # it looks like no other: nothing but trying finds its neighbours
+    field.names[17] = "zzz.jpg"  # nor do the names
+    begun = Grown(field.count)
+    for other in (16, 18):  # the images before and after, which would have been too easy
+        begun.add(17, other, None)
+    grown, _ = field.grow(alike, grown=begun)
+    assert len(set(grown.parts().tolist())) == 1
+
+
+def test_many_images_of_nothing_are_left_alone_after_some_pairs():
     field = Field(strips=4)
     lost = [3, 17, 30]
     for image in lost:

@@ -31,6 +31,7 @@ IN_COMMON = 20  # keypoints of third images that two are seen to have in common,
 CONNECTED = 25, 0.6  # matches that agree with one geometry, and their share, with which two images are connected
 FEWEST = 2  # images that every one is to be connected with
 TRIED, AT_ONCE = 12, 4  # pairs of an image in vain, after which it is left alone; in a round
+SMALLEST, FEW = 3, 0.05  # images of no part of so many are tried with every other, where they are a few of all
 
 
 @dataclass(eq=False)
@@ -110,8 +111,11 @@ def next_pairs(grown: Grown, wanted: int, alike: Callable[[], Counts]) -> Indice
 def _of_the_lonely(grown: Grown, alike: Callable[[], Counts]) -> Indices:
     """The likeliest pairs of images that nothing connects with the largest part, or no more than one other image."""
     part, degree = grown.parts(), grown.connected.sum(axis=1)
-    largest = np.bincount(part, minlength=grown.count).argmax()
-    left = TRIED - (grown.tried & ~grown.connected).sum(axis=1)
+    sizes = np.bincount(part, minlength=grown.count)
+    largest = sizes.argmax()
+    alone = sizes[part] < SMALLEST
+    may = np.where(alone & (alone.sum() <= max(1, FEW * grown.count)), grown.count, TRIED)
+    left = may - (grown.tried & ~grown.connected).sum(axis=1)
     lonely = np.flatnonzero(((part != largest) | (degree < FEWEST)) & (left > 0))
     if not len(lonely):
         return np.empty((0, 2), np.int64)
