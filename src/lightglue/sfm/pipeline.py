@@ -457,6 +457,7 @@ class _Run:
         return options, StageRecord(0, counts, (*made.skipped, *result.skipped)), did_something
 
     def _reconstruct(self) -> tuple[Any, StageRecord, bool]:
+        from lightglue.sfm.colmap.mappers import seldom_adjusted
         from lightglue.sfm.stages.outcomes import why_not_registered
         from lightglue.sfm.stages.reconstruct import reconstruct
 
@@ -465,6 +466,9 @@ class _Run:
         options = self.options.reconstruct
         if self.options.refine is not None and options.max_error is None:
             options = replace(options, max_error=REFINED_ERROR)
+        is_adjusted = options.mapper == "incremental" and options.final_adjustment
+        if self.options.models.effort == "fast" and is_adjusted:
+            options = replace(options, colmap={**seldom_adjusted(), **options.colmap})
         result = reconstruct(self.paths.database, self.images, self.paths.folder, options)
         self.model = result
         self.progress("reconstruct", 1, 1)
