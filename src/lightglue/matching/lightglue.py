@@ -108,7 +108,7 @@ class LightGlue(nn.Module):
         pruning: str = "published",
         **conf: Unpack[LightGlueKeywords],
     ) -> None:
-        options = self._options(features, dict(conf))
+        options = self._options(features, dict(conf), commercial_only)
         subclass = type(self).default_conf.keys() - LightGlue.default_conf.keys()  # whose own options stand in `conf`
         known = {name: value for name, value in options.items() if name not in subclass}
         keywords = ("features", "commercial_only", "pruning")
@@ -154,22 +154,23 @@ class LightGlue(nn.Module):
         return {**self.__dict__, "_compiled": None}  # for copies and torch.save
 
     @classmethod
-    def _options(cls, features: Any, conf: dict[str, Any]) -> dict[str, Any]:
+    def _options(cls, features: Any, conf: dict[str, Any], commercial_only: bool) -> dict[str, Any]:
         """All options: what `conf` says over the defaults of the features, and what the features fix over all."""
         fixed = cls._preset(features)
         default = PRESETS[features].defaults() if features in PRESETS else {}
         if cls.default_conf.keys() <= conf.keys():  # callers who hand all defaults back mean none of them
             conf = {k: v for k, v in conf.items() if k not in cls.default_conf or v != cls.default_conf[k]}
-        if _absent(conf.get("weights")) and "weights" in fixed:
+        source = conf.get("weights")
+        if _absent(source) and "weights" in fixed:
             warnings.warn(
-                f"LightGlue: there is no file {conf['weights']}; it takes the published weights for {features}",
-                stacklevel=3,
+                f"LightGlue: there is no file {source}; it takes the published weights for {features}", stacklevel=3
             )
-        elif conf.get("weights") is not None:
-            described = _described_shape(conf["weights"])
-            fixed = {k: v for k, v in fixed.items() if k != "weights" and k not in described}
-            default = {**default, **described}
-        return {**cls.default_conf, **default, **conf, **fixed}
+            source = None
+        if source is None and "weights" in fixed:
+            source = weight_files.resolve_or_own(fixed["weights"], commercial_only=commercial_only)
+        described = _described_shape(source)
+        fixed = {k: v for k, v in fixed.items() if k not in described}
+        return {**cls.default_conf, **default, **described, **conf, **fixed, "weights": source}
 
     @classmethod
     def _preset(cls, features: Any) -> dict[str, Any]:
@@ -423,7 +424,7 @@ def _read_weights(
     file = weight_files.FILES.get(str(source))
     if file is not None:
         return state, file.licence, None
-    description = checkpoint.read_description(Path(source).expanduser())
+    description = checkpoint.read_description(_path_of(source))
     if description is None:
         return state, None, None
     if features is not None and description.features not in (None, features):
@@ -438,13 +439,18 @@ def _described_shape(weights: Any) -> dict[str, Any]:
     """The shape of the network in a self-describing file; nothing for other weights."""
     if not isinstance(weights, (str, os.PathLike)) or str(weights) in weight_files.FILES:
         return {}
-    description = checkpoint.read_description(Path(weights).expanduser())
+    description = checkpoint.read_description(_path_of(weights))
     return {} if description is None else {k: v for k, v in description.config.items() if k in _SHAPE}
 
 
+def _path_of(weights: str | os.PathLike[str]) -> Path:
+    """Where a file is that is no published one: of this package, by its name, or the user's."""
+    return weight_files.resolve(weights) if str(weights) in weight_files.OWN else Path(weights).expanduser()
+
+
 def _absent(weights: Any) -> bool:
-    """Whether `weights` is the path of a file that is not there. A misspelt name of published weights is not."""
-    if not isinstance(weights, (str, os.PathLike)) or str(weights) in weight_files.FILES:
+    """Whether `weights` is the path of a file that is not there. A misspelt name of weights is not."""
+    if not isinstance(weights, (str, os.PathLike)) or str(weights) in {**weight_files.FILES, **weight_files.OWN}:
         return False
     path = Path(weights).expanduser()
     return (not isinstance(weights, str) or bool(path.suffix) or len(path.parts) > 1) and not path.exists()
