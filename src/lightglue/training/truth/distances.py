@@ -37,7 +37,9 @@ def between(one: Floats, other: Floats) -> Distances:
 
 
 def epipolar_distances(points0: Floats, points1: Floats, camera0: Any, camera1: Any, T_0to1: Any) -> Distances:
-    """(M, N) mean of the distances of j from the epipolar line of i and of i from that of j, px; inf at an epipole.
+    """(M, N) mean of the distances of j from the epipolar line of i and of i from that of j, px.
+
+    0 where any position is possible: at an epipole, and where the camera did not move.
 
     points: as the pinholes of the cameras see them, without distortion.
     """
@@ -48,7 +50,7 @@ def epipolar_distances(points0: Floats, points1: Floats, camera0: Any, camera1: 
         inverse = [0.5 / np.hypot(lines[:, 0], lines[:, 1]) for lines in (lines1, lines0)]
         found: Distances = np.abs(lines1 @ x1.T).astype(np.float32)
         found *= inverse[0].astype(np.float32)[:, None] + inverse[1].astype(np.float32)[None]
-    found[~np.isfinite(found)] = np.inf
+    found[~np.isfinite(found)] = 0
     return found
 
 

@@ -20,6 +20,8 @@ class TruthOptions:
     negative_posed: float = option(5.0, "The same where positions come from depth or tracks, px.")
     epipolar: float = option(5.0, "Without depth: no partner where none is this near to its epipolar line, px.")
 
+    track: float = option(2.0, "Of a model: matches and tracks that fit its poses this well are believed, px.")
+
     def __post_init__(self) -> None:
         check_between(self, "of pixels ", **dict.fromkeys(vars(self), float("inf")))
         for name in ("negative", "negative_posed", "epipolar"):
