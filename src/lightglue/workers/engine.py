@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from lightglue.errors import InputError
 from lightglue.workers.count import WORTH, check_workers, fitting, is_short, worthwhile
 from lightglue.workers.crew import Crew
-from lightglue.workers.local import LocalEngine
+from lightglue.workers.local import LocalEngine, StandingHere
 from lightglue.workers.work import Engine, Work
 
 __all__ = ["ProcessEngine", "standing"]
@@ -72,15 +72,19 @@ class ProcessEngine:
 
 @contextmanager
 def standing(engine: Engine) -> Iterator[Engine]:
-    """An engine that does what `engine` would, with processes that stay from one `run` to the next.
+    """An engine that does what `engine` would, with processes and models that stay from one `run` to the next.
 
-    So that the stages of a map, and the rounds of a stage, do not wait for others to start. Engines that are not of
-    processes are given back as they are.
+    So that the stages of a map, and the rounds of a stage, do not wait for others. Engines of other kinds are given
+    back as they are.
     """
-    if not isinstance(engine, ProcessEngine):
+    kept: _Standing | StandingHere
+    if isinstance(engine, ProcessEngine):
+        kept = _Standing(engine)
+    elif isinstance(engine, LocalEngine):
+        kept = StandingHere(engine.threads)
+    else:
         yield engine
         return
-    kept = _Standing(engine)
     try:
         yield kept
     finally:
@@ -91,7 +95,7 @@ class _Standing:
     """A process engine that keeps its processes."""
 
     def __init__(self, engine: ProcessEngine) -> None:
-        self._engine = engine
+        self._engine, self._here = engine, StandingHere(threads=1)
         self._crew: Crew | None = None
         self._size = 0
         self._work: Work[Any, Any] | None = None
@@ -103,7 +107,7 @@ class _Standing:
             return
         count, jobs = self._engine._counted(work, jobs)
         if count == 1 and (self._crew is None or self._work != work):
-            yield from self._engine.run(work, jobs)
+            yield from self._here.run(work, jobs)
             return
         yield from self._hired(work, count).run(jobs)
 
@@ -118,6 +122,7 @@ class _Standing:
 
     def dismiss(self) -> None:
         """End the processes; the next `run` starts others."""
+        self._here.dismiss()
         crew, self._crew = self._crew, None
         if crew is not None:
             crew.__exit__(None, None, None)
