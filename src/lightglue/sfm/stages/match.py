@@ -38,8 +38,8 @@ BATCH_CPU, BATCH_GPU = 4, 64  # pairs that a worker takes at once; a core gains 
 # With bfloat16 on a CPU every number of keypoints that pruning leaves has code generated for it, which stays: with it
 # memory grew by a megabyte a pair. Up to so many keypoints matching is about as fast without: docs/scale.md.
 UNPRUNED = 2048
-# Of the matches that are to be expected, with which effort "fast" is content: images have other pairs.
-# One pair in ten of a flight over fields was matched again as a whole for the sake of more, which took half of all time.
+# Of the matches that are to be expected, with which effort "fast" is content, as images of a map have other pairs: one
+# pair in ten of a flight over fields was matched again as a whole for the sake of more, which took half of all time.
 LEAST_YIELD = 0.5
 TILE = 128  # images; pairs are gone through in squares of so many by so many
 SECONDS = 1.0  # of work that are written at once, and lost by a kill
