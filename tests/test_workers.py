@@ -70,6 +70,17 @@ def test_processes_stay_from_one_run_to_the_next_and_do_other_work(tmp_path):
     assert not any(map(is_alive, pids))
 
 
+def test_memory_that_processes_hold_already_is_not_asked_for_again(tmp_path, monkeypatch):
+    from lightglue.workers import engine as module
+
+    with standing(ProcessEngine()) as engine:
+        monkeypatch.setattr(module, "fitting", lambda: 2)
+        pids = {pid for pid, _ in engine.run(Squares(), ["process"] * 8)}
+        monkeypatch.setattr(module, "fitting", lambda: 1)  # now that these two have it
+        assert {pid for pid, _ in engine.run(Squares(str(tmp_path)), ["process"] * 8)} <= pids
+        assert os.getpid() not in pids
+
+
 def test_processes_that_do_other_work_are_replaced_like_all_others(tmp_path):
     with standing(ProcessEngine(2)) as engine:
         list(engine.run(Squares(), [1, 2]))

@@ -49,22 +49,26 @@ class ProcessEngine:
         with Crew(work, count, is_short) as crew:
             yield from crew.run(jobs)
 
-    def _counted(self, work: Work[Job, Any], jobs: Iterable[Job]) -> tuple[int, Iterator[Job]]:
-        """Processes for jobs, and these jobs."""
+    def _counted(self, work: Work[Job, Any], jobs: Iterable[Job], there: int = 0) -> tuple[int, Iterator[Job]]:
+        """Processes for jobs, and these jobs. there: processes that have their memory already."""
         waiting = iter(jobs)
-        most = self._most()
+        most = max(self._most(), there)
         first = list(islice(waiting, max(most, ceil(most * WORTH / work.seconds))))  # as many as decide it
-        return self.count(work, len(first)), chain(first, waiting)
+        return self.count(work, len(first), there), chain(first, waiting)
 
-    def count(self, work: Work[Any, Any], jobs: int) -> int:
-        """Processes for so many jobs, 1 for this one. Raises as `run`."""
+    def count(self, work: Work[Any, Any], jobs: int, there: int = 0) -> int:
+        """Processes for so many jobs, 1 for this one, of which some are there. Raises as `run`."""
         if not work.on_cpu:
             if self.workers not in (None, 1):
                 raise InputError(
                     f"workers is {self.workers}, which are processes for the CPU; with another device leave it out."
                 )
             return 1
-        return max(1, min(self.workers, jobs)) if self.workers else worthwhile(self._most(), jobs, work.seconds)
+        return (
+            max(1, min(self.workers, jobs))
+            if self.workers
+            else worthwhile(max(self._most(), there), jobs, work.seconds)
+        )
 
     def _most(self) -> int:
         return self.workers or fitting()
@@ -105,7 +109,7 @@ class _Standing:
         if not work.on_cpu:
             yield from self._engine.run(work, jobs)
             return
-        count, jobs = self._engine._counted(work, jobs)
+        count, jobs = self._engine._counted(work, jobs, 0 if self._crew is None else self._size)
         if count == 1 and (self._crew is None or self._work != work):
             yield from self._here.run(work, jobs)
             return
