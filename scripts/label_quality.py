@@ -52,7 +52,10 @@ def main() -> None:
     given = parser.parse_args()
     names = given.only or sorted(path.name for path in given.scenes.iterdir() if path.is_dir())
     results = []
-    print(f"{'scene':16}{'features':10}{'pairs':>6}{'positives':>10}{'precision':>10}{'recall':>8}{'wrong neg.':>11}", end="")
+    print(
+        f"{'scene':16}{'features':10}{'pairs':>6}{'positives':>10}{'precision':>10}{'recall':>8}{'wrong neg.':>11}",
+        end="",
+    )
     print(f"{'negatives':>10}{'ignored':>9}{'foreign':>9}{'CPU s':>8}{'pairs/s':>9}{'kB/view':>9}")
     for features in given.features:
         for name in names:
@@ -156,7 +159,14 @@ def judge(samples: PoolSamples, reference: Reference) -> dict[str, float]:
         T = second.posed.T @ np.linalg.inv(first.posed.T)
         known = [depths[view] for view in sample.views]
         truth = from_depth(*points, *known, camera_of(first), camera_of(second), T, samples.data.truth)
-        _count(total, sample.truth.matches0, truth.matches0, points, known[0], _moved(first, second, points[0], known[0], T))
+        _count(
+            total,
+            sample.truth.matches0,
+            truth.matches0,
+            points,
+            known[0],
+            _moved(first, second, points[0], known[0], T),
+        )
         total["foreign"] += len(own[sample.views[0]].keys() & own[sample.views[1]].keys())
     pairs = samples.epoch
     return {
@@ -180,9 +190,7 @@ def _moved(first: Any, second: Any, points: Floats, depth: Floats, T: Floats) ->
     return found
 
 
-def _count(
-    total: dict[str, int], ours: Any, theirs: Any, points: list[Floats], depth: Floats, moved: Floats
-) -> None:
+def _count(total: dict[str, int], ours: Any, theirs: Any, points: list[Floats], depth: Floats, moved: Floats) -> None:
     positive, negative = ours >= 0, ours == -1
     total["positives"] += int(positive.sum())
     total["negatives"] += int(negative.sum())

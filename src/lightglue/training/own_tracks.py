@@ -103,7 +103,9 @@ def make_tracks(
 
 def _inputs(views: Sequence[View], pairs: ScenePairs, teacher: str, data: DataOptions) -> str:
     """A digest of all that decides the tracks of a scene."""
-    digest = sha256(json.dumps([REVISION, NEIGHBOURS, RATIO, teacher, data.truth.track, data.truth.track_views]).encode())
+    digest = sha256(
+        json.dumps([REVISION, NEIGHBOURS, RATIO, teacher, data.truth.track, data.truth.track_views]).encode()
+    )
     for view in views:
         assert view.posed is not None
         digest.update(json.dumps([view.name, view.digest, view.size, view.posed.as_json()]).encode())
