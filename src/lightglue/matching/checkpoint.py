@@ -73,12 +73,25 @@ def infer_architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return found
 
 
-def save(path: Path, network: nn.Module, config: LightGlueConfig, features: str | None, licence: str | None) -> None:
-    """Write weights and description in one safetensors file, whole or not at all. Raises WeightsError."""
+def save(
+    path: Path,
+    network: nn.Module,
+    config: LightGlueConfig,
+    features: str | None,
+    licence: str | None,
+    *,
+    record: Mapping[str, Any] | None = None,
+) -> None:
+    """Write weights and description in one safetensors file, whole or not at all.
+
+    record: how the weights were trained; must be JSON. Raises WeightsError.
+    """
     options = asdict(config)
     del options["weights"]
     metadata = {"format": FORMAT, "config": json.dumps(options)}
     metadata |= {k: v for k, v in {"features": features, "licence": licence}.items() if v is not None}
+    if record is not None:
+        metadata["training"] = json.dumps(record, sort_keys=True)
     tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
     try:
         if not path.parent.is_dir():  # may be a slip: no folder is made
