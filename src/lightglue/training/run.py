@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from lightglue.errors import InputError, LightGlueError
 from lightglue.matching import checkpoint as weight_files
-from lightglue.matching.config import PRESETS, LightGlueConfig
 from lightglue.support.files import write_whole, writing
 from lightglue.training import toml
 from lightglue.training.batches import write_batch
@@ -32,6 +31,7 @@ from lightglue.training.contract import Judge, Judgement, Samples
 from lightglue.training.distributed import World, joined
 from lightglue.training.initialise import describe, initialise, matcher_name, network_config
 from lightglue.training.options import TrainingOptions, as_toml, from_tables
+from lightglue.training.samples import open_samples
 from lightglue.training.signals import Held
 from lightglue.training.trainer import Figures, Step, Trainer
 from lightglue.training.watching import Log, TrainingProgress, note_of
@@ -144,7 +144,19 @@ class _Run:
 
     def open_samples(self) -> Samples:
         """Those that the options describe; the first process extracts features, the others wait for it."""
-        raise InputError("give samples")
+        samples: Samples | None = None
+        for is_turn in (self.world.is_first, not self.world.is_first):
+            if is_turn:
+                samples = open_samples(
+                    self.options.data,
+                    self.options.features,
+                    self.folder / "pool",
+                    self.options.run.seed,
+                    progress=lambda stage, done, total: self.progress(stage, done, total, ""),
+                )
+            self.world.wait()
+        assert samples is not None
+        return samples
 
     def start(self, samples: Samples, resume: bool) -> None:
         """The network, fresh or as it was. Raises InputError or StoreError."""
@@ -369,17 +381,8 @@ class _Run:
             **self._machine(),
         }
         weight_files.save(
-            path, self.trainer.best_network, replace(self.config, flash=True), self._preset(), None, record=record
+            path, self.trainer.best_network, replace(self.config, flash=True), matcher_name(kind), None, record=record
         )
-
-    def _preset(self) -> str | None:
-        """The feature type as files of weights name it; None where its network is of another shape than ours."""
-        name, config = matcher_name(self.samples.feature_type), self.config
-        if name is None:
-            return None
-        usual = replace(LightGlueConfig(), **{k: v for k, v in PRESETS[name].as_options().items() if k != "weights"})
-        shape = ("input_dim", "descriptor_dim", "num_heads", "add_scale_ori")
-        return name if all(getattr(usual, key) == getattr(config, key) for key in shape) else None
 
     def _judge(self) -> None:
         """Judge the newest checkpoint, and keep its weights if they are the best."""
