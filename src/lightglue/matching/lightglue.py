@@ -19,13 +19,14 @@ from lightglue import weights as weight_files
 from lightglue.errors import InputError, WeightsError
 from lightglue.matching import adaptive, checkpoint
 from lightglue.matching.assignment import collate
+from lightglue.matching.calibration import Calibration
 from lightglue.matching.compiled import CompiledLayer, CompiledSteps, compile_layer
 from lightglue.matching.config import PRESETS, PRUNING_THRESHOLDS, LightGlueConfig
 from lightglue.matching.engine import EngineOptions, PairResult, match_packed
 from lightglue.matching.folding import PLAIN_MODULES, fold_layers
 from lightglue.matching.inputs import ImageKeypoints, pair_list, read_features, read_pairs, with_batch
 from lightglue.matching.network import LearnableFourierPositionalEncoding, LightGlueNetwork
-from lightglue.matching.overlap import COEFFICIENTS, overlap_probability
+from lightglue.matching.overlap import COEFFICIENTS, Coefficients, overlap_probability
 from lightglue.matching.steps import FoldedSteps, ImageTokens, ModuleSteps, Steps
 from lightglue.options import build_config, nearest_name, warn_unknown
 from lightglue.support.derived import Derived, is_plain, wants_gradients
@@ -46,6 +47,7 @@ __all__ = ["LightGlue"]
 PACKED_ROWS = 65_536
 PACKED_ROWS_CPU = 4_096  # so that a layer's rows stay in the cache
 
+_SHAPE = ("input_dim", "descriptor_dim", "add_scale_ori", "n_layers", "num_heads")  # options that weights decide
 _MODULES = ("input_proj", "posenc", "transformers", "log_assignment", "token_confidence")  # of `LightGlueNetwork`
 
 
@@ -95,6 +97,8 @@ class LightGlue(nn.Module):
     log_assignment: nn.ModuleList
     token_confidence: nn.ModuleList
     confidence_thresholds: Tensor  # (n_layers,)
+    overlap: Coefficients | None  # of the probability in `matches["overlap"]`
+    calibration: Calibration | None  # from scores to probabilities
 
     def __init__(
         self,
@@ -111,7 +115,7 @@ class LightGlue(nn.Module):
         config = build_config("LightGlue", LightGlueConfig(), known, also_valid=keywords)
         thresholds = _pruning_thresholds(pruning)
         source = config.weights
-        state, licence = _read_weights(source, features, commercial_only)
+        state, licence, fitted = _read_weights(source, features, commercial_only)
 
         super().__init__()
         with nullcontext() if state is None else ToBeLoaded():
@@ -134,6 +138,9 @@ class LightGlue(nn.Module):
             load_strictly(network, complete, "this LightGlue", "" if isinstance(source, Mapping) else str(source), hint)
         self.feature_type = features
         self.licence = licence
+        # What was fitted to the weights: what the file says, or what was fitted with the feature type's published ones.
+        usual = checkpoint.Fitted(COEFFICIENTS.get(features or "")) if fitted is None else fitted
+        self.overlap, self.calibration = usual.overlap, usual.calibration
         self._built = _without_weights(config)
         # Callers' own keywords stay readable, as in the published `conf`.
         named = {"weights": None if isinstance(source, Mapping) else source}
@@ -159,7 +166,9 @@ class LightGlue(nn.Module):
                 stacklevel=3,
             )
         elif conf.get("weights") is not None:
-            fixed.pop("weights", None)
+            described = _described_shape(conf["weights"])
+            fixed = {k: v for k, v in fixed.items() if k != "weights" and k not in described}
+            default = {**default, **described}
         return {**cls.default_conf, **default, **conf, **fixed}
 
     @classmethod
@@ -201,9 +210,9 @@ class LightGlue(nn.Module):
         size, the keypoints' extent stands for it.
 
         Returns the published dictionary, see `lightglue.types.Matches`. Each of B pairs is matched as if it were
-        alone; `stop` is an int for one pair and a (B,) tensor for several. For aliked, disk and xfeat it also holds
-        `overlap`, (B,) float32: the probability that the two images see the same thing, as fitted with the published
-        weights, whatever the matcher's are.
+        alone; `stop` is an int for one pair and a (B,) tensor for several. Where it was fitted it also holds
+        `overlap`, (B,) float32: the probability that the two images see the same thing. Coefficients are the weight
+        file's own, in `.overlap`; for files without any, those of the published weights of aliked, disk and xfeat.
 
         Raises InputError.
         """
@@ -299,10 +308,9 @@ class LightGlue(nn.Module):
             "prune1": torch.stack([result.prune1 for result in results]),
         }
         matches = cast(Matches, published)
-        fitted = COEFFICIENTS.get(self.feature_type or "")
-        if fitted is not None:
+        if self.overlap is not None:
             found = [result.assignment for result in results]
-            overlaps = [overlap_probability(f.scores0, len(f.scores0), len(f.scores1), fitted) for f in found]
+            overlaps = [overlap_probability(f.scores0, len(f.scores0), len(f.scores1), self.overlap) for f in found]
             matches["overlap"] = torch.stack(overlaps)
         return matches
 
@@ -312,7 +320,7 @@ class LightGlue(nn.Module):
         """The options as they stand in `.conf` now, checked; the architecture is as it was built."""
         names = [f.name for f in dataclasses.fields(LightGlueConfig)]
         config = LightGlueConfig(**{name: getattr(self.conf, name) for name in names})
-        for name in ("input_dim", "descriptor_dim", "add_scale_ori", "n_layers", "num_heads"):
+        for name in _SHAPE:
             if (asked := getattr(config, name)) != (built := getattr(self._built, name)):
                 raise InputError(
                     f"LightGlue: conf.{name} is {asked!r}, but the network was built with {built!r}; "
@@ -381,7 +389,8 @@ class LightGlue(nn.Module):
         path = _as_path(path)
         if path.suffix != ".safetensors":
             raise WeightsError(f"{path}: the file's name must end in .safetensors")
-        checkpoint.save(path, self, _without_weights(self.checked_conf()), self.feature_type, self.licence)
+        config, fitted = _without_weights(self.checked_conf()), checkpoint.Fitted(self.overlap, self.calibration)
+        checkpoint.save(path, self, config, self.feature_type, self.licence, fitted=fitted)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **conf: Unpack[LightGlueKeywords]) -> LightGlue:
@@ -402,27 +411,35 @@ class LightGlue(nn.Module):
 
 def _read_weights(
     source: Any, features: str | None, commercial_only: bool
-) -> tuple[dict[str, Tensor] | None, str | None]:
-    """The state dict that `weights` names (None for none) and its licence, as far as it is known."""
+) -> tuple[dict[str, Tensor] | None, str | None, checkpoint.Fitted | None]:
+    """The state dict that `weights` names (None for none), its licence and what was fitted to it, as far as known."""
     if source is None:
-        return None, None
+        return None, None, None
     if isinstance(source, Mapping):
-        return check_tensors(source, "the given state dict"), None
+        return check_tensors(source, "the given state dict"), None, None
     if not isinstance(source, (str, os.PathLike)):
         raise InputError(f"LightGlue: weights must be a name, a path or a state dict, not {type(source).__name__}")
     state = weight_files.load_state_dict(source, commercial_only=commercial_only)
     file = weight_files.FILES.get(str(source))
     if file is not None:
-        return state, file.licence
+        return state, file.licence, None
     description = checkpoint.read_description(Path(source).expanduser())
     if description is None:
-        return state, None
+        return state, None, None
     if features is not None and description.features not in (None, features):
         raise WeightsError(
             f"{source} was trained for features={description.features!r}, not {features!r}; use LightGlue.load() or "
             f"LightGlue(features={description.features!r}, weights=...)"
         )
-    return state, description.licence
+    return state, description.licence, description.fitted
+
+
+def _described_shape(weights: Any) -> dict[str, Any]:
+    """The shape of the network in a self-describing file; nothing for other weights."""
+    if not isinstance(weights, (str, os.PathLike)) or str(weights) in weight_files.FILES:
+        return {}
+    description = checkpoint.read_description(Path(weights).expanduser())
+    return {} if description is None else {k: v for k, v in description.config.items() if k in _SHAPE}
 
 
 def _absent(weights: Any) -> bool:
