@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -57,8 +58,9 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def extract_all(photographs: Path, out: Path, engine: Any) -> Any:
-    return extract(photographs, out / "features", ExtractOptions(MODELS, {"resize": None}), engine=engine)
+def run(photographs: Path, out: Path, engine: Any) -> tuple[Any, Any]:
+    options = ExtractOptions(MODELS, {"resize": None})
+    return extract(photographs, out / "features", options, engine=engine), match_all(out, engine)
 
 
 def match_all(out: Path, engine: Any) -> Any:
@@ -78,38 +80,27 @@ def content(out: Path) -> tuple[Any, ...]:
 
 
 @pytest.fixture(scope="module")
-def of_one_process(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
-    """What the stores of the local engine hold."""
+def local(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stores of the local engine."""
     out = tmp_path_factory.mktemp("local")
-    extract_all(photographs, out, make_engine())
-    match_all(out, make_engine())
-    return content(out)
+    run(photographs, out, make_engine())
+    return out
 
 
-def test_two_machines_give_what_one_process_gives_also_where_a_worker_is_killed(
-    cluster, photographs, of_one_process, tmp_path
-):
-    """All workers extract; one of those that match is killed in the middle."""
+@pytest.fixture(scope="module")
+def of_one_process(local: Path) -> tuple[Any, ...]:
+    """What they hold."""
+    return content(local)
 
-    class Killing(RayEngine):
-        """Kills a worker after the first result."""
 
-        def run(self, work: Any, jobs: Any) -> Iterator[Any]:
-            results = super().run(work, jobs)
-            yield next(results)
-            workers = [actor for actor in list_workers() if actor != os.getpid()]
-            os.kill(workers[0], signal.SIGKILL)
-            yield from results
-
+def test_two_machines_give_what_one_process_gives(cluster, photographs, of_one_process, tmp_path):
     engine = RayEngine()
     assert engine.actors is None
-    extracted = extract_all(photographs, tmp_path, engine)
+    extracted, matched = run(photographs, tmp_path / "ray", engine)
     assert engine.count() == 2
-    assert extracted.extracted == 12
+    assert (extracted.extracted, matched.matched) == (12, 66)
     assert [fault.name for fault in extracted.skipped] == ["broken.png"]
-    matched = match_all(tmp_path, Killing())
-    assert (matched.matched, matched.skipped) == (66, ())
-    assert content(tmp_path) == of_one_process
+    assert content(tmp_path / "ray") == of_one_process
 
 
 @dataclass(frozen=True)
@@ -152,6 +143,23 @@ def test_a_job_that_kills_every_worker_is_left_out_and_the_rest_done(cluster, tm
     results = dict(RayEngine(actors=2).run(Deadly(str(tmp_path), 7, always=True), range(12)))
     assert "3 workers died" in str(results.pop(7))
     assert results == {i: i**2 for i in range(12) if i != 7}
+
+
+def test_a_worker_that_is_killed_in_the_middle_of_matching_changes_nothing(cluster, local, of_one_process, tmp_path):
+    class Killing(RayEngine):
+        """Kills a worker after the first result."""
+
+        def run(self, work: Any, jobs: Any) -> Iterator[Any]:
+            results = super().run(work, jobs)
+            yield next(results)
+            workers = [actor for actor in list_workers() if actor != os.getpid()]
+            os.kill(workers[0], signal.SIGKILL)
+            yield from results
+
+    shutil.copytree(local / "features", tmp_path / "features")
+    matched = match_all(tmp_path, Killing(actors=2))
+    assert (matched.matched, matched.skipped) == (66, ())
+    assert content(tmp_path) == of_one_process
 
 
 def list_workers() -> list[int]:

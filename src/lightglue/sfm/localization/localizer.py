@@ -251,7 +251,7 @@ class Localizer:
         """px of a query's longer edge with which it is looked at first; None: only as the map's images were.
 
         Extraction is most of the time of a query that is found at once, and three quarters of the size have half of
-        the pixels. On the nine queries of docs/effort.md poses are as exact.
+        the pixels. Chosen on five queries, whose poses are about as exact: docs/effort.md.
         """
         settings = self._store.settings
         options = dict(settings.get("extract", {}))
