@@ -29,6 +29,7 @@ from lightglue.matching.network import LearnableFourierPositionalEncoding, Light
 from lightglue.matching.overlap import COEFFICIENTS, Coefficients, overlap_probability
 from lightglue.matching.steps import FoldedSteps, ImageTokens, ModuleSteps, Steps
 from lightglue.options import build_config, nearest_name, warn_unknown
+from lightglue.support.checks import check_int
 from lightglue.support.derived import Derived, is_plain, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.timing import span
@@ -108,7 +109,7 @@ class LightGlue(nn.Module):
         pruning: str = "published",
         **conf: Unpack[LightGlueKeywords],
     ) -> None:
-        options = self._options(features, dict(conf))
+        options = self._options(features, dict(conf), commercial_only)
         subclass = type(self).default_conf.keys() - LightGlue.default_conf.keys()  # whose own options stand in `conf`
         known = {name: value for name, value in options.items() if name not in subclass}
         keywords = ("features", "commercial_only", "pruning")
@@ -154,22 +155,23 @@ class LightGlue(nn.Module):
         return {**self.__dict__, "_compiled": None}  # for copies and torch.save
 
     @classmethod
-    def _options(cls, features: Any, conf: dict[str, Any]) -> dict[str, Any]:
+    def _options(cls, features: Any, conf: dict[str, Any], commercial_only: bool) -> dict[str, Any]:
         """All options: what `conf` says over the defaults of the features, and what the features fix over all."""
         fixed = cls._preset(features)
         default = PRESETS[features].defaults() if features in PRESETS else {}
         if cls.default_conf.keys() <= conf.keys():  # callers who hand all defaults back mean none of them
             conf = {k: v for k, v in conf.items() if k not in cls.default_conf or v != cls.default_conf[k]}
-        if _absent(conf.get("weights")) and "weights" in fixed:
+        source = conf.get("weights")
+        if _absent(source) and "weights" in fixed:
             warnings.warn(
-                f"LightGlue: there is no file {conf['weights']}; it takes the published weights for {features}",
-                stacklevel=3,
+                f"LightGlue: there is no file {source}; it takes the published weights for {features}", stacklevel=3
             )
-        elif conf.get("weights") is not None:
-            described = _described_shape(conf["weights"])
-            fixed = {k: v for k, v in fixed.items() if k != "weights" and k not in described}
-            default = {**default, **described}
-        return {**cls.default_conf, **default, **conf, **fixed}
+            source = None
+        if source is None and "weights" in fixed:
+            source = weight_files.resolve_or_own(fixed["weights"], commercial_only=commercial_only)
+        described = _described_shape(source)
+        fixed = {k: v for k, v in fixed.items() if k not in described}
+        return {**cls.default_conf, **default, **described, **conf, **fixed, "weights": source}
 
     @classmethod
     def _preset(cls, features: Any) -> dict[str, Any]:
@@ -220,17 +222,21 @@ class LightGlue(nn.Module):
         with span("match"):
             return self._collate(self._match(read_pairs(data, "LightGlue", config, self._like), config))
 
-    def match(self, pairs: Iterable[tuple[Features, Features]]) -> list[Matches]:
+    def match(self, pairs: Iterable[tuple[Features, Features]], *, layers: int | None = None) -> list[Matches]:
         """Match any number of pairs at once, each with its own numbers of keypoints.
 
         Each pair is two feature dictionaries, with a batch dimension of 1 (as `extract` returns) or none. Where
         the same arrays are in several pairs of a list, they are read and projected once.
+
+        layers: stop after so many at the latest, with the matches that the head of that layer finds; None: all.
 
         Returns one published dictionary a pair, batch size 1, equal to what `forward` gives for that pair alone.
 
         Raises InputError.
         """
         config = self.checked_conf()
+        if layers is not None:
+            check_int("LightGlue: layers", layers, 1, "None or a positive integer")
         listed = isinstance(pairs, Sequence)  # anything else may write one pair over the last
         known: dict[tuple[int, ...], tuple[Any, ImageKeypoints]] = {}
         images = []
@@ -247,7 +253,7 @@ class LightGlue(nn.Module):
                     known[key] = arrays, self._single(features, name, config)
                 images.append(known[key][1])
         chosen = list(zip(images[::2], images[1::2], strict=True))
-        return [self._collate([result]) for result in self._match(chosen, config)]
+        return [self._collate([result]) for result in self._match(chosen, config, layers)]
 
     def _single(self, features: Any, name: str, config: LightGlueConfig) -> ImageKeypoints:
         """The one image of a features dictionary with or without a batch dimension."""
@@ -256,13 +262,14 @@ class LightGlue(nn.Module):
             raise InputError(f"{name} holds a batch of {len(images)} images; match() takes one image at a time")
         return images[0]
 
-    def _match(self, pairs: list[tuple[ImageKeypoints, ImageKeypoints]], config: LightGlueConfig) -> list[PairResult]:
+    def _match(
+        self, pairs: list[tuple[ImageKeypoints, ImageKeypoints]], config: LightGlueConfig, depth: int | None = None
+    ) -> list[PairResult]:
         device, own = self._like.device, self._like.dtype
         if own not in (torch.float32, torch.float64):
             raise InputError(f"LightGlue's parameters are {own}; keep them float32 and use mp=True")
-        options = EngineOptions(
-            config.depth_confidence, config.width_confidence, config.filter_threshold, self.pruning_min_kpts(device)
-        )
+        least = self.pruning_min_kpts(device)
+        options = EngineOptions(config.depth_confidence, config.width_confidence, config.filter_threshold, least, depth)
         reduced = product_dtype(device, config.mp)
         inputs = [t for pair in pairs for image in pair for t in (image.positions, image.descriptors)]
         # `_like` too, as the copies that nn.DataParallel makes have no parameters.
@@ -423,7 +430,7 @@ def _read_weights(
     file = weight_files.FILES.get(str(source))
     if file is not None:
         return state, file.licence, None
-    description = checkpoint.read_description(Path(source).expanduser())
+    description = checkpoint.read_description(_path_of(source))
     if description is None:
         return state, None, None
     if features is not None and description.features not in (None, features):
@@ -438,13 +445,18 @@ def _described_shape(weights: Any) -> dict[str, Any]:
     """The shape of the network in a self-describing file; nothing for other weights."""
     if not isinstance(weights, (str, os.PathLike)) or str(weights) in weight_files.FILES:
         return {}
-    description = checkpoint.read_description(Path(weights).expanduser())
+    description = checkpoint.read_description(_path_of(weights))
     return {} if description is None else {k: v for k, v in description.config.items() if k in _SHAPE}
 
 
+def _path_of(weights: str | os.PathLike[str]) -> Path:
+    """Where a file is that is no published one: of this package, by its name, or the user's."""
+    return weight_files.resolve(weights) if str(weights) in weight_files.OWN else Path(weights).expanduser()
+
+
 def _absent(weights: Any) -> bool:
-    """Whether `weights` is the path of a file that is not there. A misspelt name of published weights is not."""
-    if not isinstance(weights, (str, os.PathLike)) or str(weights) in weight_files.FILES:
+    """Whether `weights` is the path of a file that is not there. A misspelt name of weights is not."""
+    if not isinstance(weights, (str, os.PathLike)) or str(weights) in {**weight_files.FILES, **weight_files.OWN}:
         return False
     path = Path(weights).expanduser()
     return (not isinstance(weights, str) or bool(path.suffix) or len(path.parts) > 1) and not path.exists()

@@ -38,6 +38,7 @@ class View:
     num_keypoints: int
     homography: tuple[float, ...] | None = None  # 9 numbers, from px of the image to px of the view
     posed: Posed | None = None
+    depths: str | None = None  # a digest of the depths of its keypoints
 
     @property
     def H(self) -> NDArray[np.float64]:  # noqa: N802  # the field's name

@@ -4,7 +4,7 @@
     POOL/views.jsonl     what each view is: its image, its homography or its camera and pose
     POOL/facts/          of views with a pose: depths, or tracks, of their keypoints
     POOL/pairs/          which images of a scene see the same
-    POOL/matches/        of a model: matches of the teacher
+    POOL/tracks/         of a model: matches of the teacher, and what tracks were made of
 
 What a kill leaves is taken up by the next run. A whole pool can be used where its images are not, such as on another
 machine.
@@ -26,14 +26,16 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError, StoreError
 from lightglue.stores import FeatureStore
 from lightglue.stores.arrays import read_arrays
-from lightglue.support.files import part_in, write_whole
+from lightglue.support.files import part_in, read_json, write_whole
 from lightglue.support.printable import escaped
 from lightglue.support.progress import StageProgress
 from lightglue.training.data_options import DataOptions, FeatureOptions, source_keys
 from lightglue.training.extraction import ImageJob, Made, ViewWork, settings_of, view_name
 from lightglue.training.journal import LeftOut, View, append, read_journal
 from lightglue.training.sources.images import list_folder
+from lightglue.training.sources.options import SourceOptions
 from lightglue.training.sources.record import Listed, ScenePairs, SourceImage
+from lightglue.training.sources.scene_info import list_scene_info
 from lightglue.workers.engine import ProcessEngine
 
 __all__ = ["Pool", "fill_pool", "list_source", "open_pool"]
@@ -68,6 +70,17 @@ class Pool:
         arrays = _read_arrays(path)
         names = [str(name) for name in arrays["names"]]
         return ScenePairs(names, arrays["first"], arrays["second"], arrays["overlap"])
+
+    def tracks_path(self, source: str, scene: str) -> Path:
+        """Of the record of the tracks of a scene; the matches that they are of lie beside it."""
+        return self.folder / "tracks" / f"{_digest_of(f'{source}/{scene}')}.json"
+
+    def tracks_record(self, source: str, scene: str) -> dict[str, Any]:
+        """What the tracks of a scene were made of; nothing where they were not made, or it is damaged."""
+        try:
+            return read_json(self.tracks_path(source, scene))
+        except OSError:
+            return {}
 
     def put_scene_pairs(self, source: str, scene: str, pairs: ScenePairs) -> None:
         """Write them. Raises StoreError."""
@@ -111,7 +124,7 @@ def fill_pool(
         if not Path(source.path).exists() and any(view.source == key for view in pool.views.values()):
             kept |= {view.name: view for view in pool.views.values() if view.source == key and view.number < data.views}
             continue
-        listed = list_source(key, source, data)
+        listed = list_source(key, source)
         for skipped in listed.skipped:
             left_out[f"{key}/{skipped.name}"] = LeftOut(f"{key}/{skipped.name}", skipped.reason)
         for scene, pairs in listed.scenes.items():
@@ -137,8 +150,14 @@ def fill_pool(
     return replace(pool, views={name: kept[name] for name in sorted(kept)}, left_out=tuple(left_out.values()))
 
 
-def list_source(key: str, source: Any, data: DataOptions) -> Listed:
+def list_source(key: str, source: SourceOptions) -> Listed:
     """The images of a source. Raises InputError where there are none."""
+    if source.kind == "model":
+        from lightglue.training.sources.model import list_model  # which needs pycolmap
+
+        return list_model(key, source)
+    if source.kind == "depth":
+        return list_scene_info(key, source)
     return list_folder(key, source)
 
 
@@ -177,8 +196,10 @@ def _put(pool: Pool, made: Made) -> list[View | LeftOut]:
     found: list[View | LeftOut] = []
     for each in made.views:
         name, count = view_name(image, each.number), len(each.features)
+        depths = None
         if each.depth is not None:
             pool.put_facts(name, {"depth": each.depth})
+            depths = sha256(each.depth.tobytes()).hexdigest()[:16]
         head = pool.store.put(name, each.features, made.source)
         found.append(
             View(
@@ -196,6 +217,7 @@ def _put(pool: Pool, made: Made) -> list[View | LeftOut]:
                 count,
                 None if each.homography is None else tuple(each.homography.reshape(-1).tolist()),
                 image.posed,
+                depths,
             )
         )
     return found
@@ -208,12 +230,16 @@ def reasons(left_out: Iterator[LeftOut] | tuple[LeftOut, ...]) -> str:
 
 
 def _facts_path(folder: Path, name: str) -> Path:
-    digest = sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
-    return folder / "facts" / digest[:2] / f"{digest[:40]}.npz"
+    digest = _digest_of(name)
+    return folder / "facts" / digest[:2] / f"{digest}.npz"
 
 
 def _pairs_path(folder: Path, source: str, scene: str) -> Path:
-    return folder / "pairs" / f"{sha256(f'{source}/{scene}'.encode()).hexdigest()[:40]}.npz"
+    return folder / "pairs" / f"{_digest_of(f'{source}/{scene}')}.npz"
+
+
+def _digest_of(name: str) -> str:
+    return sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
 def _write_arrays(path: Path, arrays: Facts, folder: Path) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
+from lightglue.geometry.cameras import Camera
 from lightglue.images import read_image
 from lightglue.stores import ImageFeatures
 from lightglue.support.caches import BoundedCache
@@ -25,10 +26,12 @@ from lightglue.training.data_options import DataOptions, FeatureOptions, source_
 from lightglue.training.draws import Draws
 from lightglue.training.extraction import make_view
 from lightglue.training.journal import View
-from lightglue.training.pool import Pool, fill_pool, reasons
+from lightglue.training.own_tracks import camera_of, make_tracks
+from lightglue.training.pool import Facts, Pool, fill_pool, reasons
 from lightglue.training.split import group_of, held_out, held_out_of_scene
 from lightglue.training.streams import BinnedStream, Bins, Mixture, PlainStream, Stream
 from lightglue.training.truth.homography import from_homography
+from lightglue.training.truth.posed import from_depth, from_tracks
 from lightglue.training.views.homography import between_views, reduced
 
 __all__ = ["PoolSamples", "open_samples", "samples_of"]
@@ -60,6 +63,9 @@ def open_samples(
     check_int("seed", seed, 0, "an integer from 0")
     where = Path(folder if data.pool is None else data.pool)
     pool = fill_pool(where, data, features, workers=workers, progress=progress)
+    for key, source in zip(source_keys(data.sources), data.sources, strict=True):
+        if source.kind == "model":
+            make_tracks(pool, key, source, data, features, workers=workers, progress=progress)
     return samples_of(pool, data, features, seed)
 
 
@@ -93,6 +99,11 @@ class PoolSamples:
 
     def __post_init__(self) -> None:
         self._cache: BoundedCache[str, ImageFeatures] = BoundedCache(self.data.memory, lambda each: each.nbytes, keep=2)
+        facts_size = self.data.memory / 8
+        self._known: BoundedCache[str, Facts] = BoundedCache(
+            facts_size, lambda each: sum(a.nbytes for a in each.values())
+        )
+        self._cameras: BoundedCache[str, Camera] = BoundedCache(10_000)
         self._first = self.read(self.names[0])
         self._fingerprint: str | None = None
 
@@ -146,9 +157,17 @@ class PoolSamples:
             }
             digest = sha256(json.dumps(said, sort_keys=True).encode())
             for name in self.names:
-                digest.update(f"{name}\n{self.pool.views[name].digest}\n".encode("utf-8", "surrogatepass"))
+                view = self.pool.views[name]
+                digest.update(f"{name}\n{view.digest}\n{view.depths}\n".encode("utf-8", "surrogatepass"))
+            digest.update(json.dumps(self._tracks()).encode())
             self._fingerprint = digest.hexdigest()[:32]
         return self._fingerprint
+
+    def _tracks(self) -> list[str]:
+        """What the tracks of each scene were made of."""
+        views = (self.pool.views[name] for name in self.names)
+        scenes = {(view.source, view.scene) for view in views if view.posed is not None and view.posed.depth is None}
+        return [str(self.pool.tracks_record(*each).get("inputs")) for each in sorted(scenes)]
 
     def sample(self, k: int) -> Sample:
         """See `Samples`."""
@@ -193,8 +212,27 @@ class PoolSamples:
         return Sample(names, *features, self._truth(views, features))
 
     def _truth(self, views: tuple[View, View], features: tuple[ImageFeatures, ImageFeatures]) -> Truth:
-        H01 = between_views(views[0].H, views[1].H)
-        return from_homography(features[0].keypoints, features[1].keypoints, H01, self.data.truth)
+        points, options = (features[0].keypoints, features[1].keypoints), self.data.truth
+        if views[0].posed is None or views[1].posed is None:
+            return from_homography(*points, between_views(views[0].H, views[1].H), options)
+        poses = views[0].posed.T, views[1].posed.T
+        cameras = self._camera(views[0]), self._camera(views[1])
+        facts = self._facts(views[0]), self._facts(views[1])
+        if views[0].posed.depth is not None:
+            T_0to1 = poses[1] @ np.linalg.inv(poses[0])
+            return from_depth(*points, facts[0]["depth"], facts[1]["depth"], *cameras, T_0to1, options)
+        tracks = facts[0]["tracks"], facts[1]["tracks"]
+        return from_tracks(*points, *tracks, facts[0]["places"], facts[1]["places"], *cameras, *poses, options)
+
+    def _camera(self, view: View) -> Camera:
+        return self._cameras.get(view.name, lambda: camera_of(view))
+
+    def _facts(self, view: View) -> Facts:
+        return self._known.get(view.name, lambda: self.pool.facts(view.name))
+
+
+def _bytes_of(facts: Facts) -> int:
+    return sum(array.nbytes for array in facts.values())
 
 
 class _Plan:
@@ -253,7 +291,8 @@ class _Plan:
             if views and views[0].posed is not None and len(scenes) == 1:
                 pairs = self.pool.scene_pairs(key, views[0].scene)
             if pairs is not None:
-                held |= held_out_of_scene(groups, pairs, self.data.validation, self.data.seed)
+                usable = pairs.between(self.data.overlaps[0], self.data.overlaps[-1])
+                held |= held_out_of_scene(groups, usable, self.data.validation, self.data.seed)
             else:
                 held |= held_out(groups.values(), self.data.validation, self.data.seed)
         return held

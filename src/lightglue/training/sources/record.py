@@ -13,7 +13,9 @@ from lightglue.errors import InputError
 from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.sfm.skipped import Skipped
 
-__all__ = ["Listed", "Posed", "ScenePairs", "SourceImage"]
+__all__ = ["LEAST_OVERLAP", "Listed", "Posed", "ScenePairs", "SourceImage"]
+
+LEAST_OVERLAP = 0.02  # of what two images see; below, they are no pair
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,10 @@ class Posed:
     camera: Intrinsics  # of the image as it is shown, px of it
     pose: tuple[float, ...]  # 16 numbers, row by row: T (4, 4) from the world to the camera
     depth: str | None = None  # the file of its depths; None where they come from tracks
+
+    def __post_init__(self) -> None:
+        plain = Intrinsics(self.camera.model, self.camera.size, tuple(float(each) for each in self.camera.params))
+        object.__setattr__(self, "camera", plain)  # as it is read again
 
     @property
     def T(self) -> NDArray[np.float64]:  # noqa: N802  # the field's name
@@ -69,6 +75,11 @@ class ScenePairs:
     def __post_init__(self) -> None:
         if not len(self.first) == len(self.second) == len(self.overlap):
             raise InputError("The pairs of a scene are of unequal numbers.")
+
+    def between(self, least: float, most: float) -> ScenePairs:
+        """Those that overlap so much."""
+        kept = (self.overlap >= least) & (self.overlap <= most)
+        return ScenePairs(self.names, self.first[kept], self.second[kept], self.overlap[kept])
 
 
 @dataclass(frozen=True, eq=False)
