@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lightglue.errors import InputError
+from lightglue.evaluation.bootstrap import Statistic
 from lightglue.evaluation.datasets.manifest import load_manifest
 from lightglue.evaluation.pair import Benchmark
 from lightglue.evaluation.records import Run
@@ -101,6 +102,10 @@ class BenchmarkJudge:
     def figure(self, run: Run) -> float:
         """The figure that decides, in percent."""
         return self._chosen(run).value
+
+    def decisive(self, run: Run) -> Statistic:
+        """What that is a figure of."""
+        return self._chosen(run).statistic
 
     def _models(self, weights: Path, benchmark: Benchmark) -> Models:
         own = self.features if self.features.is_own else None

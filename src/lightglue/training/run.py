@@ -3,7 +3,8 @@
 RUN/config.toml             all options
     log.jsonl               a line for each thing that happened
     checkpoints/000500/     see `checkpoints`
-    best/weights.safetensors
+    best/weights.safetensors   with what was fitted at the end: best/fitting.json, best/worst/
+    report.html
     bad_batches/            what gave a loss that is not finite
 """
 
@@ -33,6 +34,7 @@ from lightglue.training.fitting.finish import finish
 from lightglue.training.initialise import describe, initialise, matcher_name, network_config
 from lightglue.training.judging import make_judge
 from lightglue.training.options import TrainingOptions, as_toml, from_tables
+from lightglue.training.report import write_report
 from lightglue.training.samples import open_samples
 from lightglue.training.signals import Held
 from lightglue.training.trainer import Figures, Step, Trainer
@@ -412,13 +414,18 @@ class _Run:
         write_whole(self.folder / "best" / "weights.safetensors", weights.read_bytes())
 
     def _fit(self) -> None:
-        """Fit to the best weights what is fitted at the end, and write the report's source."""
+        """Fit to the best weights what is fitted at the end, unless it was, and write the report."""
         judge, weights = self.options.judge, self.folder / "best" / "weights.safetensors"
-        if judge.fit and self.world.is_first:
-            say = self.progress
-            found = finish(weights, self.samples, judge, progress=lambda stage, n, total: say(stage, n, total, ""),
-                           device=self.trainer.device)  # fmt: skip
-            self.log.write("fitting", self.trainer.step, **asdict(found), seconds=self.elapsed())
+        if self.world.is_first and judge.fit:
+            show = self.progress
+            try:
+                found = weight_files.read_description(weights)
+                if found is not None and found.fitted is None:
+                    fitted = finish(weights, self.samples, judge, device=self.trainer.device,
+                                    progress=lambda stage, done, total: show(stage, done, total, ""))  # fmt: skip
+                    self.log.write("fitting", self.trainer.step, **asdict(fitted), seconds=self.elapsed())
+            except LightGlueError as error:  # the weights are good without
+                self.say(f"warning: confidence, calibration and overlap were not fitted: {error}")
         self.world.wait()
 
     def _finish(self) -> TrainingResult:
@@ -436,6 +443,8 @@ class _Run:
         if self.best:
             judgement = Judgement(self.best["metric"], self.best["value"], self.best["figures"])
         self.log.write("end", trainer.step, best_step=best_step, seconds=self.elapsed(), cpu_seconds=self._cpu())
+        if self.world.is_first:
+            write_report(self.folder)
         return TrainingResult(
             self.folder, self.folder / "best" / "weights.safetensors", trainer.step, best_step, judgement,
             self.validation, self.elapsed(),

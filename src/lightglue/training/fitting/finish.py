@@ -23,6 +23,7 @@ from lightglue.training.fitting.calibration import (
 )
 from lightglue.training.fitting.confidence import HeadFit, fit_heads
 from lightglue.training.fitting.overlap import OverlapFit, different, evidence_of, fit_overlap
+from lightglue.training.fitting.worst import WorstPair, draw_worst
 from lightglue.training.judge_options import JudgeOptions
 
 __all__ = ["FittingReport", "finish"]
@@ -45,6 +46,7 @@ class FittingReport:
     bins_before: tuple[Bin, ...]
     bins_after: tuple[Bin, ...]
     overlap: OverlapFit
+    worst: tuple[WorstPair, ...]
 
 
 def finish(
@@ -83,6 +85,7 @@ def finish(
         bins_before=tuple(reliability(scored.scores, scored.correct)),
         bins_after=tuple(reliability(after, scored.correct)),
         overlap=overlap,
+        worst=draw_worst(matcher, samples, held_out, weights.with_name("worst")),
     )
     _write(weights, matcher, description)
     write_whole(weights.with_name(REPORT), json.dumps(_finite(asdict(report)), indent=1).encode())
