@@ -29,6 +29,7 @@ from lightglue.matching.network import LearnableFourierPositionalEncoding, Light
 from lightglue.matching.overlap import COEFFICIENTS, Coefficients, overlap_probability
 from lightglue.matching.steps import FoldedSteps, ImageTokens, ModuleSteps, Steps
 from lightglue.options import build_config, nearest_name, warn_unknown
+from lightglue.support.checks import check_int
 from lightglue.support.derived import Derived, is_plain, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.timing import span
@@ -221,17 +222,21 @@ class LightGlue(nn.Module):
         with span("match"):
             return self._collate(self._match(read_pairs(data, "LightGlue", config, self._like), config))
 
-    def match(self, pairs: Iterable[tuple[Features, Features]]) -> list[Matches]:
+    def match(self, pairs: Iterable[tuple[Features, Features]], *, layers: int | None = None) -> list[Matches]:
         """Match any number of pairs at once, each with its own numbers of keypoints.
 
         Each pair is two feature dictionaries, with a batch dimension of 1 (as `extract` returns) or none. Where
         the same arrays are in several pairs of a list, they are read and projected once.
+
+        layers: stop after so many at the latest, with the matches that the head of that layer finds; None: all.
 
         Returns one published dictionary a pair, batch size 1, equal to what `forward` gives for that pair alone.
 
         Raises InputError.
         """
         config = self.checked_conf()
+        if layers is not None:
+            check_int("LightGlue: layers", layers, 1, "None or a positive integer")
         listed = isinstance(pairs, Sequence)  # anything else may write one pair over the last
         known: dict[tuple[int, ...], tuple[Any, ImageKeypoints]] = {}
         images = []
@@ -248,7 +253,7 @@ class LightGlue(nn.Module):
                     known[key] = arrays, self._single(features, name, config)
                 images.append(known[key][1])
         chosen = list(zip(images[::2], images[1::2], strict=True))
-        return [self._collate([result]) for result in self._match(chosen, config)]
+        return [self._collate([result]) for result in self._match(chosen, config, layers)]
 
     def _single(self, features: Any, name: str, config: LightGlueConfig) -> ImageKeypoints:
         """The one image of a features dictionary with or without a batch dimension."""
@@ -257,13 +262,14 @@ class LightGlue(nn.Module):
             raise InputError(f"{name} holds a batch of {len(images)} images; match() takes one image at a time")
         return images[0]
 
-    def _match(self, pairs: list[tuple[ImageKeypoints, ImageKeypoints]], config: LightGlueConfig) -> list[PairResult]:
+    def _match(
+        self, pairs: list[tuple[ImageKeypoints, ImageKeypoints]], config: LightGlueConfig, depth: int | None = None
+    ) -> list[PairResult]:
         device, own = self._like.device, self._like.dtype
         if own not in (torch.float32, torch.float64):
             raise InputError(f"LightGlue's parameters are {own}; keep them float32 and use mp=True")
-        options = EngineOptions(
-            config.depth_confidence, config.width_confidence, config.filter_threshold, self.pruning_min_kpts(device)
-        )
+        least = self.pruning_min_kpts(device)
+        options = EngineOptions(config.depth_confidence, config.width_confidence, config.filter_threshold, least, depth)
         reduced = product_dtype(device, config.mp)
         inputs = [t for pair in pairs for image in pair for t in (image.positions, image.descriptors)]
         # `_like` too, as the copies that nn.DataParallel makes have no parameters.
