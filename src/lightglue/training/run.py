@@ -188,8 +188,9 @@ class _Run:
 
     def _check_same(self, found: Checkpoint) -> None:
         """Raises InputError where the run was another."""
-        before = from_tables(toml.parse(str(found.state["config"])))
-        changed = [line for line in toml.differences(before, self.options) if not line.startswith(MAY_DIFFER)]
+        # Both as they are read: 3 and 3.0 are the same.
+        before, now = (from_tables(toml.parse(text)) for text in (str(found.state["config"]), as_toml(self.options)))
+        changed = [line for line in toml.differences(before, now) if not line.startswith(MAY_DIFFER)]
         if changed:
             raise InputError(
                 f"{self.folder} was trained with other options ({'; '.join(changed)}); set them back, or start another "
