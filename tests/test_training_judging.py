@@ -173,7 +173,7 @@ def photographs(tmp_path_factory) -> Path:
 
 
 def test_fine_tuning_says_its_verdict_and_keeps_the_old_weights_unless_better(photographs, tmp_path, monkeypatch):
-    monkeypatch.setattr("lightglue.training.finetune.LEAST_MINUTES", 0.001)
+    monkeypatch.setattr("lightglue.training.finetune.LEAST_MINUTES", 0.02)
     options = FinetuneOptions(minutes=0.01, keypoints=48, views=2, pairs=4, held_out=0.3, device="cpu", lr=1e-9)
     found = finetune(photographs, tmp_path / "run", options)
     told = json.loads((tmp_path / "run" / "finetune.json").read_text())

@@ -107,8 +107,12 @@ def finetune(
     training = replace(training, run=replace(training.run, minutes=minutes, steps=None))
     say(f"training for {minutes:.1f} min; Ctrl-C saves, and the same command goes on")
     result = train(training, folder, resume=is_begun, samples=samples, progress=progress, say=say)
-    after = judge.runs(result.weights, "after")
-    return _conclude(folder, old, result.weights, result.step, judge, before, after)
+    new = result.weights
+    if not new.is_file():
+        say("warning: there was no time for a single step; give more minutes")
+        new = old
+    after = judge.runs(new, "after")
+    return _conclude(folder, old, new, result.step, judge, before, after)
 
 
 def _training_options(source: Path, options: FinetuneOptions) -> TrainingOptions:
