@@ -50,7 +50,30 @@ EXPORT = [
 ]  # fmt: skip
 
 
-ROOMS = [("geometry", GEOMETRY), ("evaluation", EVALUATION), ("export", EXPORT), ("parity", sorted(PARITY))]
+TRAINING = [
+    "Judge",
+    "Judgement",
+    "LossOptions",
+    "NetworkOptions",
+    "OptimiserOptions",
+    "RunOptions",
+    "Sample",
+    "Samples",
+    "Trainer",
+    "TrainingOptions",
+    "TrainingResult",
+    "Truth",
+    "read_log",
+    "read_options",
+    "train",
+]
+ROOMS = [
+    ("training", TRAINING),
+    ("geometry", GEOMETRY),
+    ("evaluation", EVALUATION),
+    ("export", EXPORT),
+    ("parity", sorted(PARITY)),
+]
 
 
 @pytest.mark.parametrize(("module", "names"), ROOMS)
