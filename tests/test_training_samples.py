@@ -170,6 +170,15 @@ def test_more_views_are_added_to_those_that_are_there(folder, pool, tmp_path):
     assert made.epoch == 4 * 6
 
 
+def test_a_file_that_was_removed_is_made_again(folder, pool, tmp_path):
+    less = tmp_path / "pool"
+    shutil.copytree(pool, less)
+    next((less / "features").glob("??/*.npz")).unlink()
+    counts = []
+    open_samples(options(folder), FEATURES, less, 0, workers=1, progress=lambda *told: counts.append(told))
+    assert counts[0] == ("features", 14, 15)
+
+
 def test_other_features_than_those_of_the_pool_are_refused(folder, pool):
     with pytest.raises(InputError, match=r"features is 'sift' there and 'aliked' here"):
         open_pool(pool, options(folder), FeatureOptions("aliked", 128))
