@@ -32,7 +32,8 @@ USERS = {
                  "geometry.colmap_models", "extractors.dog", "evaluation.datasets.manifest"],
     "ray": ["sfm.engines.with_ray"],
     "rich": ["cli", "support.progress", "benchmark.report"],
-    "safetensors": ["weights", "matching.checkpoint"],
+    "safetensors": ["weights", "matching.checkpoint", "training.checkpoints"],
+    "tomli": ["training.toml"],
     "torchvision": ["aliked"],
     "typer": ["cli"],
     "typing_extensions": ["extractors", "matching", "pairs.match"],  # for type checkers only

@@ -2,15 +2,19 @@
 
 import json
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from lightglue.errors import InputError, StoreError
 from lightglue.training.contract import IGNORED, UNMATCHABLE
 from lightglue.training.data_options import DataOptions, FeatureOptions, source_keys
+from lightglue.training.extraction import as_features, load_extractor
 from lightglue.training.pool import fill_pool, open_pool
 from lightglue.training.samples import open_samples, samples_of
 from lightglue.training.sources.options import SourceOptions
@@ -140,9 +144,13 @@ def test_a_pool_that_was_killed_is_completed_to_the_same(folder, pool, samples, 
     assert all(json.loads(line) for line in (half / "views.jsonl").read_bytes().splitlines())
 
 
-def test_features_do_not_depend_on_the_number_of_processes(folder, samples, tmp_path):
-    two = open_samples(options(folder), FEATURES, tmp_path / "pool", seed=0, workers=2)
-    assert two.fingerprint == samples.fingerprint
+def test_features_do_not_depend_on_the_number_of_processes(folder, tmp_path, corners):
+    one, two = (
+        open_samples(options(folder, views=2), corners, tmp_path / f"{workers}", seed=0, workers=workers)
+        for workers in (1, 2)
+    )
+    assert two.fingerprint == one.fingerprint
+    assert described(two.sample(1)) == described(one.sample(1))
 
 
 def test_a_whole_pool_needs_its_images_no_more(folder, pool, samples, tmp_path):
@@ -162,6 +170,15 @@ def test_more_views_are_added_to_those_that_are_there(folder, pool, tmp_path):
     assert made.epoch == 4 * 6
 
 
+def test_a_file_that_was_removed_is_made_again(folder, pool, tmp_path):
+    less = tmp_path / "pool"
+    shutil.copytree(pool, less)
+    next((less / "features").glob("??/*.npz")).unlink()
+    counts = []
+    open_samples(options(folder), FEATURES, less, 0, workers=1, progress=lambda *told: counts.append(told))
+    assert counts[0] == ("features", 14, 15)
+
+
 def test_other_features_than_those_of_the_pool_are_refused(folder, pool):
     with pytest.raises(InputError, match=r"features is 'sift' there and 'aliked' here"):
         open_pool(pool, options(folder), FeatureOptions("aliked", 128))
@@ -177,6 +194,93 @@ def test_a_damaged_file_of_features_is_said_by_the_sample_that_needs_it(folder, 
         path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(StoreError, match="damaged"):
         [made.sample(k) for k in range(12)]
+
+
+# --- features of the user's own ---
+
+OWN = """
+import cv2
+import numpy as np
+import torch
+
+
+class Corners:
+    def __init__(self, count=60, **answer):
+        self.count, self.answer = count, answer
+
+    def extract(self, image, **options):
+        gray = (image.mean(0) * 255).byte().numpy()
+        found = cv2.goodFeaturesToTrack(gray, self.count, 0.01, 3)[:, 0]
+        patches = [cv2.getRectSubPix(gray, (5, 5), tuple(map(float, point))).reshape(-1) for point in found]
+        descriptors = torch.nn.functional.normalize(torch.tensor(np.array(patches)).float(), dim=1)
+        features = {"keypoints": torch.tensor(found), "descriptors": descriptors, **self.answer}
+        return {name: value for name, value in features.items() if value is not None}
+
+
+def make(**options):
+    return Corners(40, **options)
+
+
+ready = Corners(50)
+number = 3
+"""
+
+
+@pytest.fixture
+def corners(tmp_path, monkeypatch):
+    """The options of an extractor in a module of the working directory."""
+    name = f"corners_of_{tmp_path.name}".replace("-", "_")
+    (tmp_path / f"{name}.py").write_text(OWN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    return FeatureOptions(f"{name}:Corners", 30, fewest=8, device="cpu")
+
+
+@pytest.mark.parametrize(("what", "count"), [("Corners", 60), ("make", 40), ("ready", 50)])
+def test_features_may_be_those_of_a_class_a_function_or_an_object_of_the_users(folder, tmp_path, corners, what, count):
+    own = replace(corners, type=corners.type.replace("Corners", what), keypoints=1000)
+    made = open_samples(options(folder, views=2), own, tmp_path / "pool", 0, workers=1)
+    assert (made.feature_type, made.descriptor_dim, made.has_scale_ori) == (own.type, 25, False)
+    sample = made.sample(0)
+    assert count / 2 < len(sample.features0) <= count
+    assert sample.features0.scores.tolist() == [1.0] * len(sample.features0)
+    assert len(sample.truth.positives) > 3
+
+
+def test_of_more_keypoints_than_wanted_the_best_are_kept(folder, tmp_path, corners):
+    made = open_samples(options(folder, views=2), corners, tmp_path / "pool", 0, workers=1)
+    assert len(made.sample(0).features0) == 30
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        ({"descriptors": None}, "gave no descriptors, but keypoints"),
+        ({"keypoints": np.full((60, 2), np.nan)}, "keypoints with NaN"),
+        ({"keypoints": np.zeros((60, 3))}, r"keypoints of the shape \(60, 3\)"),
+        ({"keypoint_scores": np.zeros(7)}, "unequal numbers"),
+        ({"descriptors": np.full((60, 4), 1e6)}, "set descriptor_dtype to float32"),
+    ],
+)
+def test_features_that_are_none_are_said_to_be_the_extractors_fault(folder, tmp_path, corners, answer, said):
+    own = replace(corners, extractor={"count": 60, **answer})
+    with pytest.raises(InputError, match=f"{own.type} gave .*{said}|{said}"):
+        as_features(load_extractor(own).extract(torch.rand(3, 200, 300)), own, (300, 200))
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("no_such_module:Corners", "There is no module 'no_such_module'"),
+        ("{module}:Corner", "did you mean 'Corners'"),
+        ("{module}:number", "is a int; name a class"),
+        ("{module}:Corners.extract", "gives a|missing"),
+    ],
+)
+def test_an_extractor_that_cannot_be_had_is_said(corners, name, said):
+    own = replace(corners, type=name.format(module=corners.type.partition(":")[0]))
+    with pytest.raises((InputError, TypeError), match=said):
+        load_extractor(own)
 
 
 # --- bad input ---

@@ -154,7 +154,7 @@ class MatchOptions(_WithModels):
     max_seconds: float | None = max_seconds_option()
 
     def __post_init__(self) -> None:
-        check_max_seconds(self.max_seconds)
+        check_max_seconds(self.max_seconds, None if self.models is None else self.models.effort)
         check_int("memory", self.memory, 0, "a number of bytes, at least 0")
         limit = self.min_overlap
         if limit is not None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -11,7 +13,7 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError
 from lightglue.stores.features import ImageFeatures
 
-__all__ = ["IGNORED", "UNMATCHABLE", "Sample", "Samples", "Truth"]
+__all__ = ["IGNORED", "UNMATCHABLE", "Judge", "Judgement", "Sample", "Samples", "Truth"]
 
 UNMATCHABLE = -1  # the keypoint has no partner in the other image
 IGNORED = -2  # nothing is known: it is in the softmax' denominators, and in no sum of the loss
@@ -112,4 +114,26 @@ class Samples(Protocol):
 
     def picture(self, view: str) -> NDArray[Any]:
         """(H, W, 3) uint8 RGB of a view named in a sample; for reports."""
+        ...
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """How good weights are on pairs that they were not trained on."""
+
+    metric: str  # such as "pose AUC@5"
+    value: float  # the more the better
+    figures: Mapping[str, float] = field(default_factory=dict)  # others, for the report
+
+
+class Judge(Protocol):
+    """Decides which weights of a run are the best."""
+
+    @property
+    def every(self) -> int:
+        """Steps between judgements; 0: at the end alone."""
+        ...
+
+    def __call__(self, weights: Path, step: int) -> Judgement:
+        """Judge a weights file, the same one always alike. Raises LightGlueError where it cannot."""
         ...

@@ -290,7 +290,7 @@ def as_features(found: Any, options: FeatureOptions, size: tuple[int, int]) -> M
     if len(set(counts.values())) > 1:
         raise InputError(f"{options.type} gave unequal numbers: {counts}.")
     largest = float(features["descriptors"].abs().max()) if features["descriptors"].numel() else 0.0
-    if options.descriptor_dtype == "float16" and largest > np.finfo(np.float16).max:
+    if options.descriptor_dtype == "float16" and largest > float(np.finfo(np.float16).max):
         raise InputError(f"{options.type} gave a descriptor of {largest:.4g}; set descriptor_dtype to float32.")
     return {**features, "image_size": torch.tensor(size)}
 

@@ -29,6 +29,7 @@ from lightglue.training.sources.options import SourceOptions
 from lightglue.training.sources.record import ScenePairs
 from lightglue.training.sources.triangulation import Tracks, join, triangulate
 from lightglue.training.truth.distances import between, epipolar_distances
+from lightglue.training.truth.options import TruthOptions
 from lightglue.workers.engine import ProcessEngine
 
 __all__ = ["camera_of", "guided_matches", "make_tracks", "teacher_of"]
@@ -87,7 +88,7 @@ def make_tracks(
         inputs = _inputs(views, pairs, teacher, data)
         if pool.tracks_record(key, scene).get("inputs") == inputs:
             continue
-        work = _Scene(pool, views, _chosen(views, pairs), data.truth.track)
+        work = _Scene(pool, views, _chosen(views, pairs), data.truth)
         title = f"tracks {scene}".strip()
         if teacher == "lightglue":
             matches = work.taught(record.with_suffix(".db"), features, workers, title, progress)
@@ -102,7 +103,9 @@ def make_tracks(
 
 def _inputs(views: Sequence[View], pairs: ScenePairs, teacher: str, data: DataOptions) -> str:
     """A digest of all that decides the tracks of a scene."""
-    digest = sha256(json.dumps([REVISION, NEIGHBOURS, RATIO, teacher, data.truth.track]).encode())
+    digest = sha256(
+        json.dumps([REVISION, NEIGHBOURS, RATIO, teacher, data.truth.track, data.truth.track_views]).encode()
+    )
     for view in views:
         assert view.posed is not None
         digest.update(json.dumps([view.name, view.digest, view.size, view.posed.as_json()]).encode())
@@ -135,7 +138,7 @@ class _Scene:
     pool: Pool
     views: Sequence[View]
     pairs: Sequence[Pair]
-    limit: float  # px that a match may lie off its epipolar line, and an observation off its track
+    truth: TruthOptions
 
     def __post_init__(self) -> None:
         self.cameras = [camera_of(view) for view in self.views]
@@ -162,7 +165,7 @@ class _Scene:
                 continue
             rows = pair.matches.astype(np.int64)
             points = self._points(a)[1][rows[:, 0]], self._points(b)[1][rows[:, 1]]
-            good = self._off_lines(a, b, points) <= self.limit
+            good = self._off_lines(a, b, points) <= self.truth.track
             yield a, b, rows[good], pair.scores[good].astype(np.float64)
 
     def guided(self, title: str, progress: StageProgress) -> Iterator[tuple[int, int, Integers, Floats]]:
@@ -171,7 +174,7 @@ class _Scene:
             progress(title, done, len(self.pairs))
             (features0, points0), (features1, points1) = self._points(a), self._points(b)
             distances = epipolar_distances(points0, points1, self.cameras[a], self.cameras[b], self._between(a, b))
-            near = distances <= self.limit
+            near = distances <= self.truth.track
             yield a, b, *guided_matches(features0, features1, near)
         progress(title, len(self.pairs), len(self.pairs))
 
@@ -182,7 +185,7 @@ class _Scene:
             camera.normalize(self._points(at)[0].keypoints.astype(np.float64)) for at, camera in enumerate(self.cameras)
         ]
         focals = np.array([camera.focal for camera in self.cameras])
-        return triangulate(numbers, rays, self.poses, focals, self.limit)
+        return triangulate(numbers, rays, self.poses, focals, self.truth.track, self.truth.track_views)
 
     def _points(self, at: int) -> tuple[ImageFeatures, Floats]:
         """The features of a view, and its keypoints as a pinhole sees them."""

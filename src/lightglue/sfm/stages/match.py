@@ -103,6 +103,8 @@ def match(
     own = None if effort in (None, models.effort) else f"effort {effort}"
     if effort is not None:
         models = replace(models, effort=effort)
+        if effort != "hard":  # the store's limit is for its own effort
+            options = replace(options, max_seconds=MatchOptions.max_seconds)
     if models.effort == "hard" and images is None:
         raise InputError("effort is 'hard', which looks at the images again; give their folder as `images`.")
     todo = _Todo(features, matches, table, BATCH_CPU if models.device == "cpu" else BATCH_GPU)

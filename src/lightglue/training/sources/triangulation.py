@@ -65,7 +65,7 @@ def join(counts: Sequence[int], matches: Iterable[tuple[int, int, Integers, Floa
 
 
 def triangulate(
-    numbers: Sequence[Integers], rays: Sequence[Floats], poses: Floats, focals: Floats, limit: float
+    numbers: Sequence[Integers], rays: Sequence[Floats], poses: Floats, focals: Floats, limit: float, fewest: int = 2
 ) -> Tracks:
     """Where tracks are. What is seen more than `limit` px from there is left out of its track.
 
@@ -74,8 +74,9 @@ def triangulate(
         rays: of each image (N, 2), directions (x/z, y/z) of the keypoints.
         poses: (I, 4, 4), from the world to the cameras; they stay as they are.
         focals: (I,) px, mean focal length of each image: of errors at focal length 1 it makes px.
+        fewest: keypoints that a track has, at least 2.
 
-    Tracks of fewer than two keypoints are none, and those that lie behind a camera.
+    Those that lie behind a camera are none.
     """
     image = np.repeat(np.arange(len(numbers)), [len(each) for each in numbers])
     track = np.concatenate([*numbers, np.zeros(0, np.int64)]).astype(np.int64)
@@ -92,7 +93,7 @@ def triangulate(
     todo = np.ones(count, np.bool_)
     for last in range(_ROUNDS, -1, -1):
         seen = np.bincount(track[track >= 0], minlength=count)
-        track[(track >= 0) & (seen[track] < 2)] = -1
+        track[(track >= 0) & (seen[track] < fewest)] = -1
         rows = np.flatnonzero((track >= 0) & todo[track])
         if not len(rows):
             break

@@ -27,30 +27,34 @@ def as_points(name: str, points: Any) -> Floats:
 
 
 def between(one: Floats, other: Floats) -> Distances:
-    """(M, N) distance of each position (M, 2) from each position (N, 2); infinite where one is not finite."""
+    """(M, N) distance of each position (M, 2) from each position (N, 2); infinite where one is."""
     a, b = one.astype(np.float32), other.astype(np.float32)
-    squares: Distances = np.square(a[:, None, 0] - b[None, :, 0])
-    squares += np.square(a[:, None, 1] - b[None, :, 1])
-    np.sqrt(squares, out=squares)
-    squares[~np.isfinite(squares)] = np.inf
-    return squares
+    found: Distances = a[:, None, 0] - b[None, :, 0]
+    np.square(found, out=found)
+    across = a[:, None, 1] - b[None, :, 1]
+    found += np.square(across, out=across)
+    return np.sqrt(found, out=found)
 
 
 def epipolar_distances(points0: Floats, points1: Floats, camera0: Any, camera1: Any, T_0to1: Any) -> Distances:
     """(M, N) mean of the distances of j from the epipolar line of i and of i from that of j, px.
 
-    0 where any position is possible: at an epipole, and where the camera did not move.
+    0 where any position is possible: at an epipole, where the camera did not move, and for what has no position.
 
     points: as the pinholes of the cameras see them, without distortion.
     """
     F = fundamental_from_pose(T_0to1, camera0, camera1)
     x0, x1 = (np.concatenate([points, np.ones((len(points), 1))], 1) for points in (points0, points1))
     lines1, lines0 = x0 @ F.T, x1 @ F
+    norms1, norms0 = (np.hypot(lines[:, 0], lines[:, 1]) for lines in (lines1, lines0))
     with np.errstate(divide="ignore", invalid="ignore"):
-        inverse = [0.5 / np.hypot(lines[:, 0], lines[:, 1]) for lines in (lines1, lines0)]
-        found: Distances = np.abs(lines1 @ x1.T).astype(np.float32)
-        found *= inverse[0].astype(np.float32)[:, None] + inverse[1].astype(np.float32)[None]
-    found[~np.isfinite(found)] = 0
+        # Lines of unit normals first: their distances are exact enough in 32 bits, products of px are not.
+        found: Distances = (lines1 / norms1[:, None]).astype(np.float32) @ x1.T.astype(np.float32)
+        np.abs(found, out=found)
+        found *= np.float32(0.5) + norms1.astype(np.float32)[:, None] * (0.5 / norms0).astype(np.float32)[None]
+    unknown0, unknown1 = ~(norms1 > 0), ~(norms0 > 0)  # NaN, too
+    found[unknown0] = 0
+    found[:, unknown1] = 0
     return found
 
 
