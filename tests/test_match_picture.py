@@ -74,7 +74,7 @@ def test_the_summary_never_imports_pyplot() -> None:
         "    figure.savefig(io.BytesIO(), format=kind)\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
     )
-    python(code, MPLBACKEND="nonsense")
+    python(code, MPLBACKEND="module://no_such_backend")
 
 
 def test_the_command_writes_its_picture_whatever_backend_the_surroundings_name(tmp_path: Path) -> None:
