@@ -120,8 +120,9 @@ def judge(case: Case, points0: Any, points1: Any, size: tuple[int, int]) -> dict
 def run(case: Case, models: tuple[Any, Any], effort: Any, max_seconds: float | None) -> dict[str, Any]:
     """Match one pair; a record of what came of it."""
     images = case.read()
+    limit: Any = {"max_seconds": max_seconds} if effort == "hard" else {}
     begin = process_time()
-    pair = match_pair(*models, *images, effort=effort, max_seconds=max_seconds)
+    pair = match_pair(*models, *images, effort=effort, **limit)
     seconds = process_time() - begin
     told = {} if pair.effort is None else {"effort": str(pair.effort)}
     judged = judge(case, pair.points0.numpy(), pair.points1.numpy(), (images[0].shape[-1], images[0].shape[-2]))

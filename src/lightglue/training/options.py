@@ -13,6 +13,7 @@ from lightglue.support.checks import check_bool, check_choice, check_int, check_
 from lightglue.support.parsers import device, integer, known, real
 from lightglue.training import toml
 from lightglue.training.data_options import DataOptions, FeatureOptions
+from lightglue.training.judge_options import JudgeOptions
 
 __all__ = [
     "PRESETS",
@@ -183,6 +184,7 @@ class TrainingOptions:
     loss: LossOptions = field(default_factory=LossOptions)
     optimiser: OptimiserOptions = field(default_factory=OptimiserOptions)
     run: RunOptions = field(default_factory=RunOptions)
+    judge: JudgeOptions = field(default_factory=JudgeOptions)
 
 
 # As published: cvg/glue-factory, configs superpoint+lightglue_homography.yaml and _megadepth.yaml.

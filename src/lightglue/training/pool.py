@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError, StoreError
 from lightglue.stores import FeatureStore
 from lightglue.stores.arrays import read_arrays
-from lightglue.support.files import part_in, read_json, write_whole
+from lightglue.support.files import part_in, read_json, write_json, write_whole
 from lightglue.support.printable import escaped
 from lightglue.support.progress import StageProgress
 from lightglue.training.data_options import DataOptions, FeatureOptions, source_keys
@@ -41,6 +41,7 @@ from lightglue.workers.engine import ProcessEngine
 __all__ = ["Pool", "fill_pool", "list_source", "open_pool"]
 
 JOURNAL = "views.jsonl"
+_WHOLE = "whole.json"
 _TOLD = 5  # reasons in an error
 Facts = Mapping[str, NDArray[Any]]
 
@@ -117,12 +118,15 @@ def fill_pool(
     if not data.sources:
         raise InputError("There are no sources of images; name at least one ([[data.sources]] with a kind and a path).")
     pool = open_pool(folder, data, features)
+    is_checked = _is_as_it_was(folder)
     jobs: list[ImageJob] = []
     kept: dict[str, View] = {}
-    left_out = {each.name: each for each in pool.left_out}
+    before = {each.name: each for each in pool.left_out}
+    left_out: dict[str, LeftOut] = {}
     for key, source in zip(source_keys(data.sources), data.sources, strict=True):
         if not Path(source.path).exists() and any(view.source == key for view in pool.views.values()):
             kept |= {view.name: view for view in pool.views.values() if view.source == key and view.number < data.views}
+            left_out |= {name: each for name, each in before.items() if name.startswith(f"{key}/")}
             continue
         listed = list_source(key, source)
         for skipped in listed.skipped:
@@ -130,7 +134,10 @@ def fill_pool(
         for scene, pairs in listed.scenes.items():
             pool.put_scene_pairs(key, scene, pairs)
         for image in listed.images:
-            there, missing = _there(pool, image, data, left_out)
+            if (fault := before.get(f"{key}/{image.name}")) is not None and _still_stands(fault, image, data):
+                left_out[fault.name] = fault
+                continue
+            there, missing = _there(pool, image, data, is_checked)
             kept |= {view.name: view for view in there}
             if missing:
                 jobs.append(ImageJob(image, missing))
@@ -147,6 +154,8 @@ def fill_pool(
                 left_out[each.name] = each
         done += len(made.job.numbers)
         progress("features", done, total)
+    if not is_checked or jobs:
+        write_json(folder / _WHOLE, _what_there_is(folder))
     return replace(pool, views={name: kept[name] for name in sorted(kept)}, left_out=tuple(left_out.values()))
 
 
@@ -161,26 +170,53 @@ def list_source(key: str, source: SourceOptions) -> Listed:
     return list_folder(key, source)
 
 
-def _there(
-    pool: Pool, image: SourceImage, data: DataOptions, left_out: dict[str, LeftOut]
-) -> tuple[list[View], tuple[int, ...]]:
+def _still_stands(fault: LeftOut, image: SourceImage, data: DataOptions) -> bool:
+    """Whether an image is left out for the same reason as before."""
+    is_too_small = fault.edge is None or fault.edge < data.smallest
+    return is_too_small and fault.file is not None and fault.file.is_still(image.path)
+
+
+def _there(pool: Pool, image: SourceImage, data: DataOptions, is_checked: bool) -> tuple[list[View], tuple[int, ...]]:
     """The views of an image that are there, whole, and of the file as it is; and the numbers of those missing."""
-    if (fault := left_out.get(f"{image.source}/{image.name}")) is not None:
-        is_too_small = fault.edge is None or fault.edge < data.smallest
-        if is_too_small and fault.file is not None and fault.file.is_still(image.path):
-            return [], ()
-        del left_out[fault.name]
     numbers = range(data.views) if image.posed is None else range(1)
     there: list[View] = []
     missing: list[int] = []
     for number in numbers:
         name = view_name(image, number)
         view = pool.views.get(name)
-        if view is not None and view.posed == image.posed and view.file.is_still(image.path) and _is_whole(pool, view):
+        is_same = view is not None and _is_of(view, image) and view.file.is_still(image.path)
+        if view is not None and is_same and (is_checked or _is_whole(pool, view)):
             there.append(view)
         else:
             missing.append(number)
     return there, tuple(missing)
+
+
+def _is_of(view: View, image: SourceImage) -> bool:
+    """Whether a view has the camera and the pose that its image has now; where the files lie does not matter."""
+    if view.posed is None or image.posed is None:
+        return view.posed is image.posed
+    return replace(view.posed, depth=None) == replace(image.posed, depth=None) and (view.depths is None) == (
+        image.posed.depth is None
+    )
+
+
+def _is_as_it_was(folder: Path) -> bool:
+    """Whether nothing was added or taken since all was looked at: 100,000 files take a minute to look at."""
+    try:
+        there = read_json(folder / _WHOLE)
+    except OSError:  # there is none, or it is damaged
+        return False
+    return there == _what_there_is(folder)
+
+
+def _what_there_is(folder: Path) -> dict[str, Any]:
+    """What tells whether a pool has changed: its journal, and how many files of features it has."""
+    try:
+        journal = sha256((folder / JOURNAL).read_bytes()).hexdigest()
+    except OSError:
+        journal = ""
+    return {"journal": journal, "files": sum(1 for _ in (folder / "features").glob("??/*.npz"))}
 
 
 def _is_whole(pool: Pool, view: View) -> bool:

@@ -13,6 +13,6 @@ __all__ = ["list_folder"]
 
 def list_folder(key: str, options: SourceOptions) -> Listed:
     """The images under a folder, and what looks like one but is not read. Raises InputError where there is none."""
-    folder = Path(options.path)
+    folder = Path(options.path).absolute()
     names, skipped = list_images(folder)
     return Listed(tuple(SourceImage(key, "", name, str(folder / name)) for name in names), skipped)

@@ -31,7 +31,7 @@ def list_model(key: str, options: SourceOptions) -> Listed:
 
     Raises InputError where there is no model, or none of its images is there; StoreError for a damaged one.
     """
-    root = Path(options.path)
+    root = Path(options.path).absolute()
     images: list[SourceImage] = []
     skipped: list[Skipped] = []
     scenes: dict[str, ScenePairs] = {}
@@ -82,10 +82,10 @@ def _model_in(folder: Path) -> Path | None:
 def image_folder(folder: Path, given: str | None, scene: str) -> tuple[Path, bool]:
     """Where the images of a model are, and whether they are those of a map of ours, whose cameras are upright."""
     if (folder / "map.json").is_file():
-        return (MapFolder(folder).read().images if given is None else Path(given)), True
+        return (MapFolder(folder).read().images if given is None else Path(given).absolute()), True
     if given is not None:
-        beside = Path(given) / scene
-        return (beside if scene and beside.is_dir() else Path(given)), False
+        named = Path(given).absolute()
+        return (named / scene if (named / scene).is_dir() else named), False
     for place in (folder / "images", folder.parent / "images", folder.parent.parent / "images"):
         if place.is_dir():
             return place, False
