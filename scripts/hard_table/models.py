@@ -1,4 +1,4 @@
-"""Pairs of photographs of scenes with COLMAP models, whose epipolar geometry is known: from the side, and of façades."""
+"""Pairs of photographs of scenes with COLMAP models, whose epipolar geometry is known: from the side, façades."""
 
 from __future__ import annotations
 

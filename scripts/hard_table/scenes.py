@@ -1,7 +1,7 @@
 """Pairs of photographs of a plane seen at an extreme angle, generated with their exact homography.
 
 A poster, of one photograph or of four side by side, hangs before two other photographs; one camera sees it nearly from
-the front, the other at a tilt of 2, 4, 6 or 8 (1 over the cosine of the angle to the normal), or turned and from near by,
+the front, the other at a tilt of 2, 4, 6 or 8 (1 over the cosine of the angle to the normal), or turned and near by,
 both with perspective, blur, noise and light of their own. The same number gives the same pair on every machine.
 
 The photographs are in two halves: of one the table is made, on the other `effort="hard"` was tuned.
@@ -42,7 +42,7 @@ class TiltedPair:
 
 
 def photographs(train: Path, half: str, *, places: bool = True) -> list[Path]:
-    """Those of one half: "table" or "tuning". places: with those of `open_scenes`, of which many show the same place."""
+    """Those of one half: "table" or "tuning". places: with `open_scenes`, many of one place."""
     odd = half == "tuning"
     found = [train / "images" / f"{number:05}.jpg" for number in SCENES if (number // BLOCK) % 2 == odd]
     folders = sorted(path for path in (train / "open_scenes").iterdir() if path.is_dir())[odd::2] if places else []
@@ -66,7 +66,7 @@ def generate(photos: list[Path], seed: int, tilt: float) -> TiltedPair:
 
 
 def turned(photos: list[Path], seed: int) -> TiltedPair:
-    """A pair of `photos` seen nearly from the front, one of them turned by any angle and from 1.5 to 4 times as near."""
+    """A pair of `photos` seen nearly from the front, one of them turned by any angle and 1.5 to 4 times as near."""
     rng = np.random.default_rng(seed)
     poster = _poster(photos, rng)
     zoom, turn = rng.uniform(1.5, 4), rng.uniform(-180, 180)
