@@ -24,6 +24,7 @@ __all__ = ["Solved", "finished", "polished"]
 
 FEW = 12  # inliers of another plane
 SHARP = 1.5  # px of the images as they are matched, up to which matches that were made exact agree with a model
+ARE_SHARP = 0.6  # of the matches of a model within EXACT must be within SHARP, for these to count
 PART = 0.1  # of the matches, that another plane must have
 PLANES = 3  # parts of a scene, each with a homography of its own, that are matched again
 COVERED = 0.03  # of the longer side: so near to matches of a plane, keypoints show nothing else
@@ -157,7 +158,9 @@ def _away(seen: Seen, points: Floats, size: tuple[int, int], scale: tuple[float,
 
 def _chosen(found: Correspondences, frame: Frame, scene: Frame) -> Model | None:
     """A homography where the scene is a plane, else a fundamental matrix."""
-    plane = fit(found, "homography", SHARP, frame)
+    plane, loose = (fit(found, "homography", pixels, frame) for pixels in (SHARP, EXACT))
+    if plane is None or (loose is not None and plane.inliers.sum() < ARE_SHARP * loose.inliers.sum()):
+        plane = loose  # of blurred images not many matches can be made exact
     spaces = [fit(found, "fundamental", EXACT, scene)]
     if plane is None:
         return spaces[0]

@@ -114,7 +114,10 @@ def told_overlap(search: Search, found: Rematched) -> float:
 
 def is_unlike(H: Floats, at: Floats, images: tuple[Image, Image]) -> bool:
     """Whether images look so unlike under H, `at` (2,) px of image 0, that plain matching misses much."""
-    left, stretch, right = np.linalg.svd(linear_at(H, at))
+    J = linear_at(H, at)
+    if not np.isfinite(J).all():
+        return True
+    left, stretch, right = np.linalg.svd(J)
     turn = left @ right
     degrees = abs(math.degrees(math.atan2(turn[1, 0], turn[0, 0])))
     size = math.sqrt(stretch.prod()) * float(np.mean(images[1].scale) / np.mean(images[0].scale))
