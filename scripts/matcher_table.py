@@ -148,7 +148,7 @@ def serve(file: Path) -> None:
         print(json.dumps([spent, found["stop"], found["matches"][0].tolist()]), flush=True)
 
 
-def against(file: Path, sources: list[Path], rounds: int) -> None:
+def against(file: Path, sources: list[Path], rounds: int, keypoints: list[int]) -> None:
     """Both sources in turn; each round gives a ratio."""
     workers = []
     for source in sources:
@@ -166,7 +166,7 @@ def against(file: Path, sources: list[Path], rounds: int) -> None:
         return json.loads(worker.stdout.readline())
 
     print(f"CPU ms, medians of {rounds} rounds in turn: {sources[0]}, {sources[1]}; ratio; matches of both")
-    for case in CASES:
+    for case in (case for case in CASES if case[1] in keypoints):
         first = [ask(worker, case) for worker in workers]
         found: list[list[float]] = [[], []]
         for number in range(rounds):
@@ -194,6 +194,7 @@ def main() -> None:
     parser.add_argument("sources", type=Path, nargs="*", help="two folders that hold `lightglue`")
     parser.add_argument("--images", type=Path, default=Path("../shared/images"))
     parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--keypoints", type=int, nargs="+", default=KEYPOINTS, help="of `against`: these cases only")
     options = parser.parse_args()
     if options.what == "features":
         write_features(options.file, options.images)
@@ -202,7 +203,7 @@ def main() -> None:
     elif options.what == "serve":
         serve(options.file)
     elif len(options.sources) == 2:
-        against(options.file, options.sources, options.rounds)
+        against(options.file, options.sources, options.rounds, options.keypoints)
     else:
         parser.error("against needs two sources")
 

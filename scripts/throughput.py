@@ -1,7 +1,8 @@
-"""Seconds an image, pairs a second, and memory of extraction and matching, by processes and effort.
+r"""Seconds an image, pairs a second, and memory of extraction and matching, by processes and effort.
 
     python scripts/throughput.py PHOTOGRAPHS --images 200 2000
-    python scripts/throughput.py PHOTOGRAPHS --images 2000 --workers 1 2 --effort normal fast --seconds 300
+    python scripts/throughput.py PHOTOGRAPHS --images 2000 --distinct 200 --sample 120 --max-keypoints 2048 \
+        --workers 1 2 --effort fast normal
     python scripts/throughput.py PHOTOGRAPHS --ceiling
 
 The images are crops of the photographs under a folder, turned and tilted a little, 640 px wide, the same at each run.
@@ -11,6 +12,11 @@ pages once. With --seconds a row stops extracting and matching after as long; it
 from the first result on, so that the start of the processes is not in them but in a column of its own.
 
 The features of a size are extracted once more for each number of processes, and used again for each effort.
+
+With --distinct only so many images are extracted, and their features lie in the store again and again under other names
+until there are as many as --images; the pairs are those of the distinct images, for each repetition. With --sample each
+row matches the same so many of all pairs, no two of one image as far as that goes, so that a store and a
+list of pairs of the full size are measured in the time of few pairs.
 
 --ceiling: how much two processes do that know nothing of each other, against one, in products of matrices and in
 matching: what the cores of this machine give at most.
@@ -44,7 +50,7 @@ from lightglue.sfm.stages.extract import ExtractOptions, extract
 from lightglue.sfm.stages.images import list_images
 from lightglue.sfm.stages.match import MatchOptions, match
 from lightglue.sfm.stages.pairs import Inputs, PairOptions, select_pairs
-from lightglue.stores import FeatureStore, MatchStore
+from lightglue.stores import FeatureStore, MatchStore, Source
 from lightglue.workers.crew import ONE_THREAD
 
 SIZE = (640, 480)  # px
@@ -55,6 +61,7 @@ COLUMNS = {
     "s until the first": "{:.1f}",
     "extracted": "{:,}",
     "s an image": "{:.3f}",
+    "pairs listed": "{:,}",
     "pairs": "{:,}",
     "pairs a s": "{:.2f}",
     "pairs a s and core": "{:.2f}",
@@ -170,6 +177,28 @@ def _share(pid: int) -> float:
     return sum(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
+def copied(store: FeatureStore, folder: Path, count: int) -> FeatureStore:
+    """A store of `count` images: those of another one, again and again."""
+    if (folder / "store.json").exists():
+        return FeatureStore.open(folder)
+    names, full = store.names(), FeatureStore.open(folder, store.settings)
+    for i in range(count):
+        name = names[i % len(names)]
+        full.put(f"{i // len(names):04}/{name}", store.get(name), Source(0, 0, "0"))
+    return full
+
+
+def sampled(pairs: list[tuple[str, str]], count: int) -> list[tuple[str, str]]:
+    """`count` of the pairs, the same at each run, of as many images as there can be."""
+    order = np.random.default_rng(0).permutation(len(pairs))
+    used: set[str] = set()
+    alone, others = [], []
+    for pair in (pairs[i] for i in order):
+        (others if used.intersection(pair) else alone).append(pair)
+        used.update(pair)
+    return [*alone, *others][:count]
+
+
 def measure(folder: Path, models: Models, options: argparse.Namespace) -> dict[str, Any]:
     """Extract and match the images of a folder, in this process and its workers."""
     names, _ = list_images(folder / "images")
@@ -185,6 +214,17 @@ def measure(folder: Path, models: Models, options: argparse.Namespace) -> dict[s
     index = build_index(FeatureStore.open(store), folder / "retrieval.npz")
     asked = PairOptions(("retrieval",), retrieved=options.partners)
     pairs = select_pairs(names, asked, Inputs(retrieval=index)).pairs
+    if options.distinct is not None:
+        count = options.images[0]
+        store = copied(FeatureStore.open(store), folder / "copies", count).folder
+        repeats = range(-(-count // len(names)))
+        there = set(FeatureStore.open(store).names())
+        every = [(f"{i:04}/{name0}", f"{i:04}/{name1}") for i in repeats for name0, name1 in pairs]
+        pairs = [pair for pair in every if there.issuperset(pair)]
+        row |= {"images": count}
+    row["pairs listed"] = len(pairs)
+    if options.sample is not None:
+        pairs = sampled(pairs, options.sample)
     limited, spent = Limited(chosen, options.seconds), _cpu_seconds()
     with watched() as memory, tempfile.TemporaryDirectory() as temporary:
         out = Path(temporary) / "matches.db"
@@ -273,6 +313,8 @@ def main() -> None:
     parser.add_argument("--engine", default="local")
     parser.add_argument("--workers", type=int, nargs="+", default=[1])
     parser.add_argument("--effort", nargs="+", default=["normal"])
+    parser.add_argument("--distinct", type=int, help="images that are extracted; the others are copies of these")
+    parser.add_argument("--sample", type=int, help="pairs that are matched of all, the same in each row")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="of extraction, and of matching, a row")
     parser.add_argument("--ceiling", action="store_true")
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)  # measure this one
@@ -292,10 +334,10 @@ def main() -> None:
 def _rows(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
     for count in options.images:
         with tempfile.TemporaryDirectory() as temporary:
-            make_images(options.photographs, Path(temporary) / "images", count)
+            make_images(options.photographs, Path(temporary) / "images", min(count, options.distinct or count))
             for workers in options.workers:
                 for effort in options.effort:
-                    own = ["--workers", str(workers), "--effort", effort, "--folder", temporary]
+                    own = ["--images", str(count), "--workers", str(workers), "--effort", effort, "--folder", temporary]
                     command = [sys.executable, *sys.argv, *own]
                     environment = {**os.environ, **ONE_THREAD}
                     told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment)

@@ -22,6 +22,7 @@ from lightglue.extractors.options import ViewOptions
 from lightglue.matching.coarse_to_fine import CoarseToFine, CoarseToFineOptions
 from lightglue.matching.effort import EFFORTS
 from lightglue.matching.seed_geometry import Model, residuals
+from lightglue.matching.seed_images import read_image
 from lightglue.models.choice import Models
 from lightglue.models.loaded import LoadedModels, load_models
 from lightglue.pairs.files import match_files
@@ -107,6 +108,90 @@ class Recognizer(torch.nn.Module):
         return {**found, "matches": matches, "scores": scores, "stop": stop, **layers, "overlap": overlap}
 
 
+class Known(Recognizer):
+    """Says that it is LightGlue, and has its layers: after three of them it knows as much as after all."""
+
+    feature_type = "aliked"
+
+    def match(self, pairs: list[Any], *, layers: int | None = None) -> list[dict[str, Any]]:
+        assert layers in (None, 3)
+        return super().match(pairs)
+
+
+def other_way_round(result: dict[str, Any]) -> dict[str, Any]:
+    """What the images in the other order are to give."""
+    names = {
+        f"{name}{side}": f"{name}{1 - side}" for name in ("matches", "matching_scores", "prune") for side in (0, 1)
+    }
+    turned = {names.get(key, key): value for key, value in result.items()}
+    order = result["matches"][0][:, 1].argsort()
+    return {**turned, "matches": [result["matches"][0][order].flip(1)], "scores": [result["scores"][0][order]]}
+
+
+@pytest.mark.parametrize(
+    ("scene", "stages"),
+    [
+        (Scene(), ["neighbors", "guided"]),
+        (Scene(is_flat=True), ["neighbors", "guided"]),
+        (Scene(right=150), ["neighbors", "seeds", "geometry", "all keypoints"]),
+        (Scene(right=0), ["neighbors", "first layers"]),
+    ],
+    ids=["easy", "flat", "hard", "none"],
+)
+def test_a_result_does_not_depend_on_which_image_comes_first(scene: Scene, stages: list[str]) -> None:
+    there, back = (CoarseToFine(Known()).match([pair])[0] for pair in (scene.pair, scene.pair[::-1]))
+    records = there.pop("effort"), back.pop("effort")
+    for record in records:
+        assert [stage.name for stage in record.stages] == stages
+    expected = other_way_round(there)
+    assert back.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(torch.as_tensor(back[key][0]), torch.as_tensor(value[0])) if key != "stop" else True, key
+    if records[0].model is not None:
+        ends = [scene.pair[side]["keypoints"][0][there["matches"][0][:, side]].double().numpy() for side in (0, 1)]
+        own, turned = (
+            residuals(Model(record.geometry, record.model), *points)
+            for record, points in zip(records, (ends, ends[::-1]), strict=True)
+        )
+        assert np.allclose(own, turned, atol=1e-6)
+        assert sorted(own[records[0].inliers]) == pytest.approx(sorted(own[own <= 1.5]))
+        assert records[0].inliers.sum() == records[1].inliers.sum()
+
+
+def test_descriptors_without_rivals_that_agree_need_no_network() -> None:
+    scene, matcher = Scene(), Known()
+    result = CoarseToFine(matcher).match([scene.pair])[0]
+    assert matcher.worked == []
+    right = scene.is_right(result["matches"][0])
+    assert right.mean() > 0.98
+    assert right.sum() > 930
+    assert result["stop"] == 0
+    assert not result["prune0"].any()
+    assert result["overlap"][0] > 0.99
+    assert result.keys() == {*Recognizer().match([scene.pair])[0], "effort"}
+    assert ((result["scores"][0] > 0) & (result["scores"][0] <= 1)).all()
+
+
+def test_where_descriptors_alone_are_not_beyond_doubt_the_matcher_is_asked() -> None:
+    pair = Scene(right=200).pair
+    for options in ({"distinct_part": 0.3}, {"distinct_share": 1.01}, {"distinct_extent": 2.0}):
+        matcher = Known()
+        record = CoarseToFine(matcher, CoarseToFineOptions(**options)).match([pair])[0]["effort"]
+        assert matcher.worked[0] == (512, 512), options
+        assert [stage.name for stage in record.stages][:2] == ["neighbors", "seeds"]
+
+
+def test_images_that_share_nothing_cost_a_few_layers_of_a_few_keypoints() -> None:
+    matcher = Known()
+    result = CoarseToFine(matcher).match([Scene(right=0).pair])[0]
+    assert matcher.worked == [(256, 256)]
+    assert "after the first layers" in result["effort"].rejected
+    assert int((result["prune0"] > 0).sum()) == 256
+    plain = Known()
+    plain.match = lambda pairs: Recognizer.match(plain, pairs)  # type: ignore[method-assign]  # as a runtime
+    assert CoarseToFine(plain).match([Scene(right=0).pair])[0]["effort"].rejected is not None
+
+
 def test_an_easy_pair_is_matched_by_its_strongest_keypoints_and_the_others_follow() -> None:
     scene, matcher = Scene(), Recognizer()
     result = CoarseToFine(matcher).match([scene.pair])[0]
@@ -127,7 +212,7 @@ def test_the_seeds_are_the_strongest_keypoints_of_each_part_of_the_image() -> No
     image = {key: value.clone() for key, value in Scene().pair[0].items()}
     image["keypoints"][0, :900] = 3 * torch.rand(900, 2, generator=torch.Generator().manual_seed(0))  # a crowd
     image["keypoint_scores"][0, :900] += 1  # of the strongest
-    made = CoarseToFine(Recognizer())._image(image, "image0", {})
+    made = read_image(image, "image0", None, 12, {}).seeds(512)
     assert len(made.rows) == len(set(made.rows)) == 512
     assert (np.diff(made.rows) > 0).all()
     outside = np.arange(900, 1200)
@@ -135,12 +220,12 @@ def test_the_seeds_are_the_strongest_keypoints_of_each_part_of_the_image() -> No
     scores = image["keypoint_scores"][0].numpy()
     crowd = made.rows[made.rows < 900]
     assert scores[crowd].min() > scores[np.setdiff1d(np.arange(900), crowd)].max()
-    assert torch.equal(made.seeds["descriptors"][0], image["descriptors"][0, made.rows])
+    assert torch.equal(made.features["descriptors"][0], image["descriptors"][0, made.rows])
 
 
 def test_keypoints_in_one_place_have_seeds_too() -> None:
     image = {**Scene().pair[0], "keypoints": torch.ones(1, 1200, 2)}
-    assert len(CoarseToFine(Recognizer())._image(image, "image0", {}).rows) == 512
+    assert len(read_image(image, "image0", None, 12, {}).seeds(512).rows) == 512
 
 
 def test_a_flat_scene_is_guided_by_a_homography() -> None:
@@ -305,7 +390,7 @@ def test_features_without_scores_or_with_more_entries() -> None:
     result = CoarseToFine(Recognizer()).match([pair])[0]
     assert scene.is_right(result["matches"][0]).mean() > 0.98
     more = tuple({**image, "oris": torch.zeros(1, 1200), "scales": torch.ones(1, 1200)} for image in scene.pair)
-    seeds = CoarseToFine(Recognizer())._image(more[0], "image0", {}).seeds
+    seeds = read_image(more[0], "image0", None, 12, {}).seeds(512).features
     assert seeds["oris"].shape == seeds["scales"].shape == (1, 512)
     without_batch = tuple({key: value[0] for key, value in image.items()} for image in scene.pair)
     assert torch.equal(
@@ -482,7 +567,7 @@ def test_models_of_effort_fast_match_files_and_say_so(photographs: list[Path], l
     result = match_files(*photographs, models=models, views=ViewOptions(resize=640))
     summary = result.summary()
     assert summary["effort"] == "fast"
-    assert [stage["name"] for stage in summary["stages"]] == ["seeds", "geometry", "guided"]
+    assert [stage["name"] for stage in summary["stages"]] == ["neighbors", "seeds", "geometry", "guided"]
     assert "pruned" not in summary
     assert models.precision == "float32"
     assert json.dumps(summary)
@@ -502,5 +587,5 @@ def test_the_command_takes_the_effort(photographs: list[Path]) -> None:
     asked = ("--effort", "fast", "--max-keypoints", "1024", "--device", "cpu", "--no-mp", "--resize", "640")
     done = lightglue("match", *photographs, *asked)
     assert done.code == 0
-    assert "fast: seeds " in done.out
+    assert "fast: neighbors " in done.out
     assert lightglue("match", *photographs, "--effort", "quick").code == 2

@@ -9,6 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightglue.containers import batch_to_device
+from lightglue.errors import InputError
 from lightglue.matching import assignment
 from lightglue.matching import lightglue as lightglue_module
 from lightglue.matching.inputs import normalize_keypoints
@@ -58,6 +59,24 @@ def test_small_pairs_match_as_each_alone_with_every_adaptation(options):
     pairs = [(random_features(m % 90, seed=m), random_features(n % 90, seed=n + 1)) for m, n in SIZES]
     for pair, batched in zip(pairs, matcher.match(pairs), strict=True):
         assert_same(batched, matcher({"image0": pair[0], "image1": pair[1]}))
+
+
+@pytest.mark.parametrize("layers", [1, 2, 100])
+def test_a_match_after_some_layers_is_that_of_their_head(layers):
+    matcher = small_matcher(filter_threshold=0.0, depth_confidence=-1, width_confidence=-1)
+    pair = random_features(40, seed=1), random_features(50, seed=2)
+    found = matcher.match([pair], layers=layers)[0]
+    positions = [normalize_keypoints(image["keypoints"], image["image_size"])[0] for image in pair]
+    outputs = matcher.network(*positions, *(image["descriptors"][0] for image in pair))
+    depth = min(layers, len(outputs))
+    expected = assignment.mutual_matches(outputs[depth - 1].log_assignment[:-1, :-1], 0.0)
+    assert torch.equal(found["matches0"][0], expected.matches0)
+    torch.testing.assert_close(found["matching_scores0"][0], expected.scores0, atol=1e-5, rtol=0)
+    assert found["stop"] == depth
+    assert (found["prune0"] == depth).all()
+    for wrong in (0, 1.5, True):
+        with pytest.raises(InputError, match="layers"):
+            matcher.match([pair], layers=wrong)
 
 
 def test_a_batched_dictionary_gives_each_pair_its_own_result():

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from lightglue.errors import InputError
@@ -15,6 +19,8 @@ from lightglue.models.choice import Models
 from lightglue.options import option_info
 from lightglue.pairs import options
 from lightglue.pairs.options import OutputOptions, PairOptions
+from lightglue.sfm.options import LocalizeOptions, MatchOptions, SfmOptions
+from support.command import lightglue, plain
 
 
 def test_options_are_read_without_torch_and_numpy() -> None:
@@ -100,8 +106,52 @@ def test_numbers_in_words() -> None:
             parse(wrong)
 
 
+def limited(models: Models, seconds: float | None) -> Iterator[Callable[[], Any]]:
+    """Whatever takes a limit, called with one."""
+    from lightglue import match_pair, match_pairs
+    from lightglue.evaluation.run import Job
+    from lightglue.sfm.localization.localize import localize
+    from lightglue.sfm.localization.localizer import Localizer
+
+    effort, query = models.effort, LocalizeOptions(max_seconds=seconds)
+    nothing: Any = None
+    yield lambda: PairOptions(max_seconds=seconds).check_models(models)
+    yield lambda: match_pair(nothing, nothing, nothing, nothing, effort=effort, max_seconds=seconds)
+    yield lambda: match_pairs(nothing, nothing, [], effort=effort, max_seconds=seconds)
+    yield lambda: Job(models, max_seconds=seconds)
+    yield lambda: MatchOptions(models, max_seconds=seconds)
+    yield lambda: SfmOptions(models, match=MatchOptions(max_seconds=seconds))
+    yield lambda: localize("map", "queries", "out", query, models=models)
+    yield lambda: Localizer(nothing, nothing, nothing, (nothing, nothing), nothing, query, effort=effort)
+
+
+@pytest.mark.parametrize("seconds", [3, None])
 @pytest.mark.parametrize("effort", ["fast", "normal"])
-def test_a_budget_is_refused_where_nothing_is_searched(effort: Any) -> None:
-    with pytest.raises(InputError, match=f"max_seconds is 3, .* and the effort is {effort}"):
-        PairOptions(max_seconds=3).check_models(Models("aliked", effort=effort))
-    PairOptions(max_seconds=3).check_models(Models("aliked", effort="hard"))
+def test_a_limit_of_time_is_refused_where_nothing_is_searched(effort: Any, seconds: float | None) -> None:
+    for call in limited(Models("aliked", effort=effort), seconds):
+        with pytest.raises(InputError, match=f"max_seconds is {seconds}, .* effort is {effort}; .* ask for hard"):
+            call()
+    models = Models("aliked", effort="hard")
+    PairOptions(max_seconds=seconds).check_models(models)
+    assert SfmOptions(models, match=MatchOptions(max_seconds=seconds)).match.settings()["max_seconds"] == seconds
+
+
+@pytest.mark.parametrize("command", ["match", "eval", "sfm", "localize"])
+def test_no_command_takes_a_limit_of_time_that_has_no_effect(command: str, tmp_path: Path) -> None:
+    from lightglue.sfm.folder import MapFolder, MapRecord
+
+    made = {"features": "aliked", "max_keypoints": 9, "device": "cpu", "mp": False}
+    (tmp_path / "map").mkdir()
+    MapFolder(tmp_path / "map").write(MapRecord(tmp_path, {"models": made}))
+    pairs = [{"image0": "a.png", "image1": "b.png", "H": np.eye(3).tolist()}]
+    (tmp_path / "pairs.json").write_text(json.dumps({"kind": "homography", "pairs": pairs}))
+    words = {
+        "match": ("match", tmp_path / "a.png", tmp_path / "b.png"),
+        "eval": ("eval", "pairs", tmp_path / "pairs.json", "-o", tmp_path / "out"),
+        "sfm": ("sfm", tmp_path, "-o", tmp_path / "out"),
+        "localize": ("localize", tmp_path / "map", tmp_path, "-o", tmp_path / "out"),
+    }
+    done = lightglue(*words[command], "--max-seconds", "3")
+    assert done.code != 0
+    assert "--max-seconds is 3.0, which is for the effort hard" in plain(done.err)
+    assert not (tmp_path / "out").exists()

@@ -53,7 +53,7 @@ def test_images_are_added_with_the_time_that_the_map_was_made_with(seconds: floa
     models = Models("aliked", 256, "cpu", mp=False, effort="hard")
     for made in (
         MatchOptions(models, 0.3, max_seconds=seconds),
-        MatchOptions(replace(models, effort="normal"), max_seconds=seconds),
+        MatchOptions(replace(models, effort="normal")),
     ):
         assert made.models is not None
         assert options_of(made.models, as_read(made.settings())).settings() == made.settings()
@@ -167,3 +167,4 @@ def test_pairs_that_plain_matching_could_not_do_are_searched_once_and_say_what_c
     assert len(searched) == 2, "the two are not searched again"
     with pytest.raises(InputError, match="give their folder as `images`"):
         match(*given, options)
+    assert match(*given, options, effort="fast").kept == 3, "pairs of another effort have no limit of time"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,41 @@ def test_at_fast_one_candidate_will_do_where_enough_of_its_points_agree(
     assert len(fast.images) == matched
     assert normal.images[:2] == NAMES[:2]
     assert moved(fast) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("effort", "settings", "enough", "looked_at"),
+    [
+        ("fast", {"extract": {"resize": 1024}}, 50, [768]),
+        ("fast", {"extract": {}}, 50, [750]),  # of the extractor's own size
+        ("fast", {"extract": {"resize": 1024}}, 400, [768, 1024]),  # too few points agree
+        ("fast", {"extract": {"resize": 800}}, 50, [800]),  # would be too small
+        ("fast", {"extract": {"resize": 1024}, "max_keypoints": 150}, 50, [1024]),  # would have too few keypoints
+        ("fast", {"extract": {"resize": 1024, "tile": 1024}}, 50, [1024]),
+        ("normal", {"extract": {"resize": 1024}}, 50, [1024]),
+    ],
+)
+def test_at_fast_a_smaller_query_will_do_where_enough_of_its_points_agree(
+    effort: Any, settings: dict[str, Any], enough: int, looked_at: list[int], wall: tuple[Any, FeatureStore, Path]
+) -> None:
+    model, store, _ = wall
+    sizes = []
+
+    class Sized(Extractor):
+        preprocess_conf = {"resize": 1000}  # noqa: RUF012
+
+        def extract(self, image: torch.Tensor, resize: int = 1000, **options: Any) -> dict[str, torch.Tensor]:
+            sizes.append(resize)
+            return super().extract(image)
+
+    store = replace(store, settings={"features": "made", "max_keypoints": 2048, **settings})
+    localizer = Localizer(
+        model, store, None, (Sized(), Matcher()), "cpu", LocalizeOptions(enough=enough), effort=effort
+    )
+    found = localizer.localize(torch.zeros(3, HEIGHT, WIDTH), CAMERA)
+    assert sizes == looked_at
+    assert moved(found) < 0.05
+    assert found.images == NAMES if enough == 400 else found.images[0] == NAMES[0]
 
 
 @pytest.mark.parametrize("is_found", [True, False])

@@ -131,6 +131,22 @@ def test_a_run_of_stages_one_by_one_is_the_same_as_a_whole_run(place, no_report)
         assert (place / "staged/model" / part).read_bytes() == (place / "map/model" / part).read_bytes()
 
 
+def test_pairs_that_grow_end_with_the_same_map_in_one_run_in_stages_and_again(place, no_report):
+    growing = replace(options(), pairs=PairOptions(("growing",), grown=2))
+    result = again(place, growing)
+    assert result.model.models[0].num_images == 5
+    pairs = (place / "map/pairs.txt").read_bytes()
+    assert counts(place)["match"]["pairs"] > counts(place)["pairs"]["pairs"] > 0
+    again(place, growing)
+    assert (place / "map/pairs.txt").read_bytes() == pairs
+    assert counts(place)["match"]["matched"] == 0
+    for stage in STAGES:
+        run_stage(stage, place / "staged", growing, images=place / "photographs")
+    assert (place / "staged/pairs.txt").read_bytes() == pairs
+    for part in ("images.bin", "points3D.bin"):
+        assert (place / "staged/model" / part).read_bytes() == (place / "map/model" / part).read_bytes()
+
+
 def test_a_stage_says_which_must_come_before(place, tmp_path):
     new = tmp_path / "new"
     with pytest.raises(InputError, match="no map in .*new"):

@@ -15,6 +15,7 @@ import pytest
 from lightglue.errors import InputError, StoreError
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairMatches, Source
 from lightglue.stores import matches as module
+from lightglue.stores.settings import differences
 from support.child import Child
 from test_stores_features import NAMES
 
@@ -133,6 +134,19 @@ def test_other_settings_are_refused_by_name(store: MatchStore) -> None:
     assert MatchStore.open(store.path).settings == store.settings
     with pytest.raises(InputError, match=r"depth is 0\.95 there and -1 here"):
         MatchStore.open(store.path, {"matcher": "lightglue", "depth": -1})
+
+
+def test_what_a_record_does_not_say_is_told_as_what_it_means() -> None:
+    hard = {"effort": "hard", "max_seconds": 30.0, "backend": "onnx"}
+    assert sorted(differences({}, hard)) == [
+        "backend is 'torch' there and 'onnx' here",
+        "effort is 'normal' there and 'hard' here",
+    ]
+    assert differences({"models": {"effort": "fast"}}, {"models": {}}) == [
+        "models.effort is 'fast' there and 'normal' here"
+    ]
+    assert differences(hard, {**hard, "max_seconds": None}) == ["max_seconds is 30.0 there and None here"]
+    assert not differences({"effort": "normal"}, {})
 
 
 def test_a_store_that_is_not_there_is_made_only_to_be_written(tmp_path: Path) -> None:

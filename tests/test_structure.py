@@ -18,10 +18,11 @@ WITHOUT_TORCH = SOURCE.parent / "lightglue_runtime"
 USERS = {
     "PIL": ["images.sources"],  # for type checkers only
     "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog",
-            "benchmark.image_pairs", "sfm.stages.pairing.positions", "sfm.stages.frames", "sfm.report.view"],
+            "benchmark.image_pairs", "sfm.stages.pairing.positions", "sfm.stages.frames", "sfm.report.view",
+            "training.views"],
     "faiss": ["sfm.retrieval.with_faiss"],
     "filelock": ["weights", "evaluation.datasets.fetch", "benchmark.environment", "runtime.files"],
-    "h5py": ["stores.hloc"],
+    "h5py": ["stores.hloc", "training.sources.depth"],
     "kornia": ["dog_hardnet"],
     "matplotlib": ["drawing", "viz2d", "evaluation.plots", "benchmark.chart", "sfm.report.charts",
                    "sfm.report.picture"],
@@ -31,7 +32,8 @@ USERS = {
                  "geometry.colmap_models", "extractors.dog", "evaluation.datasets.manifest"],
     "ray": ["sfm.engines.with_ray"],
     "rich": ["cli", "support.progress", "benchmark.report"],
-    "safetensors": ["weights", "matching.checkpoint"],
+    "safetensors": ["weights", "matching.checkpoint", "training.checkpoints"],
+    "tomli": ["training.toml"],
     "torchvision": ["aliked"],
     "typer": ["cli"],
     "typing_extensions": ["extractors", "matching", "pairs.match"],  # for type checkers only

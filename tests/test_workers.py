@@ -31,7 +31,7 @@ from lightglue.stores import FeatureStore, MatchStore
 from lightglue.workers import count
 from lightglue.workers.count import fitting, is_short, worthwhile
 from lightglue.workers.crew import Crew
-from lightglue.workers.engine import ProcessEngine
+from lightglue.workers.engine import ProcessEngine, standing
 from lightglue.workers.local import LocalEngine
 from lightglue.workers.parcels import Parcel, unpack
 from lightglue.workers.work import Engine
@@ -57,6 +57,33 @@ def is_alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
+
+
+def test_processes_stay_from_one_run_to_the_next_and_do_other_work(tmp_path):
+    one, other = Squares(), Squares(str(tmp_path))
+    with standing(ProcessEngine(2)) as engine:
+        pids = {pid for pid, _ in engine.run(one, ["process"] * 8)}
+        assert sorted(engine.run(one, [2, 3])) == [4, 9]
+        assert sorted(engine.run(other, [4, 5])) == [16, 25]
+        later = {pid for pid, _ in engine.run(other, ["process"] * 8)}
+        assert later <= pids
+    assert not any(map(is_alive, pids))
+
+
+def test_processes_that_do_other_work_are_replaced_like_all_others(tmp_path):
+    with standing(ProcessEngine(2)) as engine:
+        list(engine.run(Squares(), [1, 2]))
+        work = Squares(str(tmp_path))
+        assert sorted(map(str, engine.run(work, ["die once", 3, 4]))) == ["16", "9", "die once"]
+        with pytest.raises(InputError, match="no such model"):
+            list(engine.run(Refusing(), [1, 2]))
+        assert sorted(engine.run(Squares(), [5, 6])) == [25, 36]
+
+
+def test_an_engine_that_has_no_processes_is_left_as_it_is():
+    local = LocalEngine()
+    with standing(local) as engine:
+        assert engine is local
 
 
 def wait_until(true: Any, seconds: float = 30) -> None:

@@ -73,13 +73,13 @@ class LightGlue(_LightGlue):
         found["stop"] = int(torch.as_tensor(found["stop"]).max())
         return found
 
-    def match(self, pairs: Iterable[tuple[Features, Features]]) -> list[Matches]:
+    def match(self, pairs: Iterable[tuple[Features, Features]], *, layers: int | None = None) -> list[Matches]:
         """Match any number of pairs at once; see `lightglue.LightGlue.match`. Raises InputError."""
         read = (
             tuple(self._as_trained(features, f"pairs[{i}][{side}]") for side, features in enumerate(pair))
             for i, pair in enumerate(pair_list(pairs))
         )
-        return super().match(list(read) if isinstance(pairs, Sequence) else read)
+        return super().match(list(read) if isinstance(pairs, Sequence) else read, layers=layers)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the matcher to a file; see `lightglue.LightGlue.save`. InputError where the file could not say all."""

@@ -20,6 +20,7 @@ from lightglue.cli.localize import localize
 from lightglue.cli.match import match
 from lightglue.cli.printing import echo
 from lightglue.cli.sfm import sfm
+from lightglue.cli.train import train
 from lightglue.cli.view import view
 from lightglue.support.revision import commit
 
@@ -42,6 +43,7 @@ command(app, example="lightglue extract photos/*.jpg -o features")(extract)
 command(app, example="lightglue sfm photos -o map")(sfm)
 command(app, example="lightglue localize map new.jpg -o poses")(localize)
 command(app, example="lightglue view map")(view)
+command(app, example="lightglue train --images photos --features sift --preset cpu -o run")(train)
 command(app, example="lightglue explain a.jpg b.jpg --max-keypoints 1024")(explain)
 command(app, example="lightglue benchmark --stage pair --against published", cls=BenchmarkCommand)(benchmark)
 

@@ -29,7 +29,7 @@ from lightglue.support.printable import escaped
 
 __all__ = ["Command", "Given", "Group", "Only", "command", "wrong_command_line"]
 
-GROUPS = ("Features", "Pairs", "Matching", "Geometry", "Output", "Machine")  # as --help has them
+GROUPS = ("Training", "Features", "Pairs", "Matching", "Geometry", "Output", "Machine")  # as --help has them
 
 
 class Given(frozenset[str]):

@@ -11,7 +11,7 @@ import typer
 from lightglue.cli.from_options import command
 from lightglue.cli.printing import AsJson, echo
 from lightglue.errors import WeightsError
-from lightglue.weights import FILES, WeightFile, find_altered, find_cached, lookup, resolve
+from lightglue.weights import FILES, OWN, WeightFile, find_altered, find_cached, lookup, resolve
 
 app = typer.Typer(help="List, download, locate and verify the published weight files.", no_args_is_help=True)
 
@@ -43,6 +43,10 @@ def list_files(as_json: AsJson = False, commercial_only: CommercialOnly = False)
     for file in files:
         size = "?" if file.size is None else f"{file.size / 1e6:.1f} MB"
         table.add_row(file.name, size, file.licence, _yes_no(file.commercial), _state(file), _sources(file))
+    for own in OWN.values():
+        if own.commercial or not commercial_only:
+            size = f"{own.size / 1e6:.1f} MB"
+            table.add_row(own.name, size, own.licence, _yes_no(own.commercial), "yes", "this package")
     # Piped output is for grep and awk: wide enough that no row is folded.
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 

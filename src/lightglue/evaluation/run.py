@@ -49,7 +49,7 @@ from lightglue.evaluation.records import (
 from lightglue.geometry.refine import RefineOptions, refine_matches
 from lightglue.images import load_image
 from lightglue.models.choice import Models
-from lightglue.pairs.hard.options import MAX_SECONDS
+from lightglue.pairs.hard.options import MAX_SECONDS, check_max_seconds
 from lightglue.pairs.record import MatchedPair
 from lightglue.support.caches import BoundedCache
 from lightglue.support.files import write_whole
@@ -73,6 +73,9 @@ class Job:
     extract: Mapping[str, Any] = field(default_factory=dict)  # options of `extract`; the protocol's resize is usual
     refine: bool = False
     max_seconds: float | None = MAX_SECONDS  # for a pair beyond plain matching, with effort "hard"
+
+    def __post_init__(self) -> None:
+        check_max_seconds(self.max_seconds, self.models.effort)
 
     def settings(self, protocol: Protocol) -> dict[str, Any]:
         """All that decides the results, for the records."""

@@ -14,8 +14,7 @@ from lightglue.export.adaptive import Thresholds
 from lightglue.matching import checkpoint
 from lightglue.matching.config import PRESETS
 from lightglue.matching.lightglue import LightGlue
-from lightglue.matching.overlap import COEFFICIENTS
-from lightglue.weights import FILES, load_state_dict, resolve
+from lightglue.weights import FILES, OWN, load_state_dict, resolve
 from lightglue_runtime.contract import Description
 
 __all__ = ["UNKNOWN", "describe"]
@@ -32,7 +31,6 @@ def describe(matcher: LightGlue, format: str, precision: str, thresholds: Thresh
         "add_scale_ori": matcher.conf.add_scale_ori,
         **asdict(thresholds),
     }
-    fitted = COEFFICIENTS.get(matcher.feature_type or "")
     return Description(
         kind="matcher",
         format=format,
@@ -42,7 +40,7 @@ def describe(matcher: LightGlue, format: str, precision: str, thresholds: Thresh
         weights_sha256=digest,
         licence=matcher.licence or UNKNOWN,
         thresholds=json.dumps(numbers, sort_keys=True),
-        overlap=json.dumps(None if fitted is None else asdict(fitted), sort_keys=True),
+        overlap=json.dumps(None if matcher.overlap is None else asdict(matcher.overlap), sort_keys=True),
     )
 
 
@@ -52,7 +50,7 @@ def _weights(matcher: LightGlue) -> tuple[str, str]:
     if source is None:
         return UNKNOWN, UNKNOWN
     preset = PRESETS.get(matcher.feature_type or "")
-    if preset is not None and str(source) not in FILES and not Path(source).expanduser().is_file():
+    if preset is not None and str(source) not in {**FILES, **OWN} and not Path(source).expanduser().is_file():
         source = preset.weights  # which stood in for a file that is not there
     path = resolve(source)
     if not _still_has(matcher, source):

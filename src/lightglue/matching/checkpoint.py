@@ -9,15 +9,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from lightglue.errors import WeightsError
+from lightglue.errors import InputError, WeightsError
+from lightglue.matching.calibration import Calibration
 from lightglue.matching.config import LightGlueConfig
+from lightglue.matching.overlap import Coefficients
+from lightglue.support.checks import check_real
 from lightglue.support.files import os_reason, whole
 
-__all__ = ["Description", "adapt", "infer_architecture", "read_description", "save"]
+__all__ = ["Description", "Fitted", "adapt", "infer_architecture", "read_description", "save"]
 
 FORMAT = "lightglue-1"  # value of the metadata key "format"
 
@@ -27,12 +31,22 @@ LAYER = re.compile(r"(transformers|log_assignment|token_confidence)\.(\d+)\.")
 
 
 @dataclass(frozen=True)
+class Fitted:
+    """What was fitted to the parameters once they were trained. None: it was not, or could not be."""
+
+    overlap: Coefficients | None = None
+    calibration: Calibration | None = None
+
+
+@dataclass(frozen=True)
 class Description:
     """What a self-describing file says of itself."""
 
     config: dict[str, Any]  # options of LightGlueConfig, without the weights
     features: str | None  # feature type
     licence: str | None  # SPDX name
+    fitted: Fitted | None = None  # None: it says nothing, as files of earlier versions
+    record: Mapping[str, Any] | None = None  # how the weights were trained: images, licences, options, figures
 
 
 def adapt(state: Mapping[str, Tensor], n_layers: int) -> dict[str, Tensor]:
@@ -73,13 +87,31 @@ def infer_architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return found
 
 
-def save(path: Path, network: nn.Module, config: LightGlueConfig, features: str | None, licence: str | None) -> None:
-    """Write weights and description in one safetensors file, whole or not at all. Raises WeightsError."""
+def save(
+    path: Path,
+    network: nn.Module,
+    config: LightGlueConfig,
+    features: str | None,
+    licence: str | None,
+    *,
+    fitted: Fitted | None = None,
+    record: Mapping[str, Any] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write weights and description in one safetensors file, whole or not at all.
+
+    fitted, record: see `Description`; record must be JSON. dtype: of the numbers in the file, where it is not the
+    network's; float16 halves it. Raises WeightsError.
+    """
     options = asdict(config)
     del options["weights"]
     metadata = {"format": FORMAT, "config": json.dumps(options)}
     metadata |= {k: v for k, v in {"features": features, "licence": licence}.items() if v is not None}
-    tensors = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+    if fitted is not None:
+        metadata |= {name: json.dumps(value, sort_keys=True) for name, value in asdict(fitted).items()}
+    if record is not None:
+        metadata["training"] = json.dumps(record, sort_keys=True)
+    tensors = {k: v.detach().to("cpu", dtype).contiguous() for k, v in network.state_dict().items()}
     try:
         if not path.parent.is_dir():  # may be a slip: no folder is made
             raise FileNotFoundError(f"there is no folder {path.parent}")
@@ -98,9 +130,26 @@ def read_description(path: Path) -> Description | None:
             metadata = file.metadata() or {}
         if metadata.get("format") != FORMAT:
             return None
-        config = json.loads(metadata["config"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        config, fitted = json.loads(metadata["config"]), _fitted(metadata)
+        record = json.loads(metadata["training"]) if "training" in metadata else None
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError, InputError) as error:
         raise WeightsError(f"{path} is not a readable LightGlue file: {error}") from error
     if not isinstance(config, dict):
         raise WeightsError(f"{path} is not a readable LightGlue file: its configuration is {config!r}")
-    return Description(config, metadata.get("features"), metadata.get("licence"))
+    if record is not None and not isinstance(record, dict):
+        raise WeightsError(f"{path} is not a readable LightGlue file: its training record is {record!r:.80}")
+    return Description(config, metadata.get("features"), metadata.get("licence"), fitted, record)
+
+
+def _fitted(metadata: Mapping[str, str]) -> Fitted | None:
+    """What the file's metadata have of it. Raises TypeError, ValueError or InputError for what is none."""
+    if "overlap" not in metadata:
+        return None
+    overlap, calibration = (json.loads(metadata.get(name, "null")) for name in ("overlap", "calibration"))
+    if overlap is not None:
+        for name in ("constant", "amount", "share"):
+            check_real(f"overlap: {name}", overlap[name], "a finite number")
+    return Fitted(
+        None if overlap is None else Coefficients(**overlap),
+        None if calibration is None else Calibration(**calibration),
+    )

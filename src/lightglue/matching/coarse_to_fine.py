@@ -1,9 +1,10 @@
-"""`effort="fast"`: any matcher on the strongest keypoints, and all others guided by what it found."""
+"""`effort="fast"`: what descriptors alone, or a matcher on the strongest keypoints, say of a pair guides all others."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from inspect import signature
 from time import perf_counter
 from typing import Any, cast
 
@@ -14,18 +15,20 @@ from torch import Tensor, nn
 
 from lightglue.errors import InputError
 from lightglue.geometry.points import extent
+from lightglue.matching.distinct import distinct_neighbors
 from lightglue.matching.effort import EffortRecord, EffortStage
-from lightglue.matching.guided import GuidedOptions, Keypoints, confidence, guided_matches
-from lightglue.matching.inputs import both_images, pair_list, read_arrays, read_sizes, with_batch
+from lightglue.matching.guided import Evidence, GuidedOptions, confidence, guided_matches, scale_of
+from lightglue.matching.inputs import both_images, pair_list, with_batch
 from lightglue.matching.nearest import NearestNeighbor
-from lightglue.matching.seed_geometry import Model, fit_model, refit, residuals
+from lightglue.matching.overlap import COEFFICIENTS, overlap_probability
+from lightglue.matching.seed_geometry import QUICK, Model, fit_model, refit, residuals, turned
+from lightglue.matching.seed_images import SeedImage, Seeds, is_in_order, read_image
 from lightglue.timing import span
 from lightglue.types import Features, Matches
 
 __all__ = ["CoarseToFine", "CoarseToFineOptions"]
 
 _NEEDED = ("matches", "scores")  # of a matcher's result
-_PER_KEYPOINT = ("keypoints", "descriptors", "keypoint_scores", "scales", "oris")
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -33,54 +36,94 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class CoarseToFineOptions:
-    """How far a pair is trusted to its strongest keypoints; chosen on scenes of COLMAP models, none that judge.
+    """How far a pair is trusted to a part of the work; chosen on training scenes, none that judge.
 
     What is not trusted is matched as a whole, but for what the seeds say is no pair at all.
     """
 
-    seeds: int = 512  # keypoints of each image that are matched: the strongest of each part of it
-    cells: int = 12  # parts along the longer edge
     worthwhile: float = 1.5  # a pair without an image of more than so many times the seeds is matched as a whole
     error: float = 1.5  # px at 1,024 px, up to which a match agrees with the geometry
+    least_extent: float = 0.04  # of the longer edge of each image, over which the matches that agree spread
+
+    # Descriptors alone, of at most so many keypoints. Right matches pass the ratio test and agree; where they are so
+    # many and hardly any other passes, nothing is left for a network to decide.
+    compared: int = 2048
+    ratio: float = 0.9
+    distinct_part: float = 0.15  # of the compared keypoints of the image with fewer, that agree
+    distinct_share: float = 0.85  # of those that pass, that agree
+    distinct_extent: float = 0.1  # of the longer edge of each image, over which these spread
+
+    # Few keypoints through few layers, to see that there is nothing, unless some distinct neighbours agree.
+    first_seeds: int = 256
+    first_layers: int = 3
+    first_evidence: float = 1.75  # sum of the squared scores of all mutual partners
+    some_distinct: int = 15
+
+    seeds: int = 512  # keypoints of each image that are matched: the strongest of each part of it
+    cells: int = 12  # parts along the longer edge
     fewest_inliers: int = 40  # seeds that agree
     least_share: float = 0.5  # of the seeds' matches that agree
     least_overlap: float = 0.9  # probability, by the seeds
     clear_share: float = 0.8  # of the seeds' matches that agree, from which on ...
     clear_overlap: float = 0.5  # ... so much overlap is enough, as their geometry says more
-    least_extent: float = 0.04  # of the longer edge of each image, over which the seeds that agree spread
     least_yield: float = 0.75  # of the matches that there would be, had all keypoints as many as the seeds
-    hopeless_overlap: float = 0.1  # probability, below which, with ...
+    hopeless_overlap: float = 0.2  # probability, below which, with ...
     hopeless_inliers: int = 20  # ... fewer seeds that agree, the images show no common thing
     guided: GuidedOptions = field(default_factory=GuidedOptions)
 
 
+@dataclass(eq=False)
+class _Pair:
+    """A pair on its way through the stages."""
+
+    given: tuple[Any, Any]
+    image0: SeedImage  # in the order that the work is done in
+    image1: SeedImage
+    is_turned: bool  # image0 was given as the second
+    stages: list[EffortStage] = field(default_factory=list)
+    distinct: int = 0  # distinct neighbours that agree
+    escalated: str | None = None
+    result: Matches | None = None
+
+    @property
+    def unit(self) -> float:
+        """px of either image that are a pixel at 1,024 px."""
+        return max(self.image0.all.unit, self.image1.all.unit)
+
+    def points(self, ij: Ints) -> tuple[Floats, Floats]:
+        """(K, 2) px of the keypoints of matches."""
+        return self.image0.all.points[ij[:, 0]], self.image1.all.points[ij[:, 1]]
+
+    def record(self, rejected: str | None = None, model: Model | None = None, agree: Any = None) -> EffortRecord:
+        """What was done. model and agree: in the order of the work."""
+        own = turned(model) if model is not None and self.is_turned else model
+        geometry, matrix = (None, None) if own is None else own
+        return EffortRecord("fast", tuple(self.stages), self.escalated, rejected, geometry, matrix, agree)
+
+
 @dataclass(frozen=True, eq=False)
-class _Image:
-    """An image, and its strongest keypoints."""
+class _Found:
+    """Matches of a pair, and what they agree with."""
 
-    seeds: Features
-    rows: Ints  # (S,) of the seeds
-    all: Keypoints
-
-    def __len__(self) -> int:
-        return len(self.all.points)
-
-
-@dataclass(frozen=True, eq=False)
-class _Seeds:
-    """What the strongest keypoints of a pair gave."""
-
-    result: Matches  # of the matcher
     ij: Ints  # (K, 2) rows of all keypoints
     scores: Floats  # (K,)
     model: Model | None
     inliers: NDArray[np.bool_]  # (K,)
-    overlap: float | None  # None: the matcher does not say
+    overlap: float | None = None  # None: the matcher does not say
 
     def summary(self) -> str:
         """In words."""
         overlap = "" if self.overlap is None else f", overlap {self.overlap:.2f}"
         return f"{int(self.inliers.sum())} of {len(self.ij)} matches of the strongest keypoints agree{overlap}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Ran:
+    """Keypoints of a pair, and what the matcher made of them."""
+
+    seeds0: Seeds
+    seeds1: Seeds
+    result: Matches
 
 
 class CoarseToFine(nn.Module):
@@ -91,21 +134,28 @@ class CoarseToFine(nn.Module):
     >>> matcher = CoarseToFine(LightGlue(features="aliked")).eval()
     >>> matches = matcher({"image0": features0, "image1": features1})  # doctest: +SKIP
 
-    1. The strongest keypoints of all parts of both images (by `keypoint_scores`) go through the matcher: the seeds.
-    2. A fundamental matrix, or a homography, is estimated from their matches.
-    3. Where too few agree with it, on too small a part of the images, or the overlap is low, all keypoints go through
-       the matcher after all, with the result that it always gives. Where overlap and agreement are next to nothing,
-       the matches of the seeds are the result: the images show no common thing.
-    4. Otherwise the other keypoints are matched near the epipolar lines and near where neighbouring seeds point, by
-       their descriptors, and checked against the model fitted to all matches.
+    1. Mutual nearest descriptors without a rival. Where many of them, spread over the images, agree with one
+       fundamental matrix or homography and hardly any does not, step 4 starts from these.
+    2. Else a few hundred of the best keypoints go through the first layers. Where these see next to nothing, what they
+       found is the result.
+    3. Else the best keypoints of all parts of both images (by `keypoint_scores`) go through the matcher: the seeds. A
+       model is estimated from their matches. Where too few agree with it, on too small a part of the images, or the
+       overlap is low, all keypoints go through the matcher after all, with the result that it always gives. Where
+       overlap and agreement are next to nothing, the matches of the seeds are the result.
+    4. The other keypoints are matched near the epipolar lines and near where neighbouring matches point, by their
+       descriptors, and checked against the model fitted to all matches.
 
-    `matches`, `scores` and so on are those of all keypoints. The score of a match from step 4 is its `confidence`, the
-    probability that the matcher would have found it; it exceeds the matcher's `filter_threshold` as all scores do.
-    `stop`, `prune0`, `prune1` and `overlap` are those of the seeds: the overlap is the probability that the images
-    overlap by what 512 keypoints say, and a keypoint that was no seed went through 0 layers. `effort` is an
-    `EffortRecord`, of a batch of several pairs a list. No gradients are recorded.
+    Steps 1 and 2 are those of LightGlue, in whichever runtime; a matcher that does not say by `feature_type` that it is
+    one starts at 3.
 
-    A pair's result depends on nothing but its two images.
+    `matches`, `scores` and so on are those of all keypoints. The score of a match from steps 1 and 4 is its
+    `confidence`, the probability that the matcher would have found it. `stop`, `prune0`, `prune1` and `overlap` are
+    those of the seeds, or of the few of step 2: the overlap is the probability that the images overlap by what so few
+    keypoints say, and a keypoint that took no part went through 0 layers. Of a pair that ended after step 1 the overlap
+    is what the scores of its matches say. `effort` is an `EffortRecord`, of a batch of several pairs a list. No
+    gradients are recorded.
+
+    A pair's result depends on nothing but its two images, nor, unless it is matched as a whole, on which comes first.
 
     Args:
         matcher: anything that takes and gives these dictionaries and was trained, such as `LightGlue` or
@@ -155,40 +205,114 @@ class CoarseToFine(nn.Module):
         return self._match(both, [f"pairs[{i}][{side}]" for i in range(len(both)) for side in (0, 1)])
 
     @torch.no_grad()
-    def _match(self, pairs: list[tuple[Any, Any]], names: list[str]) -> list[Matches]:
+    def _match(self, given: list[tuple[Any, Any]], names: list[str]) -> list[Matches]:
         """names: of the two images of each pair, for errors."""
-        known: dict[tuple[int, ...], tuple[Any, _Image]] = {}
-        prepared = [self._image(each, name, known) for each, name in zip(sum(pairs, ()), names, strict=True)]
-        images = list(zip(prepared[::2], prepared[1::2], strict=True))
-        large = [i for i, two in enumerate(images) if self._is_worthwhile(*two)]
-        begin = perf_counter()
-        with span("seeds", pairs=len(large)):
-            found = self._run([(images[i][0].seeds, images[i][1].seeds) for i in large])
-        each = (perf_counter() - begin) / max(1, len(large))
-        results: dict[int, Matches] = {}
-        records = {i: EffortRecord("fast", ()) for i in range(len(pairs))}
-        with span("guided", pairs=len(large)):
-            for i, seeds in zip(large, found, strict=True):
-                done, records[i] = self._guide(*images[i], seeds, each)
-                if done is not None:
-                    results[i] = cast(Matches, {**done, "effort": records[i]})
-        self._finish(pairs, records, results)
-        return [results[i] for i in range(len(pairs))]
+        like, known = next(iter(self.parameters()), None), dict[Any, SeedImage]()
+        images = [
+            read_image(each, name, like, self.options.cells, known)
+            for each, name in zip(sum(given, ()), names, strict=True)
+        ]
+        pairs = [_ordered(two, *both) for two, *both in zip(given, images[::2], images[1::2], strict=True)]
+        todo = [pair for pair in pairs if self._is_worthwhile(pair)]
+        if self._is_known:
+            self._look(todo)
+            some = self.options.some_distinct
+            self._look_closer([pair for pair in todo if pair.result is None and pair.distinct < some])
+        self._match_seeds([pair for pair in todo if pair.result is None])
+        self._finish([pair for pair in pairs if pair.result is None])
+        return [cast(Matches, pair.result) for pair in pairs]
 
-    def _finish(self, pairs: Sequence[Any], records: Mapping[int, EffortRecord], results: dict[int, Matches]) -> None:
-        """Match as a whole what has no result yet."""
-        rest = [i for i in records if i not in results]
-        begin = perf_counter()
-        found = self._run([pairs[i] for i in rest])
-        each = (perf_counter() - begin) / max(1, len(rest))
-        for i, result in zip(rest, found, strict=True):
-            stage = EffortStage("all keypoints", each, len(result["matches"][0]))
-            record = replace(records[i], stages=(*records[i].stages, stage))
-            results[i] = cast(Matches, {**result, "effort": record})
+    @property
+    def _is_known(self) -> bool:
+        """Whether what the matcher would say can be told without it: of a matcher of the user's own it cannot."""
+        return getattr(self.matcher, "feature_type", None) is not None
 
-    def _run(self, pairs: list[tuple[Features, Features]]) -> list[Matches]:
+    def _is_worthwhile(self, pair: _Pair) -> bool:
+        counts = len(pair.image0), len(pair.image1)
+        return min(counts) > 0 and max(counts) > self.options.worthwhile * self.options.seeds
+
+    # -- the stages, in their order --------------------------------------------------------------------------------
+
+    def _look(self, pairs: list[_Pair]) -> None:
+        """Match what descriptors alone tell apart."""
+        with span("neighbors", pairs=len(pairs)):
+            for pair in pairs:
+                begin = perf_counter()
+                found = _distinct(pair, self.options)
+                pair.distinct = int(found.inliers.sum())
+                pair.stages.append(EffortStage("neighbors", perf_counter() - begin, pair.distinct))
+                if self._is_beyond_doubt(pair, found):
+                    self._guide(pair, found, None, 0.0)
+
+    def _is_beyond_doubt(self, pair: _Pair, found: _Found) -> bool:
+        options, ij = self.options, found.ij[found.inliers]
+        compared = min(options.compared, len(pair.image0), len(pair.image1))
+        return (
+            found.model is not None
+            and len(ij) >= options.distinct_part * compared
+            and len(ij) >= options.distinct_share * len(found.ij)
+            and _spread(pair, ij) >= options.distinct_extent
+        )
+
+    def _look_closer(self, pairs: list[_Pair]) -> None:
+        """Reject pairs of which few keypoints and few layers show that there is nothing."""
+        options = self.options
+        layers = options.first_layers if "layers" in _keywords(self.matcher) else None
+        with span("first layers", pairs=len(pairs)):
+            for pair, ran, seconds in self._run(pairs, options.first_seeds, layers):
+                ij, scores = _matches_of(ran)
+                pair.stages.append(EffortStage("first layers", seconds, len(ij)))
+                evidence = float(ran.result["matching_scores0"].double().square().sum())
+                if evidence < options.first_evidence:
+                    reason = f"{len(ij)} matches of the best keypoints after the first layers"
+                    pair.result = _assemble(pair, ij, scores, ran, pair.record(rejected=reason))
+
+    def _match_seeds(self, pairs: list[_Pair]) -> None:
+        """Match the strongest keypoints, and guide the others where these are to be trusted."""
+        with span("seeds", pairs=len(pairs)):
+            runs = self._run(pairs, self.options.seeds, None)
+        with span("guided", pairs=len(pairs)):
+            for pair, ran, seconds in runs:
+                begin = perf_counter()
+                ij, scores = _matches_of(ran)
+                found = _Found(
+                    ij, scores, *fit_model(*pair.points(ij), self.options.error * pair.unit), _overlap_of(ran.result)
+                )
+                agreeing = int(found.inliers.sum())
+                pair.stages.append(EffortStage("seeds", seconds, len(ij)))
+                pair.stages.append(EffortStage("geometry", perf_counter() - begin, agreeing))
+                if self._is_hopeless(found):
+                    pair.result = _assemble(pair, ij, scores, ran, pair.record(rejected=found.summary()))
+                elif (doubt := self._doubt(pair, found)) is not None:
+                    pair.escalated = doubt
+                else:
+                    share = min(len(pair.image0) / len(ran.seeds0.rows), len(pair.image1) / len(ran.seeds1.rows))
+                    self._guide(pair, found, ran, agreeing * share)
+
+    def _finish(self, pairs: list[_Pair]) -> None:
+        """Match pairs as a whole, in the order that they were given in."""
+        begin = perf_counter()
+        found = self._matches([pair.given for pair in pairs], None)
+        each = (perf_counter() - begin) / max(1, len(pairs))
+        for pair, result in zip(pairs, found, strict=True):
+            pair.stages.append(EffortStage("all keypoints", each, len(result["matches"][0])))
+            pair.result = cast(Matches, {**result, "effort": pair.record()})
+
+    # -- their parts ----------------------------------------------------------------------------------------------
+
+    def _run(self, pairs: list[_Pair], count: int, layers: int | None) -> list[tuple[_Pair, _Ran, float]]:
+        """Each pair, what the matcher makes of so many of its keypoints, and the pair's share of the seconds."""
+        begin = perf_counter()
+        seeds = [(pair.image0.seeds(count), pair.image1.seeds(count)) for pair in pairs]
+        results = self._matches([(first.features, second.features) for first, second in seeds], layers)
+        each = (perf_counter() - begin) / max(1, len(pairs))
+        return [(pair, _Ran(*two, result), each) for pair, two, result in zip(pairs, seeds, results, strict=True)]
+
+    def _matches(self, pairs: list[tuple[Features, Features]], layers: int | None) -> list[Matches]:
         if not pairs:
             return []
+        if layers is not None:
+            return list(self.matcher.match(pairs, layers=layers))
         if hasattr(self.matcher, "match"):
             found = list(self.matcher.match(pairs))
         else:
@@ -200,77 +324,12 @@ class CoarseToFine(nn.Module):
                 )
         return found
 
-    def _image(self, features: Any, name: str, known: dict[tuple[int, ...], tuple[Any, _Image]]) -> _Image:
-        """An image as it is needed here. Raises InputError for features that are none."""
-        names = (*_PER_KEYPOINT, "image_size", "image")
-        arrays = tuple(features.get(key) for key in names) if isinstance(features, Mapping) else (features,)
-        key = tuple(id(array) for array in arrays)
-        if key in known:
-            return known[key][1]
-        like: Any = next(iter(self.parameters()), None)
-        if like is None:
-            like = features["keypoints"][..., :0].float() if isinstance(arrays[0], Tensor) else torch.zeros(0)
-        keypoints, descriptors = read_arrays(features, name, like)
-        if len(keypoints) != 1:
-            raise InputError(f"{name} holds a batch of {len(keypoints)} images; match() takes one image at a time")
-        size, count = read_sizes(features, name, keypoints), keypoints.shape[1]
-        rows = _seed_rows(keypoints[0], features.get("keypoint_scores"), self.options)
-        seeds = {
-            k: v[:, rows.to(v.device)] if _is_whole(v, count) else v for k, v in features.items() if k in _PER_KEYPOINT
-        }
-        normalized = torch.nn.functional.normalize(descriptors[0].float(), dim=-1)
-        made = _Image(
-            cast(Features, {**seeds, "image_size": size}),
-            rows.cpu().numpy(),
-            Keypoints(keypoints[0].cpu().double().numpy(), normalized.cpu().numpy(), float(size.max())),
-        )
-        known[key] = arrays, made  # the arrays are held, so that their ids stay theirs
-        return made
-
-    def _is_worthwhile(self, image0: _Image, image1: _Image) -> bool:
-        counts = len(image0), len(image1)
-        return min(counts) > 0 and max(counts) > self.options.worthwhile * self.options.seeds
-
-    def _guide(
-        self, image0: _Image, image1: _Image, found: Matches, seconds: float
-    ) -> tuple[dict[str, Any] | None, EffortRecord]:
-        """The result of a pair from that of its seeds; None where it is to be matched as a whole."""
-        begin = perf_counter()
-        unit = max(image0.all.unit, image1.all.unit)
-        seeds = _seeds_of(image0, image1, found, self.options.error * unit)
-        agreeing = int(seeds.inliers.sum())
-        stages = [
-            EffortStage("seeds", seconds, len(seeds.ij)),
-            EffortStage("geometry", perf_counter() - begin, agreeing),
-        ]
-        if self._is_hopeless(seeds):
-            record = EffortRecord("fast", tuple(stages), rejected=seeds.summary())
-            return _assemble(image0, image1, seeds.ij, seeds.scores, found), record
-        doubt = self._doubt(image0, image1, seeds)
-        if seeds.model is None or doubt is not None:
-            return None, EffortRecord("fast", tuple(stages), escalated=doubt)
-        begin = perf_counter()
-        ij, scores, model = self._more(
-            image0, image1, seeds.ij[seeds.inliers], seeds.scores[seeds.inliers], seeds.model
-        )
-        stages.append(EffortStage("guided", perf_counter() - begin, len(ij)))
-        if len(ij) < self.options.least_share * agreeing:  # positions that no model can be computed with
-            return None, EffortRecord("fast", tuple(stages), escalated="the seeds do not agree with their model")
-        expected = agreeing * min(len(image0) / len(image0.rows), len(image1) / len(image1.rows))
-        if len(ij) < self.options.least_yield * expected:  # descriptors alone do not tell these keypoints apart
-            reason = f"guided matching finds {len(ij)} matches, {expected:.0f} were to be expected"
-            return None, EffortRecord("fast", tuple(stages), escalated=reason)
-        errors = residuals(model, image0.all.points[ij[:, 0]], image1.all.points[ij[:, 1]])
-        agree = errors <= self.options.error * unit
-        record = EffortRecord("fast", tuple(stages), None, None, model.geometry, model.matrix, agree)
-        return _assemble(image0, image1, ij, scores, found), record
-
-    def _is_hopeless(self, seeds: _Seeds) -> bool:
+    def _is_hopeless(self, seeds: _Found) -> bool:
         if seeds.overlap is None:
             return len(seeds.ij) < 8  # which no geometry can be checked with
         return seeds.overlap < self.options.hopeless_overlap and seeds.inliers.sum() < self.options.hopeless_inliers
 
-    def _doubt(self, image0: _Image, image1: _Image, seeds: _Seeds) -> str | None:
+    def _doubt(self, pair: _Pair, seeds: _Found) -> str | None:
         """Why the seeds of a pair are not trusted; None where they are."""
         options, count = self.options, seeds.inliers.sum()
         is_clear = count >= options.clear_share * len(seeds.ij)
@@ -279,50 +338,54 @@ class CoarseToFine(nn.Module):
             return seeds.summary()
         if count < options.fewest_inliers or count < options.least_share * len(seeds.ij):
             return seeds.summary()
-        for side, image in enumerate((image0, image1)):
-            if extent(image.all.points[seeds.ij[seeds.inliers, side]]) < options.least_extent * image.all.extent:
-                return "the matches of the strongest keypoints that agree lie close together"
+        if _spread(pair, seeds.ij[seeds.inliers]) < options.least_extent:
+            return "the matches of the strongest keypoints that agree lie close together"
         return None
 
-    def _more(
-        self, image0: _Image, image1: _Image, seeds: Ints, scores: Floats, model: Model
-    ) -> tuple[Ints, Floats, Model]:
+    def _guide(self, pair: _Pair, found: _Found, ran: _Ran | None, expected: float) -> None:
+        """The result of a pair from matches that are trusted; without one where guidance finds too little.
+
+        ran: what the matcher gave, None where it was not asked; expected: so many matches there would be.
+        """
+        begin, agreeing = perf_counter(), int(found.inliers.sum())
+        ij, scores, model = self._more(pair, found)
+        pair.stages.append(EffortStage("guided", perf_counter() - begin, len(ij)))
+        if len(ij) < self.options.least_share * agreeing:  # positions that no model can be computed with
+            pair.escalated = "the seeds do not agree with their model"
+        elif len(ij) < self.options.least_yield * expected:  # descriptors alone do not tell these keypoints apart
+            pair.escalated = f"guided matching finds {len(ij)} matches, {expected:.0f} were to be expected"
+        else:
+            agree = residuals(model, *pair.points(ij)) <= self.options.error * pair.unit
+            record = pair.record(model=model, agree=agree)
+            pair.result = _assemble(pair, ij, scores, ran, record, getattr(self.matcher, "feature_type", None))
+
+    def _more(self, pair: _Pair, found: _Found) -> tuple[Ints, Floats, Model]:
         """The matches (K, 2) of all keypoints, ordered by the first, their scores, and the model fitted to them."""
-        options = self.options.guided
-        unit = max(image0.all.unit, image1.all.unit)
-        more, evidence = guided_matches(image0.all, image1.all, seeds, model, options)
+        options, model = self.options.guided, cast(Model, found.model)
+        seeds, scores = found.ij[found.inliers], found.scores[found.inliers]
+        more, evidence = guided_matches(pair.image0.all, pair.image1.all, seeds, model, options)
         sure = confidence(evidence)
-        threshold = getattr(getattr(self.matcher, "conf", None), "filter_threshold", None)
-        kept = (sure >= options.least_confidence) & (sure > (threshold or 0.0))
+        threshold = getattr(getattr(self.matcher, "conf", None), "filter_threshold", None) or 0.0
+        kept = (sure >= options.least_confidence) & (sure > threshold)
         ij, scores = np.concatenate([seeds, more[kept]]), np.concatenate([scores, sure[kept]])
         order = np.argsort(ij[:, 0], kind="stable")
         ij, scores = ij[order], scores[order]
-        points0, points1 = image0.all.points[ij[:, 0]], image1.all.points[ij[:, 1]]
-        fitted = refit(model, points0, points1, self.options.error * unit)
-        close = residuals(fitted, points0, points1) <= options.error * unit
+        fitted = refit(model, *pair.points(ij), self.options.error * pair.unit)
+        close = residuals(fitted, *pair.points(ij)) <= options.error * pair.unit
         if close.sum() < len(seeds):  # it says less than what it was fitted to
-            fitted, close = model, residuals(model, points0, points1) <= options.error * unit
+            fitted, close = model, residuals(model, *pair.points(ij)) <= options.error * pair.unit
         return ij[close], scores[close], fitted
+
+
+def _keywords(matcher: Any) -> Collection[str]:
+    """What the matcher's `match` takes."""
+    return signature(matcher.match).parameters if hasattr(matcher, "match") else ()
 
 
 def _batch(images: Any) -> int:
     """The number of images of a features dictionary; 1 where it is none, which is said later."""
     keypoints = images.get("keypoints") if isinstance(images, Mapping) else None
     return len(keypoints) if isinstance(keypoints, Tensor) and keypoints.ndim == 3 else 1
-
-
-def _is_whole(value: Any, count: int) -> bool:
-    """Whether this is something for each keypoint of one image; what is not, the matcher refuses or does not read."""
-    return isinstance(value, Tensor) and value.shape[:2] == (1, count)
-
-
-def _seeds_of(image0: _Image, image1: _Image, found: Matches, error: float) -> _Seeds:
-    """What the matcher found among the strongest keypoints, and what these matches agree with."""
-    matches = found["matches"][0].cpu().numpy()
-    ij = np.stack([image0.rows[matches[:, 0]], image1.rows[matches[:, 1]]], 1)
-    model, inliers = fit_model(image0.all.points[ij[:, 0]], image1.all.points[ij[:, 1]], error)
-    overlap = float(found["overlap"][0]) if "overlap" in found else None
-    return _Seeds(found, ij, found["scores"][0].double().cpu().numpy(), model, inliers, overlap)
 
 
 def _single(images: Any, i: int, count: int) -> Any:
@@ -333,50 +396,82 @@ def _single(images: Any, i: int, count: int) -> Any:
     }
 
 
-def _seed_rows(points: Tensor, scores: Any, options: CoarseToFineOptions) -> Tensor:
-    """(S,) rows of the keypoints (N, 2) that become seeds, in their order.
+def _ordered(given: tuple[Any, Any], image0: SeedImage, image1: SeedImage) -> _Pair:
+    """A pair, its images in an order that does not depend on which one was given first."""
+    if is_in_order(image0, image1):
+        return _Pair(given, image0, image1, False)
+    return _Pair(given, image1, image0, True)
 
-    The image is cut into square cells; the best keypoint of each comes first, then the second best of each, and so on.
-    Spread over the image they determine the geometry better than as many that are stronger and crowd together.
-    scores: of N numbers; without them the order in which the keypoints are given counts.
+
+def _distinct(pair: _Pair, options: CoarseToFineOptions) -> _Found:
+    """The matches that descriptors alone tell apart, and what they agree with."""
+    first, second = (image.seeds(options.compared).rows for image in (pair.image0, pair.image1))
+    a, b = pair.image0.all.descriptors[first], pair.image1.all.descriptors[second]
+    near = distinct_neighbors(a, b, options.ratio)
+    ij = np.stack([first[near.ij[:, 0]], second[near.ij[:, 1]]], 1)
+    model, inliers = fit_model(*pair.points(ij), options.error * pair.unit, QUICK)
+    scores = np.zeros(len(ij))
+    if model is not None:
+        # as if guidance had found them a little beside where neighbours point
+        middle, deviation = scale_of(near.similarity[inliers])
+        beside = np.full(len(ij), 2.0), np.full(len(ij), options.guided.least_radius)
+        similarity, margin = ((each / deviation).astype(np.float64) for each in (near.similarity - middle, near.margin))
+        scores = confidence(Evidence(similarity, margin, *beside))
+    return _Found(ij, scores, model, inliers)
+
+
+def _spread(pair: _Pair, ij: Ints) -> float:
+    """Over how much of the longer edge matches spread, in the image where that is less."""
+    both = zip((pair.image0, pair.image1), pair.points(ij), strict=True)
+    return min(extent(points) / image.all.extent for image, points in both) if len(ij) else 0.0
+
+
+def _matches_of(ran: _Ran) -> tuple[Ints, Floats]:
+    """The matches as rows of all keypoints, and their scores."""
+    matches = ran.result["matches"][0].cpu().numpy()
+    ij = np.stack([ran.seeds0.rows[matches[:, 0]], ran.seeds1.rows[matches[:, 1]]], 1)
+    return ij, ran.result["scores"][0].double().cpu().numpy()
+
+
+def _overlap_of(result: Matches) -> float | None:
+    return float(result["overlap"][0]) if "overlap" in result else None
+
+
+def _assemble(
+    pair: _Pair, ij: Ints, scores: Floats, ran: _Ran | None, record: EffortRecord, features: str | None = None
+) -> Matches:
+    """The dictionary of a pair as the matcher gives it, in the order that the pair was given in.
+
+    ran: whose `stop`, `prune0`, `prune1` and `overlap` it has; without one no layer was run, and the overlap is what
+    the scores of the matches say. features: the type, for the overlap.
     """
-    count = len(points)
-    if count <= options.seeds:
-        return torch.arange(count, device=points.device)
-    if not isinstance(scores, Tensor) or scores.numel() != count:
-        scores = torch.arange(count, 0, -1)
-    low, high = points.amin(0), points.amax(0)
-    edge = ((high - low).amax() / options.cells).clamp_min(torch.finfo(points.dtype).tiny)
-    column, row = ((points - low) / edge).floor().long().T
-    best = scores.to(points.device).reshape(count).argsort(descending=True, stable=True)
-    cells = (row * (options.cells + 1) + column)[best]
-    together = cells.argsort(stable=True)  # cell after cell, in each the best first
-    sizes = torch.unique_consecutive(cells[together], return_counts=True)[1]
-    begin = (sizes.cumsum(0) - sizes).repeat_interleave(sizes)
-    rank = torch.empty_like(best)  # within its cell, of the keypoints in the order of `best`
-    rank[together] = torch.arange(count, device=points.device) - begin
-    chosen: Tensor = best[rank.argsort(stable=True)[: options.seeds]].sort().values
-    return chosen
-
-
-def _assemble(image0: _Image, image1: _Image, ij: Ints, scores: Floats, seeds: Matches) -> dict[str, Any]:
-    """The dictionary of a pair as the matcher gives it."""
-    like, device = seeds["scores"][0], seeds["scores"][0].device
-    rows = torch.from_numpy(ij).to(device)
-    values = torch.from_numpy(scores).to(like)
-    made: dict[str, Any] = {}
-    for side, image in enumerate((image0, image1)):
-        count = len(image)
-        made[f"matches{side}"] = torch.full((1, count), -1, dtype=torch.int64, device=device)
+    images, seeds = [pair.image0, pair.image1], [] if ran is None else [ran.seeds0, ran.seeds1]
+    given: Any = {} if ran is None else ran.result
+    like: Tensor = torch.zeros(0, device=pair.image0.size.device) if ran is None else given["scores"][0]
+    sides = (1, 0) if pair.is_turned else (0, 1)
+    order = np.argsort(ij[:, sides[0]], kind="stable")
+    rows = torch.from_numpy(ij[order][:, sides]).to(like.device)
+    values = torch.from_numpy(scores[order]).to(like)
+    if record.inliers is not None:
+        record = replace(record, inliers=record.inliers[order])
+    made: dict[str, Any] = {"matches": [rows], "scores": [values], "effort": record}
+    for side, own in enumerate(sides):
+        count = len(images[own])
+        made[f"matches{side}"] = torch.full((1, count), -1, dtype=torch.int64, device=like.device)
         made[f"matching_scores{side}"] = like.new_zeros(1, count)
         made[f"matches{side}"][0, rows[:, side]] = rows[:, 1 - side]
         made[f"matching_scores{side}"][0, rows[:, side]] = values
-        if f"prune{side}" in seeds:
-            layers = cast(Any, seeds)[f"prune{side}"]
+        if ran is None:
+            made[f"prune{side}"] = torch.zeros(1, count, dtype=torch.int64, device=like.device)
+        elif f"prune{own}" in given:
+            layers = given[f"prune{own}"]
             made[f"prune{side}"] = layers.new_zeros(1, count)
-            made[f"prune{side}"][0, torch.from_numpy(image.rows).to(device)] = layers[0]
-    made |= {"matches": [rows], "scores": [values]}
-    return made | {key: cast(Any, seeds)[key] for key in ("stop", "overlap") if key in seeds}
+            made[f"prune{side}"][0, torch.from_numpy(seeds[own].rows).to(like.device)] = layers[0]
+    if ran is None:
+        made["stop"] = 0
+        if (fitted := COEFFICIENTS.get(features or "")) is not None:
+            made["overlap"] = overlap_probability(values, len(images[0]), len(images[1]), fitted)[None]
+    return cast(Matches, made | {key: given[key] for key in ("stop", "overlap") if key in given})
 
 
 def _collate(results: Sequence[Matches]) -> Matches:

@@ -25,6 +25,7 @@ class EngineOptions:
     width_confidence: float  # <= 0: no pruning
     filter_threshold: float
     pruning_min_keypoints: int  # an image with this many keypoints or fewer is not pruned
+    layers: int | None = None  # the most that a pair goes through; None: all
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ def pack(pairs: Sequence[tuple[ImageTokens, ImageTokens]]) -> PackedPairs:
 class Results:
     """The results so far: one entry a pair, and a count of layers for every keypoint of the call."""
 
-    def __init__(self, packed: PackedPairs, n_layers: int, options: EngineOptions) -> None:
+    def __init__(self, packed: PackedPairs, depth: int, options: EngineOptions) -> None:
         self.options = options
         self.dtype = packed.tokens.dtype  # of the scores
         self.slices = packed.slices()  # which entries of `layers_run` are each image's keypoints
@@ -68,7 +69,7 @@ class Results:
         if options.width_confidence > 0:
             self.layers_run = torch.ones(len(packed.slots), dtype=torch.int64, device=device)
         else:
-            self.layers_run = torch.full((len(packed.slots),), float(n_layers), device=device)
+            self.layers_run = torch.full((len(packed.slots),), float(depth), device=device)
 
     def counts(self, pair: int) -> tuple[int, int]:
         """How many keypoints were given of both images of a pair."""
@@ -100,17 +101,18 @@ def match_packed(
 ) -> list[PairResult]:
     """Match all pairs, each as if it were alone: it stops when it is sure, and is pruned image by image."""
     packed = pack(pairs)
-    results = Results(packed, steps.n_layers, options)
-    for i in range(steps.n_layers):
+    depth = steps.n_layers if options.layers is None else min(options.layers, steps.n_layers)
+    results = Results(packed, depth, options)
+    for i in range(depth):
         packed = _drop_empty(packed, results, stop=i + 1)
         if not packed.pairs:
             break
         with span(f"layer {i + 1}", keypoints=sum(packed.counts)):
             packed = steps.run(i, packed)
-        if i < steps.n_layers - 1:
+        if i < depth - 1:
             with span("decide"):
                 packed = _adapt(steps, packed, results, i)
-    _finish_pairs(steps, packed, results, range(len(packed.pairs)), steps.n_layers - 1)
+    _finish_pairs(steps, packed, results, range(len(packed.pairs)), depth - 1)
     return [result for result in results.found if result is not None]
 
 

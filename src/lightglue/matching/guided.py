@@ -30,6 +30,7 @@ __all__ = [
     "mutual_best",
     "predict",
     "reference_candidates",
+    "scale_of",
 ]
 
 Floats = NDArray[np.float64]
@@ -127,8 +128,7 @@ def guided_matches(
     similarity = _similarity(image0, image1, free0[pairs.first], free1[pairs.second])
     typical = _similarity(image0, image1, *seeds.T)
     other = _similarity(image0, image1, seeds[:, 0], np.roll(seeds[:, 1], len(seeds) // 2))
-    middle = np.median(typical)
-    deviation = 1.4826 * np.median(np.abs(typical - middle)) + 1e-6
+    middle, deviation = scale_of(typical)
     kept, margin = mutual_best(pairs, similarity, float(np.median(other)))
     close = residuals(model, points0[pairs.first[kept]], points1[pairs.second[kept]]) <= options.error * unit
     kept, margin = kept[close], margin[close]
@@ -140,6 +140,12 @@ def guided_matches(
         guess.radii[first] / image1.unit,
     )
     return np.stack([free0[first], free1[second]], 1), evidence
+
+
+def scale_of(similarity: NDArray[np.floating]) -> tuple[float, float]:
+    """The median of the similarities of right matches, and their deviation: the unit of what speaks for others."""
+    middle = float(np.median(similarity))
+    return middle, 1.4826 * float(np.median(np.abs(similarity - middle))) + 1e-6
 
 
 def guess_by(

@@ -19,15 +19,17 @@ from lightglue import weights as weight_files
 from lightglue.errors import InputError, WeightsError
 from lightglue.matching import adaptive, checkpoint
 from lightglue.matching.assignment import collate
+from lightglue.matching.calibration import Calibration
 from lightglue.matching.compiled import CompiledLayer, CompiledSteps, compile_layer
 from lightglue.matching.config import PRESETS, PRUNING_THRESHOLDS, LightGlueConfig
 from lightglue.matching.engine import EngineOptions, PairResult, match_packed
 from lightglue.matching.folding import PLAIN_MODULES, fold_layers
 from lightglue.matching.inputs import ImageKeypoints, pair_list, read_features, read_pairs, with_batch
 from lightglue.matching.network import LearnableFourierPositionalEncoding, LightGlueNetwork
-from lightglue.matching.overlap import COEFFICIENTS, overlap_probability
+from lightglue.matching.overlap import COEFFICIENTS, Coefficients, overlap_probability
 from lightglue.matching.steps import FoldedSteps, ImageTokens, ModuleSteps, Steps
 from lightglue.options import build_config, nearest_name, warn_unknown
+from lightglue.support.checks import check_int
 from lightglue.support.derived import Derived, is_plain, wants_gradients
 from lightglue.support.precision import product_dtype
 from lightglue.timing import span
@@ -46,6 +48,7 @@ __all__ = ["LightGlue"]
 PACKED_ROWS = 65_536
 PACKED_ROWS_CPU = 4_096  # so that a layer's rows stay in the cache
 
+_SHAPE = ("input_dim", "descriptor_dim", "add_scale_ori", "n_layers", "num_heads")  # options that weights decide
 _MODULES = ("input_proj", "posenc", "transformers", "log_assignment", "token_confidence")  # of `LightGlueNetwork`
 
 
@@ -95,6 +98,8 @@ class LightGlue(nn.Module):
     log_assignment: nn.ModuleList
     token_confidence: nn.ModuleList
     confidence_thresholds: Tensor  # (n_layers,)
+    overlap: Coefficients | None  # of the probability in `matches["overlap"]`
+    calibration: Calibration | None  # from scores to probabilities
 
     def __init__(
         self,
@@ -104,14 +109,14 @@ class LightGlue(nn.Module):
         pruning: str = "published",
         **conf: Unpack[LightGlueKeywords],
     ) -> None:
-        options = self._options(features, dict(conf))
+        options = self._options(features, dict(conf), commercial_only)
         subclass = type(self).default_conf.keys() - LightGlue.default_conf.keys()  # whose own options stand in `conf`
         known = {name: value for name, value in options.items() if name not in subclass}
         keywords = ("features", "commercial_only", "pruning")
         config = build_config("LightGlue", LightGlueConfig(), known, also_valid=keywords)
         thresholds = _pruning_thresholds(pruning)
         source = config.weights
-        state, licence = _read_weights(source, features, commercial_only)
+        state, licence, fitted = _read_weights(source, features, commercial_only)
 
         super().__init__()
         with nullcontext() if state is None else ToBeLoaded():
@@ -134,6 +139,9 @@ class LightGlue(nn.Module):
             load_strictly(network, complete, "this LightGlue", "" if isinstance(source, Mapping) else str(source), hint)
         self.feature_type = features
         self.licence = licence
+        # What was fitted to the weights: what the file says, or what was fitted with the feature type's published ones.
+        usual = checkpoint.Fitted(COEFFICIENTS.get(features or "")) if fitted is None else fitted
+        self.overlap, self.calibration = usual.overlap, usual.calibration
         self._built = _without_weights(config)
         # Callers' own keywords stay readable, as in the published `conf`.
         named = {"weights": None if isinstance(source, Mapping) else source}
@@ -147,20 +155,23 @@ class LightGlue(nn.Module):
         return {**self.__dict__, "_compiled": None}  # for copies and torch.save
 
     @classmethod
-    def _options(cls, features: Any, conf: dict[str, Any]) -> dict[str, Any]:
+    def _options(cls, features: Any, conf: dict[str, Any], commercial_only: bool) -> dict[str, Any]:
         """All options: what `conf` says over the defaults of the features, and what the features fix over all."""
         fixed = cls._preset(features)
         default = PRESETS[features].defaults() if features in PRESETS else {}
         if cls.default_conf.keys() <= conf.keys():  # callers who hand all defaults back mean none of them
             conf = {k: v for k, v in conf.items() if k not in cls.default_conf or v != cls.default_conf[k]}
-        if _absent(conf.get("weights")) and "weights" in fixed:
+        source = conf.get("weights")
+        if _absent(source) and "weights" in fixed:
             warnings.warn(
-                f"LightGlue: there is no file {conf['weights']}; it takes the published weights for {features}",
-                stacklevel=3,
+                f"LightGlue: there is no file {source}; it takes the published weights for {features}", stacklevel=3
             )
-        elif conf.get("weights") is not None:
-            fixed.pop("weights", None)
-        return {**cls.default_conf, **default, **conf, **fixed}
+            source = None
+        if source is None and "weights" in fixed:
+            source = weight_files.resolve_or_own(fixed["weights"], commercial_only=commercial_only)
+        described = _described_shape(source)
+        fixed = {k: v for k, v in fixed.items() if k not in described}
+        return {**cls.default_conf, **default, **described, **conf, **fixed, "weights": source}
 
     @classmethod
     def _preset(cls, features: Any) -> dict[str, Any]:
@@ -201,9 +212,9 @@ class LightGlue(nn.Module):
         size, the keypoints' extent stands for it.
 
         Returns the published dictionary, see `lightglue.types.Matches`. Each of B pairs is matched as if it were
-        alone; `stop` is an int for one pair and a (B,) tensor for several. For aliked, disk and xfeat it also holds
-        `overlap`, (B,) float32: the probability that the two images see the same thing, as fitted with the published
-        weights, whatever the matcher's are.
+        alone; `stop` is an int for one pair and a (B,) tensor for several. Where it was fitted it also holds
+        `overlap`, (B,) float32: the probability that the two images see the same thing. Coefficients are the weight
+        file's own, in `.overlap`; for files without any, those of the published weights of aliked, disk and xfeat.
 
         Raises InputError.
         """
@@ -211,17 +222,21 @@ class LightGlue(nn.Module):
         with span("match"):
             return self._collate(self._match(read_pairs(data, "LightGlue", config, self._like), config))
 
-    def match(self, pairs: Iterable[tuple[Features, Features]]) -> list[Matches]:
+    def match(self, pairs: Iterable[tuple[Features, Features]], *, layers: int | None = None) -> list[Matches]:
         """Match any number of pairs at once, each with its own numbers of keypoints.
 
         Each pair is two feature dictionaries, with a batch dimension of 1 (as `extract` returns) or none. Where
         the same arrays are in several pairs of a list, they are read and projected once.
+
+        layers: stop after so many at the latest, with the matches that the head of that layer finds; None: all.
 
         Returns one published dictionary a pair, batch size 1, equal to what `forward` gives for that pair alone.
 
         Raises InputError.
         """
         config = self.checked_conf()
+        if layers is not None:
+            check_int("LightGlue: layers", layers, 1, "None or a positive integer")
         listed = isinstance(pairs, Sequence)  # anything else may write one pair over the last
         known: dict[tuple[int, ...], tuple[Any, ImageKeypoints]] = {}
         images = []
@@ -238,7 +253,7 @@ class LightGlue(nn.Module):
                     known[key] = arrays, self._single(features, name, config)
                 images.append(known[key][1])
         chosen = list(zip(images[::2], images[1::2], strict=True))
-        return [self._collate([result]) for result in self._match(chosen, config)]
+        return [self._collate([result]) for result in self._match(chosen, config, layers)]
 
     def _single(self, features: Any, name: str, config: LightGlueConfig) -> ImageKeypoints:
         """The one image of a features dictionary with or without a batch dimension."""
@@ -247,13 +262,14 @@ class LightGlue(nn.Module):
             raise InputError(f"{name} holds a batch of {len(images)} images; match() takes one image at a time")
         return images[0]
 
-    def _match(self, pairs: list[tuple[ImageKeypoints, ImageKeypoints]], config: LightGlueConfig) -> list[PairResult]:
+    def _match(
+        self, pairs: list[tuple[ImageKeypoints, ImageKeypoints]], config: LightGlueConfig, depth: int | None = None
+    ) -> list[PairResult]:
         device, own = self._like.device, self._like.dtype
         if own not in (torch.float32, torch.float64):
             raise InputError(f"LightGlue's parameters are {own}; keep them float32 and use mp=True")
-        options = EngineOptions(
-            config.depth_confidence, config.width_confidence, config.filter_threshold, self.pruning_min_kpts(device)
-        )
+        least = self.pruning_min_kpts(device)
+        options = EngineOptions(config.depth_confidence, config.width_confidence, config.filter_threshold, least, depth)
         reduced = product_dtype(device, config.mp)
         inputs = [t for pair in pairs for image in pair for t in (image.positions, image.descriptors)]
         # `_like` too, as the copies that nn.DataParallel makes have no parameters.
@@ -299,10 +315,9 @@ class LightGlue(nn.Module):
             "prune1": torch.stack([result.prune1 for result in results]),
         }
         matches = cast(Matches, published)
-        fitted = COEFFICIENTS.get(self.feature_type or "")
-        if fitted is not None:
+        if self.overlap is not None:
             found = [result.assignment for result in results]
-            overlaps = [overlap_probability(f.scores0, len(f.scores0), len(f.scores1), fitted) for f in found]
+            overlaps = [overlap_probability(f.scores0, len(f.scores0), len(f.scores1), self.overlap) for f in found]
             matches["overlap"] = torch.stack(overlaps)
         return matches
 
@@ -312,7 +327,7 @@ class LightGlue(nn.Module):
         """The options as they stand in `.conf` now, checked; the architecture is as it was built."""
         names = [f.name for f in dataclasses.fields(LightGlueConfig)]
         config = LightGlueConfig(**{name: getattr(self.conf, name) for name in names})
-        for name in ("input_dim", "descriptor_dim", "add_scale_ori", "n_layers", "num_heads"):
+        for name in _SHAPE:
             if (asked := getattr(config, name)) != (built := getattr(self._built, name)):
                 raise InputError(
                     f"LightGlue: conf.{name} is {asked!r}, but the network was built with {built!r}; "
@@ -381,7 +396,8 @@ class LightGlue(nn.Module):
         path = _as_path(path)
         if path.suffix != ".safetensors":
             raise WeightsError(f"{path}: the file's name must end in .safetensors")
-        checkpoint.save(path, self, _without_weights(self.checked_conf()), self.feature_type, self.licence)
+        config, fitted = _without_weights(self.checked_conf()), checkpoint.Fitted(self.overlap, self.calibration)
+        checkpoint.save(path, self, config, self.feature_type, self.licence, fitted=fitted)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], **conf: Unpack[LightGlueKeywords]) -> LightGlue:
@@ -402,32 +418,45 @@ class LightGlue(nn.Module):
 
 def _read_weights(
     source: Any, features: str | None, commercial_only: bool
-) -> tuple[dict[str, Tensor] | None, str | None]:
-    """The state dict that `weights` names (None for none) and its licence, as far as it is known."""
+) -> tuple[dict[str, Tensor] | None, str | None, checkpoint.Fitted | None]:
+    """The state dict that `weights` names (None for none), its licence and what was fitted to it, as far as known."""
     if source is None:
-        return None, None
+        return None, None, None
     if isinstance(source, Mapping):
-        return check_tensors(source, "the given state dict"), None
+        return check_tensors(source, "the given state dict"), None, None
     if not isinstance(source, (str, os.PathLike)):
         raise InputError(f"LightGlue: weights must be a name, a path or a state dict, not {type(source).__name__}")
     state = weight_files.load_state_dict(source, commercial_only=commercial_only)
     file = weight_files.FILES.get(str(source))
     if file is not None:
-        return state, file.licence
-    description = checkpoint.read_description(Path(source).expanduser())
+        return state, file.licence, None
+    description = checkpoint.read_description(_path_of(source))
     if description is None:
-        return state, None
+        return state, None, None
     if features is not None and description.features not in (None, features):
         raise WeightsError(
             f"{source} was trained for features={description.features!r}, not {features!r}; use LightGlue.load() or "
             f"LightGlue(features={description.features!r}, weights=...)"
         )
-    return state, description.licence
+    return state, description.licence, description.fitted
+
+
+def _described_shape(weights: Any) -> dict[str, Any]:
+    """The shape of the network in a self-describing file; nothing for other weights."""
+    if not isinstance(weights, (str, os.PathLike)) or str(weights) in weight_files.FILES:
+        return {}
+    description = checkpoint.read_description(_path_of(weights))
+    return {} if description is None else {k: v for k, v in description.config.items() if k in _SHAPE}
+
+
+def _path_of(weights: str | os.PathLike[str]) -> Path:
+    """Where a file is that is no published one: of this package, by its name, or the user's."""
+    return weight_files.resolve(weights) if str(weights) in weight_files.OWN else Path(weights).expanduser()
 
 
 def _absent(weights: Any) -> bool:
-    """Whether `weights` is the path of a file that is not there. A misspelt name of published weights is not."""
-    if not isinstance(weights, (str, os.PathLike)) or str(weights) in weight_files.FILES:
+    """Whether `weights` is the path of a file that is not there. A misspelt name of weights is not."""
+    if not isinstance(weights, (str, os.PathLike)) or str(weights) in {**weight_files.FILES, **weight_files.OWN}:
         return False
     path = Path(weights).expanduser()
     return (not isinstance(weights, str) or bool(path.suffix) or len(path.parts) > 1) and not path.exists()

@@ -71,7 +71,7 @@ def match_pair(
             (`lightglue.matching.coarse_to_fine`). "hard" goes on where plain matching finds little: with simulated
             views, other features, and the images warped onto each other; the keypoints are then the ends of its
             matches (`lightglue.pairs.hard`). `matches01["effort"]` says what was done.
-        max_seconds: for what "hard" does beyond plain matching; None: no limit.
+        max_seconds: for what "hard" does beyond plain matching; None: no limit. For "hard" alone.
         preprocess: options of `extractor.extract`, such as `resize`, `tile`, `pyramid`.
 
     Returns:
@@ -179,9 +179,9 @@ def match_pairs(
 
 
 def _with_effort(matcher: Any, effort: Effort, max_seconds: float | None) -> Any:
-    """The matcher of an effort. Raises InputError for one that is not known."""
+    """The matcher of an effort. Raises InputError for one that is not known, and for a limit that it does not have."""
     check_effort(effort)
-    check_max_seconds(max_seconds)
+    check_max_seconds(max_seconds, effort)
     return CoarseToFine(matcher) if effort == "fast" and not isinstance(matcher, CoarseToFine) else matcher
 
 

@@ -19,7 +19,7 @@ from lightglue.models.choice import Models
 from lightglue.models.registry import WITH_OVERLAP
 from lightglue.options import option
 from lightglue.pairs.encoders import ENDINGS, WARP_ENDINGS
-from lightglue.pairs.hard.options import MAX_SECONDS, check_max_seconds, max_seconds_option
+from lightglue.pairs.hard.options import check_max_seconds, max_seconds_option
 from lightglue.support.checks import check_bool, check_choice, check_int, check_real
 from lightglue.support.parsers import integer, real, share
 
@@ -131,11 +131,7 @@ class PairOptions:
         """InputError where the models have no thresholds, or cannot say whether the images overlap."""
         if models.matcher != "lightglue" and (models.thresholds or self.min_overlap):
             raise InputError(f"The matcher {models.matcher} has no thresholds and no overlap; leave these options out.")
-        if self.max_seconds != MAX_SECONDS and models.effort != "hard":
-            raise InputError(
-                f"max_seconds is {self.max_seconds}, which is for the effort hard, and the effort is {models.effort}; "
-                "leave it out."
-            )
+        check_max_seconds(self.max_seconds, models.effort)
         if self.min_overlap and models.features not in WITH_OVERLAP:
             known = ", ".join(WITH_OVERLAP)
             raise InputError(

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from copy import copy
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -46,6 +47,7 @@ def matcher_file(matcher: LightGlue, digest: str, precision: str = "f32") -> Mod
     made_of = {
         "weights": digest,
         "features": matcher.feature_type,
+        "overlap": None if matcher.overlap is None else asdict(matcher.overlap),
         "depth_confidence": conf.depth_confidence,
         "width_confidence": conf.width_confidence,
         "pruning_min_keypoints": matcher.pruning_keypoint_thresholds["cpu"],

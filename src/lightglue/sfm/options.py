@@ -59,7 +59,7 @@ __all__ = [
 ]
 
 Stage = Literal["extract", "pairs", "match", "refine", "verify", "reconstruct", "report"]
-Source = Literal["auto", "exhaustive", "sequential", "retrieval", "gps", "poses", "covisibility", "file"]
+Source = Literal["auto", "exhaustive", "growing", "sequential", "retrieval", "gps", "poses", "covisibility", "file"]
 CameraMode = Literal["auto", "single", "per_folder", "per_image"]
 DatasetMode = Literal["auto", "always", "never"]
 Mapper = Literal["incremental", "global", "hierarchical"]
@@ -154,7 +154,7 @@ class MatchOptions(_WithModels):
     max_seconds: float | None = max_seconds_option()
 
     def __post_init__(self) -> None:
-        check_max_seconds(self.max_seconds)
+        check_max_seconds(self.max_seconds, None if self.models is None else self.models.effort)
         check_int("memory", self.memory, 0, "a number of bytes, at least 0")
         limit = self.min_overlap
         if limit is not None:
@@ -240,7 +240,8 @@ class PairOptions:
 
     sources: tuple[str, ...] = option(
         ("auto",),
-        "Which images to match; several with commas. auto: all up to 60 images, else similar ones; fewer by GPS.",
+        "Which images to match; several with commas. auto: all up to 60 images, else similar ones; fewer by GPS, and "
+        "with --effort fast.",
         group="Pairs",
         flag="--pairs",
         choices=SOURCES,
@@ -248,6 +249,7 @@ class PairOptions:
     )
     auto_exhaustive: int = option(60, 'Images up to which "auto" means every pair.')
     max_exhaustive: int = option(2000, "Images up to which every pair may be asked for.")
+    grown: int = option(6, "growing: images that each is to be connected with; matching goes on until it is.")
     overlap: int = option(10, "sequential: images that follow in the sequence.")
     quadratic: bool = option(False, "sequential: also 1, 2, 4, ... images on, as many again.")
     loop_every: int = option(10, "sequential: look for loop closures at every so many images; 0: never.")
@@ -277,7 +279,7 @@ class PairOptions:
         unknown = [source for source in self.sources if source not in SOURCES]
         if unknown or not self.sources:
             raise InputError(f"There is no source of pairs {unknown or ''}; choose of {', '.join(SOURCES)}.")
-        check_integers(self, auto_exhaustive=0, max_exhaustive=1, overlap=1, loop_every=0, loop_closures=1)
+        check_integers(self, auto_exhaustive=0, max_exhaustive=1, grown=1, overlap=1, loop_every=0, loop_closures=1)
         check_integers(self, retrieved=1, gps_neighbors=1, pose_neighbors=1, covisible=1)
         check_between(self, gps_radius=math.inf, pose_radius=math.inf, pose_angle=math.inf)
         if self.pose_angle > 180:

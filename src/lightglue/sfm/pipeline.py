@@ -27,6 +27,7 @@ from lightglue.sfm.skipped import Skipped, no_keypoints, told_once
 from lightglue.sfm.stages.extract import NARROW, ExtractResult, extract
 from lightglue.sfm.stages.frames import map_frames
 from lightglue.sfm.stages.given import Given, given_images, listed_names, relist
+from lightglue.sfm.stages.grow import how_alike, match_growing
 from lightglue.sfm.stages.images import list_images
 from lightglue.sfm.stages.masks import Masks
 from lightglue.sfm.stages.match import MatchResult, match
@@ -35,6 +36,8 @@ from lightglue.sfm.stages.pairs import Inputs, located, named_pairs, read_pairs,
 from lightglue.sfm.stages.refine import read_refined, refine_keypoints
 from lightglue.stores import FeatureStore, MatchStore
 from lightglue.support.progress import StageProgress
+from lightglue.workers.engine import standing
+from lightglue.workers.local import LocalEngine
 from lightglue.workers.work import Engine
 from lightglue_runtime.images.sizes import size_in_file
 
@@ -46,6 +49,7 @@ if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
 
 OF_THE_MATCHER = ("matcher", "thresholds", "backend", "effort")  # of the models: what features do not depend on
+COMPUTED = STAGES[: STAGES.index("match") + 1]  # stages that an engine computes
 REFINED_ERROR = 1.25  # px, beyond which an observation by a refined keypoint is a wrong one
 
 
@@ -96,7 +100,10 @@ def build_map(
     run.begin()
     if frames is not None:
         run.note("frames", asdict(options.frames), frames, frames.seconds > 0)
-    for stage in STAGES:
+    with standing(engine or LocalEngine()) as run.engine:
+        for stage in COMPUTED:
+            run.stage(stage)
+    for stage in STAGES[len(COMPUTED) :]:
         run.stage(stage)
     assert run.model is not None
     return MapResult(paths.folder, run.model, told_once(run.skipped), run.seconds, run.dataset, run.why_pairs)
@@ -179,6 +186,7 @@ class _Run:
         self.model: ReconstructResult | None = None
         self.dataset: DatasetResult | None = None
         self.names: list[str] | None = None  # of the images, once they are known
+        self.alike: NDArray[np.int64] | None = None  # images, where pairs grow and the stage `pairs` was run just now
         self.listed = None if given.names is None else frozenset(given.names)  # None: all of the folder
 
     def begin(self) -> None:
@@ -301,9 +309,11 @@ class _Run:
             return asdict(options), StageRecord(0, {"images": len(names), "pairs": 0}), True
         looks = "gps" in options.sources or ("auto" in options.sources and len(names) > SMALL)
         positions = located(names, self.images) if looks else None
-        choice = settled(options, len(names), positions)
+        choice = settled(options, len(names), positions, self.options.models.effort)
         self.why_pairs, sources = choice.why, choice.options.sources
+        grows = "growing" in sources
         asks = "retrieval" in sources or ("sequential" in sources and options.loop_every > 0)
+        asks |= grows and len(names) > options.auto_exhaustive  # localization finds its way in a large map by it
         retrieval: RetrievalIndex | None = None
         if asks:
             retrieval = build_index(
@@ -315,12 +325,15 @@ class _Run:
                 progress=self._progress("pairs"),
             )
         poses, tracks = self._known_model(sources)
-        found = select_pairs(names, options, Inputs(retrieval, self.images, poses, tracks, positions))
+        self.alike = how_alike(features, names, options.max_exhaustive, self._progress("pairs")) if grows else None
+        first = None if self.alike is None else self.alike[0]
+        found = select_pairs(names, choice.options, Inputs(retrieval, self.images, poses, tracks, positions, first))
         write_pairs(self.paths.pairs, found.pairs)
         self.progress("pairs", len(found.pairs), len(found.pairs))
         counts = {"images": len(names), "pairs": len(found.pairs), **{f"from_{k}": v for k, v in found.counts.items()}}
         file = None if options.file is None else os.path.abspath(options.file)  # for `verify` and `map add`
-        return {**asdict(options), "file": file}, StageRecord(0, counts, found.skipped), True
+        remembered = {**asdict(options), "file": file, "grows": grows}
+        return remembered, StageRecord(0, counts, found.skipped), True
 
     def _known_model(self, sources: tuple[str, ...]) -> tuple[Any, Any]:
         """Poses and tracks of the model that is there, for the sources of pairs that look at them."""
@@ -340,17 +353,7 @@ class _Run:
 
     def _match(self) -> tuple[Any, StageRecord, bool]:
         self._need(self.paths.pairs, "pairs")
-        known = self.paths.read()
-        result: MatchResult = match(
-            self.paths.features,
-            self.paths.pairs,
-            self.paths.matches,
-            self.options.match,
-            engine=self.engine,
-            images=known.images,
-            masks=(known.settings.get("extract") or {}).get("masks"),
-            progress=self._progress("match"),
-        )
+        result = self._matched()
         self._note_models()
         counts = {
             "pairs": result.pairs,
@@ -359,6 +362,38 @@ class _Run:
             "without_overlap": result.without_overlap,
         }
         return self.options.match.settings(), StageRecord(0, counts, result.skipped), result.matched > 0
+
+    def _matched(self) -> MatchResult:
+        """Match the pairs that were chosen and, where they grow, those that come of it."""
+        known, paths = self.paths.read(), self.paths
+        progress = self._progress("match")
+        masks = (known.settings.get("extract") or {}).get("masks")
+        chosen = known.settings.get("pairs") or {}
+        if not chosen.get("grows"):
+            return match(
+                paths.features,
+                paths.pairs,
+                paths.matches,
+                self.options.match,
+                engine=self.engine,
+                images=known.images,
+                masks=masks,
+                progress=progress,
+            )
+        return match_growing(
+            paths.features,
+            paths.pairs,
+            paths.matches,
+            self.options.match,
+            int(chosen["grown"]),
+            self._names(),
+            engine=self.engine or LocalEngine(),
+            images=known.images,
+            masks=masks,
+            alike=self.alike,
+            chosen=paths.expect_pairs,
+            progress=progress,
+        )
 
     def _matches(self) -> MatchStore:
         self._need(self.paths.matches, "match")
@@ -422,6 +457,7 @@ class _Run:
         return options, StageRecord(0, counts, (*made.skipped, *result.skipped)), did_something
 
     def _reconstruct(self) -> tuple[Any, StageRecord, bool]:
+        from lightglue.sfm.colmap.mappers import seldom_adjusted
         from lightglue.sfm.stages.outcomes import why_not_registered
         from lightglue.sfm.stages.reconstruct import reconstruct
 
@@ -430,6 +466,9 @@ class _Run:
         options = self.options.reconstruct
         if self.options.refine is not None and options.max_error is None:
             options = replace(options, max_error=REFINED_ERROR)
+        is_adjusted = options.mapper == "incremental" and options.final_adjustment
+        if self.options.models.effort == "fast" and is_adjusted:
+            options = replace(options, colmap={**seldom_adjusted(), **options.colmap})
         result = reconstruct(self.paths.database, self.images, self.paths.folder, options)
         self.model = result
         self.progress("reconstruct", 1, 1)

@@ -9,6 +9,10 @@ from typing import Any
 
 from lightglue.errors import InputError
 
+# What a record means that does not say it: it is of an earlier version, or of what is usual.
+UNSAID = {"backend": "torch", "effort": "normal"}
+OF_HARD = ("max_seconds",)  # said with effort "hard" alone: where one record has it, the efforts differ, which is told
+
 __all__ = ["as_read", "changes", "check_settings", "differences"]
 
 
@@ -21,13 +25,24 @@ def as_read(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def changes(there: Mapping[str, Any], here: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """What differs between nested settings: its name, such as `models.mp`, and both values; None for what is absent."""
+    """What differs between nested settings: its name, such as `models.mp`, and both values.
+
+    What is absent has its usual value, or None; what is there only because another setting differs is not told.
+    """
+    there, here = {**_unsaid(here, there), **there}, {**_unsaid(there, here), **here}
     for key in {**there, **here}:
         name, before, now = f"{prefix}{key}", there.get(key), here.get(key)
+        if key in OF_HARD and not (key in there and key in here):
+            continue
         if isinstance(before, Mapping) and isinstance(now, Mapping):
             yield from changes(before, now, f"{name}.")
         elif before != now:
             yield name, before, now
+
+
+def _unsaid(other: Mapping[str, Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `settings` do not say and others do, where it is known what that means."""
+    return {name: usual for name, usual in UNSAID.items() if name in other and name not in settings}
 
 
 def differences(there: Mapping[str, Any], here: Mapping[str, Any]) -> list[str]:

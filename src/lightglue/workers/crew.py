@@ -98,6 +98,20 @@ class Crew:
             self._dismiss(kill=True)
             raise
 
+    def hand_over(self, work: Work[Any, Any]) -> bool:
+        """Have the same processes do other work from now on, which saves their start; False where they cannot.
+
+        They have nothing in hand: no `run` is under way.
+        """
+        parcel = Parcel(work)
+        if parcel.handed_on or self._parcel.handed_on:  # open files reach a process at its start only
+            parcel.close()
+            return False
+        self._work, self._parcel, self._failures = work, parcel, 0
+        for member in self._members:
+            member.take_up(parcel)
+        return True
+
     def _results(self, waiting: Iterator[Any]) -> Iterator[Any]:
         while True:
             self._give_out(waiting)
@@ -238,6 +252,13 @@ class _Member:
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         self._send(self.parcel.message())
+
+    def take_up(self, parcel: Parcel) -> None:
+        """Have it do other work, once it has nothing in hand."""
+        self.parcel, self.room = parcel, 0
+        self.begun.clear()
+        self._send(None)
+        self._send(parcel.message())
 
     def give(self, job: _Job) -> None:
         """Have it do a job."""

@@ -1,8 +1,9 @@
-"""An engine of processes on this machine, as many as fit and as are worth their start."""
+"""Engines of processes on this machine, as many as fit and as are worth their start."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
 from math import ceil
@@ -12,9 +13,9 @@ from lightglue.errors import InputError
 from lightglue.workers.count import WORTH, check_workers, fitting, is_short, worthwhile
 from lightglue.workers.crew import Crew
 from lightglue.workers.local import LocalEngine
-from lightglue.workers.work import Work
+from lightglue.workers.work import Engine, Work
 
-__all__ = ["ProcessEngine"]
+__all__ = ["ProcessEngine", "standing"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -41,15 +42,19 @@ class ProcessEngine:
         if not work.on_cpu:
             yield from LocalEngine().run(work, jobs)
             return
+        count, jobs = self._counted(work, jobs)
+        if count == 1:
+            yield from LocalEngine(threads=1).run(work, jobs)
+            return
+        with Crew(work, count, is_short) as crew:
+            yield from crew.run(jobs)
+
+    def _counted(self, work: Work[Job, Any], jobs: Iterable[Job]) -> tuple[int, Iterator[Job]]:
+        """Processes for jobs, and these jobs."""
         waiting = iter(jobs)
         most = self._most()
         first = list(islice(waiting, max(most, ceil(most * WORTH / work.seconds))))  # as many as decide it
-        count = self.count(work, len(first))
-        if count == 1:
-            yield from LocalEngine(threads=1).run(work, chain(first, waiting))
-            return
-        with Crew(work, count, is_short) as crew:
-            yield from crew.run(chain(first, waiting))
+        return self.count(work, len(first)), chain(first, waiting)
 
     def count(self, work: Work[Any, Any], jobs: int) -> int:
         """Processes for so many jobs, 1 for this one. Raises as `run`."""
@@ -63,3 +68,56 @@ class ProcessEngine:
 
     def _most(self) -> int:
         return self.workers or fitting()
+
+
+@contextmanager
+def standing(engine: Engine) -> Iterator[Engine]:
+    """An engine that does what `engine` would, with processes that stay from one `run` to the next.
+
+    So that the stages of a map, and the rounds of a stage, do not wait for others to start. Engines that are not of
+    processes are given back as they are.
+    """
+    if not isinstance(engine, ProcessEngine):
+        yield engine
+        return
+    kept = _Standing(engine)
+    try:
+        yield kept
+    finally:
+        kept.dismiss()
+
+
+class _Standing:
+    """A process engine that keeps its processes."""
+
+    def __init__(self, engine: ProcessEngine) -> None:
+        self._engine = engine
+        self._crew: Crew | None = None
+        self._size = 0
+        self._work: Work[Any, Any] | None = None
+
+    def run(self, work: Work[Job, Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """See `Engine`."""
+        if not work.on_cpu:
+            yield from self._engine.run(work, jobs)
+            return
+        count, jobs = self._engine._counted(work, jobs)
+        if count == 1 and (self._crew is None or self._work != work):
+            yield from self._engine.run(work, jobs)
+            return
+        yield from self._hired(work, count).run(jobs)
+
+    def _hired(self, work: Work[Any, Any], count: int) -> Crew:
+        """Those who are there, or others."""
+        if self._crew is not None and self._work != work and (self._size < count or not self._crew.hand_over(work)):
+            self.dismiss()
+        if self._crew is None:
+            self._crew, self._size = Crew(work, count, is_short), count
+        self._work = work
+        return self._crew
+
+    def dismiss(self) -> None:
+        """End the processes; the next `run` starts others."""
+        crew, self._crew = self._crew, None
+        if crew is not None:
+            crew.__exit__(None, None, None)

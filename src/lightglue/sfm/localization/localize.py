@@ -22,7 +22,9 @@ from numpy.typing import NDArray
 
 from lightglue.errors import ImageError, InputError
 from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.matching.effort import Effort
 from lightglue.models.choice import Models
+from lightglue.pairs.hard.options import check_max_seconds
 from lightglue.sfm.colmap.cameras import check_cameras, read_table
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.localizer import Localization, LocalizeOptions, Localizer
@@ -84,9 +86,10 @@ def localize(
     """
     begin = perf_counter()
     options, out = options or LocalizeOptions(), Path(out)
+    effort = (models or MapFolder(Path(map_folder)).read().models).effort
+    check_max_seconds(options.max_seconds, effort)
     asked = _queries(Path(queries), None if root is None else Path(root)).with_cameras(cameras)
     names = asked.names
-    effort = (models or MapFolder(Path(map_folder)).read().models).effort
     header = {"format": FORMAT, "model": _digest(MapFolder(Path(map_folder)).model), **_decisive(options, effort)}
     journal = _Journal(out / "queries.jsonl", as_read(header))
     done = {name: found for name, found in journal.read().items() if name in names}
@@ -114,7 +117,7 @@ def localize(
     return LocalizeResult(*counts, perf_counter() - begin, failures, faults, asked.skipped, remarks)
 
 
-def _decisive(options: LocalizeOptions, effort: str = "normal") -> dict[str, Any]:
+def _decisive(options: LocalizeOptions, effort: Effort = "normal") -> dict[str, Any]:
     """What decides the poses, for the journal: without what is as usual, of which earlier versions do not say."""
     fields = asdict(options)
     if options.refine is None:

@@ -31,6 +31,7 @@ from lightglue.images import as_tensor, load_image
 from lightglue.images.focal import StatedFocal
 from lightglue.matching.effort import Effort
 from lightglue.models.choice import Models
+from lightglue.pairs.hard.options import check_max_seconds
 from lightglue.pairs.record import matches_of
 from lightglue.sfm.colmap.cameras import exif_focal
 from lightglue.sfm.colmap.models import open_model, point_ids, registered
@@ -52,6 +53,9 @@ __all__ = ["Localization", "LocalizeOptions", "Localizer"]
 _FAR_MORE = 1.1  # times as many inliers: a camera does not fit, if another has so many more
 _MOVED = 0.005  # of the longer edge: more than a keypoint is moved when it is refined
 _SEARCHED = 3  # images of the map that are searched for a query, at the most
+_SMALLER = 0.75  # of the size of the map's images: "fast" looks at a query so first
+_SMALLEST = 640  # px of the longer edge: no query is looked at smaller for that
+_MANY_KEYPOINTS = 4  # times as many as are enough: with fewer a smaller query would rarely do
 _WITHOUT_INDEX = 60  # images of a map up to which it is searched without a retrieval index
 
 
@@ -124,6 +128,7 @@ class Localizer:
         effort: Effort = "normal",
         images: Path | None = None,  # the folder of the map's images, which "hard" looks at
     ) -> None:
+        check_max_seconds(options.max_seconds, effort)
         self.options, self.effort, self._images = options, effort, images
         self._model, self._store, self._index, self._device = model, store, index, device
         self._extractor, self._matcher = models
@@ -218,13 +223,17 @@ class Localizer:
                 f"The camera's image has {camera.width} x {camera.height} px and the query {size[0]} x {size[1]} px; "
                 "give the camera of this very image."
             )
-        with clock.step("extract"):
-            features = self._extract(pixels)
         with clock.step("camera"):
             is_file = known is None and isinstance(image, (str, os.PathLike))
             focal, fault = exif_focal(Path(image), size) if is_file else StatedFocal()
             cameras = self._cameras(size, known, focal)
-        return replace(_Search(self, pixels, features, cameras, clock).run(), fault=fault)
+        edge, found = self._smaller_edge(pixels), None
+        if edge is not None:
+            found = _Search(self, pixels, cameras, clock, edge).run(at_once=True)
+        if found is None:
+            found = _Search(self, pixels, cameras, clock).run()
+        assert found is not None
+        return replace(found, fault=fault)
 
     def _cameras(self, size: tuple[int, int], known: Camera | None, focal: float | None) -> list[QueryCamera]:
         """What may have taken the query, the likeliest first. focal: by its file, px."""
@@ -238,9 +247,25 @@ class Localizer:
                 return [own, guessed]
         return [guessed]
 
+    def _smaller_edge(self, pixels: Tensor) -> int | None:
+        """px of a query's longer edge with which it is looked at first; None: only as the map's images were.
+
+        Extraction is most of the time of a query that is found at once, and three quarters of the size have half of
+        the pixels. Chosen on five queries, whose poses are about as exact: docs/effort.md.
+        """
+        settings = self._store.settings
+        options = dict(settings.get("extract", {}))
+        usual = options.get("resize", getattr(self._extractor, "preprocess_conf", {}).get("resize"))
+        whole = max(pixels.shape[-2:]) if usual is None else usual
+        has_many = int(settings.get("max_keypoints") or 0) >= _MANY_KEYPOINTS * self.options.enough
+        is_plain = isinstance(whole, int) and not options.keys() & {"side", "tile", "pyramid"}
+        if self.effort != "fast" or not has_many or not is_plain or _SMALLER * whole < _SMALLEST:
+            return None
+        return round(_SMALLER * whole)
+
     @torch.inference_mode()
-    def _extract(self, pixels: Tensor) -> Features:
-        options = dict(self._store.settings.get("extract", {}))
+    def _extract(self, pixels: Tensor, edge: int | None = None) -> Features:
+        options = {**self._store.settings.get("extract", {}), **({} if edge is None else {"resize": edge})}
         found: Features = self._extractor.extract(pixels.to(self._device), **options)
         return found
 
@@ -309,19 +334,23 @@ class _Search:
         self,
         localizer: Localizer,
         pixels: Tensor,
-        features: Features,
         cameras: list[QueryCamera],
         clock: _Clock,
+        edge: int | None = None,  # px that it is shrunk to; None: as the map's images were
     ) -> None:
-        self.localizer, self.pixels, self.features = localizer, pixels, features
-        self.cameras, self.clock = cameras, clock
-        self.keypoints = features["keypoints"][0].detach().cpu().numpy().astype(np.float64)
+        self.localizer, self.pixels, self.cameras, self.clock = localizer, pixels, cameras, clock
+        with clock.step("extract"):
+            self.features = localizer._extract(pixels, edge)
+        self.keypoints = self.features["keypoints"][0].detach().cpu().numpy().astype(np.float64)
         self.places = Places(self.keypoints, cameras[0], localizer.options.pose, localizer._model)
         self.rows = self.ids = np.empty(0, np.int64)
         self.num_refined = 0
 
-    def run(self) -> Localization:
+    def run(self, at_once: bool = False) -> Localization | None:
+        """What is found. at_once: in the likeliest image of the map, else None."""
         options = self.localizer.options
+        if not len(self.keypoints) and at_once:
+            return None
         if not len(self.keypoints):
             cause = likely_cause(self.pixels, None, self.localizer._extractor)
             return self._answer(None, f"the image has no keypoints: {cause}")
@@ -331,6 +360,8 @@ class _Search:
         # A pose that so many points agree with is one, however many images they were found in.
         alone = 1 if self.localizer.effort == "fast" else len(first)
         pose = self._round(first[:alone])
+        if at_once and not self._is_enough(pose):
+            return None
         if alone < len(first) and not self._is_enough(pose):
             pose = self._round(first[alone:])
         if not self._is_enough(pose):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from lightglue.sfm.colmap.pair_ids import pair_of
 from lightglue.sfm.colmap.state import DatabaseState
 from lightglue.sfm.look_alikes.focal import focal_factor
 from lightglue.stores import MatchStore
+from lightglue_runtime.limits import usable_cores
 
 __all__ = ["PairGeometry", "ViewGraph", "read_view_graph"]
 
@@ -90,7 +92,12 @@ def read_view_graph(path: Path, state: DatabaseState, numbers: list[int], store:
     sizes = tuple(_size(state.cameras[number]) for number in state.camera_of)
     rays = tuple(camera.normalize(from_colmap(keypoints[row + 1])) for row, camera in enumerate(of_image))
     known = _scores(store, state.names, verified)
-    pairs = [_pair(each, rays, of_image, sizes, *known.get(each.number, _NOTHING)) for each in verified]
+
+    def pose(each: _Verified) -> PairGeometry | None:
+        return _pair(each, rays, of_image, sizes, *known.get(each.number, _NOTHING))
+
+    with ThreadPoolExecutor(usable_cores()) as pool:  # PoseLib lets go of Python meanwhile
+        pairs = list(pool.map(pose, verified))
     return ViewGraph(state.names, rays, tuple(of_image), sizes, tuple(pair for pair in pairs if pair is not None))
 
 

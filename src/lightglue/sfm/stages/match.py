@@ -67,6 +67,7 @@ def match(
     effort: Effort | None = None,
     images: str | os.PathLike[str] | None = None,
     masks: str | None = None,
+    search: bool = True,
     progress: Progress = lambda done, total: None,
 ) -> MatchResult:
     """Match pairs of images that have no matches yet, or whose features have changed since.
@@ -78,6 +79,7 @@ def match(
         engine: who does the work; this process by default.
         effort: for these pairs only, where it is not that of the store; each says so in its note.
         images, masks: the folders that the features are of, which effort "hard" looks at again.
+        search: whether it does so already; False where more pairs follow, which it should know of.
 
     With effort "hard" the pairs that plain matching could not do, of images that it connects with few others, are
     searched then (`lightglue.sfm.hard`); each that was says so in its note.
@@ -101,6 +103,8 @@ def match(
     own = None if effort in (None, models.effort) else f"effort {effort}"
     if effort is not None:
         models = replace(models, effort=effort)
+        if effort != "hard":  # the store's limit is for its own effort
+            options = replace(options, max_seconds=MatchOptions.max_seconds)
     if models.effort == "hard" and images is None:
         raise InputError("effort is 'hard', which looks at the images again; give their folder as `images`.")
     todo = _Todo(features, matches, table, BATCH_CPU if models.device == "cpu" else BATCH_GPU)
@@ -119,7 +123,7 @@ def match(
             found += sum(len(pair.matches) for pair in batch.pairs)
             progress(matched + missed + todo.kept + len(todo.skipped), len(table))
     skipped += todo.skipped
-    if models.effort == "hard" and images is not None:
+    if models.effort == "hard" and images is not None and search:
         told = search_pairs(features, matches, table, options, images, masks, engine)
         skipped += [each for each in told if each is not None]
     progress(len(table), len(table))

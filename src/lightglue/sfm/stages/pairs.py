@@ -1,8 +1,10 @@
 """Which images to match with which.
 
-Pairs come from one or several sources, and what they give is united: every pair of a small collection; neighbours in
-a sequence; those whose descriptors are alike; those taken near one another, as their files or poses say; those that
-see the same points of a model; a file. All pairs are canonical, name0 < name1 in Python's order, each once, sorted.
+Pairs come from one or several sources, and what they give is united: every pair of a small collection; those that
+matching begins with where it finds the others itself; neighbours in a sequence; those whose descriptors are alike;
+those taken near one another, as their files or poses say; those that see the same points of a model; a file.
+
+All pairs are canonical, name0 < name1 in Python's order, each once, sorted.
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError
+from lightglue.matching.effort import Effort
 from lightglue.sfm.options import SOURCES, PairOptions
 from lightglue.sfm.skipped import Skipped
 from lightglue.sfm.stages.pairing.automatic import Choice, automatic
 from lightglue.sfm.stages.pairing.covisibility import covisible
 from lightglue.sfm.stages.pairing.files import Pair, pairs_among, read_pairs, write_pairs
+from lightglue.sfm.stages.pairing.growth import first_pairs
 from lightglue.sfm.stages.pairing.in_step import in_step
 from lightglue.sfm.stages.pairing.order import exhaustive, sequences, sequential
 from lightglue.sfm.stages.pairing.positions import earth_centred, near, near_and_alike, poses_of
@@ -64,6 +68,7 @@ class Inputs:
     poses: Mapping[str, Any] | None = None  # of "poses": name -> T (4, 4) or (3, 4), world to camera
     tracks: Iterable[Sequence[str]] | None = None  # of "covisibility": the names of the images that see each point
     positions: Mapping[str, NDArray[np.float64]] | None = None  # of "gps", and for "auto": as `located` reads them
+    alike: NDArray[np.int64] | None = None  # (N, N) of "growing": `mutual_counts` of the names, sorted
 
 
 @dataclass(frozen=True)
@@ -107,13 +112,18 @@ def named_pairs(settings: Mapping[str, Any]) -> list[Pair]:
     return read_pairs(Path(file))
 
 
-def settled(options: PairOptions, count: int, positions: Mapping[str, NDArray[np.float64]] | None = None) -> Choice:
+def settled(
+    options: PairOptions,
+    count: int,
+    positions: Mapping[str, NDArray[np.float64]] | None = None,
+    effort: Effort = "normal",
+) -> Choice:
     """The options with "auto" replaced by what it stands for with `count` images, and why.
 
-    positions: those of `located`; None where nobody looked.
+    positions: those of `located`; None where nobody looked. effort: with which pairs are matched.
     """
     known = None if positions is None else np.array(list(positions.values()), np.float64).reshape(-1, 3)
-    return automatic(options, count, known)
+    return automatic(options, count, known, effort)
 
 
 def located(names: Collection[str], images: Path) -> dict[str, NDArray[np.float64]]:
@@ -148,6 +158,7 @@ class _Collection:
     def pairs_of(self, source: str) -> Indices:
         sources: dict[str, Callable[[], Indices]] = {
             "exhaustive": self._exhaustive,
+            "growing": self._growing,
             "sequential": self._sequential,
             "retrieval": self._retrieval,
             "gps": self._gps,
@@ -159,6 +170,11 @@ class _Collection:
 
     def _exhaustive(self) -> Indices:
         return exhaustive(len(self.names), self.options.max_exhaustive)
+
+    def _growing(self) -> Indices:
+        if self.inputs.alike is None:
+            raise InputError("Pairs that grow need to know how alike the images are; give `mutual_counts` as `alike`.")
+        return first_pairs(self.names, self.inputs.alike)
 
     def _sequential(self) -> Indices:
         o = self.options

@@ -13,12 +13,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from lightglue.matching.effort import Effort
 from lightglue.sfm.options import PairOptions
 from lightglue.sfm.stages.pairing.positions import near_distance
 
 __all__ = ["Choice", "automatic"]
 
 SMALL = 30  # images, up to which every pair is matched whatever is known: 435
+GROWING = 200  # images, up to which those are compared by their keypoints that effort "fast" matches: 12 s of a core
 _LOCATED = 0.9  # share of the images whose files say where
 _ERROR = 20.0  # m: neighbours that are nearer than this are in an order that positions do not know
 _FAR = 2.0  # times the usual distance of the last neighbour: beyond, an image is left to retrieval
@@ -32,10 +34,13 @@ class Choice:
     why: str | None = None  # None: nothing was left to choose
 
 
-def automatic(options: PairOptions, count: int, positions: NDArray[np.float64] | None) -> Choice:
+def automatic(
+    options: PairOptions, count: int, positions: NDArray[np.float64] | None, effort: Effort = "normal"
+) -> Choice:
     """What "auto" among the sources stands for.
 
     count: of the images. positions: (L, 3) m of those whose files say where they were taken; None: nobody looked.
+    effort: with which pairs are matched.
     """
     if "auto" not in options.sources:
         return Choice(options)
@@ -46,6 +51,8 @@ def automatic(options: PairOptions, count: int, positions: NDArray[np.float64] |
         why = f"the nearest by GPS, which {len(positions)} of {count} images have, and the most similar"
         radius = max(options.gps_radius, radius)
         return _chosen(replace(options, gps_radius=radius), ("gps", "retrieval"), why)
+    if effort == "fast" and count <= max(GROWING, options.auto_exhaustive):
+        return _chosen(options, ("growing",), f"the most similar of {count} images, and what these lead to")
     if count <= options.auto_exhaustive:
         return _chosen(options, ("exhaustive",), f"every pair of {count} images")
     return _chosen(options, ("retrieval",), f"the most similar, for {count} images")

@@ -1,0 +1,70 @@
+"""`lightglue train`: from images to weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lightglue.cli.from_options import wrong_command_line
+from lightglue.cli.printing import AsJson, echo, memory_named, print_rows
+from lightglue.errors import InputError
+from lightglue.support.progress import progress_display
+from lightglue.training.options import Overrides, read_options
+
+__all__ = ["train"]
+
+
+def train(
+    overrides: Overrides,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="RUN", show_default=False, rich_help_panel="Output", help="Folder of the run."
+        ),
+    ],
+    config: Annotated[
+        Path | None, typer.Argument(metavar="CONFIG", show_default=False, help="Options of the run, a TOML file.")
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", rich_help_panel="Output", metavar="", help="Go on from the newest checkpoint in RUN."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a matcher on images, for any features.
+
+    RUN/best/weights.safetensors is what --weights and LightGlue.load() take. Ctrl-C saves; the same line with --resume
+    goes on from there, exactly. torchrun starts it on several GPUs.
+    """
+    with wrong_command_line():
+        options = read_options(config, overrides.tables())
+        if not options.data.sources:
+            raise InputError("there is nothing to learn from; give --images DIR, or [[data.sources]] in CONFIG.")
+    with memory_named(has_tiles=False), progress_display(quiet=as_json, leave=True) as progress:
+        from lightglue.training.run import train as run
+
+        result = run(options, output, resume=resume, progress=progress, say=lambda text: echo(text, err=True))
+    found = result.validation
+    summary = {
+        "weights": str(result.weights),
+        "steps": result.step,
+        "best_step": result.best_step,
+        "seconds": round(result.seconds, 1),
+        **({"metric": result.judgement.metric, "value": result.judgement.value} if result.judgement else {}),
+        **({"validation": {"pairs": found.pairs, "loss": found.loss, "precision": found.precision,
+                           "recall": found.recall}} if found and found.pairs else {}),
+    }  # fmt: skip
+    if as_json:
+        echo(json.dumps(summary))
+        return
+    rows = {"steps": f"{result.step:,}", "time": f"{result.seconds / 60:.1f} min"}
+    if found and found.pairs:
+        rows["validation"] = (
+            f"loss {found.loss:.3f}, precision {found.precision:.3f}, recall {found.recall:.3f} ({found.pairs} pairs)"
+        )
+    if result.judgement:
+        rows["best"] = f"step {result.best_step:,}: {result.judgement.metric} {result.judgement.value:.4g}"
+    print_rows({**rows, "written": str(result.weights)})

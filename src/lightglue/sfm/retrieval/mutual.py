@@ -1,0 +1,87 @@
+"""How alike images are, by keypoints that are each other's most similar: slower than a descriptor of the whole image
+for very many images, and much surer.
+
+Of two images that show the same thing the same way up many keypoints are, and stand out from the second most similar;
+of two others next to none. Of images that are turned by more than some 30 degrees it says nothing, for the features
+that are not made for that (docs/decisions/037).
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lightglue.errors import InputError, StoreError
+from lightglue.stores import FeatureStore
+from lightglue.support.progress import Progress
+
+__all__ = ["mutual_counts"]
+
+STRONGEST = 256  # keypoints of an image that are compared
+_LENGTH = 4096  # of a descriptor of whole numbers: every partial sum of a product is exact, as in `search`
+_BLOCK = 64  # images that one is compared with at once
+
+Counts = NDArray[np.int64]
+
+
+def mutual_counts(
+    features: FeatureStore,
+    names: list[str],
+    ratios: tuple[float, ...],
+    progress: Progress = lambda done, total: None,
+) -> Counts:
+    """(R, N, N): of each pair of images how many of their strongest keypoints are each other's most similar, and nearer
+    to each other than `ratio` times the second nearest, for each of the ratios.
+
+    The same on every machine. Images whose features are damaged are like no other.
+    """
+    described = [_strongest(features, name) for name in names]
+    counts = np.zeros((len(ratios), len(names), len(names)), np.int64)
+    for first in range(len(names) - 1):
+        progress(first, len(names))
+        for start in range(first + 1, len(names), _BLOCK):
+            others = described[start : start + _BLOCK]
+            found = _compare(described[first], others, ratios)
+            counts[:, first, start : start + len(others)] = found
+    return counts + counts.transpose(0, 2, 1)
+
+
+def _strongest(features: FeatureStore, name: str) -> torch.Tensor:
+    """(K, D) whole numbers in single precision, K at most `STRONGEST`."""
+    try:
+        found = features.get(name)
+    except (InputError, StoreError):
+        return torch.empty(0, 0)
+    rows = np.arange(len(found)) if found.scores is None else np.argsort(-found.scores, kind="stable")
+    descriptors = torch.from_numpy(found.descriptors[rows[:STRONGEST]].astype(np.float32))
+    descriptors = descriptors[descriptors.isfinite().all(dim=1)]
+    length = _LENGTH - math.sqrt(descriptors.shape[1]) / 2
+    return (torch.nn.functional.normalize(descriptors, dim=1) * length).round()
+
+
+def _compare(own: torch.Tensor, others: list[torch.Tensor], ratios: tuple[float, ...]) -> Counts:
+    """(R, M) counts of one image with others."""
+    counts = np.zeros((len(ratios), len(others)), np.int64)
+    there = [row for row, other in enumerate(others) if len(other) and other.shape[1] == own.shape[1]]
+    if not there or not len(own):
+        return counts
+    sizes = [len(others[row]) for row in there]
+    scores = torch.split(torch.cat([others[row] for row in there]) @ own.T, sizes)  # (K', K) each
+    length = float(_LENGTH**2)
+    ranks = np.arange(len(own))
+    for row, score in zip(there, scores, strict=True):
+        rows = score.T.contiguous().numpy()  # (K, K'), of which NumPy finds the greatest ten times as fast as torch
+        nearest = rows.argmax(axis=1)
+        is_mutual = score.numpy().argmax(axis=1)[nearest] == ranks
+        best = rows[ranks, nearest]
+        rows[ranks, nearest] = -np.inf
+        away, farther = (
+            length - best,
+            length - rows.max(axis=1),
+        )  # half of the squared distances; infinite for one alone
+        for k, ratio in enumerate(ratios):
+            counts[k, row] = int((is_mutual & (away < ratio**2 * farther)).sum())
+    return counts

@@ -1,0 +1,160 @@
+"""Pairs that grow: matched in rounds, each of which proposes the next.
+
+MAP/pairs.txt holds the pairs that were chosen up to now, and is written before they are matched. A run that is killed
+goes on with what stands there, and ends with the same pairs.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache, partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.errors import InputError, StoreError
+from lightglue.geometry.estimation import estimate_fundamental
+from lightglue.geometry.options import EstimatorOptions
+from lightglue.sfm.options import MatchOptions
+from lightglue.sfm.retrieval.mutual import mutual_counts
+from lightglue.sfm.stages.match import MatchResult, match
+from lightglue.sfm.stages.pairing.growth import CONNECTED, RATIOS, Grown, next_pairs
+from lightglue.sfm.stages.pairs import read_pairs, write_pairs
+from lightglue.stores import FeatureStore, MatchStore, PairMatches
+from lightglue.support.caches import BoundedCache
+from lightglue.support.progress import Progress
+from lightglue.workers.engine import standing
+from lightglue.workers.work import Engine
+
+__all__ = ["how_alike", "match_growing"]
+
+_ERROR = 4.0  # px at 1,024 px of the longer edge, within which matches agree: as the stage `verify` has it
+_EDGE = 1024
+_TRIES = 200  # samples of a pair: with six in ten of 7 a hundred are right ones, in the mean six
+_KEPT = 64 << 20  # bytes of keypoints
+
+Pair = tuple[str, str]
+
+
+def how_alike(
+    features: FeatureStore, names: list[str], limit: int, progress: Progress = lambda done, total: None
+) -> NDArray[np.int64]:
+    """(2, N, N) how alike the images are, by each of `RATIOS`. Raises InputError for more than `limit`."""
+    if len(names) > limit:
+        raise InputError(
+            f"{len(names):,} images are more than are worth comparing with each other; choose the pairs by retrieval, "
+            f"or raise max_exhaustive ({limit:,})."
+        )
+    return mutual_counts(features, names, RATIOS, progress)
+
+
+def match_growing(
+    store: str | os.PathLike[str],
+    pairs: Path,
+    out: str | os.PathLike[str],
+    options: MatchOptions,
+    wanted: int,
+    names: list[str],
+    *,
+    engine: Engine,
+    images: Path,
+    masks: str | None = None,
+    alike: NDArray[np.int64] | None = None,
+    chosen: Callable[[], None] = lambda: None,
+    progress: Progress = lambda done, total: None,
+) -> MatchResult:
+    """`match` the pairs in a file, then those that come of it, until nothing does; the file has all of them then.
+
+    wanted: images that each of `names` is to be connected with. alike: of `how_alike`; None for whoever has not asked.
+    chosen: called when the file has been written.
+
+    Raises as `match`.
+    """
+    features = FeatureStore.open(store, read_only=True)
+    growing = _Growing(features, names, alike)
+    results: list[MatchResult] = []
+    listed = read_pairs(pairs)
+    with standing(engine) as same:
+        how: dict[str, Any] = {"engine": same, "images": images, "masks": masks, "progress": progress}
+        while True:
+            results.append(match(store, listed, out, options, search=False, **how))
+            growing.look(MatchStore.open(out, read_only=True), listed)
+            more = growing.more(wanted)
+            if not more:
+                break
+            listed = sorted({*listed, *more})
+            write_pairs(pairs, listed)
+            chosen()
+        if options.chosen.effort == "hard":
+            results.append(match(store, listed, out, options, **how))
+    return _together(results)
+
+
+def _together(results: list[MatchResult]) -> MatchResult:
+    """One result of several rounds, each of which was asked for all pairs of those before."""
+    skipped = tuple(dict.fromkeys(each for result in results for each in result.skipped))
+    matched, without, found = (
+        sum(getattr(result, name) for result in results) for name in ("matched", "without_overlap", "matches")
+    )
+    return replace(
+        results[-1],
+        matched=matched,
+        kept=results[0].kept,
+        without_overlap=without,
+        matches=found,
+        seconds=sum(result.seconds for result in results),
+        skipped=skipped,
+    )
+
+
+class _Growing:
+    """What the pairs that were matched say of the others."""
+
+    def __init__(self, features: FeatureStore, names: list[str], alike: NDArray[np.int64] | None) -> None:
+        self.features, self.names = features, names
+        self.index = {name: row for row, name in enumerate(names)}
+        self.grown = Grown(len(names))
+        self.keypoints: BoundedCache[str, NDArray[np.float64]] = BoundedCache(_KEPT, lambda points: points.nbytes)
+        self.alike = cache(lambda: (mutual_counts(features, names, RATIOS) if alike is None else alike)[1])
+        method = "poselib" if find_spec("poselib") else "opencv"
+        self.estimator = EstimatorOptions(method, max_iterations=_TRIES)  # type: ignore[arg-type]
+
+    def look(self, store: MatchStore, pairs: list[Pair]) -> None:
+        """See what came of pairs; those that could not be matched count as tried in vain."""
+        for name0, name1 in pairs:
+            if name0 not in self.index or name1 not in self.index:
+                continue
+            rows = self.index[name0], self.index[name1]
+            if not self.grown.tried[rows]:
+                pair = store.get(name0, name1)
+                self.grown.add(*rows, None if pair is None else self._inliers(pair))
+
+    def more(self, wanted: int) -> list[Pair]:
+        """The pairs to match next."""
+        found = next_pairs(self.grown, wanted, self.alike)
+        return [(self.names[one], self.names[other]) for one, other in found.tolist()]
+
+    def _inliers(self, pair: PairMatches) -> NDArray[np.int64] | None:
+        """The matches that agree with one geometry, where they say that both images show the same."""
+        fewest, share = CONNECTED
+        if len(pair.matches) < fewest:
+            return None
+        try:
+            points = [self.keypoints.get(name, partial(self._load, name)) for name in (pair.name0, pair.name1)]
+        except (InputError, StoreError):  # damaged since
+            return None
+        first, second = (each[pair.matches[:, side]] for side, each in enumerate(points))
+        unit = max(1.0, *(float(max(self.features.get(name).image_size)) / _EDGE for name in (pair.name0, pair.name1)))
+        found = estimate_fundamental(first, second, replace(self.estimator, threshold=_ERROR * unit))
+        agree = found.inliers
+        if agree.sum() < max(fewest, share * len(agree)):
+            return None
+        return pair.matches[agree].astype(np.int64)
+
+    def _load(self, name: str) -> NDArray[np.float64]:
+        return self.features.get(name).keypoints.astype(np.float64)

@@ -1,0 +1,140 @@
+"""Which pairs to match next, from what is known of those that were matched: the steps of "growing" pairs.
+
+First come images whose keypoints are alike, and those that follow each other by name. What they are found to have in
+common says which others are worth it: images that see the same keypoints of a third one. Where nothing says so any
+more and parts of the collection are not connected, the likeliest pairs between them are tried.
+
+Every step depends on nothing but the pairs that were tried and what came of them, so that it is the same after a kill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightglue.sfm.stages.pairing.order import sequential
+
+__all__ = ["Grown", "first_pairs", "next_pairs"]
+
+Indices = NDArray[np.int64]
+Counts = NDArray[np.int64]
+
+# Tuned on a flight over fields (caliterra): of pairs without overlap none had more than 7 keypoints that are each
+# other's most similar by the first ratio, a third of those that overlap and are not turned had fewer.
+RATIOS = 0.85, 0.9  # that tell images that are alike, and that rank others
+ALIKE = 8  # of 256 keypoints
+FIRST, ANYHOW = 4, 1  # images that one is matched with first: of those alike, and of any
+IN_COMMON = 20  # keypoints of third images that two are seen to have in common, which make them worth matching
+CONNECTED = 25, 0.6  # matches that agree with one geometry, and their share, with which two images are connected
+FEWEST = 2  # images that every one is to be connected with
+TRIED, AT_ONCE = 12, 4  # pairs of an image in vain, after which it is left alone; in a round
+SMALLEST, FEW = 3, 0.05  # images of no part of so many are tried with every other, where they are a few of all
+
+
+@dataclass(eq=False)
+class Grown:
+    """Pairs that were tried among `count` images, and what came of them."""
+
+    count: int
+    tried: NDArray[np.bool_] = field(init=False)  # (N, N)
+    connected: NDArray[np.bool_] = field(init=False)  # (N, N)
+    _seen: list[dict[int, Indices]] = field(init=False)  # of each image: by the other one, the keypoints matched
+
+    def __post_init__(self) -> None:
+        self.tried, self.connected = (np.zeros((self.count, self.count), np.bool_) for _ in range(2))
+        self._seen = [{} for _ in range(self.count)]
+
+    def add(self, image0: int, image1: int, inliers: Indices | None) -> None:
+        """A pair that was tried. inliers: (K, 2) rows of keypoints; None where it is not connected."""
+        self.tried[image0, image1] = self.tried[image1, image0] = True
+        if inliers is not None:
+            self.connected[image0, image1] = self.connected[image1, image0] = True
+            self._seen[image0][image1], self._seen[image1][image0] = inliers[:, 0], inliers[:, 1]
+
+    def in_common(self) -> Counts:
+        """(N, N) keypoints of third images that are matched with both, added up."""
+        common = np.zeros((self.count, self.count), np.int64)
+        for seen in self._seen:
+            others = np.array(sorted(seen), np.int64)
+            if len(others) < 2:
+                continue
+            size = 1 + max(int(rows.max(initial=0)) for rows in seen.values())
+            matched = np.zeros((len(others), size), np.float32)
+            for row, other in enumerate(others.tolist()):
+                matched[row, seen[other]] = 1
+            common[np.ix_(others, others)] += (matched @ matched.T).astype(np.int64)
+        np.fill_diagonal(common, 0)
+        return common
+
+    def parts(self) -> Indices:
+        """(N,) which connected part each image is of: the lowest index of its images."""
+        part = np.arange(self.count)
+        while True:
+            lowest = np.where(self.connected, part, self.count).min(axis=1, initial=self.count)
+            lower = np.minimum(part, lowest)
+            lower = np.minimum(lower, lower[lower])
+            if (lower == part).all():
+                return part
+            part = lower
+
+
+def first_pairs(names: Sequence[str], alike: Counts) -> Indices:
+    """The pairs to begin with: (P, 2). alike: (N, N) of the first of `RATIOS`."""
+    pairs = [sequential(names, 1)]
+    for image, row in enumerate(alike):
+        best = [other for other in np.argsort(-row, kind="stable").tolist() if other != image]
+        pairs += [np.array([(image, other)], np.int64) for other in best[:ANYHOW]]
+        pairs += [np.array([(image, other)], np.int64) for other in best[ANYHOW:FIRST] if row[other] >= ALIKE]
+    return _unique(np.concatenate(pairs))
+
+
+def next_pairs(grown: Grown, wanted: int, alike: Callable[[], Counts]) -> Indices:
+    """The pairs to match next: (P, 2); none where nothing more is to be expected.
+
+    wanted: images that one is to be connected with. alike: (N, N) of the second of `RATIOS`, asked for where it is
+    needed.
+    """
+    degree = grown.connected.sum(axis=1)
+    chosen = []
+    for image0, image1 in _ranked(grown.in_common(), IN_COMMON, grown.tried):
+        if min(degree[image0], degree[image1]) < wanted:
+            chosen.append((image0, image1))
+            degree[[image0, image1]] += 1
+    if chosen:
+        return _unique(np.array(chosen, np.int64))
+    return _of_the_lonely(grown, alike)
+
+
+def _of_the_lonely(grown: Grown, alike: Callable[[], Counts]) -> Indices:
+    """The likeliest pairs of images that nothing connects with the largest part, or no more than one other image."""
+    part, degree = grown.parts(), grown.connected.sum(axis=1)
+    sizes = np.bincount(part, minlength=grown.count)
+    largest = sizes.argmax()
+    alone = sizes[part] < SMALLEST
+    may = np.where(alone & (alone.sum() <= max(1, FEW * grown.count)), grown.count, TRIED)
+    left = may - (grown.tried & ~grown.connected).sum(axis=1)
+    lonely = np.flatnonzero(((part != largest) | (degree < FEWEST)) & (left > 0))
+    if not len(lonely):
+        return np.empty((0, 2), np.int64)
+    scores = np.where(grown.tried, -1, alike())
+    np.fill_diagonal(scores, -1)
+    chosen = []
+    for image in lonely.tolist():
+        row = np.where(part == part[image], -1, scores[image]) if part[image] != largest else scores[image]
+        best = np.argsort(-row, kind="stable")[: min(AT_ONCE, left[image])]
+        chosen += [(image, other) for other in best.tolist() if row[other] >= 0]
+    return _unique(np.array(chosen, np.int64))
+
+
+def _ranked(scores: Counts, least: int, closed: NDArray[np.bool_]) -> Iterable[tuple[int, int]]:
+    """The pairs with the highest scores, of at least `least`, that are not closed; of equal ones the first."""
+    rows, others = np.nonzero(np.triu((scores >= least) & ~closed, 1))
+    order = np.argsort(-scores[rows, others], kind="stable")
+    return zip(rows[order].tolist(), others[order].tolist(), strict=True)
+
+
+def _unique(pairs: Indices) -> Indices:
+    return np.unique(np.sort(pairs.reshape(-1, 2), axis=1), axis=0)

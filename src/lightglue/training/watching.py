@@ -1,0 +1,79 @@
+"""What a run says: a JSON line for each thing that happened, curves for TensorBoard, and the line of progress."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lightglue.errors import StoreError
+from lightglue.support.files import writing
+
+__all__ = ["Log", "TrainingProgress", "note_of", "read_log"]
+
+TrainingProgress = Callable[[str, int, "int | None", str], None]  # stage, done, in all, what else
+
+
+class Log:
+    """`log.jsonl`: appended line by line; each line has a "kind" and the step."""
+
+    def __init__(self, path: Path, is_on: bool = True) -> None:
+        self.path, self.is_on = path, is_on
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Append a line. Numbers that are not finite become null, as JSON has none. Raises StoreError."""
+        if not self.is_on:
+            return
+        line = json.dumps({"kind": kind, "step": step, **_finite(values)}, allow_nan=False)
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+
+    @property
+    def size(self) -> int:
+        """Bytes so far."""
+        return self.path.stat().st_size if self.path.exists() else 0
+
+    def cut(self, size: int) -> None:
+        """Drop what was written after it was this long: steps that a killed process took after its checkpoint."""
+        if self.is_on and self.size > size:
+            with writing(self.path):
+                os.truncate(self.path, size)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a run's log; one that a kill cut off at the end is left out. Raises StoreError."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read ({error.strerror or error}); is this the folder of a run?") from error
+    found = []
+    for number, line in enumerate(lines, 1):
+        try:
+            found.append(json.loads(line))
+        except ValueError as error:
+            if number < len(lines):
+                raise StoreError(f"{path}: line {number} is damaged ({error}).") from error
+    return found
+
+
+def note_of(loss: float, precision: float, recall: float, pairs_per_second: float) -> str:
+    """What the line of progress says beside how far the run is."""
+    shares = f"P {_share(precision)} R {_share(recall)}"
+    return f"loss {loss:.3f} {shares} {pairs_per_second:.3g} pairs/s"
+
+
+def _share(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.2f}"

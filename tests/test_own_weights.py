@@ -1,0 +1,134 @@
+"""Weights of the package: found without a network, taken for published ones that cannot be had, said aloud."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import warnings
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from lightglue.errors import WeightsError
+from lightglue.export.adaptive import Thresholds
+from lightglue.export.provenance import describe
+from lightglue.matching import checkpoint
+from lightglue.matching.config import LightGlueConfig
+from lightglue.matching.lightglue import LightGlue
+from lightglue.matching.network import LightGlueNetwork
+from lightglue.matching.overlap import Coefficients
+from lightglue.weights import OwnFile, OwnWeightsNotice, locate, resolve, table
+from support.command import lightglue
+from support.matching import random_features
+
+FITTED = checkpoint.Fitted(Coefficients(0.1, 0.2, 0.3))
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OwnFile:
+    """A tiny SIFT matcher of this package, and no published one to be had."""
+    config = LightGlueConfig(input_dim=128, descriptor_dim=32, num_heads=2, n_layers=2, add_scale_ori=True)
+    path = tmp_path / "own" / "sift_lightglue_own.safetensors"
+    path.parent.mkdir()
+    record = {"images": {"licences": ["CC0-1.0"]}, "commit": "abc"}
+    checkpoint.save(path, LightGlueNetwork(config), config, "sift", "CC-BY-4.0", fitted=FITTED, record=record)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    file = OwnFile(
+        "sift_lightglue_own", path.name, digest, path.stat().st_size, "CC-BY-4.0", True, "sift_lightglue",
+        "trained on 3 images, AUC 5 of 100",
+    )  # fmt: skip
+    monkeypatch.setattr(locate, "OWN_FOLDER", path.parent)
+    monkeypatch.setattr(table, "OWN", MappingProxyType({file.name: file}))
+    for module in ("lightglue.weights", "lightglue.export.provenance", "lightglue.cli.weights"):
+        monkeypatch.setattr(f"{module}.OWN", table.OWN)
+    monkeypatch.setattr(locate, "_noticed", set())
+    monkeypatch.setenv("LIGHTGLUE_OFFLINE", "1")
+    monkeypatch.setenv("LIGHTGLUE_CACHE", str(tmp_path / "empty"))
+    return file
+
+
+def test_it_stands_in_for_the_published_file_and_says_what_and_why(own):
+    with pytest.warns(OwnWeightsNotice) as said:
+        matcher = LightGlue("sift")
+    (text,) = [str(each.message) for each in said]
+    for part in ("sift_lightglue_own is used", "published sift_lightglue", "AUC 5 of 100", "LIGHTGLUE_OFFLINE is set"):
+        assert part in text
+    assert (matcher.conf.weights, matcher.licence, matcher.overlap) == (own.name, "CC-BY-4.0", FITTED.overlap)
+    assert (matcher.conf.n_layers, matcher.conf.descriptor_dim) == (2, 32)
+    pair = {f"image{k}": random_features(9, k, 128) for k in (0, 1)}
+    for features in pair.values():
+        features["scales"] = features["oris"] = features["keypoints"][..., 0]
+    assert matcher(pair)["stop"] <= 2
+
+
+def test_it_is_said_once_a_process(own):
+    with pytest.warns(OwnWeightsNotice):
+        LightGlue("sift")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        LightGlue("sift")
+
+
+def test_asked_for_by_its_name_it_is_taken_without_a_word(own):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert LightGlue("sift", weights=own.name).conf.weights == own.name
+    with pytest.raises(WeightsError, match="trained for features='sift', not 'aliked'"):
+        LightGlue("aliked", weights=own.name)
+
+
+def test_published_weights_that_are_there_go_first(own, monkeypatch):
+    asked = []
+    monkeypatch.setattr(locate, "_resolve_published", lambda file, commercial: asked.append(file.name) or Path("here"))
+    assert locate.resolve_or_own("sift_lightglue") == "sift_lightglue"
+    assert asked == ["sift_lightglue"]
+
+
+def test_the_name_of_a_published_file_never_gives_other_bytes(own):
+    with pytest.raises(WeightsError, match="LIGHTGLUE_OFFLINE"):
+        resolve("sift_lightglue")
+
+
+def test_without_a_file_that_replaces_it_a_published_one_that_is_missing_is_an_error(own):
+    with pytest.raises(WeightsError, match="disk_lightglue is not in the cache folder"):
+        LightGlue("disk")
+
+
+def test_an_altered_file_is_refused(own):
+    path = locate.OWN_FOLDER / own.filename
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    with pytest.raises(WeightsError, match="is altered"):
+        LightGlue("sift")
+    path.unlink()
+    with pytest.raises(WeightsError, match="install it again"):
+        LightGlue("sift")
+
+
+def test_exports_name_it(own):
+    described = describe(LightGlue("sift", weights=own.name), "adaptive", "f32", Thresholds(0.9, 0.9, 0.1, 128))
+    assert (described.weights, described.weights_sha256) == (own.filename, own.sha256)
+
+
+def test_the_list_of_weights_shows_it(own):
+    assert "sift_lightglue_own" in lightglue("weights", "list").out
+
+
+def test_every_file_of_the_package_has_a_row_that_is_right_a_licence_and_a_record():
+    folder = Path(locate.__file__).with_name("own")
+    files = {path.name: path for path in folder.glob("*.safetensors")}
+    assert {file.filename for file in table.OWN.values()} == files.keys()
+    for file in table.OWN.values():
+        assert file.size == files[file.filename].stat().st_size <= table.OWN_LIMIT
+        assert resolve(file.name) == files[file.filename]
+        description = checkpoint.read_description(files[file.filename])
+        assert description is not None
+        assert description.licence == file.licence
+        assert description.record
+        assert file.replaces in table.FILES
+
+
+def test_the_folder_is_package_data():
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    assert '"weights/own/*"' in text
+    assert importlib.util.find_spec("lightglue.weights") is not None

@@ -1,0 +1,348 @@
+"""A run in a folder: killed anywhere and resumed it ends as if nothing had been; what it leaves can be used at once."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from lightglue import LightGlue
+from lightglue.errors import InputError, LightGlueError, StoreError
+from lightglue.training import Judgement, read_log, train
+from lightglue.training.batches import read_batch
+from lightglue.training.checkpoints import Checkpoints
+from support.training import GeneratedSamples, batch_of, equal, tiny_options
+
+SAMPLES = GeneratedSamples()
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL: nothing of ours handles it."""
+
+
+class KilledSamples(GeneratedSamples):
+    """Dies when a sample is asked for."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        object.__setattr__(self, "at", at)
+
+    def sample(self, k):
+        if k == self.at:
+            raise Killed
+        return super().sample(k)
+
+
+def tensors_of(run: Path, step: int = 12):
+    folder = Checkpoints(run / "checkpoints").path(step)
+    return {**load_file(folder / "state.safetensors"), **load_file(folder / "weights.safetensors")}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    train(tiny_options(), folder, samples=SAMPLES)
+    return folder
+
+
+# -- what a run leaves -----------------------------------------------------------------------------------------------
+
+
+def test_the_loss_falls_and_the_weights_are_a_matcher(undisturbed):
+    steps = [line for line in read_log(undisturbed / "log.jsonl") if line["kind"] == "step"]
+    assert [line["step"] for line in steps] == [2, 4, 6, 8, 10, 12]
+    assert steps[-1]["loss"] < steps[0]["loss"]
+    assert len(steps[0]["nll"]) == 2
+    assert {"lr", "norm", "pairs_per_second", "waiting", "precision", "recall", "cpu_seconds"} <= steps[0].keys()
+    matcher = LightGlue.load(undisturbed / "best" / "weights.safetensors")
+    assert (matcher.conf.descriptor_dim, matcher.conf.n_layers, matcher.conf.add_scale_ori) == (16, 2, True)
+    assert equal(dict(matcher.network.state_dict()), load_file(undisturbed / "best" / "weights.safetensors"))
+
+
+def test_only_the_last_checkpoints_are_kept(undisturbed):
+    assert Checkpoints(undisturbed / "checkpoints").steps() == [8, 10, 12]
+
+
+def test_the_configuration_is_written_whole(undisturbed):
+    from lightglue.training import read_options
+
+    assert read_options(undisturbed / "config.toml") == tiny_options()
+
+
+def test_every_parameter_of_the_start_is_accounted_for(undisturbed):
+    start = read_log(undisturbed / "log.jsonl")[0]
+    assert {row["what"] for row in start["parameters"]} == {"fresh"}
+    network = LightGlue.load(undisturbed / "best" / "weights.safetensors").network
+    assert {row["name"] for row in start["parameters"]} == {name for name, _ in network.named_parameters()}
+
+
+# -- exact resume ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("at", [0, 3, 7, 8, 14, 22, 25, 31, 40, 47])
+def test_a_run_that_was_killed_ends_as_the_undisturbed_one(undisturbed, tmp_path, at):
+    with pytest.raises(Killed):
+        train(tiny_options(), tmp_path, samples=KilledSamples(at))
+    train(tiny_options(), tmp_path, samples=SAMPLES, resume=True)
+    assert equal(tensors_of(tmp_path), tensors_of(undisturbed))
+
+
+def test_a_run_that_was_killed_over_and_over(undisturbed, tmp_path):
+    for at in (9, 10, 19, 27, 27, 46):
+        with pytest.raises(Killed):
+            train(tiny_options(), tmp_path, samples=KilledSamples(at), resume=True)
+    train(tiny_options(), tmp_path, samples=SAMPLES, resume=True)
+    assert equal(tensors_of(tmp_path), tensors_of(undisturbed))
+    steps = [line["step"] for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "step"]
+    assert steps == [2, 4, 6, 8, 10, 12]  # each once
+
+
+CHILD = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from lightglue.training import train
+from support.training import GeneratedSamples, tiny_options
+train(tiny_options(), Path(sys.argv[1]), samples=GeneratedSamples(), resume=True)
+"""
+
+
+def child(run: Path) -> subprocess.Popen:
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    return subprocess.Popen([sys.executable, "-c", CHILD, str(run)], env={**os.environ, "PYTHONPATH": path})
+
+
+def test_a_process_that_is_killed_in_earnest(tmp_path):
+    """SIGKILL as soon as there is a checkpoint, wherever the process is by then."""
+    process = child(tmp_path / "run")
+    while not Checkpoints(tmp_path / "run" / "checkpoints").steps() and process.poll() is None:
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert child(tmp_path / "run").wait() == 0
+    assert child(tmp_path / "other").wait() == 0
+    assert equal(tensors_of(tmp_path / "run"), tensors_of(tmp_path / "other"))
+
+
+class InterruptedSamples(GeneratedSamples):
+    """Somebody presses Ctrl-C while the sample is read."""
+
+    def sample(self, k):
+        if k == 22:
+            signal.raise_signal(signal.SIGINT)
+        return super().sample(k)
+
+
+def test_ctrl_c_saves_what_was_done(undisturbed, tmp_path):
+    said = []
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_options(run={"checkpoint_every": 100}), tmp_path, samples=InterruptedSamples(), say=said.append)
+    assert "saved at step 5" in said[-1]
+    assert Checkpoints(tmp_path / "checkpoints").steps() == [5]
+    train(tiny_options(), tmp_path, samples=SAMPLES, resume=True)
+    assert equal(tensors_of(tmp_path), tensors_of(undisturbed))
+
+
+def test_a_checkpoint_that_was_cut_off_is_passed_over(undisturbed, tmp_path):
+    with pytest.raises(Killed):
+        train(tiny_options(), tmp_path, samples=KilledSamples(40))
+    newest = Checkpoints(tmp_path / "checkpoints").path(10) / "state.safetensors"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    said = []
+    train(tiny_options(), tmp_path, samples=SAMPLES, resume=True, say=said.append)
+    assert any("000010: state.safetensors was cut off or altered" in text for text in said)
+    assert "going on from step 8" in said
+    assert equal(tensors_of(tmp_path), tensors_of(undisturbed))
+
+
+def test_where_all_checkpoints_are_damaged_nothing_is_begun(tmp_path):
+    train(tiny_options(run={"steps": 2}), tmp_path, samples=SAMPLES)
+    for path in (tmp_path / "checkpoints").rglob("state.json"):
+        path.write_text("{")
+    with pytest.raises(StoreError, match="every checkpoint is damaged"):
+        train(tiny_options(run={"steps": 2}), tmp_path, samples=SAMPLES, resume=True)
+
+
+def test_a_full_disk_leaves_earlier_checkpoints(monkeypatch, tmp_path):
+    from lightglue.training import checkpoints
+
+    def full(tensors, path):
+        path.write_bytes(b"the beginning")
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        train(tiny_options(run={"steps": 4}), tmp_path / "run", samples=SAMPLES)
+        patched.setattr(checkpoints, "save_file", full)
+        with pytest.raises(StoreError, match="No space left on device"):
+            train(tiny_options(run={"steps": 4}), tmp_path / "full", samples=SAMPLES)
+        assert list((tmp_path / "full" / "checkpoints").iterdir()) == []
+
+
+def test_a_run_is_not_written_over(undisturbed):
+    with pytest.raises(InputError, match=r"holds a run of 12 steps; go on with resume \(--resume\)"):
+        train(tiny_options(), undisturbed, samples=SAMPLES)
+
+
+def test_what_was_changed_since_is_named(undisturbed):
+    with pytest.raises(InputError, match=r"optimiser.lr: 0.001 before, 0.002 now; run.batch: 4 before, 5 now"):
+        train(tiny_options(optimiser={"lr": 2e-3}, run={"batch": 5}), undisturbed, samples=SAMPLES, resume=True)
+    with pytest.raises(InputError, match="fingerprint generated-1, before generated-0"):
+        train(tiny_options(), undisturbed, samples=GeneratedSamples(seed=1), resume=True)
+
+
+def test_what_changes_nothing_of_the_weights_may_be_changed(tmp_path):
+    train(tiny_options(run={"steps": 2}), tmp_path, samples=SAMPLES)
+    result = train(tiny_options(run={"steps": 2, "keep": 1, "log_every": 1}), tmp_path, samples=SAMPLES, resume=True)
+    assert result.step == 2
+
+
+# -- what goes wrong on the way --------------------------------------------------------------------------------------
+
+
+def test_a_loss_that_is_not_finite_is_written_and_skipped(tmp_path):
+    bad = GeneratedSamples(nan_at=(9,))
+    said = []
+    train(tiny_options(run={"at_once": 2}), tmp_path, samples=bad, say=said.append)
+    assert sum("step 3: the loss is not finite" in text for text in said) == 1
+    (line,) = [line for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "non_finite"]
+    assert line["samples"] == [8, 9]
+    found = read_batch(tmp_path / line["files"][0])
+    assert found.numbers == (8, 9)
+    assert found.views == batch_of(bad, (8, 9)).views
+    assert found.descriptors.isnan().any()
+    assert torch.equal(found.matches, batch_of(bad, (8, 9)).matches)
+    weights = load_file(tmp_path / "best" / "weights.safetensors")
+    assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def test_too_many_of_them_end_the_run(tmp_path):
+    with pytest.raises(LightGlueError, match="3 steps gave a loss that is not finite; look at .*bad_batches"):
+        train(tiny_options(run={"max_non_finite": 3}), tmp_path, samples=GeneratedSamples(nan_at=tuple(range(48))))
+
+
+def test_features_of_another_kind_are_named(tmp_path):
+    class Mixed(GeneratedSamples):
+        def sample(self, k):
+            return GeneratedSamples(feature_type="aliked" if k == 6 else "sift").sample(k)
+
+    with pytest.raises(
+        InputError, match=r"sample 6, view 'a0-6' has aliked features of length 8, the others sift of 8"
+    ):
+        train(tiny_options(), tmp_path, samples=Mixed())
+
+
+# -- judging ---------------------------------------------------------------------------------------------------------
+
+
+class Judge:
+    """Likes step 6 best."""
+
+    every = 3
+
+    def __init__(self):
+        self.asked = []
+
+    def __call__(self, weights, step):
+        LightGlue.load(weights)
+        self.asked.append(step)
+        return Judgement("likes", -abs(step - 6), {"other": 1.0})
+
+
+def test_the_best_weights_are_those_of_the_best_judgement(tmp_path):
+    judge = Judge()
+    result = train(tiny_options(), tmp_path, samples=SAMPLES, judge=judge)
+    assert judge.asked == [3, 6, 9, 12]
+    assert (result.best_step, result.judgement.value) == (6, 0)
+    judged = [line for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "judgement"]
+    assert [line["best"] for line in judged] == [True, True, False, False]
+    best = load_file(result.weights)
+    assert not equal(best, load_file(tmp_path / "checkpoints" / "000012" / "weights.safetensors"))
+    record = json.loads(_metadata(result.weights)["training"])
+    assert (record["step"], record["pairs"], record["feature_type"]) == (6, 24, "sift")
+
+
+def test_a_judgement_that_a_kill_cut_short_is_made_again(tmp_path):
+    class Dying(Judge):
+        def __call__(self, weights, step):
+            if step == 6:
+                raise Killed
+            return super().__call__(weights, step)
+
+    with pytest.raises(Killed):
+        train(tiny_options(), tmp_path, samples=SAMPLES, judge=Dying())
+    judge = Judge()
+    result = train(tiny_options(), tmp_path, samples=SAMPLES, judge=judge, resume=True)
+    assert judge.asked == [6, 9, 12]
+    assert result.best_step == 6
+
+
+def _metadata(path):
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return file.metadata()
+
+
+# -- several processes -----------------------------------------------------------------------------------------------
+
+RANK = """
+import sys
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+from lightglue.training import train
+from support.training import GeneratedSamples, tiny_options
+asked = []
+class Counted(GeneratedSamples):
+    def sample(self, k):
+        asked.append(k)
+        return super().sample(k)
+train(tiny_options(run={"steps": 4, "batch": 5}), Path(sys.argv[1]), samples=Counted(keypoints=16, ragged=True))
+Path(sys.argv[1], f"asked{sys.argv[2]}").write_text(" ".join(map(str, asked)))
+"""
+
+
+def test_two_processes_learn_what_one_does(tmp_path, free_port):
+    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    common = {**os.environ, "PYTHONPATH": path, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
+              "MASTER_PORT": str(free_port)}  # fmt: skip
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", RANK, str(tmp_path / "two"), str(rank)],
+            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
+        for rank in (0, 1)
+    ]
+    one = GeneratedSamples(keypoints=16, ragged=True)
+    alone = train(tiny_options(run={"steps": 4, "batch": 5}), tmp_path / "one", samples=one)
+    assert [rank.wait() for rank in ranks] == [0, 0]
+    asked = [(tmp_path / "two" / f"asked{rank}").read_text() for rank in (0, 1)]
+    assert asked == ["0 1 5 6 10 11 15 16", "2 3 4 7 8 9 12 13 14 17 18 19"]
+    single, double = (load_file(tmp_path / name / "best" / "weights.safetensors") for name in ("one", "two"))
+    for name, value in single.items():
+        torch.testing.assert_close(double[name], value, rtol=1e-3, atol=1e-4, msg=name)
+    logs = [read_log(tmp_path / name / "log.jsonl") for name in ("one", "two")]
+    for a, b in zip(*logs, strict=True):
+        assert (a["kind"], a["step"]) == (b["kind"], b["step"])
+        if a["kind"] == "validation":
+            assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+            assert a["pairs"] == b["pairs"] == 6
+        if a["kind"] == "step":
+            assert a["loss"] == pytest.approx(b["loss"], rel=1e-3)
+    assert alone.validation is not None
+
+
+@pytest.fixture
+def free_port():
+    import socket
+
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
