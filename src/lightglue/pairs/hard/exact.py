@@ -33,7 +33,9 @@ def sharpened(looks: Looks, found: Correspondences, frame: Frame) -> Corresponde
     first, second = (_even(looks.pixels(side, frame.matrices[side], frame.size, frame.at[side])) for side in (0, 1))
     at0, at1 = (moved(H, p) for H, p in zip(frame.matrices, (found.points0, found.points1), strict=True))
     ahead = np.asarray(np.isfinite(np.hstack((at0, at1))).all(axis=1))
-    begin, guess = (np.where(ahead[:, None], at, 0).astype(np.float32)[:, None] for at in (at0, at1))
+    begin, guess = (
+        np.ascontiguousarray(np.where(ahead[:, None], at, 0)[:, None], dtype=np.float32) for at in (at0, at1)
+    )
     moved_to: Any
     status: Any
     moved_to, status, _ = cv2.calcOpticalFlowPyrLK(
