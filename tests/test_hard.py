@@ -158,7 +158,8 @@ def test_a_search_ends_early_where_no_view_of_two_kinds_has_anything():
     solved = solve(points_under(H, 0), (BLANK, BLANK), TwoKinds(finder), budget, (400, 100), torch.device("cpu"))
     assert solved.found is None
     assert "more than in pairs of different scenes" in solved.ended
-    assert [stage.name for stage in solved.stages] == ["views own", "views other"]
+    views = {stage.name for stage in solved.stages if stage.name.startswith("views")}
+    assert views == {"views own", "views other"}
     tried = [len([*turned_trials(), *ways(0.0)]) for ways in (trials, mild_trials, other_turns)]
     assert f"after {tried[0] + tried[1]} views" in solved.ended
 
