@@ -157,7 +157,7 @@ COMPLETIONS = {
     "lightglue match a b --matcher n": {"nearest"},
     "lightglue extract a b --features super": {"superpoint"},
     "lightglue eval hpatches --matcher n": {"nearest"},
-    "lightglue sfm a --pairs auto,g": {"auto,gps"},
+    "lightglue sfm a --pairs auto,g": {"auto,gps", "auto,growing"},
 }
 COMPLETING = """
 import json, os, sys

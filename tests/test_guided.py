@@ -19,7 +19,7 @@ from lightglue.matching.guided import (
     predict,
     reference_candidates,
 )
-from lightglue.matching.seed_geometry import Model, fit_model, refit, residuals
+from lightglue.matching.seed_geometry import Model, fit_model, refit, residuals, turned
 
 WIDTH, HEIGHT = 640, 480
 OPTIONS = GuidedOptions()
@@ -148,6 +148,17 @@ def test_a_flat_scene_is_seen_by_a_homography_and_another_by_a_fundamental_matri
     assert found is not None
     assert (found.geometry, inliers.mean() > 0.9) == ("homography", True)
     assert np.median(residuals(found, first, flat)) < 0.3
+    blurred = flat + np.random.default_rng(1).normal(size=first.shape) * 2  # as keypoints of another scale are
+    found, _ = fit_model(first, blurred, 1.5)
+    assert found is not None
+    assert found.geometry == "homography"
+
+
+def test_the_model_of_images_the_other_way_round() -> None:
+    model, first, second = epipolar()
+    assert residuals(turned(model), second, first).max() < 1e-6
+    sent = guess_by(HOMOGRAPHY, first, first, first, described(first), OPTIONS).points
+    assert residuals(turned(HOMOGRAPHY), sent, first).max() < 1e-6
     assert fit_model(first[:3], second[:3], 1.5)[0] is None
     assert fit_model(first[:0], second[:0], 1.5)[1].shape == (0,)
 

@@ -74,17 +74,14 @@ def test_the_summary_never_imports_pyplot() -> None:
         "    figure.savefig(io.BytesIO(), format=kind)\n"
         "assert 'matplotlib' in sys.modules and 'matplotlib.pyplot' not in sys.modules\n"
     )
-    python(code, MPLBACKEND="nonsense")
+    python(code, MPLBACKEND="module://no_such_backend")
 
 
 def test_the_command_writes_its_picture_whatever_backend_the_surroundings_name(tmp_path: Path) -> None:
     images = [str(ASSETS / f"montmartre_{which}.jpg") for which in ("close", "far")]
     options = ["--max-keypoints", "50", "--resize", "160", "--device", "cpu", "--output", str(tmp_path / "x.png")]
     command = ["lightglue", "match", *images, *options]
-    python(
-        f"import sys; from lightglue.cli import main; sys.argv = {command!r}; main()",
-        MPLBACKEND="module://no_such_backend",
-    )
+    python(f"import sys; from lightglue.cli import main; sys.argv = {command!r}; main()", MPLBACKEND="nonsense")
     assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -51,7 +51,10 @@ EXPORT = [
 
 
 TRAINING = [
+    "FinetuneOptions",
+    "FinetuneResult",
     "Judge",
+    "JudgeOptions",
     "Judgement",
     "LossOptions",
     "NetworkOptions",
@@ -63,9 +66,11 @@ TRAINING = [
     "TrainingOptions",
     "TrainingResult",
     "Truth",
+    "make_judge",
     "read_log",
     "read_options",
     "train",
+    "write_report",
 ]
 ROOMS = [
     ("training", TRAINING),

@@ -70,6 +70,17 @@ def test_processes_stay_from_one_run_to_the_next_and_do_other_work(tmp_path):
     assert not any(map(is_alive, pids))
 
 
+def test_memory_that_processes_hold_already_is_not_asked_for_again(tmp_path, monkeypatch):
+    from lightglue.workers import engine as module
+
+    with standing(ProcessEngine()) as engine:
+        monkeypatch.setattr(module, "fitting", lambda: 2)
+        pids = {pid for pid, _ in engine.run(Squares(), ["process"] * 8)}
+        monkeypatch.setattr(module, "fitting", lambda: 1)  # now that these two have it
+        assert {pid for pid, _ in engine.run(Squares(str(tmp_path)), ["process"] * 8)} <= pids
+        assert os.getpid() not in pids
+
+
 def test_processes_that_do_other_work_are_replaced_like_all_others(tmp_path):
     with standing(ProcessEngine(2)) as engine:
         list(engine.run(Squares(), [1, 2]))
@@ -80,10 +91,29 @@ def test_processes_that_do_other_work_are_replaced_like_all_others(tmp_path):
         assert sorted(engine.run(Squares(), [5, 6])) == [25, 36]
 
 
-def test_an_engine_that_has_no_processes_is_left_as_it_is():
-    local = LocalEngine()
-    with standing(local) as engine:
-        assert engine is local
+@pytest.mark.parametrize("engine", [LocalEngine(), ProcessEngine(1)])
+def test_this_process_keeps_its_worker_too_until_one_fails_or_is_not_wanted(engine, tmp_path, monkeypatch):
+    made = []
+    monkeypatch.setattr(Squares, "worker", lambda self: made.append(self) or self)
+    with standing(engine) as same:
+        assert [list(same.run(Squares(), jobs)) for jobs in ([1, 2], [], [3])] == [[1, 4], [], [9]]
+        assert len(made) == 1
+        assert list(same.run(Squares(str(tmp_path)), [4])) == [16]
+        assert len(made) == 2
+        with pytest.raises(ZeroDivisionError):
+            list(same.run(Squares(str(tmp_path)), ["bug", 5]))
+        next(same.run(Squares(str(tmp_path)), [5, 6])).bit_length()  # and no more
+        assert list(same.run(Squares(str(tmp_path)), [7])) == [49]
+        assert len(made) == 4
+
+
+def test_an_engine_of_another_kind_is_left_as_it_is():
+    class Another:
+        pass
+
+    another = Another()
+    with standing(another) as engine:  # type: ignore[arg-type]
+        assert engine is another
 
 
 def wait_until(true: Any, seconds: float = 30) -> None:

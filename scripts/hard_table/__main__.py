@@ -146,8 +146,9 @@ def judge(case: Case, pair: MatchedPair, size: tuple[int, int]) -> dict[str, Any
 def run(case: Case, models: tuple[Any, Any], effort: Any, max_seconds: float | None) -> dict[str, Any]:
     """Match one pair; a record of what came of it."""
     images = case.read()
+    limit: Any = {"max_seconds": max_seconds} if effort == "hard" else {}
     begin = process_time()
-    pair = match_pair(*models, *images, effort=effort, max_seconds=max_seconds)
+    pair = match_pair(*models, *images, effort=effort, **limit)
     seconds = process_time() - begin
     told = {} if pair.effort is None else {"effort": str(pair.effort)}
     judged = judge(case, pair, (images[0].shape[-1], images[0].shape[-2]))

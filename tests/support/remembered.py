@@ -62,18 +62,21 @@ def _matches_remembered() -> Iterator[None]:
     known, match = _MATCHES, LightGlue._match
     Pairs = list[tuple[ImageKeypoints, ImageKeypoints]]
 
-    def match_once(self: LightGlue, pairs: Pairs, config: LightGlueConfig) -> list[PairResult]:
+    def match_once(
+        self: LightGlue, pairs: Pairs, config: LightGlueConfig, layers: int | None = None
+    ) -> list[PairResult]:
         tensors = [tensor for pair in pairs for image in pair for tensor in (image.positions, image.descriptors)]
         own = self.conf.weights not in FILES
         recorded = self.training or any(tensor.requires_grad for tensor in tensors)
         hooked = any(each._forward_hooks or each._forward_pre_hooks for each in self.modules())
         if own or recorded or hooked or self._compiled is not None:
-            return match(self, pairs, config)
+            return match(self, pairs, config, layers)
         pruned_from = self.pruning_min_kpts(self._like.device)
         about = (
             type(self),
             self.conf.weights,
             repr(config),
+            layers,
             pruned_from,
             str(self._like.dtype),
             str(self._like.device),
@@ -81,7 +84,7 @@ def _matches_remembered() -> Iterator[None]:
         weights = [float(weight.detach().sum()) for weight in self.parameters()]  # users may change them in place
         key = (*about, *weights, *map(_digest, tensors))
         if key not in known:
-            known[key] = match(self, pairs, config)
+            known[key] = match(self, pairs, config, layers)
         return known[key]
 
     with mock.patch.object(LightGlue, "_match", match_once):

@@ -87,6 +87,7 @@ def tiny_options(**sections) -> TrainingOptions:
         "network": {**TINY, **sections.pop("network", {})},
         "run": {"steps": 12, "batch": 4, "checkpoint_every": 2, "log_every": 2, "validate_every": 0, "device": "cpu",
                 **sections.pop("run", {})},
+        "judge": {"fit": False},
         "optimiser": {"lr": 1e-3, "warmup": 2, "ema": 0.9, **sections.pop("optimiser", {})},
     }  # fmt: skip
     return from_tables({**tables, **sections})

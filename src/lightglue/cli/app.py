@@ -15,6 +15,7 @@ from lightglue.cli.export_check import CheckCommand, check
 from lightglue.cli.export_extractor import extractor
 from lightglue.cli.export_pipeline import pipeline
 from lightglue.cli.extract import extract
+from lightglue.cli.finetune import finetune
 from lightglue.cli.from_options import Group, command
 from lightglue.cli.localize import localize
 from lightglue.cli.match import match
@@ -44,6 +45,7 @@ command(app, example="lightglue sfm photos -o map")(sfm)
 command(app, example="lightglue localize map new.jpg -o poses")(localize)
 command(app, example="lightglue view map")(view)
 command(app, example="lightglue train --images photos --features sift --preset cpu -o run")(train)
+command(app, example="lightglue finetune photos --features aliked --minutes 30 -o run")(finetune)
 command(app, example="lightglue explain a.jpg b.jpg --max-keypoints 1024")(explain)
 command(app, example="lightglue benchmark --stage pair --against published", cls=BenchmarkCommand)(benchmark)
 

@@ -20,7 +20,7 @@ class Calibration:
     """Scores to probabilities: a line through their log odds (Platt, 1999).
 
     It rises, so it changes no order and no choice of matches: `matching_scores`, and with them `filter_threshold`, the
-    overlap and the weights of estimators, stay what they are. docs/decisions/037-trained-weights.md says why.
+    overlap and the weights of estimators, stay what they are. docs/decisions/039-trained-weights.md says why.
 
     Raises InputError for a line that does not rise.
     """

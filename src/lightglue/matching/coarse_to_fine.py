@@ -56,7 +56,7 @@ class CoarseToFineOptions:
     # Few keypoints through few layers, to see that there is nothing, unless some distinct neighbours agree.
     first_seeds: int = 256
     first_layers: int = 3
-    first_evidence: float = 1.75  # sum of the squared scores of all mutual partners
+    first_evidence: float = 1.5  # sum of the squared scores of all mutual partners
     some_distinct: int = 15
 
     seeds: int = 512  # keypoints of each image that are matched: the strongest of each part of it
@@ -66,8 +66,8 @@ class CoarseToFineOptions:
     least_overlap: float = 0.9  # probability, by the seeds
     clear_share: float = 0.8  # of the seeds' matches that agree, from which on ...
     clear_overlap: float = 0.5  # ... so much overlap is enough, as their geometry says more
-    least_yield: float = 0.75  # of the matches that there would be, had all keypoints as many as the seeds
-    hopeless_overlap: float = 0.2  # probability, below which, with ...
+    least_yield: float = 0.6  # of the matches that there would be, had all keypoints as many as the seeds
+    hopeless_overlap: float = 0.3  # probability, below which, with ...
     hopeless_inliers: int = 20  # ... fewer seeds that agree, the images show no common thing
     guided: GuidedOptions = field(default_factory=GuidedOptions)
 
@@ -361,8 +361,17 @@ class CoarseToFine(nn.Module):
 
     def _more(self, pair: _Pair, found: _Found) -> tuple[Ints, Floats, Model]:
         """The matches (K, 2) of all keypoints, ordered by the first, their scores, and the model fitted to them."""
-        options, model = self.options.guided, cast(Model, found.model)
-        seeds, scores = found.ij[found.inliers], found.scores[found.inliers]
+        guided, seeds, scores = self.options.guided, found.ij[found.inliers], found.scores[found.inliers]
+        ij, scores, model = self._once(pair, seeds, scores, cast(Model, found.model), guided)
+        if model.geometry == "homography" and len(ij) >= len(seeds):
+            # It says where each keypoint is, so that fewer rivals are left once it is exact.
+            ij, scores, model = self._once(pair, ij, scores, model, replace(guided, least_radius=guided.plane_radius))
+        return ij, scores, model
+
+    def _once(
+        self, pair: _Pair, seeds: Ints, scores: Floats, model: Model, options: GuidedOptions
+    ) -> tuple[Ints, Floats, Model]:
+        """`seeds` and what they and the model lead to, as `_more`."""
         more, evidence = guided_matches(pair.image0.all, pair.image1.all, seeds, model, options)
         sure = confidence(evidence)
         threshold = getattr(getattr(self.matcher, "conf", None), "filter_threshold", None) or 0.0

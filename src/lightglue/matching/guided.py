@@ -44,6 +44,7 @@ class GuidedOptions:
     neighbors: int = 8  # seeds that point to where a keypoint may be
     stiffness: float = 0.3  # of a local map towards that of the whole image
     least_radius: float = 12.0  # px at 1,024 px of image 1, around where a keypoint may be
+    plane_radius: float = 6.0  # the same, once a homography is fitted to all matches
     per_residual: float = 3.0  # of the radius, in units of how much the neighbours disagree
     per_distance: float = 0.3  # and of their mean distance
     largest_radius: float = 0.15  # of the longer edge of image 1

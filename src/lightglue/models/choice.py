@@ -53,6 +53,14 @@ class Thresholds:
         parse=_parse_confidence,
     )
 
+    n_layers: int | None = option(
+        None,
+        "Keep the first N layers alone: faster, less exact. 9 by default, 6 for xfeat.",
+        flag="--layers",
+        group="Matching",
+        parse=integer("a number of layers from 1 to 1000", 1, 1_000),
+    )
+
     def given(self) -> dict[str, float]:
         """Those that are not None."""
         return {name: value for name, value in vars(self).items() if value is not None}

@@ -11,7 +11,10 @@ from lightglue.support.lazy import lazy_names
 
 # Public name -> the module that owns it. A closed table: tests/test_public_surface.py holds it.
 _OWNERS = {
+    "FinetuneOptions": "lightglue.training.finetune_options",
+    "FinetuneResult": "lightglue.training.finetune",
     "Judge": "lightglue.training.contract",
+    "JudgeOptions": "lightglue.training.judge_options",
     "Judgement": "lightglue.training.contract",
     "LossOptions": "lightglue.training.options",
     "NetworkOptions": "lightglue.training.options",
@@ -23,13 +26,19 @@ _OWNERS = {
     "TrainingOptions": "lightglue.training.options",
     "TrainingResult": "lightglue.training.run",
     "Truth": "lightglue.training.contract",
+    "make_judge": "lightglue.training.judging",
     "read_log": "lightglue.training.watching",
     "read_options": "lightglue.training.options",
     "train": "lightglue.training.run",
+    "write_report": "lightglue.training.report",
 }
 
 if TYPE_CHECKING:
     from lightglue.training.contract import Judge, Judgement, Sample, Samples, Truth
+    from lightglue.training.finetune import FinetuneResult
+    from lightglue.training.finetune_options import FinetuneOptions
+    from lightglue.training.judge_options import JudgeOptions
+    from lightglue.training.judging import make_judge
     from lightglue.training.options import (
         LossOptions,
         NetworkOptions,
@@ -38,12 +47,16 @@ if TYPE_CHECKING:
         TrainingOptions,
         read_options,
     )
+    from lightglue.training.report import write_report
     from lightglue.training.run import TrainingResult, train
     from lightglue.training.trainer import Trainer
     from lightglue.training.watching import read_log
 
 __all__ = [
+    "FinetuneOptions",
+    "FinetuneResult",
     "Judge",
+    "JudgeOptions",
     "Judgement",
     "LossOptions",
     "NetworkOptions",
@@ -55,9 +68,11 @@ __all__ = [
     "TrainingOptions",
     "TrainingResult",
     "Truth",
+    "make_judge",
     "read_log",
     "read_options",
     "train",
+    "write_report",
 ]
 
 

@@ -3,7 +3,8 @@
 RUN/config.toml             all options
     log.jsonl               a line for each thing that happened
     checkpoints/000500/     see `checkpoints`
-    best/weights.safetensors
+    best/weights.safetensors   with what was fitted at the end: best/fitting.json, best/worst/
+    report.html
     bad_batches/            what gave a loss that is not finite
 """
 
@@ -29,19 +30,23 @@ from lightglue.training.batches import write_batch
 from lightglue.training.checkpoints import Checkpoint, Checkpoints
 from lightglue.training.contract import Judge, Judgement, Samples
 from lightglue.training.distributed import World, joined
+from lightglue.training.fitting.finish import finish
 from lightglue.training.initialise import describe, initialise, matcher_name, network_config
+from lightglue.training.judging import make_judge
 from lightglue.training.options import TrainingOptions, as_toml, from_tables
+from lightglue.training.report import write_report
 from lightglue.training.samples import open_samples
 from lightglue.training.signals import Held
 from lightglue.training.trainer import Figures, Step, Trainer
-from lightglue.training.watching import Log, TrainingProgress, note_of
+from lightglue.training.watching import Curves, Log, TrainingProgress, note_of
 from lightglue_runtime import __version__
 
 __all__ = ["TrainingResult", "train"]
 
 # Options that change nothing of what is learnt, so that a run may go on with others.
 MAY_DIFFER = ("run.log_every", "run.checkpoint_every", "run.keep", "run.validate_every", "run.validation_pairs",
-              "run.workers", "run.device", "run.max_non_finite", "run.minutes", "judge.")  # fmt: skip
+              "run.workers", "run.device", "run.tensorboard", "run.max_non_finite", "run.minutes",
+              "judge.")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,9 @@ def train(
 ) -> TrainingResult:
     """Train, from the start or from the newest checkpoint in `folder`.
 
-    samples: by default those that the options describe. judge: decides which weights are the best; without one the last
-    are. progress, say: where to show how far it is, and messages. Under torchrun every process calls this.
+    samples: by default those that the options describe. judge: decides which weights are the best, by default as
+    `options.judge` says; without manifests there the last are. At the end confidence heads, calibration and overlap are
+    fitted to them. progress, say: where to show how far it is, and messages. Under torchrun every process calls this.
 
     On SIGINT and SIGTERM the step is finished and a checkpoint written before they take effect.
 
@@ -82,6 +88,8 @@ def train(
     too many steps failed. Checkpoints that were written stay.
     """
     with joined(options.run.device) as world:
+        if judge is None:
+            judge = make_judge(options.judge, options.features, Path(folder), options.run.device)
         run = _Run(options, Path(folder), world, judge, progress, say if world.is_first else lambda text: None)
         run.open(resume)
         run.start(samples if samples is not None else run.open_samples(), resume)
@@ -140,6 +148,8 @@ class _Run:
         if self.world.is_first:
             with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
+            if self.options.run.tensorboard:
+                self.log.curves = Curves(self.folder / "tensorboard")
         self.world.wait()
 
     def open_samples(self) -> Samples:
@@ -407,6 +417,21 @@ class _Run:
     def _keep_best(self, weights: Path) -> None:
         write_whole(self.folder / "best" / "weights.safetensors", weights.read_bytes())
 
+    def _fit(self) -> None:
+        """Fit to the best weights what is fitted at the end, unless it was, and write the report."""
+        judge, weights = self.options.judge, self.folder / "best" / "weights.safetensors"
+        if self.world.is_first and judge.fit:
+            show = self.progress
+            try:
+                found = weight_files.read_description(weights)
+                if found is not None and found.fitted is None:
+                    fitted = finish(weights, self.samples, judge, device=self.trainer.device,
+                                    progress=lambda stage, done, total: show(stage, done, total, ""))  # fmt: skip
+                    self.log.write("fitting", self.trainer.step, **asdict(fitted), seconds=self.elapsed())
+            except LightGlueError as error:  # the weights are good without
+                self.say(f"warning: confidence, calibration and overlap were not fitted: {error}")
+        self.world.wait()
+
     def _finish(self) -> TrainingResult:
         """The last checkpoint, validation and judgement."""
         trainer = self.trainer
@@ -416,11 +441,14 @@ class _Run:
             self._validate()
         if self.judge is not None and (self.best is None or not self._judge_due()):
             self._judge()
+        self._fit()
         best_step = self.best["step"] if self.best else trainer.step
         judgement = None
         if self.best:
             judgement = Judgement(self.best["metric"], self.best["value"], self.best["figures"])
         self.log.write("end", trainer.step, best_step=best_step, seconds=self.elapsed(), cpu_seconds=self._cpu())
+        if self.world.is_first:
+            write_report(self.folder)
         return TrainingResult(
             self.folder, self.folder / "best" / "weights.safetensors", trainer.step, best_step, judgement,
             self.validation, self.elapsed(),

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from lightglue.errors import InputError
 from lightglue.workers.count import WORTH, check_workers, fitting, is_short, worthwhile
 from lightglue.workers.crew import Crew
-from lightglue.workers.local import LocalEngine
+from lightglue.workers.local import LocalEngine, StandingHere
 from lightglue.workers.work import Engine, Work
 
 __all__ = ["ProcessEngine", "standing"]
@@ -49,22 +49,26 @@ class ProcessEngine:
         with Crew(work, count, is_short) as crew:
             yield from crew.run(jobs)
 
-    def _counted(self, work: Work[Job, Any], jobs: Iterable[Job]) -> tuple[int, Iterator[Job]]:
-        """Processes for jobs, and these jobs."""
+    def _counted(self, work: Work[Job, Any], jobs: Iterable[Job], there: int = 0) -> tuple[int, Iterator[Job]]:
+        """Processes for jobs, and these jobs. there: processes that have their memory already."""
         waiting = iter(jobs)
-        most = self._most()
+        most = max(self._most(), there)
         first = list(islice(waiting, max(most, ceil(most * WORTH / work.seconds))))  # as many as decide it
-        return self.count(work, len(first)), chain(first, waiting)
+        return self.count(work, len(first), there), chain(first, waiting)
 
-    def count(self, work: Work[Any, Any], jobs: int) -> int:
-        """Processes for so many jobs, 1 for this one. Raises as `run`."""
+    def count(self, work: Work[Any, Any], jobs: int, there: int = 0) -> int:
+        """Processes for so many jobs, 1 for this one, of which some are there. Raises as `run`."""
         if not work.on_cpu:
             if self.workers not in (None, 1):
                 raise InputError(
                     f"workers is {self.workers}, which are processes for the CPU; with another device leave it out."
                 )
             return 1
-        return max(1, min(self.workers, jobs)) if self.workers else worthwhile(self._most(), jobs, work.seconds)
+        return (
+            max(1, min(self.workers, jobs))
+            if self.workers
+            else worthwhile(max(self._most(), there), jobs, work.seconds)
+        )
 
     def _most(self) -> int:
         return self.workers or fitting()
@@ -72,15 +76,19 @@ class ProcessEngine:
 
 @contextmanager
 def standing(engine: Engine) -> Iterator[Engine]:
-    """An engine that does what `engine` would, with processes that stay from one `run` to the next.
+    """An engine that does what `engine` would, with processes and models that stay from one `run` to the next.
 
-    So that the stages of a map, and the rounds of a stage, do not wait for others to start. Engines that are not of
-    processes are given back as they are.
+    So that the stages of a map, and the rounds of a stage, do not wait for others. Engines of other kinds are given
+    back as they are.
     """
-    if not isinstance(engine, ProcessEngine):
+    kept: _Standing | StandingHere
+    if isinstance(engine, ProcessEngine):
+        kept = _Standing(engine)
+    elif isinstance(engine, LocalEngine):
+        kept = StandingHere(engine.threads)
+    else:
         yield engine
         return
-    kept = _Standing(engine)
     try:
         yield kept
     finally:
@@ -91,7 +99,7 @@ class _Standing:
     """A process engine that keeps its processes."""
 
     def __init__(self, engine: ProcessEngine) -> None:
-        self._engine = engine
+        self._engine, self._here = engine, StandingHere(threads=1)
         self._crew: Crew | None = None
         self._size = 0
         self._work: Work[Any, Any] | None = None
@@ -101,9 +109,9 @@ class _Standing:
         if not work.on_cpu:
             yield from self._engine.run(work, jobs)
             return
-        count, jobs = self._engine._counted(work, jobs)
+        count, jobs = self._engine._counted(work, jobs, 0 if self._crew is None else self._size)
         if count == 1 and (self._crew is None or self._work != work):
-            yield from self._engine.run(work, jobs)
+            yield from self._here.run(work, jobs)
             return
         yield from self._hired(work, count).run(jobs)
 
@@ -118,6 +126,7 @@ class _Standing:
 
     def dismiss(self) -> None:
         """End the processes; the next `run` starts others."""
+        self._here.dismiss()
         crew, self._crew = self._crew, None
         if crew is not None:
             crew.__exit__(None, None, None)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from lightglue.workers.work import Work, Worker
 
-__all__ = ["LocalEngine", "pipelined"]
+__all__ = ["LocalEngine", "StandingHere", "pipelined"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -33,6 +33,35 @@ class LocalEngine:
         if first:  # else no model is needed
             with _torch_threads(self.threads):
                 yield from pipelined(work.worker(), chain(first, waiting))
+
+
+class StandingHere:
+    """A `LocalEngine` that keeps its worker, and with it the models, as long as the work is equal."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._threads = threads
+        self._work: Work[Any, Any] | None = None
+        self._worker: Worker[Any, Any] | None = None
+
+    def run(self, work: Work[Job, Result], jobs: Iterable[Job]) -> Iterator[Result]:
+        """See `Engine`."""
+        waiting = iter(jobs)
+        first = list(islice(waiting, 1))
+        if not first:
+            return
+        with _torch_threads(self._threads):
+            try:
+                if self._worker is None or self._work != work:
+                    self.dismiss()  # the old models, before others are loaded
+                    self._worker, self._work = work.worker(), work
+                yield from pipelined(self._worker, chain(first, waiting))
+            except BaseException:  # also where no more results are wanted: `pipelined` has closed it
+                self.dismiss()
+                raise
+
+    def dismiss(self) -> None:
+        """Let go of the worker."""
+        self._worker = self._work = None
 
 
 @contextmanager

@@ -14,8 +14,14 @@ from lightglue_runtime.limits import usable_cores
 
 __all__ = ["bundle_adjustment", "can_hold_some", "check_mapper", "num_threads", "run_mapper", "seldom_adjusted"]
 
-# Of the incremental mapper: how much a model has grown when all of it is adjusted again, and when it has converged.
-_SELDOM = {"ba_global_frames_ratio": 1.2, "ba_global_points_ratio": 1.2, "ba_global_function_tolerance": 1e-6}
+# Of the incremental mapper: how much a model has grown when all of it is adjusted again, when it has converged, and the
+# observations from which on threads share the work.
+_SELDOM = {
+    "ba_global_frames_ratio": 1.2,
+    "ba_global_points_ratio": 1.2,
+    "ba_global_function_tolerance": 1e-6,
+    "ba_min_num_residuals_for_cpu_multi_threading": 10_000,
+}
 
 
 def check_mapper(mapper: str) -> None:

@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
+from lightglue.matching.coarse_to_fine import CoarseToFine
 from lightglue.matching.effort import Effort
 from lightglue.pairs.record import matches_of
 from lightglue.sfm.options import MatchOptions, on_one_device
@@ -37,6 +38,9 @@ BATCH_CPU, BATCH_GPU = 4, 64  # pairs that a worker takes at once; a core gains 
 # With bfloat16 on a CPU every number of keypoints that pruning leaves has code generated for it, which stays: with it
 # memory grew by a megabyte a pair. Up to so many keypoints matching is about as fast without: docs/scale.md.
 UNPRUNED = 2048
+# Of the matches that are to be expected, with which effort "fast" is content, as images of a map have other pairs: one
+# pair in ten of a flight over fields was matched again as a whole for the sake of more, which took half of all time.
+LEAST_YIELD = 0.5
 TILE = 128  # images; pairs are gone through in squares of so many by so many
 SECONDS = 1.0  # of work that are written at once, and lost by a kill
 LOOKED_UP = 1024  # pairs that are looked up in the store at once
@@ -307,6 +311,8 @@ class MatchWorker:
         self.matcher, self.device = models.load_matcher(), models.found_device()
         if self.device.type == "cpu" and models.mp and (models.matcher, models.backend) == ("lightglue", "torch"):
             self.matcher.pruning_keypoint_thresholds["cpu"] = UNPRUNED
+        if isinstance(self.matcher, CoarseToFine):
+            self.matcher.options = replace(self.matcher.options, least_yield=LEAST_YIELD)
         self.seen: BoundedCache[str, _Image] = BoundedCache(work.options.memory, lambda image: image.bytes, keep=0)
 
     def read(self, batch: tuple[Pair, ...]) -> dict[str, _Image | StoreError | InputError]:

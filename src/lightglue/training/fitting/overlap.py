@@ -23,6 +23,7 @@ RIDGE = 5.0
 SHARE = 0.4  # of pairs that overlap, as in the fit of the published coefficients
 FEWEST = 20  # pairs of either kind, below which nothing is fitted
 _USUAL = "aliked"
+_SURE = 0.9  # score
 
 Pair = tuple[ImageFeatures, ImageFeatures]
 
@@ -39,16 +40,25 @@ class OverlapFit:
 
 @torch.no_grad()
 def evidence_of(
-    matcher: LightGlue, pairs: Iterable[Pair], *, progress: Progress = lambda done, total: None, total: int = 0
+    matcher: LightGlue,
+    pairs: Iterable[Pair],
+    *,
+    most: int | None = None,
+    progress: Progress = lambda done, total: None,
 ) -> NDArray[np.float64]:
-    """(P, 2) amount and share of good matches of each pair, in logarithms; pairs without keypoints are left out."""
+    """(P, 2) amount and share of good matches of each pair, in logarithms; pairs without keypoints are left out.
+
+    most: pairs with more sure matches than these are left out, too: where none are expected, but not ruled out.
+    """
     device = matcher.posenc.Wr.weight.device
     rows = []
     for number, (one, other) in enumerate(pairs):
         if len(one) and len(other):
             found = matcher({"image0": one.torch(device), "image1": other.torch(device)})
-            rows.append([float(each) for each in evidence(found["matching_scores0"][0], len(one), len(other))])
-        progress(number + 1, total)
+            scores = found["matching_scores0"][0]
+            if most is None or int((scores > _SURE).sum()) <= most:
+                rows.append([float(each) for each in evidence(scores, len(one), len(other))])
+        progress(number + 1, 0)
     return np.array(rows).reshape(-1, 2)
 
 

@@ -1,0 +1,224 @@
+"""A matcher made better for one's own images, if that is possible: trained within a time, and kept only if better.
+
+RUN is the folder of a training run, with
+
+    held_out.json, images/   the pairs that both are judged by, of images that were not trained on
+    before.safetensors       the matcher that there was
+    judge/before, judge/after
+    weights.safetensors      the better one: the trained one, or the one that there was
+    finetune.json            the verdict, with every figure
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from lightglue.errors import InputError
+from lightglue.evaluation.compare import Comparison, compare, to_json, to_text
+from lightglue.evaluation.records import Run
+from lightglue.matching.lightglue import LightGlue
+from lightglue.models.registry import feature_type
+from lightglue.support.files import write_whole, writing
+from lightglue.training.finetune_options import FinetuneOptions
+from lightglue.training.held_out import write_held_out
+from lightglue.training.judge_options import JudgeOptions
+from lightglue.training.judging import BenchmarkJudge, make_judge
+from lightglue.training.options import TrainingOptions, from_tables
+from lightglue.training.run import train
+from lightglue.training.samples import PoolSamples, open_samples
+from lightglue.training.sources.model import model_folders
+from lightglue.training.watching import TrainingProgress
+
+__all__ = ["FinetuneOptions", "FinetuneResult", "finetune"]
+
+Verdict = Literal["better", "no difference", "worse"]
+LEAST_SCENES = 6  # of which the bootstrap draws whole ones
+AFTERWARDS = 3.0  # times that judging the old weights took, which fitting and judging the new ones are given
+LEAST_MINUTES = 0.05  # of training, however little time is left
+
+
+def _silent(stage: str, done: int, total: int | None, note: str = "") -> None:
+    """No display."""
+
+
+@dataclass(frozen=True)
+class FinetuneResult:
+    """What came of it."""
+
+    verdict: Verdict
+    weights: Path  # the better ones
+    comparisons: dict[str, Comparison]  # held_out, and each manifest
+    figures: dict[str, tuple[float, float]]  # the deciding AUC of each, before and after, in percent
+    step: int
+
+    def text(self) -> str:
+        """For people."""
+        return "\n".join(to_text(each) for each in self.comparisons.values())
+
+
+def finetune(
+    source: Path,
+    folder: Path,
+    options: FinetuneOptions,
+    *,
+    progress: TrainingProgress = _silent,
+    say: Callable[[str], None] = lambda text: None,
+) -> FinetuneResult:
+    """Fine-tune a matcher on a folder of images, a COLMAP model or a map.
+
+    Images or scenes are held out, and the matcher is judged on them before and after, pair by pair, by the paired
+    bootstrap over images (by pair where there are few). Better is what is better beyond chance there, and not worse on
+    any manifest of `also`. Otherwise the weights that there were are kept.
+
+    Called again with the same folder it goes on where it was interrupted.
+
+    Raises InputError for options, images and folders that do not fit.
+    """
+    began = time.monotonic()
+    folder = Path(folder)
+    training = _training_options(Path(source), options)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    samples = cast(
+        PoolSamples,
+        open_samples(
+            training.data,
+            training.features,
+            folder / "pool",
+            options.seed,
+            progress=lambda stage, done, total: progress(stage, done, total, ""),
+        ),
+    )
+    manifest = write_held_out(samples, folder, max(options.keypoints, 1024), options.pairs)
+    judge = _judge(training, (manifest, *options.also), folder, options)
+    old = _before(folder, options)
+    say("judging the weights that there are")
+    start = time.monotonic()
+    before = judge.runs(old, "before")
+    judging = time.monotonic() - start
+    is_begun = any((folder / "checkpoints").glob("[0-9]*"))
+    left = options.minutes - (time.monotonic() - began + AFTERWARDS * judging) / 60
+    minutes = _planned(folder, max(left, LEAST_MINUTES), is_begun)
+    training = replace(training, run=replace(training.run, minutes=minutes, steps=None))
+    say(f"training for {minutes:.1f} min; Ctrl-C saves, and the same command goes on")
+    result = train(training, folder, resume=is_begun, samples=samples, progress=progress, say=say)
+    new = result.weights
+    if not new.is_file():
+        say("warning: there was no time for a single step; give more minutes")
+        new = old
+    after = judge.runs(new, "after")
+    return _conclude(folder, old, new, result.step, judge, before, after)
+
+
+def _training_options(source: Path, options: FinetuneOptions) -> TrainingOptions:
+    """Those of preset "finetune" with what is asked for. Raises InputError for a source that is none."""
+    if not source.is_dir():
+        raise InputError(f"{source} {'is a file' if source.exists() else 'does not exist'}; name a folder of images.")
+    try:
+        model_folders(source)
+        kind = "model"
+    except InputError:
+        kind = "images"
+    start = options.init_from or str(LightGlue.features[_matcher(options)]["weights"])
+    over: dict[str, Any] = {
+        "preset": "finetune",
+        "data": {
+            "sources": [{"kind": kind, "path": str(source.absolute())}],
+            "validation": options.held_out,
+            "views": options.views,
+            "seed": options.seed,
+        },
+        "features": {"type": options.features, "keypoints": options.keypoints, "device": options.device},
+        "network": {"init_from": start},
+        "run": {"batch": options.batch, "seed": options.seed, "device": options.device},
+    }
+    if options.lr is not None:
+        over["optimiser"] = {"lr": options.lr}
+    return from_tables(over)
+
+
+def _matcher(options: FinetuneOptions) -> str:
+    """The matcher's feature type. Raises InputError where there is none."""
+    found = feature_type(options.features).matcher
+    if found is None:
+        raise InputError(f"LightGlue has no weights for features {options.features!r}; use `lightglue train`.")
+    return found
+
+
+def _before(folder: Path, options: FinetuneOptions) -> Path:
+    """A self-describing file of the weights that there are."""
+    path = folder / "before.safetensors"
+    if not path.is_file():
+        from lightglue.matching import checkpoint
+
+        start = options.init_from
+        described = start is not None and checkpoint.read_description(Path(start)) is not None
+        if described and start is not None:
+            write_whole(path, Path(start).read_bytes())
+        else:
+            LightGlue(cast(Any, _matcher(options)), weights=start).save(path)
+    return path
+
+
+def _judge(
+    training: TrainingOptions, manifests: tuple[Path, ...], folder: Path, options: FinetuneOptions
+) -> BenchmarkJudge:
+    judge = make_judge(JudgeOptions(tuple(map(str, manifests))), training.features, folder, options.device)
+    assert judge is not None
+    return judge
+
+
+def _planned(folder: Path, minutes: float, is_begun: bool) -> float:
+    """The minutes of training: as they were planned where it has begun, so that it is the same run."""
+    path = folder / "minutes.json"
+    if is_begun and path.is_file():
+        return float(json.loads(path.read_text())["minutes"])
+    write_whole(path, json.dumps({"minutes": minutes}).encode())
+    return minutes
+
+
+def _conclude(
+    folder: Path, old: Path, new: Path, step: int, judge: BenchmarkJudge, before: dict[str, Run], after: dict[str, Run]
+) -> FinetuneResult:
+    comparisons = {name: _compared(before[name], after[name]) for name in before}
+    figures = {name: (judge.figure(before[name]), judge.figure(after[name])) for name in before}
+    verdicts = [_verdict(comparisons[name], judge, after[name]) for name in before]
+    verdict: Verdict = verdicts[0]
+    if "worse" in verdicts[1:]:
+        verdict = "worse"
+    weights = folder / "weights.safetensors"
+    write_whole(weights, (new if verdict == "better" else old).read_bytes())
+    told = {
+        "verdict": verdict,
+        "kept": "trained" if verdict == "better" else "before",
+        "step": step,
+        "sets": {
+            name: {
+                "before": figures[name][0],
+                "after": figures[name][1],
+                "verdict": each,
+                "comparison": json.loads(to_json(comparisons[name])),
+            }
+            for name, each in zip(before, verdicts, strict=True)
+        },
+    }  # fmt: skip
+    write_whole(folder / "finetune.json", json.dumps(told, indent=1).encode())
+    return FinetuneResult(verdict, weights, comparisons, figures, step)
+
+
+def _compared(before: Run, after: Run) -> Comparison:
+    """By scene, which here is an image, where there are enough: its views are no independent witnesses."""
+    scenes = {record.scene for record in before.records}
+    return compare(before, after, by="scene" if len(scenes) >= LEAST_SCENES else "pair")
+
+
+def _verdict(comparison: Comparison, judge: BenchmarkJudge, run: Run) -> Verdict:
+    """Of the figure that decides."""
+    decides = judge.decisive(run)
+    found = next(each for each in comparison.differences if each.statistic == decides)
+    return cast(Verdict, {"better": "better", "worse": "worse"}.get(found.verdict, "no difference"))

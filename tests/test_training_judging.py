@@ -1,0 +1,207 @@
+"""A run's end: the judge, what is fitted to the best weights, the report, and fine-tuning with its verdict."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from lightglue.errors import InputError, StoreError
+from lightglue.evaluation import load_manifest
+from lightglue.matching import checkpoint
+from lightglue.matching.lightglue import LightGlue
+from lightglue.training import read_log, train
+from lightglue.training.data_options import FeatureOptions
+from lightglue.training.finetune import finetune
+from lightglue.training.finetune_options import FinetuneOptions
+from lightglue.training.judge_options import JudgeOptions
+from lightglue.training.judging import make_judge
+from lightglue.training.report import write_report
+from support import ASSETS
+from support.command import lightglue
+from support.training import GeneratedSamples, tiny_options
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    """A tiny run with its fitting."""
+    folder = tmp_path_factory.mktemp("fitted") / "run"
+    train(tiny_options(judge={"fit_pairs": 30}), folder, samples=GeneratedSamples(num_validation=24))
+    return folder
+
+
+# -- the end of a run ------------------------------------------------------------------------------------------------
+
+
+def test_a_trained_matcher_has_an_overlap_a_calibration_and_heads(run):
+    description = checkpoint.read_description(run / "best" / "weights.safetensors")
+    assert description is not None
+    assert description.fitted is not None
+    assert description.record
+    told = json.loads((run / "best" / "fitting.json").read_text())
+    assert len(told["heads"]) == 1
+    assert told["matches"] == sum(each["count"] for each in told["bins_before"])
+    assert told["overlap"]["positives"] == 24
+    matcher = LightGlue.load(run / "best" / "weights.safetensors")
+    assert (matcher.overlap, matcher.calibration) == (description.fitted.overlap, description.fitted.calibration)
+
+
+def test_what_was_fitted_is_not_fitted_again(run, tmp_path):
+    options = tiny_options(judge={"fit_pairs": 30})
+    before = (run / "best" / "weights.safetensors").read_bytes()
+    train(options, run, resume=True, samples=GeneratedSamples(num_validation=24))
+    assert (run / "best" / "weights.safetensors").read_bytes() == before
+
+
+def test_a_fit_that_fails_costs_no_weights(tmp_path):
+    said: list[str] = []
+    samples = GeneratedSamples(nan_at=(0,), num_validation=0)
+    options = tiny_options(judge={"fit_pairs": 1}, run={"steps": 2, "batch": 4})
+    train(options, tmp_path / "run", samples=samples, say=said.append)
+    assert any("were not fitted" in each for each in said)
+    assert LightGlue.load(tmp_path / "run" / "best" / "weights.safetensors")
+
+
+# -- the report ------------------------------------------------------------------------------------------------------
+
+
+def test_the_report_is_one_page_with_everything(run):
+    page = (run / "report.html").read_text()
+    for heading in ("Result", "Loss", "Precision and recall", "Calibration of scores", "Worst pairs", "Overlap",
+                    "Learning rate, throughput, cost", "Confidence by layer", "Options"):  # fmt: skip
+        assert f"<h2>{heading}</h2>" in page
+    assert page.count("data:image/jpeg") == 6
+    assert page.count("<svg") == 7
+    assert not re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page)
+    assert "layer 2" in page
+
+
+def test_the_report_of_the_same_folder_is_the_same(run):
+    first = write_report(run).read_bytes()
+    assert write_report(run).read_bytes() == first
+
+
+def test_a_run_that_has_not_finished_has_a_report_that_says_so(tmp_path):
+    step = {"kind": "step", "step": 2, "loss": 1.5, "nll": [2.0, 1.0], "precision": None, "recall": 0.5, "lr": 1e-3}
+    (tmp_path / "log.jsonl").write_text(json.dumps(step) + "\n" + '{"kind": "st')
+    page = write_report(tmp_path).read_text()
+    assert "has not finished" in page
+
+
+def test_names_in_a_log_are_never_markup(tmp_path):
+    hostile = {"kind": "judgement", "step": 1, "metric": "<script>alert(1)</script>", "value": 1.0, "best": True}
+    (tmp_path / "log.jsonl").write_text(json.dumps(hostile) + "\n")
+    assert "<script>" not in write_report(tmp_path).read_text()
+
+
+@pytest.mark.parametrize(
+    "text", ['{"kind": "judgement", "step": 1}\n', "[]\n", '{"kind": "step", "step": 1, "nll": 3}\n']
+)
+def test_a_folder_that_holds_no_run_is_an_error_that_names_it(tmp_path, text):
+    with pytest.raises(StoreError, match=re.escape(str(tmp_path))):
+        write_report(tmp_path)
+    (tmp_path / "log.jsonl").write_text(text)
+    with pytest.raises(StoreError, match=r"log\.jsonl is not the log of a training run"):
+        write_report(tmp_path)
+
+
+# -- judging ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory) -> Path:
+    """Two pairs of one photograph, of which the second is turned in the plane."""
+    folder = tmp_path_factory.mktemp("pairs")
+    image = cv2.resize(cv2.imread(str(ASSETS / "montmartre_close.jpg")), (320, 240), interpolation=cv2.INTER_AREA)
+    cv2.imwrite(str(folder / "a.png"), image)
+    pairs = []
+    for k, angle in enumerate((0, 8)):
+        H = np.vstack((cv2.getRotationMatrix2D((160, 120), angle, 1.0), (0, 0, 1)))
+        cv2.imwrite(str(folder / f"{k}.png"), cv2.warpPerspective(image, H, (320, 240)))
+        pairs.append({"image0": "a.png", "image1": f"{k}.png", "H": H.tolist()})
+    path = folder / "pairs.json"
+    path.write_text(json.dumps({"name": "pairs", "kind": "homography", "max_keypoints": 128, "pairs": pairs}))
+    return path
+
+
+def test_a_judgement_is_the_auc_of_the_manifest_the_same_each_time(manifest, tmp_path):
+    LightGlue("aliked").save(tmp_path / "w.safetensors")
+    judge = make_judge(JudgeOptions((str(manifest),), every=5), FeatureOptions("aliked"), tmp_path, "cpu")
+    assert judge is not None
+    assert judge.every == 5
+    first = judge(tmp_path / "w.safetensors", 5)
+    seen = dict(judge.seen["pairs"])
+    assert len(seen) == 3
+    again = judge(tmp_path / "w.safetensors", 10)
+    assert (first.metric, first.value, first.figures) == (again.metric, again.value, again.figures)
+    assert all(judge.seen["pairs"][path] is features for path, features in seen.items())  # extracted once
+    assert "AUC@" in first.metric
+    assert 50 < first.value <= 100
+    assert (tmp_path / "judge" / "000005" / "pairs" / "run.json").is_file()
+
+
+def test_manifests_that_are_not_there_are_an_error_before_anything_is_trained(tmp_path):
+    options = tiny_options(judge={"manifests": [str(tmp_path / "nowhere.json")]})
+    with pytest.raises(InputError, match=r"nowhere\.json"):
+        train(options, tmp_path / "run", samples=GeneratedSamples())
+    assert not (tmp_path / "run").exists()
+
+
+def test_without_manifests_nobody_judges(tmp_path):
+    assert make_judge(JudgeOptions(), FeatureOptions("aliked"), tmp_path) is None
+
+
+# -- fine-tuning -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory) -> Path:
+    """Parts of the bundled photographs, each an image."""
+    folder = tmp_path_factory.mktemp("photographs")
+    for name in ("montmartre_close", "montmartre_far"):
+        image = cv2.imread(str(ASSETS / f"{name}.jpg"))
+        h, w = image.shape[:2]
+        for i in range(2):
+            for j in range(2):
+                part = image[i * h // 2 : (i + 1) * h // 2, j * w // 2 : (j + 1) * w // 2]
+                cv2.imwrite(str(folder / f"{name}{i}{j}.png"), cv2.resize(part, (240, 180)))
+    return folder
+
+
+def test_fine_tuning_says_its_verdict_and_keeps_the_old_weights_unless_better(photographs, tmp_path, monkeypatch):
+    monkeypatch.setattr("lightglue.training.finetune.LEAST_MINUTES", 0.02)
+    options = FinetuneOptions(minutes=0.01, keypoints=48, views=2, pairs=4, held_out=0.3, device="cpu", lr=1e-9)
+    found = finetune(photographs, tmp_path / "run", options)
+    told = json.loads((tmp_path / "run" / "finetune.json").read_text())
+    assert found.verdict == told["verdict"] == "no difference"
+    assert told["kept"] == "before"
+    assert found.weights.read_bytes() == (tmp_path / "run" / "before.safetensors").read_bytes()
+    benchmark = load_manifest(tmp_path / "run" / "held_out.json")
+    trained = {line["step"] for line in read_log(tmp_path / "run" / "log.jsonl") if line["kind"] == "end"}
+    assert trained == {found.step}
+    assert {pair.scene for pair in benchmark.pairs} < {path.name for path in photographs.iterdir()}
+    assert LightGlue("aliked", weights=found.weights)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"features": "sift", "minutes": 0}, "minutes"),
+        ({"held_out": 0}, "held_out"),
+        ({"features": "dedode"}, "dedode"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        FinetuneOptions(**options)
+
+
+def test_a_source_that_is_not_there_is_named(tmp_path):
+    found = lightglue("finetune", tmp_path / "nowhere", "-o", tmp_path / "run")
+    assert found.code != 0
+    assert "nowhere does not exist" in found.err
+    assert not (tmp_path / "run").exists()
