@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -236,6 +237,39 @@ def test_features_of_another_kind_are_named(tmp_path):
         InputError, match=r"sample 6, view 'a0-6' has aliked features of length 8, the others sift of 8"
     ):
         train(tiny_options(), tmp_path, samples=Mixed())
+
+
+def test_a_run_by_the_clock_ends_with_it_and_writes_what_it_has(tmp_path):
+    options = tiny_options(run={"steps": "none", "minutes": 0.01})
+    result = train(options, tmp_path, samples=SAMPLES)
+    assert result.step > 0
+    ends = [line for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "end"]
+    assert [line["step"] for line in ends] == [result.step]
+    assert Checkpoints(tmp_path / "checkpoints").newest().step == result.step
+
+
+def test_curves_for_tensorboard(tmp_path, monkeypatch):
+    added = []
+
+    class SummaryWriter:
+        def __init__(self, folder):
+            assert folder == str(tmp_path / "tensorboard")
+
+        def add_scalar(self, name, value, step):
+            added.append((name, step))
+
+        def flush(self):
+            pass
+
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
+    train(tiny_options(run={"steps": 2, "tensorboard": True}), tmp_path, samples=SAMPLES)
+    assert {("step/loss", 2), ("step/nll/2", 2), ("validation/recall", 2)} <= set(added)
+
+
+def test_tensorboard_that_is_not_installed_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(InputError, match=r"pip install 'lightglue\[tensorboard\]'"):
+        train(tiny_options(run={"tensorboard": True}), tmp_path, samples=SAMPLES)
 
 
 # -- judging ---------------------------------------------------------------------------------------------------------

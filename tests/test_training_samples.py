@@ -14,11 +14,14 @@ import torch
 from lightglue.errors import InputError, StoreError
 from lightglue.training.contract import IGNORED, UNMATCHABLE
 from lightglue.training.data_options import DataOptions, FeatureOptions, source_keys
-from lightglue.training.extraction import as_features, load_extractor
+from lightglue.training.extraction import ImageJob, ViewWork, as_features, load_extractor
 from lightglue.training.pool import fill_pool, open_pool
 from lightglue.training.samples import open_samples, samples_of
 from lightglue.training.sources.options import SourceOptions
+from lightglue.training.sources.record import SourceImage
 from lightglue.training.streams import BinnedStream, Bins, Mixture, PlainStream
+from lightglue.workers.crew import Crew
+from lightglue.workers.local import LocalEngine
 
 ASSETS = Path(__file__).parents[1] / "assets"
 FEATURES = FeatureOptions("sift", 128, fewest=8, device="cpu")
@@ -144,13 +147,16 @@ def test_a_pool_that_was_killed_is_completed_to_the_same(folder, pool, samples, 
     assert all(json.loads(line) for line in (half / "views.jsonl").read_bytes().splitlines())
 
 
-def test_features_do_not_depend_on_the_number_of_processes(folder, tmp_path, corners):
-    one, two = (
-        open_samples(options(folder, views=2), corners, tmp_path / f"{workers}", seed=0, workers=workers)
-        for workers in (1, 2)
-    )
-    assert two.fingerprint == one.fingerprint
-    assert described(two.sample(1)) == described(one.sample(1))
+def test_another_process_makes_the_same_views_and_features(folder, corners):
+    image = SourceImage("photos", "", "0.png", str(folder / "0.png"))
+    work, job = ViewWork(options(folder), corners), ImageJob(image, (0, 2))
+    (here,) = LocalEngine().run(work, [job])
+    with Crew(work, 1) as crew:
+        (there,) = crew.run([job])
+    assert [each.number for each in there.views] == [0, 2]
+    for one, other in zip(here.views, there.views, strict=True):
+        assert one.features.digest == other.features.digest
+        assert np.array_equal(one.homography, other.homography)
 
 
 def test_a_whole_pool_needs_its_images_no_more(folder, pool, samples, tmp_path):

@@ -78,7 +78,8 @@ def initialise(
     fates = [_take(name, p, state, None if take_input else why_not) for name, p in network.named_parameters()]
     own = dict(network.named_parameters())
     fates += [Fate(name, "left", "no place", t.numel()) for name, t in state.items() if name not in own]
-    if not any(fate.what in ("copied", "zeroed") for fate in fates):
+    # Single numbers fit any network; what counts is a layer.
+    if not any(fate.what == "copied" and fate.name.startswith("transformers.") for fate in fates):
         made_with = checkpoint.infer_architecture(state)
         raise WeightsError(
             f"init_from {options.init_from}: none of these weights fit this network (width {config.descriptor_dim}, "

