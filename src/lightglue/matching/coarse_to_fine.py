@@ -56,7 +56,7 @@ class CoarseToFineOptions:
     # Few keypoints through few layers, to see that there is nothing, unless some distinct neighbours agree.
     first_seeds: int = 256
     first_layers: int = 3
-    first_evidence: float = 2.25  # sum of the squared scores of all mutual partners
+    first_evidence: float = 1.5  # sum of the squared scores of all mutual partners
     some_distinct: int = 15
 
     seeds: int = 512  # keypoints of each image that are matched: the strongest of each part of it
