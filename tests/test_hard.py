@@ -19,8 +19,9 @@ from lightglue.pairs.hard.kinds import OWN, Kinds
 from lightglue.pairs.hard.looks import Correspondences, Image, Kind, Looks
 from lightglue.pairs.hard.models import errors_of, fit
 from lightglue.pairs.hard.rematch import common_frame
-from lightglue.pairs.hard.search import trials, turned_trials
+from lightglue.pairs.hard.search import mild_trials, other_turns, trials, turned_trials
 from lightglue.pairs.hard.solve import is_good, solve
+from lightglue.pairs.hard.steps import Rematched, Search, overlap_of, told_overlap
 from lightglue.pairs.hard.views import View
 from lightglue.pairs.hard.warping import moved, scaling, warp
 
@@ -120,7 +121,7 @@ def test_good_matches_are_left_alone():
 
 def test_every_trial_is_another_one_and_the_likely_turn_comes_first():
     for turn in (0.0, 90.0):
-        found = [*turned_trials(), *trials(turn)]
+        found = [*turned_trials(), *trials(turn), *other_turns(turn)]
         assert len(set(found)) == len(found)
         assert found[5].view1.turn == turn
     assert [trial.view1.turn for trial in turned_trials()] == [0, 0, 90, 270, 180]
@@ -137,6 +138,61 @@ def test_the_budget_is_kept(seconds: float):
     assert budget.spent < seconds + 15
     assert ("the time was over" in solved.ended) == (seconds == 50)
     assert finder.count < 12 if seconds == 50 else finder.count > 30
+
+
+class TwoKinds:
+    """Two ways to find the same three points."""
+
+    order, missing = (OWN, "other"), ()
+
+    def __init__(self, finder: Finder) -> None:
+        self.finder = finder
+
+    def get(self, name: str) -> Kind:
+        return Kind(name, self.finder, NearestNeighbor())
+
+
+def test_a_search_ends_early_where_no_view_of_two_kinds_has_anything():
+    finder = Finder()
+    budget = Budget(None, Clock(1.0))
+    solved = solve(points_under(H, 0), (BLANK, BLANK), TwoKinds(finder), budget, (400, 100), torch.device("cpu"))
+    assert solved.found is None
+    assert "more than in pairs of different scenes" in solved.ended
+    views = {stage.name for stage in solved.stages if stage.name.startswith("views")}
+    assert views == {"views own", "views other"}
+    tried = [len([*turned_trials(), *ways(0.0)]) for ways in (trials, mild_trials, other_turns)]
+    assert f"after {tried[0] + tried[1]} views" in solved.ended
+
+
+def rematched(matrix: np.ndarray) -> tuple[Search, Rematched]:
+    found = points_under(matrix)
+    frame = common_frame(matrix, (BLANK, BLANK), 300)
+    kind = Kind(OWN, Finder(), NearestNeighbor())
+    search = Search(Looks((BLANK, BLANK), torch.device("cpu")), Kinds(kind, "cpu"), Budget(None), (400, 100), 0.6)
+    return search, Rematched(found, fit(found, "homography", 3.0, frame), frame, kind)
+
+
+def test_of_images_that_look_alike_the_overlap_is_no_surer_than_that_of_plain_matching():
+    """A façade's windows match as well in any frame: that they were matched again is no evidence."""
+    search, found = rematched(np.array([[1.1, 0.05, 4], [-0.05, 0.95, 3], [0, 0, 1.0]]))
+    assert overlap_of(search, found) > 0.9
+    assert told_overlap(search, found) == 0.6
+    search.plain_overlap = None
+    assert told_overlap(search, found) > 0.9
+
+
+def test_of_images_that_look_unlike_the_overlap_is_that_of_their_common_frame():
+    turned = np.array([[0.0, -1, 390], [1, 0, 0], [0, 0, 1]])
+    for matrix in (turned, H):
+        search, found = rematched(matrix)
+        assert told_overlap(search, found) == overlap_of(search, found) > 0.9
+
+
+def test_the_more_views_were_tried_the_less_a_model_is_believed():
+    search, found = rematched(H)
+    before = overlap_of(search, found)
+    search.tries = 50
+    assert overlap_of(search, found) < before
 
 
 def test_what_views_leave_of_the_budget_is_for_those_that_were_not_promising_at_once():

@@ -13,7 +13,9 @@ import pytest
 from lightglue.errors import InputError, StoreError
 from lightglue.evaluation import load_manifest
 from lightglue.matching import checkpoint
+from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.lightglue import LightGlue
+from lightglue.matching.network import LightGlueNetwork
 from lightglue.training import read_log, train
 from lightglue.training.data_options import FeatureOptions
 from lightglue.training.finetune import finetune
@@ -185,6 +187,44 @@ def test_fine_tuning_says_its_verdict_and_keeps_the_old_weights_unless_better(ph
     assert trained == {found.step}
     assert {pair.scene for pair in benchmark.pairs} < {path.name for path in photographs.iterdir()}
     assert LightGlue("aliked", weights=found.weights)
+
+
+@pytest.fixture
+def small(tmp_path) -> str:
+    """A small matcher for ALIKED, with random weights."""
+    config = LightGlueConfig(input_dim=128, descriptor_dim=32, num_heads=2, n_layers=2)
+    checkpoint.save(tmp_path / "small.safetensors", LightGlueNetwork(config), config, "aliked", None)
+    return str(tmp_path / "small.safetensors")
+
+
+def test_an_interrupted_fine_tuning_goes_on(photographs, tmp_path, small, monkeypatch):
+    monkeypatch.setattr("lightglue.training.finetune.LEAST_MINUTES", 1.0)
+    tiny = {"minutes": 0.01, "keypoints": 32, "views": 2, "pairs": 1, "held_out": 0.3, "batch": 1, "device": "cpu"}
+    options = FinetuneOptions(**tiny, init_from=small)
+
+    def interrupt(stage: str, done: int, total: int | None, note: str = "") -> None:
+        if stage == "training":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        finetune(photographs, tmp_path / "run", options, progress=interrupt)
+    (tmp_path / "run" / "minutes.json").write_text('{"minutes": 0.0001}')  # the time is up
+    found = finetune(photographs, tmp_path / "run", options)
+    kinds = [line["kind"] for line in read_log(tmp_path / "run" / "log.jsonl")]
+    assert (kinds[0], kinds.count("resume"), kinds[-1]) == ("start", 1, "end")
+    assert found.step > 0
+    assert found.weights.is_file()
+
+
+def test_without_time_for_a_step_the_old_weights_are_kept(photographs, tmp_path, small, monkeypatch):
+    monkeypatch.setattr("lightglue.training.finetune.LEAST_MINUTES", 1e-6)
+    tiny = {"minutes": 0.01, "keypoints": 32, "views": 2, "pairs": 1, "held_out": 0.3, "device": "cpu"}
+    options = FinetuneOptions(**tiny, init_from=small)
+    said: list[str] = []
+    found = finetune(photographs, tmp_path / "run", options, say=said.append)
+    assert (found.verdict, found.step) == ("no difference", 0)
+    assert any("no time for a single step" in each for each in said)
+    assert LightGlue.load(found.weights).conf.descriptor_dim == 32
 
 
 @pytest.mark.parametrize(

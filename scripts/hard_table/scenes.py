@@ -1,8 +1,10 @@
 """Pairs of photographs of a plane seen at an extreme angle, generated with their exact homography.
 
 A poster, of one photograph or of four side by side, hangs before two other photographs; one camera sees it nearly from
-the front, the other at a tilt of 2, 4, 6 or 8 (1 over the cosine of the angle to the normal), both with perspective,
-blur, noise and light of their own. The same number gives the same pair on every machine.
+the front, the other at a tilt of 2, 4, 6 or 8 (1 over the cosine of the angle to the normal), or turned and near by,
+both with perspective, blur, noise and light of their own. The same number gives the same pair on every machine.
+
+The photographs are in two halves: of one the table is made, on the other `effort="hard"` was tuned.
 """
 
 from __future__ import annotations
@@ -15,13 +17,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TILTS", "TiltedPair", "generate", "negatives"]
+__all__ = ["TILTS", "TiltedPair", "generate", "negatives", "photographs", "turned"]
 
 TILTS = (2, 4, 6, 8)
 SIZE = (800, 600)  # px, width height of every picture
 OVERSAMPLED = 3  # each pixel is the mean of so many squared
 # Numbers of the photographs of DATA/train/images that show scenes: not groceries, clothes, drones' fields or cars.
-SCENES = (*range(187), *range(187, 239), *range(265, 300), *range(313, 568), *range(638, 723), *range(814, 897))
+SCENES = (*range(239), *range(265, 300), *range(313, 568), *range(638, 723), *range(814, 897))
+BLOCK = 20  # photographs that follow each other may show one place: so many stay in one half
 
 Floats = NDArray[np.float64]
 Picture = NDArray[np.uint8]
@@ -38,36 +41,63 @@ class TiltedPair:
     name: str
 
 
-def generate(folder: Path, seed: int, tilt: float) -> TiltedPair:
-    """A pair of DATA/train/images, `folder`; in every other one both cameras are oblique, to different sides."""
+def photographs(train: Path, half: str, *, places: bool = True) -> list[Path]:
+    """Those of one half: "table" or "tuning". places: with `open_scenes`, many of one place."""
+    odd = half == "tuning"
+    found = [train / "images" / f"{number:05}.jpg" for number in SCENES if (number // BLOCK) % 2 == odd]
+    folders = sorted(path for path in (train / "open_scenes").iterdir() if path.is_dir())[odd::2] if places else []
+    return found + [path for folder in folders for path in sorted(folder.rglob("*.jpg"))]
+
+
+def generate(photos: list[Path], seed: int, tilt: float) -> TiltedPair:
+    """A pair of `photos`; in every other one both cameras are oblique, to different sides."""
     rng = np.random.default_rng(seed)
-    poster = _poster(folder, rng)
+    poster = _poster(photos, rng)
     both = seed % 2 == 1 and tilt > 2
     # Tilts multiply where the directions are at right angles: there is no more between the images than in the others.
     first, second = (math.sqrt(tilt), math.sqrt(tilt)) if both else (rng.uniform(1, 1.2), tilt)
     direction = rng.uniform(0, math.pi)
     turn = rng.normal(0, 15) if rng.random() < 0.75 else rng.uniform(-180, 180)
-    cameras = (
+    cameras = [
         _camera(poster, rng, first, direction + math.pi / 2, 0.0, rng.uniform(0.8, 1.1)),
         _camera(poster, rng, second, direction, turn, rng.uniform(0.9, 1.6)),
-    )
-    pictures = [_photograph(poster, camera, _read(folder, rng), rng) for camera in cameras]
-    if rng.random() < 0.5:
-        cameras, pictures = cameras[::-1], pictures[::-1]
-    H = cameras[1] @ np.linalg.inv(cameras[0])
-    return TiltedPair(pictures[0], pictures[1], H / H[2, 2], tilt, f"tilt {tilt:g}, {seed}")
+    ]
+    return _pair(photos, poster, cameras, rng, tilt, f"tilt {tilt:g}, {seed}")
 
 
-def negatives(folder: Path, seed: int) -> TiltedPair:
+def turned(photos: list[Path], seed: int) -> TiltedPair:
+    """A pair of `photos` seen nearly from the front, one of them turned by any angle and 1.5 to 4 times as near."""
+    rng = np.random.default_rng(seed)
+    poster = _poster(photos, rng)
+    zoom, turn = rng.uniform(1.5, 4), rng.uniform(-180, 180)
+    tilts, directions = rng.uniform(1, 1.15, 2), rng.uniform(0, math.pi, 2)
+    cameras = [
+        _camera(poster, rng, tilts[0], directions[0], 0.0, rng.uniform(0.8, 1.1)),
+        _camera(poster, rng, tilts[1], directions[1], turn, zoom),
+    ]
+    return _pair(photos, poster, cameras, rng, float(tilts.max()), f"zoom {zoom:.1f}, turn {turn:.0f}, {seed}")
+
+
+def negatives(photos: list[Path], seed: int) -> TiltedPair:
     """Two different posters at a tilt of 1 to 4, before different backgrounds."""
-    first, second = generate(folder, seed, 4), generate(folder, seed + 500_000, 4)
+    first, second = generate(photos, seed, 4), generate(photos, seed + 500_000, 4)
     return TiltedPair(first.image0, second.image1, None, 4, f"different, {seed}")
 
 
-def _read(folder: Path, rng: np.random.Generator) -> Picture:
+def _pair(
+    photos: list[Path], poster: Picture, cameras: list[Floats], rng: np.random.Generator, tilt: float, name: str
+) -> TiltedPair:
+    pictures = [_photograph(poster, camera, _read(photos, rng), rng) for camera in cameras]
+    if rng.random() < 0.5:
+        cameras, pictures = cameras[::-1], pictures[::-1]
+    H = cameras[1] @ np.linalg.inv(cameras[0])
+    return TiltedPair(pictures[0], pictures[1], H / H[2, 2], tilt, name)
+
+
+def _read(photos: list[Path], rng: np.random.Generator) -> Picture:
     """A photograph that shows something: with corners in most of it."""
     while True:
-        path = folder / f"{SCENES[int(rng.integers(len(SCENES)))]:05}.jpg"
+        path = photos[int(rng.integers(len(photos)))]
         picture = cv2.imread(str(path))
         if picture is None:
             raise FileNotFoundError(path)
@@ -76,11 +106,11 @@ def _read(folder: Path, rng: np.random.Generator) -> Picture:
             return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
 
 
-def _poster(folder: Path, rng: np.random.Generator) -> Picture:
+def _poster(photos: list[Path], rng: np.random.Generator) -> Picture:
     """One photograph, or four in a square."""
     if rng.random() < 0.5:
-        return _read(folder, rng)
-    parts = [cv2.resize(_read(folder, rng), (480, 360), interpolation=cv2.INTER_AREA) for _ in range(4)]
+        return _read(photos, rng)
+    parts = [cv2.resize(_read(photos, rng), (480, 360), interpolation=cv2.INTER_AREA) for _ in range(4)]
     return np.vstack((np.hstack(parts[:2]), np.hstack(parts[2:])))
 
 

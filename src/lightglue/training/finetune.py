@@ -21,6 +21,7 @@ from typing import Any, Literal, cast
 from lightglue.errors import InputError
 from lightglue.evaluation.compare import Comparison, compare, to_json, to_text
 from lightglue.evaluation.records import Run
+from lightglue.matching import checkpoint
 from lightglue.matching.lightglue import LightGlue
 from lightglue.models.registry import feature_type
 from lightglue.support.files import write_whole, writing
@@ -81,9 +82,11 @@ def finetune(
     """
     began = time.monotonic()
     folder = Path(folder)
-    training = _training_options(Path(source), options)
+    kind = _kind_of(Path(source))
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
+    old = _before(folder, options)
+    training = _training_options(Path(source), kind, old, options)
     samples = cast(
         PoolSamples,
         open_samples(
@@ -96,7 +99,6 @@ def finetune(
     )
     manifest = write_held_out(samples, folder, max(options.keypoints, 1024), options.pairs)
     judge = _judge(training, (manifest, *options.also), folder, options)
-    old = _before(folder, options)
     say("judging the weights that there are")
     start = time.monotonic()
     before = judge.runs(old, "before")
@@ -115,16 +117,22 @@ def finetune(
     return _conclude(folder, old, new, result.step, judge, before, after)
 
 
-def _training_options(source: Path, options: FinetuneOptions) -> TrainingOptions:
-    """Those of preset "finetune" with what is asked for. Raises InputError for a source that is none."""
+def _kind_of(source: Path) -> str:
+    """What kind of source a folder is. Raises InputError for none."""
     if not source.is_dir():
         raise InputError(f"{source} {'is a file' if source.exists() else 'does not exist'}; name a folder of images.")
     try:
         model_folders(source)
-        kind = "model"
+        return "model"
     except InputError:
-        kind = "images"
-    start = options.init_from or str(LightGlue.features[_matcher(options)]["weights"])
+        return "images"
+
+
+def _training_options(source: Path, kind: str, old: Path, options: FinetuneOptions) -> TrainingOptions:
+    """Those of preset "finetune" with what is asked for, and the network that there was."""
+    description = checkpoint.read_description(old)
+    assert description is not None
+    shape = description.config
     over: dict[str, Any] = {
         "preset": "finetune",
         "data": {
@@ -134,7 +142,13 @@ def _training_options(source: Path, options: FinetuneOptions) -> TrainingOptions
             "seed": options.seed,
         },
         "features": {"type": options.features, "keypoints": options.keypoints, "device": options.device},
-        "network": {"init_from": start},
+        "network": {
+            "init_from": options.init_from or str(LightGlue.features[_matcher(options)]["weights"]),
+            "layers": shape["n_layers"],
+            "width": shape["descriptor_dim"],
+            "heads": shape["num_heads"],
+            "add_scale_ori": shape["add_scale_ori"],
+        },
         "run": {"batch": options.batch, "seed": options.seed, "device": options.device},
     }
     if options.lr is not None:
@@ -154,8 +168,6 @@ def _before(folder: Path, options: FinetuneOptions) -> Path:
     """A self-describing file of the weights that there are."""
     path = folder / "before.safetensors"
     if not path.is_file():
-        from lightglue.matching import checkpoint
-
         start = options.init_from
         described = start is not None and checkpoint.read_description(Path(start)) is not None
         if described and start is not None:

@@ -130,10 +130,14 @@ class Looks:
     def warped(self, kind: Kind, side: int, H: Floats, size: tuple[int, int], at: Floats, count: int) -> Seen:
         """The best keypoints of image `side` under H, from px of the original; `at` (2,) px of the original."""
         image = self.images[side]
-        own = H @ inverse_of(image.from_original)
-        pixels = warp(image.pixels, own, size, moved(image.from_original, at))
-        mask = mask_of(own, size, image.size)
+        pixels = self.pixels(side, H, size, at)
+        mask = mask_of(H @ inverse_of(image.from_original), size, image.size)
         return self._located(self._extract(kind, pixels, None if mask.all() else mask, count), side, H)
+
+    def pixels(self, side: int, H: Floats, size: tuple[int, int], at: Floats) -> Pixels:
+        """Image `side` under H, from px of the original; `at` (2,) px of the original."""
+        image = self.images[side]
+        return warp(image.pixels, H @ inverse_of(image.from_original), size, moved(image.from_original, at))
 
     def match(self, kind: Kind, seen0: Seen, seen1: Seen) -> Correspondences:
         """What the matcher of `kind` finds."""

@@ -14,9 +14,10 @@ from torch import Tensor
 from lightglue.images import numpy_image_to_torch, resize_tensor
 from lightglue.matching.effort import EffortRecord, EffortStage
 from lightglue.pairs.hard.budget import Budget
+from lightglue.pairs.hard.finish import Solved
 from lightglue.pairs.hard.kinds import OWN, Kinds
 from lightglue.pairs.hard.looks import Correspondences, Image, Kind
-from lightglue.pairs.hard.solve import Solved, is_good, solve
+from lightglue.pairs.hard.solve import is_good, polish, solve
 from lightglue.pairs.record import MatchedPair, PairFeatures, PairMatches
 from lightglue.types import Extractor, Matcher
 from lightglue_runtime.resize import target_size
@@ -57,15 +58,16 @@ def match_hard(
     pixels = [_image(image, mask, {**known, **options}) for image, mask in zip(images, masks, strict=True)]
     both = pixels[0], pixels[1]
     plain = _correspondences(pair)
-    if is_good(plain, pair.overlap, max(1.0, *(1 / min(image.scale) for image in both))):
-        return _told(pair, (first,))
+    is_done = is_good(plain, pair.overlap, max(1.0, *(1 / min(image.scale) for image in both)))
     if min(*both[0].size, *both[1].size) < SMALLEST:
-        return _told(pair, (first,), f"an image has fewer than {SMALLEST} px")
+        return _told(pair, (first,), None if is_done else f"an image has fewer than {SMALLEST} px")
     own = _device_of(extractor)
     kinds = Kinds(Kind(OWN, extractor, matcher), own)
     full = max(max(image.size) for image in both), _count(extractor)
     with torch.no_grad():
-        solved = solve(plain, both, kinds, Budget(max_seconds, clock), full, own)
+        solved = (polish if is_done else solve)(plain, both, kinds, Budget(max_seconds, clock), full, own, pair.overlap)
+    if solved is None:
+        return _told(pair, (first,))
     stages = first, *solved.stages
     return _told(pair, stages, solved.ended) if solved.found is None else _record(pair, solved, stages, device)
 

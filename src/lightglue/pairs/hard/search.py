@@ -7,7 +7,17 @@ from dataclasses import dataclass, replace
 
 from lightglue.pairs.hard.views import PLAIN, View
 
-__all__ = ["COUNT", "EDGE", "SMALLER", "TURNS", "Trial", "trials", "turned_trials"]
+__all__ = [
+    "COUNT",
+    "EDGE",
+    "SMALLER",
+    "TURNS",
+    "Trial",
+    "mild_trials",
+    "other_turns",
+    "trials",
+    "turned_trials",
+]
 
 EDGE, COUNT = 512, 512  # px of the longer side of the small images, and how many keypoints of each are matched
 SMALLER = 256  # and both of those that only tell by how much an image is turned
@@ -38,20 +48,29 @@ def turned_trials() -> Iterator[Trial]:
 
 
 def trials(turn: float) -> Iterator[Trial]:
-    """All others, first with image 1 turned by `turn`, which is what it most probably is.
+    """All others with image 1 turned by `turn`, which is what it most probably is: the cheap ones first.
 
     Tilts are of one image, then of both across each other (a camera to the left, another one below), which together
     are as much as one tilt of four.
     """
-    if turn:
-        yield Trial(PLAIN, View(turn=turn))
-    yield from _either(_MILD, turn)
-    yield from _either((View(scale=0.5), View(scale=0.25)), turn)
+    yield from mild_trials(turn)
     yield from _either(_STRONG[:2], turn)
     for view in _MILD:
         across = next(v for v in _MILD if (v.direction - view.direction) % 180 == 90)
         yield Trial(view, replace(across, turn=turn))
     yield from _either(_STRONG[2:], turn)
+    yield from _either((View(scale=0.5), View(scale=0.25)), turn)
+
+
+def mild_trials(turn: float) -> Iterator[Trial]:
+    """Those that are most probable."""
+    if turn:
+        yield Trial(PLAIN, View(turn=turn))
+    yield from _either(_MILD, turn)
+
+
+def other_turns(turn: float) -> Iterator[Trial]:
+    """Image 1 turned by what it is less probable to be."""
     for other in TURNS:
         if other != turn:
             if other:
