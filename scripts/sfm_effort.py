@@ -64,8 +64,9 @@ def command(method: str, scene: Scene, out: Path, args: argparse.Namespace) -> l
         known = ["--pinhole", pinhole] if pinhole else []
         return [sys.executable, __file__, str(scene.folder), str(out), "--sift", *known]
     options = ["--effort", pipeline, "--workers", str(cores), "--max-keypoints", str(keypoints(scene, args))]
-    options += ["--refine" if args.refine else "--no-refine", "--resize", "1024"]
     width, height = size_in_file(scene.folder / scene.names[0]) or (0, 0)
+    resize = args.resize or min(1024, max(width, height))
+    options += ["--refine" if args.refine else "--no-refine", "--resize", str(resize)]
     options += ["--camera", f"PINHOLE,{width},{height},{pinhole}"] if pinhole else ["--share-camera", "single"]
     program = [sys.executable, "-c", "from lightglue.cli import main; raise SystemExit(main())"]
     return [*program, "sfm", str(scene.folder), "--output", str(out), *options, *args.sfm]
@@ -183,6 +184,7 @@ def main() -> None:
     parser.add_argument("--keypoints", type=int, help="by default 1,024 for the drone sets, 2,048 for the others")
     parser.add_argument("--intrinsics", choices=("known", "unknown"), default="known", help="of scenes with a truth")
     parser.add_argument("--refine", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--resize", type=int, help="px; by default the images' own size, as SIFT sees it, up to 1,024")
     parser.add_argument("--limit", type=float, default=300.0, help="seconds that a method may take")
     parser.add_argument("--sfm", nargs="*", default=[], help="further arguments of `lightglue sfm`; = for -")
     parser.add_argument("--sift", action="store_true", help=argparse.SUPPRESS)

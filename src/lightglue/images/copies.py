@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import numpy as np
+from numpy.typing import NDArray
 
 from lightglue.errors import ImageError
 from lightglue_runtime.images.exif import orientation_of
 from lightglue_runtime.images.files import ImageFile, read_image
 from lightglue_runtime.images.headers import HEAD, format_of, stored_size
 
-__all__ = ["PlainFile", "plain_file", "upright_png"]
+__all__ = ["PlainFile", "as_png", "plain_file", "upright_png"]
 
 _LOOKED_AT = 1 << 20  # bytes of a file, in which its size stands
 # Formats that COLMAP, OpenCV, Pillow and imageio read, and how their files are called.
@@ -64,8 +66,12 @@ def plain_file(path: Path, stretch: bool = False) -> PlainFile:
 
 def upright_png(path: str | os.PathLike[str], stretch: bool = False) -> bytes:
     """An image file as a PNG of its pixels as they are shown, with 8 bits. Raises ImageError for one that is none."""
-    image = read_image(path, stretch=stretch)
+    return as_png(read_image(path, stretch=stretch), str(path))
+
+
+def as_png(image: NDArray[np.uint8], name: str) -> bytes:
+    """(H, W, 3) uint8 RGB as the bytes of a PNG file. Raises ImageError for more pixels than the format takes."""
     done, content = cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     if not done:
-        raise ImageError(f"{path} cannot be written as PNG; shrink it.")
+        raise ImageError(f"{name} cannot be written as PNG; shrink it.")
     return content.tobytes()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +10,7 @@ from lightglue.errors import InputError, LightGlueError
 from lightglue.evaluation.datasets.manifest import load_manifest, write_manifest
 from lightglue.evaluation.pair import Benchmark, Homography, Pair, Protocol, RelativePose, Truth
 from lightglue.geometry.options import EstimatorOptions
+from lightglue.images.copies import as_png
 from lightglue.support.files import write_whole, writing
 from lightglue.training.journal import View
 from lightglue.training.own_tracks import camera_of
@@ -68,10 +68,6 @@ def _truth(views: tuple[View, View]) -> Truth:
 
 
 def _picture(samples: PoolSamples, name: str, folder: Path, number: int) -> Path:
-    from PIL import Image
-
     path = folder / "images" / f"{number:05d}.png"
-    buffer = io.BytesIO()
-    Image.fromarray(samples.picture(name)).save(buffer, "PNG")
-    write_whole(path, buffer.getvalue())
+    write_whole(path, as_png(samples.picture(name), name))
     return path
