@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from lightglue_runtime.overlap import COEFFICIENTS, Coefficients
 
-__all__ = ["COEFFICIENTS", "Coefficients", "evidence", "overlap_probability"]
+__all__ = ["COEFFICIENTS", "Coefficients", "coefficients_of", "evidence", "overlap_probability"]
+
+
+def coefficients_of(matcher: Any) -> Coefficients | None:
+    """What a matcher's overlap depends on: what was fitted to its weights, or with its feature type's published ones."""
+    usual = COEFFICIENTS.get(getattr(matcher, "feature_type", None) or "")
+    fitted: Coefficients | None = getattr(matcher, "overlap", usual)
+    return fitted
 
 
 def evidence(scores: Tensor, count0: int, count1: int) -> tuple[Tensor, Tensor]:

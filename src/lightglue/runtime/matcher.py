@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import os
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from threading import Lock
@@ -25,6 +26,7 @@ from lightglue.timing import span
 from lightglue.types import Features, Matches
 from lightglue_runtime.matcher import Matcher
 from lightglue_runtime.model_file import ModelFile
+from lightglue_runtime.overlap import Coefficients
 from lightglue_runtime.runtimes import find_runtime, session_options
 
 __all__ = ["OnnxMatcher", "OpenVinoMatcher", "RuntimeMatcher"]
@@ -58,6 +60,7 @@ class RuntimeMatcher(nn.Module):
     conf: SimpleNamespace
     feature_type: str | None
     licence: str | None
+    overlap: Coefficients | None  # of the probability in `matches["overlap"]`
     pruning_keypoint_thresholds: MutableMapping[str, int]
 
     def __init__(
@@ -95,6 +98,8 @@ class RuntimeMatcher(nn.Module):
         numbers = {key: value for key, value in matcher.numbers.items() if key in LightGlueConfig.__annotations__}
         made.conf = SimpleNamespace(**dataclasses.asdict(LightGlueConfig(**numbers)))
         made.feature_type, made.licence = file.description.features, file.description.licence
+        fitted = json.loads(file.description.overlap)
+        made.overlap = None if fitted is None else Coefficients(**fitted)
         made.pruning_keypoint_thresholds = {"cpu": int(matcher.numbers.get("pruning_min_keypoints", -1))}
         made.precision_of_file = file.description.precision
         made._opened, made._built = matcher, made._checked()
@@ -127,6 +132,7 @@ class RuntimeMatcher(nn.Module):
         self._source = [matcher]
         self._digest = digest_of(matcher)
         self.conf, self.feature_type, self.licence = matcher.conf, matcher.feature_type, matcher.licence
+        self.overlap = matcher.overlap
         self.pruning_keypoint_thresholds = matcher.pruning_keypoint_thresholds
         self._built = self._checked()
 

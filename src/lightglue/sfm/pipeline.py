@@ -380,6 +380,7 @@ class _Run:
                 masks=masks,
                 progress=progress,
             )
+        paths.expect_pairs(False)  # they become more
         return match_growing(
             paths.features,
             paths.pairs,
@@ -391,7 +392,6 @@ class _Run:
             images=known.images,
             masks=masks,
             alike=self.alike,
-            chosen=paths.expect_pairs,
             progress=progress,
         )
 

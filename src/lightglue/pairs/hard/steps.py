@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lightglue.matching.effort import EffortStage
-from lightglue.matching.overlap import COEFFICIENTS
+from lightglue.matching.overlap import COEFFICIENTS, coefficients_of
 from lightglue.pairs.hard.budget import Budget
 from lightglue.pairs.hard.kinds import Kinds
 from lightglue.pairs.hard.looks import Correspondences, Image, Kind, Looks
@@ -93,7 +93,7 @@ def overlap_of(search: Search, found: Rematched) -> float:
 
     Of many views the best one is looked at: its odds are those of one view divided by their number.
     """
-    fitted = COEFFICIENTS.get(getattr(found.kind.matcher, "feature_type", None) or "", COEFFICIENTS["aliked"])
+    fitted = coefficients_of(found.kind.matcher) or COEFFICIENTS["aliked"]
     good = found.model.support
     share = (good + 0.5) / max(1, min(found.found.counts))
     odds = fitted.odds(math.log1p(good), math.log(share)) - math.log(max(1, search.tries))
