@@ -186,6 +186,7 @@ def tuned(photographs, tmp_path_factory) -> tuple[FinetuneResult, Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(f"{FINETUNE}.LEAST_MINUTES", 0.02)
         patch.setattr(f"{FINETUNE}.JUDGED_KEYPOINTS", 40)
+        patch.setattr(f"{FINETUNE}.FIT_PAIRS", (4, 4))
         return finetune(photographs, folder, FinetuneOptions(**TINY, lr=1e-9)), folder
 
 
@@ -206,6 +207,7 @@ def test_fine_tuning_says_its_verdict_and_keeps_the_old_weights_unless_better(tu
 def begun(tuned, tmp_path, monkeypatch) -> Path:
     """A folder with the features and the pairs held out, where nothing was judged or trained."""
     monkeypatch.setattr(f"{FINETUNE}.JUDGED_KEYPOINTS", 40)
+    monkeypatch.setattr(f"{FINETUNE}.FIT_PAIRS", (4, 4))
     folder = tmp_path / "run"
     for name in ("pool", "images"):
         shutil.copytree(tuned[1] / name, folder / name)
