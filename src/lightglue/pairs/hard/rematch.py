@@ -28,9 +28,7 @@ class Frame:
     at: tuple[Floats, Floats]  # the middle of the common part in each original, px
 
 
-def common_frame(
-    H: Floats, images: tuple[Image, Image], edge: int, around: Floats | None = None
-) -> Frame | None:
+def common_frame(H: Floats, images: tuple[Image, Image], edge: int, around: Floats | None = None) -> Frame | None:
     """The frame of what H, px of original 0 to px of original 1, shows in both; None where that is next to nothing.
 
     Its area is at most that of the larger image with a longer side of `edge` px. around: (K, 2) px of original 0, where
