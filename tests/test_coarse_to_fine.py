@@ -21,6 +21,7 @@ from lightglue.errors import InputError
 from lightglue.extractors.options import ViewOptions
 from lightglue.matching.coarse_to_fine import CoarseToFine, CoarseToFineOptions
 from lightglue.matching.effort import EFFORTS
+from lightglue.matching.overlap import Coefficients
 from lightglue.matching.seed_geometry import Model, residuals
 from lightglue.matching.seed_images import read_image
 from lightglue.models.choice import Models
@@ -156,6 +157,14 @@ def test_a_result_does_not_depend_on_which_image_comes_first(scene: Scene, stage
         assert np.allclose(own, turned, atol=1e-6)
         assert sorted(own[records[0].inliers]) == pytest.approx(sorted(own[own <= 1.5]))
         assert records[0].inliers.sum() == records[1].inliers.sum()
+
+
+def test_where_no_layer_is_run_the_overlap_is_by_what_was_fitted_to_the_matchers_own_weights() -> None:
+    scene, matcher = Scene(), Known()
+    matcher.overlap = Coefficients(0.0, 0.0, 0.0)
+    assert CoarseToFine(matcher).match([scene.pair])[0]["overlap"].tolist() == [0.5]
+    matcher.overlap = None  # nothing was
+    assert "overlap" not in CoarseToFine(matcher).match([scene.pair])[0]
 
 
 def test_descriptors_without_rivals_that_agree_need_no_network() -> None:

@@ -20,7 +20,7 @@ from lightglue.matching.effort import EffortRecord, EffortStage
 from lightglue.matching.guided import Evidence, GuidedOptions, confidence, guided_matches, scale_of
 from lightglue.matching.inputs import both_images, pair_list, with_batch
 from lightglue.matching.nearest import NearestNeighbor
-from lightglue.matching.overlap import COEFFICIENTS, overlap_probability
+from lightglue.matching.overlap import Coefficients, coefficients_of, overlap_probability
 from lightglue.matching.seed_geometry import QUICK, Model, fit_model, refit, residuals, turned
 from lightglue.matching.seed_images import SeedImage, Seeds, is_in_order, read_image
 from lightglue.timing import span
@@ -357,7 +357,7 @@ class CoarseToFine(nn.Module):
         else:
             agree = residuals(model, *pair.points(ij)) <= self.options.error * pair.unit
             record = pair.record(model=model, agree=agree)
-            pair.result = _assemble(pair, ij, scores, ran, record, getattr(self.matcher, "feature_type", None))
+            pair.result = _assemble(pair, ij, scores, ran, record, coefficients_of(self.matcher))
 
     def _more(self, pair: _Pair, found: _Found) -> tuple[Ints, Floats, Model]:
         """The matches (K, 2) of all keypoints, ordered by the first, their scores, and the model fitted to them."""
@@ -447,12 +447,12 @@ def _overlap_of(result: Matches) -> float | None:
 
 
 def _assemble(
-    pair: _Pair, ij: Ints, scores: Floats, ran: _Ran | None, record: EffortRecord, features: str | None = None
+    pair: _Pair, ij: Ints, scores: Floats, ran: _Ran | None, record: EffortRecord, fitted: Coefficients | None = None
 ) -> Matches:
     """The dictionary of a pair as the matcher gives it, in the order that the pair was given in.
 
     ran: whose `stop`, `prune0`, `prune1` and `overlap` it has; without one no layer was run, and the overlap is what
-    the scores of the matches say. features: the type, for the overlap.
+    the scores of the matches say by `fitted`, where there is that.
     """
     images, seeds = [pair.image0, pair.image1], [] if ran is None else [ran.seeds0, ran.seeds1]
     given: Any = {} if ran is None else ran.result
@@ -478,7 +478,7 @@ def _assemble(
             made[f"prune{side}"][0, torch.from_numpy(seeds[own].rows).to(like.device)] = layers[0]
     if ran is None:
         made["stop"] = 0
-        if (fitted := COEFFICIENTS.get(features or "")) is not None:
+        if fitted is not None:
             made["overlap"] = overlap_probability(values, len(images[0]), len(images[1]), fitted)[None]
     return cast(Matches, made | {key: given[key] for key in ("stop", "overlap") if key in given})
 
