@@ -159,6 +159,14 @@ def test_a_result_does_not_depend_on_which_image_comes_first(scene: Scene, stage
         assert records[0].inliers.sum() == records[1].inliers.sum()
 
 
+def test_where_no_layer_is_run_the_overlap_is_by_what_was_fitted_to_the_matchers_own_weights() -> None:
+    scene, matcher = Scene(), Known()
+    matcher.overlap = Coefficients(0.0, 0.0, 0.0)
+    assert CoarseToFine(matcher).match([scene.pair])[0]["overlap"].tolist() == [0.5]
+    matcher.overlap = None  # nothing was
+    assert "overlap" not in CoarseToFine(matcher).match([scene.pair])[0]
+
+
 def test_descriptors_without_rivals_that_agree_need_no_network() -> None:
     scene, matcher = Scene(), Known()
     result = CoarseToFine(matcher).match([scene.pair])[0]

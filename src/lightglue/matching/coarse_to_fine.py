@@ -451,7 +451,7 @@ def _assemble(
     """The dictionary of a pair as the matcher gives it, in the order that the pair was given in.
 
     ran: whose `stop`, `prune0`, `prune1` and `overlap` it has; without one no layer was run, and the overlap is what
-    the scores of the matches say. fitted: for that overlap; None: there is none.
+    the scores of the matches say by `fitted`, where there is that.
     """
     images, seeds = [pair.image0, pair.image1], [] if ran is None else [ran.seeds0, ran.seeds1]
     given: Any = {} if ran is None else ran.result

@@ -13,10 +13,10 @@ __all__ = ["COEFFICIENTS", "Coefficients", "coefficients_of", "evidence", "overl
 
 
 def coefficients_of(matcher: Any) -> Coefficients | None:
-    """What a matcher's overlap depends on: what was fitted to its weights, or with its feature type's published ones."""
+    """What a matcher makes its overlaps with: its own, or of another's matcher those of its feature type, if any."""
     usual = COEFFICIENTS.get(getattr(matcher, "feature_type", None) or "")
-    fitted: Coefficients | None = getattr(matcher, "overlap", usual)
-    return fitted
+    own = getattr(matcher, "overlap", usual)
+    return own if own is None or isinstance(own, Coefficients) else usual
 
 
 def evidence(scores: Tensor, count0: int, count1: int) -> tuple[Tensor, Tensor]:

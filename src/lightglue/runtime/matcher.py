@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from threading import Lock
@@ -21,12 +20,12 @@ from lightglue.matching.adaptive import confidence_threshold
 from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.inputs import both_images, pair_list, read_features, read_sizes, with_batch
 from lightglue.matching.lightglue import LightGlue
+from lightglue.matching.overlap import Coefficients
 from lightglue.runtime.files import digest_of, matcher_file
 from lightglue.timing import span
 from lightglue.types import Features, Matches
 from lightglue_runtime.matcher import Matcher
 from lightglue_runtime.model_file import ModelFile
-from lightglue_runtime.overlap import Coefficients
 from lightglue_runtime.runtimes import find_runtime, session_options
 
 __all__ = ["OnnxMatcher", "OpenVinoMatcher", "RuntimeMatcher"]
@@ -98,8 +97,7 @@ class RuntimeMatcher(nn.Module):
         numbers = {key: value for key, value in matcher.numbers.items() if key in LightGlueConfig.__annotations__}
         made.conf = SimpleNamespace(**dataclasses.asdict(LightGlueConfig(**numbers)))
         made.feature_type, made.licence = file.description.features, file.description.licence
-        fitted = json.loads(file.description.overlap)
-        made.overlap = None if fitted is None else Coefficients(**fitted)
+        made.overlap = matcher.fitted
         made.pruning_keypoint_thresholds = {"cpu": int(matcher.numbers.get("pruning_min_keypoints", -1))}
         made.precision_of_file = file.description.precision
         made._opened, made._built = matcher, made._checked()
