@@ -32,7 +32,7 @@ def split(source: Path, folder: Path) -> None:
         size += kept.nbytes
     folder.mkdir(parents=True, exist_ok=True)
     for i, shard in enumerate(shards):
-        save_file(shard, folder / f"weights-{i}.safetensors", metadata)
+        save_file(shard, folder / f"weights-{i}.safetensors", {**(metadata or {}), "shards": str(len(shards))})
 
 
 def join(folder: Path, target: Path) -> None:
@@ -40,13 +40,20 @@ def join(folder: Path, target: Path) -> None:
     paths = sorted(folder.glob("weights-*.safetensors"))
     if not paths:
         sys.exit(f"there are no shards in {folder}")
-    tensors = {name: tensor.float() for path in paths for name, tensor in load_file(path).items()}
     with safe_open(paths[0], framework="pt") as file:
-        save_file(tensors, target, file.metadata())
+        metadata = file.metadata()
+    expected = int(metadata.pop("shards", len(paths)))
+    if len(paths) != expected:
+        sys.exit(f"{folder} has {len(paths)} of {expected} shards")
+    tensors = {name: tensor.float() for path in paths for name, tensor in load_file(path).items()}
+    save_file(tensors, target, metadata)
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "--join":
-        join(Path(sys.argv[2]), Path(sys.argv[3]))
-    else:
-        split(Path(sys.argv[1]), Path(sys.argv[2]))
+    match sys.argv[1:]:
+        case ["--join", folder, target]:
+            join(Path(folder), Path(target))
+        case [source, folder] if not source.startswith("-"):
+            split(Path(source), Path(folder))
+        case _:
+            sys.exit(__doc__)

@@ -9,8 +9,11 @@
 set -euo pipefail
 config=$1 out=$2 minutes=${3:-8}
 run=$(mktemp -d)
+trap 'echo "stopped; what there is of the run lies in $run" >&2' ERR
 mkdir -p "$out"
+python -c 'import torch; print(torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU: training on the CPU")' >&2
 lightglue train "$config" -o "$run" --minutes "$minutes" --precision auto --json | tee "$out/result.json"
 cp "$run/config.toml" "$run/log.jsonl" "$out/"
 python "$(dirname "$0")/shard_weights.py" "$run/best/weights.safetensors" "$out"
 nvidia-smi --query-gpu=name,memory.used,utilization.gpu --format=csv 2>/dev/null >"$out/gpu.csv" || true
+rm -r "$run"

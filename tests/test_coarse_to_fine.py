@@ -21,6 +21,7 @@ from lightglue.errors import InputError
 from lightglue.extractors.options import ViewOptions
 from lightglue.matching.coarse_to_fine import CoarseToFine, CoarseToFineOptions
 from lightglue.matching.effort import EFFORTS
+from lightglue.matching.overlap import Coefficients
 from lightglue.matching.seed_geometry import Model, residuals
 from lightglue.matching.seed_images import read_image
 from lightglue.models.choice import Models
@@ -158,6 +159,14 @@ def test_a_result_does_not_depend_on_which_image_comes_first(scene: Scene, stage
         assert records[0].inliers.sum() == records[1].inliers.sum()
 
 
+def test_where_no_layer_is_run_the_overlap_is_by_what_was_fitted_to_the_matchers_own_weights() -> None:
+    scene, matcher = Scene(), Known()
+    matcher.overlap = Coefficients(0.0, 0.0, 0.0)
+    assert CoarseToFine(matcher).match([scene.pair])[0]["overlap"].tolist() == [0.5]
+    matcher.overlap = None  # nothing was
+    assert "overlap" not in CoarseToFine(matcher).match([scene.pair])[0]
+
+
 def test_descriptors_without_rivals_that_agree_need_no_network() -> None:
     scene, matcher = Scene(), Known()
     result = CoarseToFine(matcher).match([scene.pair])[0]
@@ -170,6 +179,38 @@ def test_descriptors_without_rivals_that_agree_need_no_network() -> None:
     assert result["overlap"][0] > 0.99
     assert result.keys() == {*Recognizer().match([scene.pair])[0], "effort"}
     assert ((result["scores"][0] > 0) & (result["scores"][0] <= 1)).all()
+
+
+def test_matches_that_are_less_sure_than_the_threshold_are_left_out() -> None:
+    pair, matcher = Scene().pair, Known()
+    sure = CoarseToFine(matcher).match([pair])[0]["scores"][0]
+    matcher.conf = SimpleNamespace(filter_threshold=float(sure.quantile(0.3)))
+    kept = CoarseToFine(matcher).match([pair])[0]
+    assert [stage.name for stage in kept["effort"].stages] == ["neighbors", "guided"]
+    assert torch.equal(kept["scores"][0], sure[sure > matcher.conf.filter_threshold])
+    assert len(kept["effort"].inliers) == len(kept["matches"][0])
+
+
+def test_the_overlap_of_neighbors_is_that_of_the_matcher_s_own_weights() -> None:
+    pair, matcher = Scene().pair, Known()
+    usual = CoarseToFine(matcher).match([pair])[0]
+    matcher.overlap = Coefficients(0.0, 0.0, 0.0)
+    assert CoarseToFine(matcher).match([pair])[0]["overlap"].tolist() == [0.5]
+    matcher.overlap = None
+    assert CoarseToFine(matcher).match([pair])[0].keys() == usual.keys() - {"overlap"}
+
+
+@pytest.mark.parametrize(("right", "last"), [(0, "geometry"), (150, "guided"), (1000, "guided")])
+def test_a_known_matcher_that_gives_matches_and_scores_alone_will_do(right: int, last: str) -> None:
+    class Brief(Known):
+        def forward(self, data: dict[str, Any]) -> dict[str, Any]:
+            found = super().forward(data)
+            return {key: found[key] for key in ("matches", "scores")}
+
+    scene = Scene(right=right)
+    result = CoarseToFine(Brief()).match([scene.pair])[0]
+    assert result["effort"].stages[-1].name == last
+    assert len(result["matches"][0]) >= 0.5 * right
 
 
 def test_where_descriptors_alone_are_not_beyond_doubt_the_matcher_is_asked() -> None:

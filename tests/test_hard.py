@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from lightglue import ALIKED, SIFT, LightGlue, NearestNeighbor, load_image, match_pair, match_pairs
-from lightglue.errors import InputError
+from lightglue.errors import InputError, LightGlueError
 from lightglue.geometry import transfer_error
+from lightglue.matching.overlap import Coefficients
 from lightglue.pairs.hard.budget import Budget
 from lightglue.pairs.hard.kinds import OWN, Kinds
 from lightglue.pairs.hard.looks import Correspondences, Image, Kind, Looks
@@ -141,15 +142,16 @@ def test_the_budget_is_kept(seconds: float):
 
 
 class TwoKinds:
-    """Two ways to find the same three points."""
+    """Two ways to find the same three points, of which the second may be missing."""
 
-    order, missing = (OWN, "other"), ()
+    order = OWN, "other"
 
-    def __init__(self, finder: Finder) -> None:
-        self.finder = finder
+    def __init__(self, finder: Finder, *missing: str) -> None:
+        self.kinds = {name: None if name in missing else Kind(name, finder, NearestNeighbor()) for name in self.order}
+        self.missing = missing
 
-    def get(self, name: str) -> Kind:
-        return Kind(name, self.finder, NearestNeighbor())
+    def get(self, name: str) -> Kind | None:
+        return self.kinds[name]
 
 
 def test_a_search_ends_early_where_no_view_of_two_kinds_has_anything():
@@ -162,6 +164,13 @@ def test_a_search_ends_early_where_no_view_of_two_kinds_has_anything():
     assert views == {"views own", "views other"}
     tried = [len([*turned_trials(), *ways(0.0)]) for ways in (trials, mild_trials, other_turns)]
     assert f"after {tried[0] + tried[1]} views" in solved.ended
+
+
+def test_a_search_does_not_end_early_for_want_of_a_second_kind():
+    kinds, budget = TwoKinds(Finder(), "other"), Budget(None, Clock(1.0))
+    solved = solve(points_under(H, 0), (BLANK, BLANK), kinds, budget, (400, 100), torch.device("cpu"))
+    tried = sum(len([*ways]) for ways in (turned_trials(), trials(0.0), other_turns(0.0)))
+    assert solved.ended == f"no model can be believed after {tried} views; other could not be loaded"
 
 
 def rematched(matrix: np.ndarray) -> tuple[Search, Rematched]:
@@ -186,6 +195,15 @@ def test_of_images_that_look_unlike_the_overlap_is_that_of_their_common_frame():
     for matrix in (turned, H):
         search, found = rematched(matrix)
         assert told_overlap(search, found) == overlap_of(search, found) > 0.9
+
+
+def test_the_overlap_is_by_what_was_fitted_to_the_weights_of_the_matcher_itself():
+    search, found = rematched(H)
+    matcher = MagicMock(overlap=Coefficients(0.0, 0.0, 0.0), feature_type="aliked")
+    assert overlap_of(search, replace(found, kind=replace(found.kind, matcher=matcher))) == 0.5
+    matcher.overlap = None  # weights of which nothing is known
+    usual = overlap_of(search, replace(found, kind=replace(found.kind, matcher=matcher)))
+    assert usual == overlap_of(search, found) > 0.9
 
 
 def test_the_more_views_were_tried_the_less_a_model_is_believed():
@@ -228,6 +246,29 @@ def test_other_features_are_of_those_that_allow_commercial_use(monkeypatch):
     assert kinds.order == (OWN, "aliked-n16rot", "xfeat", "disk")
     assert all(kinds.get(name) is not None for name in kinds.order)
     assert [each.features for each in asked if each.commercial_only] == ["aliked-n16rot", "xfeat", "disk"]
+
+
+@pytest.mark.parametrize(
+    ("name", "order"),
+    [
+        ("ALIKED", ("aliked-n16rot", "xfeat", "disk")),
+        ("DISK", ("aliked-n16rot", "xfeat", OWN)),
+        ("XFeat", (OWN, "aliked-n16rot", "disk")),
+    ],
+)
+def test_nothing_is_searched_twice_with_one_kind(name: str, order: tuple[str, ...]):
+    kind = type(name, (SIFT,), {"__module__": "lightglue.extractors.given"})
+    assert Kinds(Kind(OWN, kind(), NearestNeighbor()), "cpu").order == order
+
+
+def test_where_other_weights_of_aliked_are_missing_the_own_ones_stand_in(monkeypatch):
+    """Without a network, views are still tried."""
+    monkeypatch.setattr("lightglue.pairs.hard.kinds.load_models", MagicMock(side_effect=LightGlueError))
+    own = type("ALIKED", (SIFT,), {"__module__": "lightglue.extractors.given"})()
+    kinds = Kinds(Kind(OWN, own, NearestNeighbor()), "cpu")
+    assert kinds.get("aliked-n16rot").extractor is own
+    assert kinds.get("xfeat") is None
+    assert kinds.missing == ["aliked-n16rot", "xfeat"]
 
 
 def test_a_search_that_ends_for_want_of_time_gives_the_plain_result():

@@ -21,6 +21,7 @@ import torch
 from lightglue import LightGlue, match_pair, match_pairs
 from lightglue.errors import InputError, ModelError, StoreError
 from lightglue.images import load_image
+from lightglue.matching.overlap import Coefficients
 from lightglue.models.choice import Models
 from lightglue.pairs.files import match_files
 from lightglue.runtime import OnnxExtractor, OnnxMatcher, OpenVinoMatcher, files
@@ -236,6 +237,7 @@ def test_an_exported_file_is_a_matcher_with_its_own_thresholds(tmp_path):
         tmp_path / "model.onnx",
         length=64,
         features="xfeat",
+        overlap=json.dumps({"constant": 0.5, "amount": 1.0, "share": 0.5}),
         thresholds=json.dumps(
             {
                 "n_layers": 3,
@@ -248,6 +250,7 @@ def test_an_exported_file_is_a_matcher_with_its_own_thresholds(tmp_path):
     )
     matcher = OnnxMatcher.open(path, threads=1)
     assert (matcher.feature_type, matcher.conf.n_layers, matcher.precision) == ("xfeat", 3, "float32")
+    assert matcher.overlap == Coefficients(0.5, 1.0, 0.5)
     data = pair(20, 30)
     all_of_it = matcher(data)["scores"][0]
     matcher.conf.filter_threshold = 0.9

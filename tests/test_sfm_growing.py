@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -218,9 +219,7 @@ def begin(walk: Path, out: Path) -> list[str]:
     return names
 
 
-def go_on(
-    walk: Path, out: Path, names: list[str], chosen: Callable[[], None] = bool, engine: Engine | None = None
-) -> MatchResult:
+def go_on(walk: Path, out: Path, names: list[str], engine: Engine | None = None) -> MatchResult:
     return match_growing(
         walk / "features",
         out / "pairs.txt",
@@ -230,7 +229,6 @@ def go_on(
         names,
         engine=engine or LocalEngine(),
         images=walk / "photographs",
-        chosen=chosen,
     )
 
 
@@ -248,20 +246,23 @@ def test_matching_goes_on_until_nothing_follows_and_a_second_run_has_nothing_to_
     assert neighbours <= set(pairs)
     begin(walk, tmp_path)  # as the stage `pairs` does it in every run
     again = go_on(walk, tmp_path, names)
-    assert (again.matched, again.kept) == (0, first)
+    assert (again.matched, again.kept) == (0, len(pairs))
     assert read_pairs(tmp_path / "pairs.txt") == pairs
 
 
-def test_a_run_that_is_killed_ends_with_the_same_pairs_and_matches(walk, tmp_path):
+def test_a_run_that_is_killed_ends_with_the_same_pairs_and_matches(walk, tmp_path, monkeypatch):
     names = begin(walk, tmp_path / "whole")
     go_on(walk, tmp_path / "whole", names)
     names = begin(walk, tmp_path / "killed")
 
-    def kill() -> None:
+    def kill(path: Path, pairs: list[tuple[str, str]]) -> None:
+        write_pairs(path, pairs)
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):  # when the pairs of the second round were written, before they are matched
-        go_on(walk, tmp_path / "killed", names, chosen=kill)
+    with monkeypatch.context() as patch:
+        patch.setattr(grow, "write_pairs", kill)
+        with pytest.raises(KeyboardInterrupt):  # before the second round is matched
+            go_on(walk, tmp_path / "killed", names)
     go_on(walk, tmp_path / "killed", names)
     assert read_pairs(tmp_path / "killed" / "pairs.txt") == read_pairs(tmp_path / "whole" / "pairs.txt")
     assert content(tmp_path / "killed") == content(tmp_path / "whole")
@@ -283,6 +284,23 @@ def test_the_order_in_which_workers_finish_changes_nothing(walk, tmp_path):
     assert content(tmp_path / "other") == content(tmp_path / "one")
 
 
+def test_matches_of_keypoints_that_are_no_more_connect_nothing(walk, tmp_path):
+    """What could not be matched again has its old matches still: rows that may be beyond the new keypoints."""
+    names = begin(walk, tmp_path)
+    go_on(walk, tmp_path, names)
+    store, pairs = MatchStore.open(tmp_path / "matches.db", read_only=True), read_pairs(tmp_path / "pairs.txt")
+    features = FeatureStore.open(walk / "features", read_only=True)
+    growing = grow._Growing(features, names, None)
+    growing.look(store, pairs)
+    assert growing.grown.connected.any()
+    folder = tmp_path / "fewer"
+    extract(walk / "photographs", folder, ExtractOptions(replace(MODELS, max_keypoints=20), {"resize": None}))
+    growing = grow._Growing(FeatureStore.open(folder, read_only=True), names, None)
+    growing.look(store, pairs)
+    assert growing.grown.tried.any()
+    assert not growing.grown.connected.any()
+
+
 def test_without_poselib_opencv_says_which_images_are_connected(walk, tmp_path, monkeypatch):
     names = begin(walk, tmp_path)
     monkeypatch.setattr(grow, "find_spec", lambda name: None)
@@ -299,6 +317,8 @@ def test_auto_grows_pairs_with_effort_fast_where_there_are_many_images_and_no_pl
     assert choice.why == "the most similar of 31 images, and what these lead to"
     assert settled(PairOptions(), 200, effort="fast").options.sources == ("growing",)
     assert settled(PairOptions(), 201, effort="fast").options.sources == ("retrieval",)
+    few = PairOptions(max_exhaustive=100)
+    assert settled(few, 101, effort="fast").options.sources == ("retrieval",)  # growing compares all with each other
     for effort in ("normal", "hard"):
         assert settled(PairOptions(), 60, effort=effort).options.sources == ("exhaustive",)  # type: ignore[arg-type]
 

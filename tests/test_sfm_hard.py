@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from lightglue import NearestNeighbor
+from lightglue.matching.effort import EffortRecord
 from lightglue.models.choice import Models
-from lightglue.sfm.hard import Found, View, hopeful
+from lightglue.pairs.record import MatchedPair
+from lightglue.sfm.hard import Found, HardSearch, View, hopeful
 from lightglue.sfm.options import MatchOptions
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, PairHead, Source
 from lightglue.stores.settings import as_read
@@ -116,6 +119,23 @@ def test_plain_matches_stay_where_they_fit_what_was_found() -> None:
     assert scores[7] == 0.7, "of the match beside it"
 
 
+@pytest.mark.parametrize(("overlap", "is_used"), [(0.49, False), (0.5, True), (None, True)])
+def test_what_is_probably_wrong_makes_no_map(
+    overlap: float | None, is_used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Matches that are found again where plain matching saw as much, such as a façade's repeated windows."""
+
+    def found(pair: MatchedPair, *others: Any, **limits: Any) -> MatchedPair:
+        told = {} if overlap is None else {"overlap": torch.tensor(overlap)}
+        return pair.with_matches(effort=EffortRecord("hard", (), found_by="tilt 2"), **told)
+
+    monkeypatch.setattr("lightglue.pairs.hard.pair.match_hard", found)
+    points = view(grid())
+    points.features["descriptors"] = torch.eye(len(grid()))[None]
+    between = HardSearch(None, NearestNeighbor(), {}, None).between(points, points)
+    assert (between is not None) == is_used
+
+
 @pytest.mark.parametrize("count", [0, 1, 3])
 def test_too_few_matches_say_nothing(count: int) -> None:
     found = found_at(grid()[:count], moved(grid()[:count]))
@@ -128,7 +148,6 @@ def test_pairs_that_plain_matching_could_not_do_are_searched_once_and_say_what_c
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from lightglue.errors import InputError
-    from lightglue.sfm.hard import HardSearch
     from lightglue.sfm.stages.match import match
 
     rng, store = np.random.default_rng(0), FeatureStore.open(tmp_path / "features", {"features": "aliked"})

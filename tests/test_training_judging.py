@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.training import read_log, train
 from lightglue.training.data_options import FeatureOptions
-from lightglue.training.finetune import finetune
+from lightglue.training.finetune import FinetuneResult, finetune
 from lightglue.training.finetune_options import FinetuneOptions
 from lightglue.training.judge_options import JudgeOptions
 from lightglue.training.judging import make_judge
@@ -174,19 +175,44 @@ def photographs(tmp_path_factory) -> Path:
     return folder
 
 
-def test_fine_tuning_says_its_verdict_and_keeps_the_old_weights_unless_better(photographs, tmp_path, monkeypatch):
-    monkeypatch.setattr("lightglue.training.finetune.LEAST_MINUTES", 0.02)
-    options = FinetuneOptions(minutes=0.01, keypoints=48, views=2, pairs=4, held_out=0.3, device="cpu", lr=1e-9)
-    found = finetune(photographs, tmp_path / "run", options)
-    told = json.loads((tmp_path / "run" / "finetune.json").read_text())
+TINY = {"minutes": 0.01, "keypoints": 40, "views": 3, "pairs": 6, "held_out": 0.3, "batch": 1, "device": "cpu"}
+FINETUNE = "lightglue.training.finetune"
+
+
+@pytest.fixture(scope="module")
+def tuned(photographs, tmp_path_factory) -> tuple[FinetuneResult, Path]:
+    """What came of fine-tuning the published weights for a second, and its folder."""
+    folder = tmp_path_factory.mktemp("tuned") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(f"{FINETUNE}.LEAST_MINUTES", 0.02)
+        patch.setattr(f"{FINETUNE}.JUDGED_KEYPOINTS", 40)
+        patch.setattr(f"{FINETUNE}.FIT_PAIRS", (4, 4))
+        return finetune(photographs, folder, FinetuneOptions(**TINY, lr=1e-9)), folder
+
+
+def test_fine_tuning_says_its_verdict_and_keeps_the_old_weights_unless_better(tuned, photographs):
+    found, folder = tuned
+    told = json.loads((folder / "finetune.json").read_text())
     assert found.verdict == told["verdict"] == "no difference"
     assert told["kept"] == "before"
-    assert found.weights.read_bytes() == (tmp_path / "run" / "before.safetensors").read_bytes()
-    benchmark = load_manifest(tmp_path / "run" / "held_out.json")
-    trained = {line["step"] for line in read_log(tmp_path / "run" / "log.jsonl") if line["kind"] == "end"}
+    assert found.weights.read_bytes() == (folder / "before.safetensors").read_bytes()
+    benchmark = load_manifest(folder / "held_out.json")
+    trained = {line["step"] for line in read_log(folder / "log.jsonl") if line["kind"] == "end"}
     assert trained == {found.step}
     assert {pair.scene for pair in benchmark.pairs} < {path.name for path in photographs.iterdir()}
     assert LightGlue("aliked", weights=found.weights)
+
+
+@pytest.fixture
+def begun(tuned, tmp_path, monkeypatch) -> Path:
+    """A folder with the features and the pairs held out, where nothing was judged or trained."""
+    monkeypatch.setattr(f"{FINETUNE}.JUDGED_KEYPOINTS", 40)
+    monkeypatch.setattr(f"{FINETUNE}.FIT_PAIRS", (4, 4))
+    folder = tmp_path / "run"
+    for name in ("pool", "images"):
+        shutil.copytree(tuned[1] / name, folder / name)
+    shutil.copy(tuned[1] / "held_out.json", folder)
+    return folder
 
 
 @pytest.fixture
@@ -197,34 +223,40 @@ def small(tmp_path) -> str:
     return str(tmp_path / "small.safetensors")
 
 
-def test_an_interrupted_fine_tuning_goes_on(photographs, tmp_path, small, monkeypatch):
-    monkeypatch.setattr("lightglue.training.finetune.LEAST_MINUTES", 1.0)
-    tiny = {"minutes": 0.01, "keypoints": 32, "views": 2, "pairs": 1, "held_out": 0.3, "batch": 1, "device": "cpu"}
-    options = FinetuneOptions(**tiny, init_from=small)
+def test_an_interrupted_fine_tuning_goes_on(begun, photographs, small, monkeypatch):
+    monkeypatch.setattr(f"{FINETUNE}.LEAST_MINUTES", 1.0)
+    options = FinetuneOptions(**TINY, init_from=small)
 
     def interrupt(stage: str, done: int, total: int | None, note: str = "") -> None:
         if stage == "training":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        finetune(photographs, tmp_path / "run", options, progress=interrupt)
-    (tmp_path / "run" / "minutes.json").write_text('{"minutes": 0.0001}')  # the time is up
-    found = finetune(photographs, tmp_path / "run", options)
-    kinds = [line["kind"] for line in read_log(tmp_path / "run" / "log.jsonl")]
+        finetune(photographs, begun, options, progress=interrupt)
+    plan = json.loads((begun / "plan.json").read_text())
+    (begun / "plan.json").write_text(json.dumps({**plan, "minutes": 0.0001}))  # the time is up
+    found = finetune(photographs, begun, options)
+    kinds = [line["kind"] for line in read_log(begun / "log.jsonl")]
     assert (kinds[0], kinds.count("resume"), kinds[-1]) == ("start", 1, "end")
     assert found.step > 0
     assert found.weights.is_file()
 
 
-def test_without_time_for_a_step_the_old_weights_are_kept(photographs, tmp_path, small, monkeypatch):
-    monkeypatch.setattr("lightglue.training.finetune.LEAST_MINUTES", 1e-6)
-    tiny = {"minutes": 0.01, "keypoints": 32, "views": 2, "pairs": 1, "held_out": 0.3, "device": "cpu"}
-    options = FinetuneOptions(**tiny, init_from=small)
+def test_without_time_for_a_step_the_old_weights_are_kept(begun, photographs, small, monkeypatch):
+    monkeypatch.setattr(f"{FINETUNE}.LEAST_MINUTES", 1e-6)
     said: list[str] = []
-    found = finetune(photographs, tmp_path / "run", options, say=said.append)
+    found = finetune(photographs, begun, FinetuneOptions(**TINY, init_from=small), say=said.append)
     assert (found.verdict, found.step) == ("no difference", 0)
     assert any("no time for a single step" in each for each in said)
     assert LightGlue.load(found.weights).conf.descriptor_dim == 32
+
+
+def test_too_few_pairs_to_tell_a_difference_are_said_before_anything_is_trained(begun, photographs, small):
+    (begun / "held_out.json").unlink()
+    with pytest.raises(InputError, match="4 pairs are held out, and no difference can be told by fewer than 6"):
+        finetune(photographs, begun, FinetuneOptions(**{**TINY, "pairs": 4}, init_from=small))
+    assert not (begun / "log.jsonl").exists()
+    assert not (begun / "held_out.json").exists()  # the same folder will do, with more
 
 
 @pytest.mark.parametrize(

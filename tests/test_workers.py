@@ -59,15 +59,21 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def processes(engine: Any) -> set[int]:
+    """Of a standing engine: one that starts late may find nothing left to do, and stays all the same."""
+    return set() if engine._crew is None else set(engine._crew.processes)
+
+
 def test_processes_stay_from_one_run_to_the_next_and_do_other_work(tmp_path):
     one, other = Squares(), Squares(str(tmp_path))
     with standing(ProcessEngine(2)) as engine:
-        pids = {pid for pid, _ in engine.run(one, ["process"] * 8)}
+        assert {pid for pid, _ in engine.run(one, ["process"] * 8)} <= (there := processes(engine))
+        assert len(there) == 2
         assert sorted(engine.run(one, [2, 3])) == [4, 9]
         assert sorted(engine.run(other, [4, 5])) == [16, 25]
-        later = {pid for pid, _ in engine.run(other, ["process"] * 8)}
-        assert later <= pids
-    assert not any(map(is_alive, pids))
+        assert {pid for pid, _ in engine.run(other, ["process"] * 8)} <= there
+        assert processes(engine) == there
+    assert not any(map(is_alive, there))
 
 
 def test_memory_that_processes_hold_already_is_not_asked_for_again(tmp_path, monkeypatch):
@@ -75,10 +81,24 @@ def test_memory_that_processes_hold_already_is_not_asked_for_again(tmp_path, mon
 
     with standing(ProcessEngine()) as engine:
         monkeypatch.setattr(module, "fitting", lambda: 2)
-        pids = {pid for pid, _ in engine.run(Squares(), ["process"] * 8)}
+        list(engine.run(Squares(), ["process"] * 8))
+        there = processes(engine)
         monkeypatch.setattr(module, "fitting", lambda: 1)  # now that these two have it
-        assert {pid for pid, _ in engine.run(Squares(str(tmp_path)), ["process"] * 8)} <= pids
-        assert os.getpid() not in pids
+        assert {pid for pid, _ in engine.run(Squares(str(tmp_path)), ["process"] * 8)} <= there
+        assert os.getpid() not in there
+
+
+def test_more_processes_come_where_those_that_stay_are_too_few(tmp_path):
+    with standing(ProcessEngine(3)) as engine:
+        list(engine.run(Squares(), [1, 2]))
+        few = processes(engine)
+        assert sorted(engine.run(Squares(), [1, 2, 3])) == [1, 4, 9]
+        there = processes(engine)
+        assert (len(few), len(there)) == (2, 3)
+        assert few < there
+        list(engine.run(Squares(str(tmp_path)), [1, 2, 3]))
+        assert processes(engine) == there
+    assert not any(map(is_alive, there))
 
 
 def test_processes_that_do_other_work_are_replaced_like_all_others(tmp_path):

@@ -47,7 +47,7 @@ class Matcher:
         self.length = shape[2] if len(shape) == 3 and isinstance(shape[2], int) and shape[2] > 0 else None
         self._also = [key for key in _SIFT_LIKE if f"{key}0" in file.inputs]
         fitted = json.loads(file.description.overlap)
-        self._fitted = None if fitted is None else Coefficients(**fitted)
+        self.fitted = None if fitted is None else Coefficients(**fitted)
         self._is_adaptive = "stop" in file.outputs
         self._sessions: dict[int, Session] = {}
         self._opening = Lock()
@@ -200,6 +200,6 @@ class Matcher:
             "prune0": layers[0],
             "prune1": layers[1],
         }
-        if self._fitted is not None:
-            found["overlap"] = overlap_probability(scores0, m, n, self._fitted)
+        if self.fitted is not None:
+            found["overlap"] = overlap_probability(scores0, m, n, self.fitted)
         return found

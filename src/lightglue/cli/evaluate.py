@@ -37,7 +37,9 @@ TITLES = {
     "wxbs": "WxBS: wide multiple baselines, points marked by hand.",
     "evd": "EVD: homographies of extreme views.",
 }
-Evaluated = Annotated[Models, Only(("features", "matcher", "device", "mp", "commercial_only", "backend", "effort"))]
+Evaluated = Annotated[
+    Models, Only(("features", "matcher", "device", "mp", "commercial_only", "backend", "effort", "weights"))
+]
 Data = Annotated[
     Path | None,
     typer.Option(
@@ -187,6 +189,8 @@ def _evaluate(
     from lightglue.evaluation.run import evaluate
 
     kind = "-".join([models.features, models.matcher, *([models.effort] if models.effort != "normal" else [])])
+    if models.own is not None:
+        kind += f"-{models.own.sha256[:8]}"
     folder = options.output or Path("eval") / _as_folder(benchmark.name) / kind
     with memory_named(has_tiles=False), progress_display() as show:
         run = evaluate(

@@ -41,7 +41,9 @@ class RunOptions:
 def explain(
     image0: Annotated[Path, typer.Argument(metavar="A", show_default=False, help="The first image file.")],
     image1: Annotated[Path, typer.Argument(metavar="B", show_default=False, help="The second image file.")],
-    models: Annotated[Models, Only(("features", "max_keypoints", "device", "mp", "commercial_only", "effort"))],
+    models: Annotated[
+        Models, Only(("features", "max_keypoints", "device", "mp", "commercial_only", "effort", "weights"))
+    ],
     views: Annotated[ViewOptions, Only(("resize",))],
     thresholds: Annotated[Thresholds, Only(("depth_confidence", "width_confidence"))],
     options: RunOptions,

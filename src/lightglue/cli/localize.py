@@ -43,7 +43,7 @@ def localize(
     ],
     options: LocalizeOptions,
     cameras: Annotated[CameraOptions, Only(("params", "table"))],
-    machine: Annotated[Models, Only(("device", "mp", "backend", "effort"))],
+    machine: Annotated[Models, Only(("device", "mp", "backend", "effort", "weights"))],
     given: Given,
     root: Root = None,
     as_json: AsJson = False,
@@ -87,6 +87,8 @@ def _chosen(models: Models, machine: Models, given: Given) -> Models:
         models = replace(models, backend=machine.backend)
     if "effort" in given:
         models = replace(models, effort=machine.effort)
+    if "weights" in given:
+        models = replace(models, weights=machine.weights)
     if "device" in given:
         models = replace(models, device=machine.device, mp=machine.mp)  # what is fast on the map's need not be on this
     elif "mp" in given:

@@ -106,25 +106,29 @@ def pairs(folder: Map, options: PairOptions, as_json: AsJson = False) -> None:
 def match(
     folder: Map,
     options: MatchOptions,
-    models: Annotated[Models, Only(("matcher", "backend", "effort"))],
+    models: Annotated[Models, Only(("matcher", "backend", "effort", "weights"))],
     engine: EngineOptions,
     given: Given,
     as_json: AsJson = False,
 ) -> None:
     """Match the pairs.
 
-    Without --matcher, --backend and --effort with those of before, which are also those of `map add` and `localize`.
+    Without --matcher, --backend, --effort and --weights with those of before, which are also those of `map add` and
+    `localize`.
     """
     chosen = _record(folder).models
     if "matcher" in given:
         backend = chosen.backend if models.matcher == "lightglue" else "torch"
         effort = chosen.effort if models.matcher == "lightglue" else "normal"
-        chosen = replace(chosen, matcher=models.matcher, backend=backend, effort=effort)
+        weights = chosen.weights if models.matcher == "lightglue" else None
+        chosen = replace(chosen, matcher=models.matcher, backend=backend, effort=effort, weights=weights)
     if "backend" in given:
         chosen = replace(chosen, backend=models.backend)
         say_backend(chosen, MANY)
     if "effort" in given:
         chosen = replace(chosen, effort=models.effort)
+    if "weights" in given:
+        chosen = replace(chosen, weights=models.weights)
     _run("match", folder, SfmOptions(chosen, match=options), as_json, engine=engine)
 
 

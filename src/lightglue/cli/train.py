@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -53,9 +54,9 @@ def train(
         "steps": result.step,
         "best_step": result.best_step,
         "seconds": round(result.seconds, 1),
-        **({"metric": result.judgement.metric, "value": result.judgement.value} if result.judgement else {}),
-        **({"validation": {"pairs": found.pairs, "loss": found.loss, "precision": found.precision,
-                           "recall": found.recall}} if found and found.pairs else {}),
+        **({"metric": result.judgement.metric, "value": _finite(result.judgement.value)} if result.judgement else {}),
+        **({"validation": {"pairs": found.pairs, "loss": _finite(found.loss), "precision": _finite(found.precision),
+                           "recall": _finite(found.recall)}} if found and found.pairs else {}),
     }  # fmt: skip
     if as_json:
         echo(json.dumps(summary))
@@ -68,3 +69,8 @@ def train(
     if result.judgement:
         rows["best"] = f"step {result.best_step:,}: {result.judgement.metric} {result.judgement.value:.4g}"
     print_rows({**rows, "written": str(result.weights)})
+
+
+def _finite(value: float) -> float | None:
+    """JSON has no NaN, as the precision is where nothing was matched."""
+    return value if math.isfinite(value) else None

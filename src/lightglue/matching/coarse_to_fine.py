@@ -20,7 +20,7 @@ from lightglue.matching.effort import EffortRecord, EffortStage
 from lightglue.matching.guided import Evidence, GuidedOptions, confidence, guided_matches, scale_of
 from lightglue.matching.inputs import both_images, pair_list, with_batch
 from lightglue.matching.nearest import NearestNeighbor
-from lightglue.matching.overlap import COEFFICIENTS, overlap_probability
+from lightglue.matching.overlap import Coefficients, coefficients_of, overlap_probability
 from lightglue.matching.seed_geometry import QUICK, Model, fit_model, refit, residuals, turned
 from lightglue.matching.seed_images import SeedImage, Seeds, is_in_order, read_image
 from lightglue.timing import span
@@ -262,8 +262,8 @@ class CoarseToFine(nn.Module):
             for pair, ran, seconds in self._run(pairs, options.first_seeds, layers):
                 ij, scores = _matches_of(ran)
                 pair.stages.append(EffortStage("first layers", seconds, len(ij)))
-                evidence = float(ran.result["matching_scores0"].double().square().sum())
-                if evidence < options.first_evidence:
+                every = ran.result.get("matching_scores0")  # below the threshold, too; a user's matcher may not say
+                if every is not None and every.double().square().sum() < options.first_evidence:
                     reason = f"{len(ij)} matches of the best keypoints after the first layers"
                     pair.result = _assemble(pair, ij, scores, ran, pair.record(rejected=reason))
 
@@ -311,10 +311,8 @@ class CoarseToFine(nn.Module):
     def _matches(self, pairs: list[tuple[Features, Features]], layers: int | None) -> list[Matches]:
         if not pairs:
             return []
-        if layers is not None:
-            return list(self.matcher.match(pairs, layers=layers))
         if hasattr(self.matcher, "match"):
-            found = list(self.matcher.match(pairs))
+            found = list(self.matcher.match(pairs, **({} if layers is None else {"layers": layers})))
         else:
             found = [self.matcher({"image0": a, "image1": b}) for a, b in pairs]
         for result in found:
@@ -349,6 +347,8 @@ class CoarseToFine(nn.Module):
         """
         begin, agreeing = perf_counter(), int(found.inliers.sum())
         ij, scores, model = self._more(pair, found)
+        sure = scores > (getattr(getattr(self.matcher, "conf", None), "filter_threshold", None) or 0.0)
+        ij, scores = ij[sure], scores[sure]
         pair.stages.append(EffortStage("guided", perf_counter() - begin, len(ij)))
         if len(ij) < self.options.least_share * agreeing:  # positions that no model can be computed with
             pair.escalated = "the seeds do not agree with their model"
@@ -357,7 +357,7 @@ class CoarseToFine(nn.Module):
         else:
             agree = residuals(model, *pair.points(ij)) <= self.options.error * pair.unit
             record = pair.record(model=model, agree=agree)
-            pair.result = _assemble(pair, ij, scores, ran, record, getattr(self.matcher, "feature_type", None))
+            pair.result = _assemble(pair, ij, scores, ran, record, coefficients_of(self.matcher))
 
     def _more(self, pair: _Pair, found: _Found) -> tuple[Ints, Floats, Model]:
         """The matches (K, 2) of all keypoints, ordered by the first, their scores, and the model fitted to them."""
@@ -374,8 +374,7 @@ class CoarseToFine(nn.Module):
         """`seeds` and what they and the model lead to, as `_more`."""
         more, evidence = guided_matches(pair.image0.all, pair.image1.all, seeds, model, options)
         sure = confidence(evidence)
-        threshold = getattr(getattr(self.matcher, "conf", None), "filter_threshold", None) or 0.0
-        kept = (sure >= options.least_confidence) & (sure > threshold)
+        kept = sure >= options.least_confidence
         ij, scores = np.concatenate([seeds, more[kept]]), np.concatenate([scores, sure[kept]])
         order = np.argsort(ij[:, 0], kind="stable")
         ij, scores = ij[order], scores[order]
@@ -447,12 +446,12 @@ def _overlap_of(result: Matches) -> float | None:
 
 
 def _assemble(
-    pair: _Pair, ij: Ints, scores: Floats, ran: _Ran | None, record: EffortRecord, features: str | None = None
+    pair: _Pair, ij: Ints, scores: Floats, ran: _Ran | None, record: EffortRecord, fitted: Coefficients | None = None
 ) -> Matches:
     """The dictionary of a pair as the matcher gives it, in the order that the pair was given in.
 
     ran: whose `stop`, `prune0`, `prune1` and `overlap` it has; without one no layer was run, and the overlap is what
-    the scores of the matches say. features: the type, for the overlap.
+    the scores of the matches say by `fitted`, where there is that.
     """
     images, seeds = [pair.image0, pair.image1], [] if ran is None else [ran.seeds0, ran.seeds1]
     given: Any = {} if ran is None else ran.result
@@ -478,7 +477,7 @@ def _assemble(
             made[f"prune{side}"][0, torch.from_numpy(seeds[own].rows).to(like.device)] = layers[0]
     if ran is None:
         made["stop"] = 0
-        if (fitted := COEFFICIENTS.get(features or "")) is not None:
+        if fitted is not None:
             made["overlap"] = overlap_probability(values, len(images[0]), len(images[1]), fitted)[None]
     return cast(Matches, made | {key: given[key] for key in ("stop", "overlap") if key in given})
 

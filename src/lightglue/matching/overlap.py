@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from lightglue_runtime.overlap import COEFFICIENTS, Coefficients
 
-__all__ = ["COEFFICIENTS", "Coefficients", "evidence", "overlap_probability"]
+__all__ = ["COEFFICIENTS", "Coefficients", "coefficients_of", "evidence", "overlap_probability"]
+
+
+def coefficients_of(matcher: Any) -> Coefficients | None:
+    """What a matcher makes its overlaps with: its own, or of another's matcher those of its feature type, if any."""
+    usual = COEFFICIENTS.get(getattr(matcher, "feature_type", None) or "")
+    own = getattr(matcher, "overlap", usual)
+    return own if own is None or isinstance(own, Coefficients) else usual
 
 
 def evidence(scores: Tensor, count0: int, count1: int) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from lightglue.errors import InputError
+from lightglue.errors import InputError, WeightsError
 from lightglue.matching.effort import Effort, check_effort
-from lightglue.models.registry import FEATURES, default_mp, feature_type
+from lightglue.models.own_weights import OwnWeights, own_weights
+from lightglue.models.registry import FEATURES, WITH_OVERLAP, default_mp, feature_type
 from lightglue.options import option
 from lightglue.runtime.backends import BACKENDS, TIMES, Chosen, choose, this_machine
 from lightglue.support.checks import check_choice
@@ -91,6 +92,7 @@ class Models:
     effort: Effort = option(
         "normal", "fast: many times as fast on easy pairs; hard: tries on where little is found.", group="Matching"
     )
+    weights: str | None = option(None, "LightGlue's, of your own training.", group="Matching", metavar="FILE")
 
     def __post_init__(self) -> None:
         feature_type(self.features)
@@ -106,6 +108,38 @@ class Models:
             raise InputError(
                 f"effort is {self.effort!r}, which is for LightGlue; with the matcher {self.matcher} leave it out."
             )
+        if self.matcher != "lightglue" and self.weights is not None:
+            raise InputError(f"weights are for LightGlue; with the matcher {self.matcher} leave them out.")
+
+    @property
+    def own(self) -> OwnWeights | None:
+        """What the file `weights` says of itself; None without one.
+
+        Raises WeightsError where there is none, or where it is for other features.
+        """
+        if self.weights is None:
+            return None
+        found, row = own_weights(self.weights), feature_type(self.features)
+        if found.trained_on is not None:
+            raise WeightsError(
+                f"{found.path} was trained on {found.trained_on}, and the features are {self.features}; use it in "
+                "Python, by LightGlue.load()."
+            )
+        if found.features not in (None, row.matcher):
+            others = [name for name, each in FEATURES.items() if each.matcher == found.features]
+            raise WeightsError(
+                f"{found.path} is for the features {' or '.join(others) or found.features}, not {self.features}; "
+                "choose these, or other weights."
+            )
+        return found
+
+    @property
+    def gives_overlap(self) -> bool:
+        """Whether matches come with the probability that images overlap. Raises WeightsError as `own`."""
+        if self.matcher != "lightglue":
+            return False
+        own = self.own
+        return self.features in WITH_OVERLAP if own is None or own.has_overlap is None else own.has_overlap
 
     def load(self) -> tuple[Any, Any]:
         """The extractor and the matcher, on their device."""
@@ -137,7 +171,7 @@ class Models:
     def _load_matcher(self) -> Any:
         backend, device = self.found_backend().backend, self.found_device()
         if backend == "torch":
-            return self.matcher_class()(**self._matcher_options()).eval().to(device)
+            return self._in_torch().eval().to(device)
         if backend == "openvino":
             if device.type != "cpu":
                 raise InputError(
@@ -145,12 +179,22 @@ class Models:
                 )
             from lightglue.runtime.matcher import OpenVinoMatcher
 
-            return OpenVinoMatcher(**self._matcher_options())
+            return OpenVinoMatcher.of(self._in_torch())
         if device.type not in _PROVIDERS:
             raise InputError(f"backend is 'onnx', which has nothing for the device {device}; use the device cpu.")
         from lightglue.runtime.matcher import OnnxMatcher
 
-        return OnnxMatcher(providers=_PROVIDERS[device.type], **self._matcher_options())
+        return OnnxMatcher.of(self._in_torch(), providers=_PROVIDERS[device.type])
+
+    def _in_torch(self) -> Any:
+        """The matcher in torch, on the CPU."""
+        options, own = self._matcher_options(), self.own
+        if own is None:
+            return self.matcher_class()(**options)
+        if not own.is_described:
+            return self.matcher_class()(weights=own.path, **options)
+        del options["features"], options["commercial_only"]  # the file says what it is
+        return self.matcher_class().load(own.path, **options)
 
     def extractor_class(self) -> Any:
         """The extractor's class."""
@@ -201,10 +245,10 @@ class Models:
         return times.seconds(1, keypoints) - times.start
 
     def decisive(self) -> dict[str, Any]:
-        """All fields, for the records of results: without a backend and an effort that are the usual ones, of which
-        earlier versions do not say anything."""
-        fields = asdict(self)
-        for name, usual in (("backend", "torch"), ("effort", "normal")):
+        """All fields, for the records of results: own weights by their sha256; without a backend, effort and weights
+        that are the usual ones, of which earlier versions do not say anything."""
+        fields = {**asdict(self), "weights": None if self.own is None else self.own.sha256}
+        for name, usual in (("backend", "torch"), ("effort", "normal"), ("weights", None)):
             if fields[name] == usual:
                 del fields[name]
         return fields

@@ -50,5 +50,6 @@ _LOADING = Lock()
 def load_models(choice: Models) -> LoadedModels:
     """Models that are loaded once; the last two choices are kept."""
     with _LOADING:
-        key = f"{replace(choice, mp=choice.with_mp())} on {choice.found_device()}"
+        weights = "" if choice.own is None else choice.own.sha256  # the file may have changed
+        key = f"{replace(choice, mp=choice.with_mp())} {weights} on {choice.found_device()}"
         return _LOADED.get(key, lambda: LoadedModels(choice, *choice.load()))

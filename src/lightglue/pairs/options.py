@@ -132,10 +132,11 @@ class PairOptions:
         if models.matcher != "lightglue" and (models.thresholds or self.min_overlap):
             raise InputError(f"The matcher {models.matcher} has no thresholds and no overlap; leave these options out.")
         check_max_seconds(self.max_seconds, models.effort)
-        if self.min_overlap and models.features not in WITH_OVERLAP:
+        if self.min_overlap and not models.gives_overlap:
             known = ", ".join(WITH_OVERLAP)
+            whose = f"the features {models.features}" if models.weights is None else f"the weights {models.weights}"
             raise InputError(
-                f"There is no overlap for the features {models.features}, only for {known}; leave min_overlap out."
+                f"There is no overlap for {whose}, only for {known} and weights that say one; leave min_overlap out."
             )
 
 

@@ -17,7 +17,7 @@ from lightglue.matching.effort import EffortRecord
 from lightglue.pairs.cameras import KnownCamera
 from lightglue.types import Features
 
-__all__ = ["MatchedPair", "PairFeatures", "PairMatches", "matches_of"]
+__all__ = ["LIKELY", "MatchedPair", "PairFeatures", "PairMatches", "matches_of"]
 
 LIKELY = 0.5  # overlap below which the images probably show different things
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.geometry.transfer import carry, transfer
-from lightglue.pairs.record import MatchedPair
+from lightglue.pairs.record import LIKELY, MatchedPair
 from lightglue.stores import PairHead
 from lightglue.types import ExtractKeywords, Features
 
@@ -111,7 +111,10 @@ class HardSearch:
 
     @torch.inference_mode()
     def between(self, view0: View, view1: View) -> Found | None:
-        """What is found beyond plain matching; None where that has done it, or nothing is."""
+        """What is found beyond plain matching; None where that has done it, or nothing is that is probably right.
+
+        A map is made of it, where what repeats on a façade does more harm than a pair less.
+        """
         from lightglue.pairs.hard.pair import match_hard
 
         both = view0.features, view1.features
@@ -123,7 +126,7 @@ class HardSearch:
         models = self.extractor, self.matcher
         done = match_hard(pair, images, masks, *models, options, max_seconds=self.max_seconds)
         record = done.effort
-        if record is None or record.found_by is None:
+        if record is None or record.found_by is None or (done.overlap is not None and done.overlap < LIKELY):
             return None
         points0, points1, scores = (done.matches01[name].double().numpy() for name in ("points0", "points1", "scores"))
         rows = slice(None) if record.inliers is None else record.inliers

@@ -161,10 +161,11 @@ class MatchOptions(_WithModels):
             check_real("min_overlap", limit, "a probability from 0 to 1, or None to keep all matches", 0, 1)
         if (models := self.models) is None:
             return
-        if limit is not None and (models.matcher != "lightglue" or models.features not in WITH_OVERLAP):
+        if limit is not None and not models.gives_overlap:
             raise InputError(
                 f"min_overlap is {limit!r}, but {models.features} with {models.matcher} gives no probability that "
-                f"images overlap; leave it out, or use LightGlue with one of {', '.join(WITH_OVERLAP)}."
+                f"images overlap; leave it out, or use LightGlue with one of {', '.join(WITH_OVERLAP)}, or weights "
+                "that say one."
             )
 
     def settings(self) -> dict[str, Any]:
@@ -181,6 +182,7 @@ class MatchOptions(_WithModels):
             # Of what is usual earlier versions do not say anything.
             **({} if models.backend == "torch" else {"backend": models.backend}),
             **({} if models.effort == "normal" else {"effort": models.effort}),
+            **({} if models.own is None else {"weights": models.own.sha256}),
             **({"max_seconds": self.max_seconds} if models.effort == "hard" else {}),
         }
 
@@ -194,7 +196,8 @@ def on_one_device(models: Models) -> Models:
 
     device = models.found_device() if models.device == "auto" else torch.device(models.device)
     mp = default_mp(device, models.features) if models.mp is None else models.mp
-    models = replace(models, device=str(device), mp=mp)
+    own = None if models.own is None else str(models.own.path.absolute())
+    models = replace(models, device=str(device), mp=mp, weights=own)
     if models.backend != "auto":
         return models
     if models.matcher != "lightglue":

@@ -48,7 +48,13 @@ if TYPE_CHECKING:  # what needs pycolmap is loaded by the stages that need it
 
 __all__ = ["STAGES", "MapResult", "SfmOptions", "build_map", "run_stage"]
 
-OF_THE_MATCHER = ("matcher", "thresholds", "backend", "effort")  # of the models: what features do not depend on
+OF_THE_MATCHER = (
+    "matcher",
+    "thresholds",
+    "backend",
+    "effort",
+    "weights",
+)  # of the models: what features do not depend on
 COMPUTED = STAGES[: STAGES.index("match") + 1]  # stages that an engine computes
 REFINED_ERROR = 1.25  # px, beyond which an observation by a refined keypoint is a wrong one
 
@@ -380,6 +386,7 @@ class _Run:
                 masks=masks,
                 progress=progress,
             )
+        paths.expect_pairs(False)  # they become more
         return match_growing(
             paths.features,
             paths.pairs,
@@ -391,7 +398,6 @@ class _Run:
             images=known.images,
             masks=masks,
             alike=self.alike,
-            chosen=paths.expect_pairs,
             progress=progress,
         )
 

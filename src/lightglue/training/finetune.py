@@ -39,7 +39,11 @@ __all__ = ["FinetuneOptions", "FinetuneResult", "finetune"]
 
 Verdict = Literal["better", "no difference", "worse"]
 LEAST_SCENES = 6  # of which the bootstrap draws whole ones
-AFTERWARDS = 3.0  # times that judging the old weights took, which fitting and judging the new ones are given
+JUDGED_KEYPOINTS = 1024  # of each image held out, at least
+LEAST_PAIRS = 6  # that must have changed before a sign test can tell a difference at 95 %
+AFTERWARDS = 1.5  # times that judging the old weights took, which judging the new ones is given
+FITTING = 0.1  # share of the time that fitting may take
+FIT_PAIRS = (20, 500)  # pairs that are fitted to: at least, at most
 LEAST_MINUTES = 0.05  # of training, however little time is left
 
 
@@ -97,16 +101,21 @@ def finetune(
             progress=lambda stage, done, total: progress(stage, done, total, ""),
         ),
     )
-    manifest = write_held_out(samples, folder, max(options.keypoints, 1024), options.pairs)
+    manifest = write_held_out(samples, folder, max(options.keypoints, JUDGED_KEYPOINTS), options.pairs)
     judge = _judge(training, (manifest, *options.also), folder, options)
+    pairs = _enough_pairs(judge, manifest)
     say("judging the weights that there are")
     start = time.monotonic()
     before = judge.runs(old, "before")
     judging = time.monotonic() - start
     is_begun = any((folder / "checkpoints").glob("[0-9]*"))
-    left = options.minutes - (time.monotonic() - began + AFTERWARDS * judging) / 60
-    minutes = _planned(folder, max(left, LEAST_MINUTES), is_begun)
-    training = replace(training, run=replace(training.run, minutes=minutes, steps=None))
+    plan = _plan(folder, options, is_begun, time.monotonic() - began, judging, pairs)
+    minutes = plan["minutes"]
+    training = replace(
+        training,
+        run=replace(training.run, minutes=minutes, steps=None),
+        judge=replace(training.judge, fit_pairs=int(plan["fit_pairs"])),
+    )
     say(f"training for {minutes:.1f} min; Ctrl-C saves, and the same command goes on")
     result = train(training, folder, resume=is_begun, samples=samples, progress=progress, say=say)
     new = result.weights
@@ -185,13 +194,34 @@ def _judge(
     return judge
 
 
-def _planned(folder: Path, minutes: float, is_begun: bool) -> float:
-    """The minutes of training: as they were planned where it has begun, so that it is the same run."""
-    path = folder / "minutes.json"
+def _enough_pairs(judge: BenchmarkJudge, manifest: Path) -> int:
+    """How many pairs are judged by. Raises InputError where they are too few to tell any difference."""
+    held_out = len(judge.benchmarks[manifest.stem].pairs)
+    if held_out < LEAST_PAIRS:
+        manifest.unlink()  # so that the same folder will do, with its features
+        raise InputError(
+            f"{held_out} pair{'s are' if held_out != 1 else ' is'} held out, and no difference can be told by fewer "
+            f"than {LEAST_PAIRS}: hold out a larger share, allow more pairs, or give more images."
+        )
+    return sum(len(each.pairs) for each in judge.benchmarks.values())
+
+
+def _plan(
+    folder: Path, options: FinetuneOptions, is_begun: bool, spent: float, judging: float, pairs: int
+) -> dict[str, float]:
+    """Minutes of training and pairs to fit to: as they were planned where it has begun, so that it is the same run.
+
+    spent, judging: seconds so far, and for `pairs` pairs, of which each took at least what it takes to fit to it.
+    """
+    path = folder / "plan.json"
     if is_begun and path.is_file():
-        return float(json.loads(path.read_text())["minutes"])
-    write_whole(path, json.dumps({"minutes": minutes}).encode())
-    return minutes
+        return dict(json.loads(path.read_text("utf-8")))
+    each = judging / pairs
+    fit_pairs = min(max(int(FITTING * 60 * options.minutes / each), FIT_PAIRS[0]), FIT_PAIRS[1])
+    left = options.minutes - (spent + AFTERWARDS * judging + fit_pairs * each) / 60
+    plan = {"minutes": max(left, LEAST_MINUTES), "fit_pairs": fit_pairs}
+    write_whole(path, json.dumps(plan).encode())
+    return plan
 
 
 def _conclude(

@@ -32,13 +32,13 @@ __all__ = ["BenchmarkJudge", "make_judge"]
 class _TrainedModels(Models):
     """The extractor of a training run, perhaps the user's own, and the matcher of a weights file."""
 
-    own: FeatureOptions | None = None  # for the user's own extractor
+    own_features: FeatureOptions | None = None  # for the user's own extractor
 
     def load_extractor(self) -> Any:
         """See `Models`."""
-        if self.own is None:
+        if self.own_features is None:
             return super().load_extractor()
-        extractor = load_extractor(self.own)
+        extractor = load_extractor(self.own_features)
         if not hasattr(extractor, "try_options"):
             extractor.try_options = lambda options: None
         return extractor
@@ -54,7 +54,11 @@ class _TrainedModels(Models):
     def decisive(self) -> dict[str, Any]:
         """See `Models`."""
         found = super().decisive()
-        return found if self.own is not None else {key: value for key, value in found.items() if key != "own"}
+        return (
+            found
+            if self.own_features is not None
+            else {key: value for key, value in found.items() if key != "own_features"}
+        )
 
 
 @dataclass(eq=False)
@@ -115,7 +119,7 @@ class BenchmarkJudge:
             self.device,
             extractor=self.features.extractor,
             thresholds={"weights": str(weights)},
-            own=own,
+            own_features=own,
         )
 
     def _chosen(self, run: Run) -> Figure:

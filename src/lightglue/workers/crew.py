@@ -112,6 +112,12 @@ class Crew:
             member.take_up(parcel)
         return True
 
+    def enlarge(self, count: int) -> None:
+        """Have so many processes from now on; no `run` is under way."""
+        self._size = count
+        if self._members:  # else the next `run` starts them all
+            self._hire_all()
+
     def _results(self, waiting: Iterator[Any]) -> Iterator[Any]:
         while True:
             self._give_out(waiting)
@@ -191,7 +197,7 @@ class Crew:
 
     def _hire_all(self) -> None:
         try:
-            for _ in range(self._size):
+            while len(self._members) < self._size:
                 self._hire()
         except BaseException:
             self._dismiss(kill=True)

@@ -116,11 +116,14 @@ class _Standing:
         yield from self._hired(work, count).run(jobs)
 
     def _hired(self, work: Work[Any, Any], count: int) -> Crew:
-        """Those who are there, or others."""
-        if self._crew is not None and self._work != work and (self._size < count or not self._crew.hand_over(work)):
+        """Those who are there, and more where these are too few; or others."""
+        if self._crew is not None and self._work != work and not self._crew.hand_over(work):
             self.dismiss()
         if self._crew is None:
             self._crew, self._size = Crew(work, count, is_short), count
+        elif self._size < count:
+            self._crew.enlarge(count)
+            self._size = count
         self._work = work
         return self._crew
 

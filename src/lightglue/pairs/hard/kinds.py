@@ -26,20 +26,13 @@ class Kinds:
         self._found: dict[str, Kind | None] = {OWN: own}
         self._device = str(device)
         self.missing: list[str] = []  # kinds that could not be had
-        self._others = OTHERS if _is_published(own.extractor) else ()
-        self._is_among_others = type(own.extractor).__name__ in ("ALIKED", "DISK")
-
-    @property
-    def order(self) -> tuple[str, ...]:
-        """Names of the kinds that views are tried with, one after the other."""
-        # ALIKED is tried on upright images already, and turned or tilted its other weights hold more; views of DISK,
-        # which takes several times as long, come last.
-        if self._is_among_others and self._others:
-            return self._others
-        return (OWN, *self._others)
+        self.order = _order(own.extractor)  # names, in which views are tried with one kind after the other
 
     def get(self, name: str) -> Kind | None:
-        """A kind, loaded; None where it cannot be had here, such as for want of a network or for its licence."""
+        """A kind, loaded; None where it cannot be had here, such as for want of a network or for its licence.
+
+        In the place of ALIKED's other weights there is the user's own kind then, where that has no place of its own.
+        """
         if name not in self._found:
             # What the user's own may be used for is not known here: none of the others allows less.
             models = Models(features=name, device=self._device, commercial_only=True)
@@ -47,9 +40,20 @@ class Kinds:
                 loaded = load_models(models)
                 self._found[name] = Kind(name, loaded.extractor, loaded.matcher)
             except LightGlueError:
-                self._found[name] = None
+                self._found[name] = self._found[OWN] if name == ROTATED and OWN not in self.order else None
                 self.missing.append(name)
         return self._found[name]
+
+
+def _order(extractor: Extractor) -> tuple[str, ...]:
+    if not _is_published(extractor):
+        return (OWN,)
+    kind = type(extractor).__name__
+    if kind == "ALIKED":  # upright images were tried with it already; turned or tilted its other weights hold more
+        return OTHERS
+    if kind == "DISK":  # views of it take several times as long
+        return tuple(OWN if name == "disk" else name for name in OTHERS)
+    return (OWN, *(name for name in OTHERS if name != kind.lower()))
 
 
 def _is_published(extractor: Extractor) -> bool:

@@ -28,9 +28,7 @@ class Frame:
     at: tuple[Floats, Floats]  # the middle of the common part in each original, px
 
 
-def common_frame(
-    H: Floats, images: tuple[Image, Image], edge: int, balance: float = BALANCE, around: Floats | None = None
-) -> Frame | None:
+def common_frame(H: Floats, images: tuple[Image, Image], edge: int, around: Floats | None = None) -> Frame | None:
     """The frame of what H, px of original 0 to px of original 1, shows in both; None where that is next to nothing.
 
     Its area is at most that of the larger image with a longer side of `edge` px. around: (K, 2) px of original 0, where
@@ -52,7 +50,7 @@ def common_frame(
     _, stretch, axes = np.linalg.svd(J)
     if stretch[0] > STEEPEST * stretch[1]:
         return None
-    linear = axes.T @ np.diag(stretch**balance) @ axes  # of image 0, without a turn
+    linear = axes.T @ np.diag(stretch**BALANCE) @ axes  # of image 0, without a turn
     # No image is enlarged for nothing, nor the frame larger than images usually are.
     own = [np.linalg.svd(linear, compute_uv=False), np.linalg.svd(linear @ np.linalg.inv(J), compute_uv=False)]
     finest = max(image.scale[0] for image in images)

@@ -67,10 +67,7 @@ def solve(
     plain: what plain matching has found. full: px of the longer side, and keypoints, of images as they are
     matched. device: the extractor's. overlap: what plain matching says of it.
     """
-    own = kinds.get(OWN)
-    assert own is not None
-    looks = Looks(images, device)
-    search = Search(looks, kinds, budget, full, overlap)
+    search = Search(Looks(images, device), kinds, budget, full, overlap)
     for trial, name, rough in _rough(search, plain):
         found = _verified(search, rough, name)
         if found is not None:
@@ -118,7 +115,8 @@ def _rough(search: Search, plain: Correspondences) -> Iterator[tuple[Trial | Non
     yield from _round(search, order[0], turns[order[0]], trials)
     for name in order[1:2]:
         yield from _round(search, name, turns[name], mild_trials)
-    if len(order) > 1 and search.most < HOPE and not search.was_short:
+    has_two = len({name for name, _ in search.done}) > 1
+    if has_two and search.most < HOPE and not search.was_short:
         search.is_hopeless = True
         return
     for name in order[1:]:
@@ -194,13 +192,12 @@ def _verified(search: Search, rough: Correspondences, name: str) -> Rematched | 
     # A homography of few matches is too free.
     H = affine(rough, model.inliers) if model.inliers.sum() < FEW else model.matrix
     around = rough.points0[model.inliers]
-    for kind_name in dict.fromkeys((OWN, name)):
-        kind = search.kinds.get(kind_name)
+    for kind in dict.fromkeys(search.kinds.get(each) for each in (OWN, name)):
         if H is None or kind is None:
             continue
         begin = search.budget.spent
-        found = search.step(f"rematch {kind_name}", lambda: again(search, kind, H, around, EDGE, COUNT))  # noqa: B023
-        search.stage(f"rematch {kind_name}", begin, 0 if found is None else len(found.found))
+        found = search.step(f"rematch {kind.name}", lambda: again(search, kind, H, around, EDGE, COUNT))  # noqa: B023
+        search.stage(f"rematch {kind.name}", begin, 0 if found is None else len(found.found))
         if found is not None and _believed(search, found):
             return cast(Rematched, found)
     return None

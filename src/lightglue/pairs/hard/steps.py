@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from lightglue.matching.effort import EffortStage
-from lightglue.matching.overlap import COEFFICIENTS
+from lightglue.matching.overlap import COEFFICIENTS, Coefficients, coefficients_of
 from lightglue.pairs.hard.budget import Budget
 from lightglue.pairs.hard.kinds import Kinds
 from lightglue.pairs.hard.looks import Correspondences, Image, Kind, Looks
@@ -93,11 +93,22 @@ def overlap_of(search: Search, found: Rematched) -> float:
 
     Of many views the best one is looked at: its odds are those of one view divided by their number.
     """
-    fitted = COEFFICIENTS.get(getattr(found.kind.matcher, "feature_type", None) or "", COEFFICIENTS["aliked"])
+    fitted = _coefficients(found.kind)
     good = found.model.support
     share = (good + 0.5) / max(1, min(found.found.counts))
     odds = fitted.odds(math.log1p(good), math.log(share)) - math.log(max(1, search.tries))
     return 1 / (1 + math.exp(-odds))
+
+
+def _coefficients(kind: Kind) -> Coefficients:
+    """Those of the matcher, or where it has none, of its feature type, at last of ALIKED.
+
+    A search cannot do without: they say whether a model is believed, also where the pair's record has no overlap.
+    """
+    own = coefficients_of(kind.matcher)
+    if own is not None:
+        return own
+    return COEFFICIENTS.get(getattr(kind.matcher, "feature_type", None) or "", COEFFICIENTS["aliked"])
 
 
 def told_overlap(search: Search, found: Rematched) -> float:

@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lightglue.pairs.hard.warping import Floats, Pixels, covered, inverse_of, mask_of, moved, turning, warp
+from lightglue.pairs.hard.warping import Floats, Pixels, mask_of, turning, warp
 
 __all__ = ["PLAIN", "View", "ViewOf"]
 
@@ -69,16 +69,6 @@ class ViewOf:
     def apply(self, image: Pixels) -> Pixels:
         """The view of `image` (H, W) or (H, W, C), blurred along the directions in which it shrinks."""
         return image if self.view == PLAIN else warp(image, self.matrix, self.size)
-
-    def undo(self, points: Floats) -> Floats:
-        """Positions (..., 2) in the view as positions in the image, px."""
-        return moved(inverse_of(self.matrix), points)
-
-    def shows(self, points: Floats) -> NDArray[np.bool_]:
-        """Which positions (..., 2) in the view show some of the image, and not its rim."""
-        if self.view == PLAIN:
-            return np.ones(np.shape(points)[:-1], np.bool_)
-        return covered(self.matrix, points, (self.width, self.height))
 
     def mask(self) -> NDArray[np.bool_] | None:
         """(H, W) of the view: where it shows the image; None where it does everywhere."""

@@ -227,13 +227,9 @@ class Localizer:
             is_file = known is None and isinstance(image, (str, os.PathLike))
             focal, fault = exif_focal(Path(image), size) if is_file else StatedFocal()
             cameras = self._cameras(size, known, focal)
-        edge, found = self._smaller_edge(pixels), None
-        if edge is not None:
-            found = _Search(self, pixels, cameras, clock, edge).run(at_once=True)
-        if found is None:
-            found = _Search(self, pixels, cameras, clock).run()
-        assert found is not None
-        return replace(found, fault=fault)
+        edge = self._smaller_edge(pixels)
+        found = None if edge is None else _Search(self, pixels, cameras, clock, edge).at_once()
+        return replace(found or _Search(self, pixels, cameras, clock).run(), fault=fault)
 
     def _cameras(self, size: tuple[int, int], known: Camera | None, focal: float | None) -> list[QueryCamera]:
         """What may have taken the query, the likeliest first. focal: by its file, px."""
@@ -346,22 +342,24 @@ class _Search:
         self.rows = self.ids = np.empty(0, np.int64)
         self.num_refined = 0
 
-    def run(self, at_once: bool = False) -> Localization | None:
-        """What is found. at_once: in the likeliest image of the map, else None."""
-        options = self.localizer.options
-        if not len(self.keypoints) and at_once:
+    def at_once(self) -> Localization | None:
+        """What is found in the likeliest image of the map, where that is enough."""
+        if not len(self.keypoints):
             return None
+        pose = self._round(self._ranked()[:1])
+        return self._checked(pose) if self._is_enough(pose) else None
+
+    def run(self) -> Localization:
+        """What is found, in as many images of the map as it takes."""
+        options = self.localizer.options
         if not len(self.keypoints):
             cause = likely_cause(self.pixels, None, self.localizer._extractor)
             return self._answer(None, f"the image has no keypoints: {cause}")
-        with self.clock.step("retrieve"):
-            ranked = self.localizer._ranked(self.features, self.pixels)
+        ranked = self._ranked()
         first = ranked[: min(options.first, options.candidates)]
         # A pose that so many points agree with is one, however many images they were found in.
         alone = 1 if self.localizer.effort == "fast" else len(first)
         pose = self._round(first[:alone])
-        if at_once and not self._is_enough(pose):
-            return None
         if alone < len(first) and not self._is_enough(pose):
             pose = self._round(first[alone:])
         if not self._is_enough(pose):
@@ -371,6 +369,15 @@ class _Search:
                 pose = self._round(more)
         if pose.failure and self.localizer.effort == "hard":
             pose = self._searched(pose, ranked)
+        return self._checked(pose)
+
+    def _ranked(self) -> list[str]:
+        """Images of the map, those first that look most like the query."""
+        with self.clock.step("retrieve"):
+            return self.localizer._ranked(self.features, self.pixels)
+
+    def _checked(self, pose: Pose) -> Localization:
+        """The answer, once the pose was compared with those at places that look alike, and refined."""
         failure = pose.failure
         if failure and not len(self.ids):
             failure = f"no overlap found: no point of the map in the {len(self.places.found)} images looked at"

@@ -7,7 +7,6 @@ goes on with what stands there, and ends with the same pairs.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from functools import cache, partial
 from importlib.util import find_spec
@@ -65,13 +64,11 @@ def match_growing(
     images: Path,
     masks: str | None = None,
     alike: NDArray[np.int64] | None = None,
-    chosen: Callable[[], None] = lambda: None,
     progress: Progress = lambda done, total: None,
 ) -> MatchResult:
     """`match` the pairs in a file, then those that come of it, until nothing does; the file has all of them then.
 
     wanted: images that each of `names` is to be connected with. alike: of `how_alike`; None for whoever has not asked.
-    chosen: called when the file has been written.
 
     Raises as `match`.
     """
@@ -89,7 +86,6 @@ def match_growing(
                 break
             listed = sorted({*listed, *more})
             write_pairs(pairs, listed)
-            chosen()
         if options.chosen.effort == "hard":
             results.append(match(store, listed, out, options, **how))
     return _together(results)
@@ -104,7 +100,7 @@ def _together(results: list[MatchResult]) -> MatchResult:
     return replace(
         results[-1],
         matched=matched,
-        kept=results[0].kept,
+        kept=results[-1].kept - sum(result.matched for result in results[:-1]),
         without_overlap=without,
         matches=found,
         seconds=sum(result.seconds for result in results),
@@ -120,6 +116,7 @@ class _Growing:
         self.index = {name: row for row, name in enumerate(names)}
         self.grown = Grown(len(names))
         self.edges: dict[str, int] = {}  # px of the longer one of each image whose keypoints were read
+        self.digests: dict[str, str] = {}  # and of its features
         self.keypoints: BoundedCache[str, NDArray[np.float64]] = BoundedCache(_KEPT, lambda points: points.nbytes)
         self.alike = cache(lambda: (mutual_counts(features, names, RATIOS) if alike is None else alike)[1])
         method = "poselib" if find_spec("poselib") else "opencv"
@@ -149,6 +146,8 @@ class _Growing:
             points = [self.keypoints.get(name, partial(self._load, name)) for name in (pair.name0, pair.name1)]
         except (InputError, StoreError):  # damaged since
             return None
+        if pair.digests != tuple(self.digests[name] for name in (pair.name0, pair.name1)):
+            return None  # of other keypoints, as the new ones could not be matched
         first, second = (each[pair.matches[:, side]] for side, each in enumerate(points))
         unit = max(1.0, *(self.edges[name] / _EDGE for name in (pair.name0, pair.name1)))
         found = estimate_fundamental(first, second, replace(self.estimator, threshold=_ERROR * unit))
@@ -159,5 +158,5 @@ class _Growing:
 
     def _load(self, name: str) -> NDArray[np.float64]:
         features = self.features.get(name)
-        self.edges[name] = max(features.image_size)
+        self.edges[name], self.digests[name] = max(features.image_size), features.digest
         return features.keypoints.astype(np.float64)

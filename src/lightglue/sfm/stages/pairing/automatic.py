@@ -51,7 +51,7 @@ def automatic(
         why = f"the nearest by GPS, which {len(positions)} of {count} images have, and the most similar"
         radius = max(options.gps_radius, radius)
         return _chosen(replace(options, gps_radius=radius), ("gps", "retrieval"), why)
-    if effort == "fast" and count <= max(GROWING, options.auto_exhaustive):
+    if effort == "fast" and count <= min(max(GROWING, options.auto_exhaustive), options.max_exhaustive):
         return _chosen(options, ("growing",), f"the most similar of {count} images, and what these lead to")
     if count <= options.auto_exhaustive:
         return _chosen(options, ("exhaustive",), f"every pair of {count} images")
