@@ -77,14 +77,21 @@ def compiled() -> tuple[LightGlue, list[Any]]:
     return matcher, compile_at_once(matcher, static_lengths=[64, 32])
 
 
+@pytest.fixture(scope="module")
+def compiled_for_bfloat16() -> LightGlue:
+    """Another one, whose graphs are of other dtypes."""
+    matcher = small_matcher(filter_threshold=0.0)
+    compile_at_once(matcher, static_lengths=[64])
+    return matcher
+
+
 @pytest.mark.parametrize("products", [None, torch.bfloat16])
 @pytest.mark.parametrize("counts", [(20, 30), (30, 30)])
-def test_the_padded_layer_equals_the_packed_layer(counts, products):
+def test_the_padded_layer_equals_the_packed_layer(counts, products, compiled, compiled_for_bfloat16):
     m, n = counts
     g = torch.Generator().manual_seed(0)
     tokens, positions = torch.randn(m + n, 32, generator=g), torch.rand(m + n, 2, generator=g)
-    matcher, dtype = small_matcher(), products or torch.float32
-    compile_at_once(matcher, static_lengths=[64])
+    matcher, dtype = compiled[0] if products is None else compiled_for_bfloat16, products or torch.float32
     network = matcher.network
     with torch.no_grad():
         rotation = torch.complex(*network.posenc(positions)[:, 0, :, ::2])
