@@ -604,7 +604,10 @@ POSE = ("--geometry", "relative_pose")
         (["--auto-rotate", "--rotation-step", "7"], "'7' is not a number of degrees that 360 is a multiple of"),
         (["--rotation-step", "45"], "--rotation-step is 45; it has an effect with --auto-rotate only"),
         (["--min-overlap", "2"], "'2' is not a number from 0 to 1"),
-        (["--features", "sift", "--min-overlap", "0.5"], "disk, xfeat and weights that say one; leave --min-overlap out"),
+        (
+            ["--features", "sift", "--min-overlap", "0.5"],
+            "disk, xfeat and weights that say one; leave --min-overlap out",
+        ),
         (["--features", "sift", "--min-overlap", "0.5"], "There is no overlap for the features sift, only for aliked"),
         (["--matcher", "nearst"], "Did you mean 'nearest'?"),
         (
