@@ -107,9 +107,9 @@ def build_map(
     if frames is not None:
         run.note("frames", asdict(options.frames), frames, frames.seconds > 0)
     with standing(engine or LocalEngine()) as run.engine:
-        for stage in COMPUTED:
+        for stage in (each for each in STAGES if each in COMPUTED):
             run.stage(stage)
-    for stage in STAGES[len(COMPUTED) :]:
+    for stage in (each for each in STAGES if each not in COMPUTED):
         run.stage(stage)
     assert run.model is not None
     return MapResult(paths.folder, run.model, told_once(run.skipped), run.seconds, run.dataset, run.why_pairs)

@@ -86,10 +86,10 @@ def localize(
     """
     begin = perf_counter()
     options, out = options or LocalizeOptions(), Path(out)
+    asked = _queries(Path(queries), None if root is None else Path(root)).with_cameras(cameras)
     chosen = models or MapFolder(Path(map_folder)).read().models
     effort = chosen.effort
     check_max_seconds(options.max_seconds, effort)
-    asked = _queries(Path(queries), None if root is None else Path(root)).with_cameras(cameras)
     names = asked.names
     header = {"format": FORMAT, "model": _digest(MapFolder(Path(map_folder)).model), **_decisive(options, effort)}
     header |= {} if chosen.own is None else {"weights": chosen.own.sha256}
