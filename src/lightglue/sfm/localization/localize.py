@@ -86,6 +86,8 @@ def localize(
     """
     begin = perf_counter()
     options, out = options or LocalizeOptions(), Path(out)
+    if models is not None:
+        check_max_seconds(options.max_seconds, models.effort)
     asked = _queries(Path(queries), None if root is None else Path(root)).with_cameras(cameras)
     chosen = models or MapFolder(Path(map_folder)).read().models
     effort = chosen.effort
