@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lightglue.errors import InputError, LightGlueError
+from lightglue.errors import ImageError, InputError
 from lightglue.evaluation.datasets.manifest import load_manifest, write_manifest
 from lightglue.evaluation.pair import Benchmark, Homography, Pair, Protocol, RelativePose, Truth
 from lightglue.geometry.options import EstimatorOptions
@@ -43,7 +43,7 @@ def write_held_out(samples: PoolSamples, folder: Path, keypoints: int, most: int
             for name in names:
                 if name not in places:
                     places[name] = _picture(samples, name, folder, len(places))
-        except LightGlueError:
+        except (ImageError, InputError):  # and no StoreError: a full disk is no image that is missing
             continue  # an image that has gone since
         views = samples.pool.views[names[0]], samples.pool.views[names[1]]
         scene = views[0].scene if views[0].posed is not None and views[0].scene else views[0].image
