@@ -86,16 +86,11 @@ def localize(
     """
     begin = perf_counter()
     options, out = options or LocalizeOptions(), Path(out)
-    if models is not None:
+    if models is not None:  # before the queries are read; a map's own models are known after
         check_max_seconds(options.max_seconds, models.effort)
     asked = _queries(Path(queries), None if root is None else Path(root)).with_cameras(cameras)
-    chosen = models or MapFolder(Path(map_folder)).read().models
-    effort = chosen.effort
-    check_max_seconds(options.max_seconds, effort)
     names = asked.names
-    header = {"format": FORMAT, "model": _digest(MapFolder(Path(map_folder)).model), **_decisive(options, effort)}
-    header |= {} if chosen.own is None else {"weights": chosen.own.sha256}
-    journal = _Journal(out / "queries.jsonl", as_read(header))
+    journal = _Journal(out / "queries.jsonl", as_read(_header(MapFolder(Path(map_folder)), options, models)))
     done = {name: found for name, found in journal.read().items() if name in names}
     journal.begin(done)
     kept, localizer = 0, None
@@ -119,6 +114,14 @@ def localize(
     counts = len(names), len(names) - len(failures), kept
     remarks = localizer.remarks if localizer is not None else ()
     return LocalizeResult(*counts, perf_counter() - begin, failures, faults, asked.skipped, remarks)
+
+
+def _header(folder: MapFolder, options: LocalizeOptions, models: Models | None) -> dict[str, Any]:
+    """Of the journal: the model, and what decides poses in it. models: None for the map's own."""
+    chosen = models or folder.read().models
+    check_max_seconds(options.max_seconds, chosen.effort)
+    weights = {} if chosen.own is None else {"weights": chosen.own.sha256}
+    return {"format": FORMAT, "model": _digest(folder.model), **_decisive(options, chosen.effort), **weights}
 
 
 def _decisive(options: LocalizeOptions, effort: Effort = "normal") -> dict[str, Any]:
