@@ -70,7 +70,7 @@ def collate(samples: Sequence[tuple[int, Sample]], samples_of: Samples, with_sca
             if features.feature_type != samples_of.feature_type or found != samples_of.descriptor_dim:
                 raise InputError(
                     f"{name} has {features.feature_type} features of length {found}, the others "
-                    f"{samples_of.feature_type} of {samples_of.descriptor_dim}; make the pool anew."
+                    f"{samples_of.feature_type} of {samples_of.descriptor_dim}; make the pool again."
                 )
             size = torch.tensor(features.image_size, dtype=torch.float32)
             columns = [normalize_keypoints(torch.from_numpy(np.ascontiguousarray(features.keypoints)), size)]

@@ -146,7 +146,7 @@ class RunOptions:
     precision: Literal["float32", "bfloat16", "float16", "auto"] = option(
         "float32", "Of products; the loss is in float32 always. auto: bfloat16 where it is fast."
     )
-    compile: bool = option(False, "Compile the layers, for GPUs and long runs.")
+    compile: bool = option(False, "Compile the layers with torch.compile.")
     seed: int = option(0, "Of fresh weights and of the samples.", parse=integer("a number from 0", 0))
     device: str = option("auto", "auto, cpu, cuda, cuda:N or mps.", parse=device)
     workers: int = option(0, "Processes that read samples; 0: this one.")

@@ -77,7 +77,7 @@ class Bins:
 
 @dataclass(frozen=True, eq=False)
 class BinnedStream:
-    """Of each scene some pairs of each bin of overlap, drawn anew each epoch."""
+    """Of each scene some pairs of each bin of overlap, drawn again each epoch."""
 
     key: tuple[int | str, ...]
     scenes: Sequence[Bins]
