@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from threading import Condition
 from typing import TypeVar
@@ -69,6 +69,7 @@ class _Window:
         self._real = self._memory = -1  # descriptors
         self._read = 0  # bytes of the memory that are dealt with
         self._found: list[bytes] = []  # lines of libraries since the window was opened
+        self._last = b""  # line of a library, with which an empty line may belong
         self._knows_forks = False
 
     def run(self, decode: Callable[[], Result], *, alone: bool) -> tuple[Result, list[bytes], bool]:
@@ -96,7 +97,7 @@ class _Window:
         return result, found, was_alone and began == self._began
 
     def _open(self) -> None:
-        self._found = []
+        self._found, self._last = [], b""
         if not self._knows_forks and hasattr(os, "register_at_fork"):
             os.register_at_fork(after_in_child=self._forked)
             self._knows_forks = True
@@ -145,18 +146,29 @@ class _Window:
         if self._running:  # a line that is being written is not told apart yet
             content = content[: content.rfind(b"\n") + 1]
         self._read += len(content)
-        others = []
-        after = False  # OpenCV ends some of its lines twice
-        for line in content.splitlines(keepends=True):
-            if _NATIVE.match(line):
-                self._found.append(line)
-            elif not (after and line == b"\n"):
-                others.append(line)
-            after = bool(_NATIVE.match(line))
-        rest = b"".join(others)
+        rest = b"".join(self._of_others(content.splitlines(keepends=True)))
         with suppress(OSError):  # as a library does whose stderr is full or broken
             while rest:
                 rest = rest[os.write(self._real, rest) :]
+
+    def _of_others(self, lines: list[bytes]) -> Iterator[bytes]:
+        """The lines that no library wrote, nor the empty ones that belong with a library's.
+
+        OpenCV ends some of its lines twice. libpng writes a line and its end apart, so an empty line some way after one
+        of its own says that another thread's text was written in between and stands in that line: it is passed on.
+        """
+        for line in lines:
+            if _NATIVE.match(line):
+                self._found.append(line)
+                self._last = line
+            elif line == b"\n" and self._last:
+                if self._last.startswith(b"libpng"):
+                    yield self._last
+                self._last = b""
+            else:
+                if not self._last.startswith(b"libpng"):
+                    self._last = b""
+                yield line
 
 
 _window = _Window()
