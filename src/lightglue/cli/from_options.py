@@ -21,7 +21,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from lightglue.cli.printing import echo
 from lightglue.errors import InputError, LightGlueError
-from lightglue.support.declared import Declared, Owner, RefusedOptions
+from lightglue.support.declared import Declared, Owner, RefusedOptionsError
 from lightglue.support.printable import escaped
 
 __all__ = ["Command", "Given", "Group", "Only", "command", "wrong_command_line"]
@@ -188,7 +188,7 @@ def _built(owner: Owner, asked: Mapping[str, Any]) -> Any:
     """An instance with what the user has set. Raises BadParameter, which names the option."""
     try:
         return owner.build(asked)
-    except RefusedOptions as error:
+    except RefusedOptionsError as error:
         flags = ", ".join(each.flag for each in error.options)
         raise typer.BadParameter(str(error), param_hint=flags or None) from None
 

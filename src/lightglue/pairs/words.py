@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-__all__ = ["line_of", "rows_of"]
+__all__ = ["line_of", "rows_of", "texts_of"]
 
 
 def rows_of(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -43,6 +43,20 @@ def line_of(summary: Mapping[str, Any]) -> str:
     if "pruned" in summary:
         parts.append(f"pruned {_pruned(summary)}")
     return ", ".join(parts)
+
+
+def texts_of(summary: Mapping[str, Any]) -> tuple[str, ...]:
+    """What is written below a picture, after the number of matches."""
+    texts = [f"{summary['stop']} of {summary['layers']} layers"] if "stop" in summary else []
+    if "num_dropped" in summary:
+        texts.append("probably no overlap")
+    if summary.get("rotation"):
+        texts.append(f"second rotated by {summary['rotation']:g}°")
+    if "geometry" in summary and "num_dropped" not in summary:
+        name = str(summary["geometry"]).replace("_", " ")
+        texts.append(f"no {name}" if summary["model"] is None else f"{name} {summary['estimator']}")
+    seconds = summary["seconds"]["extraction"] + summary["seconds"]["matching"]
+    return (*texts, f"{seconds:.1f} s", f"{summary['features']} + {summary['matcher']}")
 
 
 def _pruned(summary: Mapping[str, Any]) -> str:

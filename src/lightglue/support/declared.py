@@ -16,12 +16,12 @@ from lightglue.errors import InputError
 from lightglue.options import OptionInfo
 from lightglue.support.parsers import known
 
-__all__ = ["Declared", "Owner", "RefusedOptions"]
+__all__ = ["Declared", "Owner", "RefusedOptionsError"]
 
 _WORDS = {int: "a whole number", float: "a number"}
 
 
-class RefusedOptions(InputError):
+class RefusedOptionsError(InputError):
     """What an options dataclass says of values that it does not take, and which of the options that concerns."""
 
     def __init__(self, message: str, options: Collection[Declared]) -> None:
@@ -145,14 +145,14 @@ class Owner:
             yield from owner.all_options()
 
     def build(self, asked: Mapping[str, Any]) -> Any:
-        """An instance with what the user has set, by the options' keys. Raises RefusedOptions."""
+        """An instance with what the user has set, by the options' keys. Raises RefusedOptionsError."""
         inner = {name: owner.build(asked) for name, owner in self.nested().items()}
         own = {name: each for name, each in self.own_options().items() if each.key in asked}
         try:
             return self.kind(**inner, **{name: asked[each.key] for name, each in own.items()})
         except InputError as error:
             wrong = [each for name, each in own.items() if not self._takes(inner, name, asked[each.key])]
-            raise RefusedOptions(str(error), wrong[:1] or own.values()) from None
+            raise RefusedOptionsError(str(error), wrong[:1] or own.values()) from None
 
     def _takes(self, inner: Mapping[str, Any], name: str, value: Any) -> bool:
         """Whether the value is good in itself, without the others that the user has set."""

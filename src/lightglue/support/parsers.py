@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Generic, TypeVar
 
 from lightglue.errors import InputError
 from lightglue.options import nearest_name
@@ -27,36 +27,35 @@ def known(text: str, names: Iterable[str]) -> str:
     raise InputError(f"{text!r} is unknown. {hint}Valid: {', '.join(names)}.")
 
 
+N = TypeVar("N", int, float)
+
+
 @dataclass(frozen=True)
-class Range:
+class Range(Generic[N]):
     """The parser of numbers between two others, which forms ask for these."""
 
-    kind: type[int] | type[float]
+    kind: type[N]
     meaning: str
     lowest: float
     highest: float
 
-    def __call__(self, text: str) -> Any:
+    def __call__(self, text: str) -> N:
         """The number. Raises InputError."""
-        if self.kind is int:
-            if re.fullmatch("[0-9]{1,18}", text) and self.lowest <= int(text) <= self.highest:
-                return int(text)
-        else:
-            try:
-                number = float(text)
-            except ValueError:
-                number = math.nan
-            if is_real(number, self.lowest, self.highest):
-                return number
+        try:
+            number = self.kind(text) if self.kind is float or re.fullmatch("[0-9]{1,18}", text) else math.nan
+        except ValueError:
+            number = math.nan
+        if is_real(number, self.lowest, self.highest):
+            return self.kind(number)
         raise InputError(f"'{text}' is not {self.meaning}.")
 
 
-def integer(meaning: str, lowest: int = 1, highest: int = 1_000_000) -> Range:
+def integer(meaning: str, lowest: int = 1, highest: int = 1_000_000) -> Range[int]:
     """The parser of integers from `lowest` to `highest`. meaning: "a number of keypoints from 1 to 1000000"."""
     return Range(int, meaning, lowest, highest)
 
 
-def real(meaning: str, lowest: float, highest: float) -> Range:
+def real(meaning: str, lowest: float, highest: float) -> Range[float]:
     """The parser of finite numbers from `lowest` to `highest`. meaning: "a number from 0 to 1"."""
     return Range(float, meaning, lowest, highest)
 
