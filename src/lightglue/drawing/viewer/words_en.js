@@ -1,0 +1,25 @@
+/* English words. Keys are used by all modules; many.js and map.js bring their own (i18n.js, addWords). */
+
+export const EN = {
+  skip: "Skip to the content",
+  pages: "Pages",
+  route_pair: "Pair",
+  route_folder: "Folder",
+  route_maps: "Maps",
+  title_pair: "Match two images",
+  title_folder: "Match a folder",
+  title_maps: "Maps",
+  api_link: "API",
+  help: "Help and keys",
+  close: "Close",
+  theme_auto: "Auto",
+  theme_light: "Light",
+  theme_dark: "Dark",
+  theme_is: "Colours: {theme}. Press to change.",
+  unreachable: "The service does not answer. Is `lightglue web` still running? Nothing was lost here; try again.",
+  failed_status: "The service answered with status {status} and no reason.",
+  help_title: "Keys",
+  help_text: "All of the page can be reached with Tab. In the picture: Shift and arrows move, + and - zoom.",
+  keys_on: "Keys of one letter are on",
+  key_help: "This help",
+};

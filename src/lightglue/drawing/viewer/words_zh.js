@@ -1,0 +1,25 @@
+/* Chinese words; the keys of words_en.js, all of them. */
+
+export const ZH = {
+  skip: "跳到内容",
+  pages: "页面",
+  route_pair: "图像对",
+  route_folder: "文件夹",
+  route_maps: "地图",
+  title_pair: "匹配两张图像",
+  title_folder: "匹配文件夹",
+  title_maps: "地图",
+  api_link: "API",
+  help: "帮助与按键",
+  close: "关闭",
+  theme_auto: "自动",
+  theme_light: "浅色",
+  theme_dark: "深色",
+  theme_is: "配色：{theme}。按下可切换。",
+  unreachable: "服务没有应答。`lightglue web` 还在运行吗？这里没有丢失任何内容，请重试。",
+  failed_status: "服务返回状态 {status}，没有说明原因。",
+  help_title: "按键",
+  help_text: "整个页面都可用 Tab 键到达。在图像上：Shift 加方向键移动，+ 和 - 缩放。",
+  keys_on: "启用单字母按键",
+  key_help: "显示此帮助",
+};
