@@ -133,8 +133,8 @@ def write(options: Any, head: Mapping[str, Any]) -> str:
 
 def canonical(options: Any) -> dict[str, Any]:
     """All options for a digest: the same for 3, for 3.0, and for what was written and read back."""
-    read = build(type(options), parse(write(options, {})))
-    found = {}
+    read: Any = build(type(options), parse(write(options, {})))
+    found: dict[str, Any] = {}
     for field in dataclasses.fields(options):
         value, default = getattr(read, field.name), field.default
         if dataclasses.is_dataclass(value):
