@@ -79,9 +79,8 @@ def train(
 ) -> TrainingResult:
     """Train, from the start or, with `resume`, from the newest checkpoint in `folder`.
 
-    finish: not a step more; the newest checkpoint is validated, judged, fitted and reported as at the end of a run, which
-    `resume` may go on with afterwards. `run.minutes` may be another when a run goes on, and `run.steps` where the schedule
-    is constant.
+    finish: not a step more; the newest checkpoint is validated, judged, fitted and reported as at the end of a run.
+    `resume` may go on afterwards: with other `run.minutes`, and other `run.steps` where the schedule is constant.
 
     samples: by default those that the options describe. judge: decides which weights are the best, by default as
     `options.judge` says; without manifests there the last are. At the end confidence heads, calibration and overlap are
