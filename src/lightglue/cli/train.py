@@ -49,7 +49,8 @@ def train(
     """Train a matcher on images, for any features.
 
     RUN/best/weights.safetensors is what --weights and LightGlue.load() take. Ctrl-C saves; the same line with --resume
-    goes on from there, exactly, and with --finish ends there: fitting, judging, report. torchrun starts it on several GPUs.
+    goes on from there, exactly, and with --finish ends there: judging, fitting, report. torchrun starts it on several
+    GPUs.
     """
     with wrong_command_line():
         own = output / "config.toml"
