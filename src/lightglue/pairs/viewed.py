@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightglue.geometry.estimation import estimate_homography
+from lightglue.geometry.options import EstimatorOptions, Method
 from lightglue.geometry.results import Estimate
 from lightglue.pairs.record import MatchedPair
 
-__all__ = ["viewed", "viewed_geometry"]
+__all__ = ["viewed", "viewed_geometry", "warp_of"]
+
+FEWEST = 8  # matches; four fit any homography
 
 
 def viewed(
@@ -22,6 +27,7 @@ def viewed(
     threshold: float | None = None,
     floor: float | None = None,
     sizes: tuple[tuple[int, int], tuple[int, int]] | None = None,
+    warp: Estimate | None = None,
 ) -> dict[str, Any]:
     """What `json.dumps` takes and the viewer shows.
 
@@ -32,6 +38,7 @@ def viewed(
         threshold: the score that matches must exceed to be shown at first; None: all are.
         floor: the score above which `pair` has all matches; None: `threshold`.
         sizes: (width, height) of each image, px, where the features do not say it.
+        warp: the homography by which image 1 is laid over image 0, where the pair's geometry is another.
 
     Returns:
         `images`, `keypoints0`, `keypoints1` ([x, y, x, y, ...] px), `matches` ([i, j, i, j, ...] rows of the
@@ -63,16 +70,28 @@ def viewed(
         "pruned": facts.get("pruned"),
         "seconds": facts.get("seconds", {}),
         "geometry": viewed_geometry(pair.geometry, order) if pair.geometry is not None else None,
+        "warp": None if warp is None or warp.model is None else {"matrix": warp.model.tolist()},
         "warnings": facts.get("warnings", []),
         "summary": str(pair),
     }
     for name in ("points0", "points1"):
-        points = np.asarray(pair.matches01[name].cpu())  # type: ignore[literal-required]
+        points = np.asarray(pair.matches01[name].cpu())
         keypoints = np.asarray((pair.keypoints0, pair.keypoints1)[int(name[-1])].cpu())
         side = np.asarray(pair.matches.cpu())[:, int(name[-1])]
         if not np.array_equal(points, keypoints[side]):  # refined
             found[name] = _flat(points[order])
     return found
+
+
+def warp_of(pair: MatchedPair) -> Estimate | None:
+    """The homography that lays image 1 over image 0: the pair's own, or what its matches give; None for too few."""
+    own = pair.geometry
+    if own is not None and own.geometry == "homography":
+        return own
+    if len(pair.matches) < FEWEST:
+        return None
+    method: Method = "poselib" if find_spec("poselib") else "opencv"
+    return estimate_homography(pair.points0, pair.points1, EstimatorOptions(method))
 
 
 def viewed_geometry(estimate: Estimate, order: NDArray[np.int64] | None = None) -> dict[str, Any]:
