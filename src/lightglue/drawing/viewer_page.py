@@ -1,7 +1,7 @@
 """A matched pair as one file of HTML: the viewer of `lightglue web`, its data and its pictures, and nothing else.
 
-The viewer's modules lie in the folder `viewer` beside this file. A page without a server cannot import them one by one, so
-they are written into it one after the other, each a function that gives what the module exports.
+The viewer's modules lie in the folder `viewer` beside this file. A page without a server cannot import them one by one,
+so they are written into it one after the other, each a function that gives what the module exports.
 """
 
 from __future__ import annotations
