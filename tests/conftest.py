@@ -21,6 +21,7 @@ from lightglue.weights import cache_folder, locate, read
 from support import ASSETS, NEEDS_GPU, NEEDS_SHARED, PAIRS, ROOT, SHARED
 from support.exported import Exported
 from support.remembered import remembered
+from support.undrawn import undrawn
 
 INSIDE = ROOT / "tests" / "data" / "reference"
 
@@ -125,18 +126,8 @@ def each_image_is_looked_at_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def charts_undrawn() -> Iterator[None]:
-    """The charts of reports are set up with their data but not drawn, which takes longer than a small map."""
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    def chart(draw: Callable[[Axes], None]) -> str:
-        draw(Figure().subplots())
-        return '<svg xmlns="http://www.w3.org/2000/svg"></svg>'
-
-    with (
-        mock.patch("lightglue.sfm.report.charts.svg_chart", chart),
-        mock.patch("lightglue.evaluation.plots.svg_chart", chart),
-    ):
+    """See `undrawn`."""
+    with undrawn():
         yield
 
 

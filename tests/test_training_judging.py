@@ -53,7 +53,7 @@ def test_a_trained_matcher_has_an_overlap_a_calibration_and_heads(run):
     assert (matcher.overlap, matcher.calibration) == (description.fitted.overlap, description.fitted.calibration)
 
 
-def test_what_was_fitted_is_not_fitted_again(run, tmp_path):
+def test_what_was_fitted_is_not_fitted_again(run, charts_undrawn):
     options = tiny_options(judge={"fit_pairs": 30})
     before = (run / "best" / "weights.safetensors").read_bytes()
     train(options, run, resume=True, samples=GeneratedSamples(num_validation=24))

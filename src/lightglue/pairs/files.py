@@ -232,7 +232,14 @@ def _match(
     )
     result = MatchedFiles(pair, (names[0], names[1]), loaded, timeline, options, dropped, warnings)
     titles = Path(names[0]).name, Path(names[1]).name
-    return result, Shown(pixels[0], pixels[1], titles, result.texts())
+    shown = Shown(pixels[0], pixels[1], titles, result.texts(), result.summary(), _threshold(loaded.matcher))
+    return result, shown
+
+
+def _threshold(matcher: Any) -> float:
+    """The score that a matcher's matches exceed, as far as it says."""
+    inner = getattr(matcher, "matcher", matcher)  # of effort "fast"
+    return float(getattr(getattr(inner, "conf", None), "filter_threshold", None) or 0.0)
 
 
 def _with_outputs(result: MatchedFiles, shown: Shown, outputs: Sequence[Output], warp: Output | None) -> MatchedFiles:

@@ -16,10 +16,9 @@
 
 import * as api from "./api.js";
 import { add, clear, el, icon } from "./dom.js";
-import { firstLanguage, language, setLanguage, t, translate } from "./i18n.js";
-import { bind, keysOn, listed, listen, setKeysOn } from "./keys.js";
+import { t, translate } from "./i18n.js";
 import * as state from "./state.js";
-import { nextTheme, setTheme, themeName } from "./theme.js";
+import { switches } from "./switches.js";
 
 const MODULES = { pair: "./pair_page.js", folder: "./many.js", maps: "./map.js" };
 
@@ -78,29 +77,6 @@ async function show({ route, params }) {
   if (shown === route) page?.show?.(params);
 }
 
-function showHelp() {
-  const keys = listed();
-  const close = () => dialog.close();
-  const dialog = el("dialog", { class: "help", "aria-labelledby": "help-title" },
-    el("h2", { id: "help-title" }, t("help_title")),
-    el("p", {}, t("help_text")),
-    el("dl", { class: "keys" }, keys.map((each) => [el("dt", {}, el("kbd", {}, each.shown)), el("dd", {}, t(each.text))])),
-    el("label", { class: "check" },
-      el("input", { type: "checkbox", checked: keysOn(), onchange: (event) => setKeysOn(event.target.checked) }),
-      t("keys_on")),
-    el("p", {}, el("button", { type: "button", class: "primary", onclick: close }, t("close"))));
-  dialog.addEventListener("close", () => dialog.remove());
-  dialog.addEventListener("click", (event) => event.target === dialog && close());
-  document.body.append(dialog);
-  dialog.showModal();
-}
-
-function themeWord() {
-  const button = document.getElementById("theme");
-  button.textContent = t(`theme_${themeName()}`);
-  button.setAttribute("aria-label", t("theme_is", { theme: t(`theme_${themeName()}`) }));
-}
-
 function machineWord() {
   const { health } = app;
   document.getElementById("machine").textContent =
@@ -108,32 +84,12 @@ function machineWord() {
 }
 
 async function start() {
-  setTheme(themeName());
-  setLanguage(firstLanguage());
-  listen();
-  themeWord();
-  const other = document.getElementById("language");
-  const nameOther = () => {
-    other.textContent = language() === "en" ? "中文" : "English";
-    other.lang = language() === "en" ? "zh-CN" : "en";
-  };
-  nameOther();
-  other.onclick = () => setLanguage(language() === "en" ? "zh" : "en");
-  document.addEventListener("languagechange", () => {
-    nameOther();
-    themeWord();
-    document.title = `${t(`title_${shown}`)} - LightGlue`;
-  });
-  document.getElementById("theme").onclick = () => {
-    nextTheme();
-    themeWord();
-  };
-  document.getElementById("help").onclick = showHelp;
+  document.querySelector(".switches").append(...switches());
+  document.addEventListener("languagechange", () => { document.title = `${t(`title_${shown}`)} - LightGlue`; });
   document.querySelector(".skip").onclick = (event) => { // "#main" is no route
     event.preventDefault();
     document.getElementById("main").focus();
   };
-  bind(["?"], "?", "key_help", showHelp);
   state.onChange(show);
   api.get("health").then((health) => {
     app.health = health;
