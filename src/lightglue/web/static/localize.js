@@ -91,7 +91,7 @@ class Localizer {
 
   #failed(text) {
     clear(this.result);
-    add(this.result, el("p", { class: "bad" }, text));
+    add(this.result, el("p", { class: "fault" }, text));
   }
 
   async present(found, name, blob) {
@@ -99,7 +99,7 @@ class Localizer {
     clear(this.result);
     const tried = found.images.map((each) => this.#imageButton(each));
     if (!found.success) {
-      add(this.result, el("h2", {}, t("localize_not", { name })), el("p", { class: "bad" }, found.failure),
+      add(this.result, el("h2", {}, t("localize_not", { name })), el("p", { class: "fault" }, found.failure),
         el("p", {}, t("localize_matched", { matches: `${found.num_matches}` })));
     } else {
       add(this.result, el("h2", {}, t("localize_found", { name })),

@@ -297,6 +297,7 @@ class ManyPage {
     const { set, app } = this;
     clear(this.result);
     this.result.hidden = false;
+    this.drop.classList.add("is-small");
     this.canvas = el("canvas", { class: "many-matrix", tabindex: "0", role: "application", "aria-label": t("many_matrix", { count: `${set.images.length}` }), "data-set": set.id });
     this.about = el("p", { class: "many-about", role: "status" }, t("many_click"));
     this.download = el("a", { class: "button", href: app.api.url(`pairs/${set.id}/colmap`), download: "database.db" }, t("many_colmap"));

@@ -264,7 +264,7 @@ class MapPage {
       this.stage.redraw();
     } catch (error) {
       this.full.delete(n);
-      if (map === this.map) add(this.details, el("p", { class: "bad" }, this.app.explain(error)));
+      if (map === this.map) add(this.details, el("p", { class: "fault" }, this.app.explain(error)));
     }
   }
 
@@ -361,7 +361,7 @@ class MapPage {
     add(this.details, el("h2", {}, image.name),
       el("p", {}, t("map_image_numbers", { points: image.points.toLocaleString(), error: fixed(image.error, 2) })),
       el("p", { class: "quiet" }, t("map_camera_numbers", { model: camera.model, focal: fixed(camera.focal[0], 0), width: `${camera.size[0]}`, height: `${camera.size[1]}` })));
-    if (!image.has_file) add(this.details, el("p", { class: "bad" }, t("map_image_gone")));
+    if (!image.has_file) add(this.details, el("p", { class: "fault" }, t("map_image_gone")));
     add(this.details, el("p", {}, el("button", { type: "button", onclick: () => this.walk(1) }, t("map_walk"))));
   }
 

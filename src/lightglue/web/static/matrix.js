@@ -8,7 +8,7 @@ export class Matrix {
   constructor(canvas, on) {
     Object.assign(this, { canvas, on, images: [], cells: new Map(), chosen: null });
     canvas.addEventListener("pointermove", (event) => event.pointerType === "mouse" && this.#point(event));
-    canvas.addEventListener("pointerleave", () => this.choose(null));
+    canvas.addEventListener("pointerleave", (event) => event.pointerType === "mouse" && this.choose(null));
     canvas.addEventListener("click", (event) => this.#click(event));
     canvas.addEventListener("keydown", (event) => this.#key(event));
     new ResizeObserver(() => this.redraw()).observe(canvas.parentElement);
@@ -39,9 +39,9 @@ export class Matrix {
 
   #layout() {
     const count = Math.max(1, this.images.length);
-    const room = this.canvas.parentElement.clientWidth;
+    const room = Math.min(this.canvas.parentElement.clientWidth, Math.max(320, 0.85 * window.innerHeight));
     const cell = Math.max(3, Math.min(56, (room - HEAD - 1) / count));
-    return { count, cell: cell >= 8 ? Math.floor(cell) : cell, room };
+    return { count, cell: cell >= 8 ? Math.floor(cell) : cell };
   }
 
   #draw() {
@@ -145,8 +145,9 @@ export class Matrix {
 
   #click(event) {
     const cell = this.#under(event);
+    const isKnown = event.pointerType !== "touch" || String(cell) === String(this.chosen); // a finger points first
     this.choose(cell);
-    if (cell && this.at(...cell)) this.on.enter(...sorted(cell));
+    if (cell && isKnown && this.at(...cell)) this.on.enter(...sorted(cell));
   }
 
   choose(cell) {
