@@ -15,13 +15,14 @@ from lightglue.errors import ImageNotFoundError, InputError, LightGlueError, Sto
 from lightglue.geometry.intrinsics import Intrinsics
 from support.colmap_model import FOCAL, HEIGHT, WIDTH, write_model
 
-pycolmap = pytest.importorskip("pycolmap")
+pytest.importorskip("pycolmap")
 
 from lightglue.sfm.colmap.model import read_model
 from lightglue.sfm.colmap.models import open_model
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord
 from lightglue.sfm.skipped import Skipped
-from lightglue.web.maps import POINT_BYTES, Maps, OpenMap, image_plane, named_folders
+from lightglue.web.maps import Maps, named_folders
+from lightglue.web.open_map import POINT_BYTES, OpenMap, image_plane
 
 
 def make_map(folder: Path, images: Path | None = None, **model: int) -> Path:
@@ -29,7 +30,9 @@ def make_map(folder: Path, images: Path | None = None, **model: int) -> Path:
     folder.mkdir(parents=True)
     images = images or folder.parent / "photographs"
     stages = {
-        "extract": StageRecord(1.0, {"images": 5}, (Skipped("d.jpg", "it is cut off"), Skipped("a.jpg", "it is dark", True))),
+        "extract": StageRecord(
+            1.0, {"images": 5}, (Skipped("d.jpg", "it is cut off"), Skipped("a.jpg", "it is dark", True))
+        ),
         "reconstruct": StageRecord(1.0, {"registered": 3, "points": 60}),
     }
     paths = MapFolder(folder)
@@ -57,6 +60,8 @@ def test_points_are_float32_from_the_middle_with_colours_and_how_many_images_see
 
 def test_a_map_far_from_its_origin_loses_no_digit(tmp_path: Path) -> None:
     folder = make_map(tmp_path / "map")
+    import pycolmap
+
     model = open_model(folder / "models/0")
     model.transform(pycolmap.Sim3d(1, pycolmap.Rotation3d(), np.array([500_000.0, 5_000_000.0, 0])))
     model.write_text(str(folder / "models/0"))
@@ -104,7 +109,7 @@ def test_a_point_names_its_images_and_an_image_its_points(opened: OpenMap) -> No
 
 def test_colmaps_numbers_become_rows(opened: OpenMap) -> None:
     ids = opened.model.point_ids[[5, 0, 9]]
-    assert opened.rows_of(np.append(ids, 10**9)) == [5, 0, 9, -1]
+    assert opened.rows_of([*ids.tolist(), 10**9]) == [5, 0, 9, -1]
 
 
 def test_maps_of_one_name_get_different_ones_and_one_named_twice_is_one(tmp_path: Path) -> None:
@@ -162,7 +167,9 @@ def test_images_that_are_gone_or_outside_the_folder_are_not_read(tmp_path: Path)
     (tmp_path / "secret.jpg").write_bytes(b"not the map's")
     folder = make_map(tmp_path / "map", photographs)
     images = folder / "models/0/images.txt"
-    images.write_text(images.read_text().replace(" b.jpg", " ../secret.jpg").replace(" c.jpg", f" {tmp_path}/secret.jpg"))
+    images.write_text(
+        images.read_text().replace(" b.jpg", " ../secret.jpg").replace(" c.jpg", f" {tmp_path}/secret.jpg")
+    )
     found = Maps([folder]).open("map")
     has_file = {image["name"]: image["has_file"] for image in found.described()["images"]}
     numbers = {image.name: n for n, image in enumerate(found.model.images)}
@@ -190,9 +197,11 @@ def test_the_plane_of_a_picture_is_where_points_are_seen() -> None:
     r = 1 - 0.1 * (x * x + y * y)
     assert np.allclose([x * r, y * r], [-0.64, -0.48], atol=1e-5)
     assert image_plane(Intrinsics("EQUIRECTANGULAR", (640, 320), (640.0, 320.0)), (640, 320)) is None
-    assert image_plane(Intrinsics("OPENCV_FISHEYE", (640, 480), (120.0, 120.0, 320, 240, 0, 0, 0, 0)), (640, 480)) is None
+    assert (
+        image_plane(Intrinsics("OPENCV_FISHEYE", (640, 480), (120.0, 120.0, 320, 240, 0, 0, 0, 0)), (640, 480)) is None
+    )
 
 
 def test_maps_are_read_without_torch() -> None:
-    code = "import sys, lightglue.web.maps; sys.exit('torch' in sys.modules)"
+    code = "import sys, lightglue.web.open_map; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

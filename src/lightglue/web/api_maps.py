@@ -5,19 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
 from fastapi import APIRouter, Request, Response
 
 from lightglue.errors import ImageError
 from lightglue.sfm.options import LocalizeOptions
 from lightglue.support.declared import Owner
-from lightglue.web.failures import Failed
+from lightglue.web.api_pairs import answered
+from lightglue.web.failures import FailureError
 from lightglue.web.forms import read_json
-from lightglue.web.jobs import answered
-from lightglue.web.maps import OpenMap
 from lightglue.web.service import Result, Service, service_of
+
+if TYPE_CHECKING:
+    from lightglue.web.open_map import OpenMap
 
 __all__ = ["router"]
 
@@ -91,7 +92,7 @@ async def report(request: Request, name: str) -> Response:
     try:
         content = await asyncio.to_thread(path.read_bytes)
     except OSError:
-        raise Failed.of(404, "unknown", "The map has no report; `lightglue map report` writes it.") from None
+        raise FailureError.of(404, "unknown", "The map has no report; `lightglue map report` writes it.") from None
     headers = {"Content-Security-Policy": REPORT_POLICY, "Cache-Control": "no-cache"}
     return Response(content, media_type="text/html; charset=utf-8", headers=headers)
 
@@ -104,7 +105,7 @@ async def localize(request: Request, name: str) -> Response:
     service = service_of(request)
     asked = await read_json(request)
     if not isinstance(asked.get("image"), str):
-        raise Failed.of(422, "input", "image: name an image that was sent before.", "image")
+        raise FailureError.of(422, "input", "image: name an image that was sent before.", "image")
     photograph = service.images.get(asked["image"])
     values = service.localizing.read(asked.get("options") or {})
     options: LocalizeOptions = Owner(LocalizeOptions).build(values)
@@ -119,7 +120,7 @@ async def localize(request: Request, name: str) -> Response:
     }
 
     def finish(answer: Mapping[str, Any]) -> str:
-        rows = found.rows_of(np.array(answer["point_ids"], np.int64))
+        rows = found.rows_of(answer["point_ids"])
         whole = {"map": name, "version": found.version, "image": asked["image"], **answer, "points": rows}
         result = Result("localization", json.dumps(whole, allow_nan=False).encode())
         return service.results.put(result, result.size)
@@ -128,13 +129,13 @@ async def localize(request: Request, name: str) -> Response:
 
 
 async def _opened(request: Request, name: str) -> OpenMap:
-    """The map, in the version that the request is about. Raises Failed, and what opening it raises."""
+    """The map, in the version that the request is about. Raises FailureError, and what opening it raises."""
     service = service_of(request)
     _folder(service, name)
     found = await asyncio.to_thread(service.maps.open, name)
     wanted = request.query_params.get("version", found.version)
     if wanted != found.version:
-        raise Failed.of(410, "expired", "The map has changed meanwhile; load it again.")
+        raise FailureError.of(410, "expired", "The map has changed meanwhile; load it again.")
     return found
 
 
@@ -146,7 +147,7 @@ def _known(get: Callable[[], T], message: str) -> T:
     try:
         return get()
     except (KeyError, IndexError):
-        raise Failed.of(404, "unknown", message) from None
+        raise FailureError.of(404, "unknown", message) from None
 
 
 async def _picture(request: Request, name: str, number: int, edge: int) -> Response:
@@ -158,7 +159,7 @@ async def _picture(request: Request, name: str, number: int, edge: int) -> Respo
     try:
         await service.decoding.result(job)
     except ImageError as error:
-        raise Failed.of(422, "image", str(error)) from None
+        raise FailureError.of(422, "image", str(error)) from None
     return Response(content[0], media_type="image/jpeg", headers=_kept(request))
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from lightglue.pairs.asked import PairRequest
-from lightglue.web.failures import Failed
+from lightglue.web.api_pairs import answered
+from lightglue.web.failures import FailureError
 from lightglue.web.forms import read_json
-from lightglue.web.jobs import MORE, Job, answered
+from lightglue.web.jobs import MORE, Job
 from lightglue.web.service import Result, Service, service_of
 from lightglue.web.sets import ImageSet, SetImage, SetWork, check_options, unique_names
 
@@ -65,7 +66,7 @@ async def open_pair(request: Request, name: str, i: int, j: int) -> Response:
     service = service_of(request)
     made = service.sets.get(name)
     if not 0 <= i < j < len(made.images):
-        raise Failed.of(404, "unknown", f"The set has no pair {i}, {j}; give numbers of images, the smaller one first.")
+        raise FailureError.of(404, "unknown", f"The set has no pair {i}, {j}; give two numbers, the smaller one first.")
     work = SetWork(made, service.jobs.worker, service.budget, _forgetting)
     kept = tuple({"id": each.id, "name": each.name, "data": each.data} for each in (made.images[i], made.images[j]))
 
@@ -84,7 +85,7 @@ async def open_pair(request: Request, name: str, i: int, j: int) -> Response:
 
 @router.get("/{name}/colmap", summary="The pairs of a set so far as a COLMAP database")
 async def database(request: Request, name: str) -> Response:
-    """Cameras (their focal lengths by EXIF, or guessed), images, keypoints and matches; geometries are left to COLMAP."""
+    """Cameras (their focal lengths by EXIF, or guessed), images, keypoints, matches; geometries are left to COLMAP."""
     service = service_of(request)
     made = service.sets.get(name)
     images = [
@@ -93,7 +94,7 @@ async def database(request: Request, name: str) -> Response:
     ]
     pairs = [(i, j, rows) for (i, j), rows in made.rows.items() if rows]
     if not images:
-        raise Failed.of(409, "early", "No pair of this set has been matched yet; wait for the first.")
+        raise FailureError.of(409, "early", "No pair of this set has been matched yet; wait for the first.")
     content: list[bytes] = []
     given = {"images": images, "pairs": pairs}
     job = service.jobs.submit("database", "database", given, service.budget, lambda value: content.append(value), True)
@@ -103,13 +104,13 @@ async def database(request: Request, name: str) -> Response:
 
 
 def _asked_set(service: Service, asked: Mapping[str, Any]) -> ImageSet:
-    """The set of a request. Raises Failed."""
+    """The set of a request. Raises FailureError."""
     ids = asked.get("images")
     if not isinstance(ids, list) or not all(isinstance(each, str) for each in ids) or len(set(ids)) != len(ids):
-        raise Failed.of(422, "input", "images: name images that were sent before, each once.", "images")
+        raise FailureError.of(422, "input", "images: name images that were sent before, each once.", "images")
     most = service.options.limits.batch
     if not 2 <= len(ids) <= most:
-        raise Failed.of(422, "input", f"images: {len(ids)} are given; give from 2 to {most}.", "images")
+        raise FailureError.of(422, "input", f"images: {len(ids)} are given; give from 2 to {most}.", "images")
     values = service.vocabulary.read(asked.get("options") or {})
     if service.options.device != "auto":
         values.setdefault("device", service.options.device)
@@ -127,7 +128,9 @@ def _names(given: Any, usual: list[str]) -> list[str]:
     if given is None:
         return usual
     if not isinstance(given, list) or len(given) != len(usual) or not all(map(_is_name, given)):
-        raise Failed.of(422, "input", f"names: give a name of 1 to {LONGEST_NAME} letters for each image.", "names")
+        raise FailureError.of(
+            422, "input", f"names: give each image one of 1 to {LONGEST_NAME} letters, such as left/1.jpg.", "names"
+        )
     return given
 
 

@@ -9,7 +9,7 @@ from threading import Event
 from typing import Any
 
 from lightglue.pairs.asked import PairRequest
-from lightglue.web.failures import Cancelled, Failed
+from lightglue.web.failures import FailureError, StoppedError
 from lightglue.web.worker import Budget, Worker
 
 __all__ = ["ImageSet", "SetImage", "SetWork", "check_options", "unique_names"]
@@ -107,11 +107,11 @@ class SetWork:
         self._done = 0
 
     def __call__(self, stop: Event, turn_s: float = TURN_S) -> bool:
-        """Work for a few seconds; whether that was all. Raises Cancelled."""
+        """Work for a few seconds; whether that was all. Raises StoppedError."""
         begin = time.monotonic()
         while time.monotonic() - begin < turn_s:
             if stop.is_set():
-                raise Cancelled
+                raise StoppedError
             pair = next(self._left, None)
             if pair is None:
                 return True
@@ -122,7 +122,7 @@ class SetWork:
         return False
 
     def open(self, pair: tuple[int, int], stop: Event, told: Callable[[str, Any], None]) -> Any:
-        """All of a pair, as `match` gives it. Raises Failed, Cancelled."""
+        """All of a pair, as `match` gives it. Raises FailureError, StoppedError."""
         images = [self._set.images[n] for n in pair]
         named = [{"id": image.id, "name": image.name, "data": image.data} for image in images]
         return self._pair(pair, stop, told, images=named, options=dict(self._set.options))
@@ -136,7 +136,7 @@ class SetWork:
         try:
             found: dict[str, Any] = self._pair(pair, stop, lambda name, content: None)
             return found
-        except Failed as failed:
+        except FailureError as failed:
             return {"error": failed.failure.message}
 
     def _has_features(self, number: int, stop: Event) -> bool:
@@ -145,7 +145,7 @@ class SetWork:
             return True
         try:
             self._extract(number, stop)
-        except Failed as failed:
+        except FailureError as failed:
             if failed.failure.status == 503:  # weights are missing: so are those of all others
                 raise
             self._tell("image", {"number": number, "error": failed.failure.message})
@@ -155,7 +155,7 @@ class SetWork:
     def _extract(self, number: int, stop: Event) -> None:
         image = self._set.images[number]
         given = {"set": self._set.id, "number": number, "name": image.name, "data": image.data}
-        found = self._worker.do("extract", {**given, "asked": self._set.asked}, self._budget, cancelled=stop)
+        found = self._worker.do("extract-of-set", {**given, "asked": self._set.asked}, self._budget, cancelled=stop)
         self._extracted.add(number)
         self._tell("features", {"number": number, **found})
 
@@ -164,12 +164,12 @@ class SetWork:
         names = tuple(self._set.images[n].name for n in pair)
         given = {"set": self._set.id, "numbers": pair, "names": names, "asked": self._set.asked, **more}
         for _ in range(3):  # a worker that was restarted, or has no room for both, has them after that
-            found = self._worker.do("pair", given, self._budget, told, stop)
+            found = self._worker.do("pair-of-set", given, self._budget, told, stop)
             if "missing" not in found:
                 return found
             for number in found["missing"]:
                 self._extract(number, stop)
-        raise Failed.of(507, "memory", "There is not enough memory for this pair; ask for fewer keypoints.")
+        raise FailureError.of(507, "memory", "There is not enough memory for this pair; ask for fewer keypoints.")
 
 
 def _by_distance(count: int) -> Iterator[tuple[int, int]]:
@@ -180,15 +180,15 @@ def _by_distance(count: int) -> Iterator[tuple[int, int]]:
 
 
 def check_options(request: PairRequest, asked: Mapping[str, Any]) -> None:
-    """Raises Failed for options that a set of images cannot have."""
+    """Raises FailureError for options that a set of images cannot have."""
     for name in _OF_ONE_PAIR:
         if asked.get(name) not in (None, False):
-            raise Failed.of(422, "option", f"{name}: this {_ONE_PAIR}.", name)
+            raise FailureError.of(422, "option", f"{name}: this {_ONE_PAIR}.", name)
     if request.models.effort == "hard":
-        raise Failed.of(422, "option", f"effort: hard {_ONE_PAIR}.", "effort")
+        raise FailureError.of(422, "option", f"effort: hard {_ONE_PAIR}.", "effort")
     if request.options.geometry not in (None, *_GEOMETRIES):
         known = " or ".join(_GEOMETRIES)
-        raise Failed.of(422, "option", f"geometry: give {known} for a set of images.", "geometry")
+        raise FailureError.of(422, "option", f"geometry: give {known} for a set of images.", "geometry")
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

@@ -187,9 +187,7 @@ def guessed_camera(model: str, focal: float, size: tuple[int, int], has_prior_fo
     return camera_from_colmap(camera, is_fixed=False)
 
 
-def exif_focal(
-    source: str | os.PathLike[str] | bytes | bytearray | memoryview, size: tuple[int, int]
-) -> StatedFocal:
+def exif_focal(source: str | os.PathLike[str] | bytes | bytearray | memoryview, size: tuple[int, int]) -> StatedFocal:
     """The focal length in px that the EXIF of a file, its path or content, states of an image of `size`, px.
 
     None where it states none, or there is no such file: features are there without it.

@@ -14,7 +14,7 @@ from lightglue.geometry.cameras import Camera
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.localizer import Localization, Localizer
 from lightglue.support.printable import printable
-from lightglue.web.maps import image_plane
+from lightglue.web.open_map import image_plane
 from lightglue.web.tasks.report import Report
 
 __all__ = ["localize"]
@@ -53,9 +53,7 @@ def _opened(given: Mapping[str, Any], report: Report) -> Localizer:
     return _Warm.localizer
 
 
-def _as_json(
-    found: Localization, size: tuple[int, int], remarks: tuple[str, ...], seconds: float
-) -> dict[str, Any]:
+def _as_json(found: Localization, size: tuple[int, int], remarks: tuple[str, ...], seconds: float) -> dict[str, Any]:
     answer: dict[str, Any] = {
         "success": found.success,
         "failure": None if found.failure is None else printable(found.failure),

@@ -21,7 +21,7 @@ from lightglue.web.tasks.kept import Kept
 from lightglue.web.tasks.pair_json import pair_json
 from lightglue.web.tasks.report import Report
 
-__all__ = ["estimate", "export", "match", "matched"]
+__all__ = ["as_asked", "estimate", "export", "match", "matched", "numbers_of"]
 
 
 def match(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def match(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
     given: images, two of {"id", "name", "data"}; asked, options by their names; keypoints, of the user's own.
     """
     kept, found = matched(given, report)
-    return {"json": pair_json(kept, found, given["images"], given["options"]), "kept": kept.pack(), **_numbers(found)}
+    return {"json": pair_json(kept, found, given["images"], given["options"]), "kept": kept.pack(), **numbers_of(found)}
 
 
 def matched(given: Mapping[str, Any], report: Report) -> tuple[Kept, MatchedFiles]:
@@ -40,20 +40,26 @@ def matched(given: Mapping[str, Any], report: Report) -> tuple[Kept, MatchedFile
     contents = images[0]["data"], images[1]["data"]
     names = images[0]["name"], images[1]["name"]
     first = replace(request.options, geometry=None, camera0=None, camera1=None, min_overlap=0, **_USUAL)
-    if filtered := can_be_filtered(request):
+    if can_be_filtered(request):
         models = replace(request.models, thresholds={**request.thresholds.given(), "filter_threshold": 0.0})
     else:
         models = request.chosen
     with report.watching():
         whole = match_files(contents[0], contents[1], first, models=models, views=request.views)
-        sizes = _sizes(whole.pair)
-        threshold = _threshold(request) if request.models.matcher == "lightglue" else None
-        pair = above(whole.pair, threshold) if filtered and threshold is not None else whole.pair
-        with record() as timeline:
-            pair = with_geometry(pair, request.options, contents, sizes)
+        return as_asked(replace(whole, names=names), request, contents)
+
+
+def as_asked(whole: MatchedFiles, request: PairRequest, contents: Sequence[bytes]) -> tuple[Kept, MatchedFiles]:
+    """A pair with all matches that may be shown, and as its options ask for it. contents: of the files, for EXIF."""
+    filtered = can_be_filtered(request)
+    sizes = _sizes(whole.pair)
+    threshold = _threshold(request) if request.models.matcher == "lightglue" else None
+    pair = above(whole.pair, threshold) if filtered and threshold is not None else whole.pair
+    with record() as timeline:
+        pair = with_geometry(pair, request.options, contents, sizes)
     pair, dropped = without_doubtful(pair, request.options.min_overlap)
     timeline.spans[:0] = whole.timeline.spans
-    found = replace(whole, pair=pair, names=names, options=request.options, num_dropped=dropped, timeline=timeline)
+    found = replace(whole, pair=pair, options=request.options, num_dropped=dropped, timeline=timeline)
     kept = Kept(_light(whole.pair), found.summary(), request, threshold if filtered else None, sizes)
     return kept, found
 
@@ -144,7 +150,7 @@ def _light(pair: MatchedPair) -> MatchedPair:
     return pair._replace(features0=features[0], features1=features[1])
 
 
-def _numbers(found: MatchedFiles) -> dict[str, Any]:
+def numbers_of(found: MatchedFiles) -> dict[str, Any]:
     """What lists of pairs show."""
     summary = found.summary()
     return {"matches": summary["num_matches"], "overlap": summary.get("overlap"), "inliers": summary.get("num_inliers")}

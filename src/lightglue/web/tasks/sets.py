@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -51,7 +51,7 @@ class _Held:
 class _Features:
     """The features of images, by set and number; those that were used least recently go first."""
 
-    held: OrderedDict[tuple[str, int], _Held] = OrderedDict()
+    held: ClassVar[OrderedDict[tuple[str, int], _Held]] = OrderedDict()
 
     @classmethod
     def put(cls, key: tuple[str, int], found: _Held) -> None:
