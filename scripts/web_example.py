@@ -11,10 +11,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
+from lightglue.geometry.estimation import estimate_fundamental
 from lightglue.models.choice import Models
 from lightglue.pairs.files import match_files
-from lightglue.pairs.options import PairOptions
-from lightglue.pairs.viewed import viewed
+from lightglue.pairs.viewed import viewed, viewed_geometry, warp_of
 from lightglue.support.files import write_files
 
 PACKAGE = Path(__file__).parents[1] / "src" / "lightglue"
@@ -25,10 +27,14 @@ KEYPOINTS, USUAL = 1024, 0.1  # of each image; the threshold that the page shows
 def main() -> None:
     """Match, and write."""
     models = Models(max_keypoints=KEYPOINTS, device="cpu", thresholds={"filter_threshold": 0.0})
-    found = match_files(*PHOTOGRAPHS, PairOptions(geometry="homography"), models=models)
+    found = match_files(*PHOTOGRAPHS, models=models)
     names = PHOTOGRAPHS[0].name, PHOTOGRAPHS[1].name
-    example = viewed(found.pair, names, found.summary(), threshold=USUAL, floor=0.0)
+    example = viewed(found.pair, names, found.summary(), threshold=USUAL, floor=0.0, warp=warp_of(found.pair))
     example |= {"id": "example", "options": {"max_keypoints": KEYPOINTS}}
+    order = np.argsort(-found.pair.scores.numpy(), kind="stable")
+    shown = order[: int((found.pair.scores > USUAL).sum())]
+    estimate = estimate_fundamental(found.pair.points0[shown], found.pair.points1[shown])
+    example["geometry"] = viewed_geometry(estimate) | {"score_threshold": USUAL}
     for i, image in enumerate(example["images"]):
         image["id"] = f"example-{i}"
     path = PACKAGE / "web" / "stored" / "montmartre.json"

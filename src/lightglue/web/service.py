@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import Any
 
 from fastapi import Request
@@ -112,10 +113,12 @@ class Service:
         self.budget = Budget(limits.seconds, int(limits.memory_gb * 1e9))
 
     async def start(self) -> None:
-        """Begin to take jobs."""
+        """Begin to take jobs; the processes import what they need meanwhile."""
         self.decoding.start()
         self.jobs.start()
         self._sweeper = asyncio.create_task(self._sweep())
+        for worker in (self.decoding.worker, self.jobs.worker):
+            Thread(target=worker.start, daemon=True).start()
 
     async def close(self) -> None:
         """End all processes and forget everything."""

@@ -31,9 +31,10 @@ class StaticFile:
 
 
 def read_static() -> Mapping[str, StaticFile]:
-    """The files of the folder `static` of this package, which has no folders in it."""
+    """The files of the page and of the viewer in it, from two folders without folders in them."""
     found = {}
-    for file in sorted(files("lightglue.web").joinpath("static").iterdir(), key=lambda each: each.name):
+    folders = (files("lightglue.drawing").joinpath("viewer"), files("lightglue.web").joinpath("static"))
+    for file in (each for folder in folders for each in folder.iterdir()):
         ending = f".{file.name.rpartition('.')[2]}"
         if file.is_file() and ending in TYPES:
             content = file.read_bytes()

@@ -227,7 +227,7 @@ export class Workbench extends EventTarget {
   }
 
   setThreshold(threshold) {
-    const found = Math.min(Math.max(threshold, this.pair.floor), 1);
+    const found = Math.min(Math.max(threshold, this.pair.floor), 1); // below it, matches are not known
     this.viewer.set({ threshold: Math.round(found * 1e4) / 1e4 });
   }
 

@@ -25,7 +25,7 @@ export class Comparison {
     this.place = el("div");
     this.showAll = el("button", { type: "button", text: "compare_all", onclick: () => this.#differ(false) });
     this.showOnly = el("button", { type: "button", text: "compare_only", onclick: () => this.#differ(true) });
-    this.card = el("div", { class: "card", hidden: true },
+    this.card = el("div", { class: "card compared", hidden: true },
       el("div", { class: "bar" }, this.title,
         el("span", { class: "segments", role: "group", "label-text": "compare" }, this.showOnly, this.showAll),
         el("span", { class: "tools" }, el("button", { type: "button", class: "plain", "label-text": "close", onclick: () => this.close() }, icon("close")))),

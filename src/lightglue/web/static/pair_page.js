@@ -34,6 +34,7 @@ class PairPage {
     }));
     this.#build();
     this.bench.addEventListener("change", () => this.#write());
+    this.#files();
     bind(["Escape"], "Esc", "key_stop", () => this.stop(), () => this.running !== null && !root.hidden);
     bind(["m"], "M", "key_match", () => this.match(), () => !root.hidden);
     app.options().then((options) => this.#options(options), (error) => app.notify(app.explain(error)));
@@ -57,14 +58,15 @@ class PairPage {
     this.working = el("div", { class: "working", hidden: true });
     this.offer = el("div", { class: "offer", hidden: true });
     this.more = el("details", { class: "more card" }, el("summary", { text: "more_options" }), this.form.element);
-    this.toolRow = el("div", { class: "mode card", hidden: true });
+    this.toolRow = el("div", { class: "mode tool", hidden: true });
     const bench = el("div");
-    this.root.append(this.inputs, this.offer, this.more, this.working, this.toolRow, bench);
+    this.root.append(this.inputs, this.offer, this.more, this.working, bench);
     this.bench = new Workbench(bench, {
       estimate: (model, threshold) => this.#estimate(model, threshold),
       warp: (threshold) => this.#estimate("homography", threshold, true).then((found) => found?.matrix ?? null),
       geometryControls: () => this.#geometryControls(),
     });
+    this.bench.bar.after(this.toolRow);
     this.downloads = new Downloads(this.app, () => ({ id: this.result?.id, threshold: this.bench.view.threshold }));
     this.bench.side.append(this.downloads.element);
     this.comparison = new Comparison(this.bench, this.app, (options, handlers) => this.#run(options, handlers), () => this.#write());
@@ -91,6 +93,26 @@ class PairPage {
     this.form.build(options.match);
     this.comparison.setOptions(options);
     this.#offer();
+  }
+
+  /** Images that are pasted, or dropped beside the slots: into the first free one; two at once into both. */
+  #files() {
+    const take = (files) => {
+      const images = [...files].filter((file) => file.type.startsWith("image/") || /\.(heic|heif|tiff?)$/i.test(file.name)).slice(0, 2);
+      if (images.length === 2) images.forEach((file, side) => this.slots[side].take(file));
+      else if (images.length) (this.slots.find((slot) => !slot.own) ?? this.slots[1]).take(images[0]);
+    };
+    document.addEventListener("paste", (event) => {
+      if (this.root.hidden || !event.clipboardData?.files.length) return;
+      event.preventDefault();
+      take(event.clipboardData.files);
+    });
+    document.addEventListener("dragover", (event) => event.preventDefault()); // a file beside its place must not replace the page
+    document.addEventListener("drop", (event) => {
+      if (event.defaultPrevented) return;
+      event.preventDefault();
+      if (!this.root.hidden) take(event.dataTransfer.files);
+    });
   }
 
   // The address
@@ -169,7 +191,7 @@ class PairPage {
       if (this.bench.viewer.together) this.bench.setMode("lines");
       tool.redraw = () => this.bench.viewer.redraw(false);
       this.toolRow.append(...tool.controls());
-      this.toolRow.scrollIntoView({ block: "nearest" });
+      this.toolRow.scrollIntoView({ block: this.bench.viewer.container.getBoundingClientRect().bottom > innerHeight ? "start" : "nearest" });
     }
     this.bench.viewer.redraw(false);
   }

@@ -6,8 +6,6 @@ import pickle
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
-
 from lightglue.pairs.asked import PairRequest
 from lightglue.pairs.record import MatchedPair
 
@@ -16,12 +14,13 @@ __all__ = ["Kept"]
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of a pair for later: without descriptors, models and images."""
+    """A pair without descriptors, models and images."""
 
-    pair: MatchedPair  # all matches that the browser may show, without a geometry
+    pair: MatchedPair  # all matches that may be shown, without a geometry
     summary: dict[str, Any]  # of `MatchedFiles`, of the matches that the options ask for
     request: PairRequest
-    threshold: float | None  # of scores, that the options ask for; None where there is none
+    threshold: float  # of scores, that the options ask for
+    floor: float  # that the matches of `pair` exceed
     sizes: tuple[tuple[int, int], tuple[int, int]]  # width, height
 
     def pack(self) -> bytes:
@@ -33,20 +32,3 @@ class Kept:
         """What `pack` gave, in this service."""
         kept: Kept = pickle.loads(packed)
         return kept
-
-    def order(self) -> Tensor:
-        """(K,) rows of the matches as they are shown: highest scores first, of equal ones the first."""
-        return (-self.pair.scores).argsort(stable=True)
-
-    def places(self) -> list[int]:
-        """Where each match stands in this order."""
-        places: list[int] = self.order().argsort().tolist()
-        return places
-
-    def asked_for(self, threshold: float | None = None) -> list[bool]:
-        """Of each match whether it scores more than a threshold: by default the one that the options ask for."""
-        wanted = self.threshold if threshold is None else threshold
-        if wanted is None or self.threshold is None:
-            return [True] * len(self.pair.matches)
-        found: list[bool] = (self.pair.scores > wanted).tolist()
-        return found

@@ -15,10 +15,11 @@ from lightglue.pairs.later import above, can_be_filtered, with_geometry
 from lightglue.pairs.oriented import pixels_of
 from lightglue.pairs.postprocessing import without_doubtful
 from lightglue.pairs.record import MatchedPair, geometry_numbers
+from lightglue.pairs.viewed import warp_of
 from lightglue.pairs.words import texts_of
 from lightglue.timing import record
 from lightglue.web.tasks.kept import Kept
-from lightglue.web.tasks.pair_json import pair_json
+from lightglue.web.tasks.pair_json import geometry_json, pair_json
 from lightglue.web.tasks.report import Report
 
 __all__ = ["as_asked", "estimate", "export", "match", "matched", "numbers_of"]
@@ -51,17 +52,16 @@ def matched(given: Mapping[str, Any], report: Report) -> tuple[Kept, MatchedFile
 
 def as_asked(whole: MatchedFiles, request: PairRequest, contents: Sequence[bytes]) -> tuple[Kept, MatchedFiles]:
     """A pair with all matches that may be shown, and as its options ask for it. contents: of the files, for EXIF."""
-    filtered = can_be_filtered(request)
-    sizes = _sizes(whole.pair)
-    threshold = _threshold(request) if request.models.matcher == "lightglue" else None
-    pair = above(whole.pair, threshold) if filtered and threshold is not None else whole.pair
+    filtered, sizes, threshold = can_be_filtered(request), _sizes(whole.pair), _threshold(request)
+    pair = above(whole.pair, threshold) if filtered else whole.pair
     with record() as timeline:
         pair = with_geometry(pair, request.options, contents, sizes)
     pair, dropped = without_doubtful(pair, request.options.min_overlap)
     timeline.spans[:0] = whole.timeline.spans
     found = replace(whole, pair=pair, options=request.options, num_dropped=dropped, timeline=timeline)
-    kept = Kept(_light(whole.pair), found.summary(), request, threshold if filtered else None, sizes)
-    return kept, found
+    shown = whole.pair if dropped is None else _without_geometry(pair)
+    floor = 0.0 if filtered else threshold
+    return Kept(_light(shown), found.summary(), request, threshold, floor, sizes), found
 
 
 _USUAL: dict[str, Any] = {"estimator": "poselib", "threshold": None, "seed": 0}
@@ -70,55 +70,42 @@ _USUAL: dict[str, Any] = {"estimator": "poselib", "threshold": None, "seed": 0}
 def estimate(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """A geometry of the matches of a pair above a threshold. given: kept, images, asked."""
     with report.watching():
-        summary, pair, rows = _again(Kept.unpack(given["kept"]), given["images"], given["asked"])
-    estimated = pair.geometry
-    if estimated is None:
+        summary, pair, _ = _again(Kept.unpack(given["kept"]), given["images"], given["asked"])
+        warp = warp_of(pair)
+    found = geometry_json(pair, summary)
+    if found is None:
         raise InputError("geometry: name what is to be estimated.")
-    return {
-        "geometry": estimated.geometry,
-        "estimator": estimated.statistics.options.label,
-        "threshold": estimated.statistics.options.pixels,
-        "model": summary["model"],
-        "failure": summary.get("failure"),
-        "cameras": summary.get("cameras"),
-        "inliers": [row for row, inside in zip(rows, estimated.inliers.tolist(), strict=True) if inside],
-        "num_matches": len(pair.matches),
-        "seconds": estimated.statistics.seconds,
-        "summary": str(estimated),
-    }
+    return found | {"warp": None if warp is None or warp.model is None else {"matrix": warp.model.tolist()}}
 
 
 def export(given: Mapping[str, Any], report: Report) -> bytes:
     """The content of a file. given: kept, images, asked, ending."""
     kept, images = Kept.unpack(given["kept"]), given["images"]
     with report.watching():
-        summary, pair, _ = _again(kept, images, given["asked"])
+        summary, pair, threshold = _again(kept, images, given["asked"])
         names = images[0]["name"], images[1]["name"]
         views = kept.request.views
         pixels = [pixels_of(image["data"], views.tile, stretch=views.stretch) for image in images]
-        shown = Shown(pixels[0], pixels[1], names, texts_of(summary))
+        shown = Shown(pixels[0], pixels[1], names, texts_of(summary), summary, threshold)
         return encode(pair, given["ending"], shown)
 
 
 def _again(
     kept: Kept, images: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]
-) -> tuple[dict[str, Any], MatchedPair, list[int]]:
-    """Summary, pair and where its matches are shown among all, with other thresholds and geometry than before."""
-    pair, threshold = kept.pair, asked.get("filter_threshold", kept.threshold)
-    rows = kept.places()
-    if threshold is not None and kept.threshold is not None:
-        rows = [row for row, wanted in zip(rows, kept.asked_for(threshold), strict=True) if wanted]
-        pair = above(pair, threshold)
+) -> tuple[dict[str, Any], MatchedPair, float]:
+    """Summary, pair and threshold, with another threshold and geometry than before where `asked` says so."""
+    threshold = max(kept.floor, asked.get("filter_threshold", kept.threshold))
+    pair = above(kept.pair, threshold) if threshold > kept.floor else kept.pair
     options = {name: value for name, value in asked.items() if name != "filter_threshold"}
-    before = kept.request.options
-    wanted = before if not options else PairRequest.owner().build({**options}).options
+    wanted = kept.request.options
     if options:
+        wanted = PairRequest.owner().build(options).options
         PairRequest(kept.request.models, kept.request.views, wanted).check(options)
-    elif "filter_threshold" not in asked and "num_dropped" in kept.summary:
-        pair, _ = without_doubtful(pair, before.min_overlap)
     pair = with_geometry(pair, wanted, [image["data"] for image in images], kept.sizes)
+    if "num_dropped" in kept.summary:
+        pair, _ = without_doubtful(pair, kept.request.options.min_overlap)
     other = {name: value for name, value in kept.summary.items() if name not in _OF_GEOMETRY}
-    return {**other, "num_matches": len(pair.matches), **geometry_numbers(pair)}, pair, rows
+    return {**other, "num_matches": len(pair.matches), **geometry_numbers(pair)}, pair, threshold
 
 
 _OF_GEOMETRY = ("geometry", "estimator", "cameras", "num_inliers", "model", "failure")
@@ -129,9 +116,18 @@ def _with_masks(request: PairRequest, masks: Mapping[str, Any]) -> PairRequest:
 
 
 def _threshold(request: PairRequest) -> float:
-    """Of scores."""
+    """Of scores; 0 for a matcher without."""
+    if request.models.matcher != "lightglue":
+        return 0.0
     own = request.thresholds.filter_threshold
     return LightGlueConfig().filter_threshold if own is None else own
+
+
+def _without_geometry(pair: MatchedPair) -> MatchedPair:
+    left: Any = {
+        name: value for name, value in pair.matches01.items() if name not in ("geometry", "inliers", "cameras")
+    }
+    return pair._replace(matches01=left)
 
 
 def _sizes(pair: MatchedPair) -> tuple[tuple[int, int], tuple[int, int]]:
