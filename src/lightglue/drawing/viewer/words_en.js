@@ -20,9 +20,8 @@ export const EN = {
   features: "Features", effort: "Effort", precision: "Precision", matcher: "Matcher", match: "Match", stop: "Stop", compare: "Compare…",
   effort_normal: "normal", effort_fast: "fast", effort_hard: "hard", more_options: "All options", options_reset: "As usual again", as_usual: "as usual",
   precision_usual: "as usual", precision_float32: "float32", precision_reduced: "reduced", matcher_lightglue: "LightGlue", matcher_nearest: "nearest neighbours",
-  stopped_by_you: "Stopped", stage_queued: "Waiting for its turn", stage_start: "Starting", stage_load: "Loading the models", stage_decode: "Reading the images",
-  stage_extraction: "Finding keypoints", stage_extract: "Finding keypoints", stage_matching: "Matching", stage_match: "Matching", stage_geometry: "Estimating geometry",
-  stage_weights: "Fetching weights",
+  stopped_by_you: "Stopped", stage_waiting: "Waiting for its turn", stage_starting: "Loading the models", stage_reading: "Reading the images",
+  stage_extracting: "Finding keypoints", stage_matching: "Matching", stage_refining: "Refining", stage_estimating: "Estimating geometry", stage_fetching: "Fetching weights",
   weights_missing: "The weights for {features} are not on this machine.", weights_about: "{size}, licence {licence}.", weights_fetch: "Fetch {size}",
   weights_there: "The weights are there",
 
@@ -43,7 +42,7 @@ export const EN = {
 
   threshold: "Score threshold", threshold_text: "{threshold}, {count} matches", score: "Score",
   matches_found: "{count} matches", one_match: "1 match", inliers_of: "{inliers} inliers ({model})", overlap_is: "overlap {overlap}",
-  overlap_low: "overlap {overlap}: probably different places", rotated_by: "B rotated by {rotation}°", stopped: "stop {stop} of {of}", pruned_shares: "pruned {first} % + {second} %",
+  dropped_for_overlap: "{count} dropped for want of overlap", overlap_low: "overlap {overlap}: probably different places", rotated_by: "B rotated by {rotation}°", stopped: "stop {stop} of {of}", pruned_shares: "pruned {first} % + {second} %",
   match_title: "Match", match_of: "{k} of {count}", match_walk: "J and K walk", match_hint: "Point at a keypoint to see its match; click to keep it.",
   patch_label: "The surroundings in image {letter}", fits: "Geometry", is_inlier: "inlier", is_outlier: "outlier", with_error: ", {error} px off",
   point_0: "In A", point_1: "In B", keypoint_0: "Keypoint A", keypoint_1: "Keypoint B", dropped_after: "dropped after layer {layer}", kept_to_end: "kept to the end",

@@ -20,9 +20,8 @@ export const ZH = {
   features: "特征", effort: "力度", precision: "精度", matcher: "匹配器", match: "匹配", stop: "停止", compare: "比较…",
   effort_normal: "普通", effort_fast: "快速", effort_hard: "困难", more_options: "全部选项", options_reset: "恢复默认", as_usual: "默认",
   precision_usual: "默认", precision_float32: "float32", precision_reduced: "降低", matcher_lightglue: "LightGlue", matcher_nearest: "最近邻",
-  stopped_by_you: "已停止", stage_queued: "排队等待中", stage_start: "正在启动", stage_load: "正在载入模型", stage_decode: "正在读取图像",
-  stage_extraction: "正在提取关键点", stage_extract: "正在提取关键点", stage_matching: "正在匹配", stage_match: "正在匹配", stage_geometry: "正在估计几何",
-  stage_weights: "正在获取权重",
+  stopped_by_you: "已停止", stage_waiting: "排队等待中", stage_starting: "正在载入模型", stage_reading: "正在读取图像",
+  stage_extracting: "正在提取关键点", stage_matching: "正在匹配", stage_refining: "正在细化", stage_estimating: "正在估计几何", stage_fetching: "正在获取权重",
   weights_missing: "本机没有 {features} 的权重。", weights_about: "{size}，许可证 {licence}。", weights_fetch: "获取 {size}",
   weights_there: "权重已就绪",
 
@@ -43,7 +42,7 @@ export const ZH = {
 
   threshold: "分数阈值", threshold_text: "{threshold}，{count} 个匹配", score: "分数",
   matches_found: "{count} 个匹配", one_match: "1 个匹配", inliers_of: "{inliers} 个内点（{model}）", overlap_is: "重叠 {overlap}",
-  overlap_low: "重叠 {overlap}：可能是不同地点", rotated_by: "B 旋转 {rotation}°", stopped: "停于第 {stop} / {of} 层", pruned_shares: "剪除 {first} % + {second} %",
+  dropped_for_overlap: "因重叠不足丢弃 {count} 个", overlap_low: "重叠 {overlap}：可能是不同地点", rotated_by: "B 旋转 {rotation}°", stopped: "停于第 {stop} / {of} 层", pruned_shares: "剪除 {first} % + {second} %",
   match_title: "匹配", match_of: "{k} / {count}", match_walk: "J 和 K 逐个查看", match_hint: "指向关键点可查看其匹配，点击可固定。",
   patch_label: "图像 {letter} 中的周围区域", fits: "几何", is_inlier: "内点", is_outlier: "外点", with_error: "，偏差 {error} px",
   point_0: "A 中", point_1: "B 中", keypoint_0: "关键点 A", keypoint_1: "关键点 B", dropped_after: "在第 {layer} 层后丢弃", kept_to_end: "保留到最后",

@@ -322,6 +322,7 @@ export class Workbench extends EventTarget {
     const parts = [];
     if (pair.inlier && count) parts.push(t("inliers_of", { inliers: pair.countInliers(count), model: t(`model_${pair.geometry.model}`) }));
     const { overlap, rotation, layers, pruned } = pair.json;
+    if (pair.json.num_dropped) parts.push(t("dropped_for_overlap", { count: pair.json.num_dropped }));
     if (overlap !== null && overlap !== undefined) parts.push(t(overlap < 0.5 ? "overlap_low" : "overlap_is", { overlap: number(overlap, 3) }));
     if (rotation) parts.push(t("rotated_by", { rotation }));
     if (layers) parts.push(t("stopped", { stop: layers.stop, of: layers.of ?? layers.stop }));
@@ -444,6 +445,7 @@ export class Workbench extends EventTarget {
       const threshold = this.view.threshold;
       if (pair.geometry.score_threshold === threshold) return;
       const geometry = await host.estimate(pair.geometry.model, threshold);
+      if (geometry?.warp) pair.json.warp = geometry.warp;
       if (geometry && this.pair === pair && this.view.threshold === threshold) this.setGeometry(geometry);
     }, 250);
   }
