@@ -25,7 +25,7 @@ export const EN = {
   weights_missing: "The weights for {features} are not on this machine.", weights_about: "{size}, licence {licence}.", weights_fetch: "Fetch {size}",
   weights_there: "The weights are there",
 
-  views: "Views", canvas_label: "Both images with their matches. Shift and arrows move, plus and minus zoom, J and K walk through the matches.",
+  blank: "Two images make a pair: choose, drop or paste them above.", views: "Views", canvas_label: "Both images with their matches. Shift and arrows move, plus and minus zoom, J and K walk through the matches.",
   mode_lines: "Lines", mode_points: "Points", mode_layers: "Layers", mode_swipe: "Swipe", mode_blink: "Blink", mode_fade: "Fade",
   mode_lines_title: "A line for each match (N)", mode_points_title: "All keypoints; rings have no match (P)", mode_layers_title: "What each layer still kept (L)",
   mode_swipe_title: "B laid over A, with an edge to move (S)", mode_blink_title: "B laid over A, in turn (B)", mode_fade_title: "B laid over A, transparent (O)",

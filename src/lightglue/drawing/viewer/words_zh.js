@@ -25,7 +25,7 @@ export const ZH = {
   weights_missing: "本机没有 {features} 的权重。", weights_about: "{size}，许可证 {licence}。", weights_fetch: "获取 {size}",
   weights_there: "权重已就绪",
 
-  views: "视图", canvas_label: "两张图像及其匹配。Shift 加方向键平移，加号和减号缩放，J 和 K 逐个查看匹配。",
+  blank: "两张图像组成一对：请在上方选择、拖入或粘贴。", views: "视图", canvas_label: "两张图像及其匹配。Shift 加方向键平移，加号和减号缩放，J 和 K 逐个查看匹配。",
   mode_lines: "连线", mode_points: "点", mode_layers: "层", mode_swipe: "卷帘", mode_blink: "闪烁", mode_fade: "透明",
   mode_lines_title: "每个匹配一条线 (N)", mode_points_title: "所有关键点；圆环没有匹配 (P)", mode_layers_title: "每一层保留了什么 (L)",
   mode_swipe_title: "B 叠在 A 上，边界可移动 (S)", mode_blink_title: "B 叠在 A 上，交替显示 (B)", mode_fade_title: "B 叠在 A 上，半透明 (O)",

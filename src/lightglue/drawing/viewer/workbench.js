@@ -35,6 +35,7 @@ export class Workbench extends EventTarget {
     this.viewer.addEventListener("hover", ({ detail }) => this.#hovered(detail));
     this.viewer.addEventListener("camera", () => this.#changed());
     document.addEventListener("languagechange", () => this.#said());
+    this.showImages([], [null, null]);
   }
 
   get view() {
@@ -153,6 +154,8 @@ export class Workbench extends EventTarget {
     this.side = el("div", { class: "side" }, this.histogram.element, this.matchCard, this.geometryCard, this.factsCard);
     root.append(this.stage, this.side);
     this.viewer = new Viewer(place);
+    this.blank = el("div", { class: "blank", text: "blank", hidden: true });
+    place.append(this.blank);
     translate(root);
   }
 
@@ -278,6 +281,7 @@ export class Workbench extends EventTarget {
 
   #all() {
     const paired = this.pair !== null;
+    this.blank.hidden = this.viewer.pictures.some(Boolean);
     this.side.classList.toggle("empty", !paired);
     for (const part of [this.histogram.element, this.matchCard, this.geometryCard, this.factsCard, this.table.element]) part.hidden = !paired;
     this.modeButtons.layers.disabled = !this.#hasLayers();
