@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from lightglue import __version__
 from lightglue.errors import LightGlueError
-from lightglue.web import api_about, api_features, api_images, api_jobs, api_pairs, page
+from lightglue.web import api_about, api_features, api_images, api_jobs, api_maps, api_pairs, api_sets, page
 from lightglue.web.failures import Failure, FailureError, failure_of
 from lightglue.web.guard import Guard, GuardOptions
 from lightglue.web.options import WebOptions
@@ -52,7 +52,7 @@ def create_app(
     )
     app.state.service, app.state.static = service, read_static()
     api = APIRouter(prefix=API)
-    for module in (api_about, api_images, api_pairs, api_features, api_jobs):
+    for module in (api_about, api_images, api_pairs, api_features, api_sets, api_maps, api_jobs):
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(page.router)

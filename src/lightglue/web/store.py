@@ -49,6 +49,9 @@ class Store(Generic[V]):
     def __len__(self) -> int:
         return len(self._held)
 
+    def __contains__(self, name: str) -> bool:
+        return name in self._held
+
     def put(self, value: V, size: int, name: str | None = None) -> str:
         """Keep `value` of `size` bytes; the least recently used ones go to make room. Raises FailureError (507)."""
         if size > self._limit:
@@ -74,6 +77,12 @@ class Store(Generic[V]):
         held.used = self._clock()
         self._held.move_to_end(name)
         return held.value
+
+    def resize(self, name: str, size: int) -> None:
+        """Say how many bytes a value has now; nothing where it is gone."""
+        held = self._held.get(name)
+        if held is not None:
+            self.put(held.value, size, name)
 
     def remove(self, name: str) -> None:
         """Forget it now. Raises FailureError as `get`; 403 for what belongs to the service."""
