@@ -1,6 +1,6 @@
 """What starting from published weights gains over starting from nothing: curves of both, same images, steps and seeds.
 
-    python scripts/transfer_curves.py PHOTOS OUT --seeds 0 1 2 [--steps 150] [--images 250] [--judge strecha_wide_dev.json]
+    python scripts/transfer_curves.py PHOTOS OUT --seeds 0 1 2 [--steps 150] [--images 250] [--judge SET.json]
 
 SIFT, 256 keypoints, views of 480 x 360; validated by pairs of other images at every fifth of the steps, which no run
 learns from. Runs that OUT holds are not made again. With `--judge`, the last weights are judged by a manifest, too.
