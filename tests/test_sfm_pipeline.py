@@ -25,8 +25,6 @@ from lightglue.sfm import pipeline
 from lightglue.sfm.colmap.model import read_model
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.pipeline import STAGES, MapResult, SfmOptions, build_map, run_stage
-from lightglue.sfm.stages.extract import ExtractOptions
-from lightglue.sfm.stages.match import MatchOptions
 from lightglue.sfm.stages.pairs import PairOptions
 from lightglue.sfm.stages.reconstruct import ReconstructOptions
 from lightglue.sfm.stages.refine import TrackOptions

@@ -142,7 +142,11 @@ def test_a_photograph_that_is_not_found_is_told_why(
 
 
 def test_options_of_a_localization_are_those_of_the_command(client: TestClient, query: Path) -> None:
-    for options, field in (({"candidates": 0}, "candidates"), ({"candidate": 1}, "candidate"), ({"memory": 1}, "memory")):
+    for options, field in (
+        ({"candidates": 0}, "candidates"),
+        ({"candidate": 1}, "candidate"),
+        ({"memory": 1}, "memory"),
+    ):
         answer = localize(client, query, options=options)
         assert (answer.status_code, answer.json()["error"]["field"]) == (422, field)
     for content in ({}, {"image": 3}):
@@ -192,8 +196,9 @@ def test_two_maps_of_one_name_are_both_there(corner_map: Path, tmp_path: Path) -
 
 
 def test_a_folder_that_is_no_map_ends_the_start(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="name the folder that `lightglue sfm` wrote"), serving(
-        WebOptions(maps=(tmp_path,))
+    with (
+        pytest.raises(InputError, match="name the folder that `lightglue sfm` wrote"),
+        serving(WebOptions(maps=(tmp_path,))),
     ):
         pass
 

@@ -158,7 +158,9 @@ def test_others_have_their_turn_between_two_pairs(photographs: list[Path], monke
 
     with serving(before=before) as (client, _):
         job = started(client, photographs)
-        one = ask(client, "match", image0=send(client, photographs[0]), image1=send(client, photographs[1]), options=OPTIONS)
+        one = ask(
+            client, "match", image0=send(client, photographs[0]), image1=send(client, photographs[1]), options=OPTIONS
+        )
         may_go_on.set()
         assert ended(client, one.json()["id"])["state"] == "done"
         assert ended(client, job["id"])["state"] == "done"
