@@ -22,7 +22,7 @@ export function el(tag, attributes = {}, ...children) {
 
 /** Append children; strings and numbers as text, null and false not at all. */
 export function add(parent, ...children) {
-  for (const child of children.flat()) {
+  for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined || child === false) continue;
     parent.append(child instanceof Node ? child : document.createTextNode(String(child)));
   }

@@ -18,7 +18,7 @@ export function within(context, rectangle, paint) {
 export function drawPicture(context, pane, picture) {
   within(context, pane.rectangle, () => {
     const [x, y] = pane.put(-0.5, -0.5);
-    context.imageSmoothingEnabled = pane.scale < 3; // near by, pixels are seen as pixels
+    context.imageSmoothingEnabled = pane.scale < 8; // near by, pixels are seen as pixels
     context.imageSmoothingQuality = "high";
     context.drawImage(picture, x, y, pane.image.width * pane.scale, pane.image.height * pane.scale);
   });

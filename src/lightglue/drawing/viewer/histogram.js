@@ -37,7 +37,6 @@ export class Histogram {
   setPair(pair) {
     this.counts = pair.histogram(BINS);
     this.pair = pair;
-    this.slider.min = pair.floor;
   }
 
   setThreshold(threshold) {

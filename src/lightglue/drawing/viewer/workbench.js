@@ -35,6 +35,7 @@ export class Workbench extends EventTarget {
     this.viewer.addEventListener("hover", ({ detail }) => this.#hovered(detail));
     this.viewer.addEventListener("camera", () => this.#changed());
     document.addEventListener("languagechange", () => this.#said());
+    this.showImages([], [null, null]);
   }
 
   get view() {
@@ -153,6 +154,8 @@ export class Workbench extends EventTarget {
     this.side = el("div", { class: "side" }, this.histogram.element, this.matchCard, this.geometryCard, this.factsCard);
     root.append(this.stage, this.side);
     this.viewer = new Viewer(place);
+    this.blank = el("div", { class: "blank", text: "blank", hidden: true });
+    place.append(this.blank);
     translate(root);
   }
 
@@ -227,7 +230,7 @@ export class Workbench extends EventTarget {
   }
 
   setThreshold(threshold) {
-    const found = Math.min(Math.max(threshold, this.pair.floor), 1);
+    const found = Math.min(Math.max(threshold, this.pair.floor), 1); // below it, matches are not known
     this.viewer.set({ threshold: Math.round(found * 1e4) / 1e4 });
   }
 
@@ -278,6 +281,7 @@ export class Workbench extends EventTarget {
 
   #all() {
     const paired = this.pair !== null;
+    this.blank.hidden = this.viewer.pictures.some(Boolean);
     this.side.classList.toggle("empty", !paired);
     for (const part of [this.histogram.element, this.matchCard, this.geometryCard, this.factsCard, this.table.element]) part.hidden = !paired;
     this.modeButtons.layers.disabled = !this.#hasLayers();
@@ -322,6 +326,7 @@ export class Workbench extends EventTarget {
     const parts = [];
     if (pair.inlier && count) parts.push(t("inliers_of", { inliers: pair.countInliers(count), model: t(`model_${pair.geometry.model}`) }));
     const { overlap, rotation, layers, pruned } = pair.json;
+    if (pair.json.num_dropped) parts.push(t("dropped_for_overlap", { count: pair.json.num_dropped }));
     if (overlap !== null && overlap !== undefined) parts.push(t(overlap < 0.5 ? "overlap_low" : "overlap_is", { overlap: number(overlap, 3) }));
     if (rotation) parts.push(t("rotated_by", { rotation }));
     if (layers) parts.push(t("stopped", { stop: layers.stop, of: layers.of ?? layers.stop }));
@@ -444,6 +449,7 @@ export class Workbench extends EventTarget {
       const threshold = this.view.threshold;
       if (pair.geometry.score_threshold === threshold) return;
       const geometry = await host.estimate(pair.geometry.model, threshold);
+      if (geometry?.warp) pair.json.warp = geometry.warp;
       if (geometry && this.pair === pair && this.view.threshold === threshold) this.setGeometry(geometry);
     }, 250);
   }

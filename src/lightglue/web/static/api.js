@@ -2,7 +2,8 @@
  *
  * get(path) -> JSON; post(path, json) -> JSON; remove(path)
  * upload(file, onProgress) -> the image's record { id, name, width, height, bytes }
- * job(id, { onProgress, onPair }) -> Promise of the finished job { id, state, result, ... }, or an ApiError;
+ * job(id, { onProgress, onPair }) -> Promise of the finished job { id, state, result, ... }, or an ApiError (code
+ *   "cancelled" where it was stopped); onProgress({ stage, done, total, text });
  *   follows the server's events, and asks again and again where these do not come through; `.cancel()` stops it.
  * run(path, json, handlers) -> post, then follow its job
  * Every failure is an ApiError { status, code, message, field, body }: `message` is the package's own sentence.
@@ -88,7 +89,7 @@ export function job(id, { onProgress = () => {}, onPair = () => {} } = {}) {
       try {
         const state = await get(`jobs/${id}`);
         if (OVER.has(state.state)) return finish(state);
-        onProgress(state);
+        onProgress(state.progress);
         timer = setTimeout(poll, 300);
       } catch (error) {
         reject(error);
@@ -98,7 +99,7 @@ export function job(id, { onProgress = () => {}, onPair = () => {} } = {}) {
     const read = (event) => JSON.parse(event.data);
     source.addEventListener("progress", (event) => onProgress(read(event)));
     source.addEventListener("pair", (event) => onPair(read(event)));
-    for (const name of OVER) source.addEventListener(name, (event) => finish({ state: name, ...read(event) }));
+    for (const name of OVER) source.addEventListener(name, (event) => finish({ ...read(event), state: name }));
     source.onerror = () => {
       source.close();
       poll();
@@ -109,8 +110,8 @@ export function job(id, { onProgress = () => {}, onPair = () => {} } = {}) {
 }
 
 function failureOf(state) {
-  if (state.error) return { error: state.error };
-  return { error: { code: state.state, message: "" } };
+  const code = state.state === "cancelled" ? "cancelled" : state.error?.code ?? state.state;
+  return { error: { message: "", ...state.error, code } };
 }
 
 /** Post, and follow the job that comes of it. The promise has `.cancel()`, which also works before there is a job. */
@@ -119,7 +120,7 @@ export function run(path, json, handlers = {}) {
   let cancelled = false;
   const promise = (async () => {
     const answer = await post(path, json);
-    following = job(answer.job?.id ?? answer.job, handlers);
+    following = job(answer.id, handlers);
     if (cancelled) following.cancel();
     return following;
   })();

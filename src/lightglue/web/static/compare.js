@@ -25,12 +25,16 @@ export class Comparison {
     this.place = el("div");
     this.showAll = el("button", { type: "button", text: "compare_all", onclick: () => this.#differ(false) });
     this.showOnly = el("button", { type: "button", text: "compare_only", onclick: () => this.#differ(true) });
-    this.card = el("div", { class: "card", hidden: true },
-      el("div", { class: "bar" }, this.title,
+    this.card = el("div", { class: "card compared", hidden: true },
+      this.bar = el("div", { class: "bar" }, this.title,
         el("span", { class: "segments", role: "group", "label-text": "compare" }, this.showOnly, this.showAll),
         el("span", { class: "tools" }, el("button", { type: "button", class: "plain", "label-text": "close", onclick: () => this.close() }, icon("close")))),
       this.place, this.counts);
     this.bench.stageCard.after(this.card);
+    new ResizeObserver(() => { // pictures that stand side by side begin at the same height
+      const beside = this.card.offsetTop === this.bench.stageCard.offsetTop;
+      this.bar.style.minHeight = beside ? `${this.bench.bar.offsetHeight}px` : "";
+    }).observe(this.bench.bar);
     this.first = el("span", { class: "legend" });
     this.bench.viewer.addEventListener("view", ({ detail }) => this.#sync(detail));
     this.bench.viewer.addEventListener("camera", () => this.viewer && !this.moving && this.#follow(this.bench.viewer, this.viewer));

@@ -6,7 +6,7 @@ import { t } from "./i18n.js";
 const FORMATS = ["npz", "json", "csv", "png", "svg", "pdf", "colmap", "html"];
 
 export class Downloads {
-  /** @param chosen () -> { id, threshold } of the result that is shown */
+  /** @param chosen () -> { id, query } of the result that is shown */
   constructor(app, chosen) {
     this.app = app;
     this.chosen = chosen;
@@ -28,11 +28,11 @@ export class Downloads {
   }
 
   async #fetch(format, button) {
-    const { id, threshold } = this.chosen();
+    const { id, query } = this.chosen();
     this.fault.textContent = "";
     button.disabled = true;
     try {
-      const response = await fetch(this.app.api.url(`results/${encodeURIComponent(id)}/${format}?threshold=${threshold}`), { credentials: "same-origin" });
+      const response = await fetch(this.app.api.url(`results/${encodeURIComponent(id)}/${format}?${query}`), { credentials: "same-origin" });
       if (!response.ok) throw new this.app.api.ApiError(response.status, await response.json().catch(() => null));
       const name = /filename="([^"]+)"/.exec(response.headers.get("Content-Disposition") ?? "")?.[1] ?? `matches.${format === "colmap" ? "db" : format}`;
       const address = URL.createObjectURL(await response.blob());

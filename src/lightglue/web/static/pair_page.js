@@ -34,6 +34,7 @@ class PairPage {
     }));
     this.#build();
     this.bench.addEventListener("change", () => this.#write());
+    this.#files();
     bind(["Escape"], "Esc", "key_stop", () => this.stop(), () => this.running !== null && !root.hidden);
     bind(["m"], "M", "key_match", () => this.match(), () => !root.hidden);
     app.options().then((options) => this.#options(options), (error) => app.notify(app.explain(error)));
@@ -57,15 +58,16 @@ class PairPage {
     this.working = el("div", { class: "working", hidden: true });
     this.offer = el("div", { class: "offer", hidden: true });
     this.more = el("details", { class: "more card" }, el("summary", { text: "more_options" }), this.form.element);
-    this.toolRow = el("div", { class: "mode card", hidden: true });
+    this.toolRow = el("div", { class: "mode tool", hidden: true });
     const bench = el("div");
-    this.root.append(this.inputs, this.offer, this.more, this.working, this.toolRow, bench);
+    this.root.append(this.inputs, this.offer, this.more, this.working, bench);
     this.bench = new Workbench(bench, {
       estimate: (model, threshold) => this.#estimate(model, threshold),
       warp: (threshold) => this.#estimate("homography", threshold, true).then((found) => found?.matrix ?? null),
       geometryControls: () => this.#geometryControls(),
     });
-    this.downloads = new Downloads(this.app, () => ({ id: this.result?.id, threshold: this.bench.view.threshold }));
+    this.bench.bar.after(this.toolRow);
+    this.downloads = new Downloads(this.app, () => this.#asShown());
     this.bench.side.append(this.downloads.element);
     this.comparison = new Comparison(this.bench, this.app, (options, handlers) => this.#run(options, handlers), () => this.#write());
     translate(this.root);
@@ -91,6 +93,26 @@ class PairPage {
     this.form.build(options.match);
     this.comparison.setOptions(options);
     this.#offer();
+  }
+
+  /** Images that are pasted, or dropped beside the slots: into the first free one; two at once into both. */
+  #files() {
+    const take = (files) => {
+      const images = [...files].filter((file) => file.type.startsWith("image/") || /\.(heic|heif|tiff?)$/i.test(file.name)).slice(0, 2);
+      if (images.length === 2) images.forEach((file, side) => this.slots[side].take(file));
+      else if (images.length) (this.slots.find((slot) => !slot.own) ?? this.slots[1]).take(images[0]);
+    };
+    document.addEventListener("paste", (event) => {
+      if (this.root.hidden || !event.clipboardData?.files.length) return;
+      event.preventDefault();
+      take(event.clipboardData.files);
+    });
+    document.addEventListener("dragover", (event) => event.preventDefault()); // a file beside its place must not replace the page
+    document.addEventListener("drop", (event) => {
+      if (event.defaultPrevented) return;
+      event.preventDefault();
+      if (!this.root.hidden) take(event.dataTransfer.files);
+    });
   }
 
   // The address
@@ -169,7 +191,7 @@ class PairPage {
       if (this.bench.viewer.together) this.bench.setMode("lines");
       tool.redraw = () => this.bench.viewer.redraw(false);
       this.toolRow.append(...tool.controls());
-      this.toolRow.scrollIntoView({ block: "nearest" });
+      this.toolRow.scrollIntoView({ block: this.bench.viewer.container.getBoundingClientRect().bottom > innerHeight ? "start" : "nearest" });
     }
     this.bench.viewer.redraw(false);
   }
@@ -207,13 +229,12 @@ class PairPage {
     if (points.some((each) => each.length)) {
       request.keypoints = Object.fromEntries(points.flatMap((each, i) => (each.length ? [[String(i), each]] : [])));
     }
-    this.#setRunning(this.app.api.run("match", request, { onProgress: (job) => this.#progress(job) }));
+    this.#setRunning(this.app.api.run("match", request, { onProgress: (progress) => this.#progress(progress) }));
     try {
       const job = await this.running;
-      const id = job.result?.id ?? job.result;
-      return typeof job.result === "object" && job.result.matches ? job.result : await this.app.api.get(`results/${id}`);
+      return await this.app.api.get(`results/${encodeURIComponent(job.result)}`);
     } catch (error) {
-      if (error.code === "cancelled" || error.status === 409) return null;
+      if (error.code === "cancelled") return null;
       throw error;
     } finally {
       this.#setRunning(null);
@@ -232,15 +253,15 @@ class PairPage {
     this.compareButton.disabled = running !== null || !this.result;
     this.working.hidden = running === null;
     if (!running) return;
-    this.workingText = el("span", {}, t("stage_queued"));
+    this.workingText = el("span", {}, t("stage_waiting"));
     this.workingBar = el("progress", { max: 1 });
     clear(this.working).append(this.workingText, this.workingBar);
     this.stopButton.focus({ preventScroll: true });
   }
 
-  #progress({ state, progress }) {
-    if (!this.running || !progress) return;
-    const stage = state === "queued" ? "queued" : progress.stage;
+  #progress(progress) {
+    if (!this.running || !progress?.stage) return;
+    const { stage } = progress;
     this.workingText.textContent = [hasWord(`stage_${stage}`) ? t(`stage_${stage}`) : stage, progress.text].filter(Boolean).join(": ");
     if (progress.total) this.workingBar.value = progress.done / progress.total;
     else this.workingBar.removeAttribute("value");
@@ -251,7 +272,7 @@ class PairPage {
   #failed(error) {
     const text = this.app.explain(error);
     const busy = error.status === 429 ? ` ${t("try_in", { seconds: error.retryAfter ?? 5 })}` : "";
-    if (error.code === "weights_missing") return this.#offer(error.body?.weights, text);
+    if (error.code === "weights") return this.#offer(error.body?.weights, text);
     this.#fault(error.field, text + busy);
   }
 
@@ -295,8 +316,8 @@ class PairPage {
     try {
       for (const name of names.length ? names : [this.features.value]) {
         await this.app.api.run(`weights/${encodeURIComponent(name)}`, {}, {
-          onProgress: ({ progress }) => {
-            if (progress) button.textContent = progress.total ? `${Math.floor((100 * progress.done) / progress.total)} %` : progress.stage;
+          onProgress: ({ done, total }) => {
+            if (total) button.textContent = `${Math.floor((100 * done) / total)} %`;
           },
         });
       }
@@ -314,9 +335,10 @@ class PairPage {
   // Geometry
 
   async #estimate(model, score_threshold, quiet = false) {
-    const threshold = quiet ? null : this.pixels ?? null;
+    const options = { geometry: model, filter_threshold: score_threshold };
+    if (!quiet && this.pixels) options.threshold = this.pixels;
     try {
-      const found = await this.app.api.post("geometry", { result: this.result.id, model, threshold, score_threshold });
+      const found = await this.app.api.post("geometry", { result: this.result.id, options });
       this.estimateFault = "";
       return { ...found, score_threshold };
     } catch (error) {
@@ -329,6 +351,14 @@ class PairPage {
     const { result } = this;
     const geometry = this.model ? await this.#estimate(this.model, this.bench.view.threshold) : null;
     if (this.result === result && this.bench.pair) this.bench.setGeometry(geometry);
+  }
+
+  /** The result, and how files must be made to hold what is seen. */
+  #asShown() {
+    const shown = { filter_threshold: this.bench.view.threshold };
+    const geometry = this.bench.pair?.geometry;
+    if (MODELS.includes(geometry?.model)) Object.assign(shown, { geometry: geometry.model, threshold: geometry.threshold });
+    return { id: this.result.id, query: new URLSearchParams(shown) };
   }
 
   #geometryControls() {

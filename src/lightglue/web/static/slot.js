@@ -20,6 +20,7 @@ export class Slot {
     this.mask = null; // a canvas whose painted pixels are left out
     this.tool = null;
     this.bytes = null;
+    this.own = false; // whether the user chose it
     this.#build();
     document.addEventListener("languagechange", () => this.#said());
   }
@@ -41,7 +42,7 @@ export class Slot {
     this.element = el("div", { class: "slot card", role: "group", "aria-label": letter },
       this.thumb, el("span", { class: "letter", "aria-hidden": "true" }, letter), this.name, this.about,
       el("div", { class: "tools" },
-        el("label", { class: "button" }, this.file, el("span", { text: "choose" })),
+        el("label", { class: "button choose" }, this.file, el("span", { text: "choose" })),
         touch ? el("label", { class: "button" }, this.camera, icon("camera"), el("span", { class: "unseen", text: "photograph" })) : null,
         this.turnButton, this.maskButton, this.pointsButton),
       this.bar, this.fault);
@@ -87,6 +88,7 @@ export class Slot {
     this.fail("");
     this.bar.hidden = false;
     this.bar.removeAttribute("value");
+    this.own = true;
     const turn = (this.taking = {}); // a later choice wins
     try {
       const image = await this.app.api.upload(file, (share) => { this.bar.value = share; });
