@@ -55,6 +55,7 @@ class Job:
         """As JSON holds it."""
         return {
             "id": self.id,
+            "job": self.id,
             "kind": self.kind,
             "state": self.state,
             "progress": self.progress,
@@ -264,7 +265,7 @@ class Jobs:
             job.progress = content
             if job.events and job.events[-1][0] == "progress" and not job.watchers:
                 job.events.pop()  # nobody waits for steps on the way
-        job.events.append((name, content))
+        job.events.append((name, job.described() if name == "progress" else content))
         job.move()
 
     def _end(self, job: Job, state: State) -> None:

@@ -122,8 +122,7 @@ class MapPage {
       this.stage?.cloud.setCameraScale(value);
       this.stage?.redraw();
     });
-    const open = matchMedia("(min-width: 800px)").matches;
-    this.tools = el("details", { class: "map-tools", open }, el("summary", {}, t("map_view")), size[1], this.least[1], cameras[1],
+    this.tools = el("details", { class: "map-tools" }, el("summary", {}, t("map_view")), size[1], this.least[1], cameras[1],
       el("button", { type: "button", onclick: () => this.stage?.reset() }, t("map_reset")));
     return this.tools;
   }

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightglue.errors import InputError
 from lightglue.matching.config import LightGlueConfig
+from lightglue.models.loaded import load_models
 from lightglue.pairs.asked import PairRequest
 from lightglue.pairs.encoders import Shown, encode
 from lightglue.pairs.files import MatchedFiles, match_files
@@ -19,6 +20,7 @@ from lightglue.pairs.viewed import warp_of
 from lightglue.pairs.words import texts_of
 from lightglue.timing import record
 from lightglue.web.tasks.kept import Kept
+from lightglue.web.tasks.own_keypoints import with_keypoints
 from lightglue.web.tasks.pair_json import geometry_json, pair_json
 from lightglue.web.tasks.report import Report
 
@@ -46,7 +48,10 @@ def matched(given: Mapping[str, Any], report: Report) -> tuple[Kept, MatchedFile
     else:
         models = request.chosen
     with report.watching():
-        whole = match_files(contents[0], contents[1], first, models=models, views=request.views)
+        loaded: Any = load_models(models)
+        if keypoints := given.get("keypoints"):
+            loaded = with_keypoints(loaded, keypoints, request)
+        whole = match_files(contents[0], contents[1], first, models=loaded, views=request.views)
         return as_asked(replace(whole, names=names), request, contents)
 
 
