@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lightglue.matching.coarse_to_fine import CoarseToFineOptions
 from lightglue.matching.guided import (
     Evidence,
     Guess,
@@ -19,7 +20,6 @@ from lightglue.matching.guided import (
     predict,
     reference_candidates,
 )
-from lightglue.matching.coarse_to_fine import CoarseToFineOptions
 from lightglue.matching.seed_geometry import Model, fit_model, refit, residuals, turned
 
 WIDTH, HEIGHT = 640, 480
