@@ -68,7 +68,9 @@ def test_a_folder_becomes_a_matrix_a_cell_a_pair_and_all_a_database(
     expect(page.locator(".many-chosen")).to_contain_text("5 images")
     expect(page.locator(".many-chosen")).to_contain_text("no images: 1")
     start(page)
-    expect(page.locator(".many-status")).to_have_text(re.compile("All 6 pairs are done; [56] have matches"), timeout=60_000)
+    expect(page.locator(".many-status")).to_have_text(
+        re.compile("All 6 pairs are done; [56] have matches"), timeout=60_000
+    )
     left_out = page.locator(".many-left-out li")
     expect(left_out).to_have_count(1)
     expect(left_out).to_contain_text("cut off.jpg this JPEG file is damaged or cut off")
@@ -123,7 +125,7 @@ def test_a_dropped_folder_by_keys_alone(shown: Shown, tmp_path: Path) -> None:
     transfer = page.evaluate_handle(
         """(files) => {
             const found = new DataTransfer();
-            for (const [name, content] of files) found.items.add(new File([new Uint8Array(content)], name, { type: "image/png" }));
+            for (const [name, content] of files) found.items.add(new File([new Uint8Array(content)], name));
             return found;
         }""",
         files,
