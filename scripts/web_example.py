@@ -2,41 +2,33 @@
 
     python scripts/web_example.py
 
-Writes src/lightglue/web/stored/montmartre.json, which the page shows before torch is loaded. All mutual partners are in
-it, whatever their score, so that the slider goes down to 0.
+Writes src/lightglue/web/stored/montmartre.json, which the page shows before torch is loaded: what the service itself
+gives for this pair and these options.
 """
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from threading import Event
 
-import numpy as np
-
-from lightglue.geometry.estimation import estimate_fundamental
-from lightglue.models.choice import Models
-from lightglue.pairs.files import match_files
-from lightglue.pairs.viewed import viewed, viewed_geometry, warp_of
 from lightglue.support.files import write_files
+from lightglue.web.tasks.pair import match
+from lightglue.web.tasks.report import Report
 
 PACKAGE = Path(__file__).parents[1] / "src" / "lightglue"
 PHOTOGRAPHS = [PACKAGE / "parity" / "photographs" / f"montmartre_{name}.jpg" for name in ("close", "far")]
-KEYPOINTS, USUAL = 1024, 0.1  # of each image; the threshold that the page shows it with
+OPTIONS = {"max_keypoints": 1024, "geometry": "homography"}
 
 
 def main() -> None:
     """Match, and write."""
-    models = Models(max_keypoints=KEYPOINTS, device="cpu", thresholds={"filter_threshold": 0.0})
-    found = match_files(*PHOTOGRAPHS, models=models)
-    names = PHOTOGRAPHS[0].name, PHOTOGRAPHS[1].name
-    example = viewed(found.pair, names, found.summary(), threshold=USUAL, floor=0.0, warp=warp_of(found.pair))
-    example |= {"id": "example", "options": {"max_keypoints": KEYPOINTS}}
-    order = np.argsort(-found.pair.scores.numpy(), kind="stable")
-    shown = order[: int((found.pair.scores > USUAL).sum())]
-    estimate = estimate_fundamental(found.pair.points0[shown], found.pair.points1[shown])
-    example["geometry"] = viewed_geometry(estimate) | {"score_threshold": USUAL}
-    for i, image in enumerate(example["images"]):
-        image["id"] = f"example-{i}"
+    images = [
+        {"id": f"example-{i}", "name": path.name, "data": path.read_bytes()} for i, path in enumerate(PHOTOGRAPHS)
+    ]
+    given = {"images": images, "asked": {**OPTIONS, "device": "cpu"}, "options": OPTIONS}
+    found = match(given, Report(lambda message: None, Event()))
+    example = {"id": "example", **json.loads(found["json"])}
     path = PACKAGE / "web" / "stored" / "montmartre.json"
     path.parent.mkdir(exist_ok=True)
     write_files({path: (json.dumps(example, separators=(",", ":")) + "\n").encode()})

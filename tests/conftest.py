@@ -131,6 +131,20 @@ def charts_undrawn() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session")
+def corner_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `photographs` of a corner and their `map`, made without weights. Not to be changed."""
+    pytest.importorskip("pycolmap")
+    from lightglue.sfm.pipeline import build_map
+    from support.corner import map_options, take_photographs
+
+    folder = tmp_path_factory.mktemp("corner")
+    take_photographs(folder / "photographs")
+    with undrawn():
+        build_map(folder / "photographs", folder / "map", map_options())
+    return folder
+
+
 @pytest.fixture
 def public_folder() -> Iterator[Path]:
     """An empty folder that every user may enter and read; pytest's own are closed to others."""

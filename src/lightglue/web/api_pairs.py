@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
@@ -14,13 +16,15 @@ from fastapi import APIRouter, Request, Response
 
 from lightglue.pairs.asked import PairRequest
 from lightglue.pairs.encoders import ENDINGS
-from lightglue.web.failures import FailureError
+from lightglue.support.checks import is_real
+from lightglue.web.failures import Failure, FailureError
 from lightglue.web.forms import Upload, parse_json, read_form, read_json
 from lightglue.web.jobs import Job
+from lightglue.web.models_there import missing_weights
 from lightglue.web.service import Result, Service, service_of
 from lightglue.web.uploads import read_header
 
-__all__ = ["router"]
+__all__ = ["answered", "checked_options", "chosen_images", "masks_of", "router", "weights_there"]
 
 router = APIRouter(tags=["pairs"])
 LONGEST_WAIT = 600.0  # seconds
@@ -34,6 +38,7 @@ MEDIA = {
     "jpeg": "image/jpeg",
     "svg": "image/svg+xml",
     "pdf": "application/pdf",
+    "html": "text/html; charset=utf-8",
 }
 
 
@@ -44,31 +49,54 @@ async def match(request: Request) -> Response:
     """
     service = service_of(request)
     asked = await _asked(request, service)
-    values = service.vocabulary.read(asked.get("options") or {})
-    if service.options.device != "auto":
-        values.setdefault("device", service.options.device)
-    PairRequest.of(values)  # what does not go together is refused now
-    names = [asked.get(f"image{i}") for i in (0, 1)]
-    for i, name in enumerate(names):
-        if not isinstance(name, str):
-            raise FailureError.of(422, "input", f"image{i}: name an image that was sent before.", f"image{i}")
-    images = [service.images.get(str(name)) for name in names]
+    values = checked_options(service, asked.get("options"))
+    models = PairRequest.of(values).models  # what does not go together is refused now
+    await weights_there(models.features, models.matcher)
+    images = chosen_images(service, asked)
     given = {
-        "images": [
-            {"id": name, "name": image.name, "data": image.data} for name, image in zip(names, images, strict=True)
-        ],
+        "images": images,
         "asked": values,
         "options": asked.get("options") or {},
-        "masks": _masks(service, asked.get("masks") or {}),
+        "masks": masks_of(service, asked.get("masks") or {}),
+        "keypoints": _keypoints(service, asked.get("keypoints") or {}),
     }
-    kept = tuple(given["images"])
 
     def finish(found: Mapping[str, Any]) -> str:
-        result = Result("pair", found["json"], found["kept"], kept)
+        result = Result("pair", found["json"], found["kept"], images)
         return service.results.put(result, result.size)
 
-    job = service.jobs.submit("match", "match", given, service.budget, finish)
-    return await answered(request, service, job)
+    return await answered(request, service, service.jobs.submit("match", "match", given, service.budget, finish))
+
+
+def chosen_images(service: Service, asked: Mapping[str, Any], names: tuple[str, ...] = ("image0", "image1")) -> Any:
+    """The images that a request names, as tasks take them."""
+    found = []
+    for part in names:
+        name = asked.get(part)
+        if not isinstance(name, str):
+            raise FailureError.of(422, "input", f"{part}: name an image that was sent before.", part)
+        image = service.images.get(name)
+        found.append({"id": name, "name": image.name, "data": image.data})
+    return tuple(found)
+
+
+def checked_options(service: Service, options: Any) -> dict[str, Any]:
+    """The options of a request, with the service's device where it names none."""
+    values = service.vocabulary.read({} if options is None else options)
+    if service.options.device != "auto":
+        values.setdefault("device", service.options.device)
+    return values
+
+
+async def weights_there(features: str, matcher: str | None) -> None:
+    """Raises FailureError (503), which says what must be fetched and under which licence it comes."""
+    missing = await asyncio.to_thread(missing_weights, features, matcher)
+    if missing is None:
+        return
+    size = "of unknown size" if missing["bytes"] is None else f"{missing['bytes'] / 1e6:.1f} MB"
+    text = f"The weights of {features} are not on this machine: {size}, licence {missing['licence']}."
+    remedy = f" POST weights/{features} fetches them."
+    raise FailureError(Failure(503, "weights_missing", text + remedy, "features", None, {"weights": [missing]}))
 
 
 async def answered(request: Request, service: Service, job: Job) -> Response:
@@ -80,10 +108,8 @@ async def answered(request: Request, service: Service, job: Job) -> Response:
     return Response(service.results.get(result).as_json(result), media_type="application/json")
 
 
-async def _while_connected(request: Request, service: Service, job: Job, seconds: float) -> str | None:
-    """The result's name, waited for as long as the client does."""
-    import asyncio
-
+async def _while_connected(request: Request, service: Service, job: Job, seconds: float | None) -> str | None:
+    """The result's name, waited for as long as the client does; a job whose client has left is cancelled."""
     waiting = asyncio.ensure_future(service.jobs.result(job, seconds))
     leaving = asyncio.ensure_future(_left(request))
     try:
@@ -101,6 +127,23 @@ async def _left(request: Request) -> None:
         pass
 
 
+async def _kept(request: Request, service: Service, name: str) -> Result:
+    """A result of which files can be made. The pair that comes with the package is matched for it, once."""
+    result = service.results.get(name)
+    if result.kept or result.kind != "pair":
+        return result
+    about = json.loads(result.content)
+    values = checked_options(service, about["options"])
+    await weights_there(about["features"], "lightglue")
+    found: list[Mapping[str, Any]] = []
+    given = {"images": result.images, "asked": values, "options": about["options"], "masks": {}, "keypoints": {}}
+    job = service.jobs.submit("match", "match", given, service.budget, found.append)
+    await _while_connected(request, service, job, None)
+    result = replace(result, kept=found[0]["kept"])
+    service.results.pin(name, result)
+    return result
+
+
 @router.post("/geometry", summary="Estimate a geometry of a pair that was matched")
 async def geometry(request: Request) -> Any:
     """`{"result": ..., "options": {"geometry": "homography", "filter_threshold": 0.2, ...}}`: of the matches above that
@@ -108,14 +151,14 @@ async def geometry(request: Request) -> Any:
     """
     service = service_of(request)
     asked = await read_json(request)
-    result = service.results.get(str(asked.get("result")))
+    result = await _kept(request, service, str(asked.get("result")))
     values = _geometry_options(service, asked.get("options") or {})
     if "geometry" not in values:
         raise FailureError.of(422, "input", "geometry: name what is to be estimated.", "geometry")
     found: list[dict[str, Any]] = []
     given = {"kept": result.kept, "images": result.images, "asked": values}
-    job = service.jobs.submit("geometry", "geometry", given, service.budget, lambda value: found.append(value), True)
-    await service.jobs.result(job)
+    job = service.jobs.submit("geometry", "geometry", given, service.budget, found.append, True)
+    await _while_connected(request, service, job, None)
     return found[0]
 
 
@@ -133,15 +176,19 @@ async def export(request: Request, result: str, kind: str) -> Response:
     pair was matched with.
     """
     service = service_of(request)
-    found = service.results.get(result)
-    if f".{kind}" not in ENDINGS or not found.kept:
-        known = ", ".join(ending.removeprefix(".") for ending in ENDINGS)
-        raise FailureError.of(404, "unknown", f"There is no such format; there are {known}.")
-    values = _geometry_options(service, dict(request.query_params))
-    content: list[bytes] = []
-    given = {"kept": found.kept, "images": found.images, "asked": values, "ending": f".{kind}"}
-    job = service.jobs.submit("export", "export", given, service.budget, lambda value: content.append(value), True)
-    await service.jobs.result(job)
+    found = await _kept(request, service, result)
+    known = ENDINGS if found.kept else tuple(found.files)
+    if f".{kind}" not in known:
+        listed = ", ".join(ending.removeprefix(".") for ending in known)
+        raise FailureError.of(404, "unknown", f"There is no such format; there are {listed}.")
+    if found.kept:
+        content: list[bytes] = []
+        values = _geometry_options(service, dict(request.query_params))
+        given = {"kept": found.kept, "images": found.images, "asked": values, "ending": f".{kind}"}
+        job = service.jobs.submit("export", "export", given, service.budget, content.append, True)
+        await _while_connected(request, service, job, None)
+    else:
+        content = [found.files[f".{kind}"]]
     headers = {"Content-Disposition": disposition(found.images, kind), "Cache-Control": "private, no-store"}
     return Response(content[0], media_type=MEDIA.get(kind, "application/octet-stream"), headers=headers)
 
@@ -175,7 +222,7 @@ async def _asked(request: Request, service: Service) -> dict[str, Any]:
     return asked
 
 
-def _masks(service: Service, masks: Any) -> dict[str, bytes]:
+def masks_of(service: Service, masks: Any) -> dict[str, bytes]:
     """Files of masks, by the names of their options: from a form, of an image that was sent, or in base64."""
     if not isinstance(masks, Mapping) or not set(masks) <= {"0", "1"}:
         raise FailureError.of(
@@ -193,6 +240,30 @@ def _masks(service: Service, masks: Any) -> dict[str, bytes]:
         read_header(value, service.options.limits, field)
         found[field] = value.data
     return found
+
+
+def _keypoints(service: Service, keypoints: Any) -> dict[str, list[list[float]]]:
+    """Keypoints of the user's own, by "0" and "1"."""
+    wrong = FailureError.of(
+        422, "input", 'keypoints: give {"0": [[x, y], ...], "1": ...}, px of the upright images.', "keypoints"
+    )
+    if not isinstance(keypoints, Mapping) or not set(keypoints) <= {"0", "1"}:
+        raise wrong
+    found = {}
+    for which, points in keypoints.items():
+        if points is None:
+            continue
+        if not isinstance(points, list) or not points or not all(map(_is_point, points)):
+            raise wrong
+        if len(points) > service.options.limits.most_keypoints:
+            most = service.options.limits.most_keypoints
+            raise FailureError.of(422, "input", f"keypoints{which}: give at most {most}.", f"keypoints{which}")
+        found[which] = [[float(x), float(y)] for x, y in points]
+    return found
+
+
+def _is_point(point: Any) -> bool:
+    return isinstance(point, list) and len(point) == 2 and all(is_real(each, -1e6, 1e6) for each in point)
 
 
 def _decoded(service: Service, text: str, field: str) -> bytes:

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from lightglue import __version__
 from lightglue.errors import LightGlueError
-from lightglue.web import api_about, api_images, api_jobs, api_pairs, page
+from lightglue.web import api_about, api_features, api_images, api_jobs, api_maps, api_pairs, api_sets, page
 from lightglue.web.failures import Failure, FailureError, failure_of
 from lightglue.web.guard import Guard, GuardOptions
 from lightglue.web.options import WebOptions
@@ -29,14 +29,17 @@ API = "/api/v1"
 _CODES = {404: "unknown", 405: "method", 400: "request"}
 
 
-def create_app(options: WebOptions | None = None, *, port: int | None = None) -> FastAPI:
+def create_app(
+    options: WebOptions | None = None, *, port: int | None = None, service: Service | None = None
+) -> FastAPI:
     """The service as an ASGI application, for `uvicorn` or another server.
 
     port: where it is listened at, which the header Host must then say; None: whatever that says.
+    service: its state, where that is made beforehand.
 
     Its processes are started with it and end with it. Raises InputError.
     """
-    options = options or WebOptions()
+    service = service or Service(options or WebOptions())
     app = FastAPI(
         title="lightglue",
         version=__version__,
@@ -47,9 +50,9 @@ def create_app(options: WebOptions | None = None, *, port: int | None = None) ->
         lifespan=_lifespan,
         **_without_telemetry(),
     )
-    app.state.service, app.state.static = Service(options), read_static()
+    app.state.service, app.state.static = service, read_static()
     api = APIRouter(prefix=API)
-    for module in (api_about, api_images, api_jobs, api_pairs):
+    for module in (api_about, api_images, api_pairs, api_features, api_sets, api_maps, api_jobs):
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(page.router)
@@ -58,7 +61,7 @@ def create_app(options: WebOptions | None = None, *, port: int | None = None) ->
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
-    app.add_middleware(Guard, options=GuardOptions.of(options, port))
+    app.add_middleware(Guard, options=GuardOptions.of(service.options, port))
     return app
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from lightglue.errors import ImageError, InputError, LightGlueError, WeightsError
@@ -23,12 +24,14 @@ class Failure:
     status: int  # of HTTP
     code: str  # a word for programs
     message: str  # a sentence for people
-    field: str | None = None  # the option or part of the request that it is about
+    about: str | None = None  # the option or part of the request that it is about
     retry_after: int | None = None  # seconds
+    more: Mapping[str, Any] = field(default_factory=dict)  # what programs may want to know besides
 
     def body(self) -> dict[str, Any]:
         """As JSON holds it."""
-        return {"error": {"code": self.code, "message": escaped(self.message)[:LONGEST], "field": self.field}}
+        found = {"code": self.code, "message": escaped(self.message)[:LONGEST], "field": self.about}
+        return {"error": {**found, **self.more}}
 
     def encoded(self) -> bytes:
         """The body of the response."""
@@ -47,9 +50,9 @@ class FailureError(Exception):
         self.failure = failure
 
     @classmethod
-    def of(cls, status: int, code: str, message: str, field: str | None = None) -> FailureError:
+    def of(cls, status: int, code: str, message: str, about: str | None = None) -> FailureError:
         """With a new failure."""
-        return cls(Failure(status, code, message, field))
+        return cls(Failure(status, code, message, about))
 
 
 class StoppedError(Exception):

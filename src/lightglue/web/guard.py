@@ -255,7 +255,9 @@ class _Answer:
             return  # the application made something of a body that was cut off
         if message["type"] == "http.response.start":
             self.started = True
-            message = {**message, "headers": [*message.get("headers", []), *HEADERS]}
+            own = list(message.get("headers", []))
+            names = {name.lower() for name, _ in own}  # a page with a policy of its own, such as a report
+            message = {**message, "headers": [*own, *(each for each in HEADERS if each[0] not in names)]}
         await self._send(message)
 
 

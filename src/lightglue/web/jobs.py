@@ -16,10 +16,11 @@ from lightglue.web.failures import Failure, FailureError, StoppedError, failure_
 from lightglue.web.store import new_id
 from lightglue.web.worker import Budget, Worker
 
-__all__ = ["ENDED", "Job", "Jobs"]
+__all__ = ["ENDED", "MORE", "Job", "Jobs"]
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
+MORE = object()  # what the work of a job gives that goes on when others have had their turn
 _KEPT = 1_000  # jobs that have ended
 _MOST_EVENTS = 100_000  # of a job; a set of 200 images has 19,900 pairs
 _UNWATCHED_S = 15.0  # after which nobody will come back to a job that somebody watched
@@ -54,6 +55,7 @@ class Job:
         """As JSON holds it."""
         return {
             "id": self.id,
+            "job": self.id,
             "kind": self.kind,
             "state": self.state,
             "progress": self.progress,
@@ -117,7 +119,21 @@ class Jobs:
         finish: Callable[[Any], str | None],
         urgent: bool = False,
     ) -> Job:
-        """Put a job in the queue. urgent: before those that are not. Raises FailureError (429) where it is full."""
+        """Put a task in the queue. urgent: before those that are not. Raises FailureError (429) where it is full."""
+        loop = asyncio.get_running_loop()
+
+        def work(job: Job) -> Any:
+            def told(name: str, content: Any) -> None:
+                loop.call_soon_threadsafe(self.hear, job, name, content)
+
+            return self.worker.do(task, given, budget, told, job.stop)
+
+        return self.add(kind, work, finish, urgent)
+
+    def add(
+        self, kind: str, work: Callable[[Job], Any], finish: Callable[[Any], str | None], urgent: bool = False
+    ) -> Job:
+        """Put any work in the queue, which is done in the thread of the jobs: see `submit`."""
         if len(self._waiting) >= self.size:
             seconds = max(1, round(self._seconds * len(self._waiting)))
             raise FailureError(
@@ -125,14 +141,6 @@ class Jobs:
                     429, "busy", f"{len(self._waiting)} jobs wait already; try again in {seconds} s.", None, seconds
                 )
             )
-        loop = asyncio.get_running_loop()
-
-        def work(job: Job) -> Any:
-            def told(name: str, content: Any) -> None:
-                loop.call_soon_threadsafe(self._hear, job, name, content)
-
-            return self.worker.do(task, given, budget, told, job.stop)
-
         job = Job(kind, work, finish)
         self._known[job.id] = job
         self._forget()
@@ -222,13 +230,17 @@ class Jobs:
                 self._wake.clear()
                 await self._wake.wait()
             job = self._running = self._waiting.popleft()
-            job.state = "running"
-            self._hear(job, "progress", {"stage": "starting", "done": 0, "total": 0, "text": ""})
+            if job.state == "queued":
+                job.state = "running"
+                self.hear(job, "progress", {"stage": "starting", "done": 0, "total": 0, "text": ""})
             begin = time.monotonic()
             try:
                 value = await asyncio.get_running_loop().run_in_executor(self._thread, job.work, job)
-                job.result = job.finish(value)
-                self._end(job, "done")
+                if value is MORE:
+                    self._go_on(job)
+                else:
+                    job.result = job.finish(value)
+                    self._end(job, "done")
                 self._seconds += 0.2 * (time.monotonic() - begin - self._seconds)
             except StoppedError:
                 self._end(job, "cancelled")
@@ -239,7 +251,13 @@ class Jobs:
             finally:
                 self._running = None
 
-    def _hear(self, job: Job, name: str, content: Any) -> None:
+    def _go_on(self, job: Job) -> None:
+        """Put a job that has had its turn behind those that wait."""
+        if job.stop.is_set():
+            raise StoppedError
+        self._waiting.append(job)
+
+    def hear(self, job: Job, name: str, content: Any) -> None:
         """An event of a job that is worked on."""
         if job.state in ENDED or len(job.events) >= _MOST_EVENTS:
             return
@@ -247,7 +265,7 @@ class Jobs:
             job.progress = content
             if job.events and job.events[-1][0] == "progress" and not job.watchers:
                 job.events.pop()  # nobody waits for steps on the way
-        job.events.append((name, content))
+        job.events.append((name, job.described() if name == "progress" else content))
         job.move()
 
     def _end(self, job: Job, state: State) -> None:

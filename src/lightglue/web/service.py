@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Thread
@@ -12,22 +13,34 @@ from typing import Any
 
 from fastapi import Request
 
+from lightglue.web.example import example_files, example_pair
 from lightglue.web.forms import Upload
 from lightglue.web.jobs import Jobs
+from lightglue.web.maps import Maps
 from lightglue.web.options import WebOptions
+from lightglue.web.sets import ImageSet
 from lightglue.web.store import Store
 from lightglue.web.uploads import KINDS, read_header
-from lightglue.web.vocabulary import match_vocabulary
+from lightglue.web.vocabulary import localize_vocabulary, match_vocabulary
 from lightglue.web.worker import Budget, Worker
 
 __all__ = ["IMAGE_TASKS", "MODEL_TASKS", "Image", "Result", "Service", "service_of"]
 
 # What the process that decodes can do, and the one that has the models: a name and a function each.
-IMAGE_TASKS = {"inspect": "lightglue.web.tasks.images:inspect"}
+IMAGE_TASKS = {
+    "inspect": "lightglue.web.tasks.images:inspect",
+    "picture": "lightglue.web.tasks.images:picture",
+}
 MODEL_TASKS = {
     "match": "lightglue.web.tasks.pair:match",
     "geometry": "lightglue.web.tasks.pair:estimate",
     "export": "lightglue.web.tasks.pair:export",
+    "extract": "lightglue.web.tasks.extraction:extract",
+    "weights": "lightglue.web.tasks.weights:fetch",
+    "extract-of-set": "lightglue.web.tasks.sets:extract",
+    "pair-of-set": "lightglue.web.tasks.sets:pair",
+    "database": "lightglue.web.tasks.sets:database",
+    "localize": "lightglue.web.tasks.localize:localize",
 }
 SWEEP_S = 5.0
 DECODE_S = 30.0  # the longest that decoding may take
@@ -65,11 +78,12 @@ class Result:
     content: bytes  # JSON, without the result's name
     kept: bytes = b""  # for the worker, which has it again to write a file of it
     images: tuple[dict[str, Any], ...] = ()  # id, name, data of those that it is of
+    files: Mapping[str, bytes] = field(default_factory=dict)  # contents by their endings, which are there already
 
     @property
     def size(self) -> int:
         """Bytes that it takes up here besides the images, which others share."""
-        return len(self.content) + len(self.kept)
+        return len(self.content) + len(self.kept) + sum(map(len, self.files.values()))
 
     def as_json(self, name: str) -> bytes:
         """The content with the result's name."""
@@ -81,8 +95,11 @@ class Service:
     """All that a request needs."""
 
     options: WebOptions
+    make_worker: Callable[..., Worker] = Worker  # for tests
     images: Store[Image] = field(init=False)
     results: Store[Result] = field(init=False)
+    sets: Store[ImageSet] = field(init=False)
+    maps: Maps = field(init=False)
     decoding: Jobs = field(init=False)
     jobs: Jobs = field(init=False)
     _sweeper: asyncio.Task[None] | None = None
@@ -91,14 +108,28 @@ class Service:
         limits = self.options.limits
         half, keep = limits.results_mb * 500_000, limits.keep_minutes * 60
         self.images, self.results = Store("image", half, keep), Store("result", half, keep)
+        self.offline = _is_set("LIGHTGLUE_OFFLINE")
+        self.commercial_only = _is_set("LIGHTGLUE_COMMERCIAL_ONLY")
+        self.sets, self.maps = Store("set of images", half, keep), Maps(self.options.maps)
         environment = {
-            "LIGHTGLUE_OFFLINE": os.environ.get("LIGHTGLUE_OFFLINE", "1"),  # weights are fetched when asked for
+            "LIGHTGLUE_OFFLINE": "1",  # weights are fetched when asked for
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         }
-        self.decoding = Jobs(Worker("lightglue-web-images", IMAGE_TASKS), PATIENCE, keep)
-        self.jobs = Jobs(Worker("lightglue-web-models", MODEL_TASKS, environment), limits.queue, keep)
-        self.vocabulary = match_vocabulary(limits.most_keypoints)
+        self.decoding = Jobs(self.make_worker("lightglue-web-images", IMAGE_TASKS), PATIENCE, keep)
+        self.jobs = Jobs(self.make_worker("lightglue-web-models", MODEL_TASKS, environment), limits.queue, keep)
+        self.vocabulary, self.localizing = match_vocabulary(limits.most_keypoints), localize_vocabulary()
         self.budget = Budget(limits.seconds, int(limits.memory_gb * 1e9))
+        self._keep_example()
+
+    def _keep_example(self) -> None:
+        pair = example_pair()
+        images = []
+        for about, data in example_files(pair):
+            image = Image(about["name"], data, KINDS["JPEG"], about["width"], about["height"], None, data)
+            self.images.pin(about["id"], image)
+            images.append({"id": about["id"], "name": about["name"], "data": data})
+        name = pair.pop("id")
+        self.results.pin(name, Result("pair", json.dumps(pair, separators=(",", ":")).encode(), b"", tuple(images)))
 
     async def start(self) -> None:
         """Begin to take jobs; the processes import what they need meanwhile."""
@@ -117,6 +148,7 @@ class Service:
         await asyncio.gather(self.jobs.close(), self.decoding.close())
         self.images.clear()
         self.results.clear()
+        self.sets.clear()
 
     async def take_image(self, upload: Upload, field: str = "file") -> str:
         """Decode an image file once, and keep it; its name. Raises FailureError."""
@@ -137,8 +169,13 @@ class Service:
             await asyncio.sleep(SWEEP_S)
             self.images.sweep()
             self.results.sweep()
+            self.sets.sweep()
             for job in self.jobs.abandoned():
                 await self.jobs.cancel(job)
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
 def service_of(request: Request) -> Service:

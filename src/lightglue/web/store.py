@@ -39,10 +39,18 @@ class Store(Generic[V]):
         self._what, self._limit, self._seconds, self._clock = what, limit, seconds, clock
         self._held: OrderedDict[str, _Held[V]] = OrderedDict()
         self._gone: OrderedDict[str, None] = OrderedDict()
+        self._pinned: dict[str, V] = {}
         self.size = 0  # bytes
+
+    def pin(self, name: str, value: V) -> None:
+        """Keep it for good: what belongs to the service."""
+        self._pinned[name] = value
 
     def __len__(self) -> int:
         return len(self._held)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._held
 
     def put(self, value: V, size: int, name: str | None = None) -> str:
         """Keep `value` of `size` bytes; the least recently used ones go to make room. Raises FailureError (507)."""
@@ -59,6 +67,8 @@ class Store(Generic[V]):
     def get(self, name: str) -> V:
         """What is kept under `name`. Raises FailureError: 404 for what never was, 410 for what is gone."""
         self.sweep()
+        if name in self._pinned:
+            return self._pinned[name]
         held = self._held.get(name)
         if held is None:
             if name in self._gone:
@@ -68,9 +78,17 @@ class Store(Generic[V]):
         self._held.move_to_end(name)
         return held.value
 
+    def resize(self, name: str, size: int) -> None:
+        """Say how many bytes a value has now; nothing where it is gone."""
+        held = self._held.get(name)
+        if held is not None:
+            self.put(held.value, size, name)
+
     def remove(self, name: str) -> None:
-        """Forget it now. Raises FailureError as `get`."""
+        """Forget it now. Raises FailureError as `get`; 403 for what belongs to the service."""
         self.get(name)
+        if name in self._pinned:
+            raise FailureError.of(403, "kept", f"This {self._what} belongs to the service.")
         self._expire(name)
 
     def sweep(self) -> None:

@@ -13,11 +13,12 @@ from typing import Any
 from lightglue.errors import InputError
 from lightglue.options import nearest_name
 from lightglue.pairs.asked import PairRequest
-from lightglue.support.declared import Declared, RefusedOptionsError
+from lightglue.sfm.options import LocalizeOptions
+from lightglue.support.declared import Declared, Owner, RefusedOptionsError
 from lightglue.support.parsers import Range
 from lightglue.web.failures import FailureError
 
-__all__ = ["Vocabulary", "match_vocabulary"]
+__all__ = ["Vocabulary", "localize_vocabulary", "match_vocabulary"]
 
 LONGEST_TEXT = 1_000  # characters of a value
 
@@ -114,6 +115,11 @@ class Vocabulary:
 def match_vocabulary(most_keypoints: int | None = None) -> Vocabulary:
     """The options of a match."""
     return Vocabulary(_flat(PairRequest.owner().all_options()), most_keypoints)
+
+
+def localize_vocabulary() -> Vocabulary:
+    """The options of a localization."""
+    return Vocabulary(_flat(Owner(LocalizeOptions).all_options()))
 
 
 def _flat(options: Iterable[Declared]) -> Iterator[Declared]:

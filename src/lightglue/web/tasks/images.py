@@ -13,7 +13,7 @@ from lightglue.web.tasks.report import Report
 from lightglue_runtime.images.exif import orientation_of
 from lightglue_runtime.images.files import ImageFile, read_to_look_at
 
-__all__ = ["inspect"]
+__all__ = ["inspect", "picture"]
 
 SHOWN_AS_THEY_ARE = ("JPEG", "PNG", "WebP")  # which every browser shows
 THUMBNAIL = 192  # px of the longer side
@@ -35,9 +35,14 @@ def inspect(given: dict[str, Any], report: Report) -> dict[str, Any]:
     }
 
 
-def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def picture(given: dict[str, Any], report: Report) -> bytes:
+    """An image file of this machine as a browser shows it: JPEG, upright. given: path; edge, px of the longer side."""
+    return _jpeg(_small(read_to_look_at(given["path"]), given["edge"]))
+
+
+def _small(image: NDArray[np.uint8], edge: int = THUMBNAIL) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
-    factor = THUMBNAIL / max(height, width)
+    factor = edge / max(height, width)
     if factor >= 1:
         return image
     size = max(1, round(width * factor)), max(1, round(height * factor))

@@ -8,6 +8,7 @@ from typing import Any
 
 from lightglue.errors import InputError
 from lightglue.matching.config import LightGlueConfig
+from lightglue.models.loaded import load_models
 from lightglue.pairs.asked import PairRequest
 from lightglue.pairs.encoders import Shown, encode
 from lightglue.pairs.files import MatchedFiles, match_files
@@ -19,10 +20,11 @@ from lightglue.pairs.viewed import warp_of
 from lightglue.pairs.words import texts_of
 from lightglue.timing import record
 from lightglue.web.tasks.kept import Kept
+from lightglue.web.tasks.own_keypoints import with_keypoints
 from lightglue.web.tasks.pair_json import geometry_json, pair_json
 from lightglue.web.tasks.report import Report
 
-__all__ = ["estimate", "export", "match", "matched"]
+__all__ = ["as_asked", "estimate", "export", "match", "matched", "numbers_of"]
 
 
 def match(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -31,7 +33,7 @@ def match(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
     given: images, two of {"id", "name", "data"}; asked, options by their names; keypoints, of the user's own.
     """
     kept, found = matched(given, report)
-    return {"json": pair_json(kept, found, given["images"], given["options"]), "kept": kept.pack(), **_numbers(found)}
+    return {"json": pair_json(kept, found, given["images"], given["options"]), "kept": kept.pack(), **numbers_of(found)}
 
 
 def matched(given: Mapping[str, Any], report: Report) -> tuple[Kept, MatchedFiles]:
@@ -41,20 +43,27 @@ def matched(given: Mapping[str, Any], report: Report) -> tuple[Kept, MatchedFile
     contents = images[0]["data"], images[1]["data"]
     names = images[0]["name"], images[1]["name"]
     first = replace(request.options, geometry=None, camera0=None, camera1=None, min_overlap=0, **_USUAL)
-    if filtered := can_be_filtered(request):
+    if can_be_filtered(request):
         models = replace(request.models, thresholds={**request.thresholds.given(), "filter_threshold": 0.0})
     else:
         models = request.chosen
     with report.watching():
-        whole = match_files(contents[0], contents[1], first, models=models, views=request.views)
-        sizes = _sizes(whole.pair)
-        threshold = _threshold(request)
-        pair = above(whole.pair, threshold) if filtered else whole.pair
-        with record() as timeline:
-            pair = with_geometry(pair, request.options, contents, sizes)
+        loaded: Any = load_models(models)
+        if keypoints := given.get("keypoints"):
+            loaded = with_keypoints(loaded, keypoints, request)
+        whole = match_files(contents[0], contents[1], first, models=loaded, views=request.views)
+        return as_asked(replace(whole, names=names), request, contents)
+
+
+def as_asked(whole: MatchedFiles, request: PairRequest, contents: Sequence[bytes]) -> tuple[Kept, MatchedFiles]:
+    """A pair with all matches that may be shown, and as its options ask for it. contents: of the files, for EXIF."""
+    filtered, sizes, threshold = can_be_filtered(request), _sizes(whole.pair), _threshold(request)
+    pair = above(whole.pair, threshold) if filtered else whole.pair
+    with record() as timeline:
+        pair = with_geometry(pair, request.options, contents, sizes)
     pair, dropped = without_doubtful(pair, request.options.min_overlap)
     timeline.spans[:0] = whole.timeline.spans
-    found = replace(whole, pair=pair, names=names, options=request.options, num_dropped=dropped, timeline=timeline)
+    found = replace(whole, pair=pair, options=request.options, num_dropped=dropped, timeline=timeline)
     shown = whole.pair if dropped is None else _without_geometry(pair)
     floor = 0.0 if filtered else threshold
     return Kept(_light(shown), found.summary(), request, threshold, floor, sizes), found
@@ -142,7 +151,7 @@ def _light(pair: MatchedPair) -> MatchedPair:
     return pair._replace(features0=features[0], features1=features[1])
 
 
-def _numbers(found: MatchedFiles) -> dict[str, Any]:
+def numbers_of(found: MatchedFiles) -> dict[str, Any]:
     """What lists of pairs show."""
     summary = found.summary()
     return {"matches": summary["num_matches"], "overlap": summary.get("overlap"), "inliers": summary.get("num_inliers")}

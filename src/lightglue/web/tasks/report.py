@@ -19,6 +19,14 @@ STAGES = {
     "matching": "matching",
     "refinement": "refining",
     "geometry": "estimating",
+    # of localization
+    "read": "reading",
+    "extract": "extracting",
+    "retrieve": "looking for images of the map",
+    "match": "matching",
+    "pose": "estimating",
+    "search": "searching",
+    "refine": "refining",
 }
 
 
