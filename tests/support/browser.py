@@ -52,9 +52,10 @@ class Service:
     url: str
 
     def workers(self) -> list[int]:
-        """The processes that it has started: their ids."""
-        tree = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
-        return [int(child) for child in tree.read_text().split()]
+        """The processes that compute for it: their ids."""
+        lists = Path(f"/proc/{self.process.pid}/task").glob("*/children")
+        children = [child for each in lists for child in each.read_text().split()]
+        return [int(child) for child in children if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
 @contextmanager

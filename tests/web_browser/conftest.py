@@ -28,7 +28,7 @@ def browser() -> Iterator[Any]:
     path = chromium()
     from playwright.sync_api import expect, sync_playwright
 
-    expect.set_options(timeout=60_000)  # for a machine that does much else
+    expect.set_options(timeout=30_000)  # for a machine that does much else
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path)
         yield browser
