@@ -18,9 +18,10 @@ import pytest
 from lightglue.models.loaded import LoadedModels
 from lightglue.support.caches import BoundedCache
 from lightglue.weights import cache_folder, locate, read
-from support import ASSETS, NEEDS_GPU, NEEDS_SHARED, PAIRS, ROOT, SHARED
+from support import ASSETS, NEEDS_BROWSER, NEEDS_GPU, NEEDS_SHARED, PAIRS, ROOT, SHARED
 from support.exported import Exported
 from support.remembered import remembered
+from support.undrawn import undrawn
 
 INSIDE = ROOT / "tests" / "data" / "reference"
 
@@ -125,19 +126,23 @@ def each_image_is_looked_at_once() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def charts_undrawn() -> Iterator[None]:
-    """The charts of reports are set up with their data but not drawn, which takes longer than a small map."""
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-
-    def chart(draw: Callable[[Axes], None]) -> str:
-        draw(Figure().subplots())
-        return '<svg xmlns="http://www.w3.org/2000/svg"></svg>'
-
-    with (
-        mock.patch("lightglue.sfm.report.charts.svg_chart", chart),
-        mock.patch("lightglue.evaluation.plots.svg_chart", chart),
-    ):
+    """See `undrawn`."""
+    with undrawn():
         yield
+
+
+@pytest.fixture(scope="session")
+def corner_map(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `photographs` of a corner and their `map`, made without weights. Not to be changed."""
+    pytest.importorskip("pycolmap")
+    from lightglue.sfm.pipeline import build_map
+    from support.corner import map_options, take_photographs
+
+    folder = tmp_path_factory.mktemp("corner")
+    take_photographs(folder / "photographs")
+    with undrawn():
+        build_map(folder / "photographs", folder / "map", map_options())
+    return folder
 
 
 @pytest.fixture
@@ -163,7 +168,10 @@ def pytest_collection_finish() -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many tests were skipped, and for want of what."""
     reasons = [str(report.longrepr[2]).removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped")]
-    kinds = {kind: [reason for reason in reasons if reason.startswith(kind)] for kind in (NEEDS_GPU, NEEDS_SHARED)}
+    kinds = {
+        kind: [reason for reason in reasons if reason.startswith(kind)]
+        for kind in (NEEDS_GPU, NEEDS_SHARED, NEEDS_BROWSER)
+    }
     counted = [f"{len(found)} {kind}" for kind, found in kinds.items()]
     others = [reason for reason in reasons if not reason.startswith(tuple(kinds))]
     terminalreporter.write_line(f"skipped: {', '.join(counted)}, {len(others)} for another reason")

@@ -1,5 +1,6 @@
 """`lightglue train` on the bundled photographs: the loss falls, an interrupted run goes on, errors are one line."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,8 @@ import pytest
 from lightglue import LightGlue
 from lightglue.training import read_log
 from support.command import lightglue, plain
+
+pytestmark = pytest.mark.usefixtures("charts_undrawn")
 
 CONFIG = """
 preset = "cpu"
@@ -55,6 +58,9 @@ def test_training_on_photographs(config, tmp_path):
     again = lightglue("train", str(config), "-o", str(tmp_path / "run"))
     assert (again.code, "--resume" in again.err) == (1, True)
     assert lightglue("train", str(config), "-o", str(tmp_path / "run"), "--resume").code == 0
+    finished = lightglue("train", "-o", str(tmp_path / "run"), "--finish", "--json")  # with its own configuration
+    assert finished.code == 0, finished.err
+    assert json.loads(finished.out)["steps"] == 30
 
 
 @pytest.mark.parametrize(

@@ -78,6 +78,7 @@ ROOMS = [
     ("evaluation", EVALUATION),
     ("export", EXPORT),
     ("parity", sorted(PARITY)),
+    ("web", ["Client", "Limits", "WebOptions", "create_app", "serve"]),
 ]
 
 
@@ -149,6 +150,17 @@ def test_matching_does_not_import_matplotlib_or_anything_optional():
     )
     assert not loaded & {"matplotlib", "kornia", "torchvision", "typer", "poselib", "pycolmap"}
     assert "torch" in loaded, "what the test above looks for would be noticed"
+
+
+def test_the_service_itself_loads_no_model_and_decodes_no_image():
+    loaded = modules_after("from lightglue.web import create_app, serve; create_app()")
+    assert "fastapi" in loaded
+    assert not loaded & {"torch", "numpy", "cv2", "PIL", "matplotlib", "multiprocessing.resource_tracker"}
+
+
+def test_the_client_of_the_service_needs_no_extra():
+    loaded = modules_after("from lightglue.web import Client, WebOptions; Client(); WebOptions()")
+    assert not loaded & {"fastapi", "starlette", "pydantic", "uvicorn", "torch", "numpy", "cv2"}
 
 
 def test_reading_runs_and_manifests_imports_no_torch():

@@ -17,9 +17,10 @@ WITHOUT_TORCH = SOURCE.parent / "lightglue_runtime"
 # Library -> the modules and rooms that may import it; a name covers what lies below it.
 USERS = {
     "PIL": ["images.sources"],  # for type checkers only
-    "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog",
+    "cv2": ["images", "geometry.with_opencv", "drawing", "pairs", "extractors.dog", "web.tasks.images",
             "benchmark.image_pairs", "sfm.stages.pairing.positions", "sfm.stages.frames", "sfm.report.view",
             "training.views"],
+    "fastapi": ["web"],
     "faiss": ["sfm.retrieval.with_faiss"],
     "filelock": ["weights", "evaluation.datasets.fetch", "benchmark.environment", "runtime.files"],
     "h5py": ["stores.hloc", "training.sources.depth"],
@@ -33,10 +34,12 @@ USERS = {
     "ray": ["sfm.engines.with_ray"],
     "rich": ["cli", "support.progress", "benchmark.report"],
     "safetensors": ["weights", "matching.checkpoint", "training.checkpoints"],
+    "starlette": ["web"],
     "tomli": ["training.toml"],
     "torchvision": ["aliked"],
     "typer": ["cli"],
     "typing_extensions": ["extractors", "matching", "pairs.match"],  # for type checkers only
+    "uvicorn": ["web.serve"],
     "viser": ["sfm.report.view"],
 }  # fmt: skip
 ANYWHERE = {"numpy", "torch", "lightglue_runtime"}

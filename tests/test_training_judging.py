@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import itertools
 import json
 import re
 import shutil
+import time
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from lightglue.drawing.svg import svg_chart
 from lightglue.errors import InputError, StoreError
 from lightglue.evaluation import load_manifest
 from lightglue.matching import checkpoint
@@ -23,14 +30,17 @@ from lightglue.training.finetune import FinetuneResult, finetune
 from lightglue.training.finetune_options import FinetuneOptions
 from lightglue.training.judge_options import JudgeOptions
 from lightglue.training.judging import make_judge
+from lightglue.training.options import from_tables
 from lightglue.training.report import write_report
 from support import ASSETS
 from support.command import lightglue
 from support.training import GeneratedSamples, tiny_options
 
+pytestmark = pytest.mark.usefixtures("charts_undrawn")
+
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Path:
+def run(charts_undrawn, tmp_path_factory) -> Path:
     """A tiny run with its fitting."""
     folder = tmp_path_factory.mktemp("fitted") / "run"
     train(tiny_options(judge={"fit_pairs": 30}), folder, samples=GeneratedSamples(num_validation=24))
@@ -53,7 +63,7 @@ def test_a_trained_matcher_has_an_overlap_a_calibration_and_heads(run):
     assert (matcher.overlap, matcher.calibration) == (description.fitted.overlap, description.fitted.calibration)
 
 
-def test_what_was_fitted_is_not_fitted_again(run, tmp_path):
+def test_what_was_fitted_is_not_fitted_again(run):
     options = tiny_options(judge={"fit_pairs": 30})
     before = (run / "best" / "weights.safetensors").read_bytes()
     train(options, run, resume=True, samples=GeneratedSamples(num_validation=24))
@@ -72,8 +82,16 @@ def test_a_fit_that_fails_costs_no_weights(tmp_path):
 # -- the report ------------------------------------------------------------------------------------------------------
 
 
-def test_the_report_is_one_page_with_everything(run):
-    page = (run / "report.html").read_text()
+@pytest.fixture(scope="module")
+def drawn(run) -> tuple[str, str]:
+    """The report of the run with its charts, written twice."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lightglue.training.report.svg_chart", svg_chart)
+        return write_report(run).read_text(), write_report(run).read_text()
+
+
+def test_the_report_is_one_page_with_everything(drawn):
+    page = drawn[0]
     for heading in ("Result", "Loss", "Precision and recall", "Calibration of scores", "Worst pairs", "Overlap",
                     "Learning rate, throughput, cost", "Confidence by layer", "Options"):  # fmt: skip
         assert f"<h2>{heading}</h2>" in page
@@ -83,9 +101,8 @@ def test_the_report_is_one_page_with_everything(run):
     assert "layer 2" in page
 
 
-def test_the_report_of_the_same_folder_is_the_same(run):
-    first = write_report(run).read_bytes()
-    assert write_report(run).read_bytes() == first
+def test_the_report_of_the_same_folder_is_the_same(drawn):
+    assert drawn[0] == drawn[1]
 
 
 def test_a_run_that_has_not_finished_has_a_report_that_says_so(tmp_path):
@@ -175,19 +192,37 @@ def photographs(tmp_path_factory) -> Path:
     return folder
 
 
-TINY = {"minutes": 0.01, "keypoints": 40, "views": 3, "pairs": 6, "held_out": 0.3, "batch": 1, "device": "cpu"}
+TINY = {"minutes": 0.01, "keypoints": 64, "views": 3, "pairs": 6, "held_out": 0.3, "batch": 2, "device": "cpu"}
 FINETUNE = "lightglue.training.finetune"
+EASY = {"view_size": [240, 180], "homography": {"difficulty": 0.3}, "photometric": {"p": 0.0}}
 
 
 @pytest.fixture(scope="module")
-def tuned(photographs, tmp_path_factory) -> tuple[FinetuneResult, Path]:
-    """What came of fine-tuning the published weights for a second, and its folder."""
-    folder = tmp_path_factory.mktemp("tuned") / "run"
+def quick(charts_undrawn, each_image_is_looked_at_once) -> Iterator[None]:
+    """Small views that are easily matched, little that is judged and fitted, and a clock on which a run of so many
+    minutes has as many steps on every machine."""
+    looks = itertools.count()
+    clock = SimpleNamespace(monotonic=lambda: next(looks) / 10, process_time=time.process_time)
+
+    def options(tables):
+        run, optimiser = {**tables["run"], "log_every": 2}, {**tables.get("optimiser", {}), "warmup": 2}
+        return from_tables({**tables, "data": {**tables["data"], **EASY}, "run": run, "optimiser": optimiser})
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(f"{FINETUNE}.LEAST_MINUTES", 0.02)
-        patch.setattr(f"{FINETUNE}.JUDGED_KEYPOINTS", 40)
+        patch.setattr(f"{FINETUNE}.from_tables", options)
+        patch.setattr(f"{FINETUNE}.JUDGED_KEYPOINTS", 64)
         patch.setattr(f"{FINETUNE}.FIT_PAIRS", (4, 4))
-        return finetune(photographs, folder, FinetuneOptions(**TINY, lr=1e-9)), folder
+        patch.setattr(f"{FINETUNE}.time", clock)
+        patch.setattr(f"{FINETUNE}.LEAST_MINUTES", 0.01)
+        patch.setattr("lightglue.training.run.time", clock)
+        yield
+
+
+@pytest.fixture(scope="module")
+def tuned(quick, photographs, tmp_path_factory) -> tuple[FinetuneResult, Path]:
+    """What came of fine-tuning the published weights by next to nothing, and its folder."""
+    folder = tmp_path_factory.mktemp("tuned") / "run"
+    return finetune(photographs, folder, FinetuneOptions(**TINY, lr=1e-9)), folder
 
 
 def test_fine_tuning_says_its_verdict_and_keeps_the_old_weights_unless_better(tuned, photographs):
@@ -204,15 +239,53 @@ def test_fine_tuning_says_its_verdict_and_keeps_the_old_weights_unless_better(tu
 
 
 @pytest.fixture
-def begun(tuned, tmp_path, monkeypatch) -> Path:
+def begun(tuned, tmp_path) -> Path:
     """A folder with the features and the pairs held out, where nothing was judged or trained."""
-    monkeypatch.setattr(f"{FINETUNE}.JUDGED_KEYPOINTS", 40)
-    monkeypatch.setattr(f"{FINETUNE}.FIT_PAIRS", (4, 4))
     folder = tmp_path / "run"
     for name in ("pool", "images"):
         shutil.copytree(tuned[1] / name, folder / name)
     shutil.copy(tuned[1] / "held_out.json", folder)
     return folder
+
+
+@pytest.fixture(scope="module")
+def first_layers(tmp_path_factory) -> LightGlue:
+    """The published matcher, cut after three layers."""
+    return LightGlue("aliked", n_layers=3)
+
+
+def fine_tuned(matcher: LightGlue, lr: float, photographs: Path, folder: Path):
+    """By some steps: what came of it, and the figure held out before and after."""
+    matcher.save(folder.parent / "start.safetensors")
+    found = finetune(
+        photographs, folder, FinetuneOptions(**TINY, lr=lr, init_from=str(folder.parent / "start.safetensors"))
+    )
+    assert json.loads((folder / "finetune.json").read_text())["verdict"] == found.verdict
+    return found, *found.figures["held_out"]
+
+
+def test_weights_that_training_mends_are_better_and_are_kept(begun, photographs, first_layers, monkeypatch):
+    """A matcher whose scores lost their contrast finds nothing; a few steps on homographies give it back."""
+    blunt = copy.deepcopy(first_layers)
+    with torch.no_grad():
+        for parameter in blunt.log_assignment.parameters():
+            parameter *= 0.2
+    monkeypatch.setattr(f"{FINETUNE}.LEAST_MINUTES", 0.14)  # 20 steps
+    found, before, after = fine_tuned(blunt, 1e-3, photographs, begun)
+    assert found.verdict == "better"
+    assert before < 1
+    assert after > 50
+    assert found.weights.read_bytes() == (begun / "best" / "weights.safetensors").read_bytes()
+    assert LightGlue("aliked", weights=found.weights).conf.n_layers == 3
+
+
+def test_weights_that_training_ruins_are_worse_and_the_old_ones_are_kept(begun, photographs, first_layers, monkeypatch):
+    monkeypatch.setattr(f"{FINETUNE}.LEAST_MINUTES", 0.03)  # 5 steps
+    found, before, after = fine_tuned(first_layers, 3e-2, photographs, begun)
+    assert found.verdict == "worse"
+    assert before > 50
+    assert after < 1
+    assert found.weights.read_bytes() == (begun / "before.safetensors").read_bytes()
 
 
 @pytest.fixture

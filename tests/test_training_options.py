@@ -1,11 +1,16 @@
 """A configuration is complete, says what is wrong with it, and comes back as it was."""
 
+import json
+from dataclasses import asdict
+
 import pytest
 
 from lightglue.errors import InputError
 from lightglue.training import read_options
+from lightglue.training.data_options import DataOptions
 from lightglue.training.options import PRESETS, Overrides, TrainingOptions, as_toml, from_tables
-from lightglue.training.toml import differences, parse
+from lightglue.training.toml import canonical, differences, parse
+from lightglue.training.views.options import PhotometricOptions
 
 
 def test_everything_has_a_default():
@@ -86,3 +91,13 @@ def test_a_command_line_goes_over_a_file(tmp_path):
     assert (options.features.type, options.run.batch, options.network.init_from) == ("aliked", 3, "aliked_lightglue")
     assert (options.run.steps, options.run.minutes) == (None, 2.0)
     assert read_options(path, Overrides().tables()) == read_options(path)
+
+
+def test_a_digest_of_options_is_the_same_however_their_numbers_were_written():
+    def data(blur, overlap):
+        return DataOptions(photometric=PhotometricOptions(blur=blur), overlaps=(0.1, overlap))
+
+    said = [json.dumps(canonical(data(*numbers))) for numbers in (((3, 9), 1), ((3.0, 9.0), 1.0))]
+    assert said[0] == said[1] != json.dumps(canonical(data((3.0, 9.5), 1.0)))
+    # Those of runs that have begun: defaults stay as the code has them.
+    assert json.dumps(canonical(DataOptions())) == json.dumps(asdict(DataOptions()))

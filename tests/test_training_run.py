@@ -2,12 +2,11 @@
 
 import json
 import os
+import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,11 +14,14 @@ from safetensors.torch import load_file
 
 from lightglue import LightGlue
 from lightglue.errors import InputError, LightGlueError, StoreError
+from lightglue.matching import checkpoint
 from lightglue.training import Judgement, read_log, train
 from lightglue.training.batches import read_batch
 from lightglue.training.checkpoints import Checkpoints
+from support.child import Child
 from support.training import GeneratedSamples, batch_of, equal, tiny_options
 
+pytestmark = pytest.mark.usefixtures("charts_undrawn")
 SAMPLES = GeneratedSamples()
 
 
@@ -46,7 +48,7 @@ def tensors_of(run: Path, step: int = 12):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
+def undisturbed(charts_undrawn, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "run"
     train(tiny_options(), folder, samples=SAMPLES)
     return folder
@@ -108,28 +110,26 @@ CHILD = """
 import sys
 from pathlib import Path
 import torch
-torch.set_num_threads(1)
+torch.set_num_threads(int(sys.argv[2]))
 from lightglue.training import train
 from support.training import GeneratedSamples, tiny_options
 train(tiny_options(), Path(sys.argv[1]), samples=GeneratedSamples(), resume=True)
 """
 
 
-def child(run: Path) -> subprocess.Popen:
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    return subprocess.Popen([sys.executable, "-c", CHILD, str(run)], env={**os.environ, "PYTHONPATH": path})
+def child(run: Path) -> Child:
+    return Child(CHILD, run, torch.get_num_threads())
 
 
-def test_a_process_that_is_killed_in_earnest(tmp_path):
+def test_a_process_that_is_killed_in_earnest(undisturbed, tmp_path):
     """SIGKILL as soon as there is a checkpoint, wherever the process is by then."""
-    process = child(tmp_path / "run")
-    while not Checkpoints(tmp_path / "run" / "checkpoints").steps() and process.poll() is None:
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert child(tmp_path / "run").wait() == 0
-    assert child(tmp_path / "other").wait() == 0
-    assert equal(tensors_of(tmp_path / "run"), tensors_of(tmp_path / "other"))
+    with child(tmp_path) as process:
+        while not Checkpoints(tmp_path / "checkpoints").steps() and process.poll() is None:
+            time.sleep(0.005)
+        process.kill()
+    with child(tmp_path) as process:
+        assert process.wait() == 0, process.stderr
+    assert equal(tensors_of(tmp_path), tensors_of(undisturbed))
 
 
 class InterruptedSamples(GeneratedSamples):
@@ -204,6 +204,78 @@ def test_what_changes_nothing_of_the_weights_may_be_changed(tmp_path):
     assert result.step == 2
 
 
+# -- ending a run before its time ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def interrupted(tmp_path):
+    """A run of 12 steps that was stopped after 5."""
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_options(), tmp_path / "run", samples=InterruptedSamples())
+    return tmp_path / "run"
+
+
+def test_a_run_that_was_stopped_is_finished_with_what_it_has(interrupted):
+    result = train(tiny_options(judge={"fit_pairs": 6}), interrupted, samples=SAMPLES, finish=True)
+    assert (result.step, result.best_step) == (5, 5)
+    assert result.validation.pairs == 6
+    assert [line["kind"] for line in read_log(interrupted / "log.jsonl")][-4:] == [
+        "resume", "validation", "fitting", "end"
+    ]  # fmt: skip
+    assert (interrupted / "report.html").is_file()
+    found = checkpoint.read_description(result.weights)
+    assert found.record["step"] == 5
+    assert found.fitted is not None
+
+
+def test_a_run_that_was_finished_goes_on_as_if_it_had_not_been(interrupted, undisturbed):
+    train(tiny_options(judge={"fit_pairs": 6}), interrupted, samples=SAMPLES, finish=True)
+    result = train(tiny_options(judge={"fit": False}), interrupted, samples=SAMPLES, resume=True)
+    assert equal(tensors_of(interrupted), tensors_of(undisturbed))
+    assert equal(load_file(result.weights), load_file(undisturbed / "best" / "weights.safetensors"))
+
+
+def test_the_best_weights_are_the_newest_though_a_kill_left_older_ones(interrupted, undisturbed):
+    best = interrupted / "best" / "weights.safetensors"
+    shutil.copy(Checkpoints(interrupted / "checkpoints").path(4) / "weights.safetensors", best)
+    result = train(tiny_options(), interrupted, samples=SAMPLES, finish=True)
+    assert checkpoint.read_description(result.weights).record["step"] == 5
+
+
+def test_what_was_judged_while_it_was_trained_is_not_judged_again(tmp_path):
+    with pytest.raises(Killed):
+        train(tiny_options(), tmp_path, samples=KilledSamples(33), judge=Judge())
+    judge = Judge()
+    result = train(tiny_options(), tmp_path, samples=SAMPLES, judge=judge, finish=True)
+    assert judge.asked == [8]
+    assert (result.step, result.best_step) == (8, 6)
+
+
+@pytest.mark.parametrize(("steps", "done"), [(3, 5), (7, 7)])
+def test_the_number_of_steps_may_be_another_where_the_learning_rate_does_not_follow_it(tmp_path, steps, done):
+    def options(steps):
+        return tiny_options(optimiser={"schedule": "constant"}, run={"steps": steps})
+
+    with pytest.raises(KeyboardInterrupt):
+        train(options(12), tmp_path / "run", samples=InterruptedSamples())
+    result = train(options(steps), tmp_path / "run", samples=SAMPLES, resume=True)
+    assert result.step == done
+    if done == steps:
+        train(options(steps), tmp_path / "other", samples=SAMPLES)
+        assert equal(tensors_of(tmp_path / "run", 7), tensors_of(tmp_path / "other", 7))
+
+
+def test_elsewhere_another_number_of_steps_is_refused_with_the_way_to_end(interrupted):
+    with pytest.raises(InputError, match=r"follows the number of steps \(run.steps: 12 before, 5 now\).*--finish"):
+        train(tiny_options(run={"steps": 5}), interrupted, samples=SAMPLES, resume=True)
+
+
+def test_without_a_checkpoint_there_is_nothing_to_finish(tmp_path):
+    with pytest.raises(InputError, match="no checkpoint in .*run to finish; train first"):
+        train(tiny_options(), tmp_path / "run", samples=SAMPLES, finish=True)
+    assert not (tmp_path / "run").exists()
+
+
 # -- what goes wrong on the way --------------------------------------------------------------------------------------
 
 
@@ -248,22 +320,25 @@ def test_a_run_by_the_clock_ends_with_it_and_writes_what_it_has(tmp_path):
     assert Checkpoints(tmp_path / "checkpoints").newest().step == result.step
 
 
-def test_curves_for_tensorboard(tmp_path, monkeypatch):
-    added = []
+def test_tensorboards_reader_returns_the_numbers_of_the_log_also_of_a_run_that_was_killed(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    class SummaryWriter:
-        def __init__(self, folder):
-            assert folder == str(tmp_path / "tensorboard")
-
-        def add_scalar(self, name, value, step):
-            added.append((name, step))
-
-        def flush(self):
-            pass
-
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", SimpleNamespace(SummaryWriter=SummaryWriter))
-    train(tiny_options(run={"steps": 2, "tensorboard": True}), tmp_path, samples=SAMPLES)
-    assert {("step/loss", 2), ("step/nll/2", 2), ("validation/recall", 2)} <= set(added)
+    options = tiny_options(run={"steps": 6, "log_every": 1, "validate_every": 3, "tensorboard": True})
+    with pytest.raises(Killed):
+        train(options, tmp_path, samples=KilledSamples(21))  # after step 5, of which there is no checkpoint
+    train(options, tmp_path, samples=SAMPLES, resume=True)
+    curves = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    lines = read_log(tmp_path / "log.jsonl")
+    for kind, name in (("step", "loss"), ("step", "lr"), ("step", "pairs_per_second"), ("validation", "recall")):
+        expected = [(line["step"], line[name]) for line in lines if line["kind"] == kind]
+        assert len(expected) >= 2
+        found = [(event.step, event.value) for event in curves.Scalars(f"{kind}/{name}")]
+        assert [step for step, _ in found] == [step for step, _ in expected]
+        assert [value for _, value in found] == pytest.approx([value for _, value in expected], rel=1e-6)
+    layers = [line["nll"] for line in lines if line["kind"] == "step"]
+    for i in range(2):
+        found = [event.value for event in curves.Scalars(f"step/nll/{i + 1}")]
+        assert found == pytest.approx([each[i] for each in layers], rel=1e-6)
 
 
 def test_tensorboard_that_is_not_installed_is_named(tmp_path, monkeypatch):
@@ -344,19 +419,15 @@ Path(sys.argv[1], f"asked{sys.argv[2]}").write_text(" ".join(map(str, asked)))
 
 
 def test_two_processes_learn_what_one_does(tmp_path, free_port):
-    path = os.pathsep.join([str(Path(__file__).parent), *sys.path])
-    common = {**os.environ, "PYTHONPATH": path, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1",
-              "MASTER_PORT": str(free_port)}  # fmt: skip
+    common = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port)}
     ranks = [
-        subprocess.Popen(
-            [sys.executable, "-c", RANK, str(tmp_path / "two"), str(rank)],
-            env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)},
-        )
+        Child(RANK, tmp_path / "two", rank, env={**common, "RANK": str(rank), "LOCAL_RANK": str(rank)})
         for rank in (0, 1)
     ]
-    one = GeneratedSamples(keypoints=16, ragged=True)
-    alone = train(tiny_options(run={"steps": 4, "batch": 5}), tmp_path / "one", samples=one)
-    assert [rank.wait() for rank in ranks] == [0, 0]
+    with ranks[0], ranks[1]:
+        one = GeneratedSamples(keypoints=16, ragged=True)
+        alone = train(tiny_options(run={"steps": 4, "batch": 5}), tmp_path / "one", samples=one)
+        assert [rank.wait() for rank in ranks] == [0, 0], ranks[0].stderr + ranks[1].stderr
     asked = [(tmp_path / "two" / f"asked{rank}").read_text() for rank in (0, 1)]
     assert asked == ["0 1 5 6 10 11 15 16", "2 3 4 7 8 9 12 13 14 17 18 19"]
     single, double = (load_file(tmp_path / name / "best" / "weights.safetensors") for name in ("one", "two"))

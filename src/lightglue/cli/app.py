@@ -23,6 +23,7 @@ from lightglue.cli.printing import echo
 from lightglue.cli.sfm import sfm
 from lightglue.cli.train import train
 from lightglue.cli.view import view
+from lightglue.cli.web import web
 from lightglue.support.revision import commit
 
 app = typer.Typer(
@@ -44,6 +45,7 @@ command(app, example="lightglue extract photos/*.jpg -o features")(extract)
 command(app, example="lightglue sfm photos -o map")(sfm)
 command(app, example="lightglue localize map new.jpg -o poses")(localize)
 command(app, example="lightglue view map")(view)
+command(app, example="lightglue web --maps map")(web)
 command(app, example="lightglue train --images photos --features sift --preset cpu -o run")(train)
 command(app, example="lightglue finetune photos --features aliked --minutes 30 -o run")(finetune)
 command(app, example="lightglue explain a.jpg b.jpg --max-keypoints 1024")(explain)

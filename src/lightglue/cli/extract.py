@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -144,26 +143,12 @@ def _extract(
     extractor: Any, features: str, image: Path, place: Path, mask: Path | None, views: ViewOptions
 ) -> dict[str, Any]:
     """Extract and write; what is reported of it."""
-    import numpy as np
+    from lightglue.extractors.from_file import extract_file
 
-    from lightglue.containers import batch_to_device, rbd
-    from lightglue.extractors.masks import read_mask
-    from lightglue.extractors.no_keypoints import likely_cause
-    from lightglue.images import as_pixels, as_tensor, size_of
-
-    begin, options = perf_counter(), views.keywords()
-    pixels = (as_tensor if views.tile is None else as_pixels)(image, views.stretch)
-    width, height = size_of(pixels)
-    allowed = None if mask is None else read_mask(mask, height, width, str(image))
-    found = rbd(batch_to_device(extractor.extract(pixels, mask=allowed, **options)))
-    cause = (
-        None
-        if len(found["keypoints"])
-        else likely_cause(pixels if views.stretch else image, allowed, extractor, options.get("resize"))
-    )
-    buffer = io.BytesIO()
-    np.savez(buffer, features=np.array(features), **{name: value.numpy() for name, value in found.items()})
-    write_files({place: buffer.getvalue()})
+    begin = perf_counter()
+    extracted = extract_file(extractor, image, views, mask, str(image))
+    found, cause = extracted.features, extracted.no_keypoints
+    write_files({place: extracted.npz(features)})
     return {
         "image": str(image),
         "output": str(place),

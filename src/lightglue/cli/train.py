@@ -27,27 +27,44 @@ def train(
         ),
     ],
     config: Annotated[
-        Path | None, typer.Argument(metavar="CONFIG", show_default=False, help="Options of the run, a TOML file.")
+        Path | None,
+        typer.Argument(
+            metavar="CONFIG",
+            show_default=False,
+            help="Options, a TOML file; of a run that goes on, by default its own.",
+        ),
     ] = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", rich_help_panel="Output", metavar="", help="Go on from the newest checkpoint in RUN."),
+    ] = False,
+    finish: Annotated[
+        bool,
+        typer.Option(
+            "--finish", rich_help_panel="Output", metavar="", help="End the run in RUN with the weights that it has."
+        ),
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a matcher on images, for any features.
 
     RUN/best/weights.safetensors is what --weights and LightGlue.load() take. Ctrl-C saves; the same line with --resume
-    goes on from there, exactly. torchrun starts it on several GPUs.
+    goes on from there, exactly, and with --finish ends there: judging, fitting, report. torchrun starts it on several
+    GPUs.
     """
     with wrong_command_line():
+        own = output / "config.toml"
+        if config is None and (resume or finish) and own.is_file():
+            config = own
         options = read_options(config, overrides.tables())
         if not options.data.sources:
             raise InputError("there is nothing to learn from; give --images DIR, or [[data.sources]] in CONFIG.")
     with memory_named(has_tiles=False), progress_display(quiet=as_json, leave=True) as progress:
         from lightglue.training.run import train as run
 
-        result = run(options, output, resume=resume, progress=progress, say=lambda text: echo(text, err=True))
+        result = run(
+            options, output, resume=resume, finish=finish, progress=progress, say=lambda text: echo(text, err=True)
+        )
     found = result.validation
     summary = {
         "weights": str(result.weights),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lightglue.errors import InputError
 
-__all__ = ["Array", "shrunk", "to_array", "to_pixels", "to_points"]
+__all__ = ["Array", "shrunk", "to_array", "to_bytes", "to_pixels", "to_points"]
 
 Array = NDArray[Any]
 _IMAGE_PX = 1600  # images are shrunk to this edge before they are drawn
@@ -55,6 +55,19 @@ def to_pixels(image: Any) -> Array:
     if pixels.dtype == np.uint16 and pixels.ndim == 3:
         return (pixels >> 8).astype(np.uint8)  # Matplotlib draws integer colours up to 255
     return pixels
+
+
+def to_bytes(image: Any) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 of any image. Raises InputError."""
+    pixels = to_pixels(image)
+    pixels = pixels[..., None].repeat(3, axis=2) if pixels.ndim == 2 else pixels[..., :3]
+    if pixels.dtype == np.uint16:
+        pixels = pixels >> 8
+    elif pixels.dtype.kind in "fb":
+        pixels = np.round(np.nan_to_num(pixels.astype(np.float32)).clip(0, 1) * 255)
+    elif pixels.dtype != np.uint8:
+        raise InputError(f"An image has dtype {pixels.dtype}; give uint8, uint16, or floating point in [0, 1].")
+    return np.ascontiguousarray(pixels, dtype=np.uint8)
 
 
 def shrunk(pixels: Array) -> Array:

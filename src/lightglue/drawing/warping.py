@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lightglue.drawing.lettering import families, fitted
-from lightglue.drawing.plotting import shrunk, to_pixels
+from lightglue.drawing.plotting import shrunk, to_bytes
 from lightglue.errors import InputError
 from lightglue.geometry.points import as_matrix
 
@@ -31,7 +31,7 @@ def align_image(image1: Any, H: Any, size: tuple[int, int]) -> NDArray[np.uint8]
 
     Raises InputError.
     """
-    H, pixels, size = as_matrix("H", H), _to_bytes(image1), _checked_size(size)
+    H, pixels, size = as_matrix("H", H), to_bytes(image1), _checked_size(size)
     if max(*size, *pixels.shape[:2]) > _LARGEST:
         raise InputError(f"An image has an edge of more than {_LARGEST:,} px, which OpenCV cannot warp; shrink it.")
     largest = np.abs(H).max()
@@ -69,7 +69,7 @@ def plot_overlay(
 
     Raises InputError.
     """
-    first = _to_bytes(image0)
+    first = to_bytes(image0)
     if aligned.shape != (*first.shape[:2], 4):
         raise InputError(f"The aligned image has shape {aligned.shape}, image 0 {first.shape}; align it to image 0.")
     first, second = shrunk(first), shrunk(aligned)
@@ -114,16 +114,3 @@ def _checked_size(size: Any) -> tuple[int, int]:
     if min(width, height) < 1:
         raise InputError(f"size is {size!r}; give the width and height of image 0 in px.")
     return width, height
-
-
-def _to_bytes(image: Any) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 of any image. Raises InputError."""
-    pixels = to_pixels(image)
-    pixels = pixels[..., None].repeat(3, axis=2) if pixels.ndim == 2 else pixels[..., :3]
-    if pixels.dtype == np.uint16:
-        pixels = pixels >> 8
-    elif pixels.dtype.kind in "fb":
-        pixels = np.round(np.nan_to_num(pixels.astype(np.float32)).clip(0, 1) * 255)
-    elif pixels.dtype != np.uint8:
-        raise InputError(f"An image has dtype {pixels.dtype}; give uint8, uint16, or floating point in [0, 1].")
-    return np.ascontiguousarray(pixels, dtype=np.uint8)

@@ -9,7 +9,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,8 @@ class Shown:
     image1: Any
     names: tuple[str, str] = ("A", "B")  # above the images
     texts: tuple[str, ...] = ()  # below them, after the number of matches
+    facts: Mapping[str, Any] = field(default_factory=dict)  # what `MatchedFiles.summary()` knows
+    threshold: float = 0.0  # the score that matches exceed
 
 
 def encode(pair: MatchedPair, ending: str, shown: Shown) -> bytes:
@@ -64,6 +66,23 @@ def _picture(pair: MatchedPair, shown: Shown, kind: str) -> bytes:
     return buffer.getvalue()
 
 
+def _page(pair: MatchedPair, shown: Shown, _: str) -> bytes:
+    from lightglue.drawing.viewer_page import encode_picture, viewer_page
+    from lightglue.images import size_of
+    from lightglue.pairs.viewed import viewed, warp_of
+
+    images = shown.image0, shown.image1
+    found = viewed(
+        pair,
+        shown.names,
+        shown.facts,
+        threshold=shown.threshold,
+        sizes=(size_of(images[0]), size_of(images[1])),
+        warp=warp_of(pair),
+    )
+    return viewer_page(found, [encode_picture(image) for image in images], " - ".join(shown.names))
+
+
 ENCODERS: Mapping[str, Callable[[MatchedPair, Shown, str], bytes]] = MappingProxyType(
     {
         ".png": _picture,
@@ -71,6 +90,7 @@ ENCODERS: Mapping[str, Callable[[MatchedPair, Shown, str], bytes]] = MappingProx
         ".jpeg": _picture,
         ".pdf": _picture,
         ".svg": _picture,
+        ".html": _page,
         **dict.fromkeys(ARRAY_ENCODERS, _arrays),
     }
 )

@@ -25,15 +25,15 @@ from lightglue.pairs.match import match_pair
 from lightglue.pairs.options import PairOptions
 from lightglue.pairs.oriented import pixels_of
 from lightglue.pairs.outputs import check_outputs, is_ending, warp_paths
-from lightglue.pairs.postprocessing import without_matches
-from lightglue.pairs.record import MatchedPair
+from lightglue.pairs.postprocessing import without_doubtful
+from lightglue.pairs.record import MatchedPair, geometry_numbers
+from lightglue.pairs.words import texts_of
 from lightglue.support.files import write_files
 from lightglue.timing import Timeline, record, span
 from lightglue.types import ExtractKeywords
 
 __all__ = ["MatchedFiles", "match_files"]
 
-NO_OVERLAP = "the images probably do not overlap"
 Output = str | os.PathLike[str]
 
 
@@ -72,7 +72,7 @@ class MatchedFiles:
 
     def summary(self) -> dict[str, Any]:
         """All that is known but the arrays of the pair, as JSON holds it."""
-        pair, choice, pruned, estimate = self.pair, self.models.choice, self.pruned(), self.pair.geometry
+        pair, choice, pruned = self.pair, self.models.choice, self.pruned()
         found: dict[str, Any] = {
             "files": list(self.names),
             "features": choice.features,
@@ -92,14 +92,7 @@ class MatchedFiles:
         if self.num_dropped is not None:
             found |= {"min_overlap": self.options.min_overlap, "num_dropped": self.num_dropped}
         found["seconds"] = self.seconds
-        if estimate is not None:
-            found |= {"geometry": estimate.geometry, "estimator": estimate.statistics.options.label}
-            if "cameras" in pair.matches01:
-                found["cameras"] = [{"K": each.K, "source": each.source} for each in pair.matches01["cameras"]]
-            found["num_inliers"] = estimate.statistics.num_inliers
-            found["model"] = None if estimate.model is None else estimate.model.tolist()
-            if estimate.statistics.failure:
-                found["failure"] = estimate.statistics.failure
+        found |= geometry_numbers(pair)
         found |= pair.numbers()
         if self.warnings:
             found["warnings"] = list(self.warnings)
@@ -108,18 +101,7 @@ class MatchedFiles:
 
     def texts(self) -> tuple[str, ...]:
         """What is written below a picture, after the number of matches."""
-        pair, models = self.pair, self.models
-        texts = [f"{pair.stop} of {models.matcher.conf.n_layers} layers"] if pair.stop is not None else []
-        if self.num_dropped is not None:
-            texts.append("probably no overlap")
-        if pair.rotation:
-            texts.append(f"second rotated by {pair.rotation:g}°")
-        if pair.geometry is not None and self.num_dropped is None:
-            name = str(pair.geometry.geometry).replace("_", " ")
-            label = pair.geometry.statistics.options.label
-            texts.append(f"no {name}" if pair.geometry.model is None else f"{name} {label}")
-        seconds = self.seconds["extraction"] + self.seconds["matching"]
-        return (*texts, f"{seconds:.1f} s", f"{models.choice.features} + {models.choice.matcher}")
+        return texts_of(self.summary())
 
     def __repr__(self) -> str:
         return str(self.pair)
@@ -220,10 +202,7 @@ def _match(
         max_seconds=options.max_seconds,
         **cast(ExtractKeywords, views.keywords()),
     )
-    dropped = None
-    if options.min_overlap and pair.overlap is not None and pair.overlap < options.min_overlap:
-        dropped = len(pair.matches)
-        pair = without_matches(pair, NO_OVERLAP)
+    pair, dropped = without_doubtful(pair, options.min_overlap)
     seen, resize = pixels if views.stretch else given, views.keywords().get("resize")
     warnings = tuple(
         f"{name} has no keypoints: {likely_cause(image, mask, loaded.extractor, resize)}"
@@ -232,7 +211,14 @@ def _match(
     )
     result = MatchedFiles(pair, (names[0], names[1]), loaded, timeline, options, dropped, warnings)
     titles = Path(names[0]).name, Path(names[1]).name
-    return result, Shown(pixels[0], pixels[1], titles, result.texts())
+    shown = Shown(pixels[0], pixels[1], titles, result.texts(), result.summary(), _threshold(loaded.matcher))
+    return result, shown
+
+
+def _threshold(matcher: Any) -> float:
+    """The score that a matcher's matches exceed, as far as it says."""
+    inner = getattr(matcher, "matcher", matcher)  # of effort "fast"
+    return float(getattr(getattr(inner, "conf", None), "filter_threshold", None) or 0.0)
 
 
 def _with_outputs(result: MatchedFiles, shown: Shown, outputs: Sequence[Output], warp: Output | None) -> MatchedFiles:

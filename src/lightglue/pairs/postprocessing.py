@@ -20,7 +20,9 @@ from lightglue.pairs.record import MatchedPair
 from lightglue.support.checks import check_bool, check_choice
 from lightglue.timing import span
 
-__all__ = ["PostProcessing", "without_matches"]
+__all__ = ["PostProcessing", "without_doubtful", "without_matches"]
+
+NO_OVERLAP = "the images probably do not overlap"
 
 Cameras = tuple[KnownCamera, KnownCamera] | None
 
@@ -89,6 +91,16 @@ class PostProcessing:
             if cameras is not None:
                 changes["cameras"] = cameras
         return pair.with_matches(**changes)
+
+
+def without_doubtful(pair: MatchedPair, min_overlap: float) -> tuple[MatchedPair, int | None]:
+    """`pair` without its matches where its images overlap with a lower probability, and how many there were.
+
+    None: none were dropped.
+    """
+    if not min_overlap or pair.overlap is None or pair.overlap >= min_overlap:
+        return pair, None
+    return without_matches(pair, NO_OVERLAP), len(pair.matches)
 
 
 def without_matches(pair: MatchedPair, reason: str) -> MatchedPair:

@@ -17,7 +17,7 @@ from lightglue.matching.effort import EffortRecord
 from lightglue.pairs.cameras import KnownCamera
 from lightglue.types import Features
 
-__all__ = ["LIKELY", "MatchedPair", "PairFeatures", "PairMatches", "matches_of"]
+__all__ = ["LIKELY", "MatchedPair", "PairFeatures", "PairMatches", "geometry_numbers", "matches_of"]
 
 LIKELY = 0.5  # overlap below which the images probably show different things
 
@@ -210,6 +210,21 @@ class MatchedPair(NamedTuple):
             return f"{rotated}no scores"
         low, high = self.scores.min().item(), self.scores.max().item()
         return f"{rotated}scores from {low:.2f} to {high:.2f}, positions in px of the images as they were given"
+
+
+def geometry_numbers(pair: MatchedPair) -> dict[str, Any]:
+    """What is known of the geometry of a pair, as JSON holds it; nothing where none was asked for."""
+    estimate = pair.geometry
+    if estimate is None:
+        return {}
+    found: dict[str, Any] = {"geometry": estimate.geometry, "estimator": estimate.statistics.options.label}
+    if "cameras" in pair.matches01:
+        found["cameras"] = [{"K": each.K, "source": each.source} for each in pair.matches01["cameras"]]
+    found["num_inliers"] = estimate.statistics.num_inliers
+    found["model"] = None if estimate.model is None else estimate.model.tolist()
+    if estimate.statistics.failure:
+        found["failure"] = estimate.statistics.failure
+    return found
 
 
 def _as_array(value: Any) -> NDArray[Any]:

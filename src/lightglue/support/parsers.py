@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from lightglue.errors import InputError
 from lightglue.options import nearest_name
 from lightglue.support.checks import is_real
 
-__all__ = ["DEVICES", "device", "integer", "known", "real", "share"]
+__all__ = ["DEVICES", "Range", "device", "integer", "known", "real", "share"]
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -25,30 +27,37 @@ def known(text: str, names: Iterable[str]) -> str:
     raise InputError(f"{text!r} is unknown. {hint}Valid: {', '.join(names)}.")
 
 
-def integer(meaning: str, lowest: int = 1, highest: int = 1_000_000) -> Callable[[str], int]:
-    """The parser of integers from `lowest` to `highest`. meaning: "a number of keypoints from 1 to 1000000"."""
-
-    def parse(text: str) -> int:
-        if re.fullmatch("[0-9]{1,18}", text) and lowest <= int(text) <= highest:
-            return int(text)
-        raise InputError(f"'{text}' is not {meaning}.")
-
-    return parse
+N = TypeVar("N", int, float)
 
 
-def real(meaning: str, lowest: float, highest: float) -> Callable[[str], float]:
-    """The parser of finite numbers from `lowest` to `highest`. meaning: "a number from 0 to 1"."""
+@dataclass(frozen=True)
+class Range(Generic[N]):
+    """The parser of numbers between two others, which forms ask for these."""
 
-    def parse(text: str) -> float:
+    kind: type[N]
+    meaning: str
+    lowest: float
+    highest: float
+
+    def __call__(self, text: str) -> N:
+        """The number. Raises InputError."""
         try:
-            number = float(text)
+            number = self.kind(text) if self.kind is float or re.fullmatch("[0-9]{1,18}", text) else math.nan
         except ValueError:
             number = math.nan
-        if is_real(number, lowest, highest):
-            return number
-        raise InputError(f"'{text}' is not {meaning}.")
+        if is_real(number, self.lowest, self.highest):
+            return self.kind(number)
+        raise InputError(f"'{text}' is not {self.meaning}.")
 
-    return parse
+
+def integer(meaning: str, lowest: int = 1, highest: int = 1_000_000) -> Range[int]:
+    """The parser of integers from `lowest` to `highest`. meaning: "a number of keypoints from 1 to 1000000"."""
+    return Range(int, meaning, lowest, highest)
+
+
+def real(meaning: str, lowest: float, highest: float) -> Range[float]:
+    """The parser of finite numbers from `lowest` to `highest`. meaning: "a number from 0 to 1"."""
+    return Range(float, meaning, lowest, highest)
 
 
 share = real("a number from 0 to 1", 0, 1)

@@ -28,6 +28,7 @@ from lightglue.training.data_options import DataOptions, FeatureOptions
 from lightglue.training.draws import Draws
 from lightglue.training.sources.depth import depths_at
 from lightglue.training.sources.record import SourceImage
+from lightglue.training.toml import canonical
 from lightglue.training.views.homography import reduced, warp_view
 from lightglue.training.views.look import look_of
 from lightglue.training.views.options import HomographyOptions, PhotometricOptions
@@ -92,8 +93,8 @@ def settings_of(data: DataOptions, features: FeatureOptions) -> dict[str, Any]:
         "seed": data.seed,
         "size": list(data.view_size),
         "posed_size": data.posed_size,
-        "homography": vars(data.homography),
-        "photometric": vars(data.photometric),
+        "homography": canonical(data.homography),
+        "photometric": canonical(data.photometric),
     }
     return settings
 

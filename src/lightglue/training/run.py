@@ -71,12 +71,16 @@ def train(
     folder: Path,
     *,
     resume: bool = False,
+    finish: bool = False,
     samples: Samples | None = None,
     judge: Judge | None = None,
     progress: TrainingProgress = _silent,
     say: Callable[[str], None] = lambda text: None,
 ) -> TrainingResult:
-    """Train, from the start or from the newest checkpoint in `folder`.
+    """Train, from the start or, with `resume`, from the newest checkpoint in `folder`.
+
+    finish: not a step more; the newest checkpoint is validated, judged, fitted and reported as at the end of a run.
+    `resume` may go on afterwards: with other `run.minutes`, and other `run.steps` where the schedule is constant.
 
     samples: by default those that the options describe. judge: decides which weights are the best, by default as
     `options.judge` says; without manifests there the last are. At the end confidence heads, calibration and overlap are
@@ -91,9 +95,13 @@ def train(
         if judge is None:
             judge = make_judge(options.judge, options.features, Path(folder), options.run.device)
         run = _Run(options, Path(folder), world, judge, progress, say if world.is_first else lambda text: None)
-        run.open(resume)
-        run.start(samples if samples is not None else run.open_samples(), resume)
-        return run.go()
+        run.open(resume, finish)
+        try:
+            run.start(samples if samples is not None else run.open_samples(), resume or finish)
+            return run.finish() if finish else run.go()
+        finally:
+            if run.log.curves is not None:
+                run.log.curves.close()
 
 
 @dataclass
@@ -134,12 +142,14 @@ class _Run:
 
     # -- opening -------------------------------------------------------------------------------------------------
 
-    def open(self, resume: bool) -> None:
+    def open(self, resume: bool, finish: bool = False) -> None:
         """Look at the folder before anything expensive is done. Raises InputError."""
         if self.folder.exists() and not self.folder.is_dir():
             raise InputError(f"{self.folder} is a file; name a folder for the run.")
         steps = self.checkpoints.steps()
-        if not resume and steps:
+        if finish and not steps:
+            raise InputError(f"there is no checkpoint in {self.folder} to finish; train first.")
+        if not (resume or finish) and steps:
             raise InputError(
                 f"{self.folder} holds a run of {steps[-1]:,} steps; go on with resume (--resume), or name another."
             )
@@ -179,6 +189,8 @@ class _Run:
         network, fates = initialise(options, config, samples.feature_type, self.options.run.seed)
         self.config = config
         self.trainer = Trainer(network, self.options, samples, self.world)
+        if self.log.curves is not None:
+            self.log.curves.begin(0 if found is None else found.step)
         if found is None:
             self.log.cut(0)
             for line in describe(fates):
@@ -193,7 +205,15 @@ class _Run:
         """Raises InputError where the run was another."""
         # Both as they are read: 3 and 3.0 are the same.
         before, now = (from_tables(toml.parse(text)) for text in (str(found.state["config"]), as_toml(self.options)))
-        changed = [line for line in toml.differences(before, now) if not line.startswith(MAY_DIFFER)]
+        follows_steps = now.optimiser.schedule != "constant"
+        may_differ = MAY_DIFFER if follows_steps else (*MAY_DIFFER, "run.steps")
+        changed = [line for line in toml.differences(before, now) if not line.startswith(may_differ)]
+        if changed and all(line.startswith("run.steps") for line in changed):
+            raise InputError(
+                f"the learning rate of {self.folder} follows the number of steps ({'; '.join(changed)}); set it back, "
+                "end the run with the weights that it has by finish (--finish), or start another with "
+                f"network.init_from = {str(found.weights)!r}."
+            )
         if changed:
             raise InputError(
                 f"{self.folder} was trained with other options ({'; '.join(changed)}); set them back, or start another "
@@ -209,7 +229,7 @@ class _Run:
         state = found.state
         self.trainer.load(found.tensors, state["trainer"])
         self.seconds, self.cpu_seconds = state["seconds"], state["cpu_seconds"]
-        self.best, self.saved = state["best"], found.step
+        self.best, self.saved = state["best"] if self.judge else None, found.step
         self.log.cut(state["log_bytes"])
         for reason in found.damaged:
             self.say(f"a damaged checkpoint is passed over: {reason}")
@@ -218,7 +238,9 @@ class _Run:
         self.log.write("resume", found.step, damaged=list(found.damaged), **self._machine())
         self.say(f"going on from step {found.step:,}")
         judged = found.folder / "judged.json"
-        if judged.exists():
+        if self.judge is None:
+            self._keep_newest(found)
+        elif judged.exists():
             self._compare(found.step, Judgement(**json.loads(judged.read_text())), found.weights)
         elif self._judge_due():
             self._judge()
@@ -249,9 +271,9 @@ class _Run:
                 # Between steps the state is whole; in one it cannot be interrupted.
                 if trainer.step > self.saved and not held.is_broken:
                     self._save()
-                    self.say(f"saved at step {trainer.step:,}; --resume goes on from there")
+                    self.say(f"saved at step {trainer.step:,}; --resume goes on from there, --finish ends with it")
                 raise
-        return self._finish()
+        return self.finish()
 
     def elapsed(self) -> float:
         """Seconds of the run, earlier parts included."""
@@ -414,6 +436,14 @@ class _Run:
             self.best = {"step": step, **asdict(judgement)}
             self._keep_best(weights)
 
+    def _keep_newest(self, found: Checkpoint) -> None:
+        """Without a judge the last weights are the best: a kill, or an earlier end, may have left older ones."""
+        best = self.folder / "best" / "weights.safetensors"
+        description = weight_files.read_description(best) if best.exists() else None
+        kept = None if description is None else (description.record or {}).get("step")
+        if self.world.is_first and kept != found.step:
+            self._keep_best(found.weights)
+
     def _keep_best(self, weights: Path) -> None:
         write_whole(self.folder / "best" / "weights.safetensors", weights.read_bytes())
 
@@ -432,7 +462,7 @@ class _Run:
                 self.say(f"warning: confidence, calibration and overlap were not fitted: {error}")
         self.world.wait()
 
-    def _finish(self) -> TrainingResult:
+    def finish(self) -> TrainingResult:
         """The last checkpoint, validation and judgement."""
         trainer = self.trainer
         if trainer.step > self.saved:

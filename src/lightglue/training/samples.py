@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from lightglue.training.own_tracks import camera_of, make_tracks
 from lightglue.training.pool import Facts, Pool, fill_pool, reasons
 from lightglue.training.split import group_of, held_out, held_out_of_scene
 from lightglue.training.streams import BinnedStream, Bins, Mixture, PlainStream, Stream
+from lightglue.training.toml import canonical
 from lightglue.training.truth.homography import from_homography
 from lightglue.training.truth.posed import from_depth, from_tracks
 from lightglue.training.views.homography import between_views, reduced
@@ -150,7 +151,7 @@ class PoolSamples:
             said = {
                 "revision": REVISION,
                 "seed": self.seed,
-                "data": {**asdict(self.data), "pool": None, "memory": None, "sources": None},
+                "data": {**canonical(self.data), "pool": None, "memory": None, "sources": None},
                 "weights": list(self.mixture.weights),
                 "settings": dict(self.pool.store.settings),
                 "fewest": self.features.fewest,

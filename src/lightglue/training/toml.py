@@ -19,7 +19,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["build", "differences", "flattened", "parse", "read", "write"]
+__all__ = ["build", "canonical", "differences", "flattened", "parse", "read", "write"]
 
 Options = TypeVar("Options")
 NONE = "none"  # TOML has no null
@@ -129,6 +129,21 @@ def write(options: Any, head: Mapping[str, Any]) -> str:
     lines = [f"{key} = {_literal(value)}" for key, value in head.items()]
     lines += _table(options, "")
     return "\n".join(lines) + "\n"
+
+
+def canonical(options: Any) -> dict[str, Any]:
+    """All options for a digest: the same for 3, for 3.0, and for what was written and read back."""
+    read: Any = build(type(options), parse(write(options, {})))
+    found: dict[str, Any] = {}
+    for field in dataclasses.fields(options):
+        value, default = getattr(read, field.name), field.default
+        if dataclasses.is_dataclass(value):
+            found[field.name] = canonical(value)
+        elif isinstance(value, tuple) and any(map(dataclasses.is_dataclass, value)):
+            found[field.name] = tuple(map(canonical, value))
+        else:  # a default as it is written in the code, as digests of earlier versions have it
+            found[field.name] = default if value == default else value
+    return found
 
 
 def _table(options: Any, where: str) -> list[str]:

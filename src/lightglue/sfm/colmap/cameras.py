@@ -5,6 +5,7 @@ Intrinsics here are those of the image as it is read, its EXIF orientation appli
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -52,6 +53,7 @@ def assign_cameras(
     images: Path | None,
     options: CameraOptions | None = None,
     progress: Progress = lambda done, total: None,
+    focals: Mapping[str, StatedFocal] | None = None,
 ) -> Assignment:
     """Give each image its camera.
 
@@ -60,6 +62,7 @@ def assign_cameras(
         images: the folder that the names are relative to, whose files' EXIF is read. None: it is not.
         options: None for the defaults.
         progress: called with how many images are done, of how many.
+        focals: what the EXIF of images says that are in no folder, by name.
 
     Raises InputError for options that do not fit the images: a camera of another size, images of different sizes that
     are to share one, a table that cannot be read.
@@ -69,7 +72,7 @@ def assign_cameras(
     if options.known is not None and options.size is not None and images is not None:
         known |= _turned(options.known, sizes, images)
     keys: dict[tuple[Any, ...], list[str]] = {}
-    focals: dict[str, float | None] = {}
+    stated: dict[str, float | None] = {}
     faults: list[Skipped] = []
     for count, name in enumerate(sorted(sizes), 1):
         if name in known:
@@ -77,18 +80,18 @@ def assign_cameras(
             if options.mode == "per_image":
                 key += (name,)
         else:
-            needs_exif = options.params is None and images is not None
-            focals[name], fault = (
-                exif_focal(images / name, sizes[name]) if needs_exif and images is not None else StatedFocal()
-            )
+            said = (focals or {}).get(name, StatedFocal())
+            if options.params is None and images is not None:
+                said = exif_focal(images / name, sizes[name])
+            stated[name], fault = said
             faults += [] if fault is None else [Skipped(name, fault, is_used=True)]
-            key = _key(options.mode, name, sizes[name], focals[name])
+            key = _key(options.mode, name, sizes[name], stated[name])
         keys.setdefault(key, []).append(name)
         progress(count, len(sizes))
     cameras: list[Intrinsics] = []
     of_image: dict[str, int] = {}
     for key, names in keys.items():
-        made = key[1] if key[0] == "known" else _camera(names, sizes, focals, options)
+        made = key[1] if key[0] == "known" else _camera(names, sizes, stated, options)
         of_image |= dict.fromkeys(names, len(cameras))
         cameras.append(made)
     return Assignment(tuple(cameras), of_image, tuple(faults))
@@ -184,13 +187,13 @@ def guessed_camera(model: str, focal: float, size: tuple[int, int], has_prior_fo
     return camera_from_colmap(camera, is_fixed=False)
 
 
-def exif_focal(path: Path, size: tuple[int, int]) -> StatedFocal:
-    """The focal length in px that the EXIF of a file states of an image of `size` (width, height), px.
+def exif_focal(source: str | os.PathLike[str] | bytes | bytearray | memoryview, size: tuple[int, int]) -> StatedFocal:
+    """The focal length in px that the EXIF of a file, its path or content, states of an image of `size`, px.
 
     None where it states none, or there is no such file: features are there without it.
     """
     with quiet():
-        return focal_from_exif(path, size)
+        return focal_from_exif(source, size)
 
 
 def read_table(path: Path, sizes: Mapping[str, tuple[int, int]], images: Path | None = None) -> dict[str, Intrinsics]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
 from lightglue.geometry.colmap_cameras import camera_from_colmap
-from lightglue.geometry.intrinsics import Intrinsics
+from lightglue.geometry.intrinsics import Intrinsics, from_colmap
 from lightglue.sfm.colmap.models import cam_from_world, open_model, registered
 
 __all__ = ["Model", "RegisteredImage", "model_folder", "read_model"]
@@ -34,6 +34,7 @@ class RegisteredImage:
     translation: Array  # (3,), world to camera
     num_keypoints: int
     points: NDArray[np.int64]  # (O,) which of the model's points it observes
+    pixels: Array  # (O, 2) px, where; (0, 0) is the centre of the top-left pixel
     errors: Array  # (O,) px, reprojection error of each observation
 
     @property
@@ -57,6 +58,7 @@ class Model:
     cameras: Mapping[int, Intrinsics]  # by COLMAP's number
     images: tuple[RegisteredImage, ...]  # by name
     points: Array  # (P, 3)
+    point_ids: NDArray[np.int64]  # (P,) COLMAP's number of each, as `Localization.point_ids` has them
     colours: NDArray[np.uint8]  # (P, 3) red, green, blue
     errors: Array  # (P,) px, mean reprojection error over the point's track; NaN where it is not known
     track_lengths: NDArray[np.int64]  # (P,) how many images observe it
@@ -130,6 +132,7 @@ def _converted(folder: Path, found: Any) -> Model:
         cameras,
         images,
         points,
+        np.array([each[0] for each in seen], np.int64),
         np.array([each[2] for each in seen], np.uint8).reshape(-1, 3),
         np.where(errors >= 0, errors, np.nan),  # COLMAP writes -1 where it has not measured
         np.array([each[4] for each in seen], np.int64),
@@ -159,6 +162,7 @@ def _image(
         translation,
         int(image.num_points2D()) if callable(image.num_points2D) else int(image.num_points2D),
         which,
+        from_colmap(pixels),
         errors,
     )
 

@@ -45,6 +45,7 @@ from lightglue.sfm.localization.refine import References, check_folder
 from lightglue.sfm.options import FEWEST_POINTS, LocalizeOptions, PoseOptions
 from lightglue.stores import FeatureStore, ImageFeatures
 from lightglue.support.caches import BoundedCache
+from lightglue.timing import span
 from lightglue.types import Features
 from lightglue_runtime.images.exif import orientation_of
 
@@ -56,6 +57,7 @@ _SEARCHED = 3  # images of the map that are searched for a query, at the most
 _SMALLER = 0.75  # of the size of the map's images: "fast" looks at a query so first
 _SMALLEST = 640  # px of the longer edge: no query is looked at smaller for that
 _MANY_KEYPOINTS = 4  # times as many as are enough: with fewer a smaller query would rarely do
+_FILES = (str, os.PathLike, bytes, bytearray, memoryview)  # by path or content
 _WITHOUT_INDEX = 60  # images of a map up to which it is searched without a retrieval index
 
 
@@ -201,7 +203,8 @@ class Localizer:
         """The pose of an image in the map.
 
         Args:
-            image: the path of an image file, a tensor (3, H, W) in [0, 1], or an array (H, W, 3) uint8.
+            image: the path of an image file or its content as bytes, a tensor (3, H, W) in [0, 1], or an array
+                (H, W, 3) uint8.
             camera: K (3, 3) px, `Intrinsics`, a `pycolmap.Camera`, or a `lightglue.geometry.Camera`. None: the
                 focal length is what the file's EXIF says, or a guess, and is estimated with the pose; the lens is taken
                 to have no distortion and its axis to go through the image's middle. If one camera took all images of
@@ -224,8 +227,8 @@ class Localizer:
                 "give the camera of this very image."
             )
         with clock.step("camera"):
-            is_file = known is None and isinstance(image, (str, os.PathLike))
-            focal, fault = exif_focal(Path(image), size) if is_file else StatedFocal()
+            is_file = known is None and isinstance(image, _FILES)
+            focal, fault = exif_focal(image, size) if is_file else StatedFocal()
             cameras = self._cameras(size, known, focal)
         edge = self._smaller_edge(pixels)
         found = None if edge is None else _Search(self, pixels, cameras, clock, edge).at_once()
@@ -511,20 +514,24 @@ class _Clock:
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
         begin = perf_counter()
-        yield
+        with span(name):
+            yield
         self.seconds[name] += perf_counter() - begin  # type: ignore[assignment]
 
 
 def _pixels(image: Any, stretch: bool) -> Tensor:
     """(3, H, W) float32 in [0, 1]."""
-    if isinstance(image, (str, os.PathLike)):
+    if isinstance(image, _FILES):
         return load_image(image, stretch=stretch)
     if isinstance(image, np.ndarray):
         return cast(Tensor, as_tensor(image, stretch))
     if isinstance(image, Tensor) and image.ndim == 3 and image.is_floating_point() and image.numel():
         return image
     shape = tuple(getattr(image, "shape", ())) or type(image).__name__
-    raise InputError(f"The image is {shape}; give a path, a tensor (3, H, W) in [0, 1] or an array (H, W, 3) uint8.")
+    raise InputError(
+        f"The image is {shape}; give a path, a file's content, a tensor (3, H, W) in [0, 1] or an array "
+        "(H, W, 3) uint8."
+    )
 
 
 def best_pose(poses: Sequence[Pose]) -> Pose:

@@ -1,0 +1,79 @@
+"""From an error to what a request is told: a status, a word, a sentence, and the field that it is about."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from lightglue.errors import ImageError, InputError, LightGlueError, WeightsError
+from lightglue.support.declared import RefusedOptionsError
+from lightglue.support.memory import is_out_of_memory
+from lightglue.support.printable import escaped
+
+__all__ = ["Failure", "FailureError", "StoppedError", "failure_of"]
+
+LONGEST = 2_000  # characters of a sentence
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong."""
+
+    status: int  # of HTTP
+    code: str  # a word for programs
+    message: str  # a sentence for people
+    about: str | None = None  # the option or part of the request that it is about
+    retry_after: int | None = None  # seconds
+    more: Mapping[str, Any] = field(default_factory=dict)  # what programs may want to know besides
+
+    def body(self) -> dict[str, Any]:
+        """As JSON holds it."""
+        found = {"code": self.code, "message": escaped(self.message)[:LONGEST], "field": self.about}
+        return {"error": {**found, **self.more}}
+
+    def encoded(self) -> bytes:
+        """The body of the response."""
+        return json.dumps(self.body()).encode()
+
+    def headers(self) -> dict[str, str]:
+        """What the response says besides."""
+        return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+
+
+class FailureError(Exception):
+    """Ends a request with a failure."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+    @classmethod
+    def of(cls, status: int, code: str, message: str, about: str | None = None) -> FailureError:
+        """With a new failure."""
+        return cls(Failure(status, code, message, about))
+
+
+class StoppedError(Exception):
+    """Ends a job that is no longer wanted."""
+
+
+def failure_of(error: BaseException) -> Failure | None:
+    """What a request is told of an error; None for one that is ours, of which it is told nothing but a number."""
+    if isinstance(error, FailureError):
+        return error.failure
+    if isinstance(error, RefusedOptionsError):
+        return Failure(422, "option", str(error), error.options[0].key if error.options else None)
+    if isinstance(error, WeightsError):
+        return Failure(503, "weights", str(error), "features")
+    if isinstance(error, ImageError):
+        return Failure(422, "image", str(error))
+    if isinstance(error, InputError):
+        name, colon, _ = str(error).partition(": ")
+        return Failure(422, "input", str(error), name if colon and name.isidentifier() else None)
+    if isinstance(error, (MemoryError, RuntimeError)) and is_out_of_memory(error):
+        return Failure(507, "memory", "There is not enough memory for this; ask for fewer keypoints or smaller images.")
+    if isinstance(error, LightGlueError):
+        return Failure(422, "input", str(error))
+    return None

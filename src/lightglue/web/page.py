@@ -1,0 +1,33 @@
+"""The page: its files by their names."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from lightglue.web.failures import FailureError
+
+__all__ = ["router"]
+
+router = APIRouter(include_in_schema=False)
+
+
+@router.get("/")
+async def index(request: Request) -> Response:
+    """The page."""
+    return _file(request, "index.html")
+
+
+@router.get("/static/{name}")
+async def static(request: Request, name: str) -> Response:
+    """One of its files."""
+    return _file(request, name)
+
+
+def _file(request: Request, name: str) -> Response:
+    file = request.app.state.static.get(name)
+    if file is None:
+        raise FailureError.of(404, "unknown", "There is no such file here.")
+    headers = {"Cache-Control": "no-cache", "ETag": file.tag}
+    if request.headers.get("if-none-match") == file.tag:
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, media_type=file.media_type, headers=headers)

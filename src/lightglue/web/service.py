@@ -1,0 +1,184 @@
+"""The state of a running service: what it was started with, what is kept, and the two processes that work for it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import Any
+
+from fastapi import Request
+
+from lightglue.web.example import example_files, example_pair
+from lightglue.web.forms import Upload
+from lightglue.web.jobs import Jobs
+from lightglue.web.maps import Maps
+from lightglue.web.options import WebOptions
+from lightglue.web.sets import ImageSet
+from lightglue.web.store import Store
+from lightglue.web.uploads import KINDS, read_header
+from lightglue.web.vocabulary import localize_vocabulary, match_vocabulary
+from lightglue.web.worker import Budget, Worker
+
+__all__ = ["IMAGE_TASKS", "MODEL_TASKS", "Image", "Result", "Service", "service_of"]
+
+# What the process that decodes can do, and the one that has the models: a name and a function each.
+IMAGE_TASKS = {
+    "inspect": "lightglue.web.tasks.images:inspect",
+    "picture": "lightglue.web.tasks.images:picture",
+}
+MODEL_TASKS = {
+    "match": "lightglue.web.tasks.pair:match",
+    "geometry": "lightglue.web.tasks.pair:estimate",
+    "export": "lightglue.web.tasks.pair:export",
+    "extract": "lightglue.web.tasks.extraction:extract",
+    "weights": "lightglue.web.tasks.weights:fetch",
+    "extract-of-set": "lightglue.web.tasks.sets:extract",
+    "pair-of-set": "lightglue.web.tasks.sets:pair",
+    "database": "lightglue.web.tasks.sets:database",
+    "localize": "lightglue.web.tasks.localize:localize",
+}
+SWEEP_S = 5.0
+DECODE_S = 30.0  # the longest that decoding may take
+PATIENCE = 64  # images that wait to be decoded
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that a user has sent."""
+
+    name: str
+    data: bytes  # the file
+    media_type: str
+    width: int  # px, upright
+    height: int
+    shown: bytes | None  # as JPEG, where a browser would not show the file, or not upright
+    thumbnail: bytes  # JPEG
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes up here."""
+        return len(self.data) + len(self.shown or b"") + len(self.thumbnail)
+
+    def described(self, name: str) -> dict[str, Any]:
+        """As JSON holds it."""
+        found = {"id": name, "name": self.name, "width": self.width, "height": self.height}
+        return {**found, "bytes": len(self.data)}
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a job."""
+
+    kind: str
+    content: bytes  # JSON, without the result's name
+    kept: bytes = b""  # for the worker, which has it again to write a file of it
+    images: tuple[dict[str, Any], ...] = ()  # id, name, data of those that it is of
+    files: Mapping[str, bytes] = field(default_factory=dict)  # contents by their endings, which are there already
+
+    @property
+    def size(self) -> int:
+        """Bytes that it takes up here besides the images, which others share."""
+        return len(self.content) + len(self.kept) + sum(map(len, self.files.values()))
+
+    def as_json(self, name: str) -> bytes:
+        """The content with the result's name."""
+        return b'{"id":"' + name.encode() + b'",' + self.content[1:]
+
+
+@dataclass(eq=False)
+class Service:
+    """All that a request needs."""
+
+    options: WebOptions
+    make_worker: Callable[..., Worker] = Worker  # for tests
+    images: Store[Image] = field(init=False)
+    results: Store[Result] = field(init=False)
+    sets: Store[ImageSet] = field(init=False)
+    maps: Maps = field(init=False)
+    decoding: Jobs = field(init=False)
+    jobs: Jobs = field(init=False)
+    _sweeper: asyncio.Task[None] | None = None
+
+    def __post_init__(self) -> None:
+        limits = self.options.limits
+        half, keep = limits.results_mb * 500_000, limits.keep_minutes * 60
+        self.images, self.results = Store("image", half, keep), Store("result", half, keep)
+        self.offline = _is_set("LIGHTGLUE_OFFLINE")
+        self.commercial_only = _is_set("LIGHTGLUE_COMMERCIAL_ONLY")
+        self.sets, self.maps = Store("set of images", half, keep), Maps(self.options.maps)
+        environment = {
+            "LIGHTGLUE_OFFLINE": "1",  # weights are fetched when asked for
+            "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
+        }
+        self.decoding = Jobs(self.make_worker("lightglue-web-images", IMAGE_TASKS), PATIENCE, keep)
+        self.jobs = Jobs(self.make_worker("lightglue-web-models", MODEL_TASKS, environment), limits.queue, keep)
+        self.vocabulary, self.localizing = match_vocabulary(limits.most_keypoints), localize_vocabulary()
+        self.budget = Budget(limits.seconds, int(limits.memory_gb * 1e9))
+        self._keep_example()
+
+    def _keep_example(self) -> None:
+        pair = example_pair()
+        images = []
+        for about, data in example_files(pair):
+            image = Image(about["name"], data, KINDS["JPEG"], about["width"], about["height"], None, data)
+            self.images.pin(about["id"], image)
+            images.append({"id": about["id"], "name": about["name"], "data": data})
+        name = pair.pop("id")
+        self.results.pin(name, Result("pair", json.dumps(pair, separators=(",", ":")).encode(), b"", tuple(images)))
+
+    async def start(self) -> None:
+        """Begin to take jobs; the processes import what they need meanwhile."""
+        self.decoding.start()
+        self.jobs.start()
+        self._sweeper = asyncio.create_task(self._sweep())
+        for worker in (self.decoding.worker, self.jobs.worker):
+            Thread(target=worker.start, daemon=True).start()
+
+    async def close(self) -> None:
+        """End all processes and forget everything."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._sweeper
+        await asyncio.gather(self.jobs.close(), self.decoding.close())
+        self.images.clear()
+        self.results.clear()
+        self.sets.clear()
+
+    async def take_image(self, upload: Upload, field: str = "file") -> str:
+        """Decode an image file once, and keep it; its name. Raises FailureError."""
+        header = read_header(upload, self.options.limits, field)
+        given = {"data": upload.data, "name": upload.name}
+        budget = Budget(min(DECODE_S, self.budget.seconds), self.budget.memory)
+
+        def finish(found: Mapping[str, Any]) -> str:
+            image = Image(upload.name, upload.data, KINDS[header.kind], **found)
+            return self.images.put(image, image.size)
+
+        job = self.decoding.submit("image", "inspect", given, budget, finish)
+        return str(await self.decoding.result(job))
+
+    async def _sweep(self) -> None:
+        """Drop what is too old, and stop what nobody waits for."""
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self.images.sweep()
+            self.results.sweep()
+            self.sets.sweep()
+            for job in self.jobs.abandoned():
+                await self.jobs.cancel(job)
+
+
+def _is_set(variable: str) -> bool:
+    return os.environ.get(variable, "").strip().lower() not in ("", "0", "false", "no", "off")
+
+
+def service_of(request: Request) -> Service:
+    """The service that a request is for."""
+    service: Service = request.app.state.service
+    return service

@@ -1,0 +1,80 @@
+"""The main loop of a worker process: tasks come on a pipe, and what they give goes back."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from importlib import import_module
+from multiprocessing.connection import Connection
+from queue import SimpleQueue
+from threading import Event, Thread
+from typing import Any
+
+from lightglue.web.failures import Failure, StoppedError, failure_of
+from lightglue.web.tasks.report import Report
+
+__all__ = ["work"]
+
+
+def work(pipe: Connection, tasks: Mapping[str, str]) -> None:
+    """Do tasks until the other end is closed."""
+    with suppress(ValueError, OSError):
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us ends us
+    asked: SimpleQueue[tuple[str, Any]] = SimpleQueue()
+    stop = Event()
+    Thread(target=_receive, args=(pipe, asked, stop), daemon=True).start()
+    known: dict[str, Callable[[Any, Report], Any]] = {}
+    for module in dict.fromkeys(each.partition(":")[0] for each in list(tasks.values())[:1]):
+        import_module(module)  # what most requests want
+    while True:
+        task, given = asked.get()
+        answer = _answer(pipe, tasks, known, task, given, stop)
+        stop.clear()
+        with suppress(OSError):
+            pipe.send(answer)
+
+
+def _receive(pipe: Connection, asked: SimpleQueue[tuple[str, Any]], stop: Event) -> None:
+    """Read what comes while a task is worked on; end with the service, however that ends."""
+    while True:
+        try:
+            task, given = pipe.recv()
+        except (EOFError, OSError):
+            os._exit(0)
+        if task == "stop":
+            stop.set()
+        else:
+            asked.put((task, given))
+
+
+def _answer(
+    pipe: Connection,
+    tasks: Mapping[str, str],
+    known: dict[str, Callable[[Any, Report], Any]],
+    task: str,
+    given: Any,
+    stop: Event,
+) -> tuple[str, Any]:
+    try:
+        if task not in known:
+            module, _, function = tasks[task].partition(":")
+            known[task] = getattr(import_module(module), function)
+        pipe.send(("begun", None))
+        return "done", known[task](given, Report(pipe.send, stop))
+    except StoppedError:
+        return "cancelled", None
+    except Exception as error:
+        return "failed", failure_of(error) or _unexpected(error)
+
+
+def _unexpected(error: Exception) -> Failure:
+    """A fault of ours: the log has all of it, under a number, and the request the number."""
+    number = secrets.token_hex(4)
+    lines = traceback.format_exception(error)
+    print(f"error {number}:\n{''.join(lines)}", file=sys.stderr, flush=True)
+    return Failure(500, "internal", f"Something went wrong here; the log has it as error {number}.")
