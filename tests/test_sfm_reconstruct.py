@@ -242,7 +242,8 @@ def test_a_last_adjustment_with_a_tolerance_ends_where_the_exact_one_does(tmp_pa
         reconstruct(database, tmp_path, tmp_path / str(tolerance), options)
         models[tolerance] = colmap_models.open_model(tmp_path / str(tolerance) / "model")
     exact, quick = ({str(each.name): each for each in colmap_models.registered(model)} for model in models.values())
-    assert exact.keys() == quick.keys() and len(exact) == 9
+    assert exact.keys() == quick.keys()
+    assert len(exact) == 9
     for name, image in exact.items():
         there, here = colmap_models.cam_from_world(image), colmap_models.cam_from_world(quick[name])
         assert angle(there[:3, :3] @ here[:3, :3].T) < 0.01
