@@ -337,8 +337,8 @@ def a_second_each(monkeypatch) -> None:
 
 def test_too_few_minutes_are_told_before_anything_is_spent(quick, a_second_each, photographs, small, tmp_path):
     told = (
-        r"0\.01 minutes are too few, by an estimate: features of 24 views 0\.[12] min, judging 6 pairs before and after "
-        r"0\.2 min\. Give --minutes 1 or more"
+        r"0\.01 minutes are too few, by an estimate: features of 24 views 0\.[12] min, judging 6 pairs before and "
+        r"after 0\.2 min\. Give --minutes 1 or more"
     )
     with pytest.raises(InputError, match=told):
         finetune(photographs, tmp_path / "run", FinetuneOptions(**TINY, init_from=small))

@@ -73,8 +73,8 @@ def check_time(
     if left < LEAST_SHARE * options.minutes:
         advised = max(math.ceil(found.seconds / 60 / (1 - GOOD_SHARE)), 1)
         raise InputError(
-            f"{options.minutes:g} minutes are too few, by an estimate: {found.text()}. Give --minutes {advised} or more, "
-            "of which half is training, or fewer images, --views or --pairs."
+            f"{options.minutes:g} minutes are too few, by an estimate: {found.text()}. Give --minutes {advised} or "
+            "more, of which half is training, or fewer images, --views or --pairs."
         )
     say(f"about {left:.1f} of {options.minutes:g} min are left for training: {found.text()}")
 
