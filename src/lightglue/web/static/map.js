@@ -90,6 +90,7 @@ class MapPage {
         change: () => this.changed(),
         key: (event) => this.key(event),
       });
+      this.canvas.stage = this.stage; // for whoever looks into the page from outside
     } catch {
       this.stage = null;
       this.canvas.hidden = true;
