@@ -85,6 +85,13 @@ def test_every_parameter_of_the_start_is_accounted_for(undisturbed):
     assert {row["name"] for row in start["parameters"]} == {name for name, _ in network.named_parameters()}
 
 
+def test_a_run_in_bfloat16_learns_and_keeps_its_weights_in_float32(tmp_path):
+    result = train(tiny_options(run={"precision": "bfloat16"}), tmp_path, samples=SAMPLES)
+    losses = [line["loss"] for line in read_log(tmp_path / "log.jsonl") if line["kind"] == "step"]
+    assert losses[-1] < losses[0]
+    assert {tensor.dtype for tensor in load_file(result.weights).values()} == {torch.float32}
+
+
 # -- exact resume ----------------------------------------------------------------------------------------------------
 
 
