@@ -14,8 +14,8 @@ from lightglue_runtime.limits import usable_cores
 
 __all__ = ["bundle_adjustment", "can_hold_some", "check_mapper", "num_threads", "run_mapper", "seldom_adjusted"]
 
-# Of the incremental mapper: how much a model has grown when all of it is adjusted again, when it has converged, how often
-# observations are looked for and dropped then, and the observations from which on threads share the work.
+# Of the incremental mapper: how much a model has grown when all of it is adjusted again, when it has converged, how
+# often observations are looked for and dropped then, and the observations from which on threads share the work.
 _SELDOM = {
     "ba_global_frames_ratio": 1.3,
     "ba_global_points_ratio": 1.3,
@@ -100,8 +100,8 @@ def _mapper_options(asked: ReconstructOptions, max_error: float | None, state: D
 def seldom_adjusted() -> dict[str, float]:
     """Options of the incremental mapper for a model that is adjusted once more in the end, as a whole.
 
-    With them a map of 60 images takes half of the mapper's time, and its cameras are the same within 0.001 % of its extent
-    (docs/decisions/034). Versions of pycolmap that name them otherwise go without.
+    With them a map of 60 images takes half of the mapper's time, and its cameras are the same within 0.001 % of its
+    extent (docs/decisions/034). Versions of pycolmap that name them otherwise go without.
     """
     there = dir(pycolmap.IncrementalPipelineOptions())
     return {name: value for name, value in _SELDOM.items() if name in there}
@@ -125,7 +125,9 @@ def bundle_adjustment(
     """Adjust all poses and points of a model once more, observations far off counting for little (Cauchy's loss).
 
     loss_scale: px. fixed: numbers of the cameras that stay as they are; of others the focal lengths are adjusted too.
-    principal_point, distortion: and these. tolerance: share of the cost; it ends with a step that gains less. Raises LightGlueError for what goes wrong in COLMAP.
+    principal_point, distortion: and these. tolerance: share of the cost; it ends with a step that gains less.
+
+    Raises LightGlueError for what goes wrong in COLMAP.
     """
     options: Any = pycolmap.BundleAdjustmentOptions()
     nested = "ceres." if hasattr(options, "ceres") else ""  # from 4.0 on
