@@ -30,7 +30,7 @@ from lightglue.web import models_there
 from lightglue.web.options import Limits, WebOptions
 from support import ROOT
 from support.command import lightglue
-from support.web import API, encoded, error_of, png, send, service
+from support.web_here import API, encoded, error_of, png, send, service
 
 PHOTOGRAPHS = ROOT / "src" / "lightglue" / "parity" / "photographs"
 CLOSE, FAR = PHOTOGRAPHS / "montmartre_close.jpg", PHOTOGRAPHS / "montmartre_far.jpg"
