@@ -32,8 +32,10 @@ def layers() -> list[list[str]]:
 
 
 def room_of(module: str) -> str | None:
-    """The room of a module; None for the package itself, which resolves names when they are first used."""
+    """The room of a module; None for the package itself, which resolves names when they are first used or hands on."""
     room = module.split(".")[1] if "." in module else None
+    if room == "__main__":
+        return None
     return PUBLISHED if room in PATHS else room
 
 

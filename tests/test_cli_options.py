@@ -150,6 +150,14 @@ def lightglue(*words: str, code: str | None = None, **env: str) -> subprocess.Co
     )
 
 
+def test_the_package_can_be_run_as_a_module_which_is_the_command() -> None:
+    words = [sys.executable, "-m", "lightglue", "match", "--featurs"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Usage: lightglue match" in done.stderr
+    assert "--features" in done.stderr
+
+
 COMPLETIONS = {
     "lightglue match --fea": {"--features"},
     "lightglue match a b --features super": {"superpoint"},

@@ -311,6 +311,19 @@ def test_keypoints_that_descriptors_alone_do_not_tell_apart_are_matched_as_a_who
     assert [stage.name for stage in record.stages] == ["seeds", "geometry", "guided", "all keypoints"]
 
 
+def test_a_flat_scene_needs_more_of_the_matches_that_are_to_be_expected_than_another() -> None:
+    """As the corners of a homography depend on them, and strong perspective hides them from guidance."""
+    reasons = []
+    for is_flat in (False, True):
+        scene = Scene(is_flat=is_flat)
+        weak = scene.pair[1]["keypoint_scores"][0].argsort()[:600]
+        noise = torch.randn(600, scene.pair[1]["descriptors"].shape[-1], generator=torch.Generator().manual_seed(0))
+        scene.pair[1]["descriptors"][0, weak] = torch.nn.functional.normalize(noise, dim=-1)
+        reasons.append(CoarseToFine(Recognizer()).match([scene.pair])[0]["effort"].escalated)
+    assert reasons[0] is None
+    assert "were to be expected" in reasons[1]
+
+
 def test_seeds_that_agree_in_one_corner_alone_are_not_trusted() -> None:
     scene = Scene()
     for side, image in enumerate(scene.pair):  # the whole scene is as large as a thumbnail

@@ -61,7 +61,7 @@ def table(header: str) -> dict[str, str]:
     return {name.strip("`"): default.strip("`") for name, default in found.items()}
 
 
-pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once")
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once", "charts_undrawn")
 
 
 # -- both languages --

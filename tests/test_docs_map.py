@@ -62,7 +62,7 @@ def called(line: str) -> str:
     return max((" ".join(words[:n]) for n in (1, 2) if " ".join(words[:n]) in COMMANDS), key=len, default="")
 
 
-pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once")
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once", "charts_undrawn")
 
 
 # -- the names --

@@ -173,6 +173,13 @@ def test_matchers_may_share_the_features_of_images(photographs, tmp_path):
     assert shared.records[0].num_matches > read_run(tmp_path / "first").records[0].num_matches
 
 
+def test_features_that_are_kept_and_several_processes_exclude_each_other(photographs, tmp_path):
+    benchmark = load_manifest(manifest(photographs, [pair()]))
+    with pytest.raises(InputError, match="workers is 2, and `seen` keeps features in this process"):
+        evaluate(benchmark, SIFT, tmp_path / "run", seen={}, workers=2)
+    assert not (tmp_path / "run").exists()
+
+
 def test_nan_cameras_are_failures_of_their_pair(photographs, tmp_path):
     K = [[300.0, 0, 160], [0, 300, 110], [0, 0, 1]]
     wrong = [[NAN, 0, 160], [0, 300, 110], [0, 0, 1]]

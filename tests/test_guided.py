@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from lightglue.matching.coarse_to_fine import CoarseToFineOptions
 from lightglue.matching.guided import (
     Evidence,
     Guess,
@@ -140,16 +141,17 @@ def test_distances_from_a_model() -> None:
 def test_a_flat_scene_is_seen_by_a_homography_and_another_by_a_fundamental_matrix() -> None:
     _, first, second = epipolar()
     noise = np.random.default_rng(0).normal(size=first.shape) * 0.3
-    found, inliers = fit_model(first, second + noise, 1.5)
+    found, inliers, share = fit_model(first, second + noise, 1.5)
     assert found is not None
     assert (found.geometry, inliers.mean() > 0.9) == ("fundamental", True)
+    assert share < CoarseToFineOptions().maybe_flat
     flat = guess_by(HOMOGRAPHY, first, first, first, described(first), OPTIONS).points
-    found, inliers = fit_model(first, flat + noise, 1.5)
+    found, inliers, share = fit_model(first, flat + noise, 1.5)
     assert found is not None
-    assert (found.geometry, inliers.mean() > 0.9) == ("homography", True)
+    assert (found.geometry, inliers.mean() > 0.9, share) == ("homography", True, 1.0)
     assert np.median(residuals(found, first, flat)) < 0.3
     blurred = flat + np.random.default_rng(1).normal(size=first.shape) * 2  # as keypoints of another scale are
-    found, _ = fit_model(first, blurred, 1.5)
+    found, _, _ = fit_model(first, blurred, 1.5)
     assert found is not None
     assert found.geometry == "homography"
 
@@ -171,7 +173,7 @@ def test_refitting_to_all_matches_mends_a_rough_model_in_spite_of_outliers(geome
     rng = np.random.default_rng(0)
     noisy = second + rng.normal(size=second.shape) * 0.2
     noisy[:30] += rng.uniform(5, 12, (30, 2))
-    rough, _ = fit_model(first[30:60] + rng.normal(size=(30, 2)), noisy[30:60], 3)
+    rough, _, _ = fit_model(first[30:60] + rng.normal(size=(30, 2)), noisy[30:60], 3)
     assert rough is not None
     rough = Model(true.geometry, rough.matrix) if geometry == "fundamental" else rough
     fitted = refit(rough, first, noisy, 1.5)

@@ -25,13 +25,12 @@ from lightglue.sfm import pipeline
 from lightglue.sfm.colmap.model import read_model
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.pipeline import STAGES, MapResult, SfmOptions, build_map, run_stage
-from lightglue.sfm.stages.extract import ExtractOptions
-from lightglue.sfm.stages.match import MatchOptions
 from lightglue.sfm.stages.pairs import PairOptions
 from lightglue.sfm.stages.reconstruct import ReconstructOptions
 from lightglue.sfm.stages.refine import TrackOptions
 from lightglue.support.files import read_json, write_json
 from support.command import Run, lightglue
+from support.corner import map_options as options
 from support.corner import photograph, take_photographs
 from support.users import ordinary_user
 
@@ -41,25 +40,10 @@ REPORT = {"report.html", "report.png"}
 pytestmark = pytest.mark.usefixtures("charts_undrawn")
 
 
-def options(count: int = 400) -> SfmOptions:
-    """Models without weights."""
-    models = Models("sift", count, "cpu", False, matcher="nearest", thresholds={"ratio_threshold": 0.8})
-    return SfmOptions(
-        models,
-        ExtractOptions(models, {"resize": None}),
-        MatchOptions(models),
-        PairOptions(("exhaustive", "retrieval"), retrieved=3),
-        reconstruct=ReconstructOptions(threads=1),
-    )
-
-
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(corner_map: Path) -> Path:
     """A folder with photographs and their map, to be copied."""
-    folder = tmp_path_factory.mktemp("made")
-    take_photographs(folder / "photographs")
-    build_map(folder / "photographs", folder / "map", options())
-    return folder
+    return corner_map
 
 
 @pytest.fixture

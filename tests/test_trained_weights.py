@@ -90,6 +90,36 @@ def test_an_exported_model_says_the_files_own_coefficients(trained):
     matcher = LightGlue.load(trained)
     described = describe(matcher, "adaptive", "f32", Thresholds(0.9, 0.9, 0.1, 128))
     assert json.loads(described.overlap) == asdict(OWN)
+    assert json.loads(described.calibration) == asdict(CALIBRATED)
+
+
+def test_the_runtimes_have_the_calibration_of_the_matcher_that_was_exported(trained, tmp_path):
+    pytest.importorskip("onnxruntime")
+    from lightglue.export import write_matcher
+    from lightglue.runtime.matcher import OnnxMatcher
+    from lightglue_runtime import Matcher
+
+    write_matcher(LightGlue.load(trained), tmp_path / "m.onnx")
+    assert Matcher.open(tmp_path / "m.onnx", "onnx").calibration == CALIBRATED
+    assert OnnxMatcher.open(tmp_path / "m.onnx").calibration == CALIBRATED
+    assert OnnxMatcher.of(LightGlue.load(trained)).calibration == CALIBRATED
+
+
+@pytest.mark.parametrize("said", ['{"offset": 0, "slope": -1}', '{"slope": 1}'])
+def test_an_exported_model_whose_calibration_is_none_is_refused(trained, tmp_path, said):
+    onnx = pytest.importorskip("onnx")
+    from lightglue.export import write_matcher
+    from lightglue_runtime import Matcher, ModelError
+
+    path = tmp_path / "m.onnx"
+    write_matcher(LightGlue.load(trained), path)
+    model = onnx.load(path)
+    for property in model.metadata_props:
+        if property.key == "lightglue.calibration":
+            property.value = said
+    onnx.save(model, path)
+    with pytest.raises(ModelError, match=r"m\.onnx has damaged metadata \(calibration"):
+        Matcher.open(path, "onnx")
 
 
 def test_a_model_in_the_cache_is_not_taken_for_one_with_other_coefficients(trained, tmp_path, monkeypatch):

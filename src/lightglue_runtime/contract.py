@@ -90,7 +90,12 @@ PIPELINE_OUTPUTS: Mapping[str, str] = MappingProxyType(
 
 _PREFIX = "lightglue."
 _JSON: Mapping[str, tuple[type, ...]] = MappingProxyType(  # field -> what it holds
-    {"thresholds": (dict,), "overlap": (dict, type(None)), "preprocess": (dict,)}
+    {
+        "thresholds": (dict,),
+        "overlap": (dict, type(None)),
+        "calibration": (dict, type(None)),
+        "preprocess": (dict,),
+    }
 )
 
 
@@ -109,6 +114,7 @@ class Description:
     # Of matchers: n_layers, input_dim, filter_threshold, depth_confidence, width_confidence, pruning_min_keypoints.
     thresholds: str = "{}"  # JSON
     overlap: str = "null"  # JSON: coefficients of `lightglue_runtime.overlap`, null where none were fitted
+    calibration: str = "null"  # JSON: offset and slope of `lightglue_runtime.calibration`, likewise
     preprocess: str = "{}"  # JSON: of extractors, how an image is resized by default
     format_version: str = str(FORMAT_VERSION)
 

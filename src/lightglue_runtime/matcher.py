@@ -7,11 +7,12 @@ import os
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lightglue_runtime.calibration import Calibration
 from lightglue_runtime.checks import check_int, is_real
 from lightglue_runtime.contract import MATCHER_INPUTS
 from lightglue_runtime.errors import InputError, ModelError
@@ -25,6 +26,16 @@ __all__ = ["Matcher"]
 
 _OUTPUTS = {"matches0": "", "mscores0": ""}  # that every form of a matcher has, unless it is for other programs
 _SIFT_LIKE = ("scales", "oris")
+Fitted = TypeVar("Fitted")
+
+
+def _read_as(kind: type[Fitted], file: ModelFile, field: str) -> Fitted | None:
+    """What a file says was fitted; None where nothing was. Raises ModelError."""
+    values = json.loads(getattr(file.description, field))
+    try:
+        return None if values is None else kind(**values)
+    except (TypeError, InputError) as error:
+        raise ModelError(f"{file.path} has damaged metadata ({field}: {error}); export or copy it again.") from error
 
 
 class Matcher:
@@ -46,8 +57,8 @@ class Matcher:
         shape = file.inputs["desc0"]
         self.length = shape[2] if len(shape) == 3 and isinstance(shape[2], int) and shape[2] > 0 else None
         self._also = [key for key in _SIFT_LIKE if f"{key}0" in file.inputs]
-        fitted = json.loads(file.description.overlap)
-        self.fitted = None if fitted is None else Coefficients(**fitted)
+        self.fitted = _read_as(Coefficients, file, "overlap")
+        self.calibration = _read_as(Calibration, file, "calibration")  # from scores to probabilities
         self._is_adaptive = "stop" in file.outputs
         self._sessions: dict[int, Session] = {}
         self._opening = Lock()

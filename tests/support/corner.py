@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from support import ASSETS
+
+if TYPE_CHECKING:
+    from lightglue.sfm.options import SfmOptions
 
 SIZE = (320, 240)  # px
 K = np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]])
@@ -38,3 +42,18 @@ def take_photographs(folder: Path, count: int = 5) -> list[str]:
     for number, name in enumerate(names):
         cv2.imwrite(str(folder / name), photograph(number))
     return names
+
+
+def map_options(count: int = 400) -> SfmOptions:
+    """Of a map without weights."""
+    from lightglue.models.choice import Models
+    from lightglue.sfm.options import ExtractOptions, MatchOptions, PairOptions, ReconstructOptions, SfmOptions
+
+    models = Models("sift", count, "cpu", False, matcher="nearest", thresholds={"ratio_threshold": 0.8})
+    return SfmOptions(
+        models,
+        ExtractOptions(models, {"resize": None}),
+        MatchOptions(models),
+        PairOptions(("exhaustive", "retrieval"), retrieved=3),
+        reconstruct=ReconstructOptions(threads=1),
+    )

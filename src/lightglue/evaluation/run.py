@@ -108,15 +108,19 @@ def evaluate(
             records do not depend on their number.
         about: what else is to be remembered of the run, such as the machine.
         seen: keeps the features of all images for another run, with another matcher, of this process: the caller's
-            word that extractor, its options and the protocol are the same. By default only the last images are kept.
+            word that extractor, its options and the protocol are the same. Such a run has one process, this one. By
+            default only the last images are kept.
 
     Raises:
-        InputError: a benchmark without pairs, a folder that holds another run, or workers that make no sense.
+        InputError: a benchmark without pairs, a folder that holds another run, workers that make no sense, or several
+            of them with `seen`.
 
     A worker that is killed is replaced; a pair that kills several is a record with a failure.
     """
     if not benchmark.pairs:
         raise InputError(f"The benchmark {benchmark.name} has no pairs; look at its files.")
+    if seen is not None and workers not in (None, 1):
+        raise InputError(f"workers is {workers!r}, and `seen` keeps features in this process; leave out one of them.")
     figures = metrics.metrics_of(benchmark.kind, benchmark.protocol)
     task = _Task(benchmark.protocol, figures, job, folder)
     workers = 1 if seen is not None else ProcessEngine(workers).count(task, ceil(len(benchmark.pairs) / CHUNK))

@@ -41,6 +41,7 @@ def describe(matcher: LightGlue, format: str, precision: str, thresholds: Thresh
         licence=matcher.licence or UNKNOWN,
         thresholds=json.dumps(numbers, sort_keys=True),
         overlap=json.dumps(None if matcher.overlap is None else asdict(matcher.overlap), sort_keys=True),
+        calibration=json.dumps(None if matcher.calibration is None else asdict(matcher.calibration), sort_keys=True),
     )
 
 

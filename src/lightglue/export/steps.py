@@ -39,7 +39,10 @@ def _manifest(parameters: Parameters, description: Description) -> bytes:
     n_layers = len(parameters.layers)
     content = {
         **dataclasses.asdict(description),
-        **{name: json.loads(getattr(description, name)) for name in ("thresholds", "overlap", "preprocess")},
+        **{
+            name: json.loads(getattr(description, name))
+            for name in ("thresholds", "overlap", "calibration", "preprocess")
+        },
         "confidence_thresholds": list(parameters.confidence_thresholds[: n_layers - 1]),
         "embed": "embed.onnx",
         "layers": [f"layer_{index}.onnx" for index in range(n_layers)],

@@ -13,7 +13,7 @@ from lightglue.geometry.estimation import estimate_fundamental, estimate_homogra
 from lightglue.geometry.options import EstimatorOptions
 from lightglue.geometry.points import homogeneous
 
-__all__ = ["QUICK", "Model", "fit_model", "refit", "residuals", "turned"]
+__all__ = ["QUICK", "Fit", "Model", "fit_model", "refit", "residuals", "turned"]
 
 Floats = NDArray[np.float64]
 QUICK = 100  # samples of 7 matches, which 85 % of right ones leave a chance of 1e-17 to miss
@@ -31,10 +31,16 @@ class Model(NamedTuple):
     matrix: Floats  # (3, 3) px, x1' F x0 = 0 or x1 = H x0
 
 
-def fit_model(
-    points0: Floats, points1: Floats, error: float, iterations: int | None = None
-) -> tuple[Model | None, NDArray[np.bool_]]:
-    """The model that most matches (K, 2) agree with within `error` px, and (K,) which these are.
+class Fit(NamedTuple):
+    """What most of some matches agree with."""
+
+    model: Model | None  # None: there is nothing
+    inliers: NDArray[np.bool_]  # (K,) which agree
+    flat: float  # share of these that lie near one homography
+
+
+def fit_model(points0: Floats, points1: Floats, error: float, iterations: int | None = None) -> Fit:
+    """The model that most matches (K, 2) agree with within `error` px.
 
     iterations: the most, such as `QUICK`, which finds what 85 % agree with; None: those, and where fewer agree more.
 
@@ -47,15 +53,17 @@ def fit_model(
     if iterations is None and (found.model is None or found.inliers.mean() < CLEAR):
         found = estimate_fundamental(points0, points1, EstimatorOptions(method, error))
     if found.model is None:
-        return None, found.inliers
+        return Fit(None, found.inliers, 0.0)
     own0, own1 = points0[found.inliers], points1[found.inliers]
     # Of the few that a plane would be fitted to some are enough to see that there is none.
     flat = estimate_homography(own0, own1, EstimatorOptions(method, 2 * error, max_iterations=QUICK))
+    share = 0.0
     if flat.model is not None:
         plane = Model("homography", flat.model)
-        if (residuals(plane, own0, own1) <= NEAR * error).mean() >= FLAT:
-            return plane, found.inliers
-    return Model("fundamental", found.model), found.inliers
+        share = float((residuals(plane, own0, own1) <= NEAR * error).mean())
+        if share >= FLAT:
+            return Fit(plane, found.inliers, share)
+    return Fit(Model("fundamental", found.model), found.inliers, share)
 
 
 def residuals(model: Model, points0: Floats, points1: Floats) -> Floats:

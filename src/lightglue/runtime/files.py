@@ -48,6 +48,7 @@ def matcher_file(matcher: LightGlue, digest: str, precision: str = "f32") -> Mod
         "weights": digest,
         "features": matcher.feature_type,
         "overlap": None if matcher.overlap is None else asdict(matcher.overlap),
+        "calibration": None if matcher.calibration is None else asdict(matcher.calibration),
         "depth_confidence": conf.depth_confidence,
         "width_confidence": conf.width_confidence,
         "pruning_min_keypoints": matcher.pruning_keypoint_thresholds["cpu"],

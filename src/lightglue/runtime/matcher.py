@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from lightglue.errors import InputError
 from lightglue.export.options import check_suits
 from lightglue.matching.adaptive import confidence_threshold
+from lightglue.matching.calibration import Calibration
 from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.inputs import both_images, pair_list, read_features, read_sizes, with_batch
 from lightglue.matching.lightglue import LightGlue
@@ -60,6 +61,7 @@ class RuntimeMatcher(nn.Module):
     feature_type: str | None
     licence: str | None
     overlap: Coefficients | None  # of the probability in `matches["overlap"]`
+    calibration: Calibration | None  # from scores to probabilities
     pruning_keypoint_thresholds: MutableMapping[str, int]
 
     def __init__(
@@ -97,7 +99,7 @@ class RuntimeMatcher(nn.Module):
         numbers = {key: value for key, value in matcher.numbers.items() if key in LightGlueConfig.__annotations__}
         made.conf = SimpleNamespace(**dataclasses.asdict(LightGlueConfig(**numbers)))
         made.feature_type, made.licence = file.description.features, file.description.licence
-        made.overlap = matcher.fitted
+        made.overlap, made.calibration = matcher.fitted, matcher.calibration
         made.pruning_keypoint_thresholds = {"cpu": int(matcher.numbers.get("pruning_min_keypoints", -1))}
         made.precision_of_file = file.description.precision
         made._opened, made._built = matcher, made._checked()
@@ -130,7 +132,7 @@ class RuntimeMatcher(nn.Module):
         self._source = [matcher]
         self._digest = digest_of(matcher)
         self.conf, self.feature_type, self.licence = matcher.conf, matcher.feature_type, matcher.licence
-        self.overlap = matcher.overlap
+        self.overlap, self.calibration = matcher.overlap, matcher.calibration
         self.pruning_keypoint_thresholds = matcher.pruning_keypoint_thresholds
         self._built = self._checked()
 

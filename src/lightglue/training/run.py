@@ -96,8 +96,12 @@ def train(
             judge = make_judge(options.judge, options.features, Path(folder), options.run.device)
         run = _Run(options, Path(folder), world, judge, progress, say if world.is_first else lambda text: None)
         run.open(resume, finish)
-        run.start(samples if samples is not None else run.open_samples(), resume or finish)
-        return run.finish() if finish else run.go()
+        try:
+            run.start(samples if samples is not None else run.open_samples(), resume or finish)
+            return run.finish() if finish else run.go()
+        finally:
+            if run.log.curves is not None:
+                run.log.curves.close()
 
 
 @dataclass
@@ -185,6 +189,8 @@ class _Run:
         network, fates = initialise(options, config, samples.feature_type, self.options.run.seed)
         self.config = config
         self.trainer = Trainer(network, self.options, samples, self.world)
+        if self.log.curves is not None:
+            self.log.curves.begin(0 if found is None else found.step)
         if found is None:
             self.log.cut(0)
             for line in describe(fates):

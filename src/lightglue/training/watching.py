@@ -27,7 +27,17 @@ class Curves:
             raise InputError(
                 "run.tensorboard is true, and tensorboard is not installed; pip install 'lightglue[tensorboard]'."
             ) from error
-        self.writer = SummaryWriter(str(folder))
+        self.folder, self.make = folder, SummaryWriter
+        self.writer: Any = None
+
+    def begin(self, step: int) -> None:
+        """After a step: what a killed process wrote of later ones is no longer shown."""
+        self.writer = self.make(str(self.folder), purge_step=step + 1 if step else None)
+
+    def close(self) -> None:
+        """Write what waits."""
+        if self.writer is not None:
+            self.writer.close()
 
     def add(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """Each number of a line of the log, such as "step/loss"; those of layers as "step/nll/3"."""

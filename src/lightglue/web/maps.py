@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -103,8 +104,8 @@ def _version(paths: MapFolder) -> str:
             stat = path.stat()
         except OSError:
             continue
-        parts.append(f"{stat.st_mtime_ns:x}.{stat.st_size:x}")
-    return "-".join(parts[:1] + parts[-1:])
+        parts.append(f"{path.name} {stat.st_mtime_ns} {stat.st_size}")
+    return hashlib.blake2b("\n".join(parts).encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
 
 
 def _opened(name: str, version: str, paths: MapFolder) -> OpenMap:

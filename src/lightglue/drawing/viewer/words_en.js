@@ -20,7 +20,7 @@ export const EN = {
   features: "Features", effort: "Effort", precision: "Precision", matcher: "Matcher", match: "Match", stop: "Stop", compare: "Compare…",
   effort_normal: "normal", effort_fast: "fast", effort_hard: "hard", more_options: "All options", options_reset: "As usual again", as_usual: "as usual",
   precision_usual: "as usual", precision_float32: "float32", precision_reduced: "reduced", matcher_lightglue: "LightGlue", matcher_nearest: "nearest neighbours",
-  stopped_by_you: "Stopped", stage_waiting: "Waiting for its turn", stage_starting: "Loading the models", stage_reading: "Reading the images",
+  stopped_by_you: "Stopped", stopping: "Stopping…", stage_waiting: "Waiting for its turn", stage_starting: "Loading the models", stage_reading: "Reading the images",
   stage_extracting: "Finding keypoints", stage_matching: "Matching", stage_refining: "Refining", stage_estimating: "Estimating geometry", stage_fetching: "Fetching weights",
   weights_missing: "The weights for {features} are not on this machine.", weights_about: "{size}, licence {licence}.", weights_fetch: "Fetch {size}",
   weights_there: "The weights are there",

@@ -20,7 +20,7 @@ export const ZH = {
   features: "特征", effort: "力度", precision: "精度", matcher: "匹配器", match: "匹配", stop: "停止", compare: "比较…",
   effort_normal: "普通", effort_fast: "快速", effort_hard: "困难", more_options: "全部选项", options_reset: "恢复默认", as_usual: "默认",
   precision_usual: "默认", precision_float32: "float32", precision_reduced: "降低", matcher_lightglue: "LightGlue", matcher_nearest: "最近邻",
-  stopped_by_you: "已停止", stage_waiting: "排队等待中", stage_starting: "正在载入模型", stage_reading: "正在读取图像",
+  stopped_by_you: "已停止", stopping: "正在停止…", stage_waiting: "排队等待中", stage_starting: "正在载入模型", stage_reading: "正在读取图像",
   stage_extracting: "正在提取关键点", stage_matching: "正在匹配", stage_refining: "正在细化", stage_estimating: "正在估计几何", stage_fetching: "正在获取权重",
   weights_missing: "本机没有 {features} 的权重。", weights_about: "{size}，许可证 {licence}。", weights_fetch: "获取 {size}",
   weights_there: "权重已就绪",

@@ -333,8 +333,8 @@ export class Workbench extends EventTarget {
     if (pruned) parts.push(t("pruned_shares", { first: Math.round(pruned[0] * 100), second: Math.round(pruned[1] * 100) }));
     clear(this.resultLine).append(
       el("strong", {}, t(count === 1 ? "one_match" : "matches_found", { count })),
-      ...parts.map((part) => el("span", {}, part)),
-      ...(pair.json.warnings ?? []).map((text) => el("span", { class: "fault" }, text)),
+      ...parts.flatMap((part) => [" ", el("span", {}, part)]),
+      ...(pair.json.warnings ?? []).flatMap((text) => [" ", el("span", { class: "fault" }, text)]),
     );
   }
 
@@ -465,7 +465,8 @@ export class Workbench extends EventTarget {
   #modeControls() {
     const { view, pair } = this;
     const row = this.modeRow;
-    if (row.contains(document.activeElement) && row.dataset.mode === view.mode) return this.#modeValue();
+    const held = row.contains(document.activeElement) && row.dataset.mode === view.mode;
+    if (held && view.mode !== "blink") return this.#modeValue();
     clear(row);
     row.dataset.mode = view.mode;
     row.hidden = !pair || view.mode === "lines" || view.mode === "points";
@@ -475,8 +476,10 @@ export class Workbench extends EventTarget {
       return;
     }
     if (view.mode === "blink") {
-      row.append(el("button", { type: "button", onclick: () => this.viewer.set({ second: !this.view.second }) },
-        t(view.second ? "show_first" : "show_second")), motionReduced() ? t("blink_still") : t("blink_hint"));
+      const other = el("button", { type: "button", onclick: () => this.viewer.set({ second: !this.view.second }) },
+        t(view.second ? "show_first" : "show_second"));
+      row.append(other, motionReduced() ? t("blink_still") : t("blink_hint"));
+      if (held) other.focus();
       return;
     }
     const range = { layers: [1, pair.layers?.stop ?? 1, 1], swipe: [0, 1, 0.01], fade: [0, 1, 0.01] }[view.mode];

@@ -312,7 +312,7 @@ class MatchWorker:
         if self.device.type == "cpu" and models.mp and (models.matcher, models.backend) == ("lightglue", "torch"):
             self.matcher.pruning_keypoint_thresholds["cpu"] = UNPRUNED
         if isinstance(self.matcher, CoarseToFine):
-            self.matcher.options = replace(self.matcher.options, least_yield=LEAST_YIELD)
+            self.matcher.options = replace(self.matcher.options, least_yield=LEAST_YIELD, plane_yield=LEAST_YIELD)
         self.seen: BoundedCache[str, _Image] = BoundedCache(work.options.memory, lambda image: image.bytes, keep=0)
 
     def read(self, batch: tuple[Pair, ...]) -> dict[str, _Image | StoreError | InputError]:

@@ -160,9 +160,9 @@ export class Comparison {
     const name = ({ json }) => [json.features, json.matcher === "nearest" ? json.matcher : null, json.effort, json.precision].filter(Boolean).join(", ");
     this.title.textContent = name(pairs[1]);
     this.first.textContent = t("compare_only_first", { count: only[0], name: name(pairs[0]) });
-    this.bench.resultLine.append(this.first);
+    this.bench.resultLine.append(" ", this.first);
     clear(this.counts).append(el("strong", {}, t(counts[1] === 1 ? "one_match" : "matches_found", { count: counts[1] })),
-      el("span", {}, t("compare_both", { count: counts[1] - only[1] })), el("span", {}, t("compare_only_here", { count: only[1] })),
-      el("span", {}, t("seconds", { seconds: number(Object.values(pairs[1].json.seconds ?? {}).reduce((sum, each) => sum + each, 0), 2) })));
+      " ", el("span", {}, t("compare_both", { count: counts[1] - only[1] })), " ", el("span", {}, t("compare_only_here", { count: only[1] })),
+      " ", el("span", {}, t("seconds", { seconds: number(Object.values(pairs[1].json.seconds ?? {}).reduce((sum, each) => sum + each, 0), 2) })));
   }
 }

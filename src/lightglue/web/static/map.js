@@ -90,6 +90,7 @@ class MapPage {
         change: () => this.changed(),
         key: (event) => this.key(event),
       });
+      this.canvas.stage = this.stage; // for whoever looks into the page from outside
     } catch {
       this.stage = null;
       this.canvas.hidden = true;
@@ -122,8 +123,7 @@ class MapPage {
       this.stage?.cloud.setCameraScale(value);
       this.stage?.redraw();
     });
-    const open = matchMedia("(min-width: 800px)").matches;
-    this.tools = el("details", { class: "map-tools", open }, el("summary", {}, t("map_view")), size[1], this.least[1], cameras[1],
+    this.tools = el("details", { class: "map-tools" }, el("summary", {}, t("map_view")), size[1], this.least[1], cameras[1],
       el("button", { type: "button", onclick: () => this.stage?.reset() }, t("map_reset")));
     return this.tools;
   }

@@ -234,7 +234,10 @@ class PairPage {
       const job = await this.running;
       return await this.app.api.get(`results/${encodeURIComponent(job.result)}`);
     } catch (error) {
-      if (error.code === "cancelled") return null;
+      if (error.code === "cancelled") {
+        this.app.announce(t("stopped_by_you"));
+        return null;
+      }
       throw error;
     } finally {
       this.#setRunning(null);
@@ -242,12 +245,17 @@ class PairPage {
   }
 
   stop() {
-    this.running?.cancel();
-    this.app.announce(t("stopped_by_you"));
+    if (!this.running || this.stopping) return;
+    this.stopping = true; // it ends at its next step
+    this.workingText.textContent = t("stopping");
+    this.stopButton.disabled = true;
+    this.running.cancel();
   }
 
   #setRunning(running) {
     this.running = running;
+    this.stopping = false;
+    this.stopButton.disabled = false;
     this.matchButton.hidden = running !== null;
     this.stopButton.hidden = running === null;
     this.compareButton.disabled = running !== null || !this.result;
@@ -260,7 +268,7 @@ class PairPage {
   }
 
   #progress(progress) {
-    if (!this.running || !progress?.stage) return;
+    if (!this.running || this.stopping || !progress?.stage) return;
     const { stage } = progress;
     this.workingText.textContent = [hasWord(`stage_${stage}`) ? t(`stage_${stage}`) : stage, progress.text].filter(Boolean).join(": ");
     if (progress.total) this.workingBar.value = progress.done / progress.total;

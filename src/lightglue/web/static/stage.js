@@ -1,7 +1,7 @@
 // A map that can be walked around in: mouse, touch and keys move the view; what is clicked is told to the page.
 
 import { Cloud } from "./cloud.js";
-import { between, cameraView, moved, orbitView, turned, wholeScene } from "./space.js";
+import { between, cameraView, moved, onCanvas, orbitView, turned, wholeScene } from "./space.js";
 
 const CLICK = 5; // px that a pointer may move and still click
 const FLIGHT = 450; // ms from one view to another
@@ -101,6 +101,11 @@ export class Stage {
   mark(changes) {
     Object.assign(this.marks, changes);
     this.redraw();
+  }
+
+  /** Where a position is drawn, CSS px of the canvas, and its depth; null behind the viewer. */
+  placeOf(position) {
+    return onCanvas(this.cloud.matrix(this.view), position, this.canvas.clientWidth, this.canvas.clientHeight);
   }
 
   choosePoints(rows) {
