@@ -59,7 +59,7 @@ def _object(required: tuple[str, ...] = (), /, **properties: Any) -> Schema:
 
 _MASK = {"type": "string", "description": "an image's name, or base64"}
 _MASKS = {"type": "object", "properties": {"0": _MASK, "1": _MASK}}
-_POINTS = {"type": "object", "properties": dict.fromkeys("01", {"type": "array", "items": NUMBERS})}
+_POINTS = {"type": "object", "properties": {key: {"type": "array", "items": NUMBERS} for key in "01"}}
 _MATCH = _object(
     ("image0", "image1"), image0=NAME, image1=NAME, options=_ref("Options"), masks=_MASKS, keypoints=_POINTS
 )
