@@ -57,8 +57,8 @@ async def match(request: Request) -> Response:
         "images": images,
         "asked": values,
         "options": asked.get("options") or {},
-        "masks": masks_of(service, asked.get("masks") or {}),
-        "keypoints": _keypoints(service, asked.get("keypoints") or {}),
+        "masks": masks_of(service, asked.get("masks")),
+        "keypoints": _keypoints(service, asked.get("keypoints")),
     }
 
     def finish(found: Mapping[str, Any]) -> str:
@@ -176,13 +176,14 @@ async def export(request: Request, result: str, kind: str) -> Response:
     pair was matched with.
     """
     service = service_of(request)
-    found = await _kept(request, service, result)
-    known = ENDINGS if found.kept else tuple(found.files)
+    found = service.results.get(result)
+    known = ENDINGS if found.kind == "pair" else tuple(found.files)
     if f".{kind}" not in known:
         listed = ", ".join(ending.removeprefix(".") for ending in known)
         raise FailureError.of(404, "unknown", f"There is no such format; there are {listed}.")
-    if found.kept:
+    if found.kind == "pair":
         content: list[bytes] = []
+        found = await _kept(request, service, result)
         values = _geometry_options(service, dict(request.query_params))
         given = {"kept": found.kept, "images": found.images, "asked": values, "ending": f".{kind}"}
         job = service.jobs.submit("export", "export", given, service.budget, content.append, True)
@@ -224,6 +225,7 @@ async def _asked(request: Request, service: Service) -> dict[str, Any]:
 
 def masks_of(service: Service, masks: Any) -> dict[str, bytes]:
     """Files of masks, by the names of their options: from a form, of an image that was sent, or in base64."""
+    masks = {} if masks is None else masks
     if not isinstance(masks, Mapping) or not set(masks) <= {"0", "1"}:
         raise FailureError.of(
             422, "input", 'masks: give {"0": ..., "1": ...}, each an image that was sent or base64.', "masks"
@@ -247,6 +249,7 @@ def _keypoints(service: Service, keypoints: Any) -> dict[str, list[list[float]]]
     wrong = FailureError.of(
         422, "input", 'keypoints: give {"0": [[x, y], ...], "1": ...}, px of the upright images.', "keypoints"
     )
+    keypoints = {} if keypoints is None else keypoints
     if not isinstance(keypoints, Mapping) or not set(keypoints) <= {"0", "1"}:
         raise wrong
     found = {}

@@ -46,6 +46,7 @@ def create_app(
         summary="Match images.",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
         openapi_url=f"{API}/openapi.json",
         lifespan=_lifespan,
         **_without_telemetry(),
