@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 
 from lightglue.errors import InputError
 from lightglue.sfm.folder import MapFolder
-from lightglue.sfm.localization.localizer import LocalizeOptions, Localizer
+from lightglue.sfm.localization.localizer import Localizer
 from lightglue.support.files import read_json, write_json
 from lightglue.web import WebOptions
 from lightglue.web.open_map import POINT_BYTES

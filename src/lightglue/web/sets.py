@@ -175,7 +175,6 @@ class SetWork:
                 self._extract(number, stop)
         raise FailureError.of(507, "memory", "There is not enough memory for this pair; ask for fewer keypoints.")
 
-
     def _do(self, task: str, given: Any, stop: Event, told: Callable[[str, Any], None] = _nobody) -> Any:
         """A task, once more where its process ended: something else may have ended that."""
         try:
