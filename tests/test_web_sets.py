@@ -231,6 +231,22 @@ def test_features_that_a_new_process_does_not_have_are_extracted_again(photograp
     assert all(pair["matches"] > 20 for pair in found)
 
 
+def test_a_process_that_died_once_costs_nothing(photographs: list[Path]) -> None:
+    seen: list[str] = []
+
+    def before(task: str, given: Any, stop: Event) -> None:
+        seen.append(task)
+        if seen.count(task) == 2:
+            raise FailureError.of(500, "crashed", "The process that worked on this ended unexpectedly.")
+
+    with serving(before=before) as (client, _):
+        job = started(client, photographs[:3])
+        assert ended(client, job["id"])["state"] == "done"
+        found = client.get(f"/api/v1/pairs/{job['set']}").json()
+    assert not any("error" in pair for pair in found["pairs"])
+    assert not any(image["error"] for image in found["images"])
+
+
 @pytest.mark.parametrize(
     ("content", "field", "says"),
     [
