@@ -4,7 +4,7 @@
 
 Starts `lightglue web` with a queue of 8. First `--clients` threads send `--requests` requests, each with a number of
 keypoints of its own, and each answer is compared with what the same request gave alone: nothing may be lost, nothing
-mixed up. Then one client matches `--matches` pairs, and the memory of the processes is looked at on the way. Prints both
+mixed up. Then one client matches `--matches` pairs, and the memory of the processes is looked at on the way. Prints all
 as JSON. On two cores the second part takes half an hour; `--matches 200` gives an idea.
 """
 
