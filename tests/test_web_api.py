@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import re
+import sqlite3
 import struct
 import time
 import zlib
@@ -26,7 +27,7 @@ from lightglue import load_image
 from lightglue.models.choice import Models
 from lightglue.models.registry import FEATURES
 from lightglue.pairs.options import PairOptions
-from lightglue.web import models_there
+from lightglue.web import create_app, models_there
 from lightglue.web.options import Limits, WebOptions
 from support import ROOT
 from support.command import lightglue
@@ -258,6 +259,30 @@ def test_files_are_those_of_the_command(client: TestClient, kind: str) -> None:
     assert answer.content.startswith(beginning[kind])
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-disposition"].startswith("attachment")
+
+
+@pytest.mark.parametrize("refine", [False, True])
+def test_a_pair_is_a_colmap_database_too(client: TestClient, tmp_path: Path, refine: bool) -> None:
+    found = matched(client, "example-0", "example-1", options={"refine": refine}).json()
+    answer = client.get(f"{API}/results/{found['id']}/colmap?filter_threshold=0.3")
+    path = tmp_path / "a.db"
+    path.write_bytes(answer.content)
+    with sqlite3.connect(path) as database:
+        names = [name for (name,) in database.execute("SELECT name FROM images ORDER BY name")]
+        counts = [count for (count,) in database.execute("SELECT rows FROM keypoints ORDER BY image_id")]
+        ((rows, data),) = database.execute("SELECT rows, data FROM matches").fetchall()
+        (first,) = database.execute("SELECT data FROM keypoints WHERE image_id = 1").fetchone()
+    database.close()
+    assert names == [CLOSE.name, FAR.name]
+    strong = sum(np.float32(score) > np.float32(0.3) for score in found["scores"])
+    assert rows == strong
+    assert counts == ([strong, strong] if refine else [128, 128])
+    if not refine:  # COLMAP's origin is the corner of the first pixel
+        positions = np.frombuffer(first, np.float32).reshape(128, -1)[:, :2]
+        assert np.allclose(positions - 0.5, np.reshape(found["keypoints0"], (-1, 2)), atol=1e-4)
+        matches = np.frombuffer(data, np.uint32).reshape(-1, 2)
+        shown = np.reshape(found["matches"], (-1, 2))[:strong]
+        assert {tuple(match) for match in matches} == {tuple(match) for match in shown}
 
 
 def test_features_are_those_of_the_command(client: TestClient, tmp_path: Path) -> None:
@@ -585,3 +610,47 @@ def test_every_feature_type_names_the_files_that_it_reads() -> None:
                 read.clear()
                 Models(name, device="cpu").load()
                 assert sorted(read) == sorted(files)
+
+
+# -- OpenAPI --
+
+
+def test_the_interface_is_described_with_the_packages_own_options(client: TestClient) -> None:
+    found = client.get(f"{API}/openapi.json").json()
+    schemas = found["components"]["schemas"]
+    entries = client.get(f"{API}/options").json()["match"]
+    assert set(schemas["Options"]["properties"]) == {entry["name"] for entry in entries}
+    assert schemas["Options"]["properties"]["max_keypoints"]["maximum"] == 2048
+    answer = matched(client, "example-0", "example-1").json()
+    assert set(schemas["Pair"]["properties"]) <= set(answer)
+    assert set(schemas["Job"]["required"]) <= set(client.post(f"{API}/extract", json={"image": "example-0"}).json())
+    references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(found)))
+    assert references <= set(schemas)
+
+
+def test_the_interface_stays_as_it_is() -> None:
+    """What programs rely on: a change of this file is a change for them."""
+    document = create_app().openapi()
+    found = {
+        f"{method.upper()} {path}": {
+            "responses": sorted(about["responses"]),
+            "parameters": sorted(each["name"] for each in about.get("parameters", [])),
+            "bodies": sorted(about.get("requestBody", {}).get("content", {})),
+        }
+        for path, methods in sorted(document["paths"].items())
+        for method, about in sorted(methods.items())
+    }
+    recorded = Path(__file__).parent / "data" / "web_interface.json"
+    assert found == json.loads(recorded.read_text())
+
+
+def test_its_page_needs_nothing_from_elsewhere(client: TestClient) -> None:
+    page = client.get("/api").text
+    assert 'src="static/reference.js"' in page
+    for name in ("reference.js", "reference.css", "icon.svg"):
+        answer = client.get(f"/static/{name}")
+        assert answer.status_code == 200
+        assert client.get(f"/static/{name}", headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+    for name, file in client.app.state.static.items():  # type: ignore[attr-defined]
+        urls = re.findall(rb"(?:https?:)?//[a-z0-9.-]+\.[a-z]{2,}", file.content)
+        assert not [url for url in urls if b"www.w3.org" not in url], name

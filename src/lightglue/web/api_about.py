@@ -53,5 +53,5 @@ async def options(request: Request) -> dict[str, Any]:
         "efforts": list(EFFORTS),
         "geometry": list(GEOMETRIES),
         "estimators": list(ROBUST_METHODS),
-        "formats": [ending.removeprefix(".") for ending in ENDINGS],
+        "formats": [*(ending.removeprefix(".") for ending in ENDINGS), "colmap"],
     }

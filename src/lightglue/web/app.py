@@ -8,6 +8,7 @@ import sys
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -19,6 +20,7 @@ from lightglue.errors import LightGlueError
 from lightglue.web import api_about, api_features, api_images, api_jobs, api_maps, api_pairs, api_sets, page
 from lightglue.web.failures import Failure, FailureError, failure_of
 from lightglue.web.guard import Guard, GuardOptions
+from lightglue.web.openapi import openapi_of
 from lightglue.web.options import WebOptions
 from lightglue.web.service import Service
 from lightglue.web.statics import read_static
@@ -57,6 +59,8 @@ def create_app(
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(page.router)
+    document = cache(lambda: openapi_of(app, service))
+    app.openapi = document  # type: ignore[method-assign]
     app.add_exception_handler(FailureError, _failed)
     app.add_exception_handler(LightGlueError, _failed)
     app.add_exception_handler(RequestValidationError, _invalid)

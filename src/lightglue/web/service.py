@@ -35,6 +35,7 @@ MODEL_TASKS = {
     "match": "lightglue.web.tasks.pair:match",
     "geometry": "lightglue.web.tasks.pair:estimate",
     "export": "lightglue.web.tasks.pair:export",
+    "colmap": "lightglue.web.tasks.pair_database:pair_database",
     "extract": "lightglue.web.tasks.extraction:extract",
     "weights": "lightglue.web.tasks.weights:fetch",
     "extract-of-set": "lightglue.web.tasks.sets:extract",
