@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -121,6 +122,22 @@ def test_a_worker_that_is_killed_costs_one_request(served: Served) -> None:
     again = client.match(A, B, max_keypoints=64, resize=320)
     assert len(again["scores"]) > 5
     assert client.health()["restarts"] > before
+
+
+def test_who_waits_and_leaves_ends_the_job(served: Served) -> None:
+    client = Client(served.url)
+    asked = {"image0": "example-0", "image1": "example-1", "options": {"max_keypoints": 8000, "resize": 2000}}
+    body = json.dumps(asked).encode()
+    head = f"POST /api/v1/match?wait=300 HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {len(body)}\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2]))) as connection:
+        connection.sendall(head.encode() + body)
+        while not client.health()["queue"]["running"]:
+            pass
+    until = time.monotonic() + 60
+    while client.health()["queue"]["running"]:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert len(client.match(A, B, max_keypoints=64, resize=320)["scores"]) > 5
 
 
 def workers(parent: int) -> list[int]:

@@ -43,7 +43,7 @@ def serve(options: WebOptions | None = None, told: Callable[[Address], None] = l
     with listen(options) as listening:
         port = listening.getsockname()[1]
         address = address_of(options, port)
-        app = create_app(options, port=port)
+        app = create_app(options)
         config = uvicorn.Config(
             app,
             access_log=False,  # who sent what is nobody's business
