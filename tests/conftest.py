@@ -115,9 +115,11 @@ def _published_weights_are_read_once() -> Iterator[None]:
 def no_models() -> Iterator[None]:
     """Fail the test where weights are read; no model that an earlier test has loaded is kept."""
     nothing_kept: BoundedCache[str, LoadedModels] = BoundedCache(2)
+    no_matchers: BoundedCache[str, Any] = BoundedCache(2)
     with (
         mock.patch("lightglue.weights.read.resolve", side_effect=AssertionError("a model was loaded")),
         mock.patch("lightglue.models.loaded._LOADED", nothing_kept),
+        mock.patch("lightglue.models.loaded._MATCHERS", no_matchers),
     ):
         yield
 

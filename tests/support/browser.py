@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +24,22 @@ NAMES = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome"
 REQUIRED = "LIGHTGLUE_BROWSER_REQUIRED"  # set by CI: a browser that is not there is a failure, and no reason to skip
 
 
+def find_chromium() -> str | None:
+    """The browser's path: the machine's own, or Playwright's; None where there is neither."""
+    from playwright.sync_api import sync_playwright
+
+    if found := next(filter(None, map(shutil.which, NAMES)), None):
+        return found
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+    return own if Path(own).exists() else None
+
+
 def chromium() -> str:
     """The browser's path; skips the test where there is none, or fails it where there must be one."""
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
+    if find_spec("playwright") is None:
         _without("the package playwright is not installed")
-    found = next(filter(None, map(shutil.which, NAMES)), None)
-    if found is None:
-        with sync_playwright() as playwright:
-            own = playwright.chromium.executable_path
-        found = own if Path(own).exists() else None
-    return found or _without("there is no Chromium")
+    return find_chromium() or _without("there is no Chromium")
 
 
 def _without(why: str) -> Any:

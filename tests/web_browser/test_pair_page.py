@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 
 from lightglue.pairs.files import match_files
+from support import NEEDS_BROWSER
 from support.browser import Service, Watched
 from web_browser.conftest import A, B, few_keypoints, give_both
 
-pytest.importorskip("playwright", reason="needs a browser: the package playwright is not installed")
+pytest.importorskip("playwright", reason=f"{NEEDS_BROWSER}: the package playwright is not installed")
 from playwright.sync_api import Page, expect
 
 Opened = Callable[..., Page]

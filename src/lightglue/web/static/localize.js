@@ -45,6 +45,7 @@ class Localizer {
   }
 
   #forget() {
+    if (!this.page.stage?.map) return;
     this.page.stage?.cloud.setPicture("visitor", null);
     this.page.stage?.cloud.setVisitor(null);
     this.page.stage?.redraw();

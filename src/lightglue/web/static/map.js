@@ -65,7 +65,7 @@ class MapPage {
 
   makeBar() {
     this.select = el("select", { "aria-label": t("map_which"), onchange: () => this.open(this.select.value) },
-      this.maps.map((each) => el("option", { value: each.name }, each.name)));
+      this.maps.map((each) => el("option", { value: each.name }, each.fault ? t("map_faulty", { name: each.name }) : each.name)));
     this.statistics = el("p", { class: "map-statistics" });
     this.report = el("a", { class: "map-report", target: "_blank", rel: "noopener" }, t("map_report"));
     add(this.place, el("div", { class: "map-bar" }, el("label", {}, el("span", {}, t("map_map")), this.select), this.statistics, this.report));
@@ -153,6 +153,7 @@ class MapPage {
     const { api } = this.app;
     const place = `maps/${encodeURIComponent(name)}`;
     const opening = (this.opening = {});
+    this.tell(t("map_loading", { name }));
     try {
       const map = await api.get(place);
       const answer = await fetch(api.url(`${place}/points?version=${map.version}`));
@@ -165,12 +166,21 @@ class MapPage {
       this.present(content);
     } catch (error) {
       if (opening !== this.opening) return undefined;
-      this.map = null;
-      this.tell(this.app.explain(error));
-      for (const part of [this.statistics, this.table, this.details, this.leftOut]) clear(part);
-      this.report.hidden = true;
+      this.empty(this.app.explain(error));
     }
     return undefined;
+  }
+
+  /** No map, for a reason. */
+  empty(reason) {
+    this.map = this.list = null;
+    this.stage?.clear();
+    this.localize.reset();
+    this.tell(reason);
+    for (const part of [this.statistics, this.table, this.details, this.leftOut]) clear(part);
+    this.report.hidden = this.through.hidden = true;
+    this.stagePlace.classList.remove("is-through");
+    delete this.canvas.dataset.map;
   }
 
   present(content) {

@@ -5,6 +5,7 @@ import { between, cameraView, moved, onCanvas, orbitView, turned, wholeScene } f
 
 const CLICK = 5; // px that a pointer may move and still click
 const FLIGHT = 450; // ms from one view to another
+const HOVERED = 200_000; // points that are looked through at each move of a mouse
 const CLOSEST = 1e-3; // of the scene's extent
 const FARTHEST = 50;
 
@@ -26,6 +27,12 @@ export class Stage {
     this.marks = { opacity: this.marks.opacity };
     this.flight = null;
     this.reset(false);
+  }
+
+  /** Nothing to see. */
+  clear() {
+    this.map = this.orbit = null;
+    this.cloud.clear();
   }
 
   get aspect() {
@@ -152,9 +159,9 @@ export class Stage {
     return [event.clientX - box.left, event.clientY - box.top];
   }
 
-  #pick(event) {
+  #pick(event, hasPoints = true) {
     const [x, y] = this.#place(event);
-    return this.cloud.pick(this.goal, x, y, !this.isThrough);
+    return this.cloud.pick(this.goal, x, y, !this.isThrough, hasPoints);
   }
 
   #listen() {
@@ -221,7 +228,7 @@ export class Stage {
     this.pointed = event;
     this.hovering ??= requestAnimationFrame(() => {
       this.hovering = null;
-      if (this.map && this.pointed && !this.flight) this.#hover(this.#pick(this.pointed), ...this.#place(this.pointed));
+      if (this.map && this.pointed && !this.flight) this.#hover(this.#pick(this.pointed, this.cloud.count <= HOVERED), ...this.#place(this.pointed));
     });
   }
 
