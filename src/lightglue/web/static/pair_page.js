@@ -280,7 +280,7 @@ class PairPage {
   #failed(error) {
     const text = this.app.explain(error);
     const busy = error.status === 429 ? ` ${t("try_in", { seconds: error.retryAfter ?? 5 })}` : "";
-    if (error.code === "weights") return this.#offer(error.body?.weights, text);
+    if (["weights", "weights_missing"].includes(error.code)) return this.#offer(error.body?.weights, text);
     this.#fault(error.field, text + busy);
   }
 
@@ -313,7 +313,7 @@ class PairPage {
     const total = missing.reduce((sum, each) => sum + (each.bytes ?? 0), 0);
     const licences = [...new Set(missing.map((each) => each.licence).filter(Boolean))].join(", ");
     const about = el("p", {}, text ?? t("weights_missing", { features: this.features.value }), " ",
-      t("weights_about", { size: total ? bytesText(total) : "?", licence: licences || "?" }));
+      t("weights_about", { size: total ? bytesText(total) : t("size_unknown"), licence: licences || "?" }));
     const fetch = el("button", { type: "button", class: "primary" }, t("weights_fetch", { size: total ? bytesText(total) : "" }));
     fetch.onclick = () => this.#fetch(missing.map((each) => each.name), about, fetch);
     clear(this.offer).append(about, fetch);
