@@ -502,6 +502,25 @@ def test_after_its_time_nothing_is_left() -> None:
     assert (len(state.images), len(state.results)) == (0, 0)
 
 
+def test_an_image_that_is_gone_takes_what_was_made_of_it_along_so_that_nothing_holds_it() -> None:
+    limits = Limits(images_mb=1)
+    with service(WebOptions(device="cpu", limits=limits)) as client:
+        noise = [encoded(np.random.default_rng(i).integers(0, 255, (280, 400, 3), np.uint8), "PNG") for i in range(3)]
+        assert 300_000 < len(noise[0]) < 450_000
+        first, second = (send(client, data).json()["id"] for data in noise[:2])
+        found = matched(client, first, second).json()["id"]
+        other = matched(client, second, "example-0").json()["id"]
+        assert client.get(f"{API}/results/{found}").status_code == 200
+        send(client, noise[2])  # for which the first must go
+        assert error_of(client.get(f"{API}/images/{first}")) == (410, "expired", None)
+        assert error_of(client.get(f"{API}/results/{found}")) == (410, "expired", None)
+        assert client.get(f"{API}/results/{other}/npz").status_code == 200
+        state = client.app.state.service  # type: ignore[attr-defined]
+        assert state.images.size < 1_000_000
+        held = [job.work for job in state.jobs._known.values()]
+        assert len({id(work) for work in held}) == 1, "no job that has ended holds an image"
+
+
 def test_uploads_are_never_written_to_the_disk(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     def rollover(*_: Any) -> None:
         raise AssertionError("an upload was written to the disk")

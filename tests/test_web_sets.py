@@ -22,7 +22,7 @@ from support.corner import take_photographs
 from support.web import send, serving
 
 # Without weights.
-OPTIONS = {"features": "sift", "matcher": "nearest", "max_keypoints": 200, "geometry": "homography"}
+OPTIONS = {"features": "sift", "matcher": "nearest", "max_keypoints": 200, "resize": "none", "geometry": "homography"}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_each_pair_of_a_set_is_what_it_is_alone(photographs: list[Path]) -> None
 
 
 def test_a_network_gives_the_same_in_a_set_too(photographs: list[Path]) -> None:
-    options = {"max_keypoints": 64}
+    options = {"max_keypoints": 64, "resize": "none"}
     with serving() as (client, _):
         job = started(client, photographs[:3], options=options)
         assert ended(client, job["id"])["state"] == "done"

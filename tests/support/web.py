@@ -24,6 +24,8 @@ Before = Callable[[str, Mapping[str, Any], Event], None]
 class InProcess:
     """As `lightglue.web.worker.Worker`. before: gets each task, and may raise what is to become of it."""
 
+    restarts = 0
+
     def __init__(self, tasks: Mapping[str, str], before: Before = lambda task, given, stop: None) -> None:
         self.tasks, self.before = tasks, before
         self.done: list[str] = []

@@ -64,7 +64,7 @@ async def match(request: Request) -> Response:
 
     def finish(found: Mapping[str, Any]) -> str:
         result = Result("pair", found["json"], found["kept"], images)
-        return service.results.put(result, result.size)
+        return service.keep_result(result)
 
     return await answered(request, service, service.jobs.submit("match", "match", given, service.budget, finish))
 

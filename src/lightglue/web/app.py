@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import secrets
-import sys
-import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import cache
@@ -18,7 +15,7 @@ from starlette.exceptions import HTTPException
 from lightglue import __version__
 from lightglue.errors import LightGlueError
 from lightglue.web import api_about, api_features, api_images, api_jobs, api_maps, api_pairs, api_sets, page
-from lightglue.web.failures import Failure, FailureError, failure_of
+from lightglue.web.failures import Failure, FailureError, failure_of, unexpected
 from lightglue.web.guard import Guard, GuardOptions
 from lightglue.web.openapi import openapi_of
 from lightglue.web.options import WebOptions
@@ -31,12 +28,9 @@ API = "/api/v1"
 _CODES = {404: "unknown", 405: "method", 400: "request"}
 
 
-def create_app(
-    options: WebOptions | None = None, *, port: int | None = None, service: Service | None = None
-) -> FastAPI:
+def create_app(options: WebOptions | None = None, *, service: Service | None = None) -> FastAPI:
     """The service as an ASGI application, for `uvicorn` or another server.
 
-    port: where it is listened at, which the header Host must then say; None: whatever that says.
     service: its state, where that is made beforehand.
 
     Its processes are started with it and end with it. Raises InputError.
@@ -66,7 +60,7 @@ def create_app(
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
-    app.add_middleware(Guard, options=GuardOptions.of(service.options, port))
+    app.add_middleware(Guard, options=GuardOptions.of(service.options))
     return app
 
 
@@ -112,7 +106,4 @@ async def _http(request: Request, error: Exception) -> Response:
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:
-    """A fault of ours: the log has it, under the number that the answer gives."""
-    number = secrets.token_hex(4)
-    print(f"error {number}:\n{''.join(traceback.format_exception(error))}", file=sys.stderr, flush=True)
-    return _answer(Failure(500, "internal", f"Something went wrong here; the log has it as error {number}."))
+    return _answer(unexpected(error))

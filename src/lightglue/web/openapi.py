@@ -75,7 +75,12 @@ _BODIES: Mapping[tuple[str, str], Schema] = {
     },
     ("post", "pairs"): {
         "application/json": {
-            "schema": _object(("images",), images={"type": "array", "items": NAME}, options=_ref("Options"))
+            "schema": _object(
+                ("images",),
+                images={"type": "array", "items": NAME},
+                names={"type": "array", "items": {"type": "string"}, "description": "in place of their files' names"},
+                options=_ref("Options"),
+            )
         }
     },
     ("post", "maps/{name}/localize"): {
@@ -91,6 +96,7 @@ _ANSWERS: Mapping[tuple[str, str], tuple[str, Schema, str]] = {
     ("post", "match"): ("202", _ref("Job"), "The job."),
     ("post", "extract"): ("202", _ref("Job"), "The job."),
     ("post", "pairs"): ("202", _ref("Job"), "The job."),
+    ("post", "pairs/{name}/{i}/{j}"): ("202", _ref("Job"), "The job."),
     ("post", "maps/{name}/localize"): ("202", _ref("Job"), "The job."),
     ("post", "weights/{features}"): ("202", _ref("Job"), "The job."),
     ("post", "geometry"): ("200", _ref("Geometry"), "The geometry."),
@@ -99,7 +105,12 @@ _ANSWERS: Mapping[tuple[str, str], tuple[str, Schema, str]] = {
     ("delete", "jobs/{job}"): ("200", _ref("Job"), "The job."),
     ("post", "images"): ("201", _ref("Image"), "The image."),
 }
-_WAITING = {("post", "match"): "Pair", ("post", "extract"): "Features"}
+_WAITING = {
+    ("post", "match"): "Pair",
+    ("post", "extract"): "Features",
+    ("post", "pairs/{name}/{i}/{j}"): "Pair",
+    ("post", "maps/{name}/localize"): "Localization",
+}
 _WAIT: Schema = {
     "name": "wait",
     "in": "query",
@@ -139,6 +150,7 @@ def _schemas(service: Service) -> Schema:
         "Job": _job(error),
         "Geometry": _geometry(),
         "Pair": _pair(),
+        "Localization": _localization(),
         "Features": _object(
             id={"type": "string"}, image=_ref("Image"), features={"type": "string"}, keypoints=NUMBERS,
             keypoint_scores=NUMBERS, num_keypoints={"type": "integer"}, note={"type": ["string", "null"]},
@@ -171,6 +183,27 @@ def _geometry() -> Schema:
         inliers={**ROWS, "description": "rows of the pair's matches"},
         num_matches={"type": "integer"},
         failure={"type": ["string", "null"]},
+    )
+
+
+def _localization() -> Schema:
+    return _object(
+        ("id", "map", "success", "failure", "num_matches", "num_inliers", "pixels", "points"),
+        id={"type": "string"},
+        map={"type": "string"},
+        version={"type": "string", "description": "of the map, whose rows points are"},
+        success={"type": "boolean"},
+        failure={"type": ["string", "null"], "description": "why there is no pose"},
+        cam_from_world={**NUMBERS, "description": "(3, 4) row by row; x to the right, y down, z ahead"},
+        centre={**NUMBERS, "description": "where the camera stood, in the unit of the map"},
+        camera={"type": "object", "description": "K (3, 3) row by row, px"},
+        num_matches={"type": "integer"},
+        num_inliers={"type": "integer"},
+        pixels={**NUMBERS, "description": "x y x y ..., px of the photograph: the inliers"},
+        points={**ROWS, "description": "rows of the map's points, one for each"},
+        images={"type": "array", "items": {"type": "string"}},
+        remarks={"type": "array", "items": {"type": "string"}},
+        seconds={"type": "number"},
     )
 
 

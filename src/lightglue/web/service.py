@@ -108,10 +108,11 @@ class Service:
     def __post_init__(self) -> None:
         limits = self.options.limits
         half, keep = limits.results_mb * 500_000, limits.keep_minutes * 60
-        self.images, self.results = Store("image", half, keep), Store("result", half, keep)
+        self.images = Store("image", limits.images_mb * 1_000_000, keep, gone=self._forget_made_of)
+        self.results = Store("result", half, keep, used=self._touch_images)
         self.offline = _is_set("LIGHTGLUE_OFFLINE")
         self.commercial_only = _is_set("LIGHTGLUE_COMMERCIAL_ONLY")
-        self.sets, self.maps = Store("set of images", half, keep), Maps(self.options.maps)
+        self.sets, self.maps = Store("set of images", half, keep, used=self._touch_images), Maps(self.options.maps)
         environment = {
             "LIGHTGLUE_OFFLINE": "1",  # weights are fetched when asked for
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
@@ -151,6 +152,23 @@ class Service:
         self.results.clear()
         self.sets.clear()
 
+    def keep_result(self, result: Result) -> str:
+        """Keep what came of a job; its name. Images that are gone already count as its own. Raises FailureError."""
+        own = sum(len(image["data"]) for image in result.images if image["id"] not in self.images)
+        return self.results.put(result, result.size + own)
+
+    def _touch_images(self, value: Result | ImageSet) -> None:
+        """What is made of images is of use as long as these are there."""
+        for image in _images_of(value):
+            self.images.touch(image)
+
+    def _forget_made_of(self, image: str) -> None:
+        """An image is gone, and with it what was made of it, which holds it."""
+        for store in (self.results, self.sets):
+            for name, value in store.items():
+                if image in _images_of(value):
+                    store.forget(name)
+
     async def take_image(self, upload: Upload, field: str = "file") -> str:
         """Decode an image file once, and keep it; its name. Raises FailureError."""
         header = read_header(upload, self.options.limits, field)
@@ -173,6 +191,12 @@ class Service:
             self.sets.sweep()
             for job in self.jobs.abandoned():
                 await self.jobs.cancel(job)
+
+
+def _images_of(value: Result | ImageSet) -> list[str]:
+    if isinstance(value, Result):
+        return [str(image["id"]) for image in value.images]
+    return [image.id for image in value.images]
 
 
 def _is_set(variable: str) -> bool:

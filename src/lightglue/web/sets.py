@@ -110,10 +110,10 @@ class SetWork:
         self._faults: set[int] = set()  # images that are left out
         self._done = 0
 
-    def __call__(self, stop: Event, turn_s: float = TURN_S) -> bool:
+    def __call__(self, stop: Event) -> bool:
         """Work for a few seconds; whether that was all. Raises StoppedError."""
         begin = time.monotonic()
-        while time.monotonic() - begin < turn_s:
+        while True:
             if stop.is_set():
                 raise StoppedError
             pair = next(self._left, None)
@@ -123,7 +123,8 @@ class SetWork:
             self._done += 1
             total = self._set.total
             self._tell("progress", {"stage": "matching", "done": self._done, "total": total, "text": ""})
-        return False
+            if time.monotonic() - begin >= TURN_S:
+                return False
 
     def open(self, pair: tuple[int, int], stop: Event, told: Callable[[str, Any], None]) -> Any:
         """All of a pair, as `match` gives it. Raises FailureError, StoppedError."""
