@@ -236,8 +236,9 @@ export class Viewer extends EventTarget {
       });
     if (this.hurried && count > MANY) return;
     const near = this.panes[0].zoom > 1.6 || count <= MANY;
+    const dots = groups.map((group, i) => ({ ...group, alpha: i < groups.length - 2 ? Math.min(1, 1.6 * faint) : group.alpha }));
     for (const side of [0, 1]) {
-      drawDots(context, this.ends, side, this.panes[side], count, groups, style, near ? 2.4 : 1.6);
+      drawDots(context, this.ends, side, this.panes[side], count, dots, style, near ? 2.4 : 1.8);
     }
   }
 

@@ -25,7 +25,8 @@ class PairPage {
     this.app = app;
     this.root = root;
     this.result = null; // the pair's JSON
-    this.model = USUAL_MODEL;
+    this.model = USUAL_MODEL; // that is shown
+    this.chosenModel = USUAL_MODEL; // for the next pair
     this.running = null;
     this.form = new OptionsForm(ON_PAGE);
     this.slots = [0, 1].map((side) => new Slot(side, app, {
@@ -149,10 +150,8 @@ class PairPage {
     this.result = json;
     this.comparison.close();
     this.slots.forEach((slot, side) => slot.adopt(json.images[side], pictures[side]));
-    if (json.geometry) {
-      json.geometry.score_threshold ??= json.threshold;
-      this.model = json.geometry.model;
-    }
+    if (json.geometry) json.geometry.score_threshold ??= json.threshold;
+    this.model = json.geometry?.model ?? this.chosenModel;
     this.bench.show(json, pictures, params);
     this.compareButton.disabled = false;
     this.downloads.show();
@@ -372,7 +371,7 @@ class PairPage {
   #geometryControls() {
     const models = MODELS.includes(this.model) ? MODELS : [...MODELS, this.model];
     const model = el("select", { "aria-label": t("geometry_title"), onchange: () => {
-      this.model = model.value;
+      this.model = this.chosenModel = model.value;
       this.#reestimate();
     } }, models.map((name) => el("option", { value: name, selected: name === this.model }, t(name ? `model_${name}` : "model_none"))));
     model.value = this.model;
