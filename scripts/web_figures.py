@@ -76,9 +76,8 @@ def main() -> None:
         )
         print(f"| slider, {LINES:,} lines: the page's own work a frame | median {statistics.median(work):.1f} ms |")
         beyond = [first_picture(page, service.url) for _ in range(6)][1:]  # models are loaded at the first
-        print(
-            f"| first picture beyond matching, {KEYPOINTS:,} + {KEYPOINTS:,} | median {statistics.median(beyond):.0f} ms |"
-        )
+        about = f"first picture beyond matching, {KEYPOINTS:,} + {KEYPOINTS:,}"
+        print(f"| {about} | median {statistics.median(beyond):.0f} ms |")
         browser.close()
 
 

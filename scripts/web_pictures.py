@@ -1,6 +1,6 @@
 """Take the pictures of docs/web.md: the page as a user sees it.
 
-    python scripts/web_pictures.py
+python scripts/web_pictures.py
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
 
 from playwright.sync_api import expect, sync_playwright  # noqa: E402
+
 from support.browser import find_chromium, serving  # noqa: E402
 
 ASSETS = ROOT / "assets"
@@ -77,7 +78,7 @@ def settle(page: Any) -> None:
 def keep(page: Any, name: str) -> None:
     """Write a picture, of less than 150 kB."""
     path = ROOT / "docs" / f"web-{name}.jpg"
-    for quality in (82, 74, 66, 58, 50):
+    for quality in (82, 74, 66, 58, 50, 42):
         page.screenshot(path=path, type="jpeg", quality=quality)
         if path.stat().st_size < 150_000:
             break
