@@ -89,8 +89,8 @@ def pair_losses(
     n_layers = len(network.transformers)
     full = [i for i in range(len(batch)) if min(batch.counts[2 * i : 2 * i + 2]) > 0]
     if len(full) < len(batch):
-        found = pair_losses(network, _only(batch, full), options, is_padded, products, length) if full else None
-        return _spread(found, full, len(batch), n_layers, batch.positions)
+        others = pair_losses(network, _only(batch, full), options, is_padded, products, length) if full else None
+        return _spread(others, full, len(batch), n_layers, batch.positions)
     pairs = PaddedPairs(batch, length) if is_padded else PackedPairs(batch)
     device = batch.positions.device.type
     weights = layer_weights(n_layers, options.gamma)
