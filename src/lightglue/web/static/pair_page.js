@@ -60,7 +60,9 @@ class PairPage {
     this.offer = el("div", { class: "offer", hidden: true });
     this.more = el("details", { class: "more card" }, el("summary", { text: "more_options" }), this.form.element);
     this.form.element.addEventListener("keydown", (event) => {
-      if (event.key === "Enter" && event.target.tagName === "INPUT") this.match();
+      if (event.key !== "Enter" || event.target.tagName !== "INPUT") return;
+      event.preventDefault(); // or the key would press Stop, which has the focus then
+      this.match();
     });
     this.toolRow = el("div", { class: "mode tool", hidden: true });
     const bench = el("div");
@@ -261,7 +263,7 @@ class PairPage {
     this.running = running;
     this.stopping = false;
     this.stopButton.disabled = false;
-    const held = document.activeElement === this.stopButton;
+    const held = [this.stopButton, this.matchButton].includes(document.activeElement);
     this.matchButton.hidden = running !== null;
     this.stopButton.hidden = running === null;
     this.compareButton.disabled = running !== null || !this.result;
@@ -273,7 +275,7 @@ class PairPage {
     this.workingText = el("span", {}, t("stage_waiting"));
     this.workingBar = el("progress", { max: 1 });
     clear(this.working).append(this.workingText, this.workingBar);
-    this.stopButton.focus({ preventScroll: true });
+    if (held) setTimeout(() => this.running && this.stopButton.focus({ preventScroll: true }));
   }
 
   #progress(progress) {
