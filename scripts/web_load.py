@@ -30,6 +30,7 @@ from lightglue.web.client import Client, ServiceError
 ASKED = ("keypoints0", "keypoints1", "matches", "scores")
 DIFFERENT = 8  # numbers of keypoints
 MB = 1e6
+PHOTOGRAPH = Path(__file__).parents[1] / "src" / "lightglue" / "parity" / "photographs" / "montmartre_far.jpg"
 
 
 @contextmanager
@@ -37,6 +38,7 @@ def service(queue: int) -> Iterator[tuple[str, int]]:
     """A running service: its address and process."""
     code = "from lightglue.cli import main; main()"
     words = ["web", "--no-browser", "--port", "0", "--device", "cpu", "--queue", str(queue)]
+    words += ["--images-mb", "4", "--results-mb", "4"]  # so that what is kept is full early
     process = subprocess.Popen([sys.executable, "-c", code, *words], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     found = re.match(r"(http://\S+?)/ ", process.stdout.readline())
@@ -122,9 +124,13 @@ def many_clients(url: str, requests: int, clients: int, keypoints: int) -> dict[
 def for_long(url: str, matches: int, keypoints: int, look: Callable[[], dict[str, float]]) -> dict[str, Any]:
     """Memory of the processes after each tenth of `matches` pairs, MB; the store is full long before the end."""
     client, seen = Client(url), []
+    photograph = PHOTOGRAPH.read_bytes()
     begin = time.perf_counter()
     for number in range(matches):
-        result(client, asked(number, keypoints))
+        request = asked(number, keypoints)
+        if number % 4 == 0:  # a new image, which must go again
+            request["image0"] = client.send(photograph)["id"]
+        result(client, request)
         if (number + 1) % max(1, matches // 10) == 0:
             seen.append({"matches": number + 1, **look()})
     return {"keypoints": keypoints, "memory, MB": seen, "seconds": round(time.perf_counter() - begin, 1)}

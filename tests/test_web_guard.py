@@ -198,6 +198,7 @@ def test_behind_a_proxy_its_name_and_prefix_count() -> None:
     assert ask(options, method="POST", origin="http://a.example", **token).status == 403
     assert ask(options, path="/match/api/v1/health", **token).body == b"0 /api/v1/health"
     assert ask(options, path="/api/v1/health", **token).body == b"0 /api/v1/health"
+    assert ask(options, path="/match", **token).headers["location"] == "/match/"
     signed = ask(options, path="/match/", query=f"token={TOKEN}", host="a.example")
     assert signed.headers["location"] == "/match/"
     assert signed.headers["set-cookie"].endswith("Path=/match/; HttpOnly; SameSite=Strict; Secure")

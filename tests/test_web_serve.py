@@ -170,6 +170,8 @@ def test_it_ends_cleanly_and_leaves_nothing(served: Served) -> None:
     client = Client(served.url)
     sent = client.send(A)
     running = client.submit("match", {"image0": sent["id"], "image1": sent["id"], "options": {"max_keypoints": 8000}})
+    events = client.events(running["id"])
+    assert next(events)[0] == "progress", "somebody follows it"
     children = workers(served.process.pid)
     assert len(children) == 2
     assert served.written() == []
@@ -177,6 +179,7 @@ def test_it_ends_cleanly_and_leaves_nothing(served: Served) -> None:
     out, err = served.process.communicate(timeout=60)
     assert (served.process.returncode in (0, 130), err) == (True, ""), "nothing is logged, no trace is printed"
     assert running["id"] not in out
+    assert [name for name, _ in events][-1] == "cancelled"
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
     assert served.written() == []
     with pytest.raises(urllib.error.URLError):

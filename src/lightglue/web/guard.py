@@ -107,6 +107,9 @@ class Guard:
                 await _redirect(send, location, self._cookie())
                 return
             self._check_token(headers)
+            if self._options.prefix and scope["path"] == self._options.prefix:
+                await _redirect(send, f"{self._options.prefix}/")
+                return
         except _RefusedError as refused:
             await _refuse(scope, send, refused.failure)
             return
@@ -287,8 +290,10 @@ def _equal(given: str, token: str) -> bool:
     return hmac.compare_digest(given.encode(), token.encode())
 
 
-async def _redirect(send: Send, location: str, cookie: str) -> None:
-    headers = [(b"location", location.encode()), (b"set-cookie", cookie.encode()), (b"cache-control", b"no-store")]
+async def _redirect(send: Send, location: str, cookie: str | None = None) -> None:
+    headers = [(b"location", location.encode()), (b"cache-control", b"no-store")]
+    if cookie is not None:
+        headers.append((b"set-cookie", cookie.encode()))
     await send({"type": "http.response.start", "status": 303, "headers": [*headers, *HEADERS]})
     await send({"type": "http.response.body", "body": b""})
 

@@ -138,6 +138,8 @@ class Jobs:
         self, kind: str, work: Callable[[Job], Any], finish: Callable[[Any], str | None], urgent: bool = False
     ) -> Job:
         """Put any work in the queue, which is done in the thread of the jobs: see `submit`."""
+        if self._closing:
+            raise FailureError.of(503, "closing", "The service is being shut down.")
         if len(self._waiting) >= self.size:
             seconds = max(1, round(self._seconds * len(self._waiting)))
             raise FailureError(

@@ -36,6 +36,7 @@ def serve(options: WebOptions | None = None, told: Callable[[Address], None] = l
         import uvicorn
 
         from lightglue.web.app import create_app
+        from lightglue.web.service import Service
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn", "python_multipart"):
             raise
@@ -56,8 +57,17 @@ def serve(options: WebOptions | None = None, told: Callable[[Address], None] = l
             proxy_headers=False,
             lifespan="on",
         )
+        service: Service = app.state.service
+
+        class Server(uvicorn.Server):
+            """Ends jobs before it waits for requests: streams of events end with theirs."""
+
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                await service.close()
+                await super().shutdown(sockets)
+
         told(address)
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(config).run(sockets=[listening])
 
 
 def _with_token(options: WebOptions) -> WebOptions:

@@ -104,6 +104,7 @@ class Service:
     decoding: Jobs = field(init=False)
     jobs: Jobs = field(init=False)
     _sweeper: asyncio.Task[None] | None = None
+    _closed: bool = False
 
     def __post_init__(self) -> None:
         limits = self.options.limits
@@ -142,7 +143,10 @@ class Service:
             Thread(target=worker.start, daemon=True).start()
 
     async def close(self) -> None:
-        """End all processes and forget everything."""
+        """End all processes and forget everything; nothing where that is done."""
+        if self._closed:
+            return
+        self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             with suppress(asyncio.CancelledError):

@@ -256,11 +256,11 @@ export class Workbench extends EventTarget {
   #viewed(changes) {
     if ("threshold" in changes) {
       this.histogram.setThreshold(this.view.threshold);
-      this.#resultText();
+      if (this.viewer.count !== this.counted) this.#resultText();
       this.#estimateSoon();
       this.#tableSoon();
     }
-    if ("filter" in changes || "threshold" in changes || "mode" in changes) this.#pressed();
+    if ("filter" in changes || "mode" in changes) this.#pressed();
     if ("filter" in changes) {
       this.#resultText();
       this.#tableSoon();
@@ -282,7 +282,7 @@ export class Workbench extends EventTarget {
   #all() {
     const paired = this.pair !== null;
     this.blank.hidden = this.viewer.pictures.some(Boolean);
-    this.side.classList.toggle("empty", !paired);
+    this.root.classList.toggle("unpaired", !paired);
     for (const part of [this.histogram.element, this.matchCard, this.geometryCard, this.factsCard, this.table.element]) part.hidden = !paired;
     this.modeButtons.layers.disabled = !this.#hasLayers();
     for (const mode of MODES) if (mode !== "layers") this.modeButtons[mode].disabled = !paired;
@@ -323,6 +323,7 @@ export class Workbench extends EventTarget {
     const { pair, viewer } = this;
     if (!pair) return;
     const { count } = viewer;
+    this.counted = count;
     const parts = [];
     if (pair.inlier && count) parts.push(t("inliers_of", { inliers: pair.countInliers(count), model: t(`model_${pair.geometry.model}`) }));
     const { overlap, rotation, layers, pruned } = pair.json;

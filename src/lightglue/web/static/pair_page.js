@@ -25,7 +25,8 @@ class PairPage {
     this.app = app;
     this.root = root;
     this.result = null; // the pair's JSON
-    this.model = USUAL_MODEL;
+    this.model = USUAL_MODEL; // that is shown
+    this.chosenModel = USUAL_MODEL; // for the next pair
     this.running = null;
     this.form = new OptionsForm(ON_PAGE);
     this.slots = [0, 1].map((side) => new Slot(side, app, {
@@ -149,10 +150,8 @@ class PairPage {
     this.result = json;
     this.comparison.close();
     this.slots.forEach((slot, side) => slot.adopt(json.images[side], pictures[side]));
-    if (json.geometry) {
-      json.geometry.score_threshold ??= json.threshold;
-      this.model = json.geometry.model;
-    }
+    if (json.geometry) json.geometry.score_threshold ??= json.threshold;
+    this.model = json.geometry?.model ?? this.chosenModel;
     this.bench.show(json, pictures, params);
     this.compareButton.disabled = false;
     this.downloads.show();
@@ -280,7 +279,7 @@ class PairPage {
   #failed(error) {
     const text = this.app.explain(error);
     const busy = error.status === 429 ? ` ${t("try_in", { seconds: error.retryAfter ?? 5 })}` : "";
-    if (error.code === "weights") return this.#offer(error.body?.weights, text);
+    if (["weights", "weights_missing"].includes(error.code)) return this.#offer(error.body?.weights, text);
     this.#fault(error.field, text + busy);
   }
 
@@ -313,7 +312,7 @@ class PairPage {
     const total = missing.reduce((sum, each) => sum + (each.bytes ?? 0), 0);
     const licences = [...new Set(missing.map((each) => each.licence).filter(Boolean))].join(", ");
     const about = el("p", {}, text ?? t("weights_missing", { features: this.features.value }), " ",
-      t("weights_about", { size: total ? bytesText(total) : "?", licence: licences || "?" }));
+      t("weights_about", { size: total ? bytesText(total) : t("size_unknown"), licence: licences || "?" }));
     const fetch = el("button", { type: "button", class: "primary" }, t("weights_fetch", { size: total ? bytesText(total) : "" }));
     fetch.onclick = () => this.#fetch(missing.map((each) => each.name), about, fetch);
     clear(this.offer).append(about, fetch);
@@ -372,7 +371,7 @@ class PairPage {
   #geometryControls() {
     const models = MODELS.includes(this.model) ? MODELS : [...MODELS, this.model];
     const model = el("select", { "aria-label": t("geometry_title"), onchange: () => {
-      this.model = model.value;
+      this.model = this.chosenModel = model.value;
       this.#reestimate();
     } }, models.map((name) => el("option", { value: name, selected: name === this.model }, t(name ? `model_${name}` : "model_none"))));
     model.value = this.model;
