@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import sqlite3
 import struct
@@ -23,7 +24,7 @@ pytest.importorskip("fastapi")
 
 from starlette.testclient import TestClient
 
-from lightglue import load_image
+from lightglue import WeightsError, load_image
 from lightglue.models.choice import Models
 from lightglue.models.registry import FEATURES
 from lightglue.pairs.options import PairOptions
@@ -613,6 +614,28 @@ def test_weights_that_are_missing_are_offered_and_not_fetched(
     with service() as offline:
         assert error_of(offline.post(f"{API}/weights/disk"))[:2] == (503, "offline")
     assert error_of(client.post(f"{API}/weights/nothing"))[:2] == (422, "input")
+
+
+def test_weights_are_fetched_when_a_user_asks_and_by_nothing_else(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LIGHTGLUE_CACHE", str(tmp_path))
+    fetched: list[tuple[str, str | None]] = []
+
+    def resolve(name: str) -> None:
+        fetched.append((name, os.environ.get("LIGHTGLUE_OFFLINE")))
+        if name == "disk_lightglue":
+            raise WeightsError("disk_lightglue cannot be had: no network.")
+
+    monkeypatch.setattr("lightglue.web.tasks.weights.resolve", resolve)
+    monkeypatch.setenv("LIGHTGLUE_OFFLINE", "1")  # as in the process that has the models
+    job = client.post(f"{API}/weights/disk").json()["id"]
+    while (found := client.get(f"{API}/jobs/{job}").json())["state"] in ("queued", "running"):
+        time.sleep(0.01)
+    assert fetched == [("disk-depth", None), ("disk_lightglue", None)]
+    assert os.environ["LIGHTGLUE_OFFLINE"] == "1"
+    assert (found["state"], found["error"]["code"]) == ("failed", "weights")
+    assert found["error"]["message"] == "disk_lightglue cannot be had: no network."
 
 
 def test_every_feature_type_names_the_files_that_it_reads() -> None:

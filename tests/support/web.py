@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -29,6 +30,7 @@ class InProcess:
     def __init__(self, tasks: Mapping[str, str], before: Before = lambda task, given, stop: None) -> None:
         self.tasks, self.before = tasks, before
         self.done: list[str] = []
+        self.restarts = 0
 
     def do(
         self,
@@ -42,7 +44,9 @@ class InProcess:
         self.before(task, given, stop)
         module, _, function = self.tasks[task].partition(":")
         try:
+            given = pickle.loads(pickle.dumps(given))  # as through the pipe
             found = getattr(import_module(module), function)(given, Report(lambda message: told(*message), stop))
+            found = pickle.loads(pickle.dumps(found))
         except Exception as error:
             known = failure_of(error)
             if known is None:

@@ -28,14 +28,12 @@ API = "/api/v1"
 _CODES = {404: "unknown", 405: "method", 400: "request"}
 
 
-def create_app(options: WebOptions | None = None, *, service: Service | None = None) -> FastAPI:
+def create_app(options: WebOptions | None = None) -> FastAPI:
     """The service as an ASGI application, for `uvicorn` or another server.
-
-    service: its state, where that is made beforehand.
 
     Its processes are started with it and end with it. Raises InputError.
     """
-    service = service or Service(options or WebOptions())
+    service = Service(options or WebOptions())
     app = FastAPI(
         title="lightglue",
         version=__version__,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Thread
@@ -96,7 +96,6 @@ class Service:
     """All that a request needs."""
 
     options: WebOptions
-    make_worker: Callable[..., Worker] = Worker  # for tests
     images: Store[Image] = field(init=False)
     results: Store[Result] = field(init=False)
     sets: Store[ImageSet] = field(init=False)
@@ -118,8 +117,8 @@ class Service:
             "LIGHTGLUE_OFFLINE": "1",  # weights are fetched when asked for
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         }
-        self.decoding = Jobs(self.make_worker("lightglue-web-images", IMAGE_TASKS), PATIENCE, keep)
-        self.jobs = Jobs(self.make_worker("lightglue-web-models", MODEL_TASKS, environment), limits.queue, keep)
+        self.decoding = Jobs(Worker("lightglue-web-images", IMAGE_TASKS), PATIENCE, keep)
+        self.jobs = Jobs(Worker("lightglue-web-models", MODEL_TASKS, environment), limits.queue, keep)
         self.vocabulary, self.localizing = match_vocabulary(limits.most_keypoints), localize_vocabulary()
         self.budget = Budget(limits.seconds, int(limits.memory_gb * 1e9))
         self._keep_example()
