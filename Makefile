@@ -1,5 +1,6 @@
 # make demo: match the bundled photographs, with what the package itself needs. make test: all that CI runs.
 # make setup: a virtual environment in .venv with the development tools and every extra.
+# make setup-web: besides, a Chromium for the tests of the page, which are skipped without one.
 PYTHON ?= python3
 PIP_ARGS ?=
 BIN := .venv/bin
@@ -7,7 +8,7 @@ INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constra
 BASE := .venv/.installed
 DEV := .venv/.installed-dev
 
-.PHONY: setup demo test lint types imports unit docs clean
+.PHONY: setup setup-web demo test lint types imports unit docs clean
 
 setup: $(DEV)
 
@@ -19,6 +20,13 @@ $(BASE): pyproject.toml constraints.txt
 $(DEV): $(BASE)
 	$(INSTALL) -e '.[dev]'
 	touch $@
+
+setup-web: setup  # Debian's Chromium where apt can be used, else Playwright's own
+	@if $(BIN)/python scripts/find_browser.py; then :; \
+	elif command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+		apt-get update -q && apt-get install -q -y --no-install-recommends chromium; \
+	else $(BIN)/python -m playwright install chromium; fi
+	@$(BIN)/python scripts/find_browser.py
 
 demo: $(BASE)
 	mkdir -p out

@@ -1,9 +1,11 @@
 """What a pair costs in training: CPU seconds, pairs a second, memory; by network, keypoints and threads.
 
 python scripts/training_cost.py [--threads 1 2] [--keypoints 256 512] [--networks 9x256 6x192 4x128] [--steps 3]
+                                [--cases plain train compile bfloat16]
 
 Features are random: time depends on their number alone. "plain" is `LightGlueNetwork.forward` with a loss on its log
-assignments, in the same run; the others are what `lightglue train` does. Each case is a process of its own.
+assignments, in the same run; "train" is what `lightglue train` does, "compile" and "bfloat16" with run.compile and
+run.precision. "first" is the first step of them, with what is compiled. Each case is a process of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import subprocess
 import sys
 import time
 
-CASES = ("plain", "train")
+CASES = ("plain", "train", "compile", "bfloat16")
 
 
 def measure(case: str, network: str, keypoints: int, threads: int, steps: int) -> dict[str, float]:
@@ -60,9 +62,19 @@ def measure(case: str, network: str, keypoints: int, threads: int, steps: int) -
     def train() -> None:
         pair_losses(net, batch, LossOptions()).total.sum().backward()
 
-    run = {"plain": plain, "train": train}[case]
+    def compiled() -> None:
+        pair_losses(net, batch, LossOptions(), is_padded=True).total.sum().backward()
+
+    def bfloat16() -> None:
+        pair_losses(net, batch, LossOptions(), products=torch.bfloat16).total.sum().backward()
+
+    if case == "compile":
+        for layer in net.transformers:
+            layer.compile()
+    run = {"plain": plain, "train": train, "compile": compiled, "bfloat16": bfloat16}[case]
+    begin = time.perf_counter()
     run()
-    times = []
+    first, times = time.perf_counter() - begin, []
     for _ in range(steps):
         net.zero_grad(set_to_none=True)
         cpu, begin = time.process_time(), time.perf_counter()
@@ -70,7 +82,7 @@ def measure(case: str, network: str, keypoints: int, threads: int, steps: int) -
         times.append(((time.process_time() - cpu) / pairs, (time.perf_counter() - begin) / pairs))
     cpu, wall = min(times)[0], min(each[1] for each in times)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"cpu_s_per_pair": cpu, "pairs_per_s": 1 / wall, "peak_MB": peak}
+    return {"cpu_s_per_pair": cpu, "pairs_per_s": 1 / wall, "peak_MB": peak, "first_s": first}
 
 
 def main() -> None:
@@ -80,17 +92,18 @@ def main() -> None:
     parser.add_argument("--keypoints", type=int, nargs="+", default=[256, 512])
     parser.add_argument("--networks", nargs="+", default=["9x256"])
     parser.add_argument("--steps", type=int, default=3)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=["plain", "train"])
     parser.add_argument("--one", nargs=5, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.one:
         case, network, *numbers = args.one
         print(json.dumps(measure(case, network, *map(int, numbers))))
         return
-    print("| network | keypoints | threads | | CPU s a pair | pairs/s | peak MB |\n|---|---|---|---|---|---|---|")
+    print("| network | keypoints | threads | | CPU s a pair | pairs/s | peak MB | first, s |\n" + 8 * "|---" + "|")
     for network in args.networks:
         for keypoints in args.keypoints:
             for threads in args.threads:
-                for case in CASES:
+                for case in args.cases:
                     one = [case, network, str(keypoints), str(threads), str(args.steps)]
                     done = subprocess.run(
                         [sys.executable, __file__, "--one", *one], capture_output=True, text=True, check=True
@@ -98,7 +111,8 @@ def main() -> None:
                     found = json.loads(done.stdout)
                     print(
                         f"| {network} | {keypoints} | {threads} | {case} | {found['cpu_s_per_pair']:.2f} | "
-                        f"{found['pairs_per_s']:.2f} | {found['peak_MB']:.0f} |",
+                        f"{found['pairs_per_s']:.2f} | {found['peak_MB']:.0f} | "
+                        f"{found['first_s']:.1f} |",
                         flush=True,
                     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,10 +19,14 @@ import pytest
 from lightglue.models.loaded import LoadedModels
 from lightglue.support.caches import BoundedCache
 from lightglue.weights import cache_folder, locate, read
-from support import ASSETS, NEEDS_GPU, NEEDS_SHARED, PAIRS, ROOT, SHARED
+from support import ASSETS, NEEDS_BROWSER, NEEDS_GPU, NEEDS_SHARED, PAIRS, ROOT, SHARED
 from support.exported import Exported
 from support.remembered import remembered
 from support.undrawn import undrawn
+
+# pytest keeps the tests as it rewrote them only where Python may write bytecode, and containers often say that it may
+# not: each process would take longer to rewrite all asserts than to load torch.
+sys.dont_write_bytecode = False
 
 INSIDE = ROOT / "tests" / "data" / "reference"
 
@@ -110,9 +115,11 @@ def _published_weights_are_read_once() -> Iterator[None]:
 def no_models() -> Iterator[None]:
     """Fail the test where weights are read; no model that an earlier test has loaded is kept."""
     nothing_kept: BoundedCache[str, LoadedModels] = BoundedCache(2)
+    no_matchers: BoundedCache[str, Any] = BoundedCache(2)
     with (
         mock.patch("lightglue.weights.read.resolve", side_effect=AssertionError("a model was loaded")),
         mock.patch("lightglue.models.loaded._LOADED", nothing_kept),
+        mock.patch("lightglue.models.loaded._MATCHERS", no_matchers),
     ):
         yield
 
@@ -168,7 +175,10 @@ def pytest_collection_finish() -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """How many tests were skipped, and for want of what."""
     reasons = [str(report.longrepr[2]).removeprefix("Skipped: ") for report in terminalreporter.getreports("skipped")]
-    kinds = {kind: [reason for reason in reasons if reason.startswith(kind)] for kind in (NEEDS_GPU, NEEDS_SHARED)}
+    kinds = {
+        kind: [reason for reason in reasons if reason.startswith(kind)]
+        for kind in (NEEDS_GPU, NEEDS_SHARED, NEEDS_BROWSER)
+    }
     counted = [f"{len(found)} {kind}" for kind, found in kinds.items()]
     others = [reason for reason in reasons if not reason.startswith(tuple(kinds))]
     terminalreporter.write_line(f"skipped: {', '.join(counted)}, {len(others)} for another reason")

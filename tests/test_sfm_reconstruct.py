@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -231,6 +232,32 @@ def test_the_last_adjustment_can_be_left_out(scene: Scene, tmp_path: Path) -> No
     }
     assert error["with"].num_images == error["without"].num_images
     assert error["with"].mean_reprojection_error != error["without"].mean_reprojection_error
+
+
+def test_a_last_adjustment_with_a_tolerance_ends_where_the_exact_one_does(tmp_path: Path) -> None:
+    database = off_centre(tmp_path / "images", 9)
+    models = {}
+    for tolerance in (0.0, 1e-6):
+        options = ReconstructOptions(threads=1, extract_colors=False, final_tolerance=tolerance)
+        reconstruct(database, tmp_path, tmp_path / str(tolerance), options)
+        models[tolerance] = colmap_models.open_model(tmp_path / str(tolerance) / "model")
+    exact, quick = ({str(each.name): each for each in colmap_models.registered(model)} for model in models.values())
+    assert exact.keys() == quick.keys()
+    assert len(exact) == 9
+    for name, image in exact.items():
+        there, here = colmap_models.cam_from_world(image), colmap_models.cam_from_world(quick[name])
+        assert angle(there[:3, :3] @ here[:3, :3].T) < 0.01
+    (centre,), (found,) = (colmap_models.principal_points(model).values() for model in models.values())
+    assert found == pytest.approx(centre, abs=0.05)
+
+
+def test_another_tolerance_makes_another_model_and_one_beyond_all_cost_is_refused(scene: Scene, tmp_path: Path) -> None:
+    reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE)
+    assert reconstruct(scene.folder / "known.db", scene.folder, tmp_path, ONE).was_there
+    other = replace(ONE, final_tolerance=1e-6)
+    assert not reconstruct(scene.folder / "known.db", scene.folder, tmp_path, other).was_there
+    with pytest.raises(InputError, match="final_tolerance is 2"):
+        ReconstructOptions(final_tolerance=2)
 
 
 def test_a_point_that_is_behind_cameras_is_not_left_with_an_error_beyond_all_bounds(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.training import read_log, train
 from lightglue.training.data_options import FeatureOptions
+from lightglue.training.estimate import check_time
 from lightglue.training.finetune import FinetuneResult, finetune
 from lightglue.training.finetune_options import FinetuneOptions
 from lightglue.training.judge_options import JudgeOptions
@@ -212,6 +214,7 @@ def quick(charts_undrawn, each_image_is_looked_at_once) -> Iterator[None]:
         patch.setattr(f"{FINETUNE}.from_tables", options)
         patch.setattr(f"{FINETUNE}.JUDGED_KEYPOINTS", 64)
         patch.setattr(f"{FINETUNE}.FIT_PAIRS", (4, 4))
+        patch.setattr(f"{FINETUNE}.check_time", lambda *_: None)
         patch.setattr(f"{FINETUNE}.time", clock)
         patch.setattr(f"{FINETUNE}.LEAST_MINUTES", 0.01)
         patch.setattr("lightglue.training.run.time", clock)
@@ -322,6 +325,33 @@ def test_without_time_for_a_step_the_old_weights_are_kept(begun, photographs, sm
     assert (found.verdict, found.step) == ("no difference", 0)
     assert any("no time for a single step" in each for each in said)
     assert LightGlue.load(found.weights).conf.descriptor_dim == 32
+
+
+@pytest.fixture
+def a_second_each(monkeypatch) -> None:
+    """Everything that is measured takes a second: two views of an image, a pair."""
+    looks = itertools.count()
+    monkeypatch.setattr(f"{FINETUNE}.check_time", check_time)
+    monkeypatch.setattr("lightglue.training.estimate.time", SimpleNamespace(monotonic=lambda: next(looks)))
+
+
+def test_too_few_minutes_are_told_before_anything_is_spent(quick, a_second_each, photographs, small, tmp_path):
+    told = (
+        r"0\.01 minutes are too few, by an estimate: features of 24 views 0\.[12] min, judging 6 pairs before and "
+        r"after 0\.2 min\. Give --minutes 1 or more"
+    )
+    with pytest.raises(InputError, match=told):
+        finetune(photographs, tmp_path / "run", FinetuneOptions(**TINY, init_from=small))
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["before.safetensors"]
+
+
+def test_how_much_time_is_left_for_training_is_said(begun, a_second_each, photographs, small, monkeypatch):
+    """Features that are there are no part of it."""
+    monkeypatch.setattr(f"{FINETUNE}.open_samples", mock.Mock(side_effect=KeyboardInterrupt))
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        finetune(photographs, begun, FinetuneOptions(**{**TINY, "minutes": 5}, init_from=small), say=said.append)
+    assert said == ["about 4.8 of 5 min are left for training: judging 6 pairs before and after 0.2 min"]
 
 
 def test_too_few_pairs_to_tell_a_difference_are_said_before_anything_is_trained(begun, photographs, small):

@@ -215,12 +215,25 @@ def test_both_paths_equal_the_network_in_losses_and_gradients(ragged, is_padded)
         torch.testing.assert_close(p.grad, gradients[name], rtol=1e-5, atol=1e-7, msg=name)
 
 
+def in_single_precision(network, batch):
+    return network.float(), replace(batch, positions=batch.positions.float(), descriptors=batch.descriptors.float())
+
+
+@pytest.mark.parametrize("is_padded", [False, True])
+def test_products_in_bfloat16_leave_losses_and_gradients_in_float32_and_finite(is_padded):
+    network, batch = in_single_precision(*network_and_batch(ragged=True))
+    found = pair_losses(network, batch, LossOptions(), is_padded, torch.bfloat16)
+    exact = pair_losses(network, batch, LossOptions(), is_padded)
+    assert all(each.dtype == torch.float32 and each.isfinite().all() for each in found)
+    torch.testing.assert_close(found.total, exact.total, rtol=0.02, atol=0)
+    assert not torch.equal(found.total, exact.total)
+    found.total.sum().backward()
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in network.parameters())
+
+
 def test_packed_and_padded_give_the_same_figures_in_float32():
-    network, batch = network_and_batch(ragged=True)
-    network, options = network.float(), LossOptions()
-    single = type(batch)(
-        **{**vars(batch), "positions": batch.positions.float(), "descriptors": batch.descriptors.float()}
-    )
+    network, single = in_single_precision(*network_and_batch(ragged=True))
+    options = LossOptions()
     for one, other in zip(*(pair_losses(network, single, options, each) for each in (False, True)), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
 

@@ -90,6 +90,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     sources |= {f"{package}/py.typed" for package in ("lightglue", "lightglue_runtime")}
     sources |= {path.relative_to(SOURCE).as_posix() for path in SOURCE.rglob("*.jpg")}
     sources |= {path.relative_to(SOURCE).as_posix() for path in (SOURCE / "lightglue/weights/own").iterdir()}
+    for folder in ("drawing/viewer", "web/static", "web/stored"):
+        sources |= {path.relative_to(SOURCE).as_posix() for path in (SOURCE / "lightglue" / folder).iterdir()}
     about = f"lightglue-{__version__}.dist-info"
     assert {name for name in members(wheel) if not name.startswith(f"{about}/")} == sources
     assert {f"{about}/licenses/{name}" for name in ("LICENSE", "NOTICE")} <= members(wheel)

@@ -12,6 +12,7 @@ A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
 # The beginnings of reasons to skip a test: counted at the end of a run.
 NEEDS_GPU = "needs a GPU"
 NEEDS_SHARED = "needs ../shared"
+NEEDS_BROWSER = "needs a browser"
 
 # Reference pair -> its two image files and the `resize` that its features were extracted with.
 PAIRS = {

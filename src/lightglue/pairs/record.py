@@ -206,7 +206,7 @@ class MatchedPair(NamedTuple):
             if len(guessed) == 1:
                 note = f"; the focal length of image {guessed[0]} is guessed"
             return f"{rotated}{self.geometry}{note}"
-        if not len(self.matches):
+        if not len(self.matches) or "scores" not in self.matches01:
             return f"{rotated}no scores"
         low, high = self.scores.min().item(), self.scores.max().item()
         return f"{rotated}scores from {low:.2f} to {high:.2f}, positions in px of the images as they were given"

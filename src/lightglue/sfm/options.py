@@ -442,12 +442,16 @@ class ReconstructOptions:
         None, "px in an image of 1,024 px, more in larger ones: observations beyond are dropped. None: COLMAP's 4 px."
     )
     final_adjustment: bool = option(True, "Adjust the whole model once more in the end, robustly: docs/decisions/016.")
+    final_tolerance: float = option(
+        0.0, "Share of the cost, of which a step of that adjustment has to gain more; 0: until nothing changes."
+    )
     colmap: Mapping[str, Any] = _default(dict, 'Options of COLMAP by its names, such as "mapper.init_min_tri_angle".')
 
     def __post_init__(self) -> None:
         check_choice("mapper", self.mapper, get_args(Mapper))
         check_integers(self, seed=0, min_model_size=2, threads=1)
         check_between(self, "of px ", max_error=1e6)
+        check_real("final_tolerance", self.final_tolerance, "a share of the cost from 0 to 1", 0, 1)
 
 
 @dataclass(frozen=True)

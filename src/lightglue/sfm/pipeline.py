@@ -56,6 +56,7 @@ OF_THE_MATCHER = (
     "weights",
 )  # of the models: what features do not depend on
 COMPUTED = STAGES[: STAGES.index("match") + 1]  # stages that an engine computes
+FINAL_TOLERANCE = 1e-6  # at effort "fast": cameras are then within 0.001 % of the map's extent of where they end
 REFINED_ERROR = 1.25  # px, beyond which an observation by a refined keypoint is a wrong one
 
 
@@ -474,7 +475,8 @@ class _Run:
             options = replace(options, max_error=REFINED_ERROR)
         is_adjusted = options.mapper == "incremental" and options.final_adjustment
         if self.options.models.effort == "fast" and is_adjusted:
-            options = replace(options, colmap={**seldom_adjusted(), **options.colmap})
+            colmap = {**seldom_adjusted(), **options.colmap}
+            options = replace(options, colmap=colmap, final_tolerance=options.final_tolerance or FINAL_TOLERANCE)
         result = reconstruct(self.paths.database, self.images, self.paths.folder, options)
         self.model = result
         self.progress("reconstruct", 1, 1)

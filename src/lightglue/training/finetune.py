@@ -25,6 +25,7 @@ from lightglue.matching import checkpoint
 from lightglue.matching.lightglue import LightGlue
 from lightglue.models.registry import feature_type
 from lightglue.support.files import write_whole, writing
+from lightglue.training.estimate import check_time
 from lightglue.training.finetune_options import FinetuneOptions
 from lightglue.training.held_out import write_held_out
 from lightglue.training.judge_options import JudgeOptions
@@ -82,7 +83,8 @@ def finetune(
 
     Called again with the same folder it goes on where it was interrupted.
 
-    Raises InputError for options, images and folders that do not fit.
+    Raises InputError for options, images and folders that do not fit, and where by an estimate the time would be up
+    before there is any training.
     """
     began = time.monotonic()
     folder = Path(folder)
@@ -91,6 +93,8 @@ def finetune(
         folder.mkdir(parents=True, exist_ok=True)
     old = _before(folder, options)
     training = _training_options(Path(source), kind, old, options)
+    if not (folder / "plan.json").is_file():
+        check_time(training, folder, old, options, JUDGED_KEYPOINTS, say)
     samples = cast(
         PoolSamples,
         open_samples(

@@ -148,7 +148,7 @@ export class Workbench extends EventTarget {
     this.stageCard = el("div", { class: "card" }, this.bar, place, this.modeRow, this.resultLine);
     this.stage = el("div", { class: "stage" }, this.stageCard, this.table.element);
     this.histogram = new Histogram((threshold) => this.setThreshold(threshold));
-    this.matchCard = el("div", { class: "card" });
+    this.matchCard = el("div", { class: "card", "aria-live": "polite" });
     this.factsCard = el("div", { class: "card" });
     this.geometryCard = el("div", { class: "card" });
     this.side = el("div", { class: "side" }, this.histogram.element, this.matchCard, this.geometryCard, this.factsCard);
@@ -256,11 +256,11 @@ export class Workbench extends EventTarget {
   #viewed(changes) {
     if ("threshold" in changes) {
       this.histogram.setThreshold(this.view.threshold);
-      this.#resultText();
+      if (this.viewer.count !== this.counted) this.#resultText();
       this.#estimateSoon();
       this.#tableSoon();
     }
-    if ("filter" in changes || "threshold" in changes || "mode" in changes) this.#pressed();
+    if ("filter" in changes || "mode" in changes) this.#pressed();
     if ("filter" in changes) {
       this.#resultText();
       this.#tableSoon();
@@ -282,7 +282,7 @@ export class Workbench extends EventTarget {
   #all() {
     const paired = this.pair !== null;
     this.blank.hidden = this.viewer.pictures.some(Boolean);
-    this.side.classList.toggle("empty", !paired);
+    this.root.classList.toggle("unpaired", !paired);
     for (const part of [this.histogram.element, this.matchCard, this.geometryCard, this.factsCard, this.table.element]) part.hidden = !paired;
     this.modeButtons.layers.disabled = !this.#hasLayers();
     for (const mode of MODES) if (mode !== "layers") this.modeButtons[mode].disabled = !paired;
@@ -323,6 +323,7 @@ export class Workbench extends EventTarget {
     const { pair, viewer } = this;
     if (!pair) return;
     const { count } = viewer;
+    this.counted = count;
     const parts = [];
     if (pair.inlier && count) parts.push(t("inliers_of", { inliers: pair.countInliers(count), model: t(`model_${pair.geometry.model}`) }));
     const { overlap, rotation, layers, pruned } = pair.json;
@@ -333,8 +334,8 @@ export class Workbench extends EventTarget {
     if (pruned) parts.push(t("pruned_shares", { first: Math.round(pruned[0] * 100), second: Math.round(pruned[1] * 100) }));
     clear(this.resultLine).append(
       el("strong", {}, t(count === 1 ? "one_match" : "matches_found", { count })),
-      ...parts.map((part) => el("span", {}, part)),
-      ...(pair.json.warnings ?? []).map((text) => el("span", { class: "fault" }, text)),
+      ...parts.flatMap((part) => [" ", el("span", {}, part)]),
+      ...(pair.json.warnings ?? []).flatMap((text) => [" ", el("span", { class: "fault" }, text)]),
     );
   }
 
@@ -465,7 +466,8 @@ export class Workbench extends EventTarget {
   #modeControls() {
     const { view, pair } = this;
     const row = this.modeRow;
-    if (row.contains(document.activeElement) && row.dataset.mode === view.mode) return this.#modeValue();
+    const held = row.contains(document.activeElement) && row.dataset.mode === view.mode;
+    if (held && view.mode !== "blink") return this.#modeValue();
     clear(row);
     row.dataset.mode = view.mode;
     row.hidden = !pair || view.mode === "lines" || view.mode === "points";
@@ -475,8 +477,10 @@ export class Workbench extends EventTarget {
       return;
     }
     if (view.mode === "blink") {
-      row.append(el("button", { type: "button", onclick: () => this.viewer.set({ second: !this.view.second }) },
-        t(view.second ? "show_first" : "show_second")), motionReduced() ? t("blink_still") : t("blink_hint"));
+      const other = el("button", { type: "button", onclick: () => this.viewer.set({ second: !this.view.second }) },
+        t(view.second ? "show_first" : "show_second"));
+      row.append(other, motionReduced() ? t("blink_still") : t("blink_hint"));
+      if (held) other.focus();
       return;
     }
     const range = { layers: [1, pair.layers?.stop ?? 1, 1], swipe: [0, 1, 0.01], fade: [0, 1, 0.01] }[view.mode];

@@ -196,6 +196,9 @@ def _adjusted(model: Any, state: DatabaseState, options: ReconstructOptions) -> 
 
     A principal point is hard to distinguish from a rotation of the camera. It is estimated where every camera has many
     images, and left in the middle where it would go farther than it is in cameras that people use.
+
+    What is adjusted to the last digit goes on from where the principal points were in the middle. With a tolerance both
+    start from the mapper's model, and the first is left out where the second is taken.
     """
     adjust = partial(
         bundle_adjustment,
@@ -203,18 +206,26 @@ def _adjusted(model: Any, state: DatabaseState, options: ReconstructOptions) -> 
         threads=num_threads(options),
         fixed=state.fixed,
         distortion=not is_of_pairs(model),
+        tolerance=options.final_tolerance,
     )
-    adjust(model, principal_point=False)
+    is_exact = options.final_tolerance == 0
     images = Counter(state.camera_of[state.ids[image.name] - 1] for image in registered(model))
     free = [number for number in images if not state.cameras[number].is_fixed]
-    if not free or any(images[number] < _PRINCIPAL_POINT_IMAGES for number in free):
+    is_determined = bool(free) and all(images[number] >= _PRINCIPAL_POINT_IMAGES for number in free)
+    if is_exact or not is_determined:
+        adjust(model, principal_point=False)
+    if not is_determined:
         return model
     trial = copy.deepcopy(model)
     adjust(trial, principal_point=True)
     before, after = principal_points(model), principal_points(trial)
     edges = {number: max(camera.width, camera.height) for number, camera in model.cameras.items()}
     moved = max(math.dist(before[number], after[number]) / edges[number] for number in before)
-    return trial if moved <= _MAX_PRINCIPAL_POINT_SHIFT else model
+    if moved <= _MAX_PRINCIPAL_POINT_SHIFT:
+        return trial
+    if not is_exact:
+        adjust(model, principal_point=False)
+    return model
 
 
 def summarize(model: Any, consistency: Consistency) -> ModelSummary:
@@ -275,7 +286,8 @@ def _made_of(database: Path, options: ReconstructOptions) -> str:
         for row in connection.execute("SELECT pair_id, made_of, verified FROM lightglue_pairs ORDER BY pair_id"):
             digest.update(repr(row).encode())
     digest.update(repr(judged_of(database)).encode())
-    digest.update(json.dumps([asdict(options), VERSION], sort_keys=True, default=str).encode())
+    decides = {name: value for name, value in asdict(options).items() if name != "final_tolerance" or value}
+    digest.update(json.dumps([decides, VERSION], sort_keys=True, default=str).encode())  # as earlier versions say it
     return digest.hexdigest()
 
 

@@ -97,7 +97,7 @@ export function job(id, { onProgress = () => {}, onPair = () => {} } = {}) {
     };
     source = new EventSource(url(`jobs/${id}/events`));
     const read = (event) => JSON.parse(event.data);
-    source.addEventListener("progress", (event) => onProgress(read(event)));
+    source.addEventListener("progress", (event) => onProgress(read(event).progress));
     source.addEventListener("pair", (event) => onPair(read(event)));
     for (const name of OVER) source.addEventListener(name, (event) => finish({ ...read(event), state: name }));
     source.onerror = () => {

@@ -10,13 +10,14 @@ const SYNCED = ["threshold", "mode", "filter", "linked", "layout", "swapped", "s
 export class Comparison {
   /**
    * @param bench the Workbench beside which it appears; run(options) -> Promise of a pair's JSON or null;
-   *   changed() when another pair is compared
+   *   changed() when another pair is compared; failed(error)
    */
-  constructor(bench, app, run, changed) {
+  constructor(bench, app, run, changed, failed) {
     this.bench = bench;
     this.app = app;
     this.run = run;
     this.changed = changed;
+    this.failed = failed;
     this.id = null;
     this.pair = null;
     this.different = true; // only what one found is coloured
@@ -74,7 +75,7 @@ export class Comparison {
             const json = await this.run(options);
             if (json) this.show(json);
           } catch (error) {
-            this.app.notify(this.app.explain(error));
+            this.failed(error);
           }
         } }, t("compare_run")),
         el("button", { type: "button", onclick: () => dialog.close() }, t("cancel"))));
@@ -160,9 +161,9 @@ export class Comparison {
     const name = ({ json }) => [json.features, json.matcher === "nearest" ? json.matcher : null, json.effort, json.precision].filter(Boolean).join(", ");
     this.title.textContent = name(pairs[1]);
     this.first.textContent = t("compare_only_first", { count: only[0], name: name(pairs[0]) });
-    this.bench.resultLine.append(this.first);
+    this.bench.resultLine.append(" ", this.first);
     clear(this.counts).append(el("strong", {}, t(counts[1] === 1 ? "one_match" : "matches_found", { count: counts[1] })),
-      el("span", {}, t("compare_both", { count: counts[1] - only[1] })), el("span", {}, t("compare_only_here", { count: only[1] })),
-      el("span", {}, t("seconds", { seconds: number(Object.values(pairs[1].json.seconds ?? {}).reduce((sum, each) => sum + each, 0), 2) })));
+      " ", el("span", {}, t("compare_both", { count: counts[1] - only[1] })), " ", el("span", {}, t("compare_only_here", { count: only[1] })),
+      " ", el("span", {}, t("seconds", { seconds: number(Object.values(pairs[1].json.seconds ?? {}).reduce((sum, each) => sum + each, 0), 2) })));
   }
 }

@@ -3,6 +3,7 @@
 import { add, clear, el } from "./dom.js";
 import { chosenFiles, droppedFiles, imagesAmong } from "./dropped.js";
 import { addWords, t } from "./i18n.js";
+import { bind } from "./keys.js";
 import { Matrix, shown } from "./matrix.js";
 import { words } from "./many_words.js";
 
@@ -24,6 +25,10 @@ class ManyPage {
     add(root, this.place);
     this.asked = {}; // what stands in the form
     this.build();
+    bind(["Escape"], "Esc", "many_stop", () => this.cancel(), () => Boolean(this.isBusy && this.place.offsetParent));
+    for (const [where, event] of [[document, "themechange"], [matchMedia("(prefers-color-scheme: dark)"), "change"]]) {
+      where.addEventListener(event, () => this.matrix?.redraw());
+    }
     document.addEventListener("languagechange", () => {
       this.build();
       if (this.set) this.present();
@@ -161,7 +166,7 @@ class ManyPage {
   async run() {
     const { app } = this;
     app.notify("");
-    this.stopped = false;
+    this.stopped = this.stop.disabled = false;
     this.busy(true, "");
     try {
       const sent = await this.send();
@@ -190,7 +195,7 @@ class ManyPage {
           sent[at] = { ...(await this.patiently(() => this.app.api.upload(file))), name };
         } catch (error) {
           if (!error.status || error.status >= 500 || error.status === 401) throw error;
-          this.skipped.push({ name, reason: this.app.explain(error) });
+          this.skipped.push({ name, reason: withoutName(this.app.explain(error), file.name) });
           this.tellLeftOut();
         }
         done += 1;
@@ -234,6 +239,7 @@ class ManyPage {
     this.present();
     this.busy(true, "");
     this.stop.disabled = false;
+    if (this.pairs.size === set.total) return this.finish(t("many_done", this.counts()));
     this.following = app.api.job(set.job, { onPair: (found) => this.hear(found), onProgress: () => {} });
     try {
       await this.following;
@@ -241,9 +247,10 @@ class ManyPage {
       this.finish(t("many_done", this.counts()));
     } catch (error) {
       await this.refresh();
-      const text = error.code === "cancelled" ? t("many_stopped", this.counts()) : app.explain(error);
-      this.finish(text, error.code !== "cancelled");
+      const isStopped = error.code === "cancelled" || error.status === 404; // a job that ended long ago is forgotten
+      this.finish(isStopped ? t("many_stopped", this.counts()) : app.explain(error), !isStopped);
     }
+    return undefined;
   }
 
   /** What came while nobody listened, such as images that are left out. */
@@ -268,7 +275,7 @@ class ManyPage {
     this.skipped ??= [];
     for (const image of this.set.images) {
       const reason = image.error ?? image.warning;
-      if (reason && !known.has(image.name)) this.skipped.push({ name: image.name, reason });
+      if (reason && !known.has(image.name)) this.skipped.push({ name: image.name, reason: withoutName(reason, image.name) });
     }
     this.tellLeftOut();
     this.table();
@@ -282,10 +289,11 @@ class ManyPage {
   hear(found) {
     this.pairs.set(`${found.i} ${found.j}`, found);
     this.matrix?.set(found.i, found.j, found);
+    if (this.download) this.download.hidden = false;
     const [done, total] = [this.pairs.size, this.set.total];
     const { time, done: before } = this.begin;
     const seconds = ((performance.now() - time) / 1000 / Math.max(1, done - before)) * (total - done);
-    const left = done - before < 3 || !seconds ? "" : ` ${t("many_left", { time: duration(seconds) })}`;
+    const left = done - before < 3 || !seconds ? "" : `, ${t("many_left", { time: duration(seconds) })}`;
     this.progress(done / total, t("many_matching", { done: done.toLocaleString(), total: total.toLocaleString() }) + left);
     this.canvas?.setAttribute("data-done", String(done));
     this.tableSoon();
@@ -300,10 +308,10 @@ class ManyPage {
     this.drop.classList.add("is-small");
     this.canvas = el("canvas", { class: "many-matrix", tabindex: "0", role: "application", "aria-label": t("many_matrix", { count: `${set.images.length}` }), "data-set": set.id });
     this.about = el("p", { class: "many-about", role: "status" }, t("many_click"));
-    this.download = el("a", { class: "button", href: app.api.url(`pairs/${set.id}/colmap`), download: "database.db" }, t("many_colmap"));
-    this.tablePlace = el("div", { class: "many-table" });
+    this.download = el("a", { class: "button", hidden: !this.pairs.size, href: app.api.url(`pairs/${set.id}/colmap`), download: "database.db" }, t("many_colmap"));
+    this.tablePlace = el("div", { class: "card many-table" });
     add(this.result, el("div", { class: "many-main" },
-      el("div", { class: "many-left" }, el("div", { class: "many-room" }, this.canvas), this.about, el("p", {}, this.download)),
+      el("div", { class: "card many-left" }, el("div", { class: "many-room" }, this.canvas), this.about, el("p", {}, this.download)),
       this.tablePlace));
     this.matrix = new Matrix(this.canvas, { choose: (cell) => this.tell(cell), enter: (i, j) => this.open(i, j) });
     const images = set.images.map((image) => ({ name: image.name, picture: null }));
@@ -394,11 +402,16 @@ class ManyPage {
       this.app.state.go("pair", { r: done.result });
     } catch (error) {
       this.app.notify(this.app.explain(error));
-      this.about.textContent = `${t("many_pair", names)} ${this.words(this.pairs.get(`${i} ${j}`))}`;
     } finally {
       this.opening = false;
+      this.tell([i, j]);
     }
   }
+}
+
+/** What is said of a file, behind its name. */
+function withoutName(reason, name) {
+  return reason.startsWith(name) ? reason.slice(name.length).replace(/^:? /, "") : reason;
 }
 
 function duration(seconds) {

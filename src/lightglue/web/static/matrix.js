@@ -40,7 +40,7 @@ export class Matrix {
   #layout() {
     const count = Math.max(1, this.images.length);
     const room = Math.min(this.canvas.parentElement.clientWidth, Math.max(320, 0.85 * window.innerHeight));
-    const cell = Math.max(3, Math.min(56, (room - HEAD - 1) / count));
+    const cell = Math.max(3, Math.min(72, (room - HEAD - 1) / count));
     return { count, cell: cell >= 8 ? Math.floor(cell) : cell };
   }
 
