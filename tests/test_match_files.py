@@ -179,7 +179,10 @@ def test_arguments_of_the_wrong_kind_are_refused(wrong: dict[str, Any], message:
 
 def test_models_are_loaded_once() -> None:
     assert load_models(MODELS) is load_models(Models("xfeat", 300, device="cpu"))
-    assert load_models(MODELS) is not load_models(Models("xfeat", 299, device="cpu"))
+    fewer = load_models(Models("xfeat", 299, device="cpu"))
+    assert load_models(MODELS) is not fewer
+    assert load_models(MODELS).extractor is not fewer.extractor
+    assert load_models(MODELS).matcher is fewer.matcher
     mine = load_models(MODELS)
     assert match_files(A, A, models=mine, views=VIEWS).models is mine
 

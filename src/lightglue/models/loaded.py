@@ -44,12 +44,21 @@ def precision_of(matcher: Any) -> str:
 
 
 _LOADED: BoundedCache[str, LoadedModels] = BoundedCache(2)
+_MATCHERS: BoundedCache[str, Any] = BoundedCache(2)  # which take a second to load, and serve any number of keypoints
 _LOADING = Lock()
 
 
 def load_models(choice: Models) -> LoadedModels:
-    """Models that are loaded once; the last two choices are kept."""
+    """Models that are loaded once; the last two choices are kept, which share a matcher where they can."""
     with _LOADING:
         weights = "" if choice.own is None else choice.own.sha256  # the file may have changed
-        key = f"{replace(choice, mp=choice.with_mp())} {weights} on {choice.found_device()}"
-        return _LOADED.get(key, lambda: LoadedModels(choice, *choice.load()))
+        settled, about = replace(choice, mp=choice.with_mp()), f"{weights} on {choice.found_device()}"
+        alike = replace(settled, extractor={})
+        if choice.backend != "auto":  # which chooses by the number of keypoints
+            alike = replace(alike, max_keypoints=1)
+        return _LOADED.get(
+            f"{settled} {about}",
+            lambda: LoadedModels(
+                choice, choice.load_extractor(), _MATCHERS.get(f"{alike} {about}", choice.load_matcher)
+            ),
+        )

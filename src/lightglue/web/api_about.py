@@ -48,9 +48,10 @@ async def options(request: Request) -> dict[str, Any]:
     """As `lightglue match` has them: names, defaults, texts, choices and ranges come from the same declarations."""
     return {
         "match": service_of(request).vocabulary.entries(),
+        "localize": service_of(request).localizing.entries(),
         "features": await asyncio.to_thread(described_features),
         "efforts": list(EFFORTS),
         "geometry": list(GEOMETRIES),
         "estimators": list(ROBUST_METHODS),
-        "formats": [ending.removeprefix(".") for ending in ENDINGS],
+        "formats": [*(ending.removeprefix(".") for ending in ENDINGS), "colmap"],
     }

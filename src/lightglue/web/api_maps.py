@@ -123,7 +123,7 @@ async def localize(request: Request, name: str) -> Response:
         rows = found.rows_of(answer["point_ids"])
         whole = {"map": name, "version": found.version, "image": asked["image"], **answer, "points": rows}
         result = Result("localization", json.dumps(whole, allow_nan=False).encode())
-        return service.results.put(result, result.size)
+        return service.keep_result(result)
 
     return await answered(request, service, service.jobs.submit("localize", "localize", given, service.budget, finish))
 

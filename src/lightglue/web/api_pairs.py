@@ -39,6 +39,7 @@ MEDIA = {
     "svg": "image/svg+xml",
     "pdf": "application/pdf",
     "html": "text/html; charset=utf-8",
+    "colmap": "application/vnd.sqlite3",
 }
 
 
@@ -57,13 +58,13 @@ async def match(request: Request) -> Response:
         "images": images,
         "asked": values,
         "options": asked.get("options") or {},
-        "masks": masks_of(service, asked.get("masks") or {}),
-        "keypoints": _keypoints(service, asked.get("keypoints") or {}),
+        "masks": masks_of(service, asked.get("masks")),
+        "keypoints": _keypoints(service, asked.get("keypoints")),
     }
 
     def finish(found: Mapping[str, Any]) -> str:
         result = Result("pair", found["json"], found["kept"], images)
-        return service.results.put(result, result.size)
+        return service.keep_result(result)
 
     return await answered(request, service, service.jobs.submit("match", "match", given, service.budget, finish))
 
@@ -170,26 +171,31 @@ async def show(request: Request, result: str) -> Response:
 
 @router.get("/results/{result}/{kind}", summary="A pair as a file")
 async def export(request: Request, result: str, kind: str) -> Response:
-    """npz, json, csv, png, jpg, svg or pdf, as `lightglue match -o` writes them.
+    """npz, json, csv, png, jpg, svg, pdf or html, as `lightglue match -o` writes them; colmap, a database.
 
     Queries, such as `filter_threshold=0.3&geometry=homography`, ask for other matches and another geometry than the
     pair was matched with.
     """
     service = service_of(request)
-    found = await _kept(request, service, result)
-    known = ENDINGS if found.kept else tuple(found.files)
+    found = service.results.get(result)
+    known = (*ENDINGS, ".colmap") if found.kind == "pair" else tuple(found.files)
     if f".{kind}" not in known:
         listed = ", ".join(ending.removeprefix(".") for ending in known)
         raise FailureError.of(404, "unknown", f"There is no such format; there are {listed}.")
-    if found.kept:
+    if found.kind == "pair":
         content: list[bytes] = []
+        found = await _kept(request, service, result)
         values = _geometry_options(service, dict(request.query_params))
         given = {"kept": found.kept, "images": found.images, "asked": values, "ending": f".{kind}"}
-        job = service.jobs.submit("export", "export", given, service.budget, content.append, True)
+        task = "colmap" if kind == "colmap" else "export"
+        job = service.jobs.submit("export", task, given, service.budget, content.append, True)
         await _while_connected(request, service, job, None)
     else:
         content = [found.files[f".{kind}"]]
-    headers = {"Content-Disposition": disposition(found.images, kind), "Cache-Control": "private, no-store"}
+    headers = {
+        "Content-Disposition": disposition(found.images, "db" if kind == "colmap" else kind),
+        "Cache-Control": "private, no-store",
+    }
     return Response(content[0], media_type=MEDIA.get(kind, "application/octet-stream"), headers=headers)
 
 
@@ -224,6 +230,7 @@ async def _asked(request: Request, service: Service) -> dict[str, Any]:
 
 def masks_of(service: Service, masks: Any) -> dict[str, bytes]:
     """Files of masks, by the names of their options: from a form, of an image that was sent, or in base64."""
+    masks = {} if masks is None else masks
     if not isinstance(masks, Mapping) or not set(masks) <= {"0", "1"}:
         raise FailureError.of(
             422, "input", 'masks: give {"0": ..., "1": ...}, each an image that was sent or base64.', "masks"
@@ -247,6 +254,7 @@ def _keypoints(service: Service, keypoints: Any) -> dict[str, list[list[float]]]
     wrong = FailureError.of(
         422, "input", 'keypoints: give {"0": [[x, y], ...], "1": ...}, px of the upright images.', "keypoints"
     )
+    keypoints = {} if keypoints is None else keypoints
     if not isinstance(keypoints, Mapping) or not set(keypoints) <= {"0", "1"}:
         raise wrong
     found = {}

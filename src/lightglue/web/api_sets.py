@@ -72,7 +72,7 @@ async def open_pair(request: Request, name: str, i: int, j: int) -> Response:
 
     def finish(found: Mapping[str, Any]) -> str:
         result = Result("pair", found["json"], found["kept"], kept)
-        made.opened[i, j] = service.results.put(result, result.size)
+        made.opened[i, j] = service.keep_result(result)
         return made.opened[i, j]
 
     before = made.opened.get((i, j))

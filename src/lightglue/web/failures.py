@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import secrets
+import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +15,7 @@ from lightglue.support.declared import RefusedOptionsError
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.printable import escaped
 
-__all__ = ["Failure", "FailureError", "StoppedError", "failure_of"]
+__all__ = ["Failure", "FailureError", "StoppedError", "failure_of", "unexpected"]
 
 LONGEST = 2_000  # characters of a sentence
 
@@ -77,3 +80,10 @@ def failure_of(error: BaseException) -> Failure | None:
     if isinstance(error, LightGlueError):
         return Failure(422, "input", str(error))
     return None
+
+
+def unexpected(error: BaseException) -> Failure:
+    """A fault of ours: the log has all of it under a number, and the request the number."""
+    number = secrets.token_hex(4)
+    print(f"error {number}:\n{''.join(traceback.format_exception(error))}", file=sys.stderr, flush=True)
+    return Failure(500, "internal", f"Something went wrong here; the log has it as error {number}.")

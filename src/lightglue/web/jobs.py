@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Literal
 
-from lightglue.web.failures import Failure, FailureError, StoppedError, failure_of
+from lightglue.web.failures import Failure, FailureError, StoppedError, failure_of, unexpected
 from lightglue.web.store import new_id
 from lightglue.web.worker import Budget, Worker
 
@@ -62,6 +62,10 @@ class Job:
             "result": self.result,
             "error": None if self.failure is None else self.failure.body()["error"],
         }
+
+
+def _over(_: Any) -> None:
+    """The work of a job that has ended."""
 
 
 class Jobs:
@@ -134,6 +138,8 @@ class Jobs:
         self, kind: str, work: Callable[[Job], Any], finish: Callable[[Any], str | None], urgent: bool = False
     ) -> Job:
         """Put any work in the queue, which is done in the thread of the jobs: see `submit`."""
+        if self._closing:
+            raise FailureError.of(503, "closing", "The service is being shut down.")
         if len(self._waiting) >= self.size:
             seconds = max(1, round(self._seconds * len(self._waiting)))
             raise FailureError(
@@ -245,8 +251,7 @@ class Jobs:
             except StoppedError:
                 self._end(job, "cancelled")
             except Exception as error:
-                unknown = Failure(500, "internal", f"Something went wrong here: {type(error).__name__}.")
-                job.failure = failure_of(error) or unknown
+                job.failure = failure_of(error) or unexpected(error)
                 self._end(job, "failed")
             finally:
                 self._running = None
@@ -270,6 +275,7 @@ class Jobs:
 
     def _end(self, job: Job, state: State) -> None:
         job.state, job.ended = state, time.monotonic()
+        job.work = job.finish = _over  # they hold images
         job.events.append((state, job.described()))
         job.move()
 

@@ -152,7 +152,12 @@ def _read(option: Declared, value: Any) -> Any:
         if not isinstance(value, bool):
             raise InputError(f"{value!r:.80} is neither true nor false.")
         return value
-    if isinstance(value, list) and value and all(isinstance(each, (int, float, str)) for each in value):
+    if (
+        _type(option) == "text"
+        and isinstance(value, list)
+        and value
+        and all(isinstance(each, (int, float, str)) for each in value)
+    ):
         value = ",".join(_text(each) for each in value)
     if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise InputError(f"{value!r:.80} is no value for it.")

@@ -22,7 +22,7 @@ export const EN = {
   precision_usual: "as usual", precision_float32: "float32", precision_reduced: "reduced", matcher_lightglue: "LightGlue", matcher_nearest: "nearest neighbours",
   stopped_by_you: "Stopped", stopping: "Stopping…", stage_waiting: "Waiting for its turn", stage_starting: "Loading the models", stage_reading: "Reading the images",
   stage_extracting: "Finding keypoints", stage_matching: "Matching", stage_refining: "Refining", stage_estimating: "Estimating geometry", stage_fetching: "Fetching weights",
-  weights_missing: "The weights for {features} are not on this machine.", weights_about: "{size}, licence {licence}.", weights_fetch: "Fetch {size}",
+  weights_missing: "The weights for {features} are not on this machine.", size_unknown: "of a size that is not known", weights_about: "{size}; licence: {licence}.", weights_fetch: "Fetch {size}",
   weights_there: "The weights are there",
 
   blank: "Two images make a pair: choose, drop or paste them above.", views: "Views", canvas_label: "Both images with their matches. Shift and arrows move, plus and minus zoom, J and K walk through the matches.",
@@ -58,5 +58,6 @@ export const EN = {
   format_pdf: "The picture, to be printed", format_colmap: "A COLMAP database", format_html: "This viewer with the pair, one file without a service",
   compare_title: "Compare with other settings", compare_text: "The same images and masks again; shown beside the first, with what only one found.", compare_run: "Match and compare",
   compare_only: "Differences", compare_all: "All", compare_both: "{count} in both", compare_only_here: "{count} only here", compare_only_first: "{count} only with {name}",
+  option_mp: "Reduced precision", option_camera0: "Camera of A", option_camera1: "Camera of B",
   option_max_keypoints: "Max keypoints",
 };

@@ -22,7 +22,7 @@ export const ZH = {
   precision_usual: "默认", precision_float32: "float32", precision_reduced: "降低", matcher_lightglue: "LightGlue", matcher_nearest: "最近邻",
   stopped_by_you: "已停止", stopping: "正在停止…", stage_waiting: "排队等待中", stage_starting: "正在载入模型", stage_reading: "正在读取图像",
   stage_extracting: "正在提取关键点", stage_matching: "正在匹配", stage_refining: "正在细化", stage_estimating: "正在估计几何", stage_fetching: "正在获取权重",
-  weights_missing: "本机没有 {features} 的权重。", weights_about: "{size}，许可证 {licence}。", weights_fetch: "获取 {size}",
+  weights_missing: "本机没有 {features} 的权重。", size_unknown: "大小未知", weights_about: "{size}；许可证：{licence}。", weights_fetch: "获取 {size}",
   weights_there: "权重已就绪",
 
   blank: "两张图像组成一对：请在上方选择、拖入或粘贴。", views: "视图", canvas_label: "两张图像及其匹配。Shift 加方向键平移，加号和减号缩放，J 和 K 逐个查看匹配。",
@@ -70,7 +70,7 @@ export const ZH = {
   option_filter_threshold: "分数阈值", option_filter_threshold_help: "丢弃分数不高于此值的匹配；默认 0.1。",
   option_depth_confidence: "深度置信度", option_depth_confidence_help: "越低则越早停止，-1：从不。默认 0.95；xfeat 从不。",
   option_width_confidence: "宽度置信度", option_width_confidence_help: "越低则剪除越多关键点，-1：不剪除。默认 0.99，xfeat 为 0.95。",
-  option_n_layers: "层数", option_n_layers_help: "只保留前 N 层：更快，但不够精确。默认 9，xfeat 为 6。",
+  option_layers: "层数", option_layers_help: "只保留前 N 层：更快，但不够精确。默认 9，xfeat 为 6。",
   option_matcher: "匹配器", option_matcher_help: "nearest：互为最近邻，不用网络。", option_geometry: "几何", option_geometry_help: "同时估计此模型。",
   option_camera0: "相机 A", option_camera0_help: "A 的相机：auto（来自 EXIF 或猜测），或 fx,fy,cx,cy。", option_camera1: "相机 B", option_camera1_help: "B 的相机，同上。",
   option_estimator: "估计器", option_estimator_help: "用于估计的库。", option_threshold: "内点阈值", option_threshold_help: "匹配为内点的误差上限，px：1，单应矩阵为 2。",

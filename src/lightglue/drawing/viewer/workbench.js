@@ -148,7 +148,7 @@ export class Workbench extends EventTarget {
     this.stageCard = el("div", { class: "card" }, this.bar, place, this.modeRow, this.resultLine);
     this.stage = el("div", { class: "stage" }, this.stageCard, this.table.element);
     this.histogram = new Histogram((threshold) => this.setThreshold(threshold));
-    this.matchCard = el("div", { class: "card" });
+    this.matchCard = el("div", { class: "card", "aria-live": "polite" });
     this.factsCard = el("div", { class: "card" });
     this.geometryCard = el("div", { class: "card" });
     this.side = el("div", { class: "side" }, this.histogram.element, this.matchCard, this.geometryCard, this.factsCard);
@@ -256,11 +256,11 @@ export class Workbench extends EventTarget {
   #viewed(changes) {
     if ("threshold" in changes) {
       this.histogram.setThreshold(this.view.threshold);
-      this.#resultText();
+      if (this.viewer.count !== this.counted) this.#resultText();
       this.#estimateSoon();
       this.#tableSoon();
     }
-    if ("filter" in changes || "threshold" in changes || "mode" in changes) this.#pressed();
+    if ("filter" in changes || "mode" in changes) this.#pressed();
     if ("filter" in changes) {
       this.#resultText();
       this.#tableSoon();
@@ -282,7 +282,7 @@ export class Workbench extends EventTarget {
   #all() {
     const paired = this.pair !== null;
     this.blank.hidden = this.viewer.pictures.some(Boolean);
-    this.side.classList.toggle("empty", !paired);
+    this.root.classList.toggle("unpaired", !paired);
     for (const part of [this.histogram.element, this.matchCard, this.geometryCard, this.factsCard, this.table.element]) part.hidden = !paired;
     this.modeButtons.layers.disabled = !this.#hasLayers();
     for (const mode of MODES) if (mode !== "layers") this.modeButtons[mode].disabled = !paired;
@@ -323,6 +323,7 @@ export class Workbench extends EventTarget {
     const { pair, viewer } = this;
     if (!pair) return;
     const { count } = viewer;
+    this.counted = count;
     const parts = [];
     if (pair.inlier && count) parts.push(t("inliers_of", { inliers: pair.countInliers(count), model: t(`model_${pair.geometry.model}`) }));
     const { overlap, rotation, layers, pruned } = pair.json;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from typing import Any
 
 import cv2
@@ -24,7 +25,7 @@ def inspect(given: dict[str, Any], report: Report) -> dict[str, Any]:
     """Size of the upright image, a small one, and one that a browser shows where it would not show the file."""
     data: bytes = given["data"]
     file = ImageFile.read(data)
-    image = read_to_look_at(data)
+    image = read_to_look_at(_Named(data, given["name"]))
     height, width = image.shape[:2]
     as_it_is = file.kind in SHOWN_AS_THEY_ARE and orientation_of(data) == 1
     return {
@@ -33,6 +34,14 @@ def inspect(given: dict[str, Any], report: Report) -> dict[str, Any]:
         "shown": None if as_it_is else _jpeg(image),
         "thumbnail": _jpeg(_small(image)),
     }
+
+
+class _Named(io.BytesIO):
+    """A file in memory with a name, by which errors call it."""
+
+    def __init__(self, data: bytes, name: str) -> None:
+        super().__init__(data)
+        self.name = name
 
 
 def picture(given: dict[str, Any], report: Report) -> bytes:

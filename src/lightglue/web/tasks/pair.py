@@ -24,7 +24,7 @@ from lightglue.web.tasks.own_keypoints import with_keypoints
 from lightglue.web.tasks.pair_json import geometry_json, pair_json
 from lightglue.web.tasks.report import Report
 
-__all__ = ["as_asked", "estimate", "export", "match", "matched", "numbers_of"]
+__all__ = ["again", "as_asked", "estimate", "export", "match", "matched", "numbers_of"]
 
 
 def match(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -75,7 +75,7 @@ _USUAL: dict[str, Any] = {"estimator": "poselib", "threshold": None, "seed": 0}
 def estimate(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """A geometry of the matches of a pair above a threshold. given: kept, images, asked."""
     with report.watching():
-        summary, pair, _ = _again(Kept.unpack(given["kept"]), given["images"], given["asked"])
+        summary, pair, _ = again(Kept.unpack(given["kept"]), given["images"], given["asked"])
         warp = warp_of(pair)
     found = geometry_json(pair, summary)
     if found is None:
@@ -87,7 +87,7 @@ def export(given: Mapping[str, Any], report: Report) -> bytes:
     """The content of a file. given: kept, images, asked, ending."""
     kept, images = Kept.unpack(given["kept"]), given["images"]
     with report.watching():
-        summary, pair, threshold = _again(kept, images, given["asked"])
+        summary, pair, threshold = again(kept, images, given["asked"])
         names = images[0]["name"], images[1]["name"]
         views = kept.request.views
         pixels = [pixels_of(image["data"], views.tile, stretch=views.stretch) for image in images]
@@ -95,7 +95,7 @@ def export(given: Mapping[str, Any], report: Report) -> bytes:
         return encode(pair, given["ending"], shown)
 
 
-def _again(
+def again(
     kept: Kept, images: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]
 ) -> tuple[dict[str, Any], MatchedPair, float]:
     """Summary, pair and threshold, with another threshold and geometry than before where `asked` says so."""
