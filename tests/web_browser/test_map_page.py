@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,22 +17,11 @@ from playwright.sync_api import Locator, Page, expect
 
 from lightglue.web.maps import Maps
 from lightglue.web.open_map import OpenMap
-from support.browser import Service, Watched, serving
+from support.browser import Watched
 from support.corner import photograph
 
 Shown = Callable[..., Page]
 SLOW_PICTURES = "GL Driver Message"  # of Chromium's software renderer, at each screenshot
-
-
-@pytest.fixture(scope="module")
-def service(browser: Any, corner_map: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with a map, and one that is damaged."""
-    damaged = tmp_path_factory.mktemp("maps") / "damaged"
-    shutil.copytree(corner_map / "map", damaged)
-    with (damaged / "models/0/points3D.bin").open("r+b") as file:
-        file.truncate(2000)
-    with serving("--maps", str(corner_map / "map"), "--maps", str(damaged)) as service:
-        yield service
 
 
 @pytest.fixture(scope="module")

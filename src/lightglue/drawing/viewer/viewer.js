@@ -394,6 +394,12 @@ export class Viewer extends EventTarget {
     return panes.find((pane) => pane.holds(x, y)) ?? null;
   }
 
+  /** 0 or 1 for the image that an event of the pointer or of a drop is over; -1 for neither. */
+  sideAt(event) {
+    if (!this.container.contains(event.target) || this.together) return -1;
+    return this.panes.indexOf(this.#paneAt(...this.#place(event)));
+  }
+
   #place(event) {
     const box = this.marks.getBoundingClientRect();
     return [event.clientX - box.left, event.clientY - box.top];

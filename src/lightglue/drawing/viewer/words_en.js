@@ -58,5 +58,6 @@ export const EN = {
   format_pdf: "The picture, to be printed", format_colmap: "A COLMAP database", format_html: "This viewer with the pair, one file without a service",
   compare_title: "Compare with other settings", compare_text: "The same images and masks again; shown beside the first, with what only one found.", compare_run: "Match and compare",
   compare_only: "Differences", compare_all: "All", compare_both: "{count} in both", compare_only_here: "{count} only here", compare_only_first: "{count} only with {name}",
+  option_mp: "Reduced precision", option_camera0: "Camera of A", option_camera1: "Camera of B",
   option_max_keypoints: "Max keypoints",
 };

@@ -148,7 +148,7 @@ export class Workbench extends EventTarget {
     this.stageCard = el("div", { class: "card" }, this.bar, place, this.modeRow, this.resultLine);
     this.stage = el("div", { class: "stage" }, this.stageCard, this.table.element);
     this.histogram = new Histogram((threshold) => this.setThreshold(threshold));
-    this.matchCard = el("div", { class: "card" });
+    this.matchCard = el("div", { class: "card", "aria-live": "polite" });
     this.factsCard = el("div", { class: "card" });
     this.geometryCard = el("div", { class: "card" });
     this.side = el("div", { class: "side" }, this.histogram.element, this.matchCard, this.geometryCard, this.factsCard);

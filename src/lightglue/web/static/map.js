@@ -3,6 +3,7 @@
 import { add, clear, el } from "./dom.js";
 import { addWords, t } from "./i18n.js";
 import { cameraTable, patches } from "./map_lists.js";
+import { bind } from "./keys.js";
 import { localizer } from "./localize.js";
 import { words } from "./map_words.js";
 import { Stage } from "./stage.js";
@@ -25,6 +26,11 @@ class MapPage {
     document.addEventListener("languagechange", () => this.maps && this.build());
     document.addEventListener("themechange", () => this.paint());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.paint());
+    const isHere = () => Boolean(this.isShown && this.map && this.stage);
+    for (const [key, text] of [["n", "map_next"], ["p", "map_previous"], ["j", "map_walk"], ["k", "map_walk_back"]]) {
+      bind([key], key.toUpperCase(), text, (event) => this.key(event), isHere);
+    }
+    bind(["Escape"], "Esc", "map_leave", (event) => this.key(event), isHere);
   }
 
   async arrive(params) {
@@ -50,6 +56,7 @@ class MapPage {
   build() {
     const { place } = this;
     clear(place);
+    this.stage?.dispose();
     const known = this.map;
     this.map = this.stage = null;
     if (!this.maps.length) {

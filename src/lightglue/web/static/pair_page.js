@@ -59,6 +59,11 @@ class PairPage {
     this.working = el("div", { class: "working", hidden: true });
     this.offer = el("div", { class: "offer", hidden: true });
     this.more = el("details", { class: "more card" }, el("summary", { text: "more_options" }), this.form.element);
+    this.form.element.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.target.tagName !== "INPUT") return;
+      event.preventDefault(); // or the key would press Stop, which has the focus then
+      this.match();
+    });
     this.toolRow = el("div", { class: "mode tool", hidden: true });
     const bench = el("div");
     this.root.append(this.inputs, this.offer, this.more, this.working, bench);
@@ -70,7 +75,7 @@ class PairPage {
     this.bench.bar.after(this.toolRow);
     this.downloads = new Downloads(this.app, () => this.#asShown());
     this.bench.side.append(this.downloads.element);
-    this.comparison = new Comparison(this.bench, this.app, (options, handlers) => this.#run(options, handlers), () => this.#write());
+    this.comparison = new Comparison(this.bench, this.app, (options) => this.#run(options), () => this.#write(), (error) => this.#failed(error));
     translate(this.root);
   }
 
@@ -96,12 +101,12 @@ class PairPage {
     this.#offer();
   }
 
-  /** Images that are pasted, or dropped beside the slots: into the first free one; two at once into both. */
+  /** Images that are dropped on the picture go to that side; those pasted, or dropped elsewhere, into the first free slot. */
   #files() {
-    const take = (files) => {
+    const take = (files, side = null) => {
       const images = [...files].filter((file) => file.type.startsWith("image/") || /\.(heic|heif|tiff?)$/i.test(file.name)).slice(0, 2);
       if (images.length === 2) images.forEach((file, side) => this.slots[side].take(file));
-      else if (images.length) (this.slots.find((slot) => !slot.own) ?? this.slots[1]).take(images[0]);
+      else if (images.length) (side ?? this.slots.find((slot) => !slot.own) ?? this.slots[1]).take(images[0]);
     };
     document.addEventListener("paste", (event) => {
       if (this.root.hidden || !event.clipboardData?.files.length) return;
@@ -112,7 +117,7 @@ class PairPage {
     document.addEventListener("drop", (event) => {
       if (event.defaultPrevented) return;
       event.preventDefault();
-      if (!this.root.hidden) take(event.dataTransfer.files);
+      if (!this.root.hidden) take(event.dataTransfer.files, this.slots[this.bench.viewer.sideAt(event)] ?? null);
     });
   }
 
@@ -155,6 +160,7 @@ class PairPage {
     this.bench.show(json, pictures, params);
     this.compareButton.disabled = false;
     this.downloads.show();
+    if (json.id !== EXAMPLE) this.app.computedOn(json.device);
     if (!json.geometry && this.model) this.#reestimate();
     this.#write();
   }
@@ -166,6 +172,8 @@ class PairPage {
   }
 
   #slotChanged() {
+    // Whoever brings an image of their own is done with the example.
+    if (this.slots.some((slot) => slot.own)) this.slots.forEach((slot) => slot.image?.id.startsWith(`${EXAMPLE}-`) && !slot.own && slot.empty());
     const images = this.slots.map((slot) => slot.image);
     const shown = this.result && images.every((image, i) => image?.id === this.result.images[i].id);
     if (!shown) {
@@ -255,15 +263,19 @@ class PairPage {
     this.running = running;
     this.stopping = false;
     this.stopButton.disabled = false;
+    const held = [this.stopButton, this.matchButton].includes(document.activeElement);
     this.matchButton.hidden = running !== null;
     this.stopButton.hidden = running === null;
     this.compareButton.disabled = running !== null || !this.result;
     this.working.hidden = running === null;
-    if (!running) return;
+    if (!running) {
+      if (held) this.matchButton.focus({ preventScroll: true });
+      return;
+    }
     this.workingText = el("span", {}, t("stage_waiting"));
     this.workingBar = el("progress", { max: 1 });
     clear(this.working).append(this.workingText, this.workingBar);
-    this.stopButton.focus({ preventScroll: true });
+    if (held) setTimeout(() => this.running && this.stopButton.focus({ preventScroll: true }));
   }
 
   #progress(progress) {

@@ -18,7 +18,8 @@ export class Stage {
     this.marks = { opacity: 0.85 };
     this.pointers = new Map();
     this.#listen();
-    new ResizeObserver(() => this.redraw()).observe(canvas);
+    this.resized = new ResizeObserver(() => this.redraw());
+    this.resized.observe(canvas);
   }
 
   show(map, content) {
@@ -27,6 +28,13 @@ export class Stage {
     this.marks = { opacity: this.marks.opacity };
     this.flight = null;
     this.reset(false);
+  }
+
+  /** For a canvas that goes: browsers keep few contexts. */
+  dispose() {
+    this.resized.disconnect();
+    this.map = null;
+    this.cloud.gl.getExtension("WEBGL_lose_context")?.loseContext();
   }
 
   /** Nothing to see. */
