@@ -72,13 +72,10 @@ def resident(pid: int) -> float:
     return round(pages * os.sysconf("SC_PAGE_SIZE") / MB, 1)
 
 
-def asked(number: int, keypoints: int) -> dict[str, Any]:
+def asked(number: int, keypoints: int, **options: Any) -> dict[str, Any]:
     """A request, of `DIFFERENT` ones."""
-    return {
-        "image0": f"example-{number % 2}",
-        "image1": f"example-{1 - number % 2}",
-        "options": {"max_keypoints": keypoints - 8 * (number % DIFFERENT), "resize": 480},
-    }
+    wanted = {"max_keypoints": keypoints - 8 * (number % DIFFERENT), "resize": 480, **options}
+    return {"image0": f"example-{number % 2}", "image1": f"example-{1 - number % 2}", "options": wanted}
 
 
 def result(client: Client, request: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +86,11 @@ def result(client: Client, request: Mapping[str, Any]) -> dict[str, Any]:
 
 def many_clients(url: str, requests: int, clients: int, keypoints: int) -> dict[str, Any]:
     """`requests` requests from `clients` threads; what was lost, refused or not that of the request."""
-    alone = [result(Client(url), asked(number, keypoints)) for number in range(DIFFERENT)]
+
+    def quick(number: int) -> dict[str, Any]:
+        return asked(number, keypoints, features="xfeat", resize=320)
+
+    alone = [result(Client(url), quick(number)) for number in range(DIFFERENT)]
     refused: Counter[str] = Counter()
     lock = threading.Lock()
 
@@ -97,7 +98,7 @@ def many_clients(url: str, requests: int, clients: int, keypoints: int) -> dict[
         client = Client(url, patience=0)  # so that refusals are seen here
         while True:
             try:
-                found = result(client, asked(number, keypoints))
+                found = result(client, quick(number))
                 break
             except ServiceError as error:
                 if error.status != 429:
@@ -146,10 +147,11 @@ def main() -> None:
     options = parser.parse_args()
     with service(queue=8) as (url, pid):
         found = {"load": many_clients(url, options.requests, options.clients, min(options.keypoints, 128))}
-        print(json.dumps(found), flush=True)
-        found["memory"] = for_long(url, options.matches, options.keypoints, lambda: memory(pid))
-        found["health"] = Client(url).health()
-    print(json.dumps(found, indent=1))
+        print(json.dumps(found, indent=1), flush=True)
+        print(json.dumps({"before": memory(pid)}), flush=True)
+        found = {"long": for_long(url, options.matches, options.keypoints, lambda: memory(pid))}
+        print(json.dumps(found, indent=1))
+        print(json.dumps(Client(url).health()))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -36,7 +37,7 @@ from support.web_here import API, encoded, error_of, png, send, service
 
 PHOTOGRAPHS = ROOT / "src" / "lightglue" / "parity" / "photographs"
 CLOSE, FAR = PHOTOGRAPHS / "montmartre_close.jpg", PHOTOGRAPHS / "montmartre_far.jpg"
-FEW = {"max_keypoints": 128, "resize": 320, "device": "cpu"}
+FEW = {"max_keypoints": 128, "resize": 256, "device": "cpu"}
 PAIR = b'{"image0": "example-0", "image1": "example-1", %s}'
 pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once")
 
@@ -176,7 +177,7 @@ def test_the_stored_pair_is_what_a_match_gives(client: TestClient) -> None:
 
 
 def test_two_requests_at_once_with_different_options_are_as_alone(client: TestClient) -> None:
-    asked = [{"max_keypoints": count, "filter_threshold": count / 1000} for count in (40, 60, 80, 100)]
+    asked = [{"max_keypoints": count, "filter_threshold": count / 1000} for count in (40, 80)]
     alone = [matched(client, "example-0", "example-1", options=options).json() for options in asked]
     with ThreadPoolExecutor(4) as pool:
         together = list(
@@ -251,12 +252,12 @@ def test_arrays_come_without_pickle(client: TestClient, pair: dict[str, Any]) ->
     )
 
 
-@pytest.mark.parametrize("kind", ["png", "svg", "pdf", "csv", "html"])
+@pytest.mark.parametrize("kind", ["png", "csv", "html"])
 def test_files_are_those_of_the_command(client: TestClient, kind: str) -> None:
     asked = {"max_keypoints": 20, "resize": 160}
     few = matched(client, "example-0", "example-1", options=asked).json()
     answer = client.get(f"{API}/results/{few['id']}/{kind}")
-    beginning = {"png": b"\x89PNG", "svg": b"<?xml", "pdf": b"%PDF", "csv": b"x0,y0,x1,y1", "html": b"<!DOCTYPE html>"}
+    beginning = {"png": b"\x89PNG", "csv": b"x0,y0,x1,y1", "html": b"<!DOCTYPE html>"}
     assert answer.content.startswith(beginning[kind])
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-disposition"].startswith("attachment")
@@ -638,20 +639,20 @@ def test_weights_are_fetched_when_a_user_asks_and_by_nothing_else(
     assert found["error"]["message"] == "disk_lightglue cannot be had: no network."
 
 
-def test_every_feature_type_names_the_files_that_it_reads() -> None:
-    """The files that are read when its models are loaded, as far as they are here, are those of the table."""
+@pytest.mark.parametrize("name", FEATURES)
+def test_the_files_that_are_offered_are_those_that_models_read(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    from lightglue.weights import read as module
 
-    resolve = module.resolve
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(module, "resolve", lambda name, **more: (read.append(str(name)), resolve(name, **more))[1])
-        for name in FEATURES:
-            files = [file.name for file in models_there.files_of(name)]
-            if all(models_there.is_there(models_there.FILES[file]) for file in files):
-                read.clear()
-                Models(name, device="cpu").load()
-                assert sorted(read) == sorted(files)
+    def resolve(file: str, **_: Any) -> None:
+        read.append(file)
+        raise WeightsError("not now")
+
+    monkeypatch.setattr("lightglue.weights.read.resolve", resolve)
+    models = Models(name, device="cpu")
+    for load in (models.load_extractor, models.load_matcher):
+        with contextlib.suppress(WeightsError):
+            load()
+    assert read == [file.name for file in models_there.files_of(name)]
 
 
 # -- OpenAPI --
