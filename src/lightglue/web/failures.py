@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
 import sys
 import traceback
@@ -15,7 +16,7 @@ from lightglue.support.declared import RefusedOptionsError
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.printable import escaped
 
-__all__ = ["Failure", "FailureError", "StoppedError", "failure_of", "unexpected"]
+__all__ = ["Failure", "FailureError", "StoppedError", "failure_of", "unexpected", "without_path"]
 
 LONGEST = 2_000  # characters of a sentence
 
@@ -87,3 +88,8 @@ def unexpected(error: BaseException) -> Failure:
     number = secrets.token_hex(4)
     print(f"error {number}:\n{''.join(traceback.format_exception(error))}", file=sys.stderr, flush=True)
     return Failure(500, "internal", f"Something went wrong here; the log has it as error {number}.")
+
+
+def without_path(error: LightGlueError, path: str | os.PathLike[str], name: str) -> LightGlueError:
+    """The same error with a name in place of a path of this machine, which is nobody's business elsewhere."""
+    return type(error)(str(error).replace(os.fspath(path), name))

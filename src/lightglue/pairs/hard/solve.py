@@ -32,9 +32,8 @@ __all__ = ["is_good", "polish", "solve"]
 # Set by hand on some 25 tilted pairs generated from training photographs: docs/decisions/035-hard.md.
 GOOD_OVERLAP, GOOD_INLIERS, GOOD_SHARE = 0.9, 40, 0.4  # of plain matching, at which nothing else is tried
 PROMISING = 10  # matches of a view that agree with one homography, at which it is looked at at once
-WORTH = 8  # and at which it is looked at in the end
-HOPE = 9  # below which a search ends: pairs of different scenes have so many by chance. First of all in any likely
-# view; after all views of two kinds where those that were looked at closer had no more in the frame of their model.
+WORTH = 8  # and at which it is looked at in the end; a search ends where no likely view of two kinds has so many,
+HOPE = 9  # and after all views of both, where none that was looked at had so many in the frame of its model
 LEFT = 3  # views that are looked at in the end, where none was promising
 ACCEPTED = 0.5  # overlap, corrected for the number of trials, at which a model is believed
 CLEAR = 2.0  # times what is found upright that must be found turned for all views to be tried turned first
@@ -115,11 +114,11 @@ def _rough(search: Search, plain: Correspondences) -> Iterator[tuple[Trial | Non
     turns: dict[str, dict[float, float]] = {name: {} for name in order}  # support of each on very small images
     for name in order[:2]:
         yield from _round(search, name, turns[name], likely_trials)
-    if _gives_up(search, search.most):
+    if _gives_up(search, search.most, WORTH):
         return
     for name in order[1::-1]:  # of the package's kinds the second takes less time
         yield from _round(search, name, turns[name], trials)
-    if _gives_up(search, search.closest):
+    if _gives_up(search, search.closest, HOPE):
         return
     for name in order[2:]:
         yield from _round(search, name, turns[name], trials)
@@ -127,10 +126,10 @@ def _rough(search: Search, plain: Correspondences) -> Iterator[tuple[Trial | Non
         yield from _round(search, name, turns[name], other_turns)
 
 
-def _gives_up(search: Search, most: int) -> bool:
-    """Whether both kinds of features have looked, and no more agrees than in pairs of different scenes."""
+def _gives_up(search: Search, most: int, least: int) -> bool:
+    """Whether both kinds of features have looked, and fewer agree than there must be for it to go on."""
     has_two = len({name for name, _ in search.done}) > 1
-    search.is_hopeless = has_two and most < HOPE and not search.was_short
+    search.is_hopeless = has_two and most < least and not search.was_short
     return search.is_hopeless
 
 
