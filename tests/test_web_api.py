@@ -388,6 +388,18 @@ def test_what_is_no_whole_image_is_refused_with_its_name(
     assert answer.json()["error"]["message"].startswith(name)
 
 
+def test_an_image_whose_values_have_no_range_is_named_with_the_option_that_helps(client: TestClient) -> None:
+    values = np.random.default_rng(0).random((200, 300)).astype(np.float32)
+    image = send(client, encoded(values, "TIFF"), "heights.tif").json()["id"]
+    answer = matched(client, "example-0", image)
+    assert error_of(answer) == (422, "image", "image1")
+    text = answer.json()["error"]["message"]
+    assert text.startswith("heights.tif: this TIFF holds float32 samples")
+    assert "the option stretch" in text
+    assert error_of(client.post(f"{API}/extract?wait=60", json={"image": image}))[1:] == ("image", "image")
+    assert matched(client, "example-0", image, options={"stretch": True}).status_code == 200
+
+
 def test_a_polyglot_is_served_as_the_image_that_it_begins_as(client: TestClient) -> None:
     data = png() + b"<script>alert(1)</script>"
     shown = client.get(f"{API}/images/{send(client, data, 'a.html').json()['id']}")

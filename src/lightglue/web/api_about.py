@@ -36,7 +36,7 @@ async def health(request: Request) -> dict[str, Any]:
             "keypoints": limits.most_keypoints,
             "seconds": limits.seconds,
             "batch": limits.batch,
-            "images_bytes": limits.results_mb * 500_000,  # of all images that are kept
+            "images_bytes": limits.images_mb * 1_000_000,  # of all images that are kept
             "keep_seconds": limits.keep_minutes * 60,
         },
         "restarts": jobs.worker.restarts + service.decoding.worker.restarts,

@@ -16,7 +16,7 @@ from lightglue.support.declared import RefusedOptionsError
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.printable import escaped
 
-__all__ = ["Failure", "FailureError", "StoppedError", "failure_of", "unexpected", "without_path"]
+__all__ = ["Failure", "FailureError", "StoppedError", "failure_of", "image_fault", "unexpected", "without_path"]
 
 LONGEST = 2_000  # characters of a sentence
 
@@ -81,6 +81,14 @@ def failure_of(error: BaseException) -> Failure | None:
     if isinstance(error, LightGlueError):
         return Failure(422, "input", str(error))
     return None
+
+
+def image_fault(error: ImageError, name: str, about: str) -> FailureError:
+    """What is wrong with an image that a user sent, by its name, and with options as requests have them."""
+    text = (
+        str(error).replace("The image given as bytes", name).replace("--stretch (stretch=True)", "the option stretch")
+    )
+    return FailureError.of(422, "image", text, about)
 
 
 def unexpected(error: BaseException) -> Failure:

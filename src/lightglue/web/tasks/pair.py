@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lightglue.errors import InputError
+from lightglue.errors import ImageError, InputError
 from lightglue.matching.config import LightGlueConfig
 from lightglue.models.loaded import load_models
 from lightglue.pairs.asked import PairRequest
@@ -19,6 +19,7 @@ from lightglue.pairs.record import MatchedPair, geometry_numbers
 from lightglue.pairs.viewed import warp_of
 from lightglue.pairs.words import texts_of
 from lightglue.timing import record
+from lightglue.web.failures import image_fault
 from lightglue.web.tasks.kept import Kept
 from lightglue.web.tasks.own_keypoints import with_keypoints
 from lightglue.web.tasks.pair_json import geometry_json, pair_json
@@ -51,8 +52,21 @@ def matched(given: Mapping[str, Any], report: Report) -> tuple[Kept, MatchedFile
         loaded: Any = load_models(models)
         if keypoints := given.get("keypoints"):
             loaded = with_keypoints(loaded, keypoints, request)
-        whole = match_files(contents[0], contents[1], first, models=loaded, views=request.views)
+        try:
+            whole = match_files(contents[0], contents[1], first, models=loaded, views=request.views)
+        except ImageError as error:
+            raise _of_its_image(error, images, request) from error
         return as_asked(replace(whole, names=names), request, contents)
+
+
+def _of_its_image(error: ImageError, images: Sequence[Mapping[str, Any]], request: PairRequest) -> Exception:
+    """An error of one of two images, with its name."""
+    for i, image in enumerate(images):
+        try:
+            pixels_of(image["data"], request.views.tile, stretch=request.views.stretch)
+        except ImageError as own:
+            return image_fault(own, image["name"], f"image{i}")
+    return error
 
 
 def as_asked(whole: MatchedFiles, request: PairRequest, contents: Sequence[bytes]) -> tuple[Kept, MatchedFiles]:
