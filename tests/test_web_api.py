@@ -557,6 +557,21 @@ def test_a_file_larger_than_the_limit_is_refused() -> None:
         assert error_of(send(client, b"\xff\xd8\xff" + b"\0" * 6_000_000)) == (413, "too_large", None)
 
 
+def test_a_body_of_unknown_length_is_counted_before_the_framework_sees_it() -> None:
+    def parts(count: int) -> Iterator[bytes]:
+        yield b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.jpg"\r\n\r\n'
+        yield from (b"\xff" * 500_000 for _ in range(count))
+        yield b"\r\n--x--\r\n"
+
+    form, text = {"content-type": "multipart/form-data; boundary=x"}, {"content-type": "application/json"}
+    with service(WebOptions(limits=Limits(upload_mb=1))) as client:
+        assert error_of(client.post(f"{API}/images", content=parts(1), headers=form))[0] == 415
+        assert error_of(client.post(f"{API}/images", content=parts(3), headers=form)) == (413, "too_large", "file")
+        assert error_of(client.post(f"{API}/images", content=parts(20), headers=form)) == (413, "too_large", None)
+        spaces = (b" " * 1_000_000 for _ in range(20))
+        assert error_of(client.post(f"{API}/match", content=spaces, headers=text)) == (413, "too_large", None)
+
+
 def test_the_frameworks_own_refusals_have_the_same_form(client: TestClient) -> None:
     assert error_of(client.put(f"{API}/images")) == (405, "method", None)
     assert error_of(client.get(f"{API}/nothing")) == (404, "unknown", None)

@@ -133,6 +133,9 @@ def test_who_waits_and_leaves_ends_the_job(served: Served) -> None:
         connection.sendall(head.encode() + body)
         while not client.health()["queue"]["running"]:
             pass
+    with socket.create_connection(("127.0.0.1", int(served.url.rpartition(":")[2]))) as connection:  # in an upload
+        form = b"Host: 127.0.0.1\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: 5000\r\n\r\n--x"
+        connection.sendall(b"POST /api/v1/images HTTP/1.1\r\n" + form)
     until = time.monotonic() + 60
     while client.health()["queue"]["running"]:
         assert time.monotonic() < until

@@ -141,6 +141,8 @@ def test_a_click_keeps_a_match_and_escape_lets_go(page: Page, example: dict[str,
     page.mouse.click(*spot(page, example, 1, *ends(example, 0)[1]))
     expect(page.locator(".patches canvas")).to_have_count(2)
     expect(page).to_have_url(re.compile(r"pin=\d"))
+    page.locator("#threshold").fill("1")
+    expect(page.locator(".walk .n")).to_contain_text("below the threshold")
     page.keyboard.press("Escape")
     expect(page.locator(".patches canvas")).to_have_count(0)
 

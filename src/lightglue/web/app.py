@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from lightglue import __version__
 from lightglue.errors import LightGlueError
@@ -57,6 +58,7 @@ def create_app(options: WebOptions | None = None) -> FastAPI:
     app.add_exception_handler(LightGlueError, _failed)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _unexpected)
     app.add_middleware(Guard, options=GuardOptions.of(service.options))
     return app
@@ -101,6 +103,11 @@ async def _http(request: Request, error: Exception) -> Response:
     """The framework's own refusals, as ours."""
     status = getattr(error, "status_code", 500)
     return _answer(Failure(status, _CODES.get(status, "request"), f"{getattr(error, 'detail', 'Refused')}."))
+
+
+async def _left(request: Request, error: Exception) -> Response:
+    """Nobody reads this."""
+    return _answer(Failure(400, "left", "The request was not sent to its end."))
 
 
 async def _unexpected(request: Request, error: Exception) -> Response:

@@ -43,7 +43,7 @@ export const EN = {
   threshold: "Score threshold", threshold_text: "{threshold}, {count} matches", score: "Score",
   matches_found: "{count} matches", one_match: "1 match", inliers_of: "{inliers} inliers ({model})", overlap_is: "overlap {overlap}",
   dropped_for_overlap: "{count} dropped for want of overlap", overlap_low: "overlap {overlap}: probably different places", rotated_by: "B rotated by {rotation}°", stopped: "stop {stop} of {of}", pruned_shares: "pruned {first} % + {second} %",
-  match_title: "Match", match_of: "{k} of {count}", match_walk: "J and K walk", match_hint: "Point at a keypoint to see its match; click to keep it.",
+  match_title: "Match", match_of: "{k} of {count}", match_hidden: "{k}, below the threshold", match_walk: "J and K walk", match_hint: "Point at a keypoint to see its match; click to keep it.",
   patch_label: "The surroundings in image {letter}", fits: "Geometry", is_inlier: "inlier", is_outlier: "outlier", with_error: ", {error} px off",
   point_0: "In A", point_1: "In B", keypoint_0: "Keypoint A", keypoint_1: "Keypoint B", dropped_after: "dropped after layer {layer}", kept_to_end: "kept to the end",
   tip_match: "Match {k} · score {score}", tip_free: "No match", tip_below: "its partner scores {score}, below the threshold",

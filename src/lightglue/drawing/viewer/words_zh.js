@@ -43,7 +43,7 @@ export const ZH = {
   threshold: "分数阈值", threshold_text: "{threshold}，{count} 个匹配", score: "分数",
   matches_found: "{count} 个匹配", one_match: "1 个匹配", inliers_of: "{inliers} 个内点（{model}）", overlap_is: "重叠 {overlap}",
   dropped_for_overlap: "因重叠不足丢弃 {count} 个", overlap_low: "重叠 {overlap}：可能是不同地点", rotated_by: "B 旋转 {rotation}°", stopped: "停于第 {stop} / {of} 层", pruned_shares: "剪除 {first} % + {second} %",
-  match_title: "匹配", match_of: "{k} / {count}", match_walk: "J 和 K 逐个查看", match_hint: "指向关键点可查看其匹配，点击可固定。",
+  match_title: "匹配", match_of: "{k} / {count}", match_hidden: "{k}，低于阈值", match_walk: "J 和 K 逐个查看", match_hint: "指向关键点可查看其匹配，点击可固定。",
   patch_label: "图像 {letter} 中的周围区域", fits: "几何", is_inlier: "内点", is_outlier: "外点", with_error: "，偏差 {error} px",
   point_0: "A 中", point_1: "B 中", keypoint_0: "关键点 A", keypoint_1: "关键点 B", dropped_after: "在第 {layer} 层后丢弃", kept_to_end: "保留到最后",
   tip_match: "匹配 {k} · 分数 {score}", tip_free: "没有匹配", tip_below: "其对应点分数为 {score}，低于阈值",

@@ -256,7 +256,10 @@ export class Workbench extends EventTarget {
   #viewed(changes) {
     if ("threshold" in changes) {
       this.histogram.setThreshold(this.view.threshold);
-      if (this.viewer.count !== this.counted) this.#resultText();
+      if (this.viewer.count !== this.counted) {
+        this.#resultText();
+        if (this.view.pin) this.#matchText();
+      }
       this.#estimateSoon();
       this.#tableSoon();
     }
@@ -345,7 +348,8 @@ export class Workbench extends EventTarget {
     const { pin } = view;
     const button = (name, word, run) => el("button", { type: "button", class: "plain", "aria-label": t(word), title: t(word), onclick: run }, icon(name));
     const walk = el("div", { class: "walk" }, button("previous", "key_previous", () => this.walk(-1)),
-      el("span", { class: "n" }, pin?.match !== undefined ? t("match_of", { k: pin.match + 1, count: this.viewer.count }) : t("match_walk")),
+      el("span", { class: "n" }, pin?.match === undefined ? t("match_walk")
+        : t(pin.match < this.viewer.count ? "match_of" : "match_hidden", { k: pin.match + 1, count: this.viewer.count })),
       button("next", "key_next", () => this.walk(1)));
     card.append(el("h3", {}, t("match_title"),
       pin ? el("button", { type: "button", class: "plain", "aria-label": t("key_unpin"), onclick: () => this.viewer.set({ pin: null }) }, icon("close")) : ""));
