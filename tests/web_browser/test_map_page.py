@@ -165,7 +165,8 @@ def test_all_of_it_by_keys_and_for_screen_readers(shown: Shown) -> None:
     for key in ("ArrowLeft", "ArrowUp", "Shift+ArrowRight", "+"):
         page.keyboard.press(key)
     assert changed(before, drawn(page)) > 300
-    expect(canvas(page)).to_have_attribute("aria-label", re.compile("Arrows turn it"))
+    expect(canvas(page)).to_have_accessible_name("The map in 3D")
+    expect(canvas(page)).to_have_accessible_description(re.compile("Keys: arrows"))
 
 
 def test_a_photograph_is_localized_or_told_why_not(shown: Shown, tmp_path: Path) -> None:
