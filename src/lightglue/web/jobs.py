@@ -21,7 +21,7 @@ __all__ = ["ENDED", "MORE", "Job", "Jobs"]
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
 MORE = object()  # what the work of a job gives that goes on when others have had their turn
-_KEPT = 1_000  # jobs that have ended
+_KEPT = 300  # jobs that have ended
 _MOST_EVENTS = 100_000  # of a job; a set of 200 images has 19,900 pairs
 _UNWATCHED_S = 15.0  # after which nobody will come back to a job that somebody watched
 _ALIVE_S = 10.0  # between two signs of life on a stream of events
@@ -62,6 +62,10 @@ class Job:
             "result": self.result,
             "error": None if self.failure is None else self.failure.body()["error"],
         }
+
+    def described_at(self, progress: dict[str, Any]) -> dict[str, Any]:
+        """As it was while it was worked on."""
+        return {**self.described(), "state": "running", "progress": progress, "result": None, "error": None}
 
 
 def _over(_: Any) -> None:
@@ -212,7 +216,7 @@ class Jobs:
                 while at < len(job.events):
                     name, content = job.events[at]
                     at += 1
-                    yield at, name, content
+                    yield at, name, job.described_at(content) if name == "progress" else content
                 if job.state in ENDED:
                     return
                 try:
@@ -270,7 +274,7 @@ class Jobs:
             job.progress = content
             if job.events and job.events[-1][0] == "progress" and not job.watchers:
                 job.events.pop()  # nobody waits for steps on the way
-        job.events.append((name, job.described() if name == "progress" else content))
+        job.events.append((name, content))
         job.move()
 
     def _end(self, job: Job, state: State) -> None:
