@@ -173,7 +173,7 @@ def test_the_stored_pair_is_what_a_match_gives(client: TestClient) -> None:
         map(tuple, np.reshape(made["matches"], (-1, 2)))
     )
     assert len(shared) > 0.97 * len(stored["scores"])
-    assert set(made) == set(stored)
+    assert set(made) == set(stored) | {"seconds"}  # of another machine
 
 
 def test_two_requests_at_once_with_different_options_are_as_alone(client: TestClient) -> None:
