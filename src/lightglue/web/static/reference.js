@@ -7,6 +7,9 @@ const make = (name, text = "", ...children) => {
   return element;
 };
 
+/** Text in which `this` is code. */
+const words = (text) => make("p", "", ...text.split("`").map((part, i) => (i % 2 ? make("code", part) : part)));
+
 const base = new URL("api/v1/", document.baseURI);
 const main = document.getElementById("paths");
 
@@ -36,7 +39,7 @@ function table(schema, all) {
 function operation(path, method, about, all) {
   const details = make("details");
   const summary = make("summary", "", make("b", method.toUpperCase()), make("code", path), make("span", about.summary ?? ""));
-  details.append(summary, make("p", about.description ?? ""));
+  details.append(summary, words(about.description ?? ""));
   for (const [type, { schema }] of Object.entries(about.requestBody?.content ?? {})) {
     details.append(make("h3", type), table(schema, all));
   }
