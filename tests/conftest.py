@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +23,10 @@ from support import ASSETS, NEEDS_BROWSER, NEEDS_GPU, NEEDS_SHARED, PAIRS, ROOT,
 from support.exported import Exported
 from support.remembered import remembered
 from support.undrawn import undrawn
+
+# pytest keeps the tests as it rewrote them only where Python may write bytecode, and containers often say that it may
+# not: each process would take longer to rewrite all asserts than to load torch.
+sys.dont_write_bytecode = False
 
 INSIDE = ROOT / "tests" / "data" / "reference"
 

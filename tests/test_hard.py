@@ -15,12 +15,13 @@ from lightglue import ALIKED, SIFT, LightGlue, NearestNeighbor, load_image, matc
 from lightglue.errors import InputError, LightGlueError
 from lightglue.geometry import transfer_error
 from lightglue.matching.overlap import Coefficients
+from lightglue.pairs.hard import solve as solve_module
 from lightglue.pairs.hard.budget import Budget
 from lightglue.pairs.hard.kinds import OWN, Kinds
 from lightglue.pairs.hard.looks import Correspondences, Image, Kind, Looks
 from lightglue.pairs.hard.models import errors_of, fit
 from lightglue.pairs.hard.rematch import common_frame
-from lightglue.pairs.hard.search import mild_trials, other_turns, trials, turned_trials
+from lightglue.pairs.hard.search import likely_trials, other_turns, trials, turned_trials
 from lightglue.pairs.hard.solve import is_good, solve
 from lightglue.pairs.hard.steps import Rematched, Search, overlap_of, told_overlap
 from lightglue.pairs.hard.views import View
@@ -162,8 +163,29 @@ def test_a_search_ends_early_where_no_view_of_two_kinds_has_anything():
     assert "more than in pairs of different scenes" in solved.ended
     views = {stage.name for stage in solved.stages if stage.name.startswith("views")}
     assert views == {"views own", "views other"}
-    tried = [len([*turned_trials(), *ways(0.0)]) for ways in (trials, mild_trials, other_turns)]
-    assert f"after {tried[0] + tried[1]} views" in solved.ended
+    likely = len([*turned_trials(), *likely_trials(0.0)])
+    assert f"after {2 * likely} views" in solved.ended
+
+
+def test_a_search_ends_early_where_all_that_agreed_was_looked_at_closer_and_refuted(monkeypatch):
+    found = points_under(H, 60).only(np.arange(12))
+    looked: list[str] = []
+
+    def probe(search: Search, kind: Kind, trial: object) -> Correspondences:
+        search.tries += 1
+        return found
+
+    def again(search: Search, kind: Kind, *rest: object) -> None:
+        looked.append(kind.name)
+
+    monkeypatch.setattr(solve_module, "_probe", probe)
+    monkeypatch.setattr(solve_module, "again", again)
+    images = (BLANK, BLANK)
+    solved = solve(found.only([]), images, TwoKinds(Finder()), Budget(None), (400, 100), torch.device("cpu"))
+    assert solved.found is None
+    every = len([*turned_trials(), *trials(0.0)])
+    assert solved.ended == f"nothing agrees more than in pairs of different scenes after {2 * every} views"
+    assert set(looked) == {OWN}  # what the user's own features do not show at all is not asked of the others
 
 
 def test_a_search_does_not_end_early_for_want_of_a_second_kind():

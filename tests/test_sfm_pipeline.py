@@ -320,6 +320,29 @@ def files_up_to(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
+def test_effort_fast_refines_in_one_round_and_adjusts_until_little_changes_unless_told_otherwise(place):
+    usual = replace(options(), refine=TrackOptions())
+    fast = Models("sift", 400, device="cpu", effort="fast")
+    quick = SfmOptions(fast, cameras=usual.cameras, refine=TrackOptions(), reconstruct=usual.reconstruct)
+    found = {}
+    for name, chosen in {"usual": usual, "quick": quick}.items():
+        shutil.rmtree(place / "map/refined", ignore_errors=True)
+        for stage in ("refine", "verify", "reconstruct"):
+            run_stage(stage, place / "map", chosen)
+        settings = read_json(place / "map/map.json")["settings"]
+        figures = read_json(place / "map/models/reconstruction.json")["models"][0]
+        assert figures["num_images"] == 5
+        found[name] = settings["refine"]["align"]["rounds"], settings["reconstruct"]["final_tolerance"]
+        found[name] += (figures["mean_reprojection_error"],)
+    assert found["usual"][:2] == (2, 0)
+    assert found["quick"][:2] == (1, 1e-6)
+    assert found["quick"][2] == pytest.approx(found["usual"][2], abs=0.05)
+    own = replace(quick, refine=replace(TrackOptions(), prior=1.0))
+    shutil.rmtree(place / "map/refined")
+    run_stage("refine", place / "map", own)
+    assert read_json(place / "map/map.json")["settings"]["refine"]["align"]["rounds"] == 2
+
+
 def test_refinement_goes_on_without_an_image_that_was_lost_and_measures_anew_what_was_damaged(place, no_report):
     chosen = replace(options(), refine=TrackOptions())
     assert again(place, chosen).model.models[0].num_images == 5

@@ -92,6 +92,26 @@ def test_a_run_in_bfloat16_learns_and_keeps_its_weights_in_float32(tmp_path):
     assert {tensor.dtype for tensor in load_file(result.weights).values()} == {torch.float32}
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore:The .grad attribute")  # of torch, as it compiles
+def test_a_compiled_run_builds_one_graph_for_all_numbers_of_keypoints_and_learns_the_same(monkeypatch, tmp_path):
+    graphs, original = [], torch.nn.Module.compile
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: original(self, backend=backend))
+    samples = GeneratedSamples(ragged=True)
+
+    def run(name, **options):
+        train(tiny_options(run={"steps": 3, "log_every": 1, **options}), tmp_path / name, samples=samples)
+        return [line["loss"] for line in read_log(tmp_path / name / "log.jsonl") if line["kind"] == "step"]
+
+    compiled = run("compiled", compile=True)
+    assert len(graphs) == 1
+    assert compiled == pytest.approx(run("plain"), rel=1e-4)
+
+
 # -- exact resume ----------------------------------------------------------------------------------------------------
 
 

@@ -17,8 +17,8 @@ from lightglue.web.guard import COOKIE, Guard, GuardOptions
 from lightglue.web.options import WebOptions, is_loopback
 
 TOKEN = "correct-horse-battery"
-LOCAL = GuardOptions.of(WebOptions(), 8000)
-REMOTE = GuardOptions.of(WebOptions(host="0.0.0.0", token=TOKEN), 8000)
+LOCAL = GuardOptions.of(WebOptions())
+REMOTE = GuardOptions.of(WebOptions(host="0.0.0.0", token=TOKEN))
 FORM_ = {"content_type": "multipart/form-data; boundary=x"}
 
 
@@ -96,14 +96,16 @@ def ask(
 # -- who may ask --
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000", "[::1]:8000"])
-def test_this_machine_by_its_names_is_answered(host: str) -> None:
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8000", "localhost:8000", "LOCALHOST:8000", "[::1]:8000", "localhost:9000", "127.0.0.1"]
+)
+def test_this_machine_by_its_names_is_answered_through_a_tunnel_too(host: str) -> None:
     assert ask(host=host).status == 200
 
 
 @pytest.mark.parametrize(
     "host",
-    ["evil.example:8000", "127.0.0.1", "127.0.0.1:8001", "127.0.0.1.evil.example:8000", "", "a b", "127.0.0.1:8000@x",
+    ["evil.example:8000", "127.0.0.1.evil.example:8000", "", "a b", "127.0.0.1:8000@x",
      "192.168.0.7:8000"],
 )  # fmt: skip
 def test_a_foreign_host_is_refused_so_that_no_name_server_can_lead_a_browser_here(host: str) -> None:
@@ -188,7 +190,7 @@ def test_the_address_with_the_token_gives_a_cookie_that_no_script_and_no_other_s
 
 
 def test_behind_a_proxy_its_name_and_prefix_count() -> None:
-    options = GuardOptions.of(WebOptions(behind_proxy="https://a.example/match/", token=TOKEN), 8000)
+    options = GuardOptions.of(WebOptions(behind_proxy="https://a.example/match/", token=TOKEN))
     token = {"authorization": f"Bearer {TOKEN}", "host": "a.example"}
     assert ask(options, **token).status == 200
     assert ask(options, host="127.0.0.1:8000", authorization=token["authorization"]).status == 400
@@ -196,6 +198,7 @@ def test_behind_a_proxy_its_name_and_prefix_count() -> None:
     assert ask(options, method="POST", origin="http://a.example", **token).status == 403
     assert ask(options, path="/match/api/v1/health", **token).body == b"0 /api/v1/health"
     assert ask(options, path="/api/v1/health", **token).body == b"0 /api/v1/health"
+    assert ask(options, path="/match", **token).headers["location"] == "/match/"
     signed = ask(options, path="/match/", query=f"token={TOKEN}", host="a.example")
     assert signed.headers["location"] == "/match/"
     assert signed.headers["set-cookie"].endswith("Path=/match/; HttpOnly; SameSite=Strict; Secure")

@@ -181,10 +181,25 @@ def test_a_map_that_has_changed_or_gone_is_told(corner_map: Path, tmp_path: Path
         model.write_bytes(model.read_bytes()[:-9])
         error = get(client, "/map", 422)["error"]
         assert "changed after the map was made" in error["message"]
+        said = [error["message"]]
         shutil.rmtree(tmp_path / "map")
-        assert "no map" in get(client, "/map", 422)["error"]["message"]
-        assert "no map" in get(client, "")["maps"][0]["fault"]
-        assert "no map" in localize(client, query).json()["error"]["message"]
+        said.append(get(client, "/map", 422)["error"]["message"])
+        said.append(get(client, "")["maps"][0]["fault"])
+        said.append(localize(client, query).json()["error"]["message"])
+        assert all("no map in map" in each for each in said[1:])
+        assert not any(str(tmp_path) in each for each in said)  # where it lies is nobody's business elsewhere
+
+
+def test_a_picture_that_cannot_be_read_is_told_without_its_path(corner_map: Path, tmp_path: Path) -> None:
+    shutil.copytree(corner_map, tmp_path / "corner")
+    record = MapFolder(tmp_path / "corner/map").record
+    write_json(record, {**read_json(record), "images": str(tmp_path / "corner/photographs")})
+    (tmp_path / "corner/photographs/0.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
+    with serving(WebOptions(maps=(tmp_path / "corner/map",))) as (client, _):
+        message = get(client, "/map/images/0", 422)["error"]["message"]
+        assert message.startswith("0.png")
+        assert str(tmp_path) not in message
+        assert client.get("/api/v1/maps/map/images/1").status_code == 200
 
 
 def test_two_maps_of_one_name_are_both_there(corner_map: Path, tmp_path: Path) -> None:

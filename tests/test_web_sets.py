@@ -22,7 +22,7 @@ from support.corner import take_photographs
 from support.web import send, serving
 
 # Without weights.
-OPTIONS = {"features": "sift", "matcher": "nearest", "max_keypoints": 200, "geometry": "homography"}
+OPTIONS = {"features": "sift", "matcher": "nearest", "max_keypoints": 200, "resize": "none", "geometry": "homography"}
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ def test_each_pair_of_a_set_is_what_it_is_alone(photographs: list[Path]) -> None
 
 
 def test_a_network_gives_the_same_in_a_set_too(photographs: list[Path]) -> None:
-    options = {"max_keypoints": 64}
+    options = {"max_keypoints": 64, "resize": "none"}
     with serving() as (client, _):
         job = started(client, photographs[:3], options=options)
         assert ended(client, job["id"])["state"] == "done"
@@ -229,6 +229,22 @@ def test_features_that_a_new_process_does_not_have_are_extracted_again(photograp
         assert worker.done.count("extract-of-set") == 5
         found = client.get(f"/api/v1/pairs/{job['set']}").json()["pairs"]
     assert all(pair["matches"] > 20 for pair in found)
+
+
+def test_a_process_that_died_once_costs_nothing(photographs: list[Path]) -> None:
+    seen: list[str] = []
+
+    def before(task: str, given: Any, stop: Event) -> None:
+        seen.append(task)
+        if seen.count(task) == 2:
+            raise FailureError.of(500, "crashed", "The process that worked on this ended unexpectedly.")
+
+    with serving(before=before) as (client, _):
+        job = started(client, photographs[:3])
+        assert ended(client, job["id"])["state"] == "done"
+        found = client.get(f"/api/v1/pairs/{job['set']}").json()
+    assert not any("error" in pair for pair in found["pairs"])
+    assert not any(image["error"] for image in found["images"])
 
 
 @pytest.mark.parametrize(

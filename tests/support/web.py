@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -24,9 +25,12 @@ Before = Callable[[str, Mapping[str, Any], Event], None]
 class InProcess:
     """As `lightglue.web.worker.Worker`. before: gets each task, and may raise what is to become of it."""
 
+    restarts = 0
+
     def __init__(self, tasks: Mapping[str, str], before: Before = lambda task, given, stop: None) -> None:
         self.tasks, self.before = tasks, before
         self.done: list[str] = []
+        self.restarts = 0
 
     def do(
         self,
@@ -40,7 +44,9 @@ class InProcess:
         self.before(task, given, stop)
         module, _, function = self.tasks[task].partition(":")
         try:
+            given = pickle.loads(pickle.dumps(given))  # as through the pipe
             found = getattr(import_module(module), function)(given, Report(lambda message: told(*message), stop))
+            found = pickle.loads(pickle.dumps(found))
         except Exception as error:
             known = failure_of(error)
             if known is None:

@@ -1,68 +1,26 @@
-"""The service without its processes: tasks are done in this one, so that models are loaded once for all tests."""
+"""What tests of the REST interface ask and send."""
 
 from __future__ import annotations
 
 import io
-import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
-from threading import Event
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from starlette.testclient import TestClient
 
-from lightglue.web.app import create_app
-from lightglue.web.failures import Failure, FailureError, StoppedError, failure_of
 from lightglue.web.options import WebOptions
-from lightglue.web.service import Service
-from lightglue.web.tasks.report import Report
-from lightglue.web.worker import Budget, Worker
+from support.web import serving
 
 API = "/api/v1"
-BASE = "http://127.0.0.1"
-
-
-class WorkerHere(Worker):
-    """Does tasks in this process, with what goes through the pipe pickled as there."""
-
-    def do(
-        self,
-        task: str,
-        given: Any,
-        budget: Budget,
-        told: Callable[[str, Any], None] = lambda kind, content: None,
-        cancelled: Event | None = None,
-    ) -> Any:
-        module, _, function = self._tasks[task].partition(":")
-        report = Report(lambda message: told(*message), cancelled or Event())
-        try:
-            report.check()
-            given = pickle.loads(pickle.dumps(given))
-            return pickle.loads(pickle.dumps(getattr(import_module(module), function)(given, report)))
-        except (FailureError, StoppedError):
-            raise
-        except Exception as error:
-            raise FailureError(failure_of(error) or Failure(500, "internal", repr(error))) from error
-
-    def start(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self._closed = True
 
 
 @contextmanager
-def service(options: WebOptions | None = None, **tasks: Callable[..., Any]) -> Iterator[TestClient]:
-    """A client of a running service. tasks: done in place of those of these names."""
-
-    def make(*arguments: Any) -> Worker:
-        return WorkerHere(*arguments)
-
-    state = Service(options or WebOptions(), make)
-    with TestClient(create_app(service=state), base_url=BASE, raise_server_exceptions=False) as client:
+def service(options: WebOptions | None = None) -> Iterator[TestClient]:
+    """A client of a running service."""
+    with serving(options) as (client, _):
         yield client
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +38,21 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="package")
-def service(browser: Any) -> Iterator[Service]:
-    with serving() as service:
+def maps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Arguments that name a map, and one that is damaged; none without pycolmap."""
+    if find_spec("pycolmap") is None:
+        return []
+    good = request.getfixturevalue("corner_map") / "map"
+    damaged = tmp_path_factory.mktemp("maps") / "damaged"
+    shutil.copytree(good, damaged)
+    with (damaged / "models/0/points3D.bin").open("r+b") as file:
+        file.truncate(2000)
+    return ["--maps", str(good), "--maps", str(damaged)]
+
+
+@pytest.fixture(scope="package")
+def service(browser: Any, maps: list[str]) -> Iterator[Service]:
+    with serving(*maps) as service:
         yield service
 
 

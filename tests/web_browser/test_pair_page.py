@@ -141,6 +141,8 @@ def test_a_click_keeps_a_match_and_escape_lets_go(page: Page, example: dict[str,
     page.mouse.click(*spot(page, example, 1, *ends(example, 0)[1]))
     expect(page.locator(".patches canvas")).to_have_count(2)
     expect(page).to_have_url(re.compile(r"pin=\d"))
+    page.locator("#threshold").fill("1")
+    expect(page.locator(".walk .n")).to_contain_text("below the threshold")
     page.keyboard.press("Escape")
     expect(page.locator(".patches canvas")).to_have_count(0)
 
@@ -257,6 +259,74 @@ def test_masks_keep_keypoints_away(page: Page, service: Service, example: dict[s
     ]
     assert distances[0] >= 78
     assert distances[1] < 78
+
+
+def test_keypoints_of_ones_own_are_matched(page: Page, service: Service, example: dict[str, Any]) -> None:
+    chosen = [ends(example, match) for match in range(0, 60, 4)]
+    for side in (0, 1):
+        page.get_by_role("button", name="Keypoints of your own").nth(side).click()
+        for match_ends in chosen:
+            page.mouse.click(*spot(page, example, side, *match_ends[side]))
+        page.get_by_role("button", name="Done").click()
+    count = page.locator(".slot .about").first.inner_text()
+    assert "own keypoints" in count
+    match(page)
+    expect(page).to_have_url(re.compile(r"r=[\w-]{12}"))
+    found = shown_result(page, service)
+    number = int(re.search(r"(\d+) own", count)[1])  # type: ignore[index]
+    assert len(found["keypoints0"]) == 2 * number
+    points = np.reshape(found["keypoints0"], (-1, 2))
+    wanted = np.array([match_ends[0] for match_ends in chosen])
+    assert max(np.hypot(*(wanted - point).T).min() for point in points) < 1.5  # a pixel of the screen
+
+
+def test_a_mask_is_painted_with_the_keyboard_too(page: Page) -> None:
+    page.get_by_role("button", name="Mask: paint where no keypoints may lie").first.click()
+    page.locator("canvas.marks").first.focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Space")
+    page.keyboard.press("Escape")
+    expect(page.locator(".slot .about").first).to_contain_text("masked")
+
+
+def test_an_image_of_ones_own_ends_the_example(page: Page) -> None:
+    page.locator("#file0").set_input_files(B)
+    expect(page.locator(".slot .name").first).to_have_text("montmartre_far.jpg")
+    expect(page.locator(".slot .name").nth(1)).to_have_text("Image B")
+    page.locator("button[data-t=match]").click()
+    expect(page.locator(".slot .fault").nth(1)).to_contain_text("no image B yet")
+
+
+def test_an_image_is_turned(page: Page) -> None:
+    page.get_by_role("button", name="Turn by a quarter").first.click()
+    expect(page.locator(".slot .name").first).to_have_text("montmartre_close-turned90.png")
+    expect(page.locator(".slot .about").first).to_contain_text("438 × 640")
+
+
+def test_missing_weights_are_offered_and_not_fetched_in_silence(
+    opened: Opened, watched: Watched, service: Service
+) -> None:
+    page = opened(wait=False)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+
+    def without(route: Any) -> None:
+        answer = route.fetch()
+        options = answer.json()
+        for row in options["features"]:
+            if row["name"] == "disk":
+                row |= {"weights": "missing", "bytes": 4_200_000, "licence": "Apache-2.0"}
+        route.fulfill(response=answer, json=options)
+
+    page.route("**/api/v1/options", without)
+    page.reload()
+    expect(page.locator("#features option")).not_to_have_count(0)
+    page.locator("#features").select_option("disk")
+    expect(page.locator(".offer")).to_contain_text("4.2 MB; licence: Apache-2.0")
+    expect(page.get_by_role("button", name="Fetch 4.2 MB")).to_be_visible()
+    page.locator("#features").select_option("aliked")
+    expect(page.locator(".offer")).to_be_hidden()
+    assert not [url for url in asked if "/weights/" in url]
 
 
 def test_settings_are_compared_side_by_side(page: Page) -> None:
@@ -378,7 +448,7 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
     few_keypoints_by_keyboard(page)
-    page.keyboard.press("m")
+    page.keyboard.press("Enter")
     expect(page.locator(".facts").last).to_contain_text(re.compile(r"128 \+ 128"))
 
 
@@ -395,8 +465,6 @@ def few_keypoints_by_keyboard(page: Page) -> None:
     assert outline != "none"  # where one is, is seen
     page.keyboard.press("Control+a")
     page.keyboard.type("128")
-    page.keyboard.press("Tab")
-    page.locator("summary[data-t=more_options]").focus()
 
 
 def test_keys_of_one_letter_can_be_switched_off(page: Page) -> None:

@@ -21,7 +21,7 @@ from lightglue.errors import InputError
 from lightglue.images.video import is_video
 from lightglue.sfm.colmap.image_lists import with_listed
 from lightglue.sfm.folder import MapFolder, MapRecord, StageRecord, check_dataset
-from lightglue.sfm.options import STAGES, SfmOptions, on_one_device
+from lightglue.sfm.options import STAGES, SfmOptions, TrackOptions, on_one_device
 from lightglue.sfm.retrieval.index import RetrievalIndex, build_index
 from lightglue.sfm.skipped import Skipped, no_keypoints, told_once
 from lightglue.sfm.stages.extract import NARROW, ExtractResult, extract
@@ -57,6 +57,9 @@ OF_THE_MATCHER = (
 )  # of the models: what features do not depend on
 COMPUTED = STAGES[: STAGES.index("match") + 1]  # stages that an engine computes
 FINAL_TOLERANCE = 1e-6  # at effort "fast": cameras are then within 0.001 % of the map's extent of where they end
+# At effort "fast": a second round takes a third of the time; of nine images with a truth (south_building) both had the
+# centres within 0.064 % of the scene's extent, and turned by 0.37 and 0.35 degrees.
+QUICK_TRACKS = TrackOptions(align=replace(TrackOptions().align, rounds=1))
 REFINED_ERROR = 1.25  # px, beyond which an observation by a refined keypoint is a wrong one
 
 
@@ -410,6 +413,8 @@ class _Run:
         options = self.options.refine
         if options is None:
             return None, StageRecord(0), True
+        if self.options.models.effort == "fast" and options == TrackOptions():
+            options = QUICK_TRACKS
         result = refine_keypoints(
             self.images,
             self._features(),

@@ -66,16 +66,27 @@ def tensors_of(module: nn.Module, names: Sequence[str]) -> list[Tensor]:
 
 
 def is_plain(network: nn.Module, modules: tuple[type[nn.Module], ...]) -> bool:
-    """Whether its parameters say all that `network` does: only these kinds of module, with no hook or other forward."""
-    return all(type(module) in modules and _is_untouched(module) for module in network.modules())
+    """Whether its parameters say all that `network` does: only these kinds of module, with no hook or other forward.
+
+    Asked at each call of small networks, so each kind is looked at once, and the modules without recursion.
+    """
+    kinds: set[type[nn.Module]] = set()
+    left: list[nn.Module] = [network]
+    while left:
+        module = left.pop()
+        if module._forward_hooks or module._forward_pre_hooks or "forward" in vars(module):
+            return False
+        if type(module) not in modules:
+            return False
+        kinds.add(type(module))
+        left.extend(child for child in module._modules.values() if child is not None)
+    return all(map(_is_untouched, kinds))
 
 
-def _is_untouched(module: nn.Module) -> bool:
-    """Whether it has no hook, and nobody replaced its `forward`, of the object or of its class, by one of their own."""
-    owner = next(kind for kind in type(module).__mro__ if "forward" in vars(kind))
-    packages = {part.__module__.partition(".")[0] for part in (owner, vars(owner)["forward"])}
-    replaced = len(packages) > 1 or "forward" in vars(module)
-    return not (replaced or module._forward_hooks or module._forward_pre_hooks)
+def _is_untouched(kind: type[nn.Module]) -> bool:
+    """Whether nobody replaced the `forward` of this class by one of their own."""
+    owner = next(each for each in kind.__mro__ if "forward" in vars(each))
+    return len({part.__module__.partition(".")[0] for part in (owner, vars(owner)["forward"])}) == 1
 
 
 def wants_gradients(*tensors: Iterable[Tensor]) -> bool:

@@ -92,15 +92,15 @@ def collate(samples: Sequence[tuple[int, Sample]], samples_of: Samples, with_sca
     )
 
 
-def padded(batch: Batch) -> tuple[Padded, Padded]:
-    """Both sides of a batch, each padded to its longest image."""
-    return _side(batch, 0), _side(batch, 1)
+def padded(batch: Batch, length: int = 1) -> tuple[Padded, Padded]:
+    """Both sides of a batch, each padded to its longest image, and at least to `length`."""
+    return _side(batch, 0, length), _side(batch, 1, length)
 
 
-def _side(batch: Batch, side: int) -> Padded:
+def _side(batch: Batch, side: int, least: int) -> Padded:
     starts = np.concatenate([[0], np.cumsum(batch.counts)])[side:-1:2]
     counts = np.array(batch.counts[side::2])
-    length = max(int(counts.max()), 1)
+    length = max(int(counts.max()), least)
     column = np.arange(length)
     mask = torch.from_numpy(column < counts[:, None]).to(batch.matches.device)
     last = max(len(batch.matches) - 1, 0)

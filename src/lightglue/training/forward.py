@@ -64,10 +64,10 @@ class PackedPairs:
 
 
 class PaddedPairs:
-    """A batch as two padded tensors."""
+    """A batch as two padded tensors, of `length` rows an image or more."""
 
-    def __init__(self, batch: Batch) -> None:
-        self.first, self.second = padded(batch)
+    def __init__(self, batch: Batch, length: int = 1) -> None:
+        self.first, self.second = padded(batch, length)
         self.sides = [Side(self.first.matches, self.second.matches, self.first.mask, self.second.mask)]
 
     def layers(self, network: LightGlueNetwork) -> Iterator[list[Tensor]]:

@@ -79,17 +79,19 @@ def pair_losses(
     options: LossOptions,
     is_padded: bool = False,
     products: torch.dtype | None = None,
+    length: int = 1,
 ) -> PairLosses:
     """The losses of each pair, every layer supervised. Pairs with an image without keypoints have none: zeros.
 
-    is_padded: as GPUs want it; the same within rounding. products: autocast of the layers; losses are in float32.
+    is_padded: as GPUs want it, to `length` keypoints or more; the same within rounding. products: autocast of the
+    layers; losses are in float32.
     """
     n_layers = len(network.transformers)
     full = [i for i in range(len(batch)) if min(batch.counts[2 * i : 2 * i + 2]) > 0]
     if len(full) < len(batch):
-        return _spread(pair_losses(network, _only(batch, full), options, is_padded, products) if full else None,
-                       full, len(batch), n_layers, batch.positions)  # fmt: skip
-    pairs = PaddedPairs(batch) if is_padded else PackedPairs(batch)
+        others = pair_losses(network, _only(batch, full), options, is_padded, products, length) if full else None
+        return _spread(others, full, len(batch), n_layers, batch.positions)
+    pairs = PaddedPairs(batch, length) if is_padded else PackedPairs(batch)
     device = batch.positions.device.type
     weights = layer_weights(n_layers, options.gamma)
     kept: list[_Group] = [_Group() for _ in pairs.sides]
@@ -196,6 +198,8 @@ class Trainer:
         self.step = 0  # done
         self.bad = 0  # steps that failed
         self.is_padded = run.compile or self.device.type != "cpu"
+        # A graph for each number of keypoints would take longer to compile than the run lasts.
+        self.length = options.features.keypoints if run.compile else 1
         if run.compile:
             for layer in network.transformers:
                 layer.compile()
@@ -261,13 +265,16 @@ class Trainer:
 
     def _backward(self, batch: Batch) -> Tensor:
         """Add the gradients of a batch; its figures, (P, 5 + layers)."""
-        losses = pair_losses(self.network, batch, self.options.loss, self.is_padded, self.products)
+        losses = self._losses(self.network, batch)
         mean = losses.total.sum() / self.options.run.batch
         if mean.requires_grad:
             self.scaler.scale(mean).backward()  # type: ignore[no-untyped-call]
         elif max(batch.counts, default=0) and all(batch.counts):
             raise InputError("Nothing that is trained has a part in the loss; see network.freeze and loss.confidence.")
         return rows_of(losses)
+
+    def _losses(self, network: LightGlueNetwork, batch: Batch) -> PairLosses:
+        return pair_losses(network, batch, self.options.loss, self.is_padded, self.products, self.length)
 
     def _reduce(self, loss: Tensor) -> tuple[float, bool]:
         """Sum gradients over all processes and clip them; their norm, and whether the loss of all is finite."""
@@ -292,7 +299,7 @@ class Trainer:
         for places in batched(own, self.at_once):
             drawn = [(numbers[i], self.samples.validation_sample(numbers[i])) for i in places]
             batch = collate(drawn, self.samples, self.with_scale_ori).to(self.device)
-            losses = pair_losses(self.best_network, batch, self.options.loss, self.is_padded, self.products)
+            losses = self._losses(self.best_network, batch)
             table[list(places)] = rows_of(losses).cpu().double()
         if self.world.size > 1:  # zeros but where this process was: the sum is exact
             on_device = table.to(self.device)

@@ -36,7 +36,7 @@ async def health(request: Request) -> dict[str, Any]:
             "keypoints": limits.most_keypoints,
             "seconds": limits.seconds,
             "batch": limits.batch,
-            "images_bytes": limits.results_mb * 500_000,  # of all images that are kept
+            "images_bytes": limits.images_mb * 1_000_000,  # of all images that are kept
             "keep_seconds": limits.keep_minutes * 60,
         },
         "restarts": jobs.worker.restarts + service.decoding.worker.restarts,
@@ -48,9 +48,10 @@ async def options(request: Request) -> dict[str, Any]:
     """As `lightglue match` has them: names, defaults, texts, choices and ranges come from the same declarations."""
     return {
         "match": service_of(request).vocabulary.entries(),
+        "localize": service_of(request).localizing.entries(),
         "features": await asyncio.to_thread(described_features),
         "efforts": list(EFFORTS),
         "geometry": list(GEOMETRIES),
         "estimators": list(ROBUST_METHODS),
-        "formats": [ending.removeprefix(".") for ending in ENDINGS],
+        "formats": [*(ending.removeprefix(".") for ending in ENDINGS), "colmap"],
     }

@@ -45,7 +45,7 @@ async def extract(request: Request) -> Response:
 
     def finish(found: Mapping[str, Any]) -> str:
         result = Result("features", found["json"], b"", images, {".npz": found["npz"]})
-        return service.results.put(result, result.size)
+        return service.keep_result(result)
 
     return await answered(request, service, service.jobs.submit("extract", "extract", given, service.budget, finish))
 

@@ -55,6 +55,6 @@ async def thumbnail(request: Request, image: str) -> Response:
 
 @router.delete("/{image}", summary="Forget an image", status_code=204)
 async def forget(request: Request, image: str) -> Response:
-    """Results that were made of it stay."""
+    """And what was made of it."""
     service_of(request).images.remove(image)
     return Response(status_code=204)

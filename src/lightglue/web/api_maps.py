@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from fastapi import APIRouter, Request, Response
 
-from lightglue.errors import ImageError
 from lightglue.sfm.options import LocalizeOptions
 from lightglue.support.declared import Owner
 from lightglue.web.api_pairs import answered
@@ -111,6 +110,7 @@ async def localize(request: Request, name: str) -> Response:
     options: LocalizeOptions = Owner(LocalizeOptions).build(values)
     found = await _opened(request, name)
     given = {
+        "map": name,
         "folder": str(found.paths.folder),
         "version": found.version,
         "data": photograph.data,
@@ -123,7 +123,7 @@ async def localize(request: Request, name: str) -> Response:
         rows = found.rows_of(answer["point_ids"])
         whole = {"map": name, "version": found.version, "image": asked["image"], **answer, "points": rows}
         result = Result("localization", json.dumps(whole, allow_nan=False).encode())
-        return service.results.put(result, result.size)
+        return service.keep_result(result)
 
     return await answered(request, service, service.jobs.submit("localize", "localize", given, service.budget, finish))
 
@@ -156,10 +156,7 @@ async def _picture(request: Request, name: str, number: int, edge: int) -> Respo
     given = {"path": str(path), "edge": edge}
     content: list[bytes] = []
     job = service.decoding.submit("picture", "picture", given, service.budget, lambda value: content.append(value))
-    try:
-        await service.decoding.result(job)
-    except ImageError as error:
-        raise FailureError.of(422, "image", str(error)) from None
+    await service.decoding.result(job)
     return Response(content[0], media_type="image/jpeg", headers=_kept(request))
 
 

@@ -39,6 +39,7 @@ MEDIA = {
     "svg": "image/svg+xml",
     "pdf": "application/pdf",
     "html": "text/html; charset=utf-8",
+    "colmap": "application/vnd.sqlite3",
 }
 
 
@@ -63,7 +64,7 @@ async def match(request: Request) -> Response:
 
     def finish(found: Mapping[str, Any]) -> str:
         result = Result("pair", found["json"], found["kept"], images)
-        return service.results.put(result, result.size)
+        return service.keep_result(result)
 
     return await answered(request, service, service.jobs.submit("match", "match", given, service.budget, finish))
 
@@ -170,14 +171,14 @@ async def show(request: Request, result: str) -> Response:
 
 @router.get("/results/{result}/{kind}", summary="A pair as a file")
 async def export(request: Request, result: str, kind: str) -> Response:
-    """npz, json, csv, png, jpg, svg or pdf, as `lightglue match -o` writes them.
+    """npz, json, csv, png, jpg, svg, pdf or html, as `lightglue match -o` writes them; colmap, a database.
 
     Queries, such as `filter_threshold=0.3&geometry=homography`, ask for other matches and another geometry than the
     pair was matched with.
     """
     service = service_of(request)
     found = service.results.get(result)
-    known = ENDINGS if found.kind == "pair" else tuple(found.files)
+    known = (*ENDINGS, ".colmap") if found.kind == "pair" else tuple(found.files)
     if f".{kind}" not in known:
         listed = ", ".join(ending.removeprefix(".") for ending in known)
         raise FailureError.of(404, "unknown", f"There is no such format; there are {listed}.")
@@ -186,11 +187,15 @@ async def export(request: Request, result: str, kind: str) -> Response:
         found = await _kept(request, service, result)
         values = _geometry_options(service, dict(request.query_params))
         given = {"kept": found.kept, "images": found.images, "asked": values, "ending": f".{kind}"}
-        job = service.jobs.submit("export", "export", given, service.budget, content.append, True)
+        task = "colmap" if kind == "colmap" else "export"
+        job = service.jobs.submit("export", task, given, service.budget, content.append, True)
         await _while_connected(request, service, job, None)
     else:
         content = [found.files[f".{kind}"]]
-    headers = {"Content-Disposition": disposition(found.images, kind), "Cache-Control": "private, no-store"}
+    headers = {
+        "Content-Disposition": disposition(found.images, "db" if kind == "colmap" else kind),
+        "Cache-Control": "private, no-store",
+    }
     return Response(content[0], media_type=MEDIA.get(kind, "application/octet-stream"), headers=headers)
 
 

@@ -48,7 +48,11 @@ async def match_all(request: Request) -> Response:
         loop.call_soon_threadsafe(hear, name, content)
 
     work = SetWork(made, service.jobs.worker, service.budget, tell)
-    job = service.jobs.add("pairs", lambda job: made.id if work(job.stop) else MORE, lambda found: str(found))
+    try:
+        job = service.jobs.add("pairs", lambda job: made.id if work(job.stop) else MORE, lambda found: str(found))
+    except FailureError:
+        service.sets.remove(made.id)
+        raise
     known.append(job)
     made.job = job.id
     return Response(json.dumps({**job.described(), "set": made.id}), 202, media_type="application/json")
@@ -72,7 +76,7 @@ async def open_pair(request: Request, name: str, i: int, j: int) -> Response:
 
     def finish(found: Mapping[str, Any]) -> str:
         result = Result("pair", found["json"], found["kept"], kept)
-        made.opened[i, j] = service.results.put(result, result.size)
+        made.opened[i, j] = service.keep_result(result)
         return made.opened[i, j]
 
     before = made.opened.get((i, j))

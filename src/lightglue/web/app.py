@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import inspect
-import secrets
-import sys
-import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from lightglue import __version__
 from lightglue.errors import LightGlueError
 from lightglue.web import api_about, api_features, api_images, api_jobs, api_maps, api_pairs, api_sets, page
-from lightglue.web.failures import Failure, FailureError, failure_of
+from lightglue.web.failures import Failure, FailureError, failure_of, unexpected
 from lightglue.web.guard import Guard, GuardOptions
+from lightglue.web.openapi import openapi_of
 from lightglue.web.options import WebOptions
 from lightglue.web.service import Service
 from lightglue.web.statics import read_static
@@ -29,17 +29,12 @@ API = "/api/v1"
 _CODES = {404: "unknown", 405: "method", 400: "request"}
 
 
-def create_app(
-    options: WebOptions | None = None, *, port: int | None = None, service: Service | None = None
-) -> FastAPI:
+def create_app(options: WebOptions | None = None) -> FastAPI:
     """The service as an ASGI application, for `uvicorn` or another server.
-
-    port: where it is listened at, which the header Host must then say; None: whatever that says.
-    service: its state, where that is made beforehand.
 
     Its processes are started with it and end with it. Raises InputError.
     """
-    service = service or Service(options or WebOptions())
+    service = Service(options or WebOptions())
     app = FastAPI(
         title="lightglue",
         version=__version__,
@@ -57,12 +52,15 @@ def create_app(
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(page.router)
+    document = cache(lambda: openapi_of(app, service))
+    app.openapi = document  # type: ignore[method-assign]
     app.add_exception_handler(FailureError, _failed)
     app.add_exception_handler(LightGlueError, _failed)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _left)
     app.add_exception_handler(Exception, _unexpected)
-    app.add_middleware(Guard, options=GuardOptions.of(service.options, port))
+    app.add_middleware(Guard, options=GuardOptions.of(service.options))
     return app
 
 
@@ -107,8 +105,10 @@ async def _http(request: Request, error: Exception) -> Response:
     return _answer(Failure(status, _CODES.get(status, "request"), f"{getattr(error, 'detail', 'Refused')}."))
 
 
+async def _left(request: Request, error: Exception) -> Response:
+    """Nobody reads this."""
+    return _answer(Failure(400, "left", "The request was not sent to its end."))
+
+
 async def _unexpected(request: Request, error: Exception) -> Response:
-    """A fault of ours: the log has it, under the number that the answer gives."""
-    number = secrets.token_hex(4)
-    print(f"error {number}:\n{''.join(traceback.format_exception(error))}", file=sys.stderr, flush=True)
-    return _answer(Failure(500, "internal", f"Something went wrong here; the log has it as error {number}."))
+    return _answer(unexpected(error))

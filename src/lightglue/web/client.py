@@ -89,7 +89,7 @@ class Client:
         return self.result(self.wait(job["id"], progress)["result"])
 
     def submit(self, what: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-        """Ask for something that is a job: "match", "pairs" or "extract"."""
+        """Ask for something that is a job: "match", "pairs", "extract" or "maps/NAME/localize"."""
         return self._json("POST", what, json.dumps(asked).encode())
 
     def wait(self, job: str, progress: Callable[[dict[str, Any]], None] | None = None) -> dict[str, Any]:
@@ -126,6 +126,16 @@ class Client:
         """A result as the service describes it."""
         return self._json("GET", f"results/{quote(name)}")
 
+    def get(self, path: str) -> dict[str, Any]:
+        """What stands at a path under /api/v1, such as "maps" or "pairs/NAME"."""
+        return self._json("GET", path)
+
+    def content(self, path: str) -> bytes:
+        """The same of what is no JSON, such as "pairs/NAME/colmap"."""
+        with self._request("GET", path) as answer:
+            content: bytes = answer.read()
+            return content
+
     def geometry(self, result: str, **options: Any) -> dict[str, Any]:
         """Estimate a geometry of a pair that was matched: geometry, estimator, threshold, filter_threshold, ..."""
         return self._json("POST", "geometry", json.dumps({"result": result, "options": options}).encode())
@@ -133,9 +143,7 @@ class Client:
     def file(self, result: str, kind: str, **options: Any) -> bytes:
         """A result as a file: "npz", "json", "csv", "png", "svg", "pdf"."""
         query = f"?{urlencode(options)}" if options else ""
-        with self._request("GET", f"results/{quote(result)}/{quote(kind)}{query}") as answer:
-            content: bytes = answer.read()
-            return content
+        return self.content(f"results/{quote(result)}/{quote(kind)}{query}")
 
     def _json(
         self, method: str, path: str, body: bytes | None = None, kind: str = "application/json"

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import secrets
+import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,7 +16,7 @@ from lightglue.support.declared import RefusedOptionsError
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.printable import escaped
 
-__all__ = ["Failure", "FailureError", "StoppedError", "failure_of"]
+__all__ = ["Failure", "FailureError", "StoppedError", "failure_of", "image_fault", "unexpected", "without_path"]
 
 LONGEST = 2_000  # characters of a sentence
 
@@ -77,3 +81,23 @@ def failure_of(error: BaseException) -> Failure | None:
     if isinstance(error, LightGlueError):
         return Failure(422, "input", str(error))
     return None
+
+
+def image_fault(error: ImageError, name: str, about: str) -> FailureError:
+    """What is wrong with an image that a user sent, by its name, and with options as requests have them."""
+    text = (
+        str(error).replace("The image given as bytes", name).replace("--stretch (stretch=True)", "the option stretch")
+    )
+    return FailureError.of(422, "image", text, about)
+
+
+def unexpected(error: BaseException) -> Failure:
+    """A fault of ours: the log has all of it under a number, and the request the number."""
+    number = secrets.token_hex(4)
+    print(f"error {number}:\n{''.join(traceback.format_exception(error))}", file=sys.stderr, flush=True)
+    return Failure(500, "internal", f"Something went wrong here; the log has it as error {number}.")
+
+
+def without_path(error: LightGlueError, path: str | os.PathLike[str], name: str) -> LightGlueError:
+    """The same error with a name in place of a path of this machine, which is nobody's business elsewhere."""
+    return type(error)(str(error).replace(os.fspath(path), name))

@@ -53,7 +53,6 @@ class GuardOptions:
 
     hosts: frozenset[str]  # names in the header Host, without a port
     any_address: bool  # whether Host may be any address in numbers: nobody's name server gives these
-    port: int | None  # in the header Host; None: any
     scheme: str = "http"
     prefix: str = ""  # of paths, behind a proxy
     token: str | None = None
@@ -64,19 +63,19 @@ class GuardOptions:
     in_flight: int = 512_000_000  # bytes of all bodies that are being received
 
     @classmethod
-    def of(cls, options: WebOptions, port: int | None) -> GuardOptions:
-        """For a service with these options that listens at `port`."""
+    def of(cls, options: WebOptions) -> GuardOptions:
+        """For a service with these options."""
         own: dict[str, Any] = {"token": options.token, "upload_bytes": options.limits.upload_bytes}
         if options.behind_proxy is not None:
             url = urlsplit(options.behind_proxy)
             hosts = frozenset({str(url.hostname).lower()})
-            return cls(hosts, False, url.port, url.scheme, url.path.rstrip("/"), **own)
+            return cls(hosts, False, url.scheme, url.path.rstrip("/"), **own)
         names = {options.host.strip("[]").lower()}
         if is_loopback(options.host):
             names |= {"localhost", "127.0.0.1", "::1"}
         else:
             names |= {socket.gethostname().lower()}
-        return cls(frozenset(names), not is_loopback(options.host), port, **own)
+        return cls(frozenset(names), not is_loopback(options.host), **own)
 
 
 class _RefusedError(Exception):
@@ -108,6 +107,9 @@ class Guard:
                 await _redirect(send, location, self._cookie())
                 return
             self._check_token(headers)
+            if self._options.prefix and scope["path"] == self._options.prefix:
+                await _redirect(send, f"{self._options.prefix}/")
+                return
         except _RefusedError as refused:
             await _refuse(scope, send, refused.failure)
             return
@@ -140,11 +142,9 @@ class Guard:
     def _check_host(self, headers: dict[bytes, list[bytes]]) -> str:
         values = headers.get(b"host", [])
         host = values[0].decode("latin-1").lower() if len(values) == 1 else ""
-        name, port = _split_host(host)
+        name = _name_of(host)
         options = self._options
-        usual = {"http": 80, "https": 443}[options.scheme]
-        known = name in options.hosts or (options.any_address and _is_address(name))
-        if not known or (options.port is not None and (port or usual) != options.port):
+        if name not in options.hosts and not (options.any_address and _is_address(name)):
             raise _RefusedError(Failure(400, "host", "This service is not at that address."))
         return host
 
@@ -272,12 +272,10 @@ def _headers(scope: Scope) -> dict[bytes, list[bytes]]:
     return found
 
 
-def _split_host(host: str) -> tuple[str, int | None]:
-    """Name and port of a header; ("", None) for one that is none."""
-    found = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::([0-9]{1,5}))?", host)
-    if found is None:
-        return "", None
-    return (found[1] or found[2]), int(found[3]) if found[3] else None
+def _name_of(host: str) -> str:
+    """The name in a header, without its port, which a tunnel may change; "" for a header that is none."""
+    found = re.fullmatch(r"(?:\[([0-9a-f:.]+)\]|([a-z0-9._-]+))(?::[0-9]{1,5})?", host)
+    return "" if found is None else found[1] or found[2]
 
 
 def _is_address(name: str) -> bool:
@@ -292,8 +290,10 @@ def _equal(given: str, token: str) -> bool:
     return hmac.compare_digest(given.encode(), token.encode())
 
 
-async def _redirect(send: Send, location: str, cookie: str) -> None:
-    headers = [(b"location", location.encode()), (b"set-cookie", cookie.encode()), (b"cache-control", b"no-store")]
+async def _redirect(send: Send, location: str, cookie: str | None = None) -> None:
+    headers = [(b"location", location.encode()), (b"cache-control", b"no-store")]
+    if cookie is not None:
+        headers.append((b"set-cookie", cookie.encode()))
     await send({"type": "http.response.start", "status": 303, "headers": [*headers, *HEADERS]})
     await send({"type": "http.response.body", "body": b""})
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Any, Literal
 
-from lightglue.web.failures import Failure, FailureError, StoppedError, failure_of
+from lightglue.web.failures import Failure, FailureError, StoppedError, failure_of, unexpected
 from lightglue.web.store import new_id
 from lightglue.web.worker import Budget, Worker
 
@@ -21,7 +21,7 @@ __all__ = ["ENDED", "MORE", "Job", "Jobs"]
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
 MORE = object()  # what the work of a job gives that goes on when others have had their turn
-_KEPT = 1_000  # jobs that have ended
+_KEPT = 300  # jobs that have ended
 _MOST_EVENTS = 100_000  # of a job; a set of 200 images has 19,900 pairs
 _UNWATCHED_S = 15.0  # after which nobody will come back to a job that somebody watched
 _ALIVE_S = 10.0  # between two signs of life on a stream of events
@@ -62,6 +62,14 @@ class Job:
             "result": self.result,
             "error": None if self.failure is None else self.failure.body()["error"],
         }
+
+    def described_at(self, progress: dict[str, Any]) -> dict[str, Any]:
+        """As it was while it was worked on."""
+        return {**self.described(), "state": "running", "progress": progress, "result": None, "error": None}
+
+
+def _over(_: Any) -> None:
+    """The work of a job that has ended."""
 
 
 class Jobs:
@@ -134,6 +142,8 @@ class Jobs:
         self, kind: str, work: Callable[[Job], Any], finish: Callable[[Any], str | None], urgent: bool = False
     ) -> Job:
         """Put any work in the queue, which is done in the thread of the jobs: see `submit`."""
+        if self._closing:
+            raise FailureError.of(503, "closing", "The service is being shut down.")
         if len(self._waiting) >= self.size:
             seconds = max(1, round(self._seconds * len(self._waiting)))
             raise FailureError(
@@ -206,7 +216,7 @@ class Jobs:
                 while at < len(job.events):
                     name, content = job.events[at]
                     at += 1
-                    yield at, name, content
+                    yield at, name, job.described_at(content) if name == "progress" else content
                 if job.state in ENDED:
                     return
                 try:
@@ -245,8 +255,7 @@ class Jobs:
             except StoppedError:
                 self._end(job, "cancelled")
             except Exception as error:
-                unknown = Failure(500, "internal", f"Something went wrong here: {type(error).__name__}.")
-                job.failure = failure_of(error) or unknown
+                job.failure = failure_of(error) or unexpected(error)
                 self._end(job, "failed")
             finally:
                 self._running = None
@@ -265,11 +274,12 @@ class Jobs:
             job.progress = content
             if job.events and job.events[-1][0] == "progress" and not job.watchers:
                 job.events.pop()  # nobody waits for steps on the way
-        job.events.append((name, job.described() if name == "progress" else content))
+        job.events.append((name, content))
         job.move()
 
     def _end(self, job: Job, state: State) -> None:
         job.state, job.ended = state, time.monotonic()
+        job.work = job.finish = _over  # they hold images
         job.events.append((state, job.described()))
         job.move()
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from lightglue.errors import InputError, LightGlueError
 from lightglue.support.caches import BoundedCache
 from lightglue.support.printable import printable
+from lightglue.web.failures import without_path
 
 if TYPE_CHECKING:
     from lightglue.sfm.folder import MapFolder
@@ -72,7 +73,7 @@ class Maps:
 
     def list(self) -> list[dict[str, Any]]:
         """Each map's name and how large it is, or why it cannot be shown now."""
-        return [{"name": name, **_listed(_paths(folder))} for name, folder in self._folders.items()]
+        return [{"name": name, **_listed(name, _paths(folder))} for name, folder in self._folders.items()]
 
     def open(self, name: str) -> OpenMap:
         """A map as it is on the disk now.
@@ -82,15 +83,18 @@ class Maps:
         paths = _paths(self._folders[name])
         with self._lock:  # of several that ask for a large map at once, one reads it
             version = _version(paths)
-            return self._open.get((name, version), lambda: _opened(name, version, paths))
+            try:
+                return self._open.get((name, version), lambda: _opened(name, version, paths))
+            except LightGlueError as error:
+                raise without_path(error, paths.folder, name) from error
 
 
-def _listed(paths: MapFolder) -> dict[str, Any]:
+def _listed(name: str, paths: MapFolder) -> dict[str, Any]:
     try:
         counts = {name: dict(stage.counts) for name, stage in paths.read().stages.items()}
         fault = None if paths.largest.is_dir() else "there is no model in it: no two images could be put together"
     except LightGlueError as error:
-        counts, fault = {}, str(error)
+        counts, fault = {}, str(without_path(error, paths.folder, name))
     found = counts.get("reconstruct", {})
     size = {key: int(found[own]) for key, own in (("images", "registered"), ("points", "points")) if own in found}
     return {**size, "fault": None if fault is None else printable(fault)}

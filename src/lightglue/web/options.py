@@ -73,7 +73,8 @@ class Limits:
         metavar="GB",
         parse=real("a number of gigabytes from 0.5 to 10000", 0.5, 10_000),
     )
-    results_mb: int = _megabytes(512, "Images and results that are kept, in memory; the oldest go.")
+    images_mb: int = _megabytes(2000, "Images that are kept, in memory; those used least recently go.")
+    results_mb: int = _megabytes(512, "The same of results.")
     keep_minutes: float = option(
         60.0,
         "How long an image or a result is kept after its last use.",
@@ -90,7 +91,7 @@ class Limits:
     )
 
     def __post_init__(self) -> None:
-        for name in ("upload_mb", "megapixels", "most_keypoints", "queue", "results_mb", "batch"):
+        for name in ("upload_mb", "megapixels", "most_keypoints", "queue", "images_mb", "results_mb", "batch"):
             check_int(name, getattr(self, name), 1, "a positive integer")
         check_between(self, "", seconds=1e6, memory_gb=1e6, keep_minutes=1e7)
 

@@ -17,6 +17,12 @@ async def index(request: Request) -> Response:
     return _file(request, "index.html")
 
 
+@router.get("/api")
+async def reference(request: Request) -> Response:
+    """The interface, for people."""
+    return _file(request, "reference.html")
+
+
 @router.get("/static/{name}")
 async def static(request: Request, name: str) -> Response:
     """One of its files."""

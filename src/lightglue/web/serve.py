@@ -10,7 +10,7 @@ from urllib.parse import quote
 from lightglue.errors import InputError, LightGlueError
 from lightglue.web.options import WebOptions
 
-__all__ = ["Address", "serve"]
+__all__ = ["Address", "address_of", "listen", "serve"]
 
 BACKLOG = 128
 CLOSE_S = 5  # that requests have to end when the service is shut down
@@ -36,14 +36,15 @@ def serve(options: WebOptions | None = None, told: Callable[[Address], None] = l
         import uvicorn
 
         from lightglue.web.app import create_app
+        from lightglue.web.service import Service
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn", "python_multipart"):
             raise
         raise LightGlueError("The page needs the extra web; run `pip install 'lightglue[web]'`.") from error
-    with _listen(options) as listening:
+    with listen(options) as listening:
         port = listening.getsockname()[1]
-        address = _address(options, port)
-        app = create_app(options, port=port)
+        address = address_of(options, port)
+        app = create_app(options)
         config = uvicorn.Config(
             app,
             access_log=False,  # who sent what is nobody's business
@@ -56,8 +57,17 @@ def serve(options: WebOptions | None = None, told: Callable[[Address], None] = l
             proxy_headers=False,
             lifespan="on",
         )
+        service: Service = app.state.service
+
+        class Server(uvicorn.Server):
+            """Ends jobs before it waits for requests: streams of events end with theirs."""
+
+            async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+                await service.close()
+                await super().shutdown(sockets)
+
         told(address)
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(config).run(sockets=[listening])
 
 
 def _with_token(options: WebOptions) -> WebOptions:
@@ -66,7 +76,8 @@ def _with_token(options: WebOptions) -> WebOptions:
     return replace(options, token=new_token()) if options.token == "auto" else options
 
 
-def _listen(options: WebOptions) -> socket.socket:
+def listen(options: WebOptions) -> socket.socket:
+    """A socket that listens where the options say. Raises InputError, LightGlueError."""
     host = options.host.strip("[]")
     try:
         family, kind, protocol, _, where = socket.getaddrinfo(
@@ -88,7 +99,8 @@ def _listen(options: WebOptions) -> socket.socket:
     return listening
 
 
-def _address(options: WebOptions, port: int) -> Address:
+def address_of(options: WebOptions, port: int) -> Address:
+    """Where a browser finds a service that listens at `port`."""
     if options.behind_proxy is not None:
         base = options.behind_proxy.rstrip("/")
     else:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from threading import Thread
@@ -35,6 +35,7 @@ MODEL_TASKS = {
     "match": "lightglue.web.tasks.pair:match",
     "geometry": "lightglue.web.tasks.pair:estimate",
     "export": "lightglue.web.tasks.pair:export",
+    "colmap": "lightglue.web.tasks.pair_database:pair_database",
     "extract": "lightglue.web.tasks.extraction:extract",
     "weights": "lightglue.web.tasks.weights:fetch",
     "extract-of-set": "lightglue.web.tasks.sets:extract",
@@ -95,7 +96,6 @@ class Service:
     """All that a request needs."""
 
     options: WebOptions
-    make_worker: Callable[..., Worker] = Worker  # for tests
     images: Store[Image] = field(init=False)
     results: Store[Result] = field(init=False)
     sets: Store[ImageSet] = field(init=False)
@@ -103,20 +103,22 @@ class Service:
     decoding: Jobs = field(init=False)
     jobs: Jobs = field(init=False)
     _sweeper: asyncio.Task[None] | None = None
+    _closed: bool = False
 
     def __post_init__(self) -> None:
         limits = self.options.limits
         half, keep = limits.results_mb * 500_000, limits.keep_minutes * 60
-        self.images, self.results = Store("image", half, keep), Store("result", half, keep)
+        self.images = Store("image", limits.images_mb * 1_000_000, keep, gone=self._forget_made_of)
+        self.results = Store("result", half, keep, used=self._touch_images)
         self.offline = _is_set("LIGHTGLUE_OFFLINE")
         self.commercial_only = _is_set("LIGHTGLUE_COMMERCIAL_ONLY")
-        self.sets, self.maps = Store("set of images", half, keep), Maps(self.options.maps)
+        self.sets, self.maps = Store("set of images", half, keep, used=self._touch_images), Maps(self.options.maps)
         environment = {
             "LIGHTGLUE_OFFLINE": "1",  # weights are fetched when asked for
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
         }
-        self.decoding = Jobs(self.make_worker("lightglue-web-images", IMAGE_TASKS), PATIENCE, keep)
-        self.jobs = Jobs(self.make_worker("lightglue-web-models", MODEL_TASKS, environment), limits.queue, keep)
+        self.decoding = Jobs(Worker("lightglue-web-images", IMAGE_TASKS), PATIENCE, keep)
+        self.jobs = Jobs(Worker("lightglue-web-models", MODEL_TASKS, environment), limits.queue, keep)
         self.vocabulary, self.localizing = match_vocabulary(limits.most_keypoints), localize_vocabulary()
         self.budget = Budget(limits.seconds, int(limits.memory_gb * 1e9))
         self._keep_example()
@@ -140,7 +142,10 @@ class Service:
             Thread(target=worker.start, daemon=True).start()
 
     async def close(self) -> None:
-        """End all processes and forget everything."""
+        """End all processes and forget everything; nothing where that is done."""
+        if self._closed:
+            return
+        self._closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
             with suppress(asyncio.CancelledError):
@@ -149,6 +154,23 @@ class Service:
         self.images.clear()
         self.results.clear()
         self.sets.clear()
+
+    def keep_result(self, result: Result) -> str:
+        """Keep what came of a job; its name. Images that are gone already count as its own. Raises FailureError."""
+        own = sum(len(image["data"]) for image in result.images if image["id"] not in self.images)
+        return self.results.put(result, result.size + own)
+
+    def _touch_images(self, value: Result | ImageSet) -> None:
+        """What is made of images is of use as long as these are there."""
+        for image in _images_of(value):
+            self.images.touch(image)
+
+    def _forget_made_of(self, image: str) -> None:
+        """An image is gone, and with it what was made of it, which holds it."""
+        for store in (self.results, self.sets):
+            for name, value in store.items():
+                if image in _images_of(value):
+                    store.forget(name)
 
     async def take_image(self, upload: Upload, field: str = "file") -> str:
         """Decode an image file once, and keep it; its name. Raises FailureError."""
@@ -172,6 +194,12 @@ class Service:
             self.sets.sweep()
             for job in self.jobs.abandoned():
                 await self.jobs.cancel(job)
+
+
+def _images_of(value: Result | ImageSet) -> list[str]:
+    if isinstance(value, Result):
+        return [str(image["id"]) for image in value.images]
+    return [image.id for image in value.images]
 
 
 def _is_set(variable: str) -> bool:

@@ -93,6 +93,10 @@ class ImageSet:
         }
 
 
+def _nobody(name: str, content: Any) -> None:
+    """Takes what is told on the way, where nobody waits for it."""
+
+
 class SetWork:
     """The work of a set, in the thread of the jobs: one pair after the other, neighbours first.
 
@@ -106,10 +110,10 @@ class SetWork:
         self._faults: set[int] = set()  # images that are left out
         self._done = 0
 
-    def __call__(self, stop: Event, turn_s: float = TURN_S) -> bool:
+    def __call__(self, stop: Event) -> bool:
         """Work for a few seconds; whether that was all. Raises StoppedError."""
         begin = time.monotonic()
-        while time.monotonic() - begin < turn_s:
+        while True:
             if stop.is_set():
                 raise StoppedError
             pair = next(self._left, None)
@@ -119,7 +123,8 @@ class SetWork:
             self._done += 1
             total = self._set.total
             self._tell("progress", {"stage": "matching", "done": self._done, "total": total, "text": ""})
-        return False
+            if time.monotonic() - begin >= TURN_S:
+                return False
 
     def open(self, pair: tuple[int, int], stop: Event, told: Callable[[str, Any], None]) -> Any:
         """All of a pair, as `match` gives it. Raises FailureError, StoppedError."""
@@ -134,7 +139,7 @@ class SetWork:
         if left_out := [number for number in pair if number in self._faults]:
             return {"error": f"{self._set.images[left_out[0]].name} is left out"}
         try:
-            found: dict[str, Any] = self._pair(pair, stop, lambda name, content: None)
+            found: dict[str, Any] = self._pair(pair, stop, _nobody)
             return found
         except FailureError as failed:
             return {"error": failed.failure.message}
@@ -155,7 +160,7 @@ class SetWork:
     def _extract(self, number: int, stop: Event) -> None:
         image = self._set.images[number]
         given = {"set": self._set.id, "number": number, "name": image.name, "data": image.data}
-        found = self._worker.do("extract-of-set", {**given, "asked": self._set.asked}, self._budget, cancelled=stop)
+        found = self._do("extract-of-set", {**given, "asked": self._set.asked}, stop)
         self._extracted.add(number)
         self._tell("features", {"number": number, **found})
 
@@ -164,12 +169,21 @@ class SetWork:
         names = tuple(self._set.images[n].name for n in pair)
         given = {"set": self._set.id, "numbers": pair, "names": names, "asked": self._set.asked, **more}
         for _ in range(3):  # a worker that was restarted, or has no room for both, has them after that
-            found = self._worker.do("pair-of-set", given, self._budget, told, stop)
+            found = self._do("pair-of-set", given, stop, told)
             if "missing" not in found:
                 return found
             for number in found["missing"]:
                 self._extract(number, stop)
         raise FailureError.of(507, "memory", "There is not enough memory for this pair; ask for fewer keypoints.")
+
+    def _do(self, task: str, given: Any, stop: Event, told: Callable[[str, Any], None] = _nobody) -> Any:
+        """A task, once more where its process ended: something else may have ended that."""
+        try:
+            return self._worker.do(task, given, self._budget, told, stop)
+        except FailureError as failed:
+            if failed.failure.code != "crashed":
+                raise
+        return self._worker.do(task, given, self._budget, told, stop)
 
 
 def _by_distance(count: int) -> Iterator[tuple[int, int]]:

@@ -33,10 +33,20 @@ class Store(Generic[V]):
     """Values by name. For one thread, that of the service.
 
     what: in messages, such as "image". limit: bytes. seconds: after the last use. clock: for tests.
+    used: gets a value that is used. gone: gets the name of one that is no longer kept.
     """
 
-    def __init__(self, what: str, limit: int, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        what: str,
+        limit: int,
+        seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+        used: Callable[[V], None] = lambda value: None,
+        gone: Callable[[str], None] = lambda name: None,
+    ) -> None:
         self._what, self._limit, self._seconds, self._clock = what, limit, seconds, clock
+        self._on_use, self._on_end = used, gone
         self._held: OrderedDict[str, _Held[V]] = OrderedDict()
         self._gone: OrderedDict[str, None] = OrderedDict()
         self._pinned: dict[str, V] = {}
@@ -50,7 +60,17 @@ class Store(Generic[V]):
         return len(self._held)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._held
+        return name in self._held or name in self._pinned
+
+    def items(self) -> list[tuple[str, V]]:
+        """Names and values of what users have given."""
+        return [(name, held.value) for name, held in self._held.items()]
+
+    def touch(self, name: str) -> None:
+        """Count it as used, where it is there."""
+        if name in self._held:
+            self._held[name].used = self._clock()
+            self._held.move_to_end(name)
 
     def put(self, value: V, size: int, name: str | None = None) -> str:
         """Keep `value` of `size` bytes; the least recently used ones go to make room. Raises FailureError (507)."""
@@ -74,8 +94,8 @@ class Store(Generic[V]):
             if name in self._gone:
                 raise FailureError.of(410, "expired", f"This {self._what} is no longer kept; send it again.")
             raise FailureError.of(404, "unknown", f"There is no such {self._what} here.")
-        held.used = self._clock()
-        self._held.move_to_end(name)
+        self.touch(name)
+        self._on_use(held.value)
         return held.value
 
     def resize(self, name: str, size: int) -> None:
@@ -91,6 +111,11 @@ class Store(Generic[V]):
             raise FailureError.of(403, "kept", f"This {self._what} belongs to the service.")
         self._expire(name)
 
+    def forget(self, name: str) -> None:
+        """The same, without a word where it is not there."""
+        if name in self._held:
+            self._expire(name)
+
     def sweep(self) -> None:
         """Drop what is too old."""
         oldest = self._clock() - self._seconds
@@ -105,6 +130,7 @@ class Store(Generic[V]):
     def _expire(self, name: str) -> None:
         self._drop(name)
         self._gone[name] = None
+        self._on_end(name)
         while len(self._gone) > _REMEMBERED:
             self._gone.popitem(last=False)
 

@@ -70,7 +70,7 @@ export function drawLines(context, ends, panes, count, groups, style) {
   context.globalAlpha = 1;
 }
 
-/** Squares, which are quicker than circles and as good at 3 px: batched by group like lines. */
+/** Ends of matches, batched by group like lines; large ones have a rim. */
 export function drawDots(context, ends, side, pane, count, groups, style, radius) {
   const paths = groups.map(() => null);
   for (let k = count - 1; k >= 0; k--) {

@@ -1,6 +1,6 @@
 /* How many matches have which score, and the slider below it. */
 
-import { clear, el } from "./dom.js";
+import { el } from "./dom.js";
 import { number, t } from "./i18n.js";
 import { scoreColour } from "./pair.js";
 
@@ -16,7 +16,7 @@ export class Histogram {
       oninput: () => onThreshold(Number(this.slider.value)),
     });
     this.shown = el("output", { class: "n", for: "threshold" });
-    this.ends = el("div", { class: "ends" });
+    this.ends = el("div", { class: "ends" }, el("span", {}, "0"), el("span", { text: "score" }), el("span", {}, "1"));
     this.element = el("div", { class: "card" },
       el("h3", {}, el("label", { for: "threshold", text: "threshold" }), this.shown),
       el("div", { class: "histogram" }, this.canvas, this.slider, this.ends));
@@ -71,6 +71,5 @@ export class Histogram {
     context.globalAlpha = 1;
     context.fillStyle = style.getPropertyValue("--ink");
     context.fillRect(INSET + this.threshold * (width - 2 * INSET) - 0.75, 0, 1.5, height);
-    clear(this.ends).append(el("span", {}, "0"), el("span", {}, t("score")), el("span", {}, "1"));
   }
 }

@@ -34,6 +34,8 @@ const VIEW = {
 
 const REACH = 10; // CSS px from a keypoint
 const BLINK = 700; // ms
+const MANY = 500; // matches; more are drawn thinner
+const SETTLED = 140; // ms without a change after which a quick drawing is made a good one
 
 export class Viewer extends EventTarget {
   constructor(container) {
@@ -90,6 +92,7 @@ export class Viewer extends EventTarget {
       this.layout();
       this.#blink();
     }
+    if ("threshold" in changes) this.#hurry();
     this.redraw(WARPS.has(this.view.mode) && !("threshold" in changes));
     if (!quiet) this.#tell("view", changes);
   }
@@ -133,6 +136,16 @@ export class Viewer extends EventTarget {
     this.dirty.marks = true;
     this.dirty.below ||= below;
     this.frame ||= requestAnimationFrame(() => this.draw());
+  }
+
+  /** Something moves: draw quickly until it stands still, so that each frame is there in time. */
+  #hurry() {
+    this.hurried = true;
+    clearTimeout(this.settling);
+    this.settling = setTimeout(() => {
+      this.hurried = false;
+      this.redraw(false);
+    }, SETTLED);
   }
 
   /** Draw now what has changed. */
@@ -211,18 +224,21 @@ export class Viewer extends EventTarget {
   #drawLines(context, count) {
     const busy = Math.min(1, 0.35 + 150 / Math.max(count, 1));
     const faint = this.view.pin || this.hovered ? 0.35 : 1;
-    const groups = scoreGroups(1.35, busy * faint);
-    groups.push({ colour: INK.outlier, width: 0.8, alpha: 0.5 * faint });
-    groups.push({ colour: INK.both, width: 0.7, alpha: 0.28 * faint });
+    const quick = this.hurried || count > MANY; // a line of one pixel costs a fifth of a wider one
+    const groups = scoreGroups(quick ? 1 : 1.35, busy * faint);
+    groups.push({ colour: INK.outlier, width: quick ? 1 : 0.8, alpha: 0.5 * faint });
+    groups.push({ colour: INK.both, width: quick ? 1 : 0.7, alpha: 0.28 * faint });
     const style = this.#style(groups.length - 2, groups.length - 1);
     drawLines(context, this.ends, this.panes, count, groups.map((_, i) => groups[(i + groups.length - 2) % groups.length]),
       (k) => {
         const group = style(k);
         return group < 0 ? group : (group + 2) % groups.length; // outliers and quiet ones first, below the others
       });
-    const near = this.panes[0].zoom > 1.6 || count < 1200;
+    if (this.hurried && count > MANY) return;
+    const near = this.panes[0].zoom > 1.6 || count <= MANY;
+    const dots = groups.map((group, i) => ({ ...group, alpha: i < groups.length - 2 ? Math.min(1, 1.6 * faint) : group.alpha }));
     for (const side of [0, 1]) {
-      drawDots(context, this.ends, side, this.panes[side], count, groups, style, near ? 2.4 : 1.6);
+      drawDots(context, this.ends, side, this.panes[side], count, dots, style, near ? 2.4 : 1.8);
     }
   }
 
@@ -322,6 +338,7 @@ export class Viewer extends EventTarget {
       });
       other.clamp();
     }
+    this.#hurry();
     this.marks.style.touchAction = this.panes.some((each) => each.zoom > 1) || this.tool ? "none" : "pan-y";
     this.redraw();
     this.#tell("camera", null);
@@ -375,6 +392,12 @@ export class Viewer extends EventTarget {
     if (x === null) return null;
     const panes = this.together ? this.panes.slice(0, 1) : this.panes;
     return panes.find((pane) => pane.holds(x, y)) ?? null;
+  }
+
+  /** 0 or 1 for the image that an event of the pointer or of a drop is over; -1 for neither. */
+  sideAt(event) {
+    if (!this.container.contains(event.target) || this.together) return -1;
+    return this.panes.indexOf(this.#paneAt(...this.#place(event)));
   }
 
   #place(event) {

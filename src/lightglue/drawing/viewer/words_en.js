@@ -22,7 +22,7 @@ export const EN = {
   precision_usual: "as usual", precision_float32: "float32", precision_reduced: "reduced", matcher_lightglue: "LightGlue", matcher_nearest: "nearest neighbours",
   stopped_by_you: "Stopped", stopping: "Stopping…", stage_waiting: "Waiting for its turn", stage_starting: "Loading the models", stage_reading: "Reading the images",
   stage_extracting: "Finding keypoints", stage_matching: "Matching", stage_refining: "Refining", stage_estimating: "Estimating geometry", stage_fetching: "Fetching weights",
-  weights_missing: "The weights for {features} are not on this machine.", weights_about: "{size}, licence {licence}.", weights_fetch: "Fetch {size}",
+  weights_missing: "The weights for {features} are not on this machine.", size_unknown: "of a size that is not known", weights_about: "{size}; licence: {licence}.", weights_fetch: "Fetch {size}",
   weights_there: "The weights are there",
 
   blank: "Two images make a pair: choose, drop or paste them above.", views: "Views", canvas_label: "Both images with their matches. Shift and arrows move, plus and minus zoom, J and K walk through the matches.",
@@ -43,7 +43,7 @@ export const EN = {
   threshold: "Score threshold", threshold_text: "{threshold}, {count} matches", score: "Score",
   matches_found: "{count} matches", one_match: "1 match", inliers_of: "{inliers} inliers ({model})", overlap_is: "overlap {overlap}",
   dropped_for_overlap: "{count} dropped for want of overlap", overlap_low: "overlap {overlap}: probably different places", rotated_by: "B rotated by {rotation}°", stopped: "stop {stop} of {of}", pruned_shares: "pruned {first} % + {second} %",
-  match_title: "Match", match_of: "{k} of {count}", match_walk: "J and K walk", match_hint: "Point at a keypoint to see its match; click to keep it.",
+  match_title: "Match", match_of: "{k} of {count}", match_hidden: "{k}, below the threshold", match_walk: "J and K walk", match_hint: "Point at a keypoint to see its match; click to keep it.",
   patch_label: "The surroundings in image {letter}", fits: "Geometry", is_inlier: "inlier", is_outlier: "outlier", with_error: ", {error} px off",
   point_0: "In A", point_1: "In B", keypoint_0: "Keypoint A", keypoint_1: "Keypoint B", dropped_after: "dropped after layer {layer}", kept_to_end: "kept to the end",
   tip_match: "Match {k} · score {score}", tip_free: "No match", tip_below: "its partner scores {score}, below the threshold",
@@ -58,5 +58,6 @@ export const EN = {
   format_pdf: "The picture, to be printed", format_colmap: "A COLMAP database", format_html: "This viewer with the pair, one file without a service",
   compare_title: "Compare with other settings", compare_text: "The same images and masks again; shown beside the first, with what only one found.", compare_run: "Match and compare",
   compare_only: "Differences", compare_all: "All", compare_both: "{count} in both", compare_only_here: "{count} only here", compare_only_first: "{count} only with {name}",
+  option_mp: "Reduced precision", option_camera0: "Camera of A", option_camera1: "Camera of B",
   option_max_keypoints: "Max keypoints",
 };

@@ -148,7 +148,7 @@ export class Workbench extends EventTarget {
     this.stageCard = el("div", { class: "card" }, this.bar, place, this.modeRow, this.resultLine);
     this.stage = el("div", { class: "stage" }, this.stageCard, this.table.element);
     this.histogram = new Histogram((threshold) => this.setThreshold(threshold));
-    this.matchCard = el("div", { class: "card" });
+    this.matchCard = el("div", { class: "card", "aria-live": "polite" });
     this.factsCard = el("div", { class: "card" });
     this.geometryCard = el("div", { class: "card" });
     this.side = el("div", { class: "side" }, this.histogram.element, this.matchCard, this.geometryCard, this.factsCard);
@@ -256,11 +256,14 @@ export class Workbench extends EventTarget {
   #viewed(changes) {
     if ("threshold" in changes) {
       this.histogram.setThreshold(this.view.threshold);
-      this.#resultText();
+      if (this.viewer.count !== this.counted) {
+        this.#resultText();
+        if (this.view.pin) this.#matchText();
+      }
       this.#estimateSoon();
       this.#tableSoon();
     }
-    if ("filter" in changes || "threshold" in changes || "mode" in changes) this.#pressed();
+    if ("filter" in changes || "mode" in changes) this.#pressed();
     if ("filter" in changes) {
       this.#resultText();
       this.#tableSoon();
@@ -282,7 +285,7 @@ export class Workbench extends EventTarget {
   #all() {
     const paired = this.pair !== null;
     this.blank.hidden = this.viewer.pictures.some(Boolean);
-    this.side.classList.toggle("empty", !paired);
+    this.root.classList.toggle("unpaired", !paired);
     for (const part of [this.histogram.element, this.matchCard, this.geometryCard, this.factsCard, this.table.element]) part.hidden = !paired;
     this.modeButtons.layers.disabled = !this.#hasLayers();
     for (const mode of MODES) if (mode !== "layers") this.modeButtons[mode].disabled = !paired;
@@ -323,6 +326,7 @@ export class Workbench extends EventTarget {
     const { pair, viewer } = this;
     if (!pair) return;
     const { count } = viewer;
+    this.counted = count;
     const parts = [];
     if (pair.inlier && count) parts.push(t("inliers_of", { inliers: pair.countInliers(count), model: t(`model_${pair.geometry.model}`) }));
     const { overlap, rotation, layers, pruned } = pair.json;
@@ -344,7 +348,8 @@ export class Workbench extends EventTarget {
     const { pin } = view;
     const button = (name, word, run) => el("button", { type: "button", class: "plain", "aria-label": t(word), title: t(word), onclick: run }, icon(name));
     const walk = el("div", { class: "walk" }, button("previous", "key_previous", () => this.walk(-1)),
-      el("span", { class: "n" }, pin?.match !== undefined ? t("match_of", { k: pin.match + 1, count: this.viewer.count }) : t("match_walk")),
+      el("span", { class: "n" }, pin?.match === undefined ? t("match_walk")
+        : t(pin.match < this.viewer.count ? "match_of" : "match_hidden", { k: pin.match + 1, count: this.viewer.count })),
       button("next", "key_next", () => this.walk(1)));
     card.append(el("h3", {}, t("match_title"),
       pin ? el("button", { type: "button", class: "plain", "aria-label": t("key_unpin"), onclick: () => this.viewer.set({ pin: null }) }, icon("close")) : ""));

@@ -13,7 +13,7 @@ __all__ = [
     "SMALLER",
     "TURNS",
     "Trial",
-    "mild_trials",
+    "likely_trials",
     "other_turns",
     "trials",
     "turned_trials",
@@ -48,25 +48,23 @@ def turned_trials() -> Iterator[Trial]:
 
 
 def trials(turn: float) -> Iterator[Trial]:
-    """All others with image 1 turned by `turn`, which is what it most probably is: the cheap ones first.
-
-    Tilts are of one image, then of both across each other (a camera to the left, another one below), which together
-    are as much as one tilt of four.
-    """
-    yield from mild_trials(turn)
-    yield from _either(_STRONG[:2], turn)
-    for view in _MILD:
-        across = next(v for v in _MILD if (v.direction - view.direction) % 180 == 90)
-        yield Trial(view, replace(across, turn=turn))
-    yield from _either(_STRONG[2:], turn)
+    """All others with image 1 turned by `turn`, which is what it most probably is: the likely ones first."""
+    yield from likely_trials(turn)
+    yield from _either(_STRONG, turn)
     yield from _either((View(scale=0.5), View(scale=0.25)), turn)
 
 
-def mild_trials(turn: float) -> Iterator[Trial]:
-    """Those that are most probable."""
+def likely_trials(turn: float) -> Iterator[Trial]:
+    """Those that are most probable: tilts of one image, then of both across each other.
+
+    A camera to the left and another one below are together as much as one tilt of four, and both views are there.
+    """
     if turn:
         yield Trial(PLAIN, View(turn=turn))
     yield from _either(_MILD, turn)
+    for view in _MILD:
+        across = next(v for v in _MILD if (v.direction - view.direction) % 180 == 90)
+        yield Trial(view, replace(across, turn=turn))
 
 
 def other_turns(turn: float) -> Iterator[Trial]:

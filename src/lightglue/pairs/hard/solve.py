@@ -20,7 +20,7 @@ from lightglue.pairs.hard.search import (
     EDGE,
     SMALLER,
     Trial,
-    mild_trials,
+    likely_trials,
     other_turns,
     trials,
     turned_trials,
@@ -32,8 +32,8 @@ __all__ = ["is_good", "polish", "solve"]
 # Set by hand on some 25 tilted pairs generated from training photographs: docs/decisions/035-hard.md.
 GOOD_OVERLAP, GOOD_INLIERS, GOOD_SHARE = 0.9, 40, 0.4  # of plain matching, at which nothing else is tried
 PROMISING = 10  # matches of a view that agree with one homography, at which it is looked at at once
-WORTH = 8  # and at which it is looked at in the end
-HOPE = 9  # in any view so far, below which the search ends: pairs of different scenes have so many by chance
+WORTH = 8  # and at which it is looked at in the end; a search ends where no likely view of two kinds has so many,
+HOPE = 9  # and after all views of both, where none that was looked at had so many in the frame of its model
 LEFT = 3  # views that are looked at in the end, where none was promising
 ACCEPTED = 0.5  # overlap, corrected for the number of trials, at which a model is believed
 CLEAR = 2.0  # times what is found upright that must be found turned for all views to be tried turned first
@@ -112,17 +112,25 @@ def _rough(search: Search, plain: Correspondences) -> Iterator[tuple[Trial | Non
         yield None, OWN, plain
     order = search.kinds.order
     turns: dict[str, dict[float, float]] = {name: {} for name in order}  # support of each on very small images
-    yield from _round(search, order[0], turns[order[0]], trials)
-    for name in order[1:2]:
-        yield from _round(search, name, turns[name], mild_trials)
-    has_two = len({name for name, _ in search.done}) > 1
-    if has_two and search.most < HOPE and not search.was_short:
-        search.is_hopeless = True
+    for name in order[:2]:
+        yield from _round(search, name, turns[name], likely_trials)
+    if _gives_up(search, search.most, WORTH):
         return
-    for name in order[1:]:
+    for name in order[1::-1]:  # of the package's kinds the second takes less time
+        yield from _round(search, name, turns[name], trials)
+    if _gives_up(search, search.closest, HOPE):
+        return
+    for name in order[2:]:
         yield from _round(search, name, turns[name], trials)
     for name in order:
         yield from _round(search, name, turns[name], other_turns)
+
+
+def _gives_up(search: Search, most: int, least: int) -> bool:
+    """Whether both kinds of features have looked, and fewer agree than there must be for it to go on."""
+    has_two = len({name for name, _ in search.done}) > 1
+    search.is_hopeless = has_two and most < least and not search.was_short
+    return search.is_hopeless
 
 
 def _round(
@@ -154,8 +162,10 @@ def _round(
     for agreeing, trial, found in seen[:LEFT]:
         if agreeing >= WORTH:
             yield trial, name, found
-    if any(len(found) for _, _, found in seen):
-        together = without_duplicates(pooled([found for _, _, found in seen if len(found)]))
+    parts = search.weak.setdefault(name, [])
+    parts += [found for _, _, found in seen if len(found)]
+    if seen and parts:
+        together = without_duplicates(pooled(parts))
         if _agreeing(search, together, EDGE) >= PROMISING:
             yield None, name, together
 
@@ -200,6 +210,10 @@ def _verified(search: Search, rough: Correspondences, name: str) -> Rematched | 
         search.stage(f"rematch {kind.name}", begin, 0 if found is None else len(found.found))
         if found is not None and _believed(search, found):
             return cast(Rematched, found)
+        agreeing = 0 if found is None else int(found.model.inliers.sum())
+        search.closest = max(search.closest, agreeing)
+        if agreeing < HOPE:  # another kind has not once seen more there
+            break
     return None
 
 

@@ -52,6 +52,8 @@ class Search:
     was_short: bool = False  # of time: something was left out
     is_hopeless: bool = False  # no view shows anything
     most: int = 0  # matches of a view that agree with one homography
+    closest: int = 0  # the same in the frame of a model that was not believed
+    weak: dict[str, list[Correspondences]] = field(default_factory=dict)  # what views show that were not promising
     done: set[tuple[str, Trial]] = field(default_factory=set)
 
     @property

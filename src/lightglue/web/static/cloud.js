@@ -89,6 +89,13 @@ export class Cloud {
     gl.bufferData(target, data, gl.STATIC_DRAW);
   }
 
+  clear() {
+    for (const key of [...this.textures.keys()]) this.setPicture(key, null);
+    Object.assign(this, { map: null, content: null, visitor: null });
+    this.gl.clearColor(0, 0, 0, 0);
+    this.gl.clear(this.gl.COLOR_BUFFER_BIT | this.gl.DEPTH_BUFFER_BIT);
+  }
+
   /** Take a map as the service describes it, and its points as bytes. */
   show(map, content) {
     for (const key of [...this.textures.keys()]) this.setPicture(key, null);
@@ -331,11 +338,12 @@ export class Cloud {
   }
 
   /** What lies at (x, y) of the canvas, CSS px: {image} or {visitor} or {point}, or null. Nearer ones hide others. */
-  pick(view, x, y, hasCameras = true) {
+  pick(view, x, y, hasCameras = true, hasPoints = true) {
     if (!this.map) return null;
     const matrix = this.matrix(view);
     const [width, height] = [this.canvas.clientWidth, this.canvas.clientHeight];
-    return (hasCameras && this.#pickCamera(matrix, x, y, width, height)) || this.#pickPoint(matrix, x, y, width, height);
+    const camera = hasCameras && this.#pickCamera(matrix, x, y, width, height);
+    return camera || (hasPoints ? this.#pickPoint(matrix, x, y, width, height) : null);
   }
 
   #pickCamera(matrix, x, y, width, height) {

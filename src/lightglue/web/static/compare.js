@@ -10,13 +10,14 @@ const SYNCED = ["threshold", "mode", "filter", "linked", "layout", "swapped", "s
 export class Comparison {
   /**
    * @param bench the Workbench beside which it appears; run(options) -> Promise of a pair's JSON or null;
-   *   changed() when another pair is compared
+   *   changed() when another pair is compared; failed(error)
    */
-  constructor(bench, app, run, changed) {
+  constructor(bench, app, run, changed, failed) {
     this.bench = bench;
     this.app = app;
     this.run = run;
     this.changed = changed;
+    this.failed = failed;
     this.id = null;
     this.pair = null;
     this.different = true; // only what one found is coloured
@@ -74,7 +75,7 @@ export class Comparison {
             const json = await this.run(options);
             if (json) this.show(json);
           } catch (error) {
-            this.app.notify(this.app.explain(error));
+            this.failed(error);
           }
         } }, t("compare_run")),
         el("button", { type: "button", onclick: () => dialog.close() }, t("cancel"))));

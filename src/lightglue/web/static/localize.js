@@ -1,7 +1,7 @@
 // A photograph dropped onto a map: where it was taken, the points that say so, or why it is not known.
 
 import { add, clear, el } from "./dom.js";
-import { t } from "./i18n.js";
+import { hasWord, t } from "./i18n.js";
 
 /** page: the map page, which has `map`, `base`, `stage`, `lookThrough`, `list`. */
 export function localizer(app, page) {
@@ -45,6 +45,7 @@ class Localizer {
   }
 
   #forget() {
+    if (!this.page.stage?.map) return;
     this.page.stage?.cloud.setPicture("visitor", null);
     this.page.stage?.cloud.setVisitor(null);
     this.page.stage?.redraw();
@@ -73,7 +74,7 @@ class Localizer {
       if (turn !== this.turn) return;
       this.#busy(t("localize_working", { name: file.name }));
       this.job = app.api.run(`${base}/localize`, { image: image.id }, {
-        onProgress: (state) => turn === this.turn && this.#busy(state.progress?.text || t("localize_working", { name: file.name })),
+        onProgress: (progress) => turn === this.turn && this.#busy(`${t("localize_working", { name: file.name })} ${said(progress)}`),
       });
       const found = await app.api.get(`results/${(await this.job).result}`);
       if (turn !== this.turn) return;
@@ -165,4 +166,9 @@ class Localizer {
     });
     return canvas;
   }
+}
+
+/** How far it is, in words. */
+function said({ stage }) {
+  return hasWord(`stage_${stage}`) ? t(`stage_${stage}`) : "";
 }

@@ -11,6 +11,7 @@
  *   t, el, add ... are imported from i18n.js and dom.js, words of one's own by addWords({ en, zh })
  *   health, options()   GET health (null until known) and GET options (a promise, asked for once)
  *   announce(text) said to screen readers;  notify(text, tone) shown on top until closed; tone "bad" or "good"
+ *   computedOn(device) shown in the head
  *   explain(error) the sentence for an ApiError, in words for what the server could not say itself
  */
 
@@ -51,6 +52,11 @@ const app = {
     add(place, el("p", { class: `notice ${tone}` }, el("span", {}, text),
       el("button", { type: "button", class: "plain", "aria-label": t("close"), onclick: () => clear(place) }, icon("close"))));
   },
+  /** Where a result was computed: "cpu", "cuda". */
+  computedOn(device) {
+    app.device = device ?? app.device;
+    machineWord();
+  },
   explain(error) {
     if (error?.message && error.status) return error.message;
     if (error?.status === 0) return t("unreachable");
@@ -79,8 +85,8 @@ async function show({ route, params }) {
 
 function machineWord() {
   const { health } = app;
-  document.getElementById("machine").textContent =
-    health ? [health.device, health.precision, health.version].filter(Boolean).join(" · ") : "";
+  const device = app.device ?? (health?.device === "auto" ? null : health?.device);
+  document.getElementById("machine").textContent = [device, health?.version].filter(Boolean).join(" · ");
 }
 
 async function start() {

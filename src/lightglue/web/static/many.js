@@ -3,6 +3,7 @@
 import { add, clear, el } from "./dom.js";
 import { chosenFiles, droppedFiles, imagesAmong } from "./dropped.js";
 import { addWords, t } from "./i18n.js";
+import { bind } from "./keys.js";
 import { Matrix, shown } from "./matrix.js";
 import { words } from "./many_words.js";
 
@@ -24,6 +25,10 @@ class ManyPage {
     add(root, this.place);
     this.asked = {}; // what stands in the form
     this.build();
+    bind(["Escape"], "Esc", "many_stop", () => this.cancel(), () => Boolean(this.isBusy && this.place.offsetParent));
+    for (const [where, event] of [[document, "themechange"], [matchMedia("(prefers-color-scheme: dark)"), "change"]]) {
+      where.addEventListener(event, () => this.matrix?.redraw());
+    }
     document.addEventListener("languagechange", () => {
       this.build();
       if (this.set) this.present();
@@ -161,7 +166,7 @@ class ManyPage {
   async run() {
     const { app } = this;
     app.notify("");
-    this.stopped = false;
+    this.stopped = this.stop.disabled = false;
     this.busy(true, "");
     try {
       const sent = await this.send();
@@ -284,6 +289,7 @@ class ManyPage {
   hear(found) {
     this.pairs.set(`${found.i} ${found.j}`, found);
     this.matrix?.set(found.i, found.j, found);
+    if (this.download) this.download.hidden = false;
     const [done, total] = [this.pairs.size, this.set.total];
     const { time, done: before } = this.begin;
     const seconds = ((performance.now() - time) / 1000 / Math.max(1, done - before)) * (total - done);
@@ -302,7 +308,7 @@ class ManyPage {
     this.drop.classList.add("is-small");
     this.canvas = el("canvas", { class: "many-matrix", tabindex: "0", role: "application", "aria-label": t("many_matrix", { count: `${set.images.length}` }), "data-set": set.id });
     this.about = el("p", { class: "many-about", role: "status" }, t("many_click"));
-    this.download = el("a", { class: "button", href: app.api.url(`pairs/${set.id}/colmap`), download: "database.db" }, t("many_colmap"));
+    this.download = el("a", { class: "button", hidden: !this.pairs.size, href: app.api.url(`pairs/${set.id}/colmap`), download: "database.db" }, t("many_colmap"));
     this.tablePlace = el("div", { class: "card many-table" });
     add(this.result, el("div", { class: "many-main" },
       el("div", { class: "card many-left" }, el("div", { class: "many-room" }, this.canvas), this.about, el("p", {}, this.download)),

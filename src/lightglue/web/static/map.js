@@ -3,6 +3,7 @@
 import { add, clear, el } from "./dom.js";
 import { addWords, t } from "./i18n.js";
 import { cameraTable, patches } from "./map_lists.js";
+import { bind } from "./keys.js";
 import { localizer } from "./localize.js";
 import { words } from "./map_words.js";
 import { Stage } from "./stage.js";
@@ -25,6 +26,11 @@ class MapPage {
     document.addEventListener("languagechange", () => this.maps && this.build());
     document.addEventListener("themechange", () => this.paint());
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.paint());
+    const isHere = () => Boolean(this.isShown && this.map && this.stage);
+    for (const [key, text] of [["n", "map_next"], ["p", "map_previous"], ["j", "map_walk"], ["k", "map_walk_back"]]) {
+      bind([key], key.toUpperCase(), text, (event) => this.key(event), isHere);
+    }
+    bind(["Escape"], "Esc", "map_leave", (event) => this.key(event), isHere);
   }
 
   async arrive(params) {
@@ -50,6 +56,7 @@ class MapPage {
   build() {
     const { place } = this;
     clear(place);
+    this.stage?.dispose();
     const known = this.map;
     this.map = this.stage = null;
     if (!this.maps.length) {
@@ -65,7 +72,7 @@ class MapPage {
 
   makeBar() {
     this.select = el("select", { "aria-label": t("map_which"), onchange: () => this.open(this.select.value) },
-      this.maps.map((each) => el("option", { value: each.name }, each.name)));
+      this.maps.map((each) => el("option", { value: each.name }, each.fault ? t("map_faulty", { name: each.name }) : each.name)));
     this.statistics = el("p", { class: "map-statistics" });
     this.report = el("a", { class: "map-report", target: "_blank", rel: "noopener" }, t("map_report"));
     add(this.place, el("div", { class: "map-bar" }, el("label", {}, el("span", {}, t("map_map")), this.select), this.statistics, this.report));
@@ -153,6 +160,7 @@ class MapPage {
     const { api } = this.app;
     const place = `maps/${encodeURIComponent(name)}`;
     const opening = (this.opening = {});
+    this.tell(t("map_loading", { name }));
     try {
       const map = await api.get(place);
       const answer = await fetch(api.url(`${place}/points?version=${map.version}`));
@@ -165,12 +173,21 @@ class MapPage {
       this.present(content);
     } catch (error) {
       if (opening !== this.opening) return undefined;
-      this.map = null;
-      this.tell(this.app.explain(error));
-      for (const part of [this.statistics, this.table, this.details, this.leftOut]) clear(part);
-      this.report.hidden = true;
+      this.empty(this.app.explain(error));
     }
     return undefined;
+  }
+
+  /** No map, for a reason. */
+  empty(reason) {
+    this.map = this.list = null;
+    this.stage?.clear();
+    this.localize.reset();
+    this.tell(reason);
+    for (const part of [this.statistics, this.table, this.details, this.leftOut]) clear(part);
+    this.report.hidden = this.through.hidden = true;
+    this.stagePlace.classList.remove("is-through");
+    delete this.canvas.dataset.map;
   }
 
   present(content) {

@@ -86,7 +86,8 @@ export class OptionsForm {
 }
 
 function nameOf(option) {
-  return hasWord(`option_${option.name}`) ? t(`option_${option.name}`) : option.name.replaceAll("_", " ");
+  if (hasWord(`option_${option.name}`)) return t(`option_${option.name}`);
+  return option.name[0].toUpperCase() + option.name.slice(1).replaceAll("_", " ");
 }
 
 function helpOf(option) {

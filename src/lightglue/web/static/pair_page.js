@@ -25,7 +25,8 @@ class PairPage {
     this.app = app;
     this.root = root;
     this.result = null; // the pair's JSON
-    this.model = USUAL_MODEL;
+    this.model = USUAL_MODEL; // that is shown
+    this.chosenModel = USUAL_MODEL; // for the next pair
     this.running = null;
     this.form = new OptionsForm(ON_PAGE);
     this.slots = [0, 1].map((side) => new Slot(side, app, {
@@ -58,6 +59,11 @@ class PairPage {
     this.working = el("div", { class: "working", hidden: true });
     this.offer = el("div", { class: "offer", hidden: true });
     this.more = el("details", { class: "more card" }, el("summary", { text: "more_options" }), this.form.element);
+    this.form.element.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.target.tagName !== "INPUT") return;
+      event.preventDefault(); // or the key would press Stop, which has the focus then
+      this.match();
+    });
     this.toolRow = el("div", { class: "mode tool", hidden: true });
     const bench = el("div");
     this.root.append(this.inputs, this.offer, this.more, this.working, bench);
@@ -69,7 +75,7 @@ class PairPage {
     this.bench.bar.after(this.toolRow);
     this.downloads = new Downloads(this.app, () => this.#asShown());
     this.bench.side.append(this.downloads.element);
-    this.comparison = new Comparison(this.bench, this.app, (options, handlers) => this.#run(options, handlers), () => this.#write());
+    this.comparison = new Comparison(this.bench, this.app, (options) => this.#run(options), () => this.#write(), (error) => this.#failed(error));
     translate(this.root);
   }
 
@@ -95,12 +101,12 @@ class PairPage {
     this.#offer();
   }
 
-  /** Images that are pasted, or dropped beside the slots: into the first free one; two at once into both. */
+  /** Images that are dropped on the picture go to that side; those pasted, or dropped elsewhere, into the first free slot. */
   #files() {
-    const take = (files) => {
+    const take = (files, side = null) => {
       const images = [...files].filter((file) => file.type.startsWith("image/") || /\.(heic|heif|tiff?)$/i.test(file.name)).slice(0, 2);
       if (images.length === 2) images.forEach((file, side) => this.slots[side].take(file));
-      else if (images.length) (this.slots.find((slot) => !slot.own) ?? this.slots[1]).take(images[0]);
+      else if (images.length) (side ?? this.slots.find((slot) => !slot.own) ?? this.slots[1]).take(images[0]);
     };
     document.addEventListener("paste", (event) => {
       if (this.root.hidden || !event.clipboardData?.files.length) return;
@@ -111,7 +117,7 @@ class PairPage {
     document.addEventListener("drop", (event) => {
       if (event.defaultPrevented) return;
       event.preventDefault();
-      if (!this.root.hidden) take(event.dataTransfer.files);
+      if (!this.root.hidden) take(event.dataTransfer.files, this.slots[this.bench.viewer.sideAt(event)] ?? null);
     });
   }
 
@@ -149,13 +155,12 @@ class PairPage {
     this.result = json;
     this.comparison.close();
     this.slots.forEach((slot, side) => slot.adopt(json.images[side], pictures[side]));
-    if (json.geometry) {
-      json.geometry.score_threshold ??= json.threshold;
-      this.model = json.geometry.model;
-    }
+    if (json.geometry) json.geometry.score_threshold ??= json.threshold;
+    this.model = json.geometry?.model ?? this.chosenModel;
     this.bench.show(json, pictures, params);
     this.compareButton.disabled = false;
     this.downloads.show();
+    if (json.id !== EXAMPLE) this.app.computedOn(json.device);
     if (!json.geometry && this.model) this.#reestimate();
     this.#write();
   }
@@ -167,6 +172,8 @@ class PairPage {
   }
 
   #slotChanged() {
+    // Whoever brings an image of their own is done with the example.
+    if (this.slots.some((slot) => slot.own)) this.slots.forEach((slot) => slot.image?.id.startsWith(`${EXAMPLE}-`) && !slot.own && slot.empty());
     const images = this.slots.map((slot) => slot.image);
     const shown = this.result && images.every((image, i) => image?.id === this.result.images[i].id);
     if (!shown) {
@@ -256,15 +263,19 @@ class PairPage {
     this.running = running;
     this.stopping = false;
     this.stopButton.disabled = false;
+    const held = [this.stopButton, this.matchButton].includes(document.activeElement);
     this.matchButton.hidden = running !== null;
     this.stopButton.hidden = running === null;
     this.compareButton.disabled = running !== null || !this.result;
     this.working.hidden = running === null;
-    if (!running) return;
+    if (!running) {
+      if (held) this.matchButton.focus({ preventScroll: true });
+      return;
+    }
     this.workingText = el("span", {}, t("stage_waiting"));
     this.workingBar = el("progress", { max: 1 });
     clear(this.working).append(this.workingText, this.workingBar);
-    this.stopButton.focus({ preventScroll: true });
+    if (held) setTimeout(() => this.running && this.stopButton.focus({ preventScroll: true }));
   }
 
   #progress(progress) {
@@ -280,7 +291,7 @@ class PairPage {
   #failed(error) {
     const text = this.app.explain(error);
     const busy = error.status === 429 ? ` ${t("try_in", { seconds: error.retryAfter ?? 5 })}` : "";
-    if (error.code === "weights") return this.#offer(error.body?.weights, text);
+    if (["weights", "weights_missing"].includes(error.code)) return this.#offer(error.body?.weights, text);
     this.#fault(error.field, text + busy);
   }
 
@@ -313,7 +324,7 @@ class PairPage {
     const total = missing.reduce((sum, each) => sum + (each.bytes ?? 0), 0);
     const licences = [...new Set(missing.map((each) => each.licence).filter(Boolean))].join(", ");
     const about = el("p", {}, text ?? t("weights_missing", { features: this.features.value }), " ",
-      t("weights_about", { size: total ? bytesText(total) : "?", licence: licences || "?" }));
+      t("weights_about", { size: total ? bytesText(total) : t("size_unknown"), licence: licences || "?" }));
     const fetch = el("button", { type: "button", class: "primary" }, t("weights_fetch", { size: total ? bytesText(total) : "" }));
     fetch.onclick = () => this.#fetch(missing.map((each) => each.name), about, fetch);
     clear(this.offer).append(about, fetch);
@@ -372,7 +383,7 @@ class PairPage {
   #geometryControls() {
     const models = MODELS.includes(this.model) ? MODELS : [...MODELS, this.model];
     const model = el("select", { "aria-label": t("geometry_title"), onchange: () => {
-      this.model = model.value;
+      this.model = this.chosenModel = model.value;
       this.#reestimate();
     } }, models.map((name) => el("option", { value: name, selected: name === this.model }, t(name ? `model_${name}` : "model_none"))));
     model.value = this.model;

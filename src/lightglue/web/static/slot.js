@@ -113,6 +113,15 @@ export class Slot {
     }
   }
 
+  /** No image again. */
+  empty() {
+    this.leaveTool();
+    this.image = this.picture = this.mask = this.bytes = null;
+    this.points = [];
+    this.thumb.getContext("2d").clearRect(0, 0, this.thumb.width, this.thumb.height);
+    this.#said();
+  }
+
   set(image, picture) {
     this.leaveTool();
     this.image = image;

@@ -5,6 +5,7 @@ import { between, cameraView, moved, onCanvas, orbitView, turned, wholeScene } f
 
 const CLICK = 5; // px that a pointer may move and still click
 const FLIGHT = 450; // ms from one view to another
+const HOVERED = 200_000; // points that are looked through at each move of a mouse
 const CLOSEST = 1e-3; // of the scene's extent
 const FARTHEST = 50;
 
@@ -17,7 +18,8 @@ export class Stage {
     this.marks = { opacity: 0.85 };
     this.pointers = new Map();
     this.#listen();
-    new ResizeObserver(() => this.redraw()).observe(canvas);
+    this.resized = new ResizeObserver(() => this.redraw());
+    this.resized.observe(canvas);
   }
 
   show(map, content) {
@@ -26,6 +28,19 @@ export class Stage {
     this.marks = { opacity: this.marks.opacity };
     this.flight = null;
     this.reset(false);
+  }
+
+  /** For a canvas that goes: browsers keep few contexts. */
+  dispose() {
+    this.resized.disconnect();
+    this.map = null;
+    this.cloud.gl.getExtension("WEBGL_lose_context")?.loseContext();
+  }
+
+  /** Nothing to see. */
+  clear() {
+    this.map = this.orbit = null;
+    this.cloud.clear();
   }
 
   get aspect() {
@@ -152,9 +167,9 @@ export class Stage {
     return [event.clientX - box.left, event.clientY - box.top];
   }
 
-  #pick(event) {
+  #pick(event, hasPoints = true) {
     const [x, y] = this.#place(event);
-    return this.cloud.pick(this.goal, x, y, !this.isThrough);
+    return this.cloud.pick(this.goal, x, y, !this.isThrough, hasPoints);
   }
 
   #listen() {
@@ -221,7 +236,7 @@ export class Stage {
     this.pointed = event;
     this.hovering ??= requestAnimationFrame(() => {
       this.hovering = null;
-      if (this.map && this.pointed && !this.flight) this.#hover(this.#pick(this.pointed), ...this.#place(this.pointed));
+      if (this.map && this.pointed && !this.flight) this.#hover(this.#pick(this.pointed, this.cloud.count <= HOVERED), ...this.#place(this.pointed));
     });
   }
 

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from lightglue.errors import ImageError
 from lightglue.extractors.from_file import extract_file
 from lightglue.pairs.asked import PairRequest
 from lightglue.support.caches import BoundedCache
+from lightglue.web.failures import image_fault
 from lightglue.web.tasks.report import Report
 
 __all__ = ["extract"]
@@ -25,7 +27,10 @@ def extract(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
     request = PairRequest.owner().build(given["asked"])
     with report.watching():
         extractor = _EXTRACTORS.get(str(request.models), request.models.load_extractor)
-        found = extract_file(extractor, image["data"], request.views, given["mask"], image["name"])
+        try:
+            found = extract_file(extractor, image["data"], request.views, given["mask"], image["name"])
+        except ImageError as error:
+            raise image_fault(error, image["name"], "image") from error
     width, height = (round(edge) for edge in found.features["image_size"].tolist())
     content: dict[str, Any] = {
         "image": {"id": image["id"], "name": image["name"], "width": width, "height": height},

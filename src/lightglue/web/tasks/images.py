@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightglue.errors import ImageError
+from lightglue.web.failures import without_path
 from lightglue.web.tasks.report import Report
 from lightglue_runtime.images.exif import orientation_of
 from lightglue_runtime.images.files import ImageFile, read_to_look_at
@@ -46,7 +48,11 @@ class _Named(io.BytesIO):
 
 def picture(given: dict[str, Any], report: Report) -> bytes:
     """An image file of this machine as a browser shows it: JPEG, upright. given: path; edge, px of the longer side."""
-    return _jpeg(_small(read_to_look_at(given["path"]), given["edge"]))
+    try:
+        image = read_to_look_at(given["path"])
+    except ImageError as error:
+        raise without_path(error, given["path"], Path(given["path"]).name) from error
+    return _jpeg(_small(image, given["edge"]))
 
 
 def _small(image: NDArray[np.uint8], edge: int = THUMBNAIL) -> NDArray[np.uint8]:

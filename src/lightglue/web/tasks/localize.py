@@ -10,10 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from lightglue.errors import LightGlueError
 from lightglue.geometry.cameras import Camera
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.localization.localizer import Localization, Localizer
 from lightglue.support.printable import printable
+from lightglue.web.failures import without_path
 from lightglue.web.open_map import image_plane
 from lightglue.web.tasks.report import Report
 
@@ -30,13 +32,16 @@ class _Warm:
 def localize(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """What `Localizer.localize` says of a photograph, its points by COLMAP's numbers (`point_ids`).
 
-    given: folder and version of the map; data, the photograph's file; size, its (width, height) px, upright; options;
-    device, "auto" for the map's own.
+    given: map, its name; folder and version of it; data, the photograph's file; size, its (width, height) px, upright;
+    options; device, "auto" for the map's own.
     """
     begin = perf_counter()
-    with report.watching():
-        localizer = _opened(given, report)
-        found = localizer.localize(given["data"])
+    try:
+        with report.watching():
+            localizer = _opened(given, report)
+            found = localizer.localize(given["data"])
+    except LightGlueError as error:
+        raise without_path(error, given["folder"], given["map"]) from error
     return _as_json(found, given["size"], localizer.remarks, perf_counter() - begin)
 
 

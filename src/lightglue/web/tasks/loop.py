@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import secrets
 import signal
-import sys
-import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from importlib import import_module
@@ -15,7 +12,7 @@ from queue import SimpleQueue
 from threading import Event, Thread
 from typing import Any
 
-from lightglue.web.failures import Failure, StoppedError, failure_of
+from lightglue.web.failures import StoppedError, failure_of, unexpected
 from lightglue.web.tasks.report import Report
 
 __all__ = ["work"]
@@ -69,12 +66,4 @@ def _answer(
     except StoppedError:
         return "cancelled", None
     except Exception as error:
-        return "failed", failure_of(error) or _unexpected(error)
-
-
-def _unexpected(error: Exception) -> Failure:
-    """A fault of ours: the log has all of it, under a number, and the request the number."""
-    number = secrets.token_hex(4)
-    lines = traceback.format_exception(error)
-    print(f"error {number}:\n{''.join(lines)}", file=sys.stderr, flush=True)
-    return Failure(500, "internal", f"Something went wrong here; the log has it as error {number}.")
+        return "failed", failure_of(error) or unexpected(error)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lightglue.errors import InputError
+from lightglue.errors import ImageError, InputError
 from lightglue.matching.config import LightGlueConfig
 from lightglue.models.loaded import load_models
 from lightglue.pairs.asked import PairRequest
@@ -19,12 +19,13 @@ from lightglue.pairs.record import MatchedPair, geometry_numbers
 from lightglue.pairs.viewed import warp_of
 from lightglue.pairs.words import texts_of
 from lightglue.timing import record
+from lightglue.web.failures import image_fault
 from lightglue.web.tasks.kept import Kept
 from lightglue.web.tasks.own_keypoints import with_keypoints
 from lightglue.web.tasks.pair_json import geometry_json, pair_json
 from lightglue.web.tasks.report import Report
 
-__all__ = ["as_asked", "estimate", "export", "match", "matched", "numbers_of"]
+__all__ = ["again", "as_asked", "estimate", "export", "match", "matched", "numbers_of"]
 
 
 def match(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
@@ -51,8 +52,21 @@ def matched(given: Mapping[str, Any], report: Report) -> tuple[Kept, MatchedFile
         loaded: Any = load_models(models)
         if keypoints := given.get("keypoints"):
             loaded = with_keypoints(loaded, keypoints, request)
-        whole = match_files(contents[0], contents[1], first, models=loaded, views=request.views)
+        try:
+            whole = match_files(contents[0], contents[1], first, models=loaded, views=request.views)
+        except ImageError as error:
+            raise _of_its_image(error, images, request) from error
         return as_asked(replace(whole, names=names), request, contents)
+
+
+def _of_its_image(error: ImageError, images: Sequence[Mapping[str, Any]], request: PairRequest) -> Exception:
+    """An error of one of two images, with its name."""
+    for i, image in enumerate(images):
+        try:
+            pixels_of(image["data"], request.views.tile, stretch=request.views.stretch)
+        except ImageError as own:
+            return image_fault(own, image["name"], f"image{i}")
+    return error
 
 
 def as_asked(whole: MatchedFiles, request: PairRequest, contents: Sequence[bytes]) -> tuple[Kept, MatchedFiles]:
@@ -75,7 +89,7 @@ _USUAL: dict[str, Any] = {"estimator": "poselib", "threshold": None, "seed": 0}
 def estimate(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
     """A geometry of the matches of a pair above a threshold. given: kept, images, asked."""
     with report.watching():
-        summary, pair, _ = _again(Kept.unpack(given["kept"]), given["images"], given["asked"])
+        summary, pair, _ = again(Kept.unpack(given["kept"]), given["images"], given["asked"])
         warp = warp_of(pair)
     found = geometry_json(pair, summary)
     if found is None:
@@ -87,7 +101,7 @@ def export(given: Mapping[str, Any], report: Report) -> bytes:
     """The content of a file. given: kept, images, asked, ending."""
     kept, images = Kept.unpack(given["kept"]), given["images"]
     with report.watching():
-        summary, pair, threshold = _again(kept, images, given["asked"])
+        summary, pair, threshold = again(kept, images, given["asked"])
         names = images[0]["name"], images[1]["name"]
         views = kept.request.views
         pixels = [pixels_of(image["data"], views.tile, stretch=views.stretch) for image in images]
@@ -95,7 +109,7 @@ def export(given: Mapping[str, Any], report: Report) -> bytes:
         return encode(pair, given["ending"], shown)
 
 
-def _again(
+def again(
     kept: Kept, images: Sequence[Mapping[str, Any]], asked: Mapping[str, Any]
 ) -> tuple[dict[str, Any], MatchedPair, float]:
     """Summary, pair and threshold, with another threshold and geometry than before where `asked` says so."""
