@@ -631,7 +631,7 @@ POSE = ("--geometry", "relative_pose")
         (["--depth-confidence", "2"], "'2' is neither a number from 0 to 1 nor -1 for off"),
         (["--width-confidence", "inf"], "'inf' is neither"),
         (["--fetures", "disk"], "--features"),
-        (["--output", "picture.gif"], "known endings: .png, .jpg, .jpeg, .pdf, .svg, .npz, .json, .csv"),
+        (["--output", "picture.gif"], "known endings: .png, .jpg, .jpeg, .pdf, .svg, .html, .npz, .json, .csv"),
         (["--output", "picture"], "Invalid value for --output: picture has none of the known endings"),
         (["--output", "missing/folder/r.png"], "there is no folder"),
         (["--output", "r.csv", "-o", "./r.csv"], "named twice"),
