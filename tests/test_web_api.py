@@ -162,6 +162,13 @@ def test_a_higher_threshold_afterwards_is_a_match_at_that_threshold(client: Test
     assert sorted(matches[k] for k in again["inliers"]) == sorted(rows)
 
 
+@pytest.mark.parametrize("path", ["/", "/api", "/static/main.js"])
+def test_the_head_of_a_page_can_be_asked_for_alone(client: TestClient, path: str) -> None:
+    head, whole = client.head(path), client.get(path)
+    assert (head.status_code, whole.status_code) == (200, 200)
+    assert head.headers["etag"] == whole.headers["etag"]
+
+
 def test_the_stored_pair_is_what_a_match_gives(client: TestClient) -> None:
     stored = client.get(f"{API}/results/example").json()
     made = client.post(

@@ -260,7 +260,16 @@ def test_all_that_is_being_sent_has_a_limit_too() -> None:
 
 
 def test_a_web_socket_is_not_answered() -> None:
-    asyncio.run(Guard(echo, LOCAL)({"type": "websocket"}, None, None))  # type: ignore[arg-type]
+    reached: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        reached.append(scope["type"])
+
+    async def send(message: Any) -> None:
+        reached.append(message["type"])
+
+    asyncio.run(Guard(app, LOCAL)({"type": "websocket"}, None, send))  # type: ignore[arg-type]
+    assert reached == []
 
 
 # -- what browsers may do --

@@ -229,4 +229,4 @@ def test_answers_are_strict_json(client: TestClient) -> None:
         raise AssertionError(constant)
 
     for path in ("", "/map", "/map/points/0", "/map/images/0/points"):
-        json.loads(client.get(f"/api/v1/maps{path}").text, parse_constant=refuse)
+        assert json.loads(client.get(f"/api/v1/maps{path}").text, parse_constant=refuse) is not None

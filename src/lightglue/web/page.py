@@ -9,21 +9,22 @@ from lightglue.web.failures import FailureError
 __all__ = ["router"]
 
 router = APIRouter(include_in_schema=False)
+_READING = ["GET", "HEAD"]  # monitors and proxies ask for the head alone
 
 
-@router.get("/")
+@router.api_route("/", methods=_READING)
 async def index(request: Request) -> Response:
     """The page."""
     return _file(request, "index.html")
 
 
-@router.get("/api")
+@router.api_route("/api", methods=_READING)
 async def reference(request: Request) -> Response:
     """The interface, for people."""
     return _file(request, "reference.html")
 
 
-@router.get("/static/{name}")
+@router.api_route("/static/{name}", methods=_READING)
 async def static(request: Request, name: str) -> Response:
     """One of its files."""
     return _file(request, name)
