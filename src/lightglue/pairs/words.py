@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightglue.weights import FILES
+
 __all__ = ["line_of", "rows_of", "texts_of"]
 
 
@@ -25,6 +27,7 @@ def rows_of(summary: Mapping[str, Any]) -> dict[str, str]:
         **({"effort": _effort_text(summary)} if "effort" in summary else {}),
         **({"backend": summary["backend"]} if summary["backend"] != "torch" else {}),
         "precision": summary["precision"],
+        **({"weights": summary["weights"]} if summary.get("weights") not in (None, *FILES) else {}),
         **({"pruned": _pruned(summary)} if "pruned" in summary else {}),
         **{name: f"{seconds:.2f} s" for name, seconds in summary["seconds"].items()},
         **({"written": "\n".join(summary["outputs"])} if summary["outputs"] else {}),
