@@ -138,7 +138,7 @@ class Models:
         return found
 
     def _stand_in(self) -> str | None:
-        """The file of this package for published weights that cannot be had; None where they can, or none are wanted."""
+        """The file of this package for published weights that cannot be had; None where they can, or are not wanted."""
         trained = feature_type(self.features).matcher
         if self.matcher != "lightglue" or trained is None or "weights" in self.thresholds:
             return None
@@ -167,7 +167,7 @@ class Models:
 
     @property
     def gives_overlap(self) -> bool:
-        """Whether matches come with the probability that images overlap, by what is there. Raises WeightsError as `own`."""
+        """Whether matches come with an overlap, by the weights that are there. Raises WeightsError as `own`."""
         if self.matcher != "lightglue":
             return False
         with without_fetching():

@@ -1,4 +1,4 @@
-"""Weights of this package in place of published ones that cannot be had: said aloud, without waiting for a network twice.
+"""Weights of this package in place of published ones that cannot be had: said aloud, no network waited for twice.
 
 Which were in use is remembered beside the cache: a server that did not answer is not asked by every command, and where
 the published file has come since, the first use of it says that results are others now.
@@ -63,9 +63,9 @@ def without_fetching() -> Iterator[None]:
 def resolve_or_own(name: str, *, commercial_only: bool = False) -> str:
     """The name of what can be had: `name`, a published file, or the file of this package that stands in for it.
 
-    The second gives one `OwnWeightsNotice` a process, with what it is and why; so does the first where the second was in
-    use before. A server that gave no answer is asked again after an hour. Raises `WeightsError` as `resolve` does where
-    no file of this package replaces that one.
+    The second gives one `OwnWeightsNotice` a process, with what it is and why; so does the first where the second was
+    in use before. A server that gave no answer is asked again after an hour. Raises `WeightsError` where the file of
+    this package is altered, or its licence refused.
     """
     own = next((file for file in table.OWN.values() if file.replaces == name), None)
     if own is None:
