@@ -3,8 +3,8 @@
     lightglue sfm DATA/strecha1024/fountain-P11 -o MAP --max-keypoints 1024
     python scripts/finetune_map.py MAP DATA OUT --photos PHOTOS [--steps 70] [--photo-count 60]
 
-MAP is of the images of DATA/loc_fountain.json, whose cameras are the truth. A quarter is held out. Two arms learn
-from the same start with the same options: from the map alone, and half of the time from homographies of PHOTOS. They are
+MAP is of the images of DATA/loc_fountain.json, whose cameras are the truth. A quarter is held out. Two arms learn from
+the same start with the same options: from the map alone, and half of the time from homographies of PHOTOS. Both are
 judged, beside the weights there were, by
 
     fountain, seen      pairs of images that were learnt from
