@@ -1,10 +1,10 @@
 """What "auto" stands for: which sources of pairs a collection gets, by its size and by what is known of its places.
 
 Every pair of a small collection, and with effort "fast" those that something speaks for. Beyond, each image with those
-taken nearest to it, where nearly all files say where they were taken and the places differ by more than a receiver errs,
-together with those most like it: what one source does not know, such as a wrong position or fields that all look the
-same, the other may. Without places, every pair as far as that is affordable: retrieval alone misses a third of the pairs
-of a flight over fields (docs/decisions/034).
+taken nearest to it, where nearly all files say where they were taken and the places differ by more than a receiver
+errs, together with those most like it: what one source does not know, such as a wrong position or fields that all look
+the same, the other may. Without places, every pair as far as that is affordable: retrieval alone misses a third of the
+pairs of a flight over fields (docs/decisions/034).
 """
 
 from __future__ import annotations
