@@ -32,7 +32,8 @@ demo: $(BASE)
 	mkdir -p out
 	$(BIN)/lightglue match assets/montmartre_close.jpg assets/montmartre_far.jpg --output out/demo.png
 
-test: lint types imports unit docs
+test: lint  # one after the other beside the tests, of which some wait
+	+$(MAKE) --no-print-directory -j2 unit types imports docs
 
 lint: setup
 	$(BIN)/ruff check .
@@ -47,8 +48,8 @@ imports: setup
 docs: setup  # the site in out/site, without a network; -n -W: a broken link or reference is an error
 	$(BIN)/python -m sphinx -E -a -n -W --keep-going -q -d out/doctrees docs out/site
 
-unit: setup
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal  # a process a core, not threads
+unit: setup  # a process a core, not threads; bytecode is kept also where containers say otherwise: hundreds are started
+	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 clean:
 	rm -rf .venv out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -166,6 +166,14 @@ def public_folder() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The page's come first: one of several processes gets them all, and is alone in starting a service and a browser.
+
+    Those that have done theirs take what others have last.
+    """
+    items.sort(key=lambda item: not item.path.is_relative_to(ROOT / "tests" / "web_browser"))
+
+
 def pytest_collection_finish() -> None:
     """What thousands of tests and their modules hold is there to the end: the garbage collector need not look at it."""
     gc.collect()

@@ -15,7 +15,6 @@ import pytest
 from PIL import Image
 
 import lightglue
-from conftest import ASSETS
 from lightglue import XFeat
 from lightglue.cli import main
 from lightglue.errors import ImageError, ImageNotFoundError, InputError
@@ -26,6 +25,7 @@ from lightglue.models.loaded import load_models
 from lightglue.pairs.files import MatchedFiles, match_files
 from lightglue.pairs.options import PairOptions
 from lightglue.timing import record
+from support import ASSETS
 from support.child import run_python
 
 A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from conftest import ASSETS
 from lightglue import match_pair
 from lightglue.errors import InputError
 from lightglue.geometry import EstimatorOptions, estimate_homography, estimate_relative_pose
@@ -20,6 +19,7 @@ from lightglue.pairs.cameras import known_camera
 from lightglue.pairs.encoders import ENCODERS, ENDINGS, Shown, encode
 from lightglue.pairs.postprocessing import without_matches
 from lightglue.pairs.record import matches_of
+from support import ASSETS
 
 A = ASSETS / "montmartre_close.jpg"
 

@@ -132,6 +132,11 @@ export class Comparison {
 
   #sync(changes) {
     if (!this.pair) return;
+    const { homography } = this.bench.pair ?? {}; // of the same images
+    if (homography && !this.pair.homography) {
+      this.pair.json.warp = { matrix: [homography] };
+      this.viewer.layout();
+    }
     const found = Object.fromEntries(SYNCED.filter((name) => name in changes).map((name) => [name, this.bench.view[name]]));
     if (!Object.keys(found).length) return;
     this.viewer.set(found, true);
