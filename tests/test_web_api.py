@@ -168,7 +168,10 @@ def test_a_higher_threshold_afterwards_is_a_match_at_that_threshold(client: Test
 def test_the_head_of_a_page_can_be_asked_for_alone(client: TestClient, path: str) -> None:
     head, whole = client.head(path), client.get(path)
     assert (head.status_code, whole.status_code) == (200, 200)
-    assert head.headers["etag"] == whole.headers["etag"]
+    tag = head.headers["etag"]
+    assert tag == whole.headers["etag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}'):
+        assert client.get(path, headers={"If-None-Match": known}).status_code == 304
 
 
 def test_the_stored_pair_is_what_a_match_gives(client: TestClient) -> None:

@@ -215,9 +215,11 @@ def test_behind_a_proxy_its_name_and_prefix_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["a.example", "ftp://a.example", "https://", "https://u:p@a.example", "https://a.example?x=1", "https://a b"]
-)
-def test_the_address_of_a_proxy_is_a_whole_one(url: str) -> None:
+    "url",
+    ["a.example", "ftp://a.example", "https://", "https://u:p@a.example", "https://a.example?x=1", "https://a b",
+     "https://a.example/m%C3%A4tch", "https://a.example/api", "https://a.example/static/match"],
+)  # fmt: skip
+def test_the_address_of_a_proxy_is_a_whole_one_with_a_path_of_its_own(url: str) -> None:
     with pytest.raises(InputError, match="behind_proxy is"):
         WebOptions(behind_proxy=url, token=TOKEN)
 

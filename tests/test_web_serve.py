@@ -192,9 +192,9 @@ def test_what_is_no_service_is_an_error_of_the_package(answer: bytes | None, say
                 connection.sendall(answer) if answer is not None else time.sleep(0.5)
 
         done = pool.submit(respond)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         with pytest.raises(LightGlueError, match=says):
-            port = listening.getsockname()[1]
-            Client(f"http://127.0.0.1:{port}", timeout=0.2 if answer is None else 30).health()
+            Client(url, timeout=0.2 if answer is None else 30).health()
         done.result()
 
 
