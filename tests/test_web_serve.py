@@ -235,7 +235,7 @@ def test_an_address_that_is_taken_says_so() -> None:
         port = taken.getsockname()[1]
         said = lightglue("web", "--no-browser", "--port", port)
     assert said.code == 1
-    assert f"127.0.0.1:{port} cannot be listened at" in said.err
+    assert f"Port {port} of 127.0.0.1 cannot be used" in said.err
 
 
 def test_a_host_that_others_reach_wants_a_token() -> None:
