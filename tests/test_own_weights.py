@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import json
+import pickle
+import threading
 import warnings
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +21,13 @@ from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.matching.overlap import Coefficients
-from lightglue.weights import OwnFile, OwnWeightsNotice, locate, resolve, table
+from lightglue.models.choice import Models
+from lightglue.pairs import PairOptions, match_files
+from lightglue.pairs.words import rows_of
+from lightglue.sfm.options import MatchOptions
+from lightglue.web.models_there import described_features
+from lightglue.weights import OwnFile, OwnWeightsNotice, fetch, locate, resolve, resolve_or_own, stand_in, table
+from support import A, B
 from support.command import lightglue
 from support.matching import random_features
 
@@ -40,9 +49,10 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OwnFile:
     )  # fmt: skip
     monkeypatch.setattr(locate, "OWN_FOLDER", path.parent)
     monkeypatch.setattr(table, "OWN", MappingProxyType({file.name: file}))
-    for module in ("lightglue.weights", "lightglue.export.provenance", "lightglue.cli.weights"):
-        monkeypatch.setattr(f"{module}.OWN", table.OWN)
-    monkeypatch.setattr(locate, "_noticed", set())
+    for module in ("weights", "export.provenance", "cli.weights", "models.own_weights", "web.models_there"):
+        monkeypatch.setattr(f"lightglue.{module}.OWN", table.OWN)
+    monkeypatch.setattr(stand_in, "_noticed", set())
+    monkeypatch.setattr(stand_in, "_absences", {})
     monkeypatch.setenv("LIGHTGLUE_OFFLINE", "1")
     monkeypatch.setenv("LIGHTGLUE_CACHE", str(tmp_path / "empty"))
     return file
@@ -78,11 +88,104 @@ def test_asked_for_by_its_name_it_is_taken_without_a_word(own):
         LightGlue("aliked", weights=own.name)
 
 
-def test_published_weights_that_are_there_go_first(own, monkeypatch):
+def test_published_weights_that_can_be_had_go_first(own, monkeypatch):
     asked = []
-    monkeypatch.setattr(locate, "_resolve_published", lambda file, commercial: asked.append(file.name) or Path("here"))
-    assert locate.resolve_or_own("sift_lightglue") == "sift_lightglue"
+    monkeypatch.setattr(locate, "_resolve_published", lambda file, *_: asked.append(file.name) or Path("here"))
+    assert resolve_or_own("sift_lightglue") == "sift_lightglue"
     assert asked == ["sift_lightglue"]
+
+
+@pytest.fixture
+def no_answer(own, monkeypatch) -> list[str]:
+    """A network in which nothing answers, and what was asked of it."""
+    asked: list[str] = []
+    over = threading.Event()
+
+    def silent(request, **_):
+        asked.append(request.full_url)
+        over.wait(20)
+        raise OSError("closed")
+
+    monkeypatch.delenv("LIGHTGLUE_OFFLINE")
+    monkeypatch.setattr(fetch.urllib.request, "urlopen", silent)
+    monkeypatch.setattr(stand_in, "PATIENCE_S", 0.05)
+    yield asked
+    over.set()
+
+
+def test_a_network_without_an_answer_is_asked_once_an_hour_by_all_processes(no_answer, own, monkeypatch):
+    with pytest.warns(OwnWeightsNotice, match=r"no answer within 0.05 s.*`lightglue weights pull sift_lightglue` asks"):
+        assert resolve_or_own("sift_lightglue") == own.name
+    assert len(no_answer) == 2  # the release and its mirror
+    monkeypatch.setattr(stand_in, "_absences", {})  # as another process has them
+    assert resolve_or_own("sift_lightglue") == own.name
+    assert len(no_answer) == 2
+    now = stand_in.time.time()
+    monkeypatch.setattr(stand_in.time, "time", lambda: now + 3601)
+    assert resolve_or_own("sift_lightglue") == own.name
+    assert len(no_answer) == 4
+
+
+def test_in_a_folder_that_cannot_be_written_to_a_process_still_asks_once(no_answer, own, monkeypatch):
+    monkeypatch.setattr(stand_in, "write_whole", lambda *_: (_ for _ in ()).throw(OSError("read-only")))
+    with pytest.warns(OwnWeightsNotice):
+        assert [resolve_or_own("sift_lightglue") for _ in range(3)] == [own.name] * 3
+    assert len(no_answer) == 2
+
+
+def test_where_the_published_file_has_come_since_the_first_use_of_it_says_that_results_are_others(own, monkeypatch):
+    with pytest.warns(OwnWeightsNotice):
+        resolve_or_own("sift_lightglue")
+    monkeypatch.setattr(stand_in, "_absences", {})
+    monkeypatch.setattr(stand_in, "_is_cached", lambda name: True)
+    with pytest.warns(OwnWeightsNotice, match="published sift_lightglue is there now.*sift_lightglue_own was in its"):
+        assert resolve_or_own("sift_lightglue") == "sift_lightglue"
+    assert resolve_or_own("sift_lightglue") == "sift_lightglue"  # without a word: warnings are errors here
+
+
+def test_other_processes_take_the_same_weights_whatever_comes_meanwhile(own, monkeypatch):
+    with pytest.warns(OwnWeightsNotice):
+        sent = pickle.dumps(Models("sift"))
+    monkeypatch.setattr(stand_in, "_is_cached", lambda name: True)
+    assert pickle.loads(sent).weights == own.name
+    assert Models("sift").weights is None
+
+
+def test_records_name_it_so_that_results_of_others_are_not_taken_for_its(own):
+    with pytest.warns(OwnWeightsNotice):
+        found = Models("sift", device="cpu").decisive()
+    assert found == Models("sift", device="cpu", weights=own.name).decisive()
+    assert found["weights"] == own.sha256
+    settings = MatchOptions(models=Models("sift", device="cpu")).settings()
+    assert settings["weights"] == own.sha256
+    assert "weights" not in Models("aliked", device="cpu").decisive()
+
+
+def test_a_match_says_which_weights_it_is_of(own):
+    models = Models("sift", max_keypoints=100, device="cpu")
+    with pytest.warns(OwnWeightsNotice):
+        found = match_files(A, B, PairOptions(min_overlap=0.01), models=models)
+    assert (found.summary()["weights"], rows_of(found.summary())["weights"]) == (own.name, own.name)
+
+
+def test_what_may_be_asked_of_it_is_told_without_a_network(no_answer, own):
+    assert Models("sift").gives_overlap
+    assert no_answer == []
+
+
+def test_the_command_says_it_in_a_line(own):
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        run = lightglue("match", A, B, "--features", "sift", "--max-keypoints", "50", "--device", "cpu", "--json")
+    (line,) = [each for each in run.err.splitlines() if "warning" in each]
+    assert line.startswith("warning: sift_lightglue_own is used, which comes with this package")
+    assert json.loads(run.out)["weights"] == own.name
+
+
+def test_the_service_says_what_stands_in(own):
+    (sift,) = [each for each in described_features() if each["name"] == "sift"]
+    assert sift["weights"] == "present"
+    assert (sift["files"][0]["stand_in"], sift["files"][0]["about"]) == (own.name, own.about)
 
 
 def test_the_name_of_a_published_file_never_gives_other_bytes(own):

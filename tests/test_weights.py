@@ -448,7 +448,7 @@ def test_silent_server_is_given_up(
 def test_interruption_leaves_nothing(
     interruption: type[BaseException], cache: Path, publish: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupted(url: str, label: str) -> Iterator[bytes]:
+    def interrupted(url: str, label: str, patience: float | None) -> Iterator[bytes]:
         yield BYTES[:100]
         raise interruption
 
@@ -501,7 +501,7 @@ def test_full_disk_ends_the_connection_at_once(
 ) -> None:
     connection = []
 
-    def stream(url: str, label: str) -> Iterator[bytes]:
+    def stream(url: str, label: str, patience: float | None) -> Iterator[bytes]:
         connection.append("open")
         try:
             while True:

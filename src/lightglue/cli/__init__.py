@@ -23,9 +23,11 @@ def main() -> None:
 
 def _run() -> None:
     from lightglue.cli.app import app
+    from lightglue.cli.printing import notices_as_lines
 
     try:
-        app(prog_name="lightglue")
+        with notices_as_lines():
+            app(prog_name="lightglue")
     finally:
         if sys.stdout is not None:
             sys.stdout.flush()  # a full disk may say so only here

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -12,8 +13,9 @@ from lightglue.errors import LightGlueError
 from lightglue.models.choice import Models
 from lightglue.support.memory import is_out_of_memory
 from lightglue.support.printable import escaped
+from lightglue.weights import LicenceNotice, OwnWeightsNotice
 
-__all__ = ["AsJson", "echo", "memory_named", "precision_text", "print_rows"]
+__all__ = ["AsJson", "echo", "memory_named", "notices_as_lines", "precision_text", "print_rows"]
 
 AsJson = Annotated[
     bool, typer.Option("--json", rich_help_panel="Output", metavar="", help="Print JSON instead of text.")
@@ -23,6 +25,24 @@ AsJson = Annotated[
 def echo(text: object, err: bool = False) -> None:
     """Print text, without what a name of a file in it could do to the terminal. Commands print by it alone."""
     typer.echo(escaped(text), err=err)
+
+
+@contextmanager
+def notices_as_lines() -> Iterator[None]:
+    """Meanwhile, what is said of weights is a line on stderr, not a warning with a place in the source."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
+        if issubclass(category, (LicenceNotice, OwnWeightsNotice)):
+            echo(f"warning: {message}", err=True)
+        else:
+            usual(message, category, *place)
+
+    warnings.showwarning = cast(Any, show)
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
 
 
 def precision_text(precision: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from lightglue.errors import InputError, WeightsError
+from lightglue.matching.config import PRESETS
 from lightglue.matching.effort import Effort, check_effort
 from lightglue.models.own_weights import OwnWeights, own_weights
 from lightglue.models.registry import FEATURES, WITH_OVERLAP, default_mp, feature_type
@@ -14,6 +15,7 @@ from lightglue.options import option
 from lightglue.runtime.backends import BACKENDS, TIMES, Chosen, choose, this_machine
 from lightglue.support.checks import check_choice
 from lightglue.support.parsers import DEVICES, device, integer, share
+from lightglue.weights import resolve_or_own, without_fetching
 
 if TYPE_CHECKING:
     import torch
@@ -113,13 +115,15 @@ class Models:
 
     @property
     def own(self) -> OwnWeights | None:
-        """What the file `weights` says of itself; None without one.
+        """What the file `weights` says of itself, or the one of this package that stands in for published weights which
+        cannot be had; None for published ones.
 
-        Raises WeightsError where there is none, or where it is for other features.
+        Raises WeightsError where there is no such file, or where it is for other features.
         """
-        if self.weights is None:
+        weights = self.weights if self.weights is not None else self._stand_in()
+        if weights is None:
             return None
-        found, row = own_weights(self.weights), feature_type(self.features)
+        found, row = own_weights(weights), feature_type(self.features)
         if found.trained_on is not None:
             raise WeightsError(
                 f"{found.path} was trained on {found.trained_on}, and the features are {self.features}; use it in "
@@ -133,12 +137,41 @@ class Models:
             )
         return found
 
+    def _stand_in(self) -> str | None:
+        """The file of this package for published weights that cannot be had; None where they can, or are not wanted."""
+        trained = feature_type(self.features).matcher
+        if self.matcher != "lightglue" or trained is None or "weights" in self.thresholds:
+            return None
+        published = PRESETS[trained].weights
+        found = resolve_or_own(published, commercial_only=self.commercial_only)
+        return None if found == published else found
+
+    def settled(self) -> Models:
+        """The same, with the name of what stands in for published weights: other processes take no others.
+
+        Raises WeightsError as `own`.
+        """
+        stands_in = None if self.weights is not None else self._stand_in()
+        return self if stands_in is None else replace(self, weights=stands_in)
+
+    def __reduce__(self) -> Any:
+        return _again, (type(self), vars(self.settled()))
+
+    @property
+    def weights_name(self) -> str | None:
+        """What names LightGlue's weights: in a table of this package, or where they lie. None where there are none."""
+        trained = feature_type(self.features).matcher
+        if self.matcher != "lightglue" or trained is None:
+            return None
+        return PRESETS[trained].weights if (own := self.own) is None else own.name
+
     @property
     def gives_overlap(self) -> bool:
-        """Whether matches come with the probability that images overlap. Raises WeightsError as `own`."""
+        """Whether matches come with an overlap, by the weights that are there. Raises WeightsError as `own`."""
         if self.matcher != "lightglue":
             return False
-        own = self.own
+        with without_fetching():
+            own = self.own
         return self.features in WITH_OVERLAP if own is None or own.has_overlap is None else own.has_overlap
 
     def load(self) -> tuple[Any, Any]:
@@ -258,3 +291,8 @@ class Models:
         from lightglue.support.devices import find_device
 
         return find_device(self.device)
+
+
+def _again(kind: type[Models], fields: Mapping[str, Any]) -> Models:
+    """A record with all its fields, of another process."""
+    return kind(**fields)

@@ -51,6 +51,7 @@ _LOADING = Lock()
 def load_models(choice: Models) -> LoadedModels:
     """Models that are loaded once; the last two choices are kept, which share a matcher where they can."""
     with _LOADING:
+        choice = choice.settled()
         weights = "" if choice.own is None else choice.own.sha256  # the file may have changed
         settled, about = replace(choice, mp=choice.with_mp()), f"{weights} on {choice.found_device()}"
         alike = replace(settled, extractor={})

@@ -11,7 +11,7 @@ from typing import Any
 
 from lightglue.errors import WeightsError
 from lightglue.support.files import os_reason
-from lightglue.weights import resolve
+from lightglue.weights import OWN, resolve
 
 __all__ = ["OwnWeights", "own_weights"]
 
@@ -28,6 +28,12 @@ class OwnWeights:
     features: str | None = None  # the matcher's feature type
     trained_on: str | None = None  # features of a class of the user's own
     has_overlap: bool | None = None  # whether an overlap was fitted; None: it does not say
+
+    @property
+    def name(self) -> str:
+        """What names it anywhere: of a file of this package its name, of another where it lies."""
+        comes_with_us = self.path.stem in OWN and self.path == resolve(self.path.stem)
+        return self.path.stem if comes_with_us else str(self.path.absolute())
 
 
 def own_weights(weights: str) -> OwnWeights:

@@ -77,6 +77,7 @@ class MatchedFiles:
             "files": list(self.names),
             "features": choice.features,
             "matcher": choice.matcher,
+            **({} if (weights := choice.weights_name) is None else {"weights": weights}),
             "device": str(choice.found_device()),
             "backend": self.models.backend,
             "precision": self.models.precision,
@@ -179,6 +180,7 @@ def _match(
         cameras = [known_camera(f"camera{i}", cameras[i], given[i], sizes[i]) for i in (0, 1)]
     with span("load"):
         loaded = models if isinstance(models, LoadedModels) else load_models(models)
+    options.check_models(loaded.choice)  # published weights may have been fetched now, or others stand in for them
     masks = [
         None if mask is None else read_mask(_mask(mask), height, width, name)
         for mask, (width, height), name in zip((options.mask0, options.mask1), sizes, names, strict=True)

@@ -6,7 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightglue.matching.config import PRESETS
+
 __all__ = ["line_of", "rows_of", "texts_of"]
+
+_USUAL = (None, *(preset.weights for preset in PRESETS.values()))  # published ones, of which nobody wonders
 
 
 def rows_of(summary: Mapping[str, Any]) -> dict[str, str]:
@@ -25,6 +29,7 @@ def rows_of(summary: Mapping[str, Any]) -> dict[str, str]:
         **({"effort": _effort_text(summary)} if "effort" in summary else {}),
         **({"backend": summary["backend"]} if summary["backend"] != "torch" else {}),
         "precision": summary["precision"],
+        **({"weights": summary["weights"]} if summary.get("weights") not in _USUAL else {}),
         **({"pruned": _pruned(summary)} if "pruned" in summary else {}),
         **{name: f"{seconds:.2f} s" for name, seconds in summary["seconds"].items()},
         **({"written": "\n".join(summary["outputs"])} if summary["outputs"] else {}),

@@ -196,7 +196,7 @@ def on_one_device(models: Models) -> Models:
 
     device = models.found_device() if models.device == "auto" else torch.device(models.device)
     mp = default_mp(device, models.features) if models.mp is None else models.mp
-    own = None if models.own is None else str(models.own.path.absolute())
+    own = None if models.own is None else models.own.name
     models = replace(models, device=str(device), mp=mp, weights=own)
     if models.backend != "auto":
         return models

@@ -86,6 +86,7 @@ def _described(name: str, there: Mapping[str, bool]) -> dict[str, Any]:
             {
                 "name": file.name,
                 "present": there[file.name],
+                **_stand_in(file),
                 "bytes": file.size,
                 "licence": file.licence,
                 "commercial": file.commercial,
@@ -93,3 +94,11 @@ def _described(name: str, there: Mapping[str, bool]) -> dict[str, Any]:
             for file in files
         ],
     }
+
+
+def _stand_in(file: WeightFile) -> dict[str, str]:
+    """What of this package is used as long as a published file is not there: its name, what it is, its licence."""
+    own = next((own for own in OWN.values() if own.replaces == file.name), None)
+    if own is None or _found(file, cache_folder()):
+        return {}
+    return {"stand_in": own.name, "about": own.about, "stand_in_licence": own.licence}

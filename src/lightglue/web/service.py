@@ -7,13 +7,14 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Thread
 from typing import Any
 
 from fastapi import Request
 
 from lightglue.web.example import example_files, example_pair
+from lightglue.web.failures import FailureError
 from lightglue.web.forms import Upload
 from lightglue.web.jobs import Jobs
 from lightglue.web.maps import Maps
@@ -156,7 +157,12 @@ class Service:
         self.sets.clear()
 
     def keep_result(self, result: Result) -> str:
-        """Keep what came of a job; its name. Images that are gone already count as its own. Raises FailureError."""
+        """Keep what came of a job; its name. Images that are gone already count as its own.
+
+        Raises FailureError, also where the user has deleted one of them meanwhile.
+        """
+        if any(self.images.was_removed(image["id"]) for image in result.images):
+            raise FailureError.of(410, "expired", "An image of this was deleted meanwhile.")
         own = sum(len(image["data"]) for image in result.images if image["id"] not in self.images)
         return self.results.put(result, result.size + own)
 
@@ -183,7 +189,11 @@ class Service:
             return self.images.put(image, image.size)
 
         job = self.decoding.submit("image", "inspect", given, budget, finish)
-        return str(await self.decoding.result(job))
+        try:
+            return str(await self.decoding.result(job))
+        except FailureError as failed:
+            about = field if failed.failure.status == 422 else failed.failure.about
+            raise FailureError(replace(failed.failure, about=about)) from None
 
     async def _sweep(self) -> None:
         """Drop what is too old, and stop what nobody waits for."""
@@ -193,7 +203,7 @@ class Service:
             self.results.sweep()
             self.sets.sweep()
             for job in self.jobs.abandoned():
-                await self.jobs.cancel(job)
+                self.jobs.cancel(job)
 
 
 def _images_of(value: Result | ImageSet) -> list[str]:

