@@ -18,6 +18,7 @@ from lightglue.web import WebOptions, sets
 from lightglue.web.failures import FailureError, StoppedError
 from lightglue.web.options import Limits
 from lightglue.web.sets import unique_names
+from lightglue.web.tasks.sets import _Features
 from support.corner import take_photographs
 from support.web import send, serving
 
@@ -168,6 +169,10 @@ def test_a_set_that_is_no_longer_kept_is_not_worked_on(
             monkeypatch.setattr(client.app.state.service.sets, "_limit", 10_000)  # type: ignore[attr-defined]
         may_go_on.set()
         found = ended(client, job["id"])
+        begin = time.monotonic()
+        while "deleted" in why and job["set"] in {name for name, _ in list(_Features.held)}:
+            assert time.monotonic() - begin < 60, "features of a set that is gone are still held"
+            time.sleep(0.01)
     assert found["state"] == "failed"
     assert found["error"]["code"] == ("expired" if "deleted" in why else "memory")
     assert len(matched) < 6
@@ -252,8 +257,6 @@ def test_an_image_without_keypoints_has_pairs_without_matches_and_a_reason(
 
 
 def test_features_that_a_new_process_does_not_have_are_extracted_again(photographs: list[Path]) -> None:
-    from lightglue.web.tasks.sets import _Features
-
     def before(task: str, given: Any, stop: Event) -> None:
         if task == "pair-of-set" and given["numbers"] == (0, 2) and "images" not in given:
             if not again:

@@ -51,10 +51,7 @@ def test_a_task_is_done_in_another_process_that_stays(worker: Worker) -> None:
 def test_it_says_how_far_it_is(worker: Worker) -> None:
     told: list[Any] = []
     worker.do("double", 1, PLENTY, lambda kind, content: told.append((kind, content)))
-    assert told == [
-        ("progress", {"stage": "doubling", "done": 1, "total": 2, "text": "half"}),
-        ("pair", {"i": 0}),
-    ]
+    assert told == [("progress", {"stage": "doubling", "done": 1, "total": 2, "text": "half"})]
 
 
 def test_it_gets_variables_that_the_service_does_not_have(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,6 +41,7 @@ MODEL_TASKS = {
     "weights": "lightglue.web.tasks.weights:fetch",
     "extract-of-set": "lightglue.web.tasks.sets:extract",
     "pair-of-set": "lightglue.web.tasks.sets:pair",
+    "forget-set": "lightglue.web.tasks.sets:forget",
     "database": "lightglue.web.tasks.sets:database",
     "localize": "lightglue.web.tasks.localize:localize",
 }
@@ -113,7 +114,8 @@ class Service:
         self.results = Store("result", half, keep, used=self._touch_images)
         self.offline = _is_set("LIGHTGLUE_OFFLINE")
         self.commercial_only = _is_set("LIGHTGLUE_COMMERCIAL_ONLY")
-        self.sets, self.maps = Store("set of images", half, keep, used=self._touch_images), Maps(self.options.maps)
+        self.sets = Store("set of images", half, keep, used=self._touch_images, gone=self._forget_features)
+        self.maps = Maps(self.options.maps)
         environment = {
             "LIGHTGLUE_OFFLINE": "1",  # weights are fetched when asked for
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
@@ -177,6 +179,11 @@ class Service:
             for name, value in store.items():
                 if image in _images_of(value):
                     store.forget(name)
+
+    def _forget_features(self, name: str) -> None:
+        """A set is gone, and with it what the process keeps of it; with a full queue, once others need the room."""
+        with suppress(FailureError):
+            self.jobs.submit("forget", "forget-set", {"set": name}, self.budget, lambda _: None)
 
     async def take_image(self, upload: Upload, field: str = "file") -> str:
         """Decode an image file once, and keep it; its name. Raises FailureError."""

@@ -158,7 +158,8 @@ class SetWork:
     def _extract(self, number: int, stop: Event) -> None:
         image = self._set.images[number]
         given = {"set": self._set.id, "number": number, "name": image.name, "data": image.data}
-        found = self._do("extract-of-set", {**given, "asked": self._set.asked}, stop)
+        given |= {"asked": self._set.asked, "memory": self._budget.memory}
+        found = self._do("extract-of-set", given, stop)
         self._extracted.add(number)
         self._tell("features", {"number": number, **found})
 

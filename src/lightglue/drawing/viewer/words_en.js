@@ -47,7 +47,7 @@ export const EN = {
   patch_label: "The surroundings in image {letter}", fits: "Geometry", is_inlier: "inlier", is_outlier: "outlier", with_error: ", {error} px off",
   point_0: "In A", point_1: "In B", keypoint_0: "Keypoint A", keypoint_1: "Keypoint B", dropped_after: "dropped after layer {layer}", kept_to_end: "kept to the end",
   tip_match: "Match {k} · score {score}", tip_free: "No match", tip_below: "its partner scores {score}, below the threshold",
-  facts_title: "About the pair", keypoints: "Keypoints", image_sizes: "Images", time_load: "Loading", time_extraction: "Extraction", time_matching: "Matching", time_geometry: "Geometry",
+  facts_title: "About the pair", keypoints: "Keypoints", image_sizes: "Images", time_load: "Loading", time_extraction: "Extraction", time_matching: "Matching",
   seconds: "{seconds} s",
   geometry_title: "Geometry", geometry_none: "None was estimated.", model_none: "none", model_homography: "homography", model_fundamental: "fundamental matrix",
   model_essential: "essential matrix", model_relative_pose: "relative pose", inliers: "Inliers", estimated_by: "Estimated by", matrix: "Matrix", inlier_threshold: "Error up to which a match is an inlier, px",
