@@ -25,6 +25,8 @@ from lightglue.models.choice import Models
 from lightglue.pairs import PairOptions, match_files
 from lightglue.pairs.words import rows_of
 from lightglue.sfm.options import MatchOptions
+from lightglue.training.initialise import initialise
+from lightglue.training.options import NetworkOptions
 from lightglue.web.models_there import described_features
 from lightglue.weights import OwnFile, OwnWeightsNotice, fetch, locate, resolve, resolve_or_own, stand_in, table
 from support import A, B
@@ -196,6 +198,13 @@ def test_the_name_of_a_published_file_never_gives_other_bytes(own):
 def test_without_a_file_that_replaces_it_a_published_one_that_is_missing_is_an_error(own):
     with pytest.raises(WeightsError, match="disk_lightglue is not in the cache folder"):
         LightGlue("disk")
+
+
+def test_a_training_may_start_from_it_by_its_name(own):
+    config = LightGlueConfig(input_dim=128, descriptor_dim=32, num_heads=2, n_layers=2, add_scale_ori=True)
+    options = NetworkOptions(init_from=own.name, layers=2, width=32, heads=2)
+    _, fates = initialise(options, config, "sift", 0)
+    assert {fate.what for fate in fates} == {"copied"}  # its input projection too: it is for these features
 
 
 def test_an_altered_file_is_refused(own):
