@@ -21,6 +21,7 @@ import hashlib
 import json
 import re
 import sys
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import replace
@@ -151,8 +152,12 @@ def row_of(path: Path, replaces: str, licence: str, about: str) -> OwnFile:
 
 def source_of(row: OwnFile) -> str:
     """A row as Python."""
-    fields = "".join(f"        {name}={value!r},\n" for name, value in vars(row).items())
-    return f"    OwnFile(\n{fields}    ),\n".replace("'", '"')
+    fields = {name: json.dumps(value) if isinstance(value, str) else repr(value) for name, value in vars(row).items()}
+    if len(row.about) > 90:
+        parts = textwrap.wrap(row.about, 90)
+        lines = [json.dumps(part + " " * (part is not parts[-1])) for part in parts]
+        fields["about"] = "(\n            " + "\n            ".join(lines) + "\n        )"
+    return "    OwnFile(\n" + "".join(f"        {name}={value},\n" for name, value in fields.items()) + "    ),\n"
 
 
 def put_into_table(row: OwnFile, table: Path) -> None:
@@ -186,8 +191,6 @@ def main() -> None:
     description = checkpoint.read_description(weights)
     if description is None or description.fitted is None:
         sys.exit(f"{weights} was not finished; run `lightglue train -o {given.run} --finish` first")
-    if '"' in given.about or "'" in given.about:
-        sys.exit("--about: leave out quotation marks")
     path = given.folder / f"{given.replaces}_own.safetensors"
     write(path, weights, given.licence, record_of(given.run, given.earlier, given, description))
     row = row_of(path, given.replaces, given.licence, given.about)

@@ -28,6 +28,7 @@ from lightglue.training.options import NetworkOptions, TrainingOptions, as_toml
 from lightglue.training.sources.options import SourceOptions
 from support.matching import SMALL, random_features, small_state
 
+ABOUT = "trained on 2 images, 'quoted', and so long a text: " + "more than one line of the table, " * 3 + "it is"
 FITTED = checkpoint.Fitted(Coefficients(0.1, 0.2, 0.3), Calibration(0.1, 0.9))
 ROWS = [
     ("a.jpg", "somebody/photos", "x/a.png", "CC BY-SA 4.0", "Ann"),
@@ -90,7 +91,7 @@ def write_csv(path: Path, rows: list[tuple[str, ...]]) -> None:
 
 def shipped(ship: ModuleType, run: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> Path:
     words = [str(run), "sift_lightglue", "--images", str(run.parent / "train/images.csv"), "--folder", str(run.parent)]
-    monkeypatch.setattr("sys.argv", ["ship", *words, "--about", "of 2 images", "--commit", "abc", *more])
+    monkeypatch.setattr("sys.argv", ["ship", *words, "--about", ABOUT, "--commit", "abc", *more])
     ship.main()
     return run.parent / "sift_lightglue_own.safetensors"
 
@@ -179,6 +180,6 @@ def test_its_row_goes_into_the_table_in_place_of_an_older_one(ship, run, monkeyp
     assert (row.sha256, row.replaces, row.about) == (
         sha256(path.read_bytes()).hexdigest(),
         "sift_lightglue",
-        "of 2 images",
+        ABOUT,
     )
     assert row.commercial
