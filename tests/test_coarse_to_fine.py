@@ -343,6 +343,14 @@ def test_images_that_share_nothing_are_done_after_the_seeds() -> None:
     assert result["overlap"][0] < 0.1
 
 
+def test_images_of_alike_parts_are_done_after_the_seeds_though_some_of_these_agree() -> None:
+    scene = Scene(right=60)
+    records = [CoarseToFine(Recognizer(overlap)).match([scene.pair])[0]["effort"] for overlap in (0.05, 0.15)]
+    assert 20 <= records[0].stages[1].matches < 40
+    assert [record.rejected is not None for record in records] == [True, False]
+    assert [record.escalated is not None for record in records] == [False, True]
+
+
 def test_without_an_overlap_the_agreement_of_the_seeds_decides() -> None:
     class Silent(Recognizer):
         def forward(self, data: dict[str, Any]) -> dict[str, Any]:
@@ -425,6 +433,32 @@ def test_few_keypoints_are_matched_as_they_are(counts: tuple[int, int]) -> None:
     assert matcher.worked == [counts]
     assert result["effort"].escalated is None
     assert [stage.name for stage in result["effort"].stages] == ["all keypoints"]
+
+
+@pytest.mark.parametrize(
+    ("right", "worked", "stages"),
+    [
+        (1000, [], ["neighbors", "guided"]),
+        (80, [(600, 600)], ["neighbors", "all keypoints"]),
+        (0, [(256, 256)], ["neighbors", "first layers"]),
+    ],
+    ids=["easy", "hard", "none"],
+)
+def test_pairs_of_a_few_hundred_keypoints_are_matched_as_a_whole_where_neighbors_and_first_layers_leave_a_doubt(
+    right: int, worked: list[tuple[int, int]], stages: list[str]
+) -> None:
+    scene, matcher = Scene(right=right), Known()
+    few = [torch.tensor(np.flatnonzero(truth % 2 == 0)) for truth in scene.truth]  # half of both
+    pair = tuple(
+        {key: value if key == "image_size" else value[:, rows] for key, value in image.items()}
+        for image, rows in zip(scene.pair, few, strict=True)
+    )
+    result = CoarseToFine(matcher).match([pair])[0]
+    assert matcher.worked == worked
+    assert [stage.name for stage in result["effort"].stages] == stages
+    assert (result["effort"].rejected is None) == bool(right)
+    if worked == [(600, 600)]:
+        assert torch.equal(result["matches"][0], Recognizer().match([pair])[0]["matches"][0])
 
 
 @pytest.mark.parametrize("counts", [(1, 1200), (0, 1200), (3, 1200)])

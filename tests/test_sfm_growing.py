@@ -311,10 +311,11 @@ def test_without_poselib_opencv_says_which_images_are_connected(walk, tmp_path, 
 
 
 def test_auto_grows_pairs_with_effort_fast_where_there_are_many_images_and_no_places():
-    assert settled(PairOptions(), 30, effort="fast").options.sources == ("exhaustive",)
-    choice = settled(PairOptions(), 31, effort="fast")
+    assert settled(PairOptions(), 15, effort="fast").options.sources == ("exhaustive",)
+    choice = settled(PairOptions(), 16, effort="fast")
     assert choice.options.sources == ("growing",)
-    assert choice.why == "the most similar of 31 images, and what these lead to"
+    assert choice.why == "the most similar of 16 images, and what these lead to"
+    assert settled(PairOptions(), 30).options.sources == ("exhaustive",)
     assert settled(PairOptions(), 200, effort="fast").options.sources == ("growing",)
     assert settled(PairOptions(), 201, effort="fast").options.sources == ("retrieval",)
     few = PairOptions(max_exhaustive=100)

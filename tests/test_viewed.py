@@ -15,7 +15,7 @@ from lightglue.drawing.viewer_page import VIEWER, encode_picture, viewer_page
 from lightglue.geometry.estimation import estimate_homography
 from lightglue.pairs.encoders import Shown, encode
 from lightglue.pairs.record import MatchedPair
-from lightglue.pairs.viewed import viewed, viewed_geometry, warp_of
+from lightglue.pairs.viewed import flat, viewed, viewed_geometry, warp_of
 
 
 def made_pair(matches: int = 40, **more: Any) -> MatchedPair:
@@ -49,6 +49,14 @@ def test_numbers_come_back_to_the_last_bit_and_the_best_match_is_first() -> None
     assert np.array_equal(pair.scores.numpy()[rows[:, 0]], scores)
     assert [(image["width"], image["height"]) for image in found["images"]] == [(320, 240)] * 2
     assert "points0" not in found  # they are the keypoints
+
+
+def test_numbers_are_the_shortest_decimals_that_lead_back() -> None:
+    draws = np.random.default_rng(0)
+    values = np.concatenate([draws.uniform(-1, 9000, 500), draws.uniform(0, 1, 500), 10 ** draws.uniform(-44, 38, 500)])
+    exact = np.float32([*values, 0, 1, 0.1, np.inf])
+    assert flat(exact) == [float(text) for text in exact.astype(str)]
+    assert flat(np.zeros((0, 2))) == []
 
 
 def test_refined_points_are_said_match_by_match() -> None:

@@ -41,7 +41,9 @@ class CoarseToFineOptions:
     What is not trusted is matched as a whole, but for what the seeds say is no pair at all.
     """
 
-    worthwhile: float = 1.5  # a pair without an image of more than so many times the seeds is matched as a whole
+    # A pair without an image of more than so many times the seeds is matched as a whole after steps 1 and 2; without
+    # one of so many times the first seeds at once.
+    worthwhile: float = 1.5
     error: float = 1.5  # px at 1,024 px, up to which a match agrees with the geometry
     least_extent: float = 0.04  # of the longer edge of each image, over which the matches that agree spread
 
@@ -76,6 +78,9 @@ class CoarseToFineOptions:
     maybe_flat: float = 0.8  # of the seeds that agree, near one homography, from which on it may be
     hopeless_overlap: float = 0.3  # probability, below which, with ...
     hopeless_inliers: int = 20  # ... fewer seeds that agree, the images show no common thing
+    # The same of alike parts: three or four dozen seeds agree with some epipolar geometry where a thing repeats itself.
+    alike_overlap: float = 0.1
+    alike_inliers: int = 40
     guided: GuidedOptions = field(default_factory=GuidedOptions)
 
 
@@ -221,12 +226,13 @@ class CoarseToFine(nn.Module):
             for each, name in zip(sum(given, ()), names, strict=True)
         ]
         pairs = [_ordered(two, *both) for two, *both in zip(given, images[::2], images[1::2], strict=True)]
-        todo = [pair for pair in pairs if self._is_worthwhile(pair)]
+        options = self.options
         if self._is_known:
+            todo = [pair for pair in pairs if self._is_worthwhile(pair, options.first_seeds)]
             self._look(todo)
-            some = self.options.some_distinct
-            self._look_closer([pair for pair in todo if pair.result is None and pair.distinct < some])
-        self._match_seeds([pair for pair in todo if pair.result is None])
+            self._look_closer([pair for pair in todo if pair.result is None and pair.distinct < options.some_distinct])
+        left = [pair for pair in pairs if pair.result is None]
+        self._match_seeds([pair for pair in left if self._is_worthwhile(pair, options.seeds)])
         self._finish([pair for pair in pairs if pair.result is None])
         return [cast(Matches, pair.result) for pair in pairs]
 
@@ -235,9 +241,10 @@ class CoarseToFine(nn.Module):
         """Whether what the matcher would say can be told without it: of a matcher of the user's own it cannot."""
         return getattr(self.matcher, "feature_type", None) is not None
 
-    def _is_worthwhile(self, pair: _Pair) -> bool:
+    def _is_worthwhile(self, pair: _Pair, seeds: int) -> bool:
+        """Whether so many keypoints of each image are a small part of the work."""
         counts = len(pair.image0), len(pair.image1)
-        return min(counts) > 0 and max(counts) > self.options.worthwhile * self.options.seeds
+        return min(counts) > 0 and max(counts) > self.options.worthwhile * seeds
 
     # -- the stages, in their order --------------------------------------------------------------------------------
 
@@ -333,7 +340,9 @@ class CoarseToFine(nn.Module):
     def _is_hopeless(self, seeds: _Found) -> bool:
         if seeds.overlap is None:
             return len(seeds.ij) < 8  # which no geometry can be checked with
-        return seeds.overlap < self.options.hopeless_overlap and seeds.inliers.sum() < self.options.hopeless_inliers
+        options, count = self.options, seeds.inliers.sum()
+        is_alike = seeds.overlap < options.alike_overlap and count < options.alike_inliers
+        return bool(is_alike or (seeds.overlap < options.hopeless_overlap and count < options.hopeless_inliers))
 
     def _doubt(self, pair: _Pair, seeds: _Found) -> str | None:
         """Why the seeds of a pair are not trusted; None where they are."""

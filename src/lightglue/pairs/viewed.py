@@ -14,9 +14,10 @@ from lightglue.geometry.options import EstimatorOptions, Method
 from lightglue.geometry.results import Estimate
 from lightglue.pairs.record import MatchedPair
 
-__all__ = ["viewed", "viewed_geometry", "warp_of"]
+__all__ = ["flat", "viewed", "viewed_geometry", "warp_of"]
 
 FEWEST = 8  # matches; four fit any homography
+_LARGEST, _DIGITS = 1e6, 11  # below it and with so many behind the point, keypoints and scores are exact
 
 
 def viewed(
@@ -58,10 +59,10 @@ def viewed(
         "precision": facts.get("precision"),
         "threshold": threshold or 0,
         "floor": (threshold or 0) if floor is None else floor,
-        "keypoints0": _flat(pair.keypoints0),
-        "keypoints1": _flat(pair.keypoints1),
+        "keypoints0": flat(pair.keypoints0),
+        "keypoints1": flat(pair.keypoints1),
         "matches": np.asarray(pair.matches.cpu())[order].reshape(-1).tolist(),
-        "scores": _flat(scores[order]),
+        "scores": flat(scores[order]),
         "overlap": None if pair.overlap is None else float(np.float32(pair.overlap)),
         "rotation": pair.rotation,
         "layers": _layers(pair, facts.get("layers")),
@@ -79,7 +80,7 @@ def viewed(
         keypoints = np.asarray((pair.keypoints0, pair.keypoints1)[int(name[-1])].cpu())
         side = np.asarray(pair.matches.cpu())[:, int(name[-1])]
         if not np.array_equal(points, keypoints[side]):  # refined
-            found[name] = _flat(points[order])
+            found[name] = flat(points[order])
     return found
 
 
@@ -134,7 +135,16 @@ def _layers(pair: MatchedPair, of: Any) -> dict[str, Any] | None:
     return {"stop": pair.stop, "of": of, "pruned0": dropped[0], "pruned1": dropped[1]}
 
 
-def _flat(values: Any) -> list[float]:
-    """float32 as the shortest decimals that lead back to them."""
-    flat = np.asarray(values.cpu() if hasattr(values, "cpu") else values, np.float32).reshape(-1)
-    return [float(text) for text in flat.astype(str)]
+def flat(values: Any) -> list[float]:
+    """Numbers in a row, float32 as the shortest decimals that lead back to them."""
+    exact = np.asarray(values.cpu() if hasattr(values, "cpu") else values, np.float32).reshape(-1)
+    found = exact.astype(np.float64)
+    usual = np.abs(exact) < _LARGEST
+    left = np.flatnonzero(usual)
+    for digits in range(_DIGITS):
+        found[left] = exact[left].astype(np.float64).round(digits)
+        left = left[found[left].astype(np.float32) != exact[left]]
+    for i in (*left, *np.flatnonzero(~usual)):  # tiny ones, and huge ones
+        found[i] = float(str(exact[i]))
+    numbers: list[float] = found.tolist()
+    return numbers

@@ -9,6 +9,7 @@ import dataclasses
 import types
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -120,7 +121,7 @@ class Owner:
 
     def own_options(self) -> dict[str, Declared]:
         """The options of its own fields, by the fields' names."""
-        hints = get_type_hints(self.kind)
+        hints = _hints(self.kind)
         found = {
             field.name: Declared(field.name, hints[field.name], field.default, field.metadata["option"])
             for field in dataclasses.fields(self.kind)
@@ -130,7 +131,7 @@ class Owner:
 
     def nested(self) -> dict[str, Owner]:
         """The options dataclasses nested in it, by the fields' names."""
-        hints = get_type_hints(self.kind)
+        hints = _hints(self.kind)
         inner = {
             field.name: Owner(hints[field.name])
             for field in dataclasses.fields(self.kind)
@@ -161,3 +162,8 @@ class Owner:
         except InputError:
             return False
         return True
+
+
+@cache  # a request asks for those of each of its dataclasses
+def _hints(kind: Any) -> Mapping[str, Any]:
+    return get_type_hints(kind)

@@ -24,20 +24,15 @@ export function drawPicture(context, pane, picture) {
   });
 }
 
-/** Screen positions of the first `count` matches' ends: Float32Array of x, y, and whether each is in its pane. */
-export function placed(pair, panes, count, into) {
-  for (const side of [0, 1]) {
-    const { rectangle, centre, scale } = panes[side];
-    const points = pair.points[side];
-    const left = rectangle.x + rectangle.width / 2 - centre[0] * scale;
-    const top = rectangle.y + rectangle.height / 2 - centre[1] * scale;
-    const out = into.ends[side];
-    for (let k = 0; k < count; k++) {
-      out[2 * k] = left + points[2 * k] * scale;
-      out[2 * k + 1] = top + points[2 * k + 1] * scale;
-    }
+/** Screen positions x, y of the first `count` points of a pane's image: Float32Array. */
+export function placed(points, { rectangle, centre, scale }, count, out = new Float32Array(2 * count)) {
+  const left = rectangle.x + rectangle.width / 2 - centre[0] * scale;
+  const top = rectangle.y + rectangle.height / 2 - centre[1] * scale;
+  for (let k = 0; k < count; k++) {
+    out[2 * k] = left + points[2 * k] * scale;
+    out[2 * k + 1] = top + points[2 * k + 1] * scale;
   }
-  return into;
+  return out;
 }
 
 function inside(ends, k, { x, y, width, height }) {
@@ -70,61 +65,28 @@ export function drawLines(context, ends, panes, count, groups, style) {
   context.globalAlpha = 1;
 }
 
-/** Ends of matches, batched by group like lines; large ones have a rim. */
-export function drawDots(context, ends, side, pane, count, groups, style, radius) {
+/** Dots at the first `count` places, batched by group like lines; large ones have a rim, hollow ones are rings. */
+export function drawDots(context, places, pane, count, groups, style, radius) {
   const paths = groups.map(() => null);
   for (let k = count - 1; k >= 0; k--) {
     const group = style(k);
-    if (group < 0 || !inside(ends[side], k, pane.rectangle)) continue;
+    if (group < 0 || !inside(places, k, pane.rectangle)) continue;
     const path = (paths[group] ??= new Path2D());
-    const x = ends[side][2 * k];
-    const y = ends[side][2 * k + 1];
+    const x = places[2 * k];
+    const y = places[2 * k + 1];
     path.moveTo(x + radius, y);
     path.arc(x, y, radius, 0, 2 * Math.PI);
   }
-  groups.forEach((group, i) => {
+  groups.forEach(({ alpha, colour, hollow }, i) => {
     if (!paths[i]) return;
-    context.globalAlpha = group.alpha;
-    context.strokeStyle = "#0009";
-    context.lineWidth = 2;
+    context.globalAlpha = alpha;
+    context.strokeStyle = "#000a";
+    context.lineWidth = hollow ? 2.5 : 2;
     if (radius > 2) context.stroke(paths[i]);
-    context.fillStyle = group.colour;
-    context.fill(paths[i]);
-  });
-  context.globalAlpha = 1;
-}
-
-/** Keypoints of a side by a style(i) -> group as above; hollow ones are rings. */
-export function drawKeypoints(context, pair, side, pane, groups, style, radius) {
-  const paths = groups.map(() => null);
-  const { rectangle, centre, scale } = pane;
-  const points = pair.keypoints[side];
-  const left = rectangle.x + rectangle.width / 2 - centre[0] * scale;
-  const top = rectangle.y + rectangle.height / 2 - centre[1] * scale;
-  for (let i = 0; i < points.length / 2; i++) {
-    const group = style(i);
-    if (group < 0) continue;
-    const x = left + points[2 * i] * scale;
-    const y = top + points[2 * i + 1] * scale;
-    if (!pane.holds(x, y)) continue;
-    const path = (paths[group] ??= new Path2D());
-    path.moveTo(x + radius, y);
-    path.arc(x, y, radius, 0, 2 * Math.PI);
-  }
-  groups.forEach((group, i) => {
-    if (!paths[i]) return;
-    context.globalAlpha = group.alpha;
-    context.strokeStyle = "#000b";
-    context.lineWidth = group.hollow ? 2.5 : 2;
-    context.stroke(paths[i]);
-    if (group.hollow) {
-      context.strokeStyle = group.colour;
-      context.lineWidth = 1.1;
-      context.stroke(paths[i]);
-    } else {
-      context.fillStyle = group.colour;
-      context.fill(paths[i]);
-    }
+    context.fillStyle = context.strokeStyle = colour;
+    context.lineWidth = 1.1;
+    if (hollow) context.stroke(paths[i]);
+    else context.fill(paths[i]);
   });
   context.globalAlpha = 1;
 }

@@ -8,7 +8,7 @@
  * Events (CustomEvent.detail): "view" (what set changed), "hover" ({ side, keypoint, match } or null), "camera"
  */
 
-import { INK, drawDots, drawKeypoints, drawLines, drawMatch, drawPicture, placed, scoreGroups } from "./draw.js";
+import { INK, drawDots, drawLines, drawMatch, drawPicture, placed, scoreGroups } from "./draw.js";
 import { el } from "./dom.js";
 import { Pane, arrange, follow, single } from "./panes.js";
 import { motionReduced } from "./theme.js";
@@ -200,7 +200,7 @@ export class Viewer extends EventTarget {
     const { pair, view } = this;
     if (pair && !this.together) {
       const { count } = this;
-      placed(pair, this.panes, count, this);
+      this.ends.forEach((ends, side) => placed(pair.points[side], this.panes[side], count, ends));
       if (view.mode === "layers") this.#drawLayers(context);
       else if (view.mode === "points") this.#drawPoints(context, count);
       else this.#drawLines(context, count);
@@ -238,7 +238,7 @@ export class Viewer extends EventTarget {
     const near = this.panes[0].zoom > 1.6 || count <= MANY;
     const dots = groups.map((group, i) => ({ ...group, alpha: i < groups.length - 2 ? Math.min(1, 1.6 * faint) : group.alpha }));
     for (const side of [0, 1]) {
-      drawDots(context, this.ends, side, this.panes[side], count, dots, style, near ? 2.4 : 1.8);
+      drawDots(context, this.ends[side], this.panes[side], count, dots, style, near ? 2.4 : 1.8);
     }
   }
 
@@ -250,8 +250,8 @@ export class Viewer extends EventTarget {
     for (const side of [0, 1]) {
       const free = (i) => (pair.matchOf[side][i] < 0 || pair.matchOf[side][i] >= count ? 0 : -1);
       const ring = [{ colour: INK.plain, alpha: 0.75, hollow: true }];
-      if (this.view.filter === "all") drawKeypoints(context, pair, side, this.panes[side], ring, free, 2.2);
-      drawDots(context, this.ends, side, this.panes[side], count, groups, style, 3.4);
+      if (this.view.filter === "all") this.#drawKeypoints(context, side, ring, free, 2.2);
+      drawDots(context, this.ends[side], this.panes[side], count, groups, style, 3.4);
     }
   }
 
@@ -269,8 +269,14 @@ export class Viewer extends EventTarget {
         if (!dropped || dropped > this.view.layer) return 2;
         return dropped === this.view.layer ? 1 : 0;
       };
-      drawKeypoints(context, pair, side, this.panes[side], groups, style, 2.6);
+      this.#drawKeypoints(context, side, groups, style, 2.6);
     }
+  }
+
+  #drawKeypoints(context, side, ...how) {
+    const { keypoints } = this.pair;
+    const count = this.pair.count(side);
+    drawDots(context, placed(keypoints[side], this.panes[side], count), this.panes[side], count, ...how);
   }
 
   #drawChosen(context) {

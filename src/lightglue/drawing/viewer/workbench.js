@@ -71,6 +71,7 @@ export class Workbench extends EventTarget {
 
   setGeometry(geometry) {
     this.pair.setGeometry(geometry);
+    if (geometry?.warp) this.pair.json.warp = geometry.warp;
     this.viewer.warp = null;
     this.viewer.layout();
     this.#all();
@@ -225,7 +226,7 @@ export class Workbench extends EventTarget {
     if (matrix) {
       pair.json.warp = { matrix };
       this.viewer.layout();
-      this.#modeControls();
+      this.viewer.set({ mode: this.view.mode });
     } else clear(this.modeRow).append(t("warp_none"));
   }
 
@@ -454,7 +455,6 @@ export class Workbench extends EventTarget {
       const threshold = this.view.threshold;
       if (pair.geometry.score_threshold === threshold) return;
       const geometry = await host.estimate(pair.geometry.model, threshold);
-      if (geometry?.warp) pair.json.warp = geometry.warp;
       if (geometry && this.pair === pair && this.view.threshold === threshold) this.setGeometry(geometry);
     }, 250);
   }

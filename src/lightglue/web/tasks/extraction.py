@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from lightglue.errors import ImageError
 from lightglue.extractors.from_file import extract_file
 from lightglue.pairs.asked import PairRequest
+from lightglue.pairs.viewed import flat
 from lightglue.support.caches import BoundedCache
 from lightglue.web.failures import image_fault
 from lightglue.web.tasks.report import Report
@@ -37,14 +36,9 @@ def extract(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
         "features": request.models.features,
         "options": given["options"],
         "num_keypoints": len(found.features["keypoints"]),
-        "keypoints": _flat(found.features["keypoints"]),
-        "keypoint_scores": _flat(found.features["keypoint_scores"]) if "keypoint_scores" in found.features else None,
+        "keypoints": flat(found.features["keypoints"]),
+        "keypoint_scores": flat(found.features["keypoint_scores"]) if "keypoint_scores" in found.features else None,
         "note": found.no_keypoints,
         "seconds": perf_counter() - begin,
     }
     return {"json": json.dumps(content, separators=(",", ":")).encode(), "npz": found.npz(request.models.features)}
-
-
-def _flat(values: Any) -> list[float]:
-    """float32 as the shortest decimals that lead back to them."""
-    return [float(text) for text in np.asarray(values, np.float32).reshape(-1).astype(str)]

@@ -10,7 +10,7 @@ import numpy as np
 
 from lightglue.pairs.files import MatchedFiles
 from lightglue.pairs.record import MatchedPair
-from lightglue.pairs.viewed import viewed, viewed_geometry, warp_of
+from lightglue.pairs.viewed import viewed, viewed_geometry
 from lightglue.pairs.words import line_of, rows_of
 from lightglue.web.tasks.kept import Kept
 
@@ -25,15 +25,8 @@ def pair_json(
     kept: with all matches that may be shown. found: with those that the options ask for.
     """
     summary = found.summary()
-    content = viewed(
-        kept.pair,
-        found.names,
-        summary,
-        threshold=kept.threshold,
-        floor=kept.floor,
-        sizes=kept.sizes,
-        warp=warp_of(found.pair),
-    )
+    about: dict[str, Any] = {"threshold": kept.threshold, "floor": kept.floor, "sizes": kept.sizes}
+    content = viewed(kept.pair, found.names, summary, **about)  # without a warp, which `estimate` has
     del content["id"]
     for described, image in zip(content["images"], images, strict=True):
         described["id"] = image["id"]
