@@ -18,7 +18,7 @@ import pytest
 from lightglue.pairs.files import match_files
 from support import NEEDS_BROWSER
 from support.browser import Service, Watched
-from web_browser.conftest import A, B, few_keypoints, give_both
+from web_browser.conftest import A, B, give_both, quick
 
 pytest.importorskip("playwright", reason=f"{NEEDS_BROWSER}: the package playwright is not installed")
 from playwright.sync_api import Page, expect
@@ -84,10 +84,11 @@ def match(page: Page) -> None:
 
 
 def long_work(page: Page) -> None:
-    """Ask for what takes long enough to be interrupted."""
+    """Ask for what takes long enough to be interrupted, in short steps."""
+    page.locator("#features").select_option("xfeat")
     page.locator("summary[data-t=more_options]").click()
     page.locator("#option-max_keypoints").fill("8000")
-    page.locator("#option-pyramid").fill("4,3,2,1")
+    page.locator("#option-pyramid").fill("2,1.9,1.8,1.7,1.6,1.5,1.4,1.3")
 
 
 # The first page
@@ -196,12 +197,12 @@ def test_inliers_and_outliers_are_shown_alone(page: Page, example: dict[str, Any
 
 def test_two_images_are_uploaded_and_matched_as_the_command_does(page: Page, service: Service) -> None:
     give_both(page)
-    few_keypoints(page, 512)
+    quick(page)
     match(page)
     found = shown_result(page, service)
     from lightglue.models.choice import Models
 
-    expected = match_files(A, B, models=Models(max_keypoints=512, device="cpu")).pair
+    expected = match_files(A, B, models=Models(features="xfeat", max_keypoints=256, device="cpu")).pair
     says_matches(page, len(expected.matches))
     count = above(found, found["threshold"])
     order = np.argsort(-expected.scores.numpy(), kind="stable")
@@ -234,7 +235,7 @@ def test_what_is_no_image_is_refused_at_its_place(page: Page, watched: Watched, 
 
 def test_an_error_stands_at_its_field(page: Page, watched: Watched) -> None:
     watched.allow("status of 422")
-    few_keypoints(page, -3)
+    quick(page, -3)
     page.locator("button[data-t=match]").click()
     field = page.locator("#option-max_keypoints")
     expect(field).to_have_attribute("aria-invalid", "true")
@@ -244,7 +245,7 @@ def test_an_error_stands_at_its_field(page: Page, watched: Watched) -> None:
 
 def test_masks_keep_keypoints_away(page: Page, service: Service, example: dict[str, Any]) -> None:
     give_both(page)
-    few_keypoints(page)
+    quick(page)
     page.get_by_role("button", name="Mask: paint where no keypoints may lie").first.click()
     page.locator(".tool input[type=range]").fill("160")
     page.mouse.move(*spot(page, example, 0, 320, 240))
@@ -330,7 +331,7 @@ def test_missing_weights_are_offered_and_not_fetched_in_silence(
 
 
 def test_settings_are_compared_side_by_side(page: Page) -> None:
-    few_keypoints(page)
+    quick(page)
     match(page)
     page.locator("button[data-t=compare]").click()
     page.get_by_label("Max keypoints").last.fill("64")
@@ -338,7 +339,7 @@ def test_settings_are_compared_side_by_side(page: Page) -> None:
     card = page.locator(".compared")
     expect(card).to_be_visible()
     expect(card.locator(".result")).to_contain_text(re.compile(r"\d+ in both.*\d+ only here", re.DOTALL))
-    expect(result(page)).to_contain_text(re.compile("only with aliked"))
+    expect(result(page)).to_contain_text(re.compile("only with xfeat"))
     expect(page).to_have_url(re.compile(r"c=[\w-]+"))
     before = card.locator(".result strong").inner_text()
     page.locator("#threshold").fill("0.99")
@@ -353,7 +354,7 @@ def test_a_job_is_stopped(page: Page) -> None:
     expect(page.locator("button[data-t=match]")).to_be_visible()
     expect(page.locator("#announce")).to_have_text("Stopped")
     page.locator("#option-pyramid").fill("")
-    page.locator("#option-max_keypoints").fill("128")
+    page.locator("#option-max_keypoints").fill("64")
     match(page)
 
 
@@ -369,7 +370,7 @@ def test_a_worker_that_dies_takes_its_request_alone(page: Page, service: Service
         os.kill(worker, signal.SIGKILL)
     expect(page.locator("#notice")).not_to_be_empty()
     page.locator("#option-pyramid").fill("")
-    page.locator("#option-max_keypoints").fill("128")
+    page.locator("#option-max_keypoints").fill("64")
     match(page)
     expect(page.locator("#notice")).to_be_empty()
 
@@ -377,7 +378,7 @@ def test_a_worker_that_dies_takes_its_request_alone(page: Page, service: Service
 def test_two_users_get_their_own(opened: Opened, service: Service) -> None:
     pages = {count: opened() for count in (100, 200)}
     for count, page in pages.items():
-        few_keypoints(page, count)
+        quick(page, count)
         page.locator("button[data-t=match]").click()
     for count, page in pages.items():
         expect(page.locator(".facts").last).to_contain_text(re.compile(rf"{count} \+ {count}"))
@@ -408,7 +409,7 @@ def test_what_is_seen_is_downloaded(page: Page, example: dict[str, Any], tmp_pat
 def test_one_file_has_the_viewer_without_a_service(browser: Any, tmp_path: Path) -> None:
     from lightglue.models.choice import Models
 
-    found = match_files(A, B, models=Models(max_keypoints=256, device="cpu"), output=tmp_path / "pair.html")
+    found = match_files(A, B, models=Models(features="xfeat", max_keypoints=256, device="cpu"), output=tmp_path / "pair.html")
     watched = Watched("file://")
     context = browser.new_context(viewport={"width": 1400, "height": 900}, locale="en-GB")
     page = watched.watch(context.new_page())
@@ -447,6 +448,9 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
+    page.locator("#features").focus()
+    page.keyboard.type("xf")
+    expect(page.locator("#features")).to_have_value("xfeat")
     few_keypoints_by_keyboard(page)
     page.keyboard.press("Enter")
     expect(page.locator(".facts").last).to_contain_text(re.compile(r"128 \+ 128"))
