@@ -99,6 +99,21 @@ def test_dragging_and_the_wheel_move_the_view_and_home_brings_it_back(shown: Sho
     assert changed(first, drawn(page)) < 100
 
 
+def test_a_graphics_context_that_is_lost_comes_back_with_the_map(shown: Shown) -> None:
+    page = shown("#maps?camera=1.png")
+    expect(page.locator(".map-through strong")).to_have_text("1.png")
+    page.wait_for_timeout(300)  # until the picture is there
+    before = drawn(page)
+    lost = "(canvas) => { canvas.losing = canvas.stage.cloud.gl.getExtension('WEBGL_lose_context'); canvas.losing.loseContext(); }"
+    canvas(page).evaluate(lost)
+    expect(page.locator(".map-through strong")).to_have_text("1.png")
+    canvas(page).press("+")  # nothing to draw on, and no error
+    canvas(page).press("-")
+    canvas(page).evaluate("(canvas) => canvas.losing.restoreContext()")
+    page.wait_for_timeout(500)
+    assert changed(before, drawn(page)) < 100
+
+
 def test_a_click_on_a_camera_looks_through_it(shown: Shown, known: OpenMap, corner_map: Path) -> None:
     page = shown()
     canvas(page).click(position=place_of_camera(page, 2))  # type: ignore[arg-type]

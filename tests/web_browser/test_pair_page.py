@@ -225,6 +225,20 @@ def test_an_image_is_dropped_where_it_shall_be(page: Page) -> None:
     expect(page.locator(".slot .name").nth(1)).to_have_text("<b>dropped<b>.jpg")  # a name is text, whatever is in it
 
 
+def test_a_pasted_picture_becomes_the_first_image_and_another_the_second(page: Page) -> None:
+    for i, path in enumerate((A, B)):
+        page.evaluate(
+            """([content, name]) => {
+              const data = new DataTransfer();
+              data.items.add(new File([new Uint8Array(content)], name, { type: "image/jpeg" }));
+              document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+            }""",
+            [list(path.read_bytes()), path.name],
+        )
+        expect(page.locator(".slot .name").nth(i)).to_have_text(path.name)
+        expect(page.locator(".slot .about").nth(i)).to_contain_text("kB")
+
+
 def test_what_is_no_image_is_refused_at_its_place(page: Page, watched: Watched, tmp_path: Path) -> None:
     watched.allow("status of 4")
     (tmp_path / "text.jpg").write_text("no image")
@@ -304,18 +318,14 @@ def test_an_image_is_turned(page: Page) -> None:
     expect(page.locator(".slot .about").first).to_contain_text("438 × 640")
 
 
-def test_missing_weights_are_offered_and_not_fetched_in_silence(
-    opened: Opened, watched: Watched, service: Service
-) -> None:
-    page = opened(wait=False)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+def without_weights(page: Page, missing: list[str]) -> None:
+    """Load the page as on a machine that lacks the weights of these features."""
 
     def without(route: Any) -> None:
         answer = route.fetch()
         options = answer.json()
         for row in options["features"]:
-            if row["name"] == "disk":
+            if row["name"] in missing:
                 row |= {"weights": "missing", "bytes": 4_200_000, "licence": "Apache-2.0"}
         route.fulfill(response=answer, json=options)
 
@@ -323,11 +333,48 @@ def test_missing_weights_are_offered_and_not_fetched_in_silence(
     page.reload()
     expect(page.locator("#features option")).not_to_have_count(0)
     page.locator("#features").select_option("disk")
+
+
+def test_missing_weights_are_offered_and_not_fetched_in_silence(opened: Opened) -> None:
+    page = opened(wait=False)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    without_weights(page, ["disk"])
     expect(page.locator(".offer")).to_contain_text("4.2 MB; licence: Apache-2.0")
     expect(page.get_by_role("button", name="Fetch 4.2 MB")).to_be_visible()
     page.locator("#features").select_option("aliked")
     expect(page.locator(".offer")).to_be_hidden()
     assert not [url for url in asked if "/weights/" in url]
+
+
+def test_weights_that_a_user_wants_are_fetched_and_a_failure_can_be_tried_again(opened: Opened, watched: Watched) -> None:
+    watched.allow("status of 5")
+    page = opened(wait=False)
+    missing, tries = ["disk"], []
+
+    def fetch(route: Any) -> None:
+        tries.append(route.request.method)
+        if len(tries) == 1:
+            error = {"code": "weights", "message": "disk-depth cannot be fetched: there is no network.", "field": None}
+            return route.fulfill(status=503, json={"error": error})
+        missing.clear()
+        return route.fulfill(status=202, json={"id": "fetching", "state": "queued"})
+
+    def event(number: int, name: str, state: str, done: int) -> str:
+        progress = {"stage": "fetching", "done": done, "total": 4, "text": "disk-depth"}
+        content = {"id": "fetching", "state": state, "progress": progress, "result": None, "error": None}
+        return f"id: {number}\nevent: {name}\ndata: {json.dumps(content)}\n\n"
+
+    events = event(1, "progress", "running", 1) + event(2, "done", "done", 4)
+    page.route("**/api/v1/weights/disk", fetch)
+    page.route("**/api/v1/jobs/fetching/events", lambda route: route.fulfill(content_type="text/event-stream", body=events))
+    without_weights(page, missing)
+    page.get_by_role("button", name="Fetch 4.2 MB").click()
+    expect(page.locator(".offer")).to_contain_text("there is no network")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".offer")).to_be_hidden()
+    expect(page.locator("#announce")).to_have_text(re.compile("weights", re.IGNORECASE))
+    assert tries == ["POST", "POST"]
 
 
 def test_settings_are_compared_side_by_side(page: Page) -> None:
@@ -507,7 +554,31 @@ def test_a_phone_shows_a_above_b_and_a_tap_selects(phone: Page, example: dict[st
     x, y = ends(example, 0)[0]
     phone.touchscreen.tap(box["x"] + (x + 0.5) * scale, box["y"] + (y + 0.5) * scale)
     expect(phone.locator(".patches canvas")).to_have_count(2)
-    expect(phone.locator("#camera0")).to_have_attribute("capture", "environment")
+    camera = phone.locator("#camera0")
+    expect(camera).to_have_attribute("capture", "environment")
+    camera.set_input_files(B)
+    expect(phone.locator(".slot .name").first).to_have_text(B.name)
+
+
+def test_two_fingers_zoom_both_images(phone: Page) -> None:
+    canvas = phone.locator("canvas.marks").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 4
+    touch = phone.context.new_cdp_session(phone)
+
+    def fingers(kind: str, *apart: float) -> None:
+        points = [{"x": x + sign * each, "y": y, "id": i} for each in apart for i, sign in enumerate((-1, 1))]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    fingers("touchStart", 30)
+    for apart in (40, 60, 90):
+        fingers("touchMove", apart)
+    fingers("touchEnd")
+    expect(phone).to_have_url(re.compile(r"z=[23]\.\d"))
+    assert "pin=" not in phone.url  # fingers that zoom choose nothing
+    assert phone.evaluate("visualViewport.scale") == 1  # the page itself stays as it is
 
 
 def test_the_page_speaks_chinese_and_remembers_it(page: Page) -> None:

@@ -22,7 +22,7 @@ export const ZH = {
   precision_usual: "默认", precision_float32: "float32", precision_reduced: "降低", matcher_lightglue: "LightGlue", matcher_nearest: "最近邻",
   stopped_by_you: "已停止", stopping: "正在停止…", stage_waiting: "排队等待中", stage_starting: "正在载入模型", stage_reading: "正在读取图像",
   stage_extracting: "正在提取关键点", stage_matching: "正在匹配", stage_refining: "正在细化", stage_estimating: "正在估计几何", stage_fetching: "正在获取权重",
-  weights_missing: "本机没有 {features} 的权重。", size_unknown: "大小未知", weights_about: "{size}；许可证：{licence}。", weights_fetch: "获取 {size}",
+  weights: "权重", weights_missing: "本机没有 {features} 的权重。", size_unknown: "大小未知", weights_about: "{size}；许可证：{licence}。", weights_fetch: "获取 {size}",
   weights_there: "权重已就绪",
 
   blank: "两张图像组成一对：请在上方选择、拖入或粘贴。", views: "视图", canvas_label: "两张图像及其匹配。Shift 加方向键平移，加号和减号缩放，J 和 K 逐个查看匹配。",
