@@ -48,8 +48,14 @@ imports: setup
 docs: setup  # the site in out/site, without a network; -n -W: a broken link or reference is an error
 	$(BIN)/python -m sphinx -E -a -n -W --keep-going -q -d out/doctrees docs out/site
 
-unit: setup  # a process a core, not threads; bytecode is kept also where containers say otherwise: hundreds are started
-	PYTHONDONTWRITEBYTECODE= OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+# A process a core, hyperthreads too, with one thread; of two threads, the one that waits leaves the core to others.
+# Bytecode is kept also where containers say otherwise: the tests start many processes.
+unit: export OMP_NUM_THREADS = 1
+unit: export OMP_WAIT_POLICY = passive
+unit: export OPENCV_FOR_THREADS_NUM = 1
+unit: export PYTHONDONTWRITEBYTECODE =
+unit: setup
+	$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
 
 clean:
 	rm -rf .venv out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

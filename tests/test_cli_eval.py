@@ -22,7 +22,7 @@ from support.command import lightglue
 H = np.array([[0.9, 0.05, 12.0], [-0.04, 0.95, 8.0], [1e-5, 2e-5, 1.0]])
 FAST = ("--features", "sift", "--matcher", "nearest", "--device", "cpu")
 run = partial(lightglue, "eval")
-pytestmark = pytest.mark.usefixtures("charts_undrawn")
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once", "charts_undrawn")
 
 
 @pytest.fixture

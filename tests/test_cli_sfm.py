@@ -15,7 +15,7 @@ from lightglue.geometry.intrinsics import Intrinsics
 from lightglue.sfm.change import ChangeResult
 from lightglue.sfm.options import CameraOptions
 
-pytestmark = pytest.mark.usefixtures("charts_undrawn")
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once", "charts_undrawn")
 
 
 def run(*arguments):

@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ SIFT = Job(Models("sift", 300, "cpu", False, matcher="nearest", thresholds={"rat
 H = [[0.9, 0.05, 12.0], [-0.04, 0.95, 8.0], [1e-5, 2e-5, 1.0]]
 SIZE = (320, 220)
 COMMAND = "from lightglue.cli import main; main()"
+
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once")
 
 
 @pytest.fixture(scope="module")
@@ -249,18 +252,9 @@ def test_other_settings_are_never_mixed(photographs, tmp_path):
     assert len(read_run(tmp_path).records) == 1
 
 
-def test_worker_processes_give_the_same_records(photographs, tmp_path):
-    pairs = [pair(scene=str(i)) for i in range(5)] + [pair("nowhere.png")]
-    alone, together = run_of(photographs, pairs, tmp_path / "1"), run_of(photographs, pairs, tmp_path / "2", workers=2)
-    assert without_times(alone.records) == without_times(together.records)
-    for i in range(5):
-        ends = [read_matches(matches_path(tmp_path / each, i)).points1 for each in ("1", "2")]
-        assert np.array_equal(*ends)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
-def test_a_killed_worker_is_replaced_and_changes_nothing(photographs, tmp_path):
-    pairs = [pair(scene=str(i)) for i in range(16)]
+def test_worker_processes_give_the_same_records_also_where_one_is_killed_and_replaced(photographs, tmp_path):
+    pairs = [pair(scene=str(i)) for i in range(16)] + [pair("nowhere.png")]
     killed = []
 
     def kill(done: int, total: int) -> None:
@@ -269,10 +263,14 @@ def test_a_killed_worker_is_replaced_and_changes_nothing(photographs, tmp_path):
             killed.extend(int(pid) for pid in mine if b".workers." in Path(f"/proc/{pid}/cmdline").read_bytes())
             os.kill(killed[0], signal.SIGKILL)
 
-    run = run_of(photographs, pairs, tmp_path / "2", workers=2, progress=kill)
+    together = run_of(photographs, pairs, tmp_path / "2", workers=2, progress=kill)
+    alone = run_of(photographs, pairs, tmp_path / "1", workers=1)
     assert len(killed) == 2
-    assert run.is_complete
-    assert without_times(run.records) == without_times(run_of(photographs, pairs, tmp_path / "1", workers=1).records)
+    assert together.is_complete
+    assert without_times(together.records) == without_times(alone.records)
+    for i in range(16):
+        ends = [read_matches(matches_path(tmp_path / each, i)).points1 for each in ("1", "2")]
+        assert np.array_equal(*ends)
 
 
 def test_pairs_that_share_images_go_to_one_worker():
@@ -284,11 +282,11 @@ def test_pairs_that_share_images_go_to_one_worker():
     assert [each for chunk in _chunks([*chain, *apart]) for each in chunk] == [*chain, *apart]
 
 
-def test_options_that_were_refused_leave_the_folder_to_others(photographs, tmp_path):
-    benchmark = load_manifest(manifest(photographs, [pair()]))
+def test_options_that_were_refused_are_named_by_workers_too_and_leave_the_folder_to_others(photographs, tmp_path):
+    benchmark = load_manifest(manifest(photographs, [pair()] * 8))
     wrong = replace(SIFT, models=replace(SIFT.models, thresholds={"ratio_threshold": 5}))
     for workers in (1, 2):
-        with pytest.raises(InputError, match="ratio_threshold"):
+        with pytest.raises(InputError, match="ratio_threshold.*at most 1, not 5"):
             evaluate(benchmark, wrong, tmp_path, workers=workers)
     assert evaluate(benchmark, SIFT, tmp_path).is_complete
 
@@ -313,27 +311,25 @@ def test_a_damaged_record_is_an_error_that_names_its_line(field, photographs, tm
         read_run(tmp_path)
 
 
-def test_a_worker_without_models_says_why(photographs, tmp_path):
-    benchmark = load_manifest(manifest(photographs, [pair()] * 8))
-    wrong = replace(SIFT, models=replace(SIFT.models, thresholds={"ratio_threshold": 5}))
-    with pytest.raises(InputError, match="at most 1, not 5"):
-        evaluate(benchmark, wrong, tmp_path, workers=2)
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
 def test_workers_end_when_their_run_is_killed(photographs, tmp_path):
     path = manifest(photographs, [pair(scene=str(i)) for i in range(60)])
     words = ["eval", "pairs", str(path), "--features", "sift", "--matcher", "nearest", "--device", "cpu"]
-    records, deadline = tmp_path / "records.jsonl", time.monotonic() + 120
+    records = tmp_path / "records.jsonl"
     with Child(COMMAND, *words, "--workers", "2", "--output", tmp_path) as process:
-        while time.monotonic() < deadline and not (records.exists() and records.read_bytes()):
-            time.sleep(0.01)
+        wait_until(lambda: records.exists() and records.read_bytes())
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         process.kill()
     assert len(children) >= 2
-    while time.monotonic() < deadline and any(map(is_alive, children)):
-        time.sleep(0.05)
+    wait_until(lambda: not any(map(is_alive, children)))
     assert not any(map(is_alive, children))
+
+
+def wait_until(true: Callable[[], object]) -> None:
+    """For two minutes at the most, however long what came before has taken."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not true():
+        time.sleep(0.02)
 
 
 def is_alive(process: str) -> bool:

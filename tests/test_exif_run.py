@@ -36,7 +36,7 @@ BLANK = [cv2.imencode(ending, np.zeros((48, 64, 3), np.uint8))[1].tobytes() for 
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:camera0. .* its EXIF states:UserWarning"),
-    pytest.mark.usefixtures("charts_undrawn"),
+    pytest.mark.usefixtures("each_image_is_looked_at_once", "charts_undrawn"),
 ]
 
 

@@ -48,7 +48,7 @@ NAMES = ["0.png", "a b/1 1.png", "2.png", "3.png", "4.png", "5.png"]
 CAMERA = "PINHOLE 320 240 300 300 160.5 120.5"
 K = [[300, 0, 160], [0, 300, 120], [0, 0, 1]]
 KNOWN = Intrinsics("PINHOLE", SIZE, (300.0, 300.0, 160.0, 120.0))
-pytestmark = pytest.mark.usefixtures("charts_undrawn")
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once", "charts_undrawn")
 
 
 def written(path: Path, *lines: str) -> Path:

@@ -25,7 +25,7 @@ from support.users import ordinary_user
 
 PLAIN = [f"{number}.png" for number in range(5)]
 WHOLE = cv2.imencode(".png", photograph(2))[1].tobytes()
-pytestmark = pytest.mark.usefixtures("charts_undrawn")
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once", "charts_undrawn")
 
 
 def picture(pixels: np.ndarray) -> Callable[[Path], None]:

@@ -34,7 +34,7 @@ from support.colmap_scene import features_at, make_scene, put
 
 SCENE = SHARED / "data/strecha1024/fountain-P11"
 NAMES = ["0003.jpg", "0004.jpg", "0005.jpg"]
-pytestmark = pytest.mark.usefixtures("charts_undrawn")
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once", "charts_undrawn")
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,7 @@ OPTIONS = SfmOptions(
     refine=TrackOptions(),
     reconstruct=ReconstructOptions(threads=1),
 )
-pytestmark = pytest.mark.usefixtures("charts_undrawn")
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once", "charts_undrawn")
 
 
 @pytest.fixture(scope="module")

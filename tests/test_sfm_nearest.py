@@ -17,7 +17,7 @@ from support.command import Run, lightglue
 from support.corner import photograph, take_photographs
 
 WITHOUT_WEIGHTS = ("--features", "sift", "--max-keypoints", "400", "--matcher", "nearest")
-pytestmark = pytest.mark.usefixtures("charts_undrawn")
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once", "charts_undrawn")
 
 
 @pytest.fixture(scope="module")

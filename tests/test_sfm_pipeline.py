@@ -37,7 +37,7 @@ from support.users import ordinary_user
 Change = Callable[[Path], object]
 FILES = {"map.json", "features", "retrieval.npz", "pairs.txt", "matches.db", "database.db", "model", "models"}
 REPORT = {"report.html", "report.png"}
-pytestmark = pytest.mark.usefixtures("charts_undrawn")
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once", "charts_undrawn")
 
 
 @pytest.fixture(scope="module")
@@ -482,7 +482,8 @@ def test_the_command_tells_the_model_and_what_it_left_out(place):
     assert run.out.splitlines()[-2] == "consistency 1.00"
     assert str(place / "new/model") in run.out.splitlines()[-1]
     stages = [f"{stage} ..." for stage in pipeline.STAGES if stage != "refine"]  # one a line: this is no terminal
-    assert run.err.splitlines()[:-1] == stages
+    told = [line for line in run.err.splitlines() if not line.endswith(" left")]  # how long a slow machine will take
+    assert told[:-1] == stages
     assert run.err.splitlines()[-1].startswith("warning: left out bad.jpg: ")
     with mock.patch("lightglue.sfm.report.document.write_report"):
         told = sfm(place / "photographs", "-o", place / "new", "--json")

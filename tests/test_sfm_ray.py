@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import shutil
 import signal
 import socket
 import sys
@@ -58,14 +57,11 @@ def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run(photographs: Path, out: Path, engine: Any) -> tuple[Any, Any]:
+def run(photographs: Path, out: Path, engine: Any, matching: Any) -> tuple[Any, Any]:
     options = ExtractOptions(MODELS, {"resize": None})
-    return extract(photographs, out / "features", options, engine=engine), match_all(out, engine)
-
-
-def match_all(out: Path, engine: Any) -> Any:
+    extracted = extract(photographs, out / "features", options, engine=engine)
     pairs = list(itertools.combinations(FeatureStore.open(out / "features").names(), 2))
-    return match(out / "features", pairs, out / "matches.db", MatchOptions(MODELS), engine=engine)
+    return extracted, match(out / "features", pairs, out / "matches.db", MatchOptions(MODELS), engine=matching)
 
 
 def content(out: Path) -> tuple[Any, ...]:
@@ -80,25 +76,55 @@ def content(out: Path) -> tuple[Any, ...]:
 
 
 @pytest.fixture(scope="module")
-def local(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stores of the local engine."""
+def of_one_process(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, ...]:
+    """What the stores of the local engine hold."""
     out = tmp_path_factory.mktemp("local")
-    run(photographs, out, make_engine())
-    return out
+    run(photographs, out, make_engine(), make_engine())
+    return content(out)
 
 
-@pytest.fixture(scope="module")
-def of_one_process(local: Path) -> tuple[Any, ...]:
-    """What they hold."""
-    return content(local)
+class Killing(RayEngine):
+    """Kills a worker after the first result."""
+
+    def run(self, work: Any, jobs: Any) -> Iterator[Any]:
+        results = super().run(work, jobs)
+        yield next(results)
+        workers = [actor for actor in list_workers() if actor != os.getpid()]
+        os.kill(workers[0], signal.SIGKILL)
+        yield from results
 
 
-def test_two_machines_give_what_one_process_gives(cluster, photographs, of_one_process, tmp_path):
+def list_workers() -> list[int]:
+    """The processes of this cluster's actors."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = place.read_bytes()
+        except OSError:
+            continue
+        if b"ray::_Actor" in command and is_ours(int(place.parent.name)):
+            found.append(int(place.parent.name))
+    assert found
+    return found
+
+
+def is_ours(pid: int) -> bool:
+    """Whether this process is among the ancestors of another."""
+    while pid > 1:
+        if pid == os.getpid():
+            return True
+        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+    return False
+
+
+def test_two_machines_give_what_one_process_gives_also_where_a_worker_is_killed_in_the_middle_of_matching(
+    cluster, photographs, of_one_process, tmp_path
+):
     engine = RayEngine()
     assert engine.actors is None
-    extracted, matched = run(photographs, tmp_path / "ray", engine)
+    extracted, matched = run(photographs, tmp_path / "ray", engine, Killing(actors=2))
     assert engine.count() == 2
-    assert (extracted.extracted, matched.matched) == (12, 66)
+    assert (extracted.extracted, matched.matched, matched.skipped) == (12, 66, ())
     assert [fault.name for fault in extracted.skipped] == ["broken.png"]
     assert content(tmp_path / "ray") == of_one_process
 
@@ -143,46 +169,6 @@ def test_a_job_that_kills_every_worker_is_left_out_and_the_rest_done(cluster, tm
     results = dict(RayEngine(actors=2).run(Deadly(str(tmp_path), 7, always=True), range(12)))
     assert "3 workers died" in str(results.pop(7))
     assert results == {i: i**2 for i in range(12) if i != 7}
-
-
-def test_a_worker_that_is_killed_in_the_middle_of_matching_changes_nothing(cluster, local, of_one_process, tmp_path):
-    class Killing(RayEngine):
-        """Kills a worker after the first result."""
-
-        def run(self, work: Any, jobs: Any) -> Iterator[Any]:
-            results = super().run(work, jobs)
-            yield next(results)
-            workers = [actor for actor in list_workers() if actor != os.getpid()]
-            os.kill(workers[0], signal.SIGKILL)
-            yield from results
-
-    shutil.copytree(local / "features", tmp_path / "features")
-    matched = match_all(tmp_path, Killing(actors=2))
-    assert (matched.matched, matched.skipped) == (66, ())
-    assert content(tmp_path) == of_one_process
-
-
-def list_workers() -> list[int]:
-    """The processes of this cluster's actors."""
-    found = []
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            command = place.read_bytes()
-        except OSError:
-            continue
-        if b"ray::_Actor" in command and is_ours(int(place.parent.name)):
-            found.append(int(place.parent.name))
-    assert found
-    return found
-
-
-def is_ours(pid: int) -> bool:
-    """Whether this process is among the ancestors of another."""
-    while pid > 1:
-        if pid == os.getpid():
-            return True
-        pid = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
-    return False
 
 
 def test_a_folder_that_a_worker_does_not_see_is_one_clear_error(cluster, photographs, tmp_path):

@@ -32,7 +32,7 @@ from support.colmap_scene import Scene, features_at, features_of, make_scene, po
 
 MODELS = Models("aliked", 64, device="cpu", mp=False)
 OPTIONS = SfmOptions(MODELS, ExtractOptions(MODELS), MatchOptions(MODELS))
-pytestmark = pytest.mark.usefixtures("charts_undrawn")
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once", "charts_undrawn")
 
 
 @pytest.fixture

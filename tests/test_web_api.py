@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import cv2
@@ -33,6 +34,7 @@ from lightglue.web import create_app, models_there
 from lightglue.web.options import Limits, WebOptions
 from support import ROOT
 from support.command import lightglue
+from support.web import serving
 from support.web_here import API, encoded, error_of, png, send, service
 
 PHOTOGRAPHS = ROOT / "src" / "lightglue" / "parity" / "photographs"
@@ -166,7 +168,10 @@ def test_a_higher_threshold_afterwards_is_a_match_at_that_threshold(client: Test
 def test_the_head_of_a_page_can_be_asked_for_alone(client: TestClient, path: str) -> None:
     head, whole = client.head(path), client.get(path)
     assert (head.status_code, whole.status_code) == (200, 200)
-    assert head.headers["etag"] == whole.headers["etag"]
+    tag = head.headers["etag"]
+    assert tag == whole.headers["etag"]
+    for known in (tag, f"W/{tag}", f'"other", {tag}'):
+        assert client.get(path, headers={"If-None-Match": known}).status_code == 304
 
 
 def test_the_stored_pair_is_what_a_match_gives(client: TestClient) -> None:
@@ -368,6 +373,9 @@ def test_a_bomb_is_refused_from_its_header(client: TestClient) -> None:
     assert error_of(answer) == (413, "pixels", "file")
     assert "60000 x 60000 is 3600 megapixels" in answer.json()["error"]["message"]
     assert time.process_time() - begin < 2
+    too_long = send(client, png_of(70_000, 100))
+    assert error_of(too_long) == (413, "pixels", "file")
+    assert "70000 x 100 px" in too_long.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -483,6 +491,28 @@ def test_what_is_no_request_is_refused(client: TestClient, body: bytes) -> None:
     assert error_of(answer)[0] == 422
 
 
+def test_what_is_wrong_is_said_at_its_part(client: TestClient) -> None:
+    def post(path: str, **content: Any) -> tuple[int, str, str | None]:
+        return error_of(client.post(f"{API}/{path}", json=content))
+
+    images = {"image0": "example-0", "image1": "example-1"}
+    assert post("match", **images, option={"max_keypoints": 9}) == (422, "input", "option")
+    assert post("match", **{**images, "image1": "none"}) == (404, "unknown", "image1")
+    assert post("match", **images, masks={"1": "none"}) == (404, "unknown", "mask1")
+    assert post("geometry", result="none", options={"geometry": "homography"}) == (404, "unknown", "result")
+    assert post("geometry", result="example", options={}) == (422, "input", "geometry")
+    assert post("extract", image="none") == (404, "unknown", "image")
+    cut_off = client.post(f"{API}/match", files={"image0": ("a.png", png()), "image1": ("b.png", png()[:300])})
+    assert error_of(cut_off) == (422, "image", "image1")
+
+
+def test_only_a_pair_has_a_geometry(client: TestClient) -> None:
+    options = {"max_keypoints": 16, "resize": 128}
+    features = client.post(f"{API}/extract?wait=100", json={"image": "example-0", "options": options}).json()["id"]
+    answer = client.post(f"{API}/geometry", json={"result": features, "options": {"geometry": "homography"}})
+    assert error_of(answer) == (422, "input", "result")
+
+
 def test_a_mask_is_checked_as_an_image_is(client: TestClient) -> None:
     bomb = base64.b64encode(png_of(60_000, 60_000)).decode()
     assert error_of(matched(client, "example-0", "example-1", masks={"0": bomb})) == (413, "pixels", "mask0")
@@ -521,6 +551,25 @@ def test_after_its_time_nothing_is_left() -> None:
         assert (len(store), store.size) == (0, 0)
         state = client.app.state.service  # type: ignore[attr-defined]
     assert (len(state.images), len(state.results)) == (0, 0)
+
+
+def test_what_is_made_of_an_image_that_was_deleted_meanwhile_is_not_kept() -> None:
+    begun, may_go_on = Event(), Event()
+
+    def before(task: str, given: Any, stop: Event) -> None:
+        begun.set()
+        assert may_go_on.wait(60)
+
+    with serving(before=before) as (client, _):
+        sent = send(client, png()).json()["id"]
+        options = {"features": "sift", "matcher": "nearest"}
+        job = client.post(f"{API}/match", json={"image0": sent, "image1": "example-1", "options": options}).json()["id"]
+        assert begun.wait(60)
+        assert client.delete(f"{API}/images/{sent}").status_code == 204
+        may_go_on.set()
+        while (found := client.get(f"{API}/jobs/{job}").json())["state"] == "running":
+            time.sleep(0.01)
+    assert (found["state"], found["error"]["code"]) == ("failed", "expired")
 
 
 def test_an_image_that_is_gone_takes_what_was_made_of_it_along_so_that_nothing_holds_it() -> None:
@@ -565,8 +614,12 @@ def test_a_form_holds_what_is_asked_for_and_no_more(client: TestClient) -> None:
         f"{API}/images", content=b"--x\r\nabc", headers={"content-type": "multipart/form-data; boundary=x"}
     )
     assert error_of(broken)[0] == 422
-    none = client.post(f"{API}/images", content=b"x", headers={"content-type": "multipart/form-data"})
-    assert error_of(none)[0] == 422
+    for kind in ("multipart/form-data", "multipart/form-data; boundary=x; charset=undefined"):
+        content = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\na\r\n--x--\r\n'
+        answer = client.post(f"{API}/images", content=content, headers={"content-type": kind})
+        assert error_of(answer)[:2] == (415 if "charset" in kind else 422, "form")
+    twice = [("image0", ("a.png", png())), ("image0", ("b.png", png()))]
+    assert error_of(client.post(f"{API}/match", files=twice)) == (422, "form", "image0")
 
 
 def test_a_file_larger_than_the_limit_is_refused() -> None:
@@ -592,7 +645,9 @@ def test_a_body_of_unknown_length_is_counted_before_the_framework_sees_it() -> N
 
 
 def test_the_frameworks_own_refusals_have_the_same_form(client: TestClient) -> None:
-    assert error_of(client.put(f"{API}/images")) == (405, "method", None)
+    answer = client.put(f"{API}/images")
+    assert error_of(answer) == (405, "method", None)
+    assert answer.headers["allow"] == "POST"
     assert error_of(client.get(f"{API}/nothing")) == (404, "unknown", None)
 
 

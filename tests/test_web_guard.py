@@ -38,6 +38,8 @@ class Answer:
 
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """An application that reads the body whole, and makes 400 of whatever goes wrong with it, as frameworks do."""
+    if scope["path"] == "/fault":
+        raise KeyError("/secret/path")
     received, more = b"", True
     status = 200
     try:
@@ -140,6 +142,14 @@ def test_another_site_cannot_make_a_browser_send_anything(headers: dict[str, str
     assert not [name for name in answer.headers if name.startswith("access-control")]
 
 
+def test_another_site_may_link_here_and_have_nothing_done() -> None:
+    foreign = {"sec_fetch_site": "cross-site", "path": "/api/v1/results/example/pdf"}
+    assert ask(**foreign, sec_fetch_dest="image").code == "origin"
+    assert ask(**foreign, sec_fetch_dest="iframe").code == "origin"
+    assert ask(**foreign, sec_fetch_dest="document").status == 200
+    assert ask(sec_fetch_site="same-origin", sec_fetch_dest="image").status == 200
+
+
 @pytest.mark.parametrize("headers", [{}, {"origin": "http://127.0.0.1:8000", "sec_fetch_site": "same-origin"}])
 def test_the_page_itself_and_programs_may_send(headers: dict[str, str]) -> None:
     assert ask(method="POST", **headers).status == 200
@@ -205,9 +215,11 @@ def test_behind_a_proxy_its_name_and_prefix_count() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["a.example", "ftp://a.example", "https://", "https://u:p@a.example", "https://a.example?x=1", "https://a b"]
-)
-def test_the_address_of_a_proxy_is_a_whole_one(url: str) -> None:
+    "url",
+    ["a.example", "ftp://a.example", "https://", "https://u:p@a.example", "https://a.example?x=1", "https://a b",
+     "https://a.example/m%C3%A4tch", "https://a.example/api", "https://a.example/static/match"],
+)  # fmt: skip
+def test_the_address_of_a_proxy_is_a_whole_one_with_a_path_of_its_own(url: str) -> None:
     with pytest.raises(InputError, match="behind_proxy is"):
         WebOptions(behind_proxy=url, token=TOKEN)
 
@@ -275,8 +287,15 @@ def test_a_web_socket_is_not_answered() -> None:
 # -- what browsers may do --
 
 
+def test_a_fault_of_ours_is_answered_with_a_number_that_the_log_has_once(capfd: pytest.CaptureFixture[str]) -> None:
+    answer = ask(path="/fault")
+    assert (answer.status, answer.code) == (500, "internal")
+    assert b"secret" not in answer.body
+    assert capfd.readouterr().err.count("Traceback") == 1
+
+
 def test_every_answer_says_what_a_page_may_do() -> None:
-    for answer in (ask(), ask(host="evil.example"), ask(method="POST", origin="null"), ask(REMOTE)):
+    for answer in (ask(), ask(path="/fault"), ask(host="evil.example"), ask(method="POST", origin="null"), ask(REMOTE)):
         policy = dict(each.split(" ", 1) for each in answer.headers["content-security-policy"].split("; "))
         assert policy["default-src"] == "'none'"
         assert policy["frame-ancestors"] == "'none'"

@@ -75,14 +75,14 @@ def test_one_at_a_time_in_order_and_short_ones_first() -> None:
         first = submit(jobs, 0, "wait")
         while not worker.done:
             await asyncio.sleep(0.005)
-        others = [submit(jobs, 1), submit(jobs, 2), submit(jobs, 3, urgent=True)]
-        assert (jobs.running, jobs.waiting) == (1, 3)
+        others = [submit(jobs, 1), submit(jobs, 2), submit(jobs, 3, urgent=True), submit(jobs, 4, urgent=True)]
+        assert (jobs.running, jobs.waiting) == (1, 4)
         worker.go.set()
         for job in [first, *others]:
             await jobs.result(job)
         return worker.done
 
-    assert run(body) == [0, 3, 1, 2]
+    assert run(body) == [0, 3, 4, 1, 2]
 
 
 def test_a_full_queue_says_when_to_come_again_and_loses_nothing() -> None:
@@ -123,10 +123,10 @@ def test_a_job_can_be_cancelled(when: str) -> None:
         while not worker.done:
             await asyncio.sleep(0.005)
         cancelled = first if when == "running" else second
-        await jobs.cancel(cancelled)
+        jobs.cancel(cancelled)
         with pytest.raises(FailureError, match="cancelled"):
             await jobs.result(cancelled)
-        await jobs.cancel(cancelled)  # again, which does nothing
+        jobs.cancel(cancelled)  # again, which does nothing
         worker.go.set()
         other = second if when == "running" else first
         return cancelled.state, await jobs.result(other), worker.done

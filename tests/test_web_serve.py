@@ -15,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -160,7 +161,9 @@ def workers(parent: int) -> list[int]:
     return found
 
 
-def test_the_client_says_what_the_service_says(served: Served) -> None:
+def test_the_client_says_what_the_service_says(served: Served, tmp_path: Path) -> None:
+    photograph = tmp_path / "Träume 照片.jpg"
+    photograph.write_bytes(Path(A).read_bytes())
     client = Client(served.url)
     with pytest.raises(ServiceError, match="did you mean max_keypoints") as caught:
         client.match(A, B, max_keypoint=5)
@@ -168,8 +171,41 @@ def test_the_client_says_what_the_service_says(served: Served) -> None:
     with pytest.raises(ServiceError) as caught:
         client.send(b"no image")
     assert (caught.value.status, caught.value.code) == (415, "image")
+    named = client.send(Path(A).read_bytes())["name"], client.send(photograph)["name"]
+    assert named == ("image", photograph.name)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (b"", "does not answer"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{", "does not answer"),
+        (b"HTTP/1.1 200 OK\r\n\r\n<html>Sign in", "no service of this package"),
+        (b'HTTP/1.1 502 Bad Gateway\r\n\r\n{"error": "no upstream"}', "HTTP status 502"),
+        (None, "does not answer: timed out"),
+    ],
+)
+def test_what_is_no_service_is_an_error_of_the_package(answer: bytes | None, says: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, ThreadPoolExecutor(1) as pool:
+
+        def respond() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                connection.recv(65_536)
+                connection.sendall(answer) if answer is not None else time.sleep(0.5)
+
+        done = pool.submit(respond)
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        with pytest.raises(LightGlueError, match=says):
+            Client(url, timeout=0.2 if answer is None else 30).health()
+        done.result()
+
+
+def test_what_is_no_address_is_refused() -> None:
     with pytest.raises(LightGlueError, match="There is no service at"):
         Client("http://127.0.0.1:9").health()
+    with pytest.raises(InputError, match="whole address"):
+        Client("127.0.0.1:8000")
 
 
 def test_it_ends_cleanly_and_leaves_nothing(served: Served) -> None:
@@ -254,7 +290,7 @@ def test_an_address_that_is_taken_says_so() -> None:
         port = taken.getsockname()[1]
         said = lightglue("web", "--no-browser", "--port", port)
     assert said.code == 1
-    assert f"127.0.0.1:{port} cannot be listened at" in said.err
+    assert f"Port {port} of 127.0.0.1 cannot be used" in said.err
 
 
 def test_a_host_that_others_reach_wants_a_token() -> None:

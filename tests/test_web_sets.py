@@ -19,6 +19,7 @@ from lightglue.web import WebOptions, sets
 from lightglue.web.failures import FailureError, StoppedError
 from lightglue.web.options import Limits
 from lightglue.web.sets import is_apart, unique_names
+from lightglue.web.tasks.sets import _Features
 from support.corner import take_photographs
 from support.web import send, serving
 
@@ -178,6 +179,49 @@ def test_a_set_that_is_stopped_keeps_what_is_done(photographs: list[Path]) -> No
         assert ask(client, f"pairs/{job['set']}/0/1?wait=60").json()["matches"]
 
 
+@pytest.mark.parametrize("why", ["an image of it is deleted", "it is too large"])
+def test_a_set_that_is_no_longer_kept_is_not_worked_on(
+    photographs: list[Path], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, may_go_on, matched = Event(), Event(), []
+
+    def before(task: str, given: Any, stop: Event) -> None:
+        if task == "pair-of-set":
+            matched.append(given["numbers"])
+            begun.set()
+            assert may_go_on.wait(60)
+
+    with serving(before=before) as (client, _):
+        images = [send(client, path) for path in photographs]
+        job = started(client, [], images=images)
+        assert begun.wait(60)
+        if "deleted" in why:
+            assert client.delete(f"/api/v1/images/{images[3]}").status_code == 204
+        else:
+            monkeypatch.setattr(client.app.state.service.sets, "_limit", 10_000)  # type: ignore[attr-defined]
+        may_go_on.set()
+        found = ended(client, job["id"])
+        begin = time.monotonic()
+        while "deleted" in why and job["set"] in {name for name, _ in list(_Features.held)}:
+            assert time.monotonic() - begin < 60, "features of a set that is gone are still held"
+            time.sleep(0.01)
+    assert found["state"] == "failed"
+    assert found["error"]["code"] == ("expired" if "deleted" in why else "memory")
+    assert len(matched) < 6
+
+
+def test_weights_that_are_missing_are_offered_before_a_set_is_begun(
+    photographs: list[Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("LIGHTGLUE_CACHE", str(tmp_path))
+    with serving() as (client, _):
+        images = [send(client, path) for path in photographs[:2]]
+        answer = ask(client, "pairs", images=images, options={"features": "disk"})
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"], error["field"]) == (503, "weights_missing", "features")
+    assert error["weights"][0]["licence"]
+
+
 def test_others_have_their_turn_between_two_pairs(photographs: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sets, "TURN_S", 0.0)
     order: list[str] = []
@@ -245,8 +289,6 @@ def test_an_image_without_keypoints_has_pairs_without_matches_and_a_reason(
 
 
 def test_features_that_a_new_process_does_not_have_are_extracted_again(photographs: list[Path]) -> None:
-    from lightglue.web.tasks.sets import _Features
-
     def before(task: str, given: Any, stop: Event) -> None:
         if task == "pair-of-set" and given["numbers"] == (0, 2) and "images" not in given:
             if not again:

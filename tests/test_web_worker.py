@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -50,10 +51,7 @@ def test_a_task_is_done_in_another_process_that_stays(worker: Worker) -> None:
 def test_it_says_how_far_it_is(worker: Worker) -> None:
     told: list[Any] = []
     worker.do("double", 1, PLENTY, lambda kind, content: told.append((kind, content)))
-    assert told == [
-        ("progress", {"stage": "doubling", "done": 1, "total": 2, "text": "half"}),
-        ("pair", {"i": 0}),
-    ]
+    assert told == [("progress", {"stage": "doubling", "done": 1, "total": 2, "text": "half"})]
 
 
 def test_it_gets_variables_that_the_service_does_not_have(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +113,22 @@ def test_a_task_that_is_not_wanted_stops_at_its_next_step_or_with_its_process(
     with pytest.raises(StoppedError):
         worker.do(task, None, PLENTY, cancelled=cancelled)
     assert (worker.do("pid", None, PLENTY) == before) is (task == "step"), "a cancelled pair keeps the models"
+
+
+def test_a_stop_that_comes_when_the_task_has_ended_is_not_for_the_next_one(worker: Worker) -> None:
+    worker.do("pid", None, PLENTY)
+    assert worker._pipe is not None
+    worker._pipe.send(("stop", None))
+    assert worker.do("double", 4, PLENTY) == 8
+
+
+def test_one_that_ended_while_idle_is_replaced_and_counted_once(worker: Worker) -> None:
+    os.kill(worker.do("pid", None, PLENTY), signal.SIGKILL)
+    assert worker._process is not None
+    worker._process.join(10)
+    before = worker.restarts
+    assert worker.do("double", 4, PLENTY) == 8
+    assert worker.restarts == before + 1
 
 
 def test_closing_ends_what_is_being_done() -> None:

@@ -13,7 +13,6 @@ from lightglue.web.tasks.report import Report
 
 def double(given: Any, report: Report) -> Any:
     report.progress("doubling", 1, 2, "half")
-    report.event("pair", {"i": 0})
     return given * 2
 
 

@@ -313,7 +313,7 @@ def test_an_image_of_ones_own_ends_the_example(page: Page) -> None:
 
 
 def test_an_image_is_turned(page: Page) -> None:
-    page.get_by_role("button", name="Turn by a quarter").first.click()
+    page.get_by_role("button", name="Rotate by 90°").first.click()
     expect(page.locator(".slot .name").first).to_have_text("montmartre_close-turned90.png")
     expect(page.locator(".slot .about").first).to_contain_text("438 × 640")
 
@@ -520,7 +520,7 @@ def few_keypoints_by_keyboard(page: Page) -> None:
 
 def test_keys_of_one_letter_can_be_switched_off(page: Page) -> None:
     page.keyboard.press("?")
-    page.get_by_label("Keys of one letter are on").uncheck()
+    page.get_by_label("Single-letter keys").uncheck()
     page.keyboard.press("Escape")
     page.keyboard.press("p")
     expect(page.get_by_role("button", name="Lines", exact=True)).to_have_attribute("aria-pressed", "true")

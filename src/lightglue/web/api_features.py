@@ -30,7 +30,7 @@ OPTIONS = (
 async def extract(request: Request) -> Response:
     """`{"image": ..., "options": {...}, "mask": ...}`. As npz the result is what `lightglue extract` writes."""
     service = service_of(request)
-    asked = await read_json(request)
+    asked = await read_json(request, ("image", "options", "mask"))
     options = asked.get("options") or {}
     if isinstance(options, Mapping) and (others := sorted(set(map(str, options)) - set(OPTIONS))):
         name = others[0][:100]

@@ -51,5 +51,5 @@ async def cancel(request: Request, job: str) -> dict[str, Any]:
     """It ends at its next step; nothing happens where it has ended."""
     service = service_of(request)
     found = service.jobs.get(job)
-    await service.jobs.cancel(found)
+    service.jobs.cancel(found)
     return found.described()

@@ -102,10 +102,10 @@ async def localize(request: Request, name: str) -> Response:
     agree with it with their places in the photograph; or `failure`, why there is none.
     """
     service = service_of(request)
-    asked = await read_json(request)
+    asked = await read_json(request, ("image", "options"))
     if not isinstance(asked.get("image"), str):
         raise FailureError.of(422, "input", "image: name an image that was sent before.", "image")
-    photograph = service.images.get(asked["image"])
+    photograph = service.images.get(asked["image"], "image")
     values = service.localizing.read(asked.get("options") or {})
     options: LocalizeOptions = Owner(LocalizeOptions).build(values)
     found = await _opened(request, name)

@@ -76,7 +76,7 @@ def chosen_images(service: Service, asked: Mapping[str, Any], names: tuple[str, 
         name = asked.get(part)
         if not isinstance(name, str):
             raise FailureError.of(422, "input", f"{part}: name an image that was sent before.", part)
-        image = service.images.get(name)
+        image = service.images.get(name, part)
         found.append({"id": name, "name": image.name, "data": image.data})
     return tuple(found)
 
@@ -116,7 +116,7 @@ async def _while_connected(request: Request, service: Service, job: Job, seconds
     try:
         await asyncio.wait({waiting, leaving}, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
-            await service.jobs.cancel(job)
+            service.jobs.cancel(job)
         return await waiting
     finally:
         leaving.cancel()
@@ -129,9 +129,11 @@ async def _left(request: Request) -> None:
 
 
 async def _kept(request: Request, service: Service, name: str) -> Result:
-    """A result of which files can be made. The pair that comes with the package is matched for it, once."""
-    result = service.results.get(name)
-    if result.kept or result.kind != "pair":
+    """A pair of which files can be made. The one that comes with the package is matched for it, once."""
+    result = service.results.get(name, "result")
+    if result.kind != "pair":
+        raise FailureError.of(422, "input", "result: this is no pair.", "result")
+    if result.kept:
         return result
     about = json.loads(result.content)
     values = checked_options(service, about["options"])
@@ -151,11 +153,11 @@ async def geometry(request: Request) -> Any:
     score. `inliers` are rows of the pair's matches.
     """
     service = service_of(request)
-    asked = await read_json(request)
-    result = await _kept(request, service, str(asked.get("result")))
+    asked = await read_json(request, ("result", "options"))
     values = _geometry_options(service, asked.get("options") or {})
     if "geometry" not in values:
         raise FailureError.of(422, "input", "geometry: name what is to be estimated.", "geometry")
+    result = await _kept(request, service, str(asked.get("result")))
     found: list[dict[str, Any]] = []
     given = {"kept": result.kept, "images": result.images, "asked": values}
     job = service.jobs.submit("geometry", "geometry", given, service.budget, found.append, True)
@@ -184,8 +186,8 @@ async def export(request: Request, result: str, kind: str) -> Response:
         raise FailureError.of(404, "unknown", f"There is no such format; there are {listed}.")
     if found.kind == "pair":
         content: list[bytes] = []
-        found = await _kept(request, service, result)
         values = _geometry_options(service, dict(request.query_params))
+        found = await _kept(request, service, result)
         given = {"kept": found.kept, "images": found.images, "asked": values, "ending": f".{kind}"}
         task = "colmap" if kind == "colmap" else "export"
         job = service.jobs.submit("export", task, given, service.budget, content.append, True)
@@ -210,7 +212,7 @@ def disposition(images: Any, ending: str) -> str:
 async def _asked(request: Request, service: Service) -> dict[str, Any]:
     """What is asked, with files of a form sent first."""
     if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        return await read_json(request)
+        return await read_json(request, ("image0", "image1", "options", "masks", "keypoints"))
     files, texts = await read_form(request, service.options.limits.upload_bytes, files=4)
     unknown = {*files, *texts} - {"image0", "image1", "mask0", "mask1", "options"}
     if unknown:
@@ -276,7 +278,7 @@ def _is_point(point: Any) -> bool:
 
 def _decoded(service: Service, text: str, field: str) -> bytes:
     if len(text) <= 64:
-        return service.images.get(text).data
+        return service.images.get(text, field).data
     try:
         return base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
     except (binascii.Error, ValueError):

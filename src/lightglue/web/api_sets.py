@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from lightglue.pairs.asked import PairRequest
-from lightglue.web.api_pairs import answered
+from lightglue.web.api_pairs import answered, checked_options, weights_there
 from lightglue.web.failures import FailureError
 from lightglue.web.forms import read_json
 from lightglue.web.jobs import MORE, Job
@@ -32,8 +32,10 @@ async def match_all(request: Request) -> Response:
     Options that need the pixels of both images, or cameras, make each pair be matched from its images.
     """
     service = service_of(request)
-    asked = await read_json(request)
+    asked = await read_json(request, ("images", "names", "options"))
     made = _asked_set(service, asked)
+    models = PairRequest.of(made.asked).models
+    await weights_there(models.features, models.matcher)
     made.id = service.sets.put(made, made.size)
     loop = asyncio.get_running_loop()
     known: list[Job] = []
@@ -41,7 +43,10 @@ async def match_all(request: Request) -> Response:
     def hear(name: str, content: dict[str, Any]) -> None:
         made.hear(name, content)
         if name in ("pair", "features"):
-            service.sets.resize(made.id, made.size)
+            try:
+                service.sets.resize(made.id, made.size)
+            except FailureError as failed:  # it has become too large, or is gone with an image of it
+                service.jobs.cancel(known[0], failed.failure)
         if name != "features":
             service.jobs.hear(known[0], name, {k: v for k, v in content.items() if k != "rows"})
 
@@ -119,11 +124,9 @@ def _asked_set(service: Service, asked: Mapping[str, Any]) -> ImageSet:
     most = service.options.limits.batch
     if not 2 <= len(ids) <= most:
         raise FailureError.of(422, "input", f"images: {len(ids)} are given; give from 2 to {most}.", "images")
-    values = service.vocabulary.read(asked.get("options") or {})
-    if service.options.device != "auto":
-        values.setdefault("device", service.options.device)
+    values = checked_options(service, asked.get("options"))
     request = PairRequest.of(values)
-    found = [service.images.get(each) for each in ids]
+    found = [service.images.get(each, "images") for each in ids]
     names = unique_names(_names(asked.get("names"), [image.name for image in found]))
     images = tuple(
         SetImage(each, name, image.data, image.width, image.height)

@@ -59,7 +59,6 @@ def create_app(options: WebOptions | None = None) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(ClientDisconnect, _left)
-    app.add_exception_handler(Exception, _unexpected)
     app.add_middleware(Guard, options=GuardOptions.of(service.options))
     return app
 
@@ -86,8 +85,7 @@ def _answer(failure: Failure) -> Response:
 
 
 async def _failed(request: Request, error: Exception) -> Response:
-    failure = failure_of(error)
-    return await _unexpected(request, error) if failure is None else _answer(failure)
+    return _answer(failure_of(error) or unexpected(error))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -99,16 +97,14 @@ async def _invalid(request: Request, error: Exception) -> Response:
     )
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _http(request: Request, error: Any) -> Response:
     """The framework's own refusals, as ours."""
-    status = getattr(error, "status_code", 500)
-    return _answer(Failure(status, _CODES.get(status, "request"), f"{getattr(error, 'detail', 'Refused')}."))
+    code = _CODES.get(error.status_code, "request")
+    answer = _answer(Failure(error.status_code, code, f"{error.detail}."))
+    answer.headers.update(error.headers or {})  # such as Allow
+    return answer
 
 
 async def _left(request: Request, error: Exception) -> Response:
     """Nobody reads this."""
     return _answer(Failure(400, "left", "The request was not sent to its end."))
-
-
-async def _unexpected(request: Request, error: Exception) -> Response:
-    return _answer(unexpected(error))

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
-from urllib.error import HTTPError, URLError
-from urllib.parse import quote, urlencode
+from urllib.error import HTTPError
+from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
-from lightglue.errors import LightGlueError
+from lightglue.errors import InputError, LightGlueError
+from lightglue.web.options import is_loopback
 
 __all__ = ["Client", "ServiceError"]
 
@@ -39,14 +43,21 @@ class Client:
 
     token: what it was started with, where it wants one. timeout: seconds that an answer may take. patience: seconds for
     which a service that is busy is asked again.
+
+    Raises InputError for what is no address. All methods raise ServiceError for what the service refuses, and
+    LightGlueError where it does not answer.
     """
 
     def __init__(
         self, url: str = "http://127.0.0.1:8000", token: str | None = None, timeout: float = 60, patience: float = 120
     ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InputError(f"url is {url!r}; give the whole address, such as http://127.0.0.1:8000.")
         self._base = url.rstrip("/") + "/api/v1"
         self._token, self._timeout, self._patience = token, timeout, patience
-        self._open = build_opener(ProxyHandler({})).open if "://127.0.0.1" in url else build_opener().open
+        # a proxy of this machine's environment does not lead back to this machine
+        self._open = build_opener(*([ProxyHandler({})] if is_loopback(parts.hostname) else [])).open
 
     def health(self) -> dict[str, Any]:
         """How it is, and how busy."""
@@ -63,12 +74,12 @@ class Client:
         else:
             name, data = Path(image).name, Path(image).read_bytes()
         boundary = secrets.token_hex(16)
-        plain = name.encode("ascii", "replace").decode().replace('"', "_").replace("\r", "_").replace("\n", "_")
+        plain = re.sub(r'["\r\n]', "_", name)
         head = (
             f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{plain}"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"
         )
-        body = head.encode() + data + f"\r\n--{boundary}--\r\n".encode()
+        body = head.encode("utf-8", "replace") + data + f"\r\n--{boundary}--\r\n".encode()
         return self._json("POST", "images", body, f"multipart/form-data; boundary={boundary}")
 
     def match(
@@ -109,7 +120,7 @@ class Client:
 
     def events(self, job: str) -> Iterator[tuple[str, Any]]:
         """What a job does, as it does it: names and contents, the last of which is done, failed or cancelled."""
-        with self._request("GET", f"jobs/{quote(job)}/events") as stream:
+        with self._answer("GET", f"jobs/{quote(job)}/events") as stream:
             name = ""
             for line in stream:
                 key, _, value = line.decode().rstrip("\n").partition(": ")
@@ -132,7 +143,7 @@ class Client:
 
     def content(self, path: str) -> bytes:
         """The same of what is no JSON, such as "pairs/NAME/colmap"."""
-        with self._request("GET", path) as answer:
+        with self._answer("GET", path) as answer:
             content: bytes = answer.read()
             return content
 
@@ -141,17 +152,30 @@ class Client:
         return self._json("POST", "geometry", json.dumps({"result": result, "options": options}).encode())
 
     def file(self, result: str, kind: str, **options: Any) -> bytes:
-        """A result as a file: "npz", "json", "csv", "png", "svg", "pdf"."""
+        """A result as a file: "npz", "json", "csv", "png", "jpg", "svg", "pdf", "html", "colmap"."""
         query = f"?{urlencode(options)}" if options else ""
         return self.content(f"results/{quote(result)}/{quote(kind)}{query}")
 
     def _json(
         self, method: str, path: str, body: bytes | None = None, kind: str = "application/json"
     ) -> dict[str, Any]:
-        with self._request(method, path, body, kind) as answer:
+        with self._answer(method, path, body, kind) as answer:
             content = answer.read()
+        try:
             found: dict[str, Any] = json.loads(content) if content else {}
-            return found
+        except ValueError:
+            raise LightGlueError(f"What answers at {self._base} is no service of this package.") from None
+        return found
+
+    @contextmanager
+    def _answer(self, *request: Any) -> Iterator[Any]:
+        """The answer to a request, to be read. Raises ServiceError, LightGlueError."""
+        try:
+            with self._request(*request) as answer:
+                yield answer
+        except (OSError, HTTPException) as error:
+            reason = getattr(error, "reason", error)
+            raise LightGlueError(f"There is no service at {self._base}, or it does not answer: {reason}.") from error
 
     def _request(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> Any:
         headers = {} if body is None else {"Content-Type": kind}
@@ -168,16 +192,15 @@ class Client:
                 if failure.status != 429 or pause is None or time.monotonic() + pause > until:
                     raise failure from None
                 time.sleep(min(pause, 1.0))
-            except URLError as error:
-                raise LightGlueError(f"There is no service at {self._base}: {error.reason}.") from error
 
 
 def _failure(error: HTTPError) -> ServiceError:
-    content = error.read()
+    """What the service says, or whatever stands between it and here."""
     try:
-        found = json.loads(content)["error"]
+        found = json.loads(error.read())["error"]
+        code, message = found["code"], found["message"]
     except (ValueError, KeyError, TypeError):
-        found = {"code": "http", "message": f"HTTP status {error.code}", "field": None}
+        found, code, message = {}, "http", f"HTTP status {error.code}"
     after = error.headers.get("Retry-After")
     pause = float(after) if after is not None and after.isdecimal() else None
-    return ServiceError(error.code, found["code"], found["message"], found.get("field"), pause)
+    return ServiceError(error.code, code, message, found.get("field"), pause)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
@@ -17,6 +18,7 @@ from lightglue.web.failures import FailureError
 __all__ = ["Upload", "parse_json", "read_form", "read_json"]
 
 LONGEST_NAME = 200  # characters of a file's name
+_OTHER_CHARSET = re.compile(r';\s*charset\s*=(?!\s*"?utf-?8)')  # Python has some that raise whatever they decode
 
 
 @dataclass(frozen=True)
@@ -33,11 +35,14 @@ class _InMemory(MultiPartParser):
     spool_max_size = 1 << 40
 
 
-async def read_json(request: Request) -> dict[str, Any]:
-    """The body as an object. Raises FailureError."""
+async def read_json(request: Request, names: Sequence[str]) -> dict[str, Any]:
+    """The body as an object of no other names than these. Raises FailureError."""
     found = parse_json(await request.body())
     if not isinstance(found, dict):
         raise FailureError.of(422, "json", "The body is no JSON object.")
+    if unknown := [name for name in found if name not in names]:
+        other = unknown[0][:100]
+        raise FailureError.of(422, "input", f"{other!r} is not known here; there are {', '.join(names)}.", other)
     return found
 
 
@@ -54,19 +59,30 @@ async def read_form(
     request: Request, limit: int, files: int, fields: int = 4
 ) -> tuple[dict[str, Upload], dict[str, str]]:
     """Files and fields of a multipart form, by their names. limit: bytes of a file. Raises FailureError."""
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+    kind = request.headers.get("content-type", "").lower()
+    if not kind.startswith("multipart/form-data"):
         raise FailureError.of(415, "form", "Send the file as multipart/form-data.")
+    if _OTHER_CHARSET.search(kind):
+        raise FailureError.of(415, "form", "Names in a form are UTF-8; leave the charset out.")
     parser = _InMemory(request.headers, request.stream(), max_files=files, max_fields=fields, max_part_size=2_000_000)
     try:
         form = await parser.parse()
     except MultiPartException as error:
         raise FailureError.of(422, "form", f"The form cannot be read: {error.message}") from None
+    try:
+        return await _parts_of(form, limit)
+    finally:
+        await form.close()
+
+
+async def _parts_of(form: FormData, limit: int) -> tuple[dict[str, Upload], dict[str, str]]:
     found: dict[str, Upload] = {}
     texts: dict[str, str] = {}
     for name, value in form.multi_items():
+        if name in found or name in texts:
+            raise FailureError.of(422, "form", f"The form has the part {name[:100]!r} twice.", name[:100])
         if isinstance(value, UploadFile):
             data = await value.read()
-            await value.close()
             if len(data) > limit:
                 raise FailureError.of(
                     413, "too_large", f"{_shown(value.filename)} is larger than {limit / 1e6:.4g} MB.", name

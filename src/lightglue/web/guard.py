@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
-from lightglue.web.failures import Failure
+from lightglue.web.failures import Failure, unexpected
 from lightglue.web.options import WebOptions, is_loopback
 
 __all__ = ["COOKIE", "Guard", "GuardOptions"]
@@ -124,6 +124,8 @@ class Guard:
             await self._app(scope, body.receive, answer.send)
         except _RefusedError:
             pass
+        except Exception as error:  # the framework would answer it outside of this, without these headers
+            body.failure = body.failure or unexpected(error)
         finally:
             self._in_flight -= body.received
         if body.failure is not None and not answer.started:
@@ -149,15 +151,15 @@ class Guard:
         return host
 
     def _check_origin(self, scope: Scope, headers: dict[bytes, list[bytes]], host: str) -> None:
-        """Refuse what another site makes a browser send."""
-        if scope["method"] in SAFE:
-            return
+        """Refuse what another site makes a browser send; it may link here, but not have work done, as by a picture."""
         foreign = Failure(403, "origin", "This request comes from another site.")
+        safe = scope["method"] in SAFE
         for origin in headers.get(b"origin", []):
-            if origin.decode("latin-1").lower() != f"{self._options.scheme}://{host}":
+            if not safe and origin.decode("latin-1").lower() != f"{self._options.scheme}://{host}":
                 raise _RefusedError(foreign)
+        is_link = safe and headers.get(b"sec-fetch-dest") == [b"document"]
         for site in headers.get(b"sec-fetch-site", []):
-            if site not in (b"same-origin", b"none"):
+            if site not in (b"same-origin", b"none") and not is_link:
                 raise _RefusedError(foreign)
 
     def _check_token(self, headers: dict[bytes, list[bytes]]) -> None:

@@ -45,6 +45,7 @@ class Job:
     ended: float | None = None
     watchers: int = 0
     unwatched: float | None = None  # since when nobody listens any more
+    urgent: bool = False  # before those that are not
 
     def move(self) -> None:
         """Wake those who wait for its next step."""
@@ -151,13 +152,11 @@ class Jobs:
                     429, "busy", f"{len(self._waiting)} jobs wait already; try again in {seconds} s.", None, seconds
                 )
             )
-        job = Job(kind, work, finish)
+        job = Job(kind, work, finish, urgent=urgent)
         self._known[job.id] = job
         self._forget()
-        if urgent:
-            self._waiting.appendleft(job)
-        else:
-            self._waiting.append(job)
+        place = sum(each.urgent for each in self._waiting) if urgent else len(self._waiting)
+        self._waiting.insert(place, job)
         self._wake.set()
         return job
 
@@ -171,12 +170,19 @@ class Jobs:
             job.unwatched = time.monotonic()
         return job
 
-    async def cancel(self, job: Job) -> None:
-        """Stop it: at once where it waits, at its next step where it is worked on. Nothing where it has ended."""
+    def cancel(self, job: Job, because: Failure | None = None) -> None:
+        """Stop it: at once where it waits, at its next step where it is worked on. Nothing where it has ended.
+
+        because: what it fails of, where nobody cancelled it.
+        """
+        if job.state in ENDED:
+            return
+        if not job.stop.is_set():
+            job.failure = because
         job.stop.set()
         if job in self._waiting:
             self._waiting.remove(job)
-            self._end(job, "cancelled")
+            self._end_stopped(job)
 
     async def wait(self, job: Job, seconds: float | None = None) -> bool:
         """Wait until it has ended, at most so long; whether it has."""
@@ -199,7 +205,7 @@ class Jobs:
             if not await self.wait(job, seconds):
                 return None
         except asyncio.CancelledError:
-            await self.cancel(job)
+            self.cancel(job)
             raise
         if job.failure is not None:
             raise FailureError(job.failure)
@@ -246,25 +252,21 @@ class Jobs:
             begin = time.monotonic()
             try:
                 value = await asyncio.get_running_loop().run_in_executor(self._thread, job.work, job)
-                if value is MORE:
-                    self._go_on(job)
+                if job.failure is not None or (value is MORE and job.stop.is_set()):
+                    raise StoppedError
+                if value is MORE:  # behind those that wait
+                    self._waiting.append(job)
                 else:
                     job.result = job.finish(value)
                     self._end(job, "done")
                 self._seconds += 0.2 * (time.monotonic() - begin - self._seconds)
             except StoppedError:
-                self._end(job, "cancelled")
+                self._end_stopped(job)
             except Exception as error:
                 job.failure = failure_of(error) or unexpected(error)
                 self._end(job, "failed")
             finally:
                 self._running = None
-
-    def _go_on(self, job: Job) -> None:
-        """Put a job that has had its turn behind those that wait."""
-        if job.stop.is_set():
-            raise StoppedError
-        self._waiting.append(job)
 
     def hear(self, job: Job, name: str, content: Any) -> None:
         """An event of a job that is worked on."""
@@ -276,6 +278,9 @@ class Jobs:
                 job.events.pop()  # nobody waits for steps on the way
         job.events.append((name, content))
         job.move()
+
+    def _end_stopped(self, job: Job) -> None:
+        self._end(job, "cancelled" if job.failure is None else "failed")
 
     def _end(self, job: Job, state: State) -> None:
         job.state, job.ended = state, time.monotonic()

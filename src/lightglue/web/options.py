@@ -166,5 +166,7 @@ def _check_url(url: str) -> None:
         valid = found.scheme in ("http", "https") and bool(found.hostname) and not found.query and found.port != 0
     except ValueError:
         valid = False
-    if not valid or "@" in url or "#" in url or re.search(r"[\s\"'<>\\]|\.\./", url):
+    if not valid or re.search(r"[\s\"'<>\\@#%]|\.\./", url):
         raise InputError(f"behind_proxy is {url!r}; give the whole address, such as https://example.org/match.")
+    if re.match(r"/(api|static)(/|$)", found.path):
+        raise InputError(f"behind_proxy is {url!r}, whose path is one of the service's own; choose another.")

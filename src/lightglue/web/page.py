@@ -35,6 +35,6 @@ def _file(request: Request, name: str) -> Response:
     if file is None:
         raise FailureError.of(404, "unknown", "There is no such file here.")
     headers = {"Cache-Control": "no-cache", "ETag": file.tag}
-    if request.headers.get("if-none-match") == file.tag:
+    if file.tag in request.headers.get("if-none-match", ""):  # also as W/"...", which proxies that compress make of it
         return Response(status_code=304, headers=headers)
     return Response(file.content, media_type=file.media_type, headers=headers)

@@ -96,7 +96,7 @@ def listen(options: WebOptions) -> socket.socket:
         listening.close()
         reason = error.strerror or error
         raise LightGlueError(
-            f"{options.host}:{options.port} cannot be listened at: {reason}; choose another port."
+            f"Port {options.port} of {options.host} cannot be used: {reason}; choose another."
         ) from error
     return listening
 

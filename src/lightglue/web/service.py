@@ -7,13 +7,14 @@ import json
 import os
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from threading import Thread
 from typing import Any
 
 from fastapi import Request
 
 from lightglue.web.example import example_files, example_pair
+from lightglue.web.failures import FailureError
 from lightglue.web.forms import Upload
 from lightglue.web.jobs import Jobs
 from lightglue.web.maps import Maps
@@ -40,6 +41,7 @@ MODEL_TASKS = {
     "weights": "lightglue.web.tasks.weights:fetch",
     "extract-of-set": "lightglue.web.tasks.sets:extract",
     "pair-of-set": "lightglue.web.tasks.sets:pair",
+    "forget-set": "lightglue.web.tasks.sets:forget",
     "database": "lightglue.web.tasks.sets:database",
     "localize": "lightglue.web.tasks.localize:localize",
 }
@@ -112,7 +114,8 @@ class Service:
         self.results = Store("result", half, keep, used=self._touch_images)
         self.offline = _is_set("LIGHTGLUE_OFFLINE")
         self.commercial_only = _is_set("LIGHTGLUE_COMMERCIAL_ONLY")
-        self.sets, self.maps = Store("set of images", half, keep, used=self._touch_images), Maps(self.options.maps)
+        self.sets = Store("set of images", half, keep, used=self._touch_images, gone=self._forget_features)
+        self.maps = Maps(self.options.maps)
         environment = {
             "LIGHTGLUE_OFFLINE": "1",  # weights are fetched when asked for
             "OMP_WAIT_POLICY": os.environ.get("OMP_WAIT_POLICY", "PASSIVE"),
@@ -156,7 +159,12 @@ class Service:
         self.sets.clear()
 
     def keep_result(self, result: Result) -> str:
-        """Keep what came of a job; its name. Images that are gone already count as its own. Raises FailureError."""
+        """Keep what came of a job; its name. Images that are gone already count as its own.
+
+        Raises FailureError, also where the user has deleted one of them meanwhile.
+        """
+        if any(self.images.was_removed(image["id"]) for image in result.images):
+            raise FailureError.of(410, "expired", "An image of this was deleted meanwhile.")
         own = sum(len(image["data"]) for image in result.images if image["id"] not in self.images)
         return self.results.put(result, result.size + own)
 
@@ -172,6 +180,11 @@ class Service:
                 if image in _images_of(value):
                     store.forget(name)
 
+    def _forget_features(self, name: str) -> None:
+        """A set is gone, and with it what the process keeps of it; with a full queue, once others need the room."""
+        with suppress(FailureError):
+            self.jobs.submit("forget", "forget-set", {"set": name}, self.budget, lambda _: None)
+
     async def take_image(self, upload: Upload, field: str = "file") -> str:
         """Decode an image file once, and keep it; its name. Raises FailureError."""
         header = read_header(upload, self.options.limits, field)
@@ -183,7 +196,11 @@ class Service:
             return self.images.put(image, image.size)
 
         job = self.decoding.submit("image", "inspect", given, budget, finish)
-        return str(await self.decoding.result(job))
+        try:
+            return str(await self.decoding.result(job))
+        except FailureError as failed:
+            about = field if failed.failure.status == 422 else failed.failure.about
+            raise FailureError(replace(failed.failure, about=about)) from None
 
     async def _sweep(self) -> None:
         """Drop what is too old, and stop what nobody waits for."""
@@ -193,7 +210,7 @@ class Service:
             self.results.sweep()
             self.sets.sweep()
             for job in self.jobs.abandoned():
-                await self.jobs.cancel(job)
+                self.jobs.cancel(job)
 
 
 def _images_of(value: Result | ImageSet) -> list[str]:

@@ -45,12 +45,7 @@ class ImageSet:
     pairs: dict[tuple[int, int], dict[str, Any]] = field(default_factory=dict)  # numbers, or the reason of a failure
     rows: dict[tuple[int, int], bytes] = field(default_factory=dict)  # the matches, (K, 2) uint16
     opened: dict[tuple[int, int], str] = field(default_factory=dict)  # results of pairs that were looked at
-
-    @property
-    def size(self) -> int:
-        """Bytes that it takes up, besides the images."""
-        keypoints = sum(len(found["keypoints"]) for found in self.features.values())
-        return 10_000 + keypoints + sum(len(rows) + 300 for rows in self.rows.values())
+    size: int = 10_000  # bytes that it takes up, besides the images, about
 
     @property
     def total(self) -> int:
@@ -60,7 +55,9 @@ class ImageSet:
     def hear(self, name: str, content: dict[str, Any]) -> None:
         """Keep what the work tells."""
         if name == "features":
+            before = self.features.get(content["number"], {"keypoints": b""})  # of a process that has ended
             self.features[content["number"]] = content
+            self.size += len(content["keypoints"]) - len(before["keypoints"])
         elif name == "image":
             self.faults[content["number"]] = content["error"]
         elif name == "pair":
@@ -68,6 +65,7 @@ class ImageSet:
             self.pairs[key] = {k: v for k, v in content.items() if k != "rows"}
             if "rows" in content:
                 self.rows[key] = content["rows"]
+            self.size += len(content.get("rows", b"")) + 300
 
     def described(self) -> dict[str, Any]:
         """As JSON holds it."""
@@ -168,7 +166,8 @@ class SetWork:
     def _extract(self, number: int, stop: Event) -> None:
         image = self._set.images[number]
         given = {"set": self._set.id, "number": number, "name": image.name, "data": image.data}
-        found = self._do("extract-of-set", {**given, "asked": self._set.asked}, stop)
+        given |= {"asked": self._set.asked, "memory": self._budget.memory}
+        found = self._do("extract-of-set", given, stop)
         self._extracted.add(number)
         self._tell("features", {"number": number, **found})
 

@@ -48,7 +48,7 @@ class Store(Generic[V]):
         self._what, self._limit, self._seconds, self._clock = what, limit, seconds, clock
         self._on_use, self._on_end = used, gone
         self._held: OrderedDict[str, _Held[V]] = OrderedDict()
-        self._gone: OrderedDict[str, None] = OrderedDict()
+        self._gone: OrderedDict[str, bool] = OrderedDict()  # whether a user removed it
         self._pinned: dict[str, V] = {}
         self.size = 0  # bytes
 
@@ -84,32 +84,37 @@ class Store(Generic[V]):
             self._expire(next(iter(self._held)))
         return name
 
-    def get(self, name: str) -> V:
-        """What is kept under `name`. Raises FailureError: 404 for what never was, 410 for what is gone."""
+    def get(self, name: str, field: str | None = None) -> V:
+        """What is kept under `name`. field: of the request, for messages.
+
+        Raises FailureError: 404 for what never was, 410 for what is gone.
+        """
         self.sweep()
         if name in self._pinned:
             return self._pinned[name]
         held = self._held.get(name)
         if held is None:
             if name in self._gone:
-                raise FailureError.of(410, "expired", f"This {self._what} is no longer kept; send it again.")
-            raise FailureError.of(404, "unknown", f"There is no such {self._what} here.")
+                raise FailureError.of(410, "expired", f"This {self._what} is no longer kept; send it again.", field)
+            raise FailureError.of(404, "unknown", f"There is no such {self._what} here.", field)
         self.touch(name)
         self._on_use(held.value)
         return held.value
 
     def resize(self, name: str, size: int) -> None:
-        """Say how many bytes a value has now; nothing where it is gone."""
-        held = self._held.get(name)
-        if held is not None:
-            self.put(held.value, size, name)
+        """Say how many bytes a value has now. Raises FailureError where it is gone, or too large to be kept."""
+        self.put(self.get(name), size, name)
 
     def remove(self, name: str) -> None:
         """Forget it now. Raises FailureError as `get`; 403 for what belongs to the service."""
         self.get(name)
         if name in self._pinned:
             raise FailureError.of(403, "kept", f"This {self._what} belongs to the service.")
-        self._expire(name)
+        self._expire(name, removed=True)
+
+    def was_removed(self, name: str) -> bool:
+        """Whether a user removed it, rather than that it was too old or too much."""
+        return self._gone.get(name, False)
 
     def forget(self, name: str) -> None:
         """The same, without a word where it is not there."""
@@ -127,9 +132,9 @@ class Store(Generic[V]):
         self._held.clear()
         self.size = 0
 
-    def _expire(self, name: str) -> None:
+    def _expire(self, name: str, removed: bool = False) -> None:
         self._drop(name)
-        self._gone[name] = None
+        self._gone[name] = removed
         self._on_end(name)
         while len(self._gone) > _REMEMBERED:
             self._gone.popitem(last=False)

@@ -24,6 +24,8 @@ KINDS = {
     "HEIC": "image/heic",
 }
 
+LONGEST_EDGE = 65_500  # px; of a JPEG, as which images are shown
+
 
 @dataclass(frozen=True)
 class Header:
@@ -49,6 +51,9 @@ def read_header(upload: Upload, limits: Limits, field: str = "file") -> Header:
     if size is None:
         raise FailureError.of(422, "image", f"{name}: this {kind} file is damaged or cut off.", field)
     width, height = size if read_exif(data).orientation < 5 else size[::-1]
+    if max(width, height) > LONGEST_EDGE:
+        most = f"{name}: {width} x {height} px is too long for a picture, which has at most {LONGEST_EDGE} px an edge."
+        raise FailureError.of(413, "pixels", most, field)
     if width * height > limits.pixels:
         raise FailureError.of(
             413,

@@ -133,9 +133,7 @@ class Worker:
     def _started(self) -> Connection:
         if self._process is not None and self._process.is_alive() and self._pipe is not None:
             return self._pipe
-        if self._process is not None:
-            self.stop()
-            self.restarts += 1
+        self.stop()  # one that ended while it had nothing to do
         context = multiprocessing.get_context("spawn")
         self._pipe, other = context.Pipe()
         process = context.Process(

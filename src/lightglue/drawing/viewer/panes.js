@@ -4,7 +4,7 @@
  * `centre` (px; (0, 0) is the centre of the top-left pixel) with `zoom` times the scale at which the image fits.
  */
 
-export const GAP = 6;
+const GAP = 6;
 const LARGEST = 64;
 
 export class Pane {

@@ -47,7 +47,7 @@ export const ZH = {
   patch_label: "图像 {letter} 中的周围区域", fits: "几何", is_inlier: "内点", is_outlier: "外点", with_error: "，偏差 {error} px",
   point_0: "A 中", point_1: "B 中", keypoint_0: "关键点 A", keypoint_1: "关键点 B", dropped_after: "在第 {layer} 层后丢弃", kept_to_end: "保留到最后",
   tip_match: "匹配 {k} · 分数 {score}", tip_free: "没有匹配", tip_below: "其对应点分数为 {score}，低于阈值",
-  facts_title: "关于此图像对", keypoints: "关键点", image_sizes: "图像", time_load: "载入", time_extraction: "提取", time_matching: "匹配", time_geometry: "几何",
+  facts_title: "关于此图像对", keypoints: "关键点", image_sizes: "图像", time_load: "载入", time_extraction: "提取", time_matching: "匹配",
   seconds: "{seconds} 秒",
   geometry_title: "几何", geometry_none: "没有估计几何。", model_none: "无", model_homography: "单应矩阵", model_fundamental: "基础矩阵",
   model_essential: "本质矩阵", model_relative_pose: "相对位姿", inliers: "内点", estimated_by: "估计方法", matrix: "矩阵", inlier_threshold: "内点的误差上限，px",

@@ -109,10 +109,11 @@ class _Pair:
     known: tuple[bool, bool]
     max_error: float  # px
 
-    def share(self, scale: float) -> float:
-        """Of the matches, that a rotation explains. scale: times the focal lengths that are not known."""
-        first, second = (f if known else scale * f for f, known in zip(self.focals, self.known, strict=True))
-        return float(explained_by_rotation(*self.points, (first, second), self.max_error).mean())
+    def shares(self, scales: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Of the matches, that a rotation explains. scales: (F,) times the focal lengths that are not known."""
+        focals = np.where(self.known, self.focals, np.outer(scales, self.focals))
+        found: NDArray[np.float64] = explained_by_rotation(*self.points, focals, self.max_error).mean(axis=1)
+        return found
 
 
 def _turned(pairs: Sequence[_Pair]) -> float:
@@ -122,8 +123,8 @@ def _turned(pairs: Sequence[_Pair]) -> float:
     some, best = _some(pairs, _PAIRS_FOR_FOCAL), 1.0
     if not all(all(pair.known) for pair in pairs):
         for scales in (_FOCALS, 2.0 ** (np.arange(-3, 4) / 32)):
-            best *= float(scales[np.argmax([sum(pair.share(best * scale) for pair in some) for scale in scales])])
-    return float(np.mean([pair.share(best) >= _SHARE for pair in pairs]))
+            best *= float(scales[np.argmax(sum(pair.shares(best * scales) for pair in some))])
+    return float(np.mean([pair.shares(np.array([best]))[0] >= _SHARE for pair in pairs]))
 
 
 @dataclass(frozen=True)

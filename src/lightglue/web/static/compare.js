@@ -54,9 +54,8 @@ export class Comparison {
       select.value = usual;
       return [select, el("div", { class: "field" }, el("label", { for: select.id }, t(name)), select)];
     };
-    const names = (list) => list.map((each) => each.name ?? each);
-    const [features, featuresField] = choice("features", names(this.options?.features ?? [used.features]), used.features);
-    const [effort, effortField] = choice("effort", names(this.options?.efforts ?? ["normal"]), used.effort === "fast" ? "normal" : "fast");
+    const [features, featuresField] = choice("features", this.options?.features.map(({ name }) => name) ?? [used.features], used.features);
+    const [effort, effortField] = choice("effort", this.options?.efforts ?? ["normal"], used.effort === "fast" ? "normal" : "fast");
     const [precision, precisionField] = choice("precision", ["usual", "float32", "reduced"], "usual");
     const [matcher, matcherField] = choice("matcher", this.options?.match.find((each) => each.name === "matcher")?.choices ?? ["lightglue"], used.matcher ?? "lightglue");
     const keypoints = el("input", { type: "number", id: "compare-keypoints", min: 1, max: 8192, placeholder: t("as_usual") });

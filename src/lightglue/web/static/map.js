@@ -423,6 +423,7 @@ class MapPage {
 
   /** A key on the canvas that does not move the view; whether it was one. */
   key(event) {
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     const does = {
       n: () => this.step(1),
       p: () => this.step(-1),
@@ -430,7 +431,7 @@ class MapPage {
       k: () => this.walk(-1),
       Enter: () => this.stage.marks.hovered != null && this.lookThrough(this.stage.marks.hovered),
       Escape: () => (this.stage.isThrough ? this.leaveCamera() : this.forgetPoint()),
-    }[event.key];
+    }[key];
     does?.();
     return Boolean(does);
   }

@@ -130,7 +130,7 @@ export class MaskTool {
 }
 
 /** A mask over its image: dark red where keypoints are left out. */
-export function drawMask(context, pane, mask) {
+function drawMask(context, pane, mask) {
   if (!mask) return;
   const tinted = el("canvas", { width: mask.width, height: mask.height });
   const own = tinted.getContext("2d");

@@ -103,13 +103,8 @@ function helpOf(option) {
   return hasWord(key) ? t(key) : option.help ?? "";
 }
 
-function isFlag(option) {
-  return option.type === "boolean" || option.type === "bool";
-}
-
-function isNumber(option) {
-  return ["integer", "number", "int", "float"].includes(option.type);
-}
+const isFlag = (option) => option.type === "boolean";
+const isNumber = (option) => ["integer", "number"].includes(option.type);
 
 function controlOf(option, id) {
   const usual = option.default;

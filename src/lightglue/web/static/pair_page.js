@@ -81,14 +81,10 @@ class PairPage {
 
   #options(options) {
     this.known = options;
-    const words = { effort: (name) => (hasWord(`effort_${name}`) ? t(`effort_${name}`) : name) };
     const fill = () => {
       const chosen = [this.features.value, this.effort.value];
       clear(this.features).append(...options.features.map(({ name }) => el("option", { value: name }, name)));
-      clear(this.effort).append(...options.efforts.map((each) => {
-        const name = each.name ?? each;
-        return el("option", { value: name }, words.effort(name));
-      }));
+      clear(this.effort).append(...options.efforts.map((name) => el("option", { value: name }, t(`effort_${name}`))));
       for (const [i, control] of [this.features, this.effort].entries()) if (chosen[i]) control.value = chosen[i];
     };
     fill();
@@ -367,9 +363,9 @@ class PairPage {
   }
 
   async #reestimate() {
-    const { result } = this;
-    const geometry = this.model ? await this.#estimate(this.model, this.bench.view.threshold) : null;
-    if (this.result === result && this.bench.pair) this.bench.setGeometry(geometry);
+    const { result, model } = this;
+    const geometry = model ? await this.#estimate(model, this.bench.view.threshold) : null;
+    if (this.result === result && this.model === model && this.bench.pair) this.bench.setGeometry(geometry);
   }
 
   /** The result, and how files must be made to hold what is seen. */

@@ -6,7 +6,7 @@
  * onChange(listener) -> called after Back, Forward, or a link
  */
 
-export const ROUTES = ["pair", "folder", "maps"];
+const ROUTES = ["pair", "folder", "maps"];
 
 export function read(hash = location.hash) {
   const [name, query = ""] = hash.replace(/^#/, "").split("?");

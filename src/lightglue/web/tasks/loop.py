@@ -22,22 +22,25 @@ def work(pipe: Connection, tasks: Mapping[str, str]) -> None:
     """Do tasks until the other end is closed."""
     with suppress(ValueError, OSError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # whoever started us ends us
-    asked: SimpleQueue[tuple[str, Any]] = SimpleQueue()
-    stop = Event()
-    Thread(target=_receive, args=(pipe, asked, stop), daemon=True).start()
+    asked: SimpleQueue[tuple[str, Any, Event]] = SimpleQueue()
+    Thread(target=_receive, args=(pipe, asked), daemon=True).start()
     known: dict[str, Callable[[Any, Report], Any]] = {}
     for module in dict.fromkeys(each.partition(":")[0] for each in list(tasks.values())[:1]):
         import_module(module)  # what most requests want
     while True:
-        task, given = asked.get()
+        task, given, stop = asked.get()
         answer = _answer(pipe, tasks, known, task, given, stop)
-        stop.clear()
         with suppress(OSError):
             pipe.send(answer)
 
 
-def _receive(pipe: Connection, asked: SimpleQueue[tuple[str, Any]], stop: Event) -> None:
-    """Read what comes while a task is worked on; end with the service, however that ends."""
+def _receive(pipe: Connection, asked: SimpleQueue[tuple[str, Any, Event]]) -> None:
+    """Read what comes while a task is worked on; end with the service, however that ends.
+
+    A request to stop may come when its task has just ended: each task has an event of its own, so that it never stops
+    the next one.
+    """
+    stop = Event()
     while True:
         try:
             task, given = pipe.recv()
@@ -46,7 +49,8 @@ def _receive(pipe: Connection, asked: SimpleQueue[tuple[str, Any]], stop: Event)
         if task == "stop":
             stop.set()
         else:
-            asked.put((task, given))
+            stop = Event()
+            asked.put((task, given, stop))
 
 
 def _answer(

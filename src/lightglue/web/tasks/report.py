@@ -46,11 +46,6 @@ class Report:
         self.check()
         self._send(("progress", {"stage": stage, "done": done, "total": total, "text": text}))
 
-    def event(self, name: str, content: Any) -> None:
-        """Say something else, such as the numbers of one pair of many."""
-        self.check()
-        self._send((name, content))
-
     @contextmanager
     def watching(self) -> Iterator[None]:
         """What is done in here is told by the package's own spans, and can be stopped between two of them."""

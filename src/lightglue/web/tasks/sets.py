@@ -30,9 +30,9 @@ from lightglue.web.tasks.pair import as_asked, numbers_of
 from lightglue.web.tasks.pair_json import pair_json
 from lightglue.web.tasks.report import Report
 
-__all__ = ["database", "extract", "pair"]
+__all__ = ["database", "extract", "forget", "pair"]
 
-_MOST = 2_000_000_000  # bytes of features that are kept
+_SHARE = 4  # features may take up this part of the memory that the process may
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,9 +54,9 @@ class _Features:
     held: ClassVar[OrderedDict[tuple[str, int], _Held]] = OrderedDict()
 
     @classmethod
-    def put(cls, key: tuple[str, int], found: _Held) -> None:
+    def put(cls, key: tuple[str, int], found: _Held, most: int) -> None:
         cls.held[key] = found
-        while sum(each.bytes for each in cls.held.values()) > _MOST and len(cls.held) > 2:
+        while sum(each.bytes for each in cls.held.values()) > most and len(cls.held) > 2:
             cls.held.popitem(last=False)
 
     @classmethod
@@ -67,7 +67,7 @@ class _Features:
 
 
 def extract(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
-    """Extract the features of an image and keep them. given: set, number, name, data, asked.
+    """Extract the features of an image and keep them. given: set, number, name, data, asked, memory (bytes).
 
     Its keypoints (N, 2) float32 px as bytes, its (width, height), and the focal length that its file states.
     """
@@ -84,13 +84,20 @@ def extract(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
         seen = pixels if request.views.stretch else data
         warning = f"it has no keypoints: {likely_cause(seen, None, loaded.extractor, keywords.get('resize'))}"
     size = size_of(pixels)
-    _Features.put((given["set"], given["number"]), _Held(OrientedImage(None, None), features, warning))
+    held = _Held(OrientedImage(None, None), features, warning)
+    _Features.put((given["set"], given["number"]), held, given["memory"] // _SHARE)
     return {
         "keypoints": keypoints.tobytes(),
         "size": size,
         "focal": focal_from_exif(data, size).px,
         "warning": warning,
     }
+
+
+def forget(given: Mapping[str, Any], report: Report) -> None:
+    """Drop the features of a set that is no longer kept. given: set."""
+    for key in [key for key in _Features.held if key[0] == given["set"]]:
+        del _Features.held[key]
 
 
 def pair(given: Mapping[str, Any], report: Report) -> dict[str, Any]:
