@@ -3,7 +3,7 @@
     python scripts/web_example.py
 
 Writes src/lightglue/web/stored/montmartre.json, which the page shows before torch is loaded: what the service itself
-gives for this pair and these options. Without times and with one thread, so that each run on a processor writes the same.
+gives for this pair and these options. Without times and with one thread: each run on a processor writes the same.
 """
 
 from __future__ import annotations

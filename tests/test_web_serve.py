@@ -22,7 +22,8 @@ from typing import Any
 
 import pytest
 
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
+import uvicorn
 
 from lightglue.errors import InputError, LightGlueError
 from lightglue.web import Client, WebOptions
@@ -262,7 +263,8 @@ def test_the_head_of_a_request_must_come_in_time(monkeypatch: pytest.MonkeyPatch
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         try:
-            for first in (b"", b"GET / HTTP/1.1\r\nHost: localhost\r\n", whole):  # a head, and one after another request
+            partial = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+            for first in (b"", partial, whole):  # nothing, a part of a head, and a part of one after another request
                 with socket.create_connection(listening.getsockname(), timeout=0.05) as connection:
                     connection.sendall(first)
                     if first == whole:

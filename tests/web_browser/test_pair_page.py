@@ -231,7 +231,8 @@ def test_a_pasted_picture_becomes_the_first_image_and_another_the_second(page: P
             """([content, name]) => {
               const data = new DataTransfer();
               data.items.add(new File([new Uint8Array(content)], name, { type: "image/jpeg" }));
-              document.body.dispatchEvent(new ClipboardEvent("paste", { clipboardData: data, bubbles: true, cancelable: true }));
+              const options = { clipboardData: data, bubbles: true, cancelable: true };
+              document.body.dispatchEvent(new ClipboardEvent("paste", options));
             }""",
             [list(path.read_bytes()), path.name],
         )
@@ -347,7 +348,7 @@ def test_missing_weights_are_offered_and_not_fetched_in_silence(opened: Opened) 
     assert not [url for url in asked if "/weights/" in url]
 
 
-def test_weights_that_a_user_wants_are_fetched_and_a_failure_can_be_tried_again(opened: Opened, watched: Watched) -> None:
+def test_weights_are_fetched_and_a_failure_can_be_tried_again(opened: Opened, watched: Watched) -> None:
     watched.allow("status of 5")
     page = opened(wait=False)
     missing, tries = ["disk"], []
@@ -367,7 +368,8 @@ def test_weights_that_a_user_wants_are_fetched_and_a_failure_can_be_tried_again(
 
     events = event(1, "progress", "running", 1) + event(2, "done", "done", 4)
     page.route("**/api/v1/weights/disk", fetch)
-    page.route("**/api/v1/jobs/fetching/events", lambda route: route.fulfill(content_type="text/event-stream", body=events))
+    answer = {"content_type": "text/event-stream", "body": events}
+    page.route("**/api/v1/jobs/fetching/events", lambda route: route.fulfill(**answer))
     without_weights(page, missing)
     page.get_by_role("button", name="Fetch 4.2 MB").click()
     expect(page.locator(".offer")).to_contain_text("there is no network")
@@ -456,7 +458,8 @@ def test_what_is_seen_is_downloaded(page: Page, example: dict[str, Any], tmp_pat
 def test_one_file_has_the_viewer_without_a_service(browser: Any, tmp_path: Path) -> None:
     from lightglue.models.choice import Models
 
-    found = match_files(A, B, models=Models(features="xfeat", max_keypoints=256, device="cpu"), output=tmp_path / "pair.html")
+    models = Models(features="xfeat", max_keypoints=256, device="cpu")
+    found = match_files(A, B, models=models, output=tmp_path / "pair.html")
     watched = Watched("file://")
     context = browser.new_context(viewport={"width": 1400, "height": 900}, locale="en-GB")
     page = watched.watch(context.new_page())

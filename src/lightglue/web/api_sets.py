@@ -99,7 +99,7 @@ async def database(request: Request, name: str) -> Response:
     service = service_of(request)
     made = service.sets.get(name)
     if made.apart:
-        text = "Each pair of this set has keypoints of its own: match it without the effort hard, rotation and refinement."
+        text = "The pairs of this set share no keypoints: match it without the effort hard, rotation, refinement."
         raise FailureError.of(409, "apart", text)
     images = [
         {"number": n, "name": made.images[n].name, **{key: found[key] for key in ("size", "keypoints", "focal")}}

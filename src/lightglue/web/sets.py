@@ -201,7 +201,7 @@ def _by_distance(count: int) -> Iterator[tuple[int, int]]:
 
 
 def is_apart(request: PairRequest, asked: Mapping[str, Any]) -> bool:
-    """Whether each pair must be matched from its two images, so that features of an image are not shared by its pairs."""
+    """Whether each pair must be matched from its two images, so that pairs share no features."""
     return request.models.effort == "hard" or any(asked.get(name) not in (None, False) for name in _OF_BOTH_IMAGES)
 
 

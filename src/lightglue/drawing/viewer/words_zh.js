@@ -60,7 +60,7 @@ export const ZH = {
   compare_only: "差异", compare_all: "全部", compare_both: "{count} 个两者都有", compare_only_here: "{count} 个仅此处", compare_only_first: "{count} 个仅 {name}",
 
   group_Features: "特征", group_Matching: "匹配", group_Geometry: "几何", group_Machine: "机器", group_Output: "输出",
-  option_max_keypoints: "最多关键点数", option_max_keypoints_help: "每张图像最好的 N 个关键点。",
+  option_features: "特征", option_features_help: "关键点的种类。", option_effort: "力度", option_effort_help: "快速：容易的图像对快许多倍；困难：匹配很少时继续尝试。", option_max_keypoints: "最多关键点数", option_max_keypoints_help: "每张图像最好的 N 个关键点。",
   option_resize: "缩放", option_resize_help: "提取关键点时长边的像素数；auto：1024，使用 tile 时不缩放。",
   option_tile: "分块", option_tile_help: "把大图像分成 N x N px 的块处理。", option_pyramid: "金字塔", option_pyramid_help: "在多个尺寸下查看图像，例如 1,0.5。",
   option_stretch: "拉伸", option_stretch_help: "把图像使用的值域拉伸到全部范围：16 位中的 12 位、热成像、浮点。",

@@ -111,8 +111,8 @@ function controlOf(option, id) {
   if (isFlag(option) && typeof usual === "boolean") return el("input", { type: "checkbox", id, checked: usual });
   const choices = isFlag(option) ? ["true", "false"] : option.choices ?? [];
   if (choices.length) {
-    const select = el("select", { id }, usual === null || usual === undefined ? el("option", { value: "" }, t("as_usual")) : null,
-      choices.map((name) => el("option", { value: name }, hasWord(`choice_${name}`) ? t(`choice_${name}`) : String(name))));
+    const select = el("select", { id }, usual === null || usual === undefined ? el("option", { value: "" }, t(option.name === "geometry" ? "model_none" : "as_usual")) : null,
+      choices.map((name) => el("option", { value: name }, hasWord(`${option.name}_${name}`) ? t(`${option.name}_${name}`) : String(name))));
     select.value = usual ?? "";
     return select;
   }
