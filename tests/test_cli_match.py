@@ -605,10 +605,13 @@ POSE = ("--geometry", "relative_pose")
         (["--rotation-step", "45"], "--rotation-step is 45; it has an effect with --auto-rotate only"),
         (["--min-overlap", "2"], "'2' is not a number from 0 to 1"),
         (
-            ["--features", "sift", "--min-overlap", "0.5"],
+            ["--features", "doghardnet", "--min-overlap", "0.5"],
             "disk, xfeat and weights that say one; leave --min-overlap out",
         ),
-        (["--features", "sift", "--min-overlap", "0.5"], "There is no overlap for the features sift, only for aliked"),
+        (
+            ["--features", "doghardnet", "--min-overlap", "0.5"],
+            "no overlap for the features doghardnet, only for aliked",
+        ),
         (["--matcher", "nearst"], "Did you mean 'nearest'?"),
         (
             ["--matcher", "nearest", "--min-overlap", "0.5"],

@@ -18,7 +18,7 @@ from lightglue import __version__
 from lightglue.cli import app as cli_app
 from lightglue.cli import weights as cli_weights
 from lightglue.errors import WeightsError
-from lightglue.weights import FILES, WeightFile, locate
+from lightglue.weights import FILES, OWN, WeightFile, locate
 from support.command import Run, lightglue
 
 CONTENT = {"free": b"free bytes", "bound": b"bound bytes"}
@@ -37,6 +37,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     table = {"free": entry("free", True), "bound": entry("bound", False)}
     for module in (locate.table, cli_weights):
         monkeypatch.setattr(module, "FILES", table)
+    monkeypatch.setattr(cli_weights, "OWN", {})
     for variable in ("LIGHTGLUE_OFFLINE", "LIGHTGLUE_COMMERCIAL_ONLY"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(locate, "_noticed", set())
@@ -199,7 +200,7 @@ def test_list_shows_each_published_file(run: Command, tmp_path: Path, monkeypatc
     assert (code, err) == (0, "")
     header, _, *rows = out.splitlines()
     assert header.split() == ["name", "size", "licence", "commercial", "cache", "sources"]
-    assert [row.split()[0] for row in rows] == list(FILES)
+    assert [row.split()[0] for row in rows] == [*FILES, *OWN]
     aliked = next(row for row in rows if row.startswith("aliked-n16 "))
     assert aliked.split() == ["aliked-n16", "2.7", "MB", "BSD-3-Clause", "yes", "no", "release,", "wheel"]
 

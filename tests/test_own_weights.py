@@ -25,6 +25,8 @@ from lightglue.models.choice import Models
 from lightglue.pairs import PairOptions, match_files
 from lightglue.pairs.words import rows_of
 from lightglue.sfm.options import MatchOptions
+from lightglue.training.initialise import initialise
+from lightglue.training.options import NetworkOptions
 from lightglue.web.models_there import described_features
 from lightglue.weights import OwnFile, OwnWeightsNotice, fetch, locate, resolve, resolve_or_own, stand_in, table
 from support import A, B
@@ -118,7 +120,9 @@ def test_a_network_without_an_answer_is_asked_once_an_hour_by_all_processes(no_a
         assert resolve_or_own("sift_lightglue") == own.name
     assert len(no_answer) == 2  # the release and its mirror
     monkeypatch.setattr(stand_in, "_absences", {})  # as another process has them
-    assert resolve_or_own("sift_lightglue") == own.name
+    monkeypatch.setattr(stand_in, "_noticed", set())
+    with pytest.warns(OwnWeightsNotice, match="no server answered before. `lightglue weights pull"):
+        assert resolve_or_own("sift_lightglue") == own.name
     assert len(no_answer) == 2
     now = stand_in.time.time()
     monkeypatch.setattr(stand_in.time, "time", lambda: now + 3601)
@@ -144,8 +148,10 @@ def test_where_the_published_file_has_come_since_the_first_use_of_it_says_that_r
 
 
 def test_other_processes_take_the_same_weights_whatever_comes_meanwhile(own, monkeypatch):
+    assert pickle.loads(pickle.dumps(Models("sift"))).weights is None  # nothing was matched: nothing is asked for
     with pytest.warns(OwnWeightsNotice):
-        sent = pickle.dumps(Models("sift"))
+        assert Models("sift").own is not None
+    sent = pickle.dumps(Models("sift"))
     monkeypatch.setattr(stand_in, "_is_cached", lambda name: True)
     assert pickle.loads(sent).weights == own.name
     assert Models("sift").weights is None
@@ -198,6 +204,13 @@ def test_without_a_file_that_replaces_it_a_published_one_that_is_missing_is_an_e
         LightGlue("disk")
 
 
+def test_a_training_may_start_from_it_by_its_name(own):
+    config = LightGlueConfig(input_dim=128, descriptor_dim=32, num_heads=2, n_layers=2, add_scale_ori=True)
+    options = NetworkOptions(init_from=own.name, layers=2, width=32, heads=2)
+    _, fates = initialise(options, config, "sift", 0)
+    assert {fate.what for fate in fates} == {"copied"}  # its input projection too: it is for these features
+
+
 def test_an_altered_file_is_refused(own):
     path = locate.OWN_FOLDER / own.filename
     path.write_bytes(path.read_bytes()[:-1] + b"!")
@@ -215,6 +228,9 @@ def test_exports_name_it(own):
 
 def test_the_list_of_weights_shows_it(own):
     assert "sift_lightglue_own" in lightglue("weights", "list").out
+    *_, last = json.loads(lightglue("weights", "list", "--json").out)
+    assert (last["name"], last["replaces"], last["about"]) == (own.name, "sift_lightglue", own.about)
+    assert lightglue("weights", "path", own.name).out.strip() == last["cached"] == str(resolve(own.name))
 
 
 def test_every_file_of_the_package_has_a_row_that_is_right_a_licence_and_a_record():

@@ -79,7 +79,7 @@ def test_an_estimator_that_is_not_installed_is_named_with_its_remedy(monkeypatch
 @pytest.mark.parametrize(
     ("features", "matcher", "message"),
     [
-        ("sift", "lightglue", "no overlap for the features sift, only for aliked"),
+        ("doghardnet", "lightglue", "no overlap for the features doghardnet, only for aliked"),
         ("disk", "nearest", "no thresholds and no overlap"),
     ],
 )

@@ -57,7 +57,7 @@ def test_models_are_stated_once():
     with pytest.raises(InputError, match="has no models; give them"):
         ExtractOptions().settings()
     with pytest.raises(InputError, match="gives no probability"):
-        SfmOptions(SIFT, match=MatchOptions(min_overlap=0.5))
+        SfmOptions(Models("doghardnet"), match=MatchOptions(min_overlap=0.5))
 
 
 def test_settings_are_those_that_stores_were_made_with():

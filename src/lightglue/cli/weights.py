@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
@@ -11,7 +12,7 @@ import typer
 from lightglue.cli.from_options import command
 from lightglue.cli.printing import AsJson, echo
 from lightglue.errors import WeightsError
-from lightglue.weights import FILES, OWN, WeightFile, find_altered, find_cached, lookup, resolve
+from lightglue.weights import FILES, OWN, OwnFile, WeightFile, find_altered, find_cached, lookup, resolve
 
 app = typer.Typer(help="List, download, locate and verify the published weight files.", no_args_is_help=True)
 
@@ -30,8 +31,9 @@ CommercialOnly = Annotated[
 def list_files(as_json: AsJson = False, commercial_only: CommercialOnly = False) -> None:
     """List the published files: name, size, licence, state in the cache folder, sources."""
     files = [file for file in FILES.values() if file.commercial or not commercial_only]
+    own_files = [own for own in OWN.values() if own.commercial or not commercial_only]
     if as_json:
-        echo(json.dumps([_record(file) for file in files], indent=2))
+        echo(json.dumps([*map(_record, files), *map(_own_record, own_files)], indent=2))
         return
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -43,10 +45,9 @@ def list_files(as_json: AsJson = False, commercial_only: CommercialOnly = False)
     for file in files:
         size = "?" if file.size is None else f"{file.size / 1e6:.1f} MB"
         table.add_row(file.name, size, file.licence, _yes_no(file.commercial), _state(file), _sources(file))
-    for own in OWN.values():
-        if own.commercial or not commercial_only:
-            size = f"{own.size / 1e6:.1f} MB"
-            table.add_row(own.name, size, own.licence, _yes_no(own.commercial), "yes", "this package")
+    for own in own_files:
+        size = f"{own.size / 1e6:.1f} MB"
+        table.add_row(own.name, size, own.licence, _yes_no(own.commercial), "yes", "this package")
     # Piped output is for grep and awk: wide enough that no row is folded.
     Console(width=None if sys.stdout.isatty() else 120).print(table)
 
@@ -62,13 +63,13 @@ def pull(
     """Fetch files into the cache folder and print where they are."""
     if not names and not everything:
         raise typer.BadParameter("name a file to fetch, or give --all.")
-    files = [lookup(name) for name in names or ()]  # all names first: a typing error must not cost a download
+    wanted = [_known(name) for name in names or ()]  # all names first: a typing error must not cost a download
     if everything:
-        files = [file for file in FILES.values() if file.commercial or not commercial_only]
+        wanted = [file.name for file in FILES.values() if file.commercial or not commercial_only]
     failed = False
-    for file in files:
+    for name in wanted:
         try:
-            echo(resolve(file.name, commercial_only=commercial_only))
+            echo(resolve(name, commercial_only=commercial_only))
         except WeightsError as error:  # one dead source must not keep the others away
             failed = True
             echo(f"error: {error}", err=True)
@@ -81,7 +82,7 @@ def path(
     commercial_only: CommercialOnly = False,
 ) -> None:
     """Print the path of a file, after fetching it if need be."""
-    echo(resolve(lookup(name).name, commercial_only=commercial_only))
+    echo(resolve(_known(name), commercial_only=commercial_only))
 
 
 @command(app, example="lightglue weights verify")
@@ -103,6 +104,15 @@ def verify(
             bad = True
             echo(f"{file.name}: missing")
     raise typer.Exit(int(bad))
+
+
+def _known(name: str) -> str:
+    """The name, if it is one. Raises WeightsError with the nearest one."""
+    return name if name in OWN else lookup(name).name
+
+
+def _own_record(own: OwnFile) -> dict[str, object]:
+    return {**asdict(own), "cached": str(resolve(own.name))}
 
 
 def _record(file: WeightFile) -> dict[str, object]:

@@ -15,7 +15,7 @@ from lightglue.options import option
 from lightglue.runtime.backends import BACKENDS, TIMES, Chosen, choose, this_machine
 from lightglue.support.checks import check_choice
 from lightglue.support.parsers import DEVICES, device, integer, share
-from lightglue.weights import resolve_or_own, without_fetching
+from lightglue.weights import resolve_or_own, stands_in, without_fetching
 
 if TYPE_CHECKING:
     import torch
@@ -139,15 +139,20 @@ class Models:
 
     def _stand_in(self) -> str | None:
         """The file of this package for published weights that cannot be had; None where they can, or are not wanted."""
-        trained = feature_type(self.features).matcher
-        if self.matcher != "lightglue" or trained is None or "weights" in self.thresholds:
+        if (published := self._published()) is None:
             return None
-        published = PRESETS[trained].weights
         found = resolve_or_own(published, commercial_only=self.commercial_only)
         return None if found == published else found
 
+    def _published(self) -> str | None:
+        """The name of the published weights that are taken where no others are named; None where none are wanted."""
+        trained = feature_type(self.features).matcher
+        if self.matcher != "lightglue" or trained is None or "weights" in self.thresholds:
+            return None
+        return PRESETS[trained].weights
+
     def settled(self) -> Models:
-        """The same, with the name of what stands in for published weights: other processes take no others.
+        """The same, with the name of what stands in for published weights.
 
         Raises WeightsError as `own`.
         """
@@ -155,15 +160,17 @@ class Models:
         return self if stands_in is None else replace(self, weights=stands_in)
 
     def __reduce__(self) -> Any:
-        return _again, (type(self), vars(self.settled()))
+        fields = dict(vars(self))
+        if self.weights is None and (published := self._published()) is not None:
+            fields["weights"] = stands_in(published)
+        return _again, (type(self), fields)
 
     @property
     def weights_name(self) -> str | None:
         """What names LightGlue's weights: in a table of this package, or where they lie. None where there are none."""
-        trained = feature_type(self.features).matcher
-        if self.matcher != "lightglue" or trained is None:
+        if (published := self._published()) is None:
             return None
-        return PRESETS[trained].weights if (own := self.own) is None else own.name
+        return published if (own := self.own) is None else own.name
 
     @property
     def gives_overlap(self) -> bool:

@@ -170,7 +170,7 @@ class MatchOptions(_WithModels):
 
     def settings(self) -> dict[str, Any]:
         """All that decides the matches of given features, for the store."""
-        models = on_one_device(self.chosen)
+        models = on_one_device(self.chosen.settled())
         return {
             "revision": MATCH_REVISION,
             "features": models.features,
@@ -196,7 +196,7 @@ def on_one_device(models: Models) -> Models:
 
     device = models.found_device() if models.device == "auto" else torch.device(models.device)
     mp = default_mp(device, models.features) if models.mp is None else models.mp
-    own = None if models.own is None else models.own.name
+    own = None if models.weights is None or models.own is None else models.own.name
     models = replace(models, device=str(device), mp=mp, weights=own)
     if models.backend != "auto":
         return models

@@ -35,6 +35,7 @@ from lightglue.training.run import train
 from lightglue.training.samples import PoolSamples, open_samples
 from lightglue.training.sources.model import model_folders
 from lightglue.training.watching import TrainingProgress
+from lightglue.weights import resolve_or_own
 
 __all__ = ["FinetuneOptions", "FinetuneResult", "finetune"]
 
@@ -156,7 +157,7 @@ def _training_options(source: Path, kind: str, old: Path, options: FinetuneOptio
         },
         "features": {"type": options.features, "keypoints": options.keypoints, "device": options.device},
         "network": {
-            "init_from": options.init_from or str(LightGlue.features[_matcher(options)]["weights"]),
+            "init_from": options.init_from or _usual(_matcher(options)),
             "layers": shape["n_layers"],
             "width": shape["descriptor_dim"],
             "heads": shape["num_heads"],
@@ -175,6 +176,11 @@ def _matcher(options: FinetuneOptions) -> str:
     if found is None:
         raise InputError(f"LightGlue has no weights for features {options.features!r}; use `lightglue train`.")
     return found
+
+
+def _usual(matcher: str) -> str:
+    """The name of the weights that a matcher has where none are named."""
+    return resolve_or_own(str(LightGlue.features[matcher]["weights"]))
 
 
 def _before(folder: Path, options: FinetuneOptions) -> Path:

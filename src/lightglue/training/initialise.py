@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -22,7 +21,7 @@ from lightglue.matching.network import LightGlueNetwork
 from lightglue.models.registry import FEATURES
 from lightglue.options import nearest_name
 from lightglue.training.options import NetworkOptions
-from lightglue.weights import load_state_dict
+from lightglue.weights import load_state_dict, resolve
 
 __all__ = ["Fate", "chosen", "describe", "initialise", "matcher_name", "network_config"]
 
@@ -125,7 +124,7 @@ def _feature_type_of(weights: str) -> str | None:
     for name, preset in PRESETS.items():
         if preset.weights == weights:
             return name
-    description = checkpoint.read_description(Path(weights).expanduser())
+    description = checkpoint.read_description(resolve(weights))
     if description is None or description.features is None:
         return None
     return matcher_name(description.features) or description.features

@@ -17,6 +17,7 @@ import shutil
 import sys
 import warnings
 from collections.abc import Generator, Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from lightglue.errors import WeightsError
@@ -100,9 +101,16 @@ def _resolve_own(file: table.OwnFile, commercial_only: bool) -> Path:
     path = OWN_FOLDER / file.filename
     if not path.is_file():
         raise WeightsError(f"{file.name} should come with this package, but there is no {path}; install it again.")
-    if (found := _digest(path)) != file.sha256:
+    about = path.stat()
+    if (found := _digest_as_it_is(path, about.st_mtime_ns, about.st_size)) != file.sha256:
         raise WeightsError(f"{path} is altered (sha256 {found}, not {file.sha256}); install the package again.")
     return path
+
+
+@lru_cache(maxsize=16)
+def _digest_as_it_is(path: Path, changed: int, size: int) -> str:
+    """The sha256 of a file of the package, read again where it has changed: matchers are asked for it for each pair."""
+    return _digest(path)
 
 
 def cache_folder() -> Path:

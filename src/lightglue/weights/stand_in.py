@@ -22,7 +22,7 @@ from lightglue.support.files import write_whole
 from lightglue.weights import locate, table
 from lightglue.weights.table import OwnFile
 
-__all__ = ["OwnWeightsNotice", "resolve_or_own", "without_fetching"]
+__all__ = ["OwnWeightsNotice", "resolve_or_own", "stands_in", "without_fetching"]
 
 PATIENCE_S = 4.0  # in which a server must answer, where there is something to be had without it
 AGAIN_S = 3600.0  # after which it is asked again
@@ -77,6 +77,7 @@ def resolve_or_own(name: str, *, commercial_only: bool = False) -> str:
     if not _fetches.get():
         return own.name
     absence = _remembered(memory)
+    was_asked_before = absence is not None and absence.holds
     if absence is None or not absence.holds:
         try:
             locate.resolve(name, commercial_only=commercial_only, patience=PATIENCE_S)
@@ -90,14 +91,22 @@ def resolve_or_own(name: str, *, commercial_only: bool = False) -> str:
         _remember(memory, absence)
     if own.name not in _noticed:
         _noticed.add(own.name)
-        again = f" `lightglue weights pull {name}` asks again at once." if absence.asked is not None else ""
+        remedy = f"`lightglue weights pull {name}` asks again at once."
+        why = f"{absence.reason.rstrip('.')}." + f" {remedy}" * (absence.asked is not None)
+        if was_asked_before:
+            why = f"no server answered before. {remedy}"
         warnings.warn(
             f"{own.name} is used, which comes with this package, in place of the published {name}: {own.about}. "
-            f"Results are not those of the published weights. Why: {absence.reason.rstrip('.')}.{again}",
+            f"Results are not those of the published weights. Why: {why}",
             OwnWeightsNotice,
             stacklevel=3,
         )
     return own.name
+
+
+def stands_in(name: str) -> str | None:
+    """What this process has taken in place of a published file; None where it has not. Its workers take the same."""
+    return next((own.name for own in table.OWN.values() if own.replaces == name and own.name in _noticed), None)
 
 
 def _say_published(own: OwnFile, memory: Path) -> None:

@@ -103,7 +103,7 @@ def match(
     table = PairTable.of(pairs)
     matches = MatchStore.open(out, options.settings(), features=features)
     matches.mend()
-    models = on_one_device(options.chosen)
+    models = on_one_device(options.chosen.settled())
     own = None if effort in (None, models.effort) else f"effort {effort}"
     if effort is not None:
         models = replace(models, effort=effort)
