@@ -68,7 +68,7 @@ def test_a_map_as_the_guide_has_it(
     monkeypatch.chdir(tmp_path)
     run("Maps", url)
     listed, found = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"map 5 images, \d+ points ", listed)
+    assert re.fullmatch(r"map 5 images, \d+ points", listed)
     assert re.fullmatch(r"taken at \[.*\], \d+ points agree", found)
 
 
