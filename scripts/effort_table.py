@@ -137,6 +137,8 @@ def _judge(truth: Any, points0: Any, points1: Any, size: tuple[int, ...]) -> tup
 def _hopeless(scenes: dict[Path, str], count: int) -> list[Pair]:
     """Pairs of images of different scenes, always the same ones."""
     paths = sorted(scenes)
+    if len(set(scenes.values())) < 2:
+        raise SystemExit("hopeless pairs are of different scenes; give two sets before it, or one of several scenes.")
     rng = np.random.default_rng(0)
     found: dict[str, Pair] = {}
     while len(found) < count:

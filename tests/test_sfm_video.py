@@ -31,7 +31,7 @@ from support.command import lightglue
 PHOTOGRAPH = cv2.resize(cv2.imread(str(ASSETS / "montmartre_close.jpg")), (640, 438), interpolation=cv2.INTER_AREA)
 RATE = 10
 BLURRED = (5, 6, 15)  # numbers of frames
-pytestmark = pytest.mark.usefixtures("charts_undrawn")
+pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once", "charts_undrawn")
 
 
 def frame(number: int) -> Any:

@@ -15,7 +15,7 @@ from lightglue.web.failures import FailureError
 from lightglue.web.forms import read_json
 from lightglue.web.jobs import MORE, Job
 from lightglue.web.service import Result, Service, service_of
-from lightglue.web.sets import ImageSet, SetImage, SetWork, check_options, unique_names
+from lightglue.web.sets import ImageSet, SetImage, SetWork, is_apart, unique_names
 
 __all__ = ["router"]
 
@@ -29,6 +29,7 @@ async def match_all(request: Request) -> Response:
 
     The job's `set` names what comes of it, also before it has ended and after it was stopped. Its events: `pair` with
     i, j, matches, overlap, inliers, or `error`; `image` with the number of one that is left out, and the `error`.
+    Options that need the pixels of both images, or cameras, make each pair be matched from its images.
     """
     service = service_of(request)
     asked = await read_json(request, ("images", "names", "options"))
@@ -97,6 +98,9 @@ async def database(request: Request, name: str) -> Response:
     """Cameras (their focal lengths by EXIF, or guessed), images, keypoints, matches; geometries are left to COLMAP."""
     service = service_of(request)
     made = service.sets.get(name)
+    if made.apart:
+        text = "The pairs of this set share no keypoints: match it without the effort hard, rotation, refinement."
+        raise FailureError.of(409, "apart", text)
     images = [
         {"number": n, "name": made.images[n].name, **{key: found[key] for key in ("size", "keypoints", "focal")}}
         for n, found in made.features.items()
@@ -121,14 +125,14 @@ def _asked_set(service: Service, asked: Mapping[str, Any]) -> ImageSet:
     if not 2 <= len(ids) <= most:
         raise FailureError.of(422, "input", f"images: {len(ids)} are given; give from 2 to {most}.", "images")
     values = checked_options(service, asked.get("options"))
-    check_options(PairRequest.of(values), values)
+    request = PairRequest.of(values)
     found = [service.images.get(each, "images") for each in ids]
     names = unique_names(_names(asked.get("names"), [image.name for image in found]))
     images = tuple(
         SetImage(each, name, image.data, image.width, image.height)
         for each, name, image in zip(ids, names, found, strict=True)
     )
-    return ImageSet(images, asked.get("options") or {}, values)
+    return ImageSet(images, asked.get("options") or {}, values, is_apart(request, values))
 
 
 def _names(given: Any, usual: list[str]) -> list[str]:

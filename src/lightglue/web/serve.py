@@ -36,6 +36,7 @@ def serve(options: WebOptions | None = None, started: Callable[[Address], None] 
         import uvicorn
 
         from lightglue.web.app import create_app
+        from lightglue.web.heads import TimedHeads
         from lightglue.web.service import Service
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn", "python_multipart"):
@@ -53,6 +54,7 @@ def serve(options: WebOptions | None = None, started: Callable[[Address], None] 
             timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=CLOSE_S,
             limit_concurrency=CONNECTIONS,
+            http=TimedHeads,
             ws="none",
             proxy_headers=False,
             lifespan="on",

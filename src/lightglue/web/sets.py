@@ -12,13 +12,11 @@ from lightglue.pairs.asked import PairRequest
 from lightglue.web.failures import FailureError, StoppedError
 from lightglue.web.worker import Budget, Worker
 
-__all__ = ["ImageSet", "SetImage", "SetWork", "check_options", "unique_names"]
+__all__ = ["ImageSet", "SetImage", "SetWork", "is_apart", "unique_names"]
 
 TURN_S = 2.0  # of work, after which others get theirs
-_ONE_PAIR = "is for one pair: open it from the matrix and match it so"
-# Options that need the pixels of both images, or say something of one of the two.
-_OF_ONE_PAIR = ("auto_rotate", "rotation_step", "refine", "max_seconds", "camera0", "camera1")
-_GEOMETRIES = ("homography", "fundamental")
+# Options that need the pixels of both images, or what their files say.
+_OF_BOTH_IMAGES = ("auto_rotate", "refine", "camera0", "camera1")
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,7 @@ class ImageSet:
     images: tuple[SetImage, ...]
     options: Mapping[str, Any]  # as they were asked for
     asked: Mapping[str, Any]  # the same as the package takes them
+    apart: bool = False  # see `is_apart`
     id: str = ""
     job: str = ""
     features: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # what `extract` gave, by image
@@ -86,6 +85,7 @@ class ImageSet:
                 for n, image in enumerate(self.images)
             ],
             "options": dict(self.options),
+            "apart": self.apart,
             "pairs": list(self.pairs.values()),
             "total": self.total,
         }
@@ -128,19 +128,27 @@ class SetWork:
 
     def open(self, pair: tuple[int, int], stop: Event) -> Any:
         """All of a pair, as `match` gives it. Raises FailureError, StoppedError."""
+        if self._set.apart:
+            return self._alone(pair, stop)
+        return self._pair(pair, stop, **self._images(pair))
+
+    def _images(self, pair: tuple[int, int]) -> dict[str, Any]:
         images = [self._set.images[n] for n in pair]
         named = [{"id": image.id, "name": image.name, "data": image.data} for image in images]
-        return self._pair(pair, stop, images=named, options=dict(self._set.options))
+        return {"images": named, "options": dict(self._set.options)}
+
+    def _alone(self, pair: tuple[int, int], stop: Event) -> Any:
+        return self._do("match", {**self._images(pair), "asked": self._set.asked}, stop)
 
     def _matched(self, pair: tuple[int, int], stop: Event) -> dict[str, Any]:
-        for number in pair:
+        for number in () if self._set.apart else pair:
             if number not in self._faults and not self._has_features(number, stop):
                 self._faults.add(number)
         if left_out := [number for number in pair if number in self._faults]:
             return {"error": f"{self._set.images[left_out[0]].name} is left out"}
         try:
-            found: dict[str, Any] = self._pair(pair, stop)
-            return found
+            found = self._alone(pair, stop) if self._set.apart else self._pair(pair, stop)
+            return {name: value for name, value in found.items() if name not in ("json", "kept")}
         except FailureError as failed:
             return {"error": failed.failure.message}
 
@@ -194,16 +202,9 @@ def _by_distance(count: int) -> Iterator[tuple[int, int]]:
             yield i, i + apart
 
 
-def check_options(request: PairRequest, asked: Mapping[str, Any]) -> None:
-    """Raises FailureError for options that a set of images cannot have."""
-    for name in _OF_ONE_PAIR:
-        if asked.get(name) not in (None, False):
-            raise FailureError.of(422, "option", f"{name}: this {_ONE_PAIR}.", name)
-    if request.models.effort == "hard":
-        raise FailureError.of(422, "option", f"effort: hard {_ONE_PAIR}.", "effort")
-    if request.options.geometry not in (None, *_GEOMETRIES):
-        known = " or ".join(_GEOMETRIES)
-        raise FailureError.of(422, "option", f"geometry: give {known} for a set of images.", "geometry")
+def is_apart(request: PairRequest, asked: Mapping[str, Any]) -> bool:
+    """Whether each pair must be matched from its two images, so that pairs share no features."""
+    return request.models.effort == "hard" or any(asked.get(name) not in (None, False) for name in _OF_BOTH_IMAGES)
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

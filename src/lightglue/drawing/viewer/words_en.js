@@ -22,7 +22,7 @@ export const EN = {
   precision_usual: "default", precision_float32: "float32", precision_reduced: "reduced", matcher_lightglue: "LightGlue", matcher_nearest: "nearest neighbours",
   stopped_by_you: "Stopped", stopping: "Stopping…", stage_waiting: "Waiting for its turn", stage_starting: "Loading the models", stage_reading: "Reading the images",
   stage_extracting: "Finding keypoints", stage_matching: "Matching", stage_refining: "Refining", stage_estimating: "Estimating geometry", stage_fetching: "Fetching weights",
-  weights_missing: "The weights for {features} are not on this machine.", size_unknown: "size unknown", weights_about: "{size}; licence: {licence}.", weights_fetch: "Fetch {size}",
+  weights: "Weights", weights_missing: "The weights for {features} are not on this machine.", size_unknown: "size unknown", weights_about: "{size}; licence: {licence}.", weights_fetch: "Fetch {size}",
   weights_there: "The weights were fetched",
 
   blank: "Two images make a pair: choose, drop or paste them above.", views: "Views", canvas_label: "Both images with their matches. Shift and arrows move, plus and minus zoom, J and K walk through the matches.",
