@@ -193,7 +193,7 @@ def test_all_of_it_by_keys_and_for_screen_readers(shown: Shown) -> None:
     expect(canvas(page)).to_have_accessible_description(re.compile("Keys: arrows"))
 
 
-def test_a_photograph_is_localized_or_told_why_not(shown: Shown, tmp_path: Path) -> None:
+def test_an_image_is_localized_or_the_page_says_why_not(shown: Shown, tmp_path: Path) -> None:
     page = shown()
     cv2.imwrite(str(tmp_path / "query.png"), photograph(1.5))
     cv2.imwrite(str(tmp_path / "black.png"), np.zeros((240, 320, 3), np.uint8))
@@ -224,7 +224,7 @@ def test_a_map_that_cannot_be_shown_says_why_and_leaves_nothing_of_another(shown
     expect(page.locator(".map-fault")).to_be_hidden()
 
 
-def test_a_dropped_file_that_is_no_image_is_told_in_our_words(shown: Shown, watched: Watched) -> None:
+def test_a_dropped_file_that_is_no_image_is_refused_in_our_words(shown: Shown, watched: Watched) -> None:
     watched.allow("415")
     page = shown()
     transfer = page.evaluate_handle(

@@ -131,7 +131,7 @@ def test_the_address_brings_the_same_view_back(opened: Opened, example: dict[str
     expect(page.locator(".mode").last).to_contain_text(f"2 of {example['layers']['stop']}: {kept[0]} + {kept[1]} kept")
 
 
-def test_a_keypoint_under_the_mouse_tells_of_its_match(page: Page, example: dict[str, Any]) -> None:
+def test_a_keypoint_under_the_mouse_shows_its_match(page: Page, example: dict[str, Any]) -> None:
     page.mouse.move(*spot(page, example, 0, *ends(example, 0)[0]))
     expect(page.locator(".tip").first).to_contain_text(re.compile(r"Match \d+ · score \d"))
     expect(page.locator(".tip").first).to_contain_text(re.compile("inlier|outlier"))

@@ -50,10 +50,10 @@ async def match_all(request: Request) -> Response:
         if name != "features":
             service.jobs.hear(known[0], name, {k: v for k, v in content.items() if k != "rows"})
 
-    def tell(name: str, content: dict[str, Any]) -> None:
+    def hear_soon(name: str, content: dict[str, Any]) -> None:
         loop.call_soon_threadsafe(hear, name, content)
 
-    work = SetWork(made, service.jobs.worker, service.budget, tell)
+    work = SetWork(made, service.jobs.worker, service.budget, hear_soon)
     try:
         job = service.jobs.add("pairs", lambda job: made.id if work(job.stop) else MORE, lambda found: str(found))
     except FailureError:
@@ -77,7 +77,7 @@ async def open_pair(request: Request, name: str, i: int, j: int) -> Response:
     made = service.sets.get(name)
     if not 0 <= i < j < len(made.images):
         raise FailureError.of(404, "unknown", f"The set has no pair {i}, {j}; give two numbers, the smaller one first.")
-    work = SetWork(made, service.jobs.worker, service.budget, _forgetting)
+    work = SetWork(made, service.jobs.worker, service.budget)
     kept = tuple({"id": each.id, "name": each.name, "data": each.data} for each in (made.images[i], made.images[j]))
 
     def finish(found: Mapping[str, Any]) -> str:
@@ -89,7 +89,7 @@ async def open_pair(request: Request, name: str, i: int, j: int) -> Response:
     if before is not None and before in service.results:
         job = service.jobs.add("match", lambda job: before, lambda found: str(found), urgent=True)
     else:
-        job = service.jobs.add("match", lambda job: work.open((i, j), job.stop, _forgetting), finish, urgent=True)
+        job = service.jobs.add("match", lambda job: work.open((i, j), job.stop), finish, urgent=True)
     return await answered(request, service, job)
 
 
@@ -150,7 +150,3 @@ def _is_name(name: Any) -> bool:
     if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
         return False
     return not name.startswith("/") and "\\" not in name and not {"", ".", ".."} & set(name.split("/"))
-
-
-def _forgetting(name: str, content: Any) -> None:
-    """What a pair tells on its way, which nobody waits for."""

@@ -26,8 +26,8 @@ class Address:
     token: str | None
 
 
-def serve(options: WebOptions | None = None, told: Callable[[Address], None] = lambda address: None) -> None:
-    """Serve until interrupted. told: gets the address, at which requests are waited for from then on.
+def serve(options: WebOptions | None = None, started: Callable[[Address], None] = lambda address: None) -> None:
+    """Serve until interrupted. started: gets the address, once requests are accepted.
 
     Raises InputError; LightGlueError where the extra `web` is missing, or the port is taken.
     """
@@ -68,7 +68,7 @@ def serve(options: WebOptions | None = None, told: Callable[[Address], None] = l
                 await service.close()
                 await super().shutdown(sockets)
 
-        told(address)
+        started(address)
         Server(config).run(sockets=[listening])
 
 

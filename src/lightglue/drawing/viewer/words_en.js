@@ -13,7 +13,7 @@ export const EN = {
 
   image_none: "Image {letter}", image_drop: "Choose, drop or paste one", image_missing: "There is no image {letter} yet; choose one, or drop it here.",
   image_taken: "Image {letter} is {name}", image_unshown: "This browser cannot show the image.", choose: "Choose…", photograph: "Take a photo",
-  turn: "Rotate by 90°", mask: "Mask: paint where no keypoints shall be", points: "Keypoints of your own", masked: "masked",
+  turn: "Rotate by 90°", mask: "Mask: paint where no keypoints may lie", points: "Keypoints of your own", masked: "masked",
   own_points: "{count} own keypoints", mask_hint: "Paint over what shall have no keypoints in {letter}. Keys: arrows, Space, Esc.",
   points_hint: "Click to set a keypoint in {letter}, click it again to remove it. Keys: arrows, Space, Esc.",
   brush_size: "Width of the brush", erase: "Erase",
