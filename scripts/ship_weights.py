@@ -36,6 +36,7 @@ from lightglue.matching.lightglue import LightGlue
 from lightglue.support.revision import commit
 from lightglue.training.journal import read_journal
 from lightglue.training.options import TrainingOptions, as_toml, read_options
+from lightglue.training.watching import read_log
 from lightglue.weights.table import FILES, OWN_LIMIT, OwnFile
 
 PACKAGE = Path(__file__).parents[1] / "src" / "lightglue" / "weights"
@@ -102,11 +103,7 @@ def record_of(run: Path, earlier: list[Path], given: argparse.Namespace, descrip
     """All that is known of the training."""
     runs = [*earlier, run]
     images = set[Path]().union(*(images_of(each) for each in runs))
-    steps = {each.name: newest_step(each) for each in earlier}
-    before = [
-        {"config": told(options_of(each)), "step": steps[each.name]["step"], "seconds": steps[each.name]["seconds"]}
-        for each in earlier
-    ]
+    before = [{"config": told(options_of(each)), **newest_step(each)} for each in earlier]
     kept = {key: value for key, value in (description.record or {}).items() if key != "config"}
     return {
         **kept,
@@ -120,7 +117,7 @@ def record_of(run: Path, earlier: list[Path], given: argparse.Namespace, descrip
 
 def newest_step(run: Path) -> dict[str, Any]:
     """Where a run stood, from the last line of its log that says so."""
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    lines = read_log(run / "log.jsonl")
     told_times = [line for line in lines if "seconds" in line and "step" in line]
     return {"step": lines[-1]["step"], "seconds": told_times[-1]["seconds"] if told_times else None}
 

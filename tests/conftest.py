@@ -28,6 +28,10 @@ from support.undrawn import undrawn
 # not: each process would take longer to rewrite all asserts than to load torch.
 sys.dont_write_bytecode = False
 
+# What the tests do must not depend on which published weights are here: nothing stands in for them, here and in
+# processes that are started.
+os.environ["LIGHTGLUE_PUBLISHED_ONLY"] = "1"
+
 INSIDE = ROOT / "tests" / "data" / "reference"
 
 

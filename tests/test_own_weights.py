@@ -51,11 +51,12 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> OwnFile:
     )  # fmt: skip
     monkeypatch.setattr(locate, "OWN_FOLDER", path.parent)
     monkeypatch.setattr(table, "OWN", MappingProxyType({file.name: file}))
-    for module in ("weights", "export.provenance", "cli.weights", "models.own_weights", "web.models_there"):
+    for module in ("weights", "export.provenance", "cli.weights", "models.own_weights"):
         monkeypatch.setattr(f"lightglue.{module}.OWN", table.OWN)
     monkeypatch.setattr(stand_in, "_noticed", set())
     monkeypatch.setattr(stand_in, "_absences", {})
     monkeypatch.setenv("LIGHTGLUE_OFFLINE", "1")
+    monkeypatch.delenv("LIGHTGLUE_PUBLISHED_ONLY", raising=False)
     monkeypatch.setenv("LIGHTGLUE_CACHE", str(tmp_path / "empty"))
     return file
 
@@ -72,6 +73,14 @@ def test_it_stands_in_for_the_published_file_and_says_what_and_why(own):
     for features in pair.values():
         features["scales"] = features["oris"] = features["keypoints"][..., 0]
     assert matcher(pair)["stop"] <= 2
+
+
+def test_who_wants_published_weights_alone_gets_an_error_instead(own, monkeypatch):
+    monkeypatch.setenv("LIGHTGLUE_PUBLISHED_ONLY", "1")
+    with pytest.raises(WeightsError, match="sift_lightglue is not in the cache folder"):
+        LightGlue("sift")
+    (sift,) = [each for each in described_features() if each["name"] == "sift"]
+    assert sift["weights"] == "missing"
 
 
 def test_it_is_said_once_a_process(own):

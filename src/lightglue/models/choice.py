@@ -15,7 +15,7 @@ from lightglue.options import option
 from lightglue.runtime.backends import BACKENDS, TIMES, Chosen, choose, this_machine
 from lightglue.support.checks import check_choice
 from lightglue.support.parsers import DEVICES, device, integer, share
-from lightglue.weights import resolve_or_own, stands_in, without_fetching
+from lightglue.weights.stand_in import resolve_or_own, stands_in, without_fetching
 
 if TYPE_CHECKING:
     import torch

@@ -10,7 +10,8 @@ from typing import Any
 
 from lightglue.matching.config import PRESETS
 from lightglue.models.registry import FEATURES
-from lightglue.weights import FILES, OWN, WeightFile, cache_folder, find_cached
+from lightglue.weights import FILES, WeightFile, cache_folder, find_cached
+from lightglue.weights.stand_in import in_place_of
 
 __all__ = ["described_features", "files_of", "is_there", "missing_weights"]
 
@@ -54,7 +55,7 @@ def missing_weights(features: str, matcher: str | None = "lightglue") -> dict[st
 
 def is_there(file: WeightFile) -> bool:
     """Whether the file is in the cache folder, or one that comes with this package stands in for it."""
-    return _found(file, cache_folder()) or any(own.replaces == file.name for own in OWN.values())
+    return _found(file, cache_folder()) or in_place_of(file.name) is not None
 
 
 def _found(file: WeightFile, folder: Path) -> bool:
@@ -98,7 +99,7 @@ def _described(name: str, there: Mapping[str, bool]) -> dict[str, Any]:
 
 def _stand_in(file: WeightFile) -> dict[str, str]:
     """What of this package is used as long as a published file is not there: its name, what it is, its licence."""
-    own = next((own for own in OWN.values() if own.replaces == file.name), None)
+    own = in_place_of(file.name)
     if own is None or _found(file, cache_folder()):
         return {}
     return {"stand_in": own.name, "about": own.about, "stand_in_licence": own.licence}

@@ -14,7 +14,7 @@ from lightglue.weights.locate import (
     resolve,
 )
 from lightglue.weights.read import load_state_dict
-from lightglue.weights.stand_in import OwnWeightsNotice, resolve_or_own, stands_in, without_fetching
+from lightglue.weights.stand_in import OwnWeightsNotice, resolve_or_own
 from lightglue.weights.table import FILES, OWN, OwnFile, WeightFile, WheelSource
 
 __all__ = [
@@ -32,6 +32,4 @@ __all__ = [
     "lookup",
     "resolve",
     "resolve_or_own",
-    "stands_in",
-    "without_fetching",
 ]

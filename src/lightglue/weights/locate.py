@@ -32,6 +32,7 @@ __all__ = [
     "find_altered",
     "find_cached",
     "is_offline",
+    "is_published_only",
     "lookup",
     "resolve",
 ]
@@ -163,6 +164,11 @@ def _flag(variable: str) -> bool:
 def is_offline() -> bool:
     """Whether the environment says that nothing is to be fetched: `LIGHTGLUE_OFFLINE=1`."""
     return _flag("LIGHTGLUE_OFFLINE")
+
+
+def is_published_only() -> bool:
+    """Whether the environment says that nothing stands in for published weights: `LIGHTGLUE_PUBLISHED_ONLY=1`."""
+    return _flag("LIGHTGLUE_PUBLISHED_ONLY")
 
 
 def _resolve_published(file: WeightFile, commercial_only: bool, patience: float | None = None) -> Path:

@@ -22,7 +22,7 @@ from lightglue.support.files import write_whole
 from lightglue.weights import locate, table
 from lightglue.weights.table import OwnFile
 
-__all__ = ["OwnWeightsNotice", "resolve_or_own", "stands_in", "without_fetching"]
+__all__ = ["OwnWeightsNotice", "in_place_of", "resolve_or_own", "stands_in", "without_fetching"]
 
 PATIENCE_S = 4.0  # in which a server must answer, where there is something to be had without it
 AGAIN_S = 3600.0  # after which it is asked again
@@ -67,7 +67,7 @@ def resolve_or_own(name: str, *, commercial_only: bool = False) -> str:
     in use before. A server that gave no answer is asked again after an hour. Raises `WeightsError` where the file of
     this package is altered, or its licence refused.
     """
-    own = next((file for file in table.OWN.values() if file.replaces == name), None)
+    own = in_place_of(name)
     if own is None:
         return name  # whose absence is told where it is read
     memory = _memory(name)
@@ -104,9 +104,17 @@ def resolve_or_own(name: str, *, commercial_only: bool = False) -> str:
     return own.name
 
 
+def in_place_of(name: str) -> OwnFile | None:
+    """The file of this package that stands in for a published one; None where there is none, or the user wants none."""
+    if locate.is_published_only():
+        return None
+    return next((file for file in table.OWN.values() if file.replaces == name), None)
+
+
 def stands_in(name: str) -> str | None:
     """What this process has taken in place of a published file; None where it has not. Its workers take the same."""
-    return next((own.name for own in table.OWN.values() if own.replaces == name and own.name in _noticed), None)
+    own = in_place_of(name)
+    return own.name if own is not None and own.name in _noticed else None
 
 
 def _say_published(own: OwnFile, memory: Path) -> None:
