@@ -36,7 +36,7 @@ def main() -> None:
             page = browser.new_context(**options).new_page()
             page.goto(f"{service.url}/#folder")
             page.locator("#many-folder").set_input_files(folder / "photographs")
-            page.locator("input[name=max_keypoints]").fill("1024")
+            page.locator("#many-max_keypoints").fill("1024")
             page.get_by_role("button", name="Match all pairs").click()
             page.locator("canvas.many-matrix[data-done='21']").wait_for(timeout=600_000)
             keep(page, "folder")

@@ -20,7 +20,7 @@ from lightglue.sfm.stages import grow
 from lightglue.sfm.stages.extract import ExtractOptions, extract
 from lightglue.sfm.stages.grow import how_alike, match_growing
 from lightglue.sfm.stages.match import MatchOptions, MatchResult
-from lightglue.sfm.stages.pairing.growth import TRIED, Grown, first_pairs, next_pairs
+from lightglue.sfm.stages.pairing.growth import AT_ONCE, FIRM, TRIED, Grown, first_pairs, next_pairs
 from lightglue.sfm.stages.pairs import Inputs, PairOptions, read_pairs, select_pairs, settled, write_pairs
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, Source
 from lightglue.workers.local import LocalEngine
@@ -193,6 +193,64 @@ def test_the_next_pairs_depend_on_what_was_tried_and_not_on_the_order():
     first, second = (next_pairs(each, 8, field.alike) for each in grown)
     assert len(first)
     assert np.array_equal(first, second)
+
+
+# ---------------------------------------------------------------------------------------------------- thin places
+
+
+def two_groups(link: int) -> Grown:
+    """Two groups of six images, each of which sees the same 100 keypoints; 5 and 6 have `link` others in common."""
+    grown = Grown(12)
+    same = np.tile(np.arange(100)[:, None], 2)
+    for group in (range(6), range(6, 12)):
+        for one, other in itertools.combinations(group, 2):
+            grown.add(one, other, same)
+    grown.add(5, 6, np.tile(np.arange(100 - link // 2, 100 - link // 2 + link)[:, None], 2))
+    return grown
+
+
+def test_parts_are_firm_where_an_image_has_enough_keypoints_that_two_others_match():
+    assert len(np.unique(two_groups(link=2 * FIRM).firm_parts())) == 1  # half of them are those of the group
+    thin = two_groups(link=2 * FIRM - 2)
+    assert not thin.parts().any()  # connected as they are
+    assert thin.firm_parts().tolist() == [thin.firm_parts()[0]] * 6 + [thin.firm_parts()[6]] * 6
+    assert thin.firm_parts()[0] != thin.firm_parts()[6]
+
+
+def test_an_image_of_two_firm_parts_counts_to_the_larger_and_one_that_is_alone_is_a_part():
+    grown = Grown(7)
+    left, right = (np.tile(np.arange(start, start + 100)[:, None], 2) for start in (0, 100))
+    for group, rows in ((range(4), left), (range(3, 6), right)):
+        for one, other in itertools.combinations(group, 2):
+            grown.add(one, other, rows)
+    parts = grown.firm_parts()
+    assert len(set(parts[:4].tolist())) == 1
+    assert len(set(parts[4:6].tolist())) == 1
+    assert len(set(parts.tolist())) == 3
+
+
+def test_a_thin_place_is_crossed_by_pairs_that_see_the_same_though_all_have_as_many_as_are_wanted():
+    grown = two_groups(link=2 * FIRM - 2)
+    nothing = np.zeros((12, 12), np.int64)
+    pairs = next_pairs(grown, 3, lambda: nothing).tolist()
+    assert len(pairs) == AT_ONCE
+    assert all((one in range(6) and other == 6) or (one == 5 and other in range(6, 12)) for one, other in pairs)
+    assert not len(next_pairs(two_groups(link=2 * FIRM), 3, lambda: nothing))
+
+
+def test_where_nothing_is_seen_by_both_the_most_alike_are_tried_some_times():
+    grown = two_groups(link=10)  # 5 keypoints of each group: no pair has enough in common
+    alike = np.zeros((12, 12), np.int64)
+    alike[2, 9] = alike[9, 2] = 7
+    alike[3, 8] = alike[8, 3] = 6
+    assert next_pairs(grown, 3, lambda: alike).tolist() == [[2, 9], [3, 8]]  # none that look like strangers
+    alike[:6, 6:] = alike[6:, :6] = 5
+    tried = 0
+    while len(pairs := next_pairs(grown, 3, lambda: alike)):
+        for one, other in pairs.tolist():
+            grown.add(one, other, None)
+        tried += len(pairs)
+    assert tried == TRIED
 
 
 # ------------------------------------------------------------------------------------------------------------- rounds

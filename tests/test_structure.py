@@ -39,7 +39,7 @@ USERS = {
     "torchvision": ["aliked"],
     "typer": ["cli"],
     "typing_extensions": ["extractors", "matching", "pairs.match"],  # for type checkers only
-    "uvicorn": ["web.serve"],
+    "uvicorn": ["web.heads", "web.serve"],
     "viser": ["sfm.report.view"],
 }  # fmt: skip
 ANYWHERE = {"numpy", "torch", "lightglue_runtime"}

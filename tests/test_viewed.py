@@ -68,6 +68,11 @@ def test_refined_points_are_said_match_by_match() -> None:
     assert "points0" not in found
 
 
+def test_the_weights_that_were_used_are_named() -> None:
+    assert viewed(made_pair(), facts={"weights": "own_sift"})["weights"] == "own_sift"
+    assert viewed(made_pair())["weights"] is None
+
+
 def test_layers_name_the_one_that_dropped_a_keypoint() -> None:
     run = torch.full((60,), 5)
     run[3] = 2

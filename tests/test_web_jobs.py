@@ -27,9 +27,9 @@ class Tasks:
         self.go = Event()
         self.closed = Event()
 
-    def do(self, task: str, given: Any, budget: Budget, told: Callable[[str, Any], None], cancelled: Event) -> Any:
+    def do(self, task: str, given: Any, budget: Budget, hear: Callable[[str, Any], None], cancelled: Event) -> Any:
         self.done.append(given)
-        told("progress", {"stage": "working", "done": given, "total": 9, "text": ""})
+        hear("progress", {"stage": "working", "done": given, "total": 9, "text": ""})
         if task == "wrong":
             raise InputError("size: too small.")
         while task == "wait" and not self.go.is_set():

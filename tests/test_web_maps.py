@@ -126,7 +126,7 @@ def test_a_name_cannot_leave_an_address(tmp_path: Path) -> None:
     assert name == "a-b-c-2e-i"
 
 
-def test_a_folder_that_is_no_map_is_told_at_the_start(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_map_is_refused_at_the_start(tmp_path: Path) -> None:
     (tmp_path / "photographs").mkdir()
     for wrong in (tmp_path / "photographs", tmp_path / "none"):
         with pytest.raises(InputError, match=r"no map in .*; name the folder that `lightglue sfm` wrote"):

@@ -130,7 +130,7 @@ def test_the_map_stays_in_memory_for_the_next_photograph(client: TestClient, que
     ("picture", "says"),
     [(np.zeros((240, 320, 3), np.uint8), "no keypoints: it is black"), (None, "too few|no overlap")],
 )
-def test_a_photograph_that_is_not_found_is_told_why(
+def test_an_image_that_is_not_found_says_why(
     client: TestClient, tmp_path: Path, picture: np.ndarray | None, says: str
 ) -> None:
     if picture is None:
@@ -162,11 +162,11 @@ def test_what_is_not_there_is_404(client: TestClient, path: str) -> None:
     assert get(client, path, 404)["error"]["code"] == "unknown"
 
 
-def test_a_number_that_is_none_is_told_as_ours(client: TestClient) -> None:
+def test_a_number_that_is_none_is_refused_in_our_form(client: TestClient) -> None:
     assert get(client, "/map/images/one", 422)["error"]["code"] == "input"
 
 
-def test_a_map_that_has_changed_or_gone_is_told(corner_map: Path, tmp_path: Path, query: Path) -> None:
+def test_a_map_that_has_changed_or_gone_says_so(corner_map: Path, tmp_path: Path, query: Path) -> None:
     shutil.copytree(corner_map / "map", tmp_path / "map")
     with serving(WebOptions(maps=(tmp_path / "map",))) as (client, _):
         version = get(client, "/map")["version"]
@@ -190,7 +190,7 @@ def test_a_map_that_has_changed_or_gone_is_told(corner_map: Path, tmp_path: Path
         assert not any(str(tmp_path) in each for each in said)  # where it lies is nobody's business elsewhere
 
 
-def test_a_picture_that_cannot_be_read_is_told_without_its_path(corner_map: Path, tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_read_is_named_without_its_path(corner_map: Path, tmp_path: Path) -> None:
     shutil.copytree(corner_map, tmp_path / "corner")
     record = MapFolder(tmp_path / "corner/map").record
     write_json(record, {**read_json(record), "images": str(tmp_path / "corner/photographs")})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -21,11 +23,13 @@ from typing import Any
 import pytest
 
 pytest.importorskip("uvicorn")
+import uvicorn
 
 from lightglue.errors import InputError, LightGlueError
 from lightglue.web import Client, WebOptions
 from lightglue.web.client import ServiceError
-from lightglue.web.serve import address_of, listen
+from lightglue.web.heads import TimedHeads
+from lightglue.web.serve import address_of, listen, serve
 from support import ROOT, A, B
 from support.command import lightglue, plain
 
@@ -226,6 +230,59 @@ def test_it_ends_cleanly_and_leaves_nothing(served: Served) -> None:
 
 
 # -- without a service --
+
+
+def closed_after(connection: socket.socket, piece: bytes) -> bytes:
+    """What a server says before it closes a connection on which a piece comes every now and then."""
+    said = b""
+    for _ in range(400):
+        try:
+            connection.sendall(piece)
+            while part := connection.recv(4096):
+                said += part
+            return said
+        except TimeoutError:
+            continue
+        except OSError:  # closed meanwhile
+            return said
+    pytest.fail("the connection was kept open")
+
+
+def test_the_head_of_a_request_must_come_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lightglue.web.heads.HEAD_S", 0.3)
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        await receive()
+        await asyncio.sleep(0.6)  # an answer may take longer
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    whole = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with listen(WebOptions(port=0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, http=TimedHeads, lifespan="off", log_level="error"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            partial = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
+            for first in (b"", partial, whole):  # nothing, a part of a head, and a part of one after another request
+                with socket.create_connection(listening.getsockname(), timeout=0.05) as connection:
+                    connection.sendall(first)
+                    if first == whole:
+                        connection.settimeout(20)
+                        assert connection.recv(4096).startswith(b"HTTP/1.1 204")
+                        connection.settimeout(0.05)
+                    piece = b"X-A: b\r\n" if first != b"" else b""
+                    assert closed_after(connection, piece).startswith(b"HTTP/1.1 408 ")
+        finally:
+            server.should_exit = True
+            thread.join(20)
+
+
+def test_the_service_waits_for_no_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr(uvicorn.Server, "run", lambda server, sockets: seen.append(server.config.http))
+    serve(WebOptions(port=0))
+    assert seen == [TimedHeads]
 
 
 def test_an_address_that_is_taken_says_so() -> None:

@@ -14,10 +14,11 @@ pytest.importorskip("fastapi")
 pytest.importorskip("pycolmap")
 from starlette.testclient import TestClient
 
+from lightglue.pairs.asked import PairRequest
 from lightglue.web import WebOptions, sets
 from lightglue.web.failures import FailureError, StoppedError
 from lightglue.web.options import Limits
-from lightglue.web.sets import unique_names
+from lightglue.web.sets import is_apart, unique_names
 from lightglue.web.tasks.sets import _Features
 from support.corner import take_photographs
 from support.web import send, serving
@@ -92,6 +93,37 @@ def test_a_network_gives_the_same_in_a_set_too(photographs: list[Path]) -> None:
         pair = ask(client, f"pairs/{job['set']}/0/2?wait=60").json()
         assert without_times(pair) == without_times(alone)
         assert len(pair["scores"]) > len([score for score in pair["scores"] if score > pair["threshold"]]) > 5
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"refine": True},
+        {"auto_rotate": True},
+        {"geometry": "relative_pose", "camera0": "300,300,159.5,119.5", "camera1": "300,300,159.5,119.5"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_needs_both_images_is_matched_pair_by_pair(photographs: list[Path], options: dict[str, Any]) -> None:
+    options = {**OPTIONS, **options}
+    with serving() as (client, worker):
+        job = started(client, photographs[:2], options=options)
+        assert ended(client, job["id"])["state"] == "done"
+        found = client.get(f"/api/v1/pairs/{job['set']}").json()
+        (numbers,) = found["pairs"]
+        assert (worker.done, found["apart"]) == (["match"], True)
+        images = [image["id"] for image in found["images"]]
+        alone = ask(client, "match?wait=60", image0=images[0], image1=images[1], options=options).json()
+        pair = ask(client, f"pairs/{job['set']}/0/1?wait=60").json()
+        assert without_times(pair) == without_times(alone)
+        assert numbers["inliers"] == len(alone["geometry"]["inliers"]) > 20
+        refused = client.get(f"/api/v1/pairs/{job['set']}/colmap")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (409, "apart")
+
+
+def test_the_effort_hard_looks_at_both_images_of_a_pair() -> None:
+    for options, apart in (({"effort": "hard"}, True), ({"effort": "fast"}, False), ({"refine": False}, False)):
+        assert is_apart(PairRequest.of(options), options) is apart
 
 
 def test_a_set_becomes_a_colmap_database(photographs: list[Path], tmp_path: Path) -> None:
@@ -299,10 +331,7 @@ def test_a_process_that_died_once_costs_nothing(photographs: list[Path]) -> None
         ({"names": ["a.jpg"]}, "names", "each image"),
         ({"names": ["../a.jpg", "b.jpg"]}, "names", "each image"),
         ({"names": ["a\n.jpg", "b.jpg"]}, "names", "each image"),
-        ({"options": {"auto_rotate": True}}, "auto_rotate", "for one pair"),
-        ({"options": {"effort": "hard"}}, "effort", "for one pair"),
-        ({"options": {"refine": True}}, "refine", "for one pair"),
-        ({"options": {"geometry": "relative_pose", "camera0": "auto", "camera1": "auto"}}, "camera0", "for one pair"),
+        ({"options": {"geometry": "relative_pose"}}, "geometry", "camera0"),
         ({"options": {"max_keypoints": 1e9}}, "max_keypoints", "max_keypoints"),
         ({"options": {"sigma": 1}}, "sigma", "no option"),
     ],

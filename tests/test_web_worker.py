@@ -49,9 +49,9 @@ def test_a_task_is_done_in_another_process_that_stays(worker: Worker) -> None:
 
 
 def test_it_says_how_far_it_is(worker: Worker) -> None:
-    told: list[Any] = []
-    worker.do("double", 1, PLENTY, lambda kind, content: told.append((kind, content)))
-    assert told == [("progress", {"stage": "doubling", "done": 1, "total": 2, "text": "half"})]
+    heard: list[Any] = []
+    worker.do("double", 1, PLENTY, lambda kind, content: heard.append((kind, content)))
+    assert heard == [("progress", {"stage": "doubling", "done": 1, "total": 2, "text": "half"})]
 
 
 def test_it_gets_variables_that_the_service_does_not_have(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,13 +83,13 @@ def test_one_that_takes_too_much_memory_is_ended(worker: Worker) -> None:
     assert (found.status, found.code) == (507, "memory")
 
 
-def test_what_the_package_refuses_is_told_with_its_field(worker: Worker) -> None:
+def test_what_the_package_refuses_is_passed_on_with_its_field(worker: Worker) -> None:
     found = failure(worker, "refuse")
     assert (found.status, found.code, found.about) == (422, "input", "threshold")
     assert found.message == "threshold: -1 is too little; give more."
 
 
-def test_memory_that_does_not_suffice_is_told(worker: Worker) -> None:
+def test_memory_that_does_not_suffice_is_said(worker: Worker) -> None:
     assert failure(worker, "exhaust").status == 507
 
 

@@ -37,7 +37,7 @@ class InProcess:
         task: str,
         given: Any,
         budget: Any,
-        told: Callable[[str, Any], None] = lambda kind, content: None,
+        hear: Callable[[str, Any], None] = lambda kind, content: None,
         cancelled: Event | None = None,
     ) -> Any:
         stop = cancelled or Event()
@@ -45,7 +45,7 @@ class InProcess:
         module, _, function = self.tasks[task].partition(":")
         try:
             given = pickle.loads(pickle.dumps(given))  # as through the pipe
-            found = getattr(import_module(module), function)(given, Report(lambda message: told(*message), stop))
+            found = getattr(import_module(module), function)(given, Report(lambda message: hear(*message), stop))
             found = pickle.loads(pickle.dumps(found))
         except Exception as error:
             known = failure_of(error)

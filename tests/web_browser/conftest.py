@@ -94,8 +94,9 @@ def phone(opened: Opened) -> Any:
     return opened(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True, device_scale_factor=2)
 
 
-def few_keypoints(page: Any, count: int = 256) -> None:
-    """So that a match takes a moment."""
+def quick(page: Any, count: int = 256, features: str = "xfeat") -> None:
+    """Options with which a match takes a moment."""
+    page.locator("#features").select_option(features)
     page.locator("summary[data-t=more_options]").click()
     page.locator("#option-max_keypoints").fill(str(count))
     page.locator("summary[data-t=more_options]").click()

@@ -40,17 +40,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def shown(opened: Callable[..., Page]) -> Shown:
     def page(address: str = "#folder", **options: object) -> Page:
         found = opened(address, wait=False, **options)
-        found.locator("input[name=max_keypoints]").wait_for()
+        found.locator("#many-max_keypoints").wait_for()
         return found
 
     return page
 
 
-def choose(page: Page, folder: Path, features: str = "xfeat", keypoints: int = 128) -> None:
+def choose(page: Page, folder: Path, keypoints: int = 128) -> None:
     """A folder, and options with which a pair takes a moment."""
     page.locator("#many-folder").set_input_files(folder)
-    page.locator("select[name=features]").select_option(features)
-    page.locator("input[name=max_keypoints]").fill(str(keypoints))
+    page.locator("#many-features").select_option("xfeat")
+    page.locator("#many-max_keypoints").fill(str(keypoints))
 
 
 def start(page: Page) -> None:
@@ -103,21 +103,39 @@ def test_a_folder_becomes_a_matrix_a_cell_a_pair_and_all_a_database(
 
 
 def test_a_folder_is_stopped_and_what_is_done_stays(shown: Shown, watched: Watched, tmp_path: Path) -> None:
-    take_photographs(tmp_path, 5)
+    take_photographs(tmp_path, 7)
     page = shown()
-    choose(page, tmp_path, "aliked", 2048)
+    choose(page, tmp_path, keypoints=1024)
     start(page)
     page.locator("canvas.many-matrix[data-done]").wait_for()
     page.get_by_role("button", name="Stop").click()
-    expect(page.locator(".many-status")).to_have_text(re.compile(r"Stopped after [1-9] of 10 pairs"))
+    expect(page.locator(".many-status")).to_have_text(re.compile(r"Stopped after [0-9]+ of 21 pairs"))
     expect(page.get_by_role("button", name="Match all pairs")).to_be_visible()
     done = page.locator(".many-table tbody tr").count()
-    assert 1 <= done < 10
+    assert 1 <= done < 21
     # The address has it for whoever comes back.
     expect(page).to_have_url(re.compile("#folder\\?set="))
     page.reload()
     expect(page.locator(".many-table tbody tr")).to_have_count(done)
     expect(page.locator(".many-status")).to_contain_text("Stopped after")
+
+
+def test_a_folder_has_all_options_of_a_pair(shown: Shown, watched: Watched, tmp_path: Path) -> None:
+    watched.allow("status of 422")
+    take_photographs(tmp_path, 2)
+    page = shown()
+    choose(page, tmp_path, keypoints=32)
+    page.locator(".many summary[data-t=more_options]").click()
+    page.locator("#many-rotation_step").fill("0")
+    page.locator("#many-auto_rotate").check()
+    start(page)
+    expect(page.locator("#many-rotation_step-fault")).to_contain_text("0")
+    expect(page.locator("#many-rotation_step")).to_be_focused()
+    page.locator("#many-rotation_step").fill("180")
+    start(page)
+    expect(page.locator(".many-status")).to_contain_text("All 1 pairs are done")
+    expect(page.locator("#many-rotation_step-fault")).to_be_empty()
+    expect(page.get_by_role("link", name="COLMAP database")).to_have_count(0)  # no keypoints that pairs share
 
 
 def test_a_dropped_folder_by_keys_alone(shown: Shown, tmp_path: Path) -> None:
@@ -134,8 +152,8 @@ def test_a_dropped_folder_by_keys_alone(shown: Shown, tmp_path: Path) -> None:
     )
     page.locator(".many").dispatch_event("drop", {"dataTransfer": transfer})
     expect(page.get_by_role("button", name="Match all pairs")).to_be_focused()
-    page.locator("select[name=features]").select_option("xfeat")
-    page.locator("input[name=max_keypoints]").fill("64")
+    page.locator("#many-features").select_option("xfeat")
+    page.locator("#many-max_keypoints").fill("64")
     page.keyboard.press("Tab")
     page.get_by_role("button", name="Match all pairs").focus()
     page.keyboard.press("Enter")

@@ -99,6 +99,30 @@ def test_dragging_and_the_wheel_move_the_view_and_home_brings_it_back(shown: Sho
     assert changed(first, drawn(page)) < 100
 
 
+def test_a_graphics_context_that_is_lost_comes_back_with_all_that_was_there(shown: Shown) -> None:
+    page = shown("#maps?camera=1.png")
+    expect(page.locator(".map-through strong")).to_have_text("1.png")
+    canvas(page).focus()
+    page.keyboard.press("j")  # a point is chosen
+    expect(page.locator(".map-details h2")).to_contain_text("A point that")
+    for _ in range(200):  # until the large picture is there
+        if canvas(page).evaluate("(canvas) => canvas.stage.cloud.pictures.get(1)?.width") == 320:
+            break
+        page.wait_for_timeout(50)
+    before = drawn(page)
+    extension = "canvas.stage.cloud.gl.getExtension('WEBGL_lose_context')"
+    canvas(page).evaluate(f"(canvas) => {{ canvas.losing = {extension}; canvas.losing.loseContext(); }}")
+    canvas(page).press("+")  # nothing to draw on, and no error
+    canvas(page).press("-")
+    canvas(page).evaluate("(canvas) => canvas.losing.restoreContext()")
+    for _ in range(20):
+        page.wait_for_timeout(100)
+        if changed(before, drawn(page)) < 100:
+            break
+    else:
+        pytest.fail("the map looks different")
+
+
 def test_a_click_on_a_camera_looks_through_it(shown: Shown, known: OpenMap, corner_map: Path) -> None:
     page = shown()
     canvas(page).click(position=place_of_camera(page, 2))  # type: ignore[arg-type]
@@ -169,7 +193,7 @@ def test_all_of_it_by_keys_and_for_screen_readers(shown: Shown) -> None:
     expect(canvas(page)).to_have_accessible_description(re.compile("Keys: arrows"))
 
 
-def test_a_photograph_is_localized_or_told_why_not(shown: Shown, tmp_path: Path) -> None:
+def test_an_image_is_localized_or_the_page_says_why_not(shown: Shown, tmp_path: Path) -> None:
     page = shown()
     cv2.imwrite(str(tmp_path / "query.png"), photograph(1.5))
     cv2.imwrite(str(tmp_path / "black.png"), np.zeros((240, 320, 3), np.uint8))
@@ -200,7 +224,7 @@ def test_a_map_that_cannot_be_shown_says_why_and_leaves_nothing_of_another(shown
     expect(page.locator(".map-fault")).to_be_hidden()
 
 
-def test_a_dropped_file_that_is_no_image_is_told_in_our_words(shown: Shown, watched: Watched) -> None:
+def test_a_dropped_file_that_is_no_image_is_refused_in_our_words(shown: Shown, watched: Watched) -> None:
     watched.allow("415")
     page = shown()
     transfer = page.evaluate_handle(

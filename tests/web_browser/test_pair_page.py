@@ -18,7 +18,7 @@ import pytest
 from lightglue.pairs.files import match_files
 from support import NEEDS_BROWSER
 from support.browser import Service, Watched
-from web_browser.conftest import A, B, few_keypoints, give_both
+from web_browser.conftest import A, B, give_both, quick
 
 pytest.importorskip("playwright", reason=f"{NEEDS_BROWSER}: the package playwright is not installed")
 from playwright.sync_api import Page, expect
@@ -84,10 +84,11 @@ def match(page: Page) -> None:
 
 
 def long_work(page: Page) -> None:
-    """Ask for what takes long enough to be interrupted."""
+    """Ask for what takes long enough to be interrupted, in short steps."""
+    page.locator("#features").select_option("xfeat")
     page.locator("summary[data-t=more_options]").click()
     page.locator("#option-max_keypoints").fill("8000")
-    page.locator("#option-pyramid").fill("4,3,2,1")
+    page.locator("#option-pyramid").fill("2,1.9,1.8,1.7,1.6,1.5,1.4,1.3")
 
 
 # The first page
@@ -130,7 +131,7 @@ def test_the_address_brings_the_same_view_back(opened: Opened, example: dict[str
     expect(page.locator(".mode").last).to_contain_text(f"2 of {example['layers']['stop']}: {kept[0]} + {kept[1]} kept")
 
 
-def test_a_keypoint_under_the_mouse_tells_of_its_match(page: Page, example: dict[str, Any]) -> None:
+def test_a_keypoint_under_the_mouse_shows_its_match(page: Page, example: dict[str, Any]) -> None:
     page.mouse.move(*spot(page, example, 0, *ends(example, 0)[0]))
     expect(page.locator(".tip").first).to_contain_text(re.compile(r"Match \d+ · score \d"))
     expect(page.locator(".tip").first).to_contain_text(re.compile("inlier|outlier"))
@@ -196,12 +197,12 @@ def test_inliers_and_outliers_are_shown_alone(page: Page, example: dict[str, Any
 
 def test_two_images_are_uploaded_and_matched_as_the_command_does(page: Page, service: Service) -> None:
     give_both(page)
-    few_keypoints(page, 512)
+    quick(page)
     match(page)
     found = shown_result(page, service)
     from lightglue.models.choice import Models
 
-    expected = match_files(A, B, models=Models(max_keypoints=512, device="cpu")).pair
+    expected = match_files(A, B, models=Models(features="xfeat", max_keypoints=256, device="cpu")).pair
     says_matches(page, len(expected.matches))
     count = above(found, found["threshold"])
     order = np.argsort(-expected.scores.numpy(), kind="stable")
@@ -224,6 +225,21 @@ def test_an_image_is_dropped_where_it_shall_be(page: Page) -> None:
     expect(page.locator(".slot .name").nth(1)).to_have_text("<b>dropped<b>.jpg")  # a name is text, whatever is in it
 
 
+def test_a_pasted_picture_becomes_the_first_image_and_another_the_second(page: Page) -> None:
+    for i, path in enumerate((A, B)):
+        page.evaluate(
+            """([content, name]) => {
+              const data = new DataTransfer();
+              data.items.add(new File([new Uint8Array(content)], name, { type: "image/jpeg" }));
+              const options = { clipboardData: data, bubbles: true, cancelable: true };
+              document.body.dispatchEvent(new ClipboardEvent("paste", options));
+            }""",
+            [list(path.read_bytes()), path.name],
+        )
+        expect(page.locator(".slot .name").nth(i)).to_have_text(path.name)
+        expect(page.locator(".slot .about").nth(i)).to_contain_text("kB")
+
+
 def test_what_is_no_image_is_refused_at_its_place(page: Page, watched: Watched, tmp_path: Path) -> None:
     watched.allow("status of 4")
     (tmp_path / "text.jpg").write_text("no image")
@@ -234,7 +250,7 @@ def test_what_is_no_image_is_refused_at_its_place(page: Page, watched: Watched, 
 
 def test_an_error_stands_at_its_field(page: Page, watched: Watched) -> None:
     watched.allow("status of 422")
-    few_keypoints(page, -3)
+    quick(page, -3)
     page.locator("button[data-t=match]").click()
     field = page.locator("#option-max_keypoints")
     expect(field).to_have_attribute("aria-invalid", "true")
@@ -244,7 +260,7 @@ def test_an_error_stands_at_its_field(page: Page, watched: Watched) -> None:
 
 def test_masks_keep_keypoints_away(page: Page, service: Service, example: dict[str, Any]) -> None:
     give_both(page)
-    few_keypoints(page)
+    quick(page)
     page.get_by_role("button", name="Mask: paint where no keypoints may lie").first.click()
     page.locator(".tool input[type=range]").fill("160")
     page.mouse.move(*spot(page, example, 0, 320, 240))
@@ -303,18 +319,14 @@ def test_an_image_is_turned(page: Page) -> None:
     expect(page.locator(".slot .about").first).to_contain_text("438 × 640")
 
 
-def test_missing_weights_are_offered_and_not_fetched_in_silence(
-    opened: Opened, watched: Watched, service: Service
-) -> None:
-    page = opened(wait=False)
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
+def without_weights(page: Page, missing: list[str]) -> None:
+    """Load the page as on a machine that lacks the weights of these features."""
 
     def without(route: Any) -> None:
         answer = route.fetch()
         options = answer.json()
         for row in options["features"]:
-            if row["name"] == "disk":
+            if row["name"] in missing:
                 row |= {"weights": "missing", "bytes": 4_200_000, "licence": "Apache-2.0"}
         route.fulfill(response=answer, json=options)
 
@@ -322,6 +334,13 @@ def test_missing_weights_are_offered_and_not_fetched_in_silence(
     page.reload()
     expect(page.locator("#features option")).not_to_have_count(0)
     page.locator("#features").select_option("disk")
+
+
+def test_missing_weights_are_offered_and_not_fetched_in_silence(opened: Opened) -> None:
+    page = opened(wait=False)
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    without_weights(page, ["disk"])
     expect(page.locator(".offer")).to_contain_text("4.2 MB; licence: Apache-2.0")
     expect(page.get_by_role("button", name="Fetch 4.2 MB")).to_be_visible()
     page.locator("#features").select_option("aliked")
@@ -329,8 +348,39 @@ def test_missing_weights_are_offered_and_not_fetched_in_silence(
     assert not [url for url in asked if "/weights/" in url]
 
 
+def test_weights_are_fetched_and_a_failure_can_be_tried_again(opened: Opened, watched: Watched) -> None:
+    watched.allow("status of 5")
+    page = opened(wait=False)
+    missing, tries = ["disk"], []
+
+    def fetch(route: Any) -> None:
+        tries.append(route.request.method)
+        if len(tries) == 1:
+            error = {"code": "weights", "message": "disk-depth cannot be fetched: there is no network.", "field": None}
+            return route.fulfill(status=503, json={"error": error})
+        missing.clear()
+        return route.fulfill(status=202, json={"id": "fetching", "state": "queued"})
+
+    def event(number: int, name: str, state: str, done: int) -> str:
+        progress = {"stage": "fetching", "done": done, "total": 4, "text": "disk-depth"}
+        content = {"id": "fetching", "state": state, "progress": progress, "result": None, "error": None}
+        return f"id: {number}\nevent: {name}\ndata: {json.dumps(content)}\n\n"
+
+    events = event(1, "progress", "running", 1) + event(2, "done", "done", 4)
+    page.route("**/api/v1/weights/disk", fetch)
+    answer = {"content_type": "text/event-stream", "body": events}
+    page.route("**/api/v1/jobs/fetching/events", lambda route: route.fulfill(**answer))
+    without_weights(page, missing)
+    page.get_by_role("button", name="Fetch 4.2 MB").click()
+    expect(page.locator(".offer")).to_contain_text("there is no network")
+    page.get_by_role("button", name="Try again").click()
+    expect(page.locator(".offer")).to_be_hidden()
+    expect(page.locator("#announce")).to_have_text(re.compile("weights", re.IGNORECASE))
+    assert tries == ["POST", "POST"]
+
+
 def test_settings_are_compared_side_by_side(page: Page) -> None:
-    few_keypoints(page)
+    quick(page)
     match(page)
     page.locator("button[data-t=compare]").click()
     page.get_by_label("Max keypoints").last.fill("64")
@@ -338,7 +388,7 @@ def test_settings_are_compared_side_by_side(page: Page) -> None:
     card = page.locator(".compared")
     expect(card).to_be_visible()
     expect(card.locator(".result")).to_contain_text(re.compile(r"\d+ in both.*\d+ only here", re.DOTALL))
-    expect(result(page)).to_contain_text(re.compile("only with aliked"))
+    expect(result(page)).to_contain_text(re.compile("only with xfeat"))
     expect(page).to_have_url(re.compile(r"c=[\w-]+"))
     before = card.locator(".result strong").inner_text()
     page.locator("#threshold").fill("0.99")
@@ -353,7 +403,7 @@ def test_a_job_is_stopped(page: Page) -> None:
     expect(page.locator("button[data-t=match]")).to_be_visible()
     expect(page.locator("#announce")).to_have_text("Stopped")
     page.locator("#option-pyramid").fill("")
-    page.locator("#option-max_keypoints").fill("128")
+    page.locator("#option-max_keypoints").fill("64")
     match(page)
 
 
@@ -369,7 +419,7 @@ def test_a_worker_that_dies_takes_its_request_alone(page: Page, service: Service
         os.kill(worker, signal.SIGKILL)
     expect(page.locator("#notice")).not_to_be_empty()
     page.locator("#option-pyramid").fill("")
-    page.locator("#option-max_keypoints").fill("128")
+    page.locator("#option-max_keypoints").fill("64")
     match(page)
     expect(page.locator("#notice")).to_be_empty()
 
@@ -377,7 +427,7 @@ def test_a_worker_that_dies_takes_its_request_alone(page: Page, service: Service
 def test_two_users_get_their_own(opened: Opened, service: Service) -> None:
     pages = {count: opened() for count in (100, 200)}
     for count, page in pages.items():
-        few_keypoints(page, count)
+        quick(page, count)
         page.locator("button[data-t=match]").click()
     for count, page in pages.items():
         expect(page.locator(".facts").last).to_contain_text(re.compile(rf"{count} \+ {count}"))
@@ -408,7 +458,8 @@ def test_what_is_seen_is_downloaded(page: Page, example: dict[str, Any], tmp_pat
 def test_one_file_has_the_viewer_without_a_service(browser: Any, tmp_path: Path) -> None:
     from lightglue.models.choice import Models
 
-    found = match_files(A, B, models=Models(max_keypoints=256, device="cpu"), output=tmp_path / "pair.html")
+    models = Models(features="xfeat", max_keypoints=256, device="cpu")
+    found = match_files(A, B, models=models, output=tmp_path / "pair.html")
     watched = Watched("file://")
     context = browser.new_context(viewport={"width": 1400, "height": 900}, locale="en-GB")
     page = watched.watch(context.new_page())
@@ -447,6 +498,9 @@ def test_the_keyboard_is_enough(page: Page) -> None:
     expect(page.get_by_role("dialog")).to_be_visible()
     page.keyboard.press("Escape")
     expect(page.get_by_role("dialog")).to_have_count(0)
+    page.locator("#features").focus()
+    page.keyboard.type("xf")
+    expect(page.locator("#features")).to_have_value("xfeat")
     few_keypoints_by_keyboard(page)
     page.keyboard.press("Enter")
     expect(page.locator(".facts").last).to_contain_text(re.compile(r"128 \+ 128"))
@@ -503,7 +557,31 @@ def test_a_phone_shows_a_above_b_and_a_tap_selects(phone: Page, example: dict[st
     x, y = ends(example, 0)[0]
     phone.touchscreen.tap(box["x"] + (x + 0.5) * scale, box["y"] + (y + 0.5) * scale)
     expect(phone.locator(".patches canvas")).to_have_count(2)
-    expect(phone.locator("#camera0")).to_have_attribute("capture", "environment")
+    camera = phone.locator("#camera0")
+    expect(camera).to_have_attribute("capture", "environment")
+    camera.set_input_files(B)
+    expect(phone.locator(".slot .name").first).to_have_text(B.name)
+
+
+def test_two_fingers_zoom_both_images(phone: Page) -> None:
+    canvas = phone.locator("canvas.marks").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    assert box is not None
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 4
+    touch = phone.context.new_cdp_session(phone)
+
+    def fingers(kind: str, *apart: float) -> None:
+        points = [{"x": x + sign * each, "y": y, "id": i} for each in apart for i, sign in enumerate((-1, 1))]
+        touch.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    fingers("touchStart", 30)
+    for apart in (40, 60, 90):
+        fingers("touchMove", apart)
+    fingers("touchEnd")
+    expect(phone).to_have_url(re.compile(r"z=[23]\.\d"))
+    assert "pin=" not in phone.url  # fingers that zoom choose nothing
+    assert phone.evaluate("visualViewport.scale") == 1  # the page itself stays as it is
 
 
 def test_the_page_speaks_chinese_and_remembers_it(page: Page) -> None:

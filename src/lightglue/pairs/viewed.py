@@ -56,6 +56,7 @@ def viewed(
         "images": _images(pair, names, sizes),
         "features": facts.get("features"),
         "matcher": facts.get("matcher"),
+        "weights": facts.get("weights"),
         "precision": facts.get("precision"),
         "threshold": threshold or 0,
         "floor": (threshold or 0) if floor is None else floor,

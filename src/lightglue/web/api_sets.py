@@ -15,7 +15,7 @@ from lightglue.web.failures import FailureError
 from lightglue.web.forms import read_json
 from lightglue.web.jobs import MORE, Job
 from lightglue.web.service import Result, Service, service_of
-from lightglue.web.sets import ImageSet, SetImage, SetWork, check_options, unique_names
+from lightglue.web.sets import ImageSet, SetImage, SetWork, is_apart, unique_names
 
 __all__ = ["router"]
 
@@ -29,6 +29,7 @@ async def match_all(request: Request) -> Response:
 
     The job's `set` names what comes of it, also before it has ended and after it was stopped. Its events: `pair` with
     i, j, matches, overlap, inliers, or `error`; `image` with the number of one that is left out, and the `error`.
+    Options that need the pixels of both images, or cameras, make each pair be matched from its images.
     """
     service = service_of(request)
     asked = await read_json(request, ("images", "names", "options"))
@@ -49,10 +50,10 @@ async def match_all(request: Request) -> Response:
         if name != "features":
             service.jobs.hear(known[0], name, {k: v for k, v in content.items() if k != "rows"})
 
-    def tell(name: str, content: dict[str, Any]) -> None:
+    def hear_soon(name: str, content: dict[str, Any]) -> None:
         loop.call_soon_threadsafe(hear, name, content)
 
-    work = SetWork(made, service.jobs.worker, service.budget, tell)
+    work = SetWork(made, service.jobs.worker, service.budget, hear_soon)
     try:
         job = service.jobs.add("pairs", lambda job: made.id if work(job.stop) else MORE, lambda found: str(found))
     except FailureError:
@@ -76,7 +77,7 @@ async def open_pair(request: Request, name: str, i: int, j: int) -> Response:
     made = service.sets.get(name)
     if not 0 <= i < j < len(made.images):
         raise FailureError.of(404, "unknown", f"The set has no pair {i}, {j}; give two numbers, the smaller one first.")
-    work = SetWork(made, service.jobs.worker, service.budget, _forgetting)
+    work = SetWork(made, service.jobs.worker, service.budget)
     kept = tuple({"id": each.id, "name": each.name, "data": each.data} for each in (made.images[i], made.images[j]))
 
     def finish(found: Mapping[str, Any]) -> str:
@@ -88,7 +89,7 @@ async def open_pair(request: Request, name: str, i: int, j: int) -> Response:
     if before is not None and before in service.results:
         job = service.jobs.add("match", lambda job: before, lambda found: str(found), urgent=True)
     else:
-        job = service.jobs.add("match", lambda job: work.open((i, j), job.stop, _forgetting), finish, urgent=True)
+        job = service.jobs.add("match", lambda job: work.open((i, j), job.stop), finish, urgent=True)
     return await answered(request, service, job)
 
 
@@ -97,6 +98,9 @@ async def database(request: Request, name: str) -> Response:
     """Cameras (their focal lengths by EXIF, or guessed), images, keypoints, matches; geometries are left to COLMAP."""
     service = service_of(request)
     made = service.sets.get(name)
+    if made.apart:
+        text = "The pairs of this set share no keypoints: match it without the effort hard, rotation, refinement."
+        raise FailureError.of(409, "apart", text)
     images = [
         {"number": n, "name": made.images[n].name, **{key: found[key] for key in ("size", "keypoints", "focal")}}
         for n, found in made.features.items()
@@ -121,14 +125,14 @@ def _asked_set(service: Service, asked: Mapping[str, Any]) -> ImageSet:
     if not 2 <= len(ids) <= most:
         raise FailureError.of(422, "input", f"images: {len(ids)} are given; give from 2 to {most}.", "images")
     values = checked_options(service, asked.get("options"))
-    check_options(PairRequest.of(values), values)
+    request = PairRequest.of(values)
     found = [service.images.get(each, "images") for each in ids]
     names = unique_names(_names(asked.get("names"), [image.name for image in found]))
     images = tuple(
         SetImage(each, name, image.data, image.width, image.height)
         for each, name, image in zip(ids, names, found, strict=True)
     )
-    return ImageSet(images, asked.get("options") or {}, values)
+    return ImageSet(images, asked.get("options") or {}, values, is_apart(request, values))
 
 
 def _names(given: Any, usual: list[str]) -> list[str]:
@@ -146,7 +150,3 @@ def _is_name(name: Any) -> bool:
     if not isinstance(name, str) or not 0 < len(name) <= LONGEST_NAME or not name.isprintable():
         return False
     return not name.startswith("/") and "\\" not in name and not {"", ".", ".."} & set(name.split("/"))
-
-
-def _forgetting(name: str, content: Any) -> None:
-    """What a pair tells on its way, which nobody waits for."""

@@ -1,4 +1,4 @@
-"""From an error to what a request is told: a status, a word, a sentence, and the field that it is about."""
+"""From an error to the answer of a request: a status, a word, a sentence, and the field that it is about."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class StoppedError(Exception):
 
 
 def failure_of(error: BaseException) -> Failure | None:
-    """What a request is told of an error; None for one that is ours, of which it is told nothing but a number."""
+    """What an answer says of an error; None for one that is ours, of which it gives nothing but a number."""
     if isinstance(error, FailureError):
         return error.failure
     if isinstance(error, RefusedOptionsError):

@@ -132,10 +132,10 @@ class Jobs:
         loop = asyncio.get_running_loop()
 
         def work(job: Job) -> Any:
-            def told(name: str, content: Any) -> None:
+            def hear(name: str, content: Any) -> None:
                 loop.call_soon_threadsafe(self.hear, job, name, content)
 
-            return self.worker.do(task, given, budget, told, job.stop)
+            return self.worker.do(task, given, budget, hear, job.stop)
 
         return self.add(kind, work, finish, urgent)
 

@@ -1,6 +1,6 @@
 """A map as numbers that a browser draws. Without torch, and no image is decoded.
 
-Where things lie is told in the map's own coordinates and unit. The binary points are float32 relative to
+Positions are in the map's own coordinates and unit. The binary points are float32 relative to
 `scene.centre`, since a map of geographic coordinates is far from its origin.
 """
 

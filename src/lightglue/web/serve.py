@@ -26,8 +26,8 @@ class Address:
     token: str | None
 
 
-def serve(options: WebOptions | None = None, told: Callable[[Address], None] = lambda address: None) -> None:
-    """Serve until interrupted. told: gets the address, at which requests are waited for from then on.
+def serve(options: WebOptions | None = None, started: Callable[[Address], None] = lambda address: None) -> None:
+    """Serve until interrupted. started: gets the address, once requests are accepted.
 
     Raises InputError; LightGlueError where the extra `web` is missing, or the port is taken.
     """
@@ -36,6 +36,7 @@ def serve(options: WebOptions | None = None, told: Callable[[Address], None] = l
         import uvicorn
 
         from lightglue.web.app import create_app
+        from lightglue.web.heads import TimedHeads
         from lightglue.web.service import Service
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in ("fastapi", "starlette", "uvicorn", "python_multipart"):
@@ -53,6 +54,7 @@ def serve(options: WebOptions | None = None, told: Callable[[Address], None] = l
             timeout_keep_alive=IDLE_S,
             timeout_graceful_shutdown=CLOSE_S,
             limit_concurrency=CONNECTIONS,
+            http=TimedHeads,
             ws="none",
             proxy_headers=False,
             lifespan="on",
@@ -66,7 +68,7 @@ def serve(options: WebOptions | None = None, told: Callable[[Address], None] = l
                 await service.close()
                 await super().shutdown(sockets)
 
-        told(address)
+        started(address)
         Server(config).run(sockets=[listening])
 
 

@@ -12,13 +12,11 @@ from lightglue.pairs.asked import PairRequest
 from lightglue.web.failures import FailureError, StoppedError
 from lightglue.web.worker import Budget, Worker
 
-__all__ = ["ImageSet", "SetImage", "SetWork", "check_options", "unique_names"]
+__all__ = ["ImageSet", "SetImage", "SetWork", "is_apart", "unique_names"]
 
 TURN_S = 2.0  # of work, after which others get theirs
-_ONE_PAIR = "is for one pair: open it from the matrix and match it so"
-# Options that need the pixels of both images, or say something of one of the two.
-_OF_ONE_PAIR = ("auto_rotate", "rotation_step", "refine", "max_seconds", "camera0", "camera1")
-_GEOMETRIES = ("homography", "fundamental")
+# Options that need the pixels of both images, or what their files say.
+_OF_BOTH_IMAGES = ("auto_rotate", "refine", "camera0", "camera1")
 
 
 @dataclass(frozen=True)
@@ -39,6 +37,7 @@ class ImageSet:
     images: tuple[SetImage, ...]
     options: Mapping[str, Any]  # as they were asked for
     asked: Mapping[str, Any]  # the same as the package takes them
+    apart: bool = False  # see `is_apart`
     id: str = ""
     job: str = ""
     features: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # what `extract` gave, by image
@@ -54,7 +53,7 @@ class ImageSet:
         return len(self.images) * (len(self.images) - 1) // 2
 
     def hear(self, name: str, content: dict[str, Any]) -> None:
-        """Keep what the work tells."""
+        """Keep what the work has found."""
         if name == "features":
             before = self.features.get(content["number"], {"keypoints": b""})  # of a process that has ended
             self.features[content["number"]] = content
@@ -86,23 +85,26 @@ class ImageSet:
                 for n, image in enumerate(self.images)
             ],
             "options": dict(self.options),
+            "apart": self.apart,
             "pairs": list(self.pairs.values()),
             "total": self.total,
         }
 
 
 def _nobody(name: str, content: Any) -> None:
-    """Takes what is told on the way, where nobody waits for it."""
+    """Takes what is found, where nobody waits for it."""
 
 
 class SetWork:
     """The work of a set, in the thread of the jobs: one pair after the other, neighbours first.
 
-    tell: gets what was found, in any thread.
+    hear: gets what was found, in any thread.
     """
 
-    def __init__(self, images: ImageSet, worker: Worker, budget: Budget, tell: Callable[[str, Any], None]) -> None:
-        self._set, self._worker, self._budget, self._tell = images, worker, budget, tell
+    def __init__(
+        self, images: ImageSet, worker: Worker, budget: Budget, hear: Callable[[str, Any], None] = _nobody
+    ) -> None:
+        self._set, self._worker, self._budget, self._hear = images, worker, budget, hear
         self._left = _by_distance(len(images.images))
         self._extracted: set[int] = set()
         self._faults: set[int] = set()  # images that are left out
@@ -117,28 +119,36 @@ class SetWork:
             pair = next(self._left, None)
             if pair is None:
                 return True
-            self._tell("pair", {"i": pair[0], "j": pair[1], **self._matched(pair, stop)})
+            self._hear("pair", {"i": pair[0], "j": pair[1], **self._matched(pair, stop)})
             self._done += 1
             total = self._set.total
-            self._tell("progress", {"stage": "matching", "done": self._done, "total": total, "text": ""})
+            self._hear("progress", {"stage": "matching", "done": self._done, "total": total, "text": ""})
             if time.monotonic() - begin >= TURN_S:
                 return False
 
-    def open(self, pair: tuple[int, int], stop: Event, told: Callable[[str, Any], None]) -> Any:
+    def open(self, pair: tuple[int, int], stop: Event) -> Any:
         """All of a pair, as `match` gives it. Raises FailureError, StoppedError."""
+        if self._set.apart:
+            return self._alone(pair, stop)
+        return self._pair(pair, stop, **self._images(pair))
+
+    def _images(self, pair: tuple[int, int]) -> dict[str, Any]:
         images = [self._set.images[n] for n in pair]
         named = [{"id": image.id, "name": image.name, "data": image.data} for image in images]
-        return self._pair(pair, stop, told, images=named, options=dict(self._set.options))
+        return {"images": named, "options": dict(self._set.options)}
+
+    def _alone(self, pair: tuple[int, int], stop: Event) -> Any:
+        return self._do("match", {**self._images(pair), "asked": self._set.asked}, stop)
 
     def _matched(self, pair: tuple[int, int], stop: Event) -> dict[str, Any]:
-        for number in pair:
+        for number in () if self._set.apart else pair:
             if number not in self._faults and not self._has_features(number, stop):
                 self._faults.add(number)
         if left_out := [number for number in pair if number in self._faults]:
             return {"error": f"{self._set.images[left_out[0]].name} is left out"}
         try:
-            found: dict[str, Any] = self._pair(pair, stop, _nobody)
-            return found
+            found = self._alone(pair, stop) if self._set.apart else self._pair(pair, stop)
+            return {name: value for name, value in found.items() if name not in ("json", "kept")}
         except FailureError as failed:
             return {"error": failed.failure.message}
 
@@ -151,7 +161,7 @@ class SetWork:
         except FailureError as failed:
             if failed.failure.status == 503:  # weights are missing: so are those of all others
                 raise
-            self._tell("image", {"number": number, "error": failed.failure.message})
+            self._hear("image", {"number": number, "error": failed.failure.message})
             return False
         return True
 
@@ -161,28 +171,28 @@ class SetWork:
         given |= {"asked": self._set.asked, "memory": self._budget.memory}
         found = self._do("extract-of-set", given, stop)
         self._extracted.add(number)
-        self._tell("features", {"number": number, **found})
+        self._hear("features", {"number": number, **found})
 
-    def _pair(self, pair: tuple[int, int], stop: Event, told: Callable[[str, Any], None], **more: Any) -> Any:
+    def _pair(self, pair: tuple[int, int], stop: Event, **more: Any) -> Any:
         """Match, after features that the worker does not have any more were extracted again."""
         names = tuple(self._set.images[n].name for n in pair)
         given = {"set": self._set.id, "numbers": pair, "names": names, "asked": self._set.asked, **more}
         for _ in range(3):  # a worker that was restarted, or has no room for both, has them after that
-            found = self._do("pair-of-set", given, stop, told)
+            found = self._do("pair-of-set", given, stop)
             if "missing" not in found:
                 return found
             for number in found["missing"]:
                 self._extract(number, stop)
         raise FailureError.of(507, "memory", "There is not enough memory for this pair; ask for fewer keypoints.")
 
-    def _do(self, task: str, given: Any, stop: Event, told: Callable[[str, Any], None] = _nobody) -> Any:
+    def _do(self, task: str, given: Any, stop: Event) -> Any:
         """A task, once more where its process ended: something else may have ended that."""
         try:
-            return self._worker.do(task, given, self._budget, told, stop)
+            return self._worker.do(task, given, self._budget, cancelled=stop)
         except FailureError as failed:
             if failed.failure.code != "crashed":
                 raise
-        return self._worker.do(task, given, self._budget, told, stop)
+        return self._worker.do(task, given, self._budget, cancelled=stop)
 
 
 def _by_distance(count: int) -> Iterator[tuple[int, int]]:
@@ -192,16 +202,9 @@ def _by_distance(count: int) -> Iterator[tuple[int, int]]:
             yield i, i + apart
 
 
-def check_options(request: PairRequest, asked: Mapping[str, Any]) -> None:
-    """Raises FailureError for options that a set of images cannot have."""
-    for name in _OF_ONE_PAIR:
-        if asked.get(name) not in (None, False):
-            raise FailureError.of(422, "option", f"{name}: this {_ONE_PAIR}.", name)
-    if request.models.effort == "hard":
-        raise FailureError.of(422, "option", f"effort: hard {_ONE_PAIR}.", "effort")
-    if request.options.geometry not in (None, *_GEOMETRIES):
-        known = " or ".join(_GEOMETRIES)
-        raise FailureError.of(422, "option", f"geometry: give {known} for a set of images.", "geometry")
+def is_apart(request: PairRequest, asked: Mapping[str, Any]) -> bool:
+    """Whether each pair must be matched from its two images, so that pairs share no features."""
+    return request.models.effort == "hard" or any(asked.get(name) not in (None, False) for name in _OF_BOTH_IMAGES)
 
 
 def unique_names(names: Sequence[str]) -> list[str]:

@@ -14,7 +14,7 @@ from lightglue.web.failures import FailureError
 __all__ = ["Store", "new_id"]
 
 V = TypeVar("V")
-_REMEMBERED = 10_000  # names of what is gone, to tell it from what never was
+_REMEMBERED = 10_000  # names of what is gone, to be distinguished from what never was
 
 
 def new_id() -> str:

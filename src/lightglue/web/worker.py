@@ -61,12 +61,12 @@ class Worker:
         task: str,
         given: Any,
         budget: Budget,
-        told: Callable[[str, Any], None] = lambda kind, content: None,
+        hear: Callable[[str, Any], None] = lambda kind, content: None,
         cancelled: Event | None = None,
     ) -> Any:
         """What the task gives.
 
-        told: gets what the task says on its way: ("progress", ...) and other events.
+        hear: gets what the task says on its way, such as ("progress", ...).
         Raises StoppedError where `cancelled` was set meanwhile; FailureError for what ended it.
         """
         with self._lock:
@@ -77,11 +77,11 @@ class Worker:
                 pipe.send((task, given))
             except (OSError, ValueError) as error:
                 raise self._died() from error
-            return self._answer(pipe, budget, told, cancelled or Event())
+            return self._answer(pipe, budget, hear, cancelled or Event())
 
-    def _answer(self, pipe: Connection, budget: Budget, told: Callable[[str, Any], None], cancelled: Event) -> Any:
+    def _answer(self, pipe: Connection, budget: Budget, hear: Callable[[str, Any], None], cancelled: Event) -> Any:
         begin = measured = time.monotonic()
-        stop: float | None = None  # when it was told to stop
+        stop: float | None = None  # when it was asked to stop
         while True:
             try:
                 if pipe.poll(_LOOK_S):
@@ -95,7 +95,7 @@ class Worker:
                     if kind == "begun":  # its start, with all that it imports, is not the task's time
                         begin = measured = time.monotonic()
                         continue
-                    told(kind, content)
+                    hear(kind, content)
             except (EOFError, OSError) as error:
                 if self._closed:
                     raise StoppedError from error

@@ -13,7 +13,7 @@ export const EN = {
 
   image_none: "Image {letter}", image_drop: "Choose, drop or paste one", image_missing: "There is no image {letter} yet; choose one, or drop it here.",
   image_taken: "Image {letter} is {name}", image_unshown: "This browser cannot show the image.", choose: "Choose…", photograph: "Take a photo",
-  turn: "Rotate by 90°", mask: "Mask: paint where no keypoints shall be", points: "Keypoints of your own", masked: "masked",
+  turn: "Rotate by 90°", mask: "Mask: paint where no keypoints may lie", points: "Keypoints of your own", masked: "masked",
   own_points: "{count} own keypoints", mask_hint: "Paint over what shall have no keypoints in {letter}. Keys: arrows, Space, Esc.",
   points_hint: "Click to set a keypoint in {letter}, click it again to remove it. Keys: arrows, Space, Esc.",
   brush_size: "Width of the brush", erase: "Erase",
@@ -22,7 +22,7 @@ export const EN = {
   precision_usual: "default", precision_float32: "float32", precision_reduced: "reduced", matcher_lightglue: "LightGlue", matcher_nearest: "nearest neighbours",
   stopped_by_you: "Stopped", stopping: "Stopping…", stage_waiting: "Waiting for its turn", stage_starting: "Loading the models", stage_reading: "Reading the images",
   stage_extracting: "Finding keypoints", stage_matching: "Matching", stage_refining: "Refining", stage_estimating: "Estimating geometry", stage_fetching: "Fetching weights",
-  weights_missing: "The weights for {features} are not on this machine.", size_unknown: "size unknown", weights_about: "{size}; licence: {licence}.", weights_fetch: "Fetch {size}",
+  weights: "Weights", weights_missing: "The weights for {features} are not on this machine.", size_unknown: "size unknown", weights_about: "{size}; licence: {licence}.", weights_fetch: "Fetch {size}",
   weights_there: "The weights were fetched",
 
   blank: "Two images make a pair: choose, drop or paste them above.", views: "Views", canvas_label: "Both images with their matches. Shift and arrows move, plus and minus zoom, J and K walk through the matches.",

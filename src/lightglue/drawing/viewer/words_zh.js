@@ -22,7 +22,7 @@ export const ZH = {
   precision_usual: "默认", precision_float32: "float32", precision_reduced: "降低", matcher_lightglue: "LightGlue", matcher_nearest: "最近邻",
   stopped_by_you: "已停止", stopping: "正在停止…", stage_waiting: "排队等待中", stage_starting: "正在载入模型", stage_reading: "正在读取图像",
   stage_extracting: "正在提取关键点", stage_matching: "正在匹配", stage_refining: "正在细化", stage_estimating: "正在估计几何", stage_fetching: "正在获取权重",
-  weights_missing: "本机没有 {features} 的权重。", size_unknown: "大小未知", weights_about: "{size}；许可证：{licence}。", weights_fetch: "获取 {size}",
+  weights: "权重", weights_missing: "本机没有 {features} 的权重。", size_unknown: "大小未知", weights_about: "{size}；许可证：{licence}。", weights_fetch: "获取 {size}",
   weights_there: "权重已就绪",
 
   blank: "两张图像组成一对：请在上方选择、拖入或粘贴。", views: "视图", canvas_label: "两张图像及其匹配。Shift 加方向键平移，加号和减号缩放，J 和 K 逐个查看匹配。",
@@ -60,7 +60,7 @@ export const ZH = {
   compare_only: "差异", compare_all: "全部", compare_both: "{count} 个两者都有", compare_only_here: "{count} 个仅此处", compare_only_first: "{count} 个仅 {name}",
 
   group_Features: "特征", group_Matching: "匹配", group_Geometry: "几何", group_Machine: "机器", group_Output: "输出",
-  option_max_keypoints: "最多关键点数", option_max_keypoints_help: "每张图像最好的 N 个关键点。",
+  option_features: "特征", option_features_help: "关键点的种类。", option_effort: "力度", option_effort_help: "快速：容易的图像对快许多倍；困难：匹配很少时继续尝试。", option_max_keypoints: "最多关键点数", option_max_keypoints_help: "每张图像最好的 N 个关键点。",
   option_resize: "缩放", option_resize_help: "提取关键点时长边的像素数；auto：1024，使用 tile 时不缩放。",
   option_tile: "分块", option_tile_help: "把大图像分成 N x N px 的块处理。", option_pyramid: "金字塔", option_pyramid_help: "在多个尺寸下查看图像，例如 1,0.5。",
   option_stretch: "拉伸", option_stretch_help: "把图像使用的值域拉伸到全部范围：16 位中的 12 位、热成像、浮点。",

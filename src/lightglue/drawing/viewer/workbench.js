@@ -413,6 +413,7 @@ export class Workbench extends EventTarget {
     const facts = el("dl", { class: "facts" });
     const fact = (word, text) => text && facts.append(el("dt", {}, t(word)), el("dd", {}, text));
     fact("features", [json.features, json.matcher].filter(Boolean).join(" + "));
+    fact("weights", json.weights);
     fact("keypoints", [0, 1].map((side) => number(this.pair.count(side))).join(" + "));
     fact("image_sizes", json.images.map(({ width, height }) => `${width} × ${height}`).join(", "));
     fact("precision", json.precision);

@@ -51,9 +51,11 @@ export class Cloud {
 
   /** After a lost context: the same again. */
   restore() {
-    const { map, content, visitor, pictures } = this;
+    const { map, content, visitor, pictures, chosen } = this;
     this.#programs();
-    if (map) this.show(map, content);
+    if (!map) return;
+    this.show(map, content);
+    this.choose(chosen);
     if (visitor) this.setVisitor(visitor);
     for (const [key, picture] of pictures ?? []) this.setPicture(key, picture);
   }

@@ -2,10 +2,11 @@
 
 import { add, clear, el } from "./dom.js";
 import { chosenFiles, droppedFiles, imagesAmong } from "./dropped.js";
-import { addWords, t } from "./i18n.js";
+import { addWords, t, translate } from "./i18n.js";
 import { bind } from "./keys.js";
 import { Matrix, shown } from "./matrix.js";
 import { words } from "./many_words.js";
+import { OptionsForm } from "./options_form.js";
 
 addWords(words);
 
@@ -23,7 +24,10 @@ class ManyPage {
     this.app = app;
     this.place = el("div", { class: "many" });
     add(root, this.place);
-    this.asked = {}; // what stands in the form
+    this.options = new OptionsForm(["mask0", "mask1"], "many", ["features", "effort", "max_keypoints", "geometry"]);
+    app.options().then(({ match }) => this.options.build(match), () => {}); // the pair page says what is wrong
+    this.more = el("details", { class: "more card" }, el("summary", { text: "more_options" }), this.options.element);
+    translate(this.more);
     this.build();
     bind(["Escape"], "Esc", "many_stop", () => this.cancel(), () => Boolean(this.isBusy && this.place.offsetParent));
     for (const [where, event] of [[document, "themechange"], [matchMedia("(prefers-color-scheme: dark)"), "change"]]) {
@@ -55,7 +59,7 @@ class ManyPage {
         this.folder, el("label", { for: "many-folder", class: "button" }, t("many_folder")),
         this.files, el("label", { for: "many-files", class: "button" }, t("many_files"))),
       el("span", { class: "quiet" }, t("many_how", { most: `${this.most}` })));
-    this.form = el("form", { class: "many-form", onsubmit: (event) => event.preventDefault() });
+    this.form = el("form", { class: "many-form", onsubmit: (event) => event.preventDefault() }, this.options.front, this.more);
     this.chosen = el("p", { class: "many-chosen", role: "status" });
     this.start = el("button", { type: "button", class: "primary", disabled: true, onclick: () => this.run() }, t("many_start"));
     this.stop = el("button", { type: "button", hidden: true, onclick: () => this.cancel() }, t("many_stop"));
@@ -65,7 +69,6 @@ class ManyPage {
     this.result = el("div", { class: "many-result", hidden: true });
     add(this.place, this.drop, this.form, this.chosen, el("p", { class: "many-buttons" }, this.start, this.stop, this.bar), this.status, this.leftOut, this.result);
     this.accept(this.place);
-    this.fillForm();
     if (this.images) this.tellChosen();
     this.busy(this.isBusy);
   }
@@ -86,34 +89,6 @@ class ManyPage {
       this.drop.classList.remove("is-over");
       this.choose(await droppedFiles(event.dataTransfer));
     };
-  }
-
-  /** The few options that matter for a folder; the service checks them. */
-  async fillForm() {
-    let options;
-    try {
-      options = await this.app.options();
-    } catch {
-      return; // the pair page says what is wrong with the service
-    }
-    clear(this.form);
-    const about = Object.fromEntries((options.match ?? []).map((each) => [each.name, each]));
-    for (const name of ["features", "max_keypoints", "geometry"]) {
-      if (about[name]) add(this.form, this.field(about[name]));
-    }
-  }
-
-  field(option) {
-    const set = (value) => { this.asked[option.name] = value === "" ? null : value; };
-    const known = this.asked[option.name] ?? option.default ?? "";
-    const choices = option.name === "geometry" ? ["homography", "fundamental"] : option.choices;
-    let input;
-    if (choices?.length) {
-      const all = option.default === null ? ["", ...choices] : choices;
-      input = el("select", { onchange: () => set(input.value) }, all.map((each) => el("option", { value: each, selected: each === known }, each || t("many_none"))));
-    } else input = el("input", { type: "number", value: `${known}`, min: `${option.minimum ?? 1}`, max: `${option.maximum ?? 8192}`, step: "1", oninput: () => set(input.value === "" ? "" : Number(input.value)) });
-    input.name = option.name;
-    return el("label", { title: option.help }, el("span", {}, t(`many_${option.name}`)), input);
   }
 
   // --- what was dropped ---------------------------------------------------------------------------------------------
@@ -166,19 +141,21 @@ class ManyPage {
   async run() {
     const { app } = this;
     app.notify("");
+    this.options.fault(null, "");
     this.stopped = this.stop.disabled = false;
     this.busy(true, "");
     try {
       const sent = await this.send();
       if (this.stopped) return this.busy(false, t("many_stopped_sending"));
       if (sent.length < 2) return this.busy(false, t("many_few", { count: `${sent.length}` }));
-      const options = Object.fromEntries(Object.entries(this.asked).filter(([, value]) => value !== null));
-      const job = await app.api.post("pairs", { images: sent.map((each) => each.id), names: sent.map((each) => each.name), options });
+      const job = await app.api.post("pairs", { images: sent.map((each) => each.id), names: sent.map((each) => each.name), options: this.options.values() });
       const set = await app.api.get(`pairs/${job.set}`);
       return this.take(set);
     } catch (error) {
       this.busy(false, "");
-      return app.notify(app.explain(error));
+      if (!this.options.has(error.field)) return app.notify(app.explain(error));
+      this.more.open ||= this.more.contains(this.options.rows.get(error.field).control);
+      return this.options.fault(error.field, app.explain(error));
     }
   }
 
@@ -289,7 +266,7 @@ class ManyPage {
   hear(found) {
     this.pairs.set(`${found.i} ${found.j}`, found);
     this.matrix?.set(found.i, found.j, found);
-    if (this.download) this.download.hidden = false;
+    if (this.download) this.download.hidden = this.set.apart;
     const [done, total] = [this.pairs.size, this.set.total];
     const { time, done: before } = this.begin;
     const seconds = ((performance.now() - time) / 1000 / Math.max(1, done - before)) * (total - done);
@@ -308,7 +285,7 @@ class ManyPage {
     this.drop.classList.add("is-small");
     this.canvas = el("canvas", { class: "many-matrix", tabindex: "0", role: "application", "aria-label": t("many_matrix", { count: `${set.images.length}` }), "data-set": set.id });
     this.about = el("p", { class: "many-about", role: "status" }, t("many_click"));
-    this.download = el("a", { class: "button", hidden: !this.pairs.size, href: app.api.url(`pairs/${set.id}/colmap`), download: "database.db" }, t("many_colmap"));
+    this.download = el("a", { class: "button", hidden: !this.pairs.size || set.apart, href: app.api.url(`pairs/${set.id}/colmap`), download: "database.db" }, t("many_colmap"));
     this.tablePlace = el("div", { class: "card many-table" });
     add(this.result, el("div", { class: "many-main" },
       el("div", { class: "card many-left" }, el("div", { class: "many-room" }, this.canvas), this.about, el("p", {}, this.download)),

@@ -4,9 +4,12 @@ import { clear, el } from "./dom.js";
 import { hasWord, t } from "./i18n.js";
 
 export class OptionsForm {
-  /** @param without names of options that have controls elsewhere */
-  constructor(without) {
+  /** @param without names of options that have controls elsewhere; prefix of ids; front: those whose rows are in `.front` */
+  constructor(without, prefix = "option", front = []) {
     this.without = new Set(without);
+    this.prefix = prefix;
+    this.names = new Set(front);
+    this.front = el("div", { class: "fields" });
     this.rows = new Map(); // name -> { option, control, fault }
     this.fields = el("div", {});
     this.element = el("div", {}, this.fields,
@@ -18,9 +21,14 @@ export class OptionsForm {
     this.options = options;
     this.rows.clear();
     clear(this.fields);
+    clear(this.front);
     const groups = new Map();
     for (const option of options) {
       if (this.without.has(option.name)) continue;
+      if (this.names.has(option.name)) {
+        this.front.append(this.#row(option));
+        continue;
+      }
       const group = option.group || "";
       if (!groups.has(group)) {
         const legend = el("legend", {}, hasWord(`group_${group}`) ? t(`group_${group}`) : group);
@@ -33,7 +41,7 @@ export class OptionsForm {
   }
 
   #row(option) {
-    const id = `option-${option.name}`;
+    const id = `${this.prefix}-${option.name}`;
     const control = controlOf(option, id);
     const fault = el("p", { class: "fault", id: `${id}-fault` });
     const help = el("p", { class: "help", id: `${id}-help` }, helpOf(option));
@@ -103,8 +111,8 @@ function controlOf(option, id) {
   if (isFlag(option) && typeof usual === "boolean") return el("input", { type: "checkbox", id, checked: usual });
   const choices = isFlag(option) ? ["true", "false"] : option.choices ?? [];
   if (choices.length) {
-    const select = el("select", { id }, usual === null || usual === undefined ? el("option", { value: "" }, t("as_usual")) : null,
-      choices.map((name) => el("option", { value: name }, hasWord(`choice_${name}`) ? t(`choice_${name}`) : String(name))));
+    const select = el("select", { id }, usual === null || usual === undefined ? el("option", { value: "" }, t(option.name === "geometry" ? "model_none" : "as_usual")) : null,
+      choices.map((name) => el("option", { value: name }, hasWord(`${option.name}_${name}`) ? t(`${option.name}_${name}`) : String(name))));
     select.value = usual ?? "";
     return select;
   }

@@ -12,7 +12,7 @@ from lightglue.web.failures import StoppedError
 
 __all__ = ["Report"]
 
-# Spans of the package -> what people are told.
+# Spans of the package -> what people read.
 STAGES = {
     "load": "reading",
     "extraction": "extracting",
@@ -31,7 +31,7 @@ STAGES = {
 
 
 class Report:
-    """What a task tells the service."""
+    """What a task reports to the service."""
 
     def __init__(self, send: Callable[[tuple[str, Any]], None], stop: Event) -> None:
         self._send, self._stop = send, stop
@@ -48,26 +48,26 @@ class Report:
 
     @contextmanager
     def watching(self) -> Iterator[None]:
-        """What is done in here is told by the package's own spans, and can be stopped between two of them."""
+        """What is done in here is reported by the package's own spans, and can be stopped between two of them."""
         with record() as timeline:
             timeline.spans = _Watched(self)
             yield
 
 
 class _Watched(list[Span]):
-    """Spans, each of which is told when it begins."""
+    """Spans, each of which is reported when it begins."""
 
     def __init__(self, report: Report) -> None:
         super().__init__()
         self._report = report
-        self._told = ""
+        self._shown = ""
 
     def append(self, span: Span) -> None:
         report = self._report
         report.check()
         stage = STAGES.get(span.name)
-        if stage is not None and stage != self._told:
-            self._told = stage
+        if stage is not None and stage != self._shown:
+            self._shown = stage
             report.progress(stage)
         elif span.name.startswith("layer "):
             report.progress("matching", int(span.name.removeprefix("layer ")), 0, span.name)

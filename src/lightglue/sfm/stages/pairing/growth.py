@@ -9,7 +9,7 @@ Every step depends on nothing but the pairs that were tried and what came of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -31,7 +31,25 @@ IN_COMMON = 20  # keypoints of third images that two are seen to have in common,
 CONNECTED = 25, 0.6  # matches that agree with one geometry, and their share, with which two images are connected
 FEWEST = 2  # images that every one is to be connected with
 TRIED, AT_ONCE = 12, 4  # pairs of an image in vain, after which it is left alone; in a round
+# Keypoints of an image that two others must both match for a mapper to come from one to the other: it wants 30 points,
+# and not all become some. Of caliterra's pairs those with fewer were where its map fell apart.
+FIRM = 50
 SMALLEST, FEW = 3, 0.05  # images of no part of so many are tried with every other, where they are a few of all
+
+
+class _Parts:
+    """Things 0 to count - 1 that become parts as they are joined."""
+
+    def __init__(self, count: int) -> None:
+        self.parent = list(range(count))
+
+    def root(self, thing: int) -> int:
+        while self.parent[thing] != thing:
+            self.parent[thing] = thing = self.parent[self.parent[thing]]
+        return thing
+
+    def add(self, one: int, other: int) -> None:
+        self.parent[self.root(one)] = self.root(other)
 
 
 @dataclass(eq=False)
@@ -57,17 +75,22 @@ class Grown:
     def in_common(self) -> Counts:
         """(N, N) keypoints of third images that are matched with both, added up."""
         common = np.zeros((self.count, self.count), np.int64)
-        for seen in self._seen:
+        for _, others, shared in self._shared():
+            common[np.ix_(others, others)] += shared
+        np.fill_diagonal(common, 0)
+        return common
+
+    def _shared(self) -> Iterator[tuple[int, Indices, Counts]]:
+        """Of each image the K that it is connected with, and (K, K) its keypoints that are matched with both."""
+        for image, seen in enumerate(self._seen):
             others = np.array(sorted(seen), np.int64)
-            if len(others) < 2:
+            if not len(others):
                 continue
             size = 1 + max(int(rows.max(initial=0)) for rows in seen.values())
             matched = np.zeros((len(others), size), np.float32)
             for row, other in enumerate(others.tolist()):
                 matched[row, seen[other]] = 1
-            common[np.ix_(others, others)] += (matched @ matched.T).astype(np.int64)
-        np.fill_diagonal(common, 0)
-        return common
+            yield image, others, (matched @ matched.T).astype(np.int64)
 
     def parts(self) -> Indices:
         """(N,) which connected part each image is of: the lowest index of its images."""
@@ -79,6 +102,26 @@ class Grown:
             if (lower == part).all():
                 return part
             part = lower
+
+    def firm_parts(self) -> Indices:
+        """(N,) which part each image is of that a mapper can build image by image: the lowest index of its images.
+
+        A mapper adds an image by points that it has: two connections of an image lead to one model where enough of its
+        keypoints are matched in both. An image of several such parts counts to the largest.
+        """
+        number = np.cumsum(self.connected | self.connected.T).reshape(self.count, self.count) - 1
+        number = np.minimum(number, number.T)  # one for each pair
+        join = _Parts(int(number.max(initial=0)) + 1)
+        for image, others, shared in self._shared():
+            for one, other in zip(*np.nonzero(np.triu(shared >= FIRM, 1)), strict=True):
+                join.add(int(number[image, others[one]]), int(number[image, others[other]]))
+        members: dict[int, set[int]] = {}
+        for one, other in zip(*np.nonzero(np.triu(self.connected)), strict=True):
+            members.setdefault(join.root(int(number[one, other])), set()).update((int(one), int(other)))
+        part = np.arange(self.count)
+        for images in sorted(members.values(), key=len):
+            part[list(images)] = self.count + min(images)  # no name of an image that is alone
+        return part
 
 
 def first_pairs(names: Sequence[str], alike: Counts) -> Indices:
@@ -105,7 +148,8 @@ def next_pairs(grown: Grown, wanted: int, alike: Callable[[], Counts]) -> Indice
             degree[[image0, image1]] += 1
     if chosen:
         return _unique(np.array(chosen, np.int64))
-    return _of_the_lonely(grown, alike)
+    lonely = _of_the_lonely(grown, alike)
+    return lonely if len(lonely) else _across_thin_places(grown, alike)
 
 
 def _of_the_lonely(grown: Grown, alike: Callable[[], Counts]) -> Indices:
@@ -126,6 +170,32 @@ def _of_the_lonely(grown: Grown, alike: Callable[[], Counts]) -> Indices:
         row = np.where(part == part[image], -1, scores[image]) if part[image] != largest else scores[image]
         best = np.argsort(-row, kind="stable")[: min(AT_ONCE, left[image])]
         chosen += [(image, other) for other in best.tolist() if row[other] >= 0]
+    return _unique(np.array(chosen, np.int64))
+
+
+def _across_thin_places(grown: Grown, alike: Callable[[], Counts]) -> Indices:
+    """The likeliest pairs that would join parts, which are connected, firmly with the largest.
+
+    What both see in common speaks for a pair though they have as many as are wanted. Where nothing does, a few of those
+    that look most alike are tried.
+    """
+    firm, part = grown.firm_parts(), grown.parts()
+    largest = int(np.bincount(firm).argmax())
+    near = np.unique(firm[part == part[int(np.argmax(firm == largest))]])
+    if len(near) < 2:
+        return np.empty((0, 2), np.int64)
+    common = grown.in_common()
+    chosen = []
+    for each in near[near != largest].tolist():
+        across = np.zeros_like(grown.tried)
+        across[np.ix_(firm == each, firm == largest)] = True
+        scores = np.where(across & ~grown.tried, common, -1)
+        if scores.max() < IN_COMMON:
+            in_vain = int((across & grown.tried & ~grown.connected).sum())
+            scores = np.where(scores >= 0, alike() if in_vain < TRIED else 0, -1)
+        best = np.argsort(-scores, axis=None, kind="stable")[:AT_ONCE]
+        rows, others = np.unravel_index(best[scores.flat[best] > 0], scores.shape)
+        chosen += list(zip(rows.tolist(), others.tolist(), strict=True))
     return _unique(np.array(chosen, np.int64))
 
 
