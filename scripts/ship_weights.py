@@ -150,6 +150,7 @@ def row_of(path: Path, replaces: str, licence: str, about: str) -> OwnFile:
 def source_of(row: OwnFile) -> str:
     """A row as Python."""
     fields = {name: json.dumps(value) if isinstance(value, str) else repr(value) for name, value in vars(row).items()}
+    fields["size"] = f"{row.size:_}"
     if len(row.about) > 90:
         parts = textwrap.wrap(row.about, 90)
         lines = [json.dumps(part + " " * (part is not parts[-1])) for part in parts]

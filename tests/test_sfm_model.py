@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -60,3 +62,14 @@ def test_up_and_ahead_are_found_from_the_cameras_and_strays_are_left_out(tmp_pat
     assert np.linalg.det(scene.axes) == pytest.approx(1)
     assert np.flatnonzero(~scene.shown).tolist() == [0]
     assert 2 < scene.extent < 10
+
+
+def test_a_process_that_loads_pycolmap_is_still_ended_in_its_own_way() -> None:
+    script = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: os._exit(43))\n"
+        "from lightglue.sfm.colmap.with_pycolmap import pycolmap\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+        "time.sleep(5)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 43

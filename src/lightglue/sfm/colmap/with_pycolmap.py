@@ -8,6 +8,7 @@ mapper (4.0 and 4.1), poses as properties or methods.
 from __future__ import annotations
 
 import re
+import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,10 +16,14 @@ from typing import Any
 
 from lightglue.errors import InputError, LightGlueError
 
+_on_terminate = signal.getsignal(signal.SIGTERM)
 try:
     import pycolmap
 except ImportError as error:
     raise LightGlueError("Maps need pycolmap: pip install 'lightglue[sfm]'.") from error
+# The log that comes with pycolmap takes SIGTERM for a crash: it prints a stack, and may then wait for ever.
+if _on_terminate is not None and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGTERM, _on_terminate)
 
 __all__ = ["RELEASE", "VERSION", "pycolmap", "quiet", "set_option", "short"]
 
