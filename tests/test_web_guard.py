@@ -15,6 +15,7 @@ pytest.importorskip("fastapi")
 from lightglue.errors import InputError
 from lightglue.web.guard import COOKIE, Guard, GuardOptions
 from lightglue.web.options import WebOptions, is_loopback
+from support.loops import run_alone
 
 TOKEN = "correct-horse-battery"
 LOCAL = GuardOptions.of(WebOptions())
@@ -91,7 +92,7 @@ def ask(
         await Guard(echo, options)(scope, receive, send)
         await messages.aclose()
 
-    asyncio.run(run())
+    run_alone(run())
     return Answer(sent)
 
 
@@ -125,7 +126,7 @@ def test_two_hosts_are_refused() -> None:
     async def keep(message: Any) -> None:
         sent.append(message)
 
-    asyncio.run(Guard(echo, LOCAL)(scope, None, keep))  # type: ignore[arg-type]
+    run_alone(Guard(echo, LOCAL)(scope, None, keep))  # type: ignore[arg-type]
     assert Answer(sent).status == 400
 
 
@@ -280,7 +281,7 @@ def test_a_web_socket_is_not_answered() -> None:
     async def send(message: Any) -> None:
         reached.append(message["type"])
 
-    asyncio.run(Guard(app, LOCAL)({"type": "websocket"}, None, send))  # type: ignore[arg-type]
+    run_alone(Guard(app, LOCAL)({"type": "websocket"}, None, send))  # type: ignore[arg-type]
     assert reached == []
 
 

@@ -15,6 +15,7 @@ from lightglue.web.failures import FailureError, StoppedError
 from lightglue.web.jobs import Job, Jobs
 from lightglue.web.store import Store, new_id
 from lightglue.web.worker import Budget
+from support.loops import run_alone
 
 BUDGET = Budget(60, 1 << 40)
 
@@ -51,7 +52,7 @@ def run(body: Callable[[Jobs, Tasks], Any], size: int = 8) -> Any:
         finally:
             await jobs.close()
 
-    return asyncio.run(main())
+    return run_alone(main())
 
 
 def submit(jobs: Jobs, given: Any, task: str = "quick", urgent: bool = False) -> Job:
@@ -208,7 +209,7 @@ def test_closing_cancels_everything_and_wakes_who_waits() -> None:
         await jobs.close()
         return await waits, running.state, waiting.state
 
-    assert asyncio.run(main()) == ([True, True], "cancelled", "cancelled")
+    assert run_alone(main()) == ([True, True], "cancelled", "cancelled")
 
 
 def test_an_unknown_job_is_404() -> None:
