@@ -83,7 +83,7 @@ def test_both_readmes_have_the_same_parts() -> None:
     assert code[0] == code[1]
     numbers = [re.findall(r"^\|.*?((?:\|[\d ,./]+)+)\|$", text, re.MULTILINE) for text in (english, chinese)]
     assert numbers[0] == numbers[1]
-    assert len(numbers[0]) == 15  # the rows of both tables of figures
+    assert len(numbers[0]) == 16  # the rows of both tables of figures
 
 
 def test_both_readmes_link_to_the_same_places() -> None:
