@@ -229,6 +229,17 @@ def test_an_image_of_two_firm_parts_counts_to_the_larger_and_one_that_is_alone_i
     assert len(set(parts.tolist())) == 3
 
 
+def test_parts_that_share_their_first_image_stay_two():
+    grown = Grown(6)
+    left, right = (np.tile(np.arange(start, start + 100)[:, None], 2) for start in (0, 100))
+    grown.add(0, 1, left)
+    for one, other in itertools.combinations((0, 2, 3, 4, 5), 2):
+        grown.add(one, other, right)
+    parts = grown.firm_parts()
+    assert len(set(parts[[0, 2, 3, 4, 5]].tolist())) == 1
+    assert parts[1] != parts[0]
+
+
 def test_a_thin_place_is_crossed_by_pairs_that_see_the_same_though_all_have_as_many_as_are_wanted():
     grown = two_groups(link=2 * FIRM - 2)
     nothing = np.zeros((12, 12), np.int64)

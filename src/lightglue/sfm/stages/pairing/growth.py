@@ -37,18 +37,18 @@ FIRM = 50
 SMALLEST, FEW = 3, 0.05  # images of no part of so many are tried with every other, where they are a few of all
 
 
-class _Parts:
-    """Things 0 to count - 1 that become parts as they are joined."""
+class _Joined:
+    """Connected pairs of images that become parts as they are joined."""
 
-    def __init__(self, count: int) -> None:
-        self.parent = list(range(count))
+    def __init__(self) -> None:
+        self.parent: dict[tuple[int, int], tuple[int, int]] = {}
 
-    def root(self, thing: int) -> int:
-        while self.parent[thing] != thing:
-            self.parent[thing] = thing = self.parent[self.parent[thing]]
-        return thing
+    def root(self, pair: tuple[int, int]) -> tuple[int, int]:
+        while (parent := self.parent.setdefault(pair, pair)) != pair:
+            self.parent[pair] = pair = self.parent[parent]
+        return pair
 
-    def add(self, one: int, other: int) -> None:
+    def join(self, one: tuple[int, int], other: tuple[int, int]) -> None:
         self.parent[self.root(one)] = self.root(other)
 
 
@@ -104,23 +104,22 @@ class Grown:
             part = lower
 
     def firm_parts(self) -> Indices:
-        """(N,) which part each image is of that a mapper can build image by image: the lowest index of its images.
+        """(N,) the number of the part, of those that a mapper can build image by image, that each image is of.
 
         A mapper adds an image by points that it has: two connections of an image lead to one model where enough of its
         keypoints are matched in both. An image of several such parts counts to the largest.
         """
-        number = np.cumsum(self.connected | self.connected.T).reshape(self.count, self.count) - 1
-        number = np.minimum(number, number.T)  # one for each pair
-        join = _Parts(int(number.max(initial=0)) + 1)
+        joined = _Joined()
         for image, others, shared in self._shared():
+            pairs = [(min(image, other), max(image, other)) for other in others.tolist()]
             for one, other in zip(*np.nonzero(np.triu(shared >= FIRM, 1)), strict=True):
-                join.add(int(number[image, others[one]]), int(number[image, others[other]]))
-        members: dict[int, set[int]] = {}
-        for one, other in zip(*np.nonzero(np.triu(self.connected)), strict=True):
-            members.setdefault(join.root(int(number[one, other])), set()).update((int(one), int(other)))
+                joined.join(pairs[one], pairs[other])
+        members: dict[tuple[int, int], set[int]] = {}
+        for one, other in zip(*(rows.tolist() for rows in np.nonzero(np.triu(self.connected))), strict=True):
+            members.setdefault(joined.root((one, other)), set()).update((one, other))
         part = np.arange(self.count)
-        for images in sorted(members.values(), key=len):
-            part[list(images)] = self.count + min(images)  # no name of an image that is alone
+        for number, images in enumerate(sorted(members.values(), key=len), self.count):  # none of an image alone
+            part[list(images)] = number
         return part
 
 
