@@ -20,13 +20,13 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import torch
+from transfer_curves import some_images
 
 from lightglue import LightGlue
 from lightglue.evaluation.compare import compare
@@ -43,21 +43,11 @@ WIDEST = 7  # images apart: further ones hardly see the same
 HELD_OUT = 0.25
 
 
-def some_photos(source: Path, folder: Path, count: int) -> Path:
-    """A folder of links to `count` photographs of `source`: the same each time."""
-    if not folder.exists():
-        folder.mkdir(parents=True)
-        names = sorted(path for path in source.iterdir() if path.suffix.lower() in (".jpg", ".jpeg", ".png"))
-        for path in random.Random(0).sample(names, min(count, len(names))):
-            (folder / path.name).symlink_to(path.resolve())
-    return folder
-
-
 def options_of(mixed: bool, args: argparse.Namespace) -> TrainingOptions:
     """An arm's configuration."""
     sources = [{"kind": "model", "path": str(args.map), "name": "map"}]
     if mixed:
-        photos = some_photos(args.photos, args.out / "photos", args.photo_count)
+        photos = some_images(args.photos, args.out / "photos", args.photo_count)
         sources.append({"kind": "images", "path": str(photos), "name": "homographies"})
     tables: dict[str, Any] = {
         "version": 1,
@@ -190,8 +180,8 @@ def report(args: argparse.Namespace, manifests: Sequence[Path], weights: dict[st
         start = runs["before"]
         for arm in ARMS:
             title, figure = judge.decisive(start).full_title, judge.figure(start)
-            told = row(start, runs[arm], judge)
-            lines.append(f"| {manifest.stem} | {len(benchmark.pairs)} | {title} | {figure:.1f} | {arm} | {told} |")
+            cells = row(start, runs[arm], judge)
+            lines.append(f"| {manifest.stem} | {len(benchmark.pairs)} | {title} | {figure:.1f} | {arm} | {cells} |")
             print(lines[-1], flush=True)
     print("", *lines, sep="\n")
 

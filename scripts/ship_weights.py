@@ -89,7 +89,7 @@ def attribution(images: Iterable[Path], known: dict[tuple[str, ...], dict[str, s
     }
 
 
-def told(options: TrainingOptions) -> str:
+def described(options: TrainingOptions) -> str:
     """A run's configuration without the places of this machine."""
     sources = tuple(replace(each, path=each.name or Path(each.path).name, images=None) for each in options.data.sources)
     start = options.network.init_from
@@ -103,11 +103,11 @@ def record_of(run: Path, earlier: list[Path], given: argparse.Namespace, descrip
     """All that is known of the training."""
     runs = [*earlier, run]
     images = set[Path]().union(*(images_of(each) for each in runs))
-    before = [{"config": told(options_of(each)), **newest_step(each)} for each in earlier]
+    before = [{"config": described(options_of(each)), **newest_step(each)} for each in earlier]
     kept = {key: value for key, value in (description.record or {}).items() if key != "config"}
     return {
         **kept,
-        "config": told(options_of(run)),
+        "config": described(options_of(run)),
         "earlier": before,
         "images": attribution(images, known_images(given.images)),
         "figures": json.loads(given.figures.read_text()) if given.figures else {},

@@ -69,7 +69,7 @@ def resolve_or_own(name: str, *, commercial_only: bool = False) -> str:
     """
     own = in_place_of(name)
     if own is None:
-        return name  # whose absence is told where it is read
+        return name  # whose absence is reported where it is read
     memory = _memory(name)
     if _is_cached(name):
         _say_published(own, memory)
