@@ -459,6 +459,15 @@ def test_interruption_leaves_nothing(
     assert left_in(cache) == []
 
 
+def test_a_fault_while_a_server_is_waited_for_is_not_taken_for_its_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr(_fetch.urllib.request, "urlopen", faulty)
+    with pytest.raises(RuntimeError, match="of ours"):
+        _fetch.open_url("http://127.0.0.1/tiny.pth", patience=60)
+
+
 def test_remains_of_a_killed_process_do_not_disturb(cache: Path, publish: Callable[..., None], server: Server) -> None:
     cache.mkdir()
     (cache / ".tiny.pth.part").write_bytes(b"half")

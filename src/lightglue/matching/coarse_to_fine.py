@@ -78,7 +78,7 @@ class CoarseToFineOptions:
     maybe_flat: float = 0.8  # of the seeds that agree, near one homography, from which on it may be
     hopeless_overlap: float = 0.3  # probability, below which, with ...
     hopeless_inliers: int = 20  # ... fewer seeds that agree, the images show no common thing
-    # The same where parts look the same: three or four dozen seeds agree with some epipolar geometry where a thing repeats itself.
+    # Where parts of a thing look the same, three or four dozen seeds agree with some geometry all the same.
     alike_overlap: float = 0.1
     alike_inliers: int = 40
     guided: GuidedOptions = field(default_factory=GuidedOptions)

@@ -54,13 +54,13 @@ def open_url(url: str, headers: Mapping[str, str] = MappingProxyType({}), patien
 
 
 def _within(seconds: float, call: Callable[[], Any]) -> Any:
-    """What `call` gives, or its FetchError; a FetchError of its own after `seconds`, when it is left to itself."""
+    """What `call` gives or raises; a FetchError of its own after `seconds`, when it is left to itself."""
     given: SimpleQueue[Any] = SimpleQueue()
 
     def work() -> None:
         try:
             given.put(call())
-        except FetchError as error:
+        except Exception as error:  # whatever it is, it belongs to who waits
             given.put(error)
 
     threading.Thread(target=work, daemon=True).start()
@@ -68,7 +68,7 @@ def _within(seconds: float, call: Callable[[], Any]) -> Any:
         found = given.get(timeout=seconds)
     except Empty:
         raise FetchError(f"no answer within {seconds:g} s") from None
-    if isinstance(found, FetchError):
+    if isinstance(found, Exception):
         raise found
     return found
 
