@@ -28,7 +28,7 @@ from support.undrawn import undrawn
 # not: each process would take longer to rewrite all asserts than to load torch.
 sys.dont_write_bytecode = False
 
-# Until all tests are known, nothing that was made is thrown away: the collector would look at it in vain, again and again.
+# Until all tests are known, what was made stays: the collector would look at it in vain, again and again.
 gc.disable()
 
 # What the tests do must not depend on which published weights are here: nothing stands in for them, here and in
