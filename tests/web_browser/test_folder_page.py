@@ -187,11 +187,17 @@ def test_more_than_is_taken_and_nothing_to_match(shown: Shown, tmp_path: Path) -
     expect(page.locator(".many-left-out li").first).to_contain_text("200.png")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
+
 def test_weights_that_a_folder_wants_are_offered_there(shown: Shown, watched: Watched, folder: Path) -> None:
     watched.allow("status of 5", REFUSED)
     page = shown()
     weights = [{"name": "xfeat", "bytes": 4_200_000, "licence": "Apache-2.0"}]
-    error = {"code": "weights_missing", "message": "POST weights/xfeat fetches them.", "field": None, "weights": weights}
+    error = {
+        "code": "weights_missing",
+        "message": "POST weights/xfeat fetches them.",
+        "field": None,
+        "weights": weights,
+    }
     page.route("**/api/v1/pairs", lambda route: route.fulfill(status=503, json={"error": error}))
     done = {"id": "fetching", "state": "done", "progress": {}, "result": None, "error": None}
     page.route("**/api/v1/weights/xfeat", lambda route: route.fulfill(status=202, json={**done, "state": "queued"}))
@@ -200,7 +206,9 @@ def test_weights_that_a_folder_wants_are_offered_there(shown: Shown, watched: Wa
     choose(page, folder)
     expect(page.locator(".many .offer")).to_be_hidden()
     start(page)
-    expect(page.locator(".many .offer")).to_have_text(re.compile("^The weights for xfeat are not on this machine. 4.2 MB; licence: Apache-2.0"))
+    expect(page.locator(".many .offer")).to_have_text(
+        re.compile("^The weights for xfeat are not on this machine. 4.2 MB; licence: Apache-2.0")
+    )
     page.get_by_role("button", name="Fetch 4.2 MB").click()
     expect(page.locator(".many .offer")).to_be_hidden()
     expect(page.locator("#announce")).to_have_text("The weights were fetched")
