@@ -280,8 +280,8 @@ class _Plan:
         why = f" ({reasons(left_out)})" if left_out else ""
         return (
             f"No pair can be made of {escaped(path)}: of use {'is' if len(views) == 1 else 'are'} "
-            f"{counted(len(views), 'view')} of {counted(images, 'image')}{why}, and some are held out to validate with. "
-            "Give more images, or a smaller validation share."
+            f"{counted(len(views), 'view')} of {counted(images, 'image')}{why}, and some are held out to validate "
+            "with. Give more images, or a smaller validation share."
         )
 
     def _held(self) -> set[str]:
