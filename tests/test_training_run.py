@@ -7,6 +7,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from lightglue import LightGlue
 from lightglue.errors import InputError, LightGlueError, StoreError, WeightsError
 from lightglue.matching import checkpoint
 from lightglue.support.files import read_json, write_json
-from lightglue.training import Judgement, Trainer, read_log, train
+from lightglue.training import Judgement, Trainer, checkpoints, read_log, train
 from lightglue.training.batches import read_batch
 from lightglue.training.checkpoints import Checkpoints
 from lightglue.training.distributed import joined
@@ -181,6 +182,41 @@ def test_ctrl_c_saves_what_was_done(undisturbed, tmp_path):
     assert equal(tensors_of(tmp_path), tensors_of(undisturbed))
 
 
+def test_a_second_ctrl_c_while_it_is_saved_waits_too(undisturbed, tmp_path, monkeypatch):
+    """Pressed twice in a row, or sent by the terminal and by a launcher."""
+    flush = checkpoints._flush
+
+    def press(path):
+        signal.raise_signal(signal.SIGINT)
+        flush(path)
+
+    monkeypatch.setattr(checkpoints, "_flush", press)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_options(run={"checkpoint_every": 100}), tmp_path, samples=InterruptedSamples())
+    assert Checkpoints(tmp_path / "checkpoints").newest().step == 5
+
+
+@pytest.mark.parametrize(("pause", "step"), [(0.5, 1), (1.5, 0)])
+def test_only_a_later_ctrl_c_cuts_a_step_which_is_said(monkeypatch, tmp_path, pause, step):
+    now = [0.0]
+    monkeypatch.setattr("lightglue.training.signals.time", SimpleNamespace(monotonic=lambda: now[0]))
+    run_step = Trainer.run_step
+
+    def pressed(trainer, *given):
+        signal.raise_signal(signal.SIGINT)
+        now[0] += pause
+        signal.raise_signal(signal.SIGINT)
+        return run_step(trainer, *given)
+
+    monkeypatch.setattr(Trainer, "run_step", pressed)
+    said = []
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_options(), tmp_path, samples=SAMPLES, say=said.append)
+    assert sum("finishing the step" in text for text in said) == 1
+    assert said[-1].startswith("saved at step 1" if step else "the step was cut off and nothing saved; --resume goes")
+    assert Checkpoints(tmp_path / "checkpoints").steps() == ([step] if step else [])
+
+
 def test_a_checkpoint_that_was_cut_off_is_passed_over(undisturbed, tmp_path):
     with pytest.raises(Killed):
         train(tiny_options(), tmp_path, samples=KilledSamples(40))
@@ -202,8 +238,6 @@ def test_where_all_checkpoints_are_damaged_nothing_is_begun(tmp_path):
 
 
 def test_a_full_disk_leaves_earlier_checkpoints(monkeypatch, tmp_path):
-    from lightglue.training import checkpoints
-
     def full(tensors, path):
         path.write_bytes(b"the beginning")
         raise OSError(28, "No space left on device")

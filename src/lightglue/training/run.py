@@ -285,7 +285,7 @@ class _Run:
     def go(self) -> TrainingResult:
         """Step after step until the end."""
         trainer = self.trainer
-        with Held() as held:
+        with Held(lambda: self.say("finishing the step and saving; Ctrl-C again ends at once, without")) as held:
             try:
                 batches = trainer.batches()
                 while (done := self._done()) < 1:
@@ -298,9 +298,13 @@ class _Run:
                     self._after_step(held)
             except (KeyboardInterrupt, SystemExit, LightGlueError):
                 # Between steps the state is whole; in one it cannot be interrupted.
-                if trainer.step > self.saved and not held.is_broken:
-                    self._save()
-                    self.say(f"saved at step {trainer.step:,}; --resume goes on from there, --finish ends with it")
+                if held.is_broken:
+                    newest = max(self.checkpoints.steps(), default=0)
+                    self.say(f"the step was cut off and nothing saved; --resume goes on from step {newest:,}")
+                elif trainer.step > self.saved:
+                    with held:
+                        self._save()
+                        self.say(f"saved at step {trainer.step:,}; --resume goes on from there, --finish ends with it")
                 raise
         return self.finish()
 

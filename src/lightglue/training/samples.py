@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightglue.drawing.facts import counted
 from lightglue.errors import InputError
 from lightglue.geometry.cameras import Camera
 from lightglue.images import read_image
@@ -278,8 +279,9 @@ class _Plan:
         left_out = tuple(each for each in self.pool.left_out if each.name.startswith(f"{key}/"))
         why = f" ({reasons(left_out)})" if left_out else ""
         return (
-            f"No pair can be made of {escaped(path)}: {len(views):,} views of {images:,} images are of use{why}, after "
-            "those that are held out to validate with. Give more images, or a smaller validation share."
+            f"No pair can be made of {escaped(path)}: of use {'is' if len(views) == 1 else 'are'} "
+            f"{counted(len(views), 'view')} of {counted(images, 'image')}{why}, and some are held out to validate "
+            "with. Give more images, or a smaller validation share."
         )
 
     def _held(self) -> set[str]:
