@@ -401,6 +401,7 @@ class _Run:
             engine=self.engine or LocalEngine(),
             images=known.images,
             masks=masks,
+            turned=(paths.turned, replace(self.options.extract, masks=masks)),
             alike=self.alike,
             progress=progress,
         )
