@@ -8,7 +8,7 @@ INSTALL = $(BIN)/python -m pip install -q --disable-pip-version-check -c constra
 BASE := .venv/.installed
 DEV := .venv/.installed-dev
 
-.PHONY: setup setup-web demo test lint types imports unit docs clean
+.PHONY: setup setup-web demo test lint types imports unit docs pages clean
 
 setup: $(DEV)
 
@@ -33,7 +33,7 @@ demo: $(BASE)
 	$(BIN)/lightglue match assets/montmartre_close.jpg assets/montmartre_far.jpg --output out/demo.png
 
 test: lint  # one after the other beside the tests, of which some wait
-	+$(MAKE) --no-print-directory -j2 unit types imports docs
+	+$(MAKE) --no-print-directory -j2 unit types imports pages
 
 lint: setup
 	$(BIN)/ruff check .
@@ -45,8 +45,14 @@ types: setup
 imports: setup
 	$(BIN)/lint-imports
 
-docs: setup  # the site in out/site, without a network; -n -W: a broken link or reference is an error
-	$(BIN)/python -m sphinx -E -a -n -W --keep-going -q -d out/doctrees docs out/site
+# The site, without a network; -n -W: a broken link or reference is an error.
+SPHINX = $(BIN)/python -m sphinx -E -a -n -W --keep-going -q
+
+docs: setup  # in out/site
+	$(SPHINX) -d out/doctrees docs out/site
+
+pages: setup  # the same pages for the same errors, without those of source code
+	$(SPHINX) -t check -d out/doctrees-check docs out/check
 
 # A process a core, hyperthreads too, with one thread; of two threads, the one that waits leaves the core to others.
 # Bytecode is kept also where containers say otherwise: the tests start many processes.

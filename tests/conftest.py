@@ -28,6 +28,9 @@ from support.undrawn import undrawn
 # not: each process would take longer to rewrite all asserts than to load torch.
 sys.dont_write_bytecode = False
 
+# Until all tests are known, what was made stays: the collector would look at it in vain, again and again.
+gc.disable()
+
 # What the tests do must not depend on which published weights are here: nothing stands in for them, here and in
 # processes that are started.
 os.environ["LIGHTGLUE_PUBLISHED_ONLY"] = "1"
@@ -182,6 +185,7 @@ def pytest_collection_finish() -> None:
     """What thousands of tests and their modules hold is there to the end: the garbage collector need not look at it."""
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

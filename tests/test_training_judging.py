@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from lightglue.drawing.svg import svg_chart
-from lightglue.errors import InputError, StoreError
+from lightglue.errors import InputError, StoreError, WeightsError
 from lightglue.evaluation import load_manifest
 from lightglue.matching import checkpoint
 from lightglue.matching.config import LightGlueConfig
@@ -27,7 +27,7 @@ from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.training import read_log, train
 from lightglue.training.data_options import FeatureOptions
-from lightglue.training.estimate import check_time
+from lightglue.training.estimate import _judged, check_time
 from lightglue.training.finetune import FinetuneResult, finetune
 from lightglue.training.finetune_options import FinetuneOptions
 from lightglue.training.judge_options import JudgeOptions
@@ -243,11 +243,9 @@ def test_fine_tuning_says_its_verdict_and_keeps_the_old_weights_unless_better(tu
 
 @pytest.fixture
 def begun(tuned, tmp_path) -> Path:
-    """A folder with the features and the pairs held out, where nothing was judged or trained."""
+    """A folder with the features, where nothing was judged or trained."""
     folder = tmp_path / "run"
-    for name in ("pool", "images"):
-        shutil.copytree(tuned[1] / name, folder / name)
-    shutil.copy(tuned[1] / "held_out.json", folder)
+    shutil.copytree(tuned[1] / "pool", folder / "pool")
     return folder
 
 
@@ -354,12 +352,46 @@ def test_how_much_time_is_left_for_training_is_said(begun, a_second_each, photog
     assert said == ["about 4.8 of 5 min are left for training: judging 6 pairs before and after 0.2 min"]
 
 
+@pytest.mark.parametrize(
+    ("images", "is_posed", "expected"),
+    [(10, True, (1, 2)), (40, True, (28, 8)), (400, True, (60, 80)), (10, False, (6, 6)), (400, False, (60, 120))],
+)
+def test_no_more_pairs_are_expected_than_what_is_held_out_has(images, is_posed, expected):
+    assert _judged(FinetuneOptions(views=3, pairs=60, held_out=0.2), images, is_posed) == expected
+
+
 def test_too_few_pairs_to_tell_a_difference_are_said_before_anything_is_trained(begun, photographs, small):
-    (begun / "held_out.json").unlink()
     with pytest.raises(InputError, match="4 pairs are held out, and no difference can be told by fewer than 6"):
         finetune(photographs, begun, FinetuneOptions(**{**TINY, "pairs": 4}, init_from=small))
     assert not (begun / "log.jsonl").exists()
-    assert not (begun / "held_out.json").exists()  # the same folder will do, with more
+
+
+def test_what_an_earlier_call_left_that_trained_nothing_is_not_taken_for_this_ones(
+    begun, photographs, small, monkeypatch
+):
+    """Other weights, other pairs: the same folder will do."""
+    (begun / "before.safetensors").write_bytes(b"of others")
+    (begun / "held_out.json").write_text("of others")
+    monkeypatch.setattr(f"{FINETUNE}._judge", mock.Mock(side_effect=KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        finetune(photographs, begun, FinetuneOptions(**TINY, init_from=small))
+    assert (begun / "before.safetensors").read_bytes() == Path(small).read_bytes()
+    assert len(load_manifest(begun / "held_out.json").pairs) == 6
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "held_out.json", "config.toml"])
+def test_files_of_others_are_not_written_over(photographs, tmp_path, name):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(InputError, match=f"holds {name}, which this run would write over.*name another folder"):
+        finetune(photographs, tmp_path, FinetuneOptions(**TINY))
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
+@pytest.mark.parametrize("published", [True, False])
+def test_weights_for_other_features_are_refused(photographs, small, tmp_path, published):
+    options = FinetuneOptions(**TINY, features="disk", init_from="aliked_lightglue" if published else small)
+    with pytest.raises(WeightsError, match="is for the features aliked.*, not disk"):
+        finetune(photographs, tmp_path / "run", options)
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ def test_what_is_written_is_read_back(preset):
               **({"preset": preset} if preset else {})}  # fmt: skip
     options = from_tables(tables)
     assert from_tables(parse(as_toml(options))) == options
+    assert as_toml(from_tables(parse(as_toml(options)))) == as_toml(options)
 
 
 def test_presets_are_the_published_ones_and_give_way():
@@ -58,6 +59,7 @@ def test_presets_are_the_published_ones_and_give_way():
         ({"network": {"width": 250}}, r"\[network\] width is 250"),
         ({"network": []}, r"\[network\] is \[\]; give a table"),
         ({"preset": "gpu"}, "preset is 'gpu'.* Valid: homography, megadepth, finetune, cpu"),
+        ({"preset": ["cpu"]}, r"preset is \['cpu'\]"),
         ({"version": 2}, "version is 2, and this lightglue reads version 1"),
     ],
 )
@@ -101,3 +103,10 @@ def test_a_digest_of_options_is_the_same_however_their_numbers_were_written():
     assert said[0] == said[1] != json.dumps(canonical(data((3.0, 9.5), 1.0)))
     # Those of runs that have begun: defaults stay as the code has them.
     assert json.dumps(canonical(DataOptions())) == json.dumps(asdict(DataOptions()))
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    monkeypatch.setenv("USERPROFILE", "/home/me")
+    data = from_tables({"data": {"pool": "~/pool", "sources": [{"path": "~/a", "images": "~/b"}]}}).data
+    assert (data.pool, data.sources[0].path, data.sources[0].images) == ("/home/me/pool", "/home/me/a", "/home/me/b")

@@ -140,6 +140,13 @@ def test_several_scenes_are_held_out_whole_and_drawn_from_each(megadepth, tmp_pa
     assert not scenes & held
 
 
+def test_the_folder_of_the_scenes_may_be_named_itself(megadepth):
+    named, whole = (
+        list_scene_info("key", SourceOptions("depth", str(each))) for each in (megadepth / "scene_info", megadepth)
+    )
+    assert named.images == whole.images
+
+
 def test_sources_of_all_kinds_are_mixed(model, megadepth, tmp_path):
     write_images(tmp_path / "photos", 3)
     kinds = (("images", tmp_path / "photos", 2.0), ("model", model, 1.0), ("depth", megadepth, 1.0))
@@ -177,6 +184,13 @@ def test_tracks_are_placed_where_rays_meet_and_what_does_not_fit_is_left_out():
     assert tracks.numbers[0][2] == 2
 
 
+def test_without_a_match_there_are_no_tracks():
+    numbers = join([3, 0], [])
+    tracks = triangulate(numbers, [np.zeros((3, 2)), np.zeros((0, 2))], np.stack([pose(0), pose(1)]), np.ones(2), 2.0)
+    assert [each.tolist() for each in tracks.numbers] == [[-1, -1, -1], []]
+    assert tracks.places.shape == (0, 3)
+
+
 def test_depths_are_interpolated_where_all_around_is_known():
     depth = np.array([[1, 2, 0], [3, 4, 5]], np.float32)
     points = np.array([[0.5, 0.5], [1.5, 0.5], [2, 1], [0, 0], [-0.4, 0], [3, 0]])
@@ -209,7 +223,7 @@ def test_guided_matches_are_mutual_clear_and_near(tracked):
 
 def test_a_model_without_its_images_says_where_they_were_looked_for(model, tmp_path):
     shutil.copytree(model / "sparse", tmp_path / "sparse")
-    with pytest.raises(InputError, match=r"None of the 6 images .* there is no image at .*relative to"):
+    with pytest.raises(InputError, match=r"6 cannot, such as 0.png: there is no image in .*relative to"):
         open_samples(options("model", tmp_path), FEATURES, tmp_path / "pool", 0, workers=1)
     made = open_samples(
         options("model", tmp_path, images=str(model / "images")), FEATURES, tmp_path / "pool", 0, workers=1
@@ -240,6 +254,26 @@ def test_a_model_of_no_image_is_refused(model, tmp_path):
         (tmp_path / "scene" / "sparse" / f"{part}.txt").write_text("")
     with pytest.raises(InputError, match="no image with a pose"):
         open_samples(options("model", tmp_path / "scene"), FEATURES, tmp_path / "pool", 0)
+
+
+@pytest.mark.parametrize("teacher", ["nearest", "lightglue"])
+def test_a_model_of_one_image_is_refused(model, tmp_path, teacher):
+    shutil.copytree(model, tmp_path / "scene")
+    for image in (tmp_path / "scene" / "images").iterdir():
+        if image.name != "0.png":
+            image.unlink()
+    with pytest.raises(
+        InputError, match=r"No pair can be made of .*of use is 1 view of 1 image \(5 x there is no image in"
+    ):
+        open_samples(options("model", tmp_path / "scene", teacher=teacher), FEATURES, tmp_path / "pool", 0, workers=1)
+
+
+def test_a_model_whose_images_have_another_shape_says_so_without_a_wrong_remedy(model, tmp_path):
+    shutil.copytree(model, tmp_path / "scene")
+    for image in (tmp_path / "scene" / "images").iterdir():
+        cv2.imwrite(str(image), np.zeros((200, 200, 3), np.uint8))
+    with pytest.raises(InputError, match=r"6 cannot, such as 0.png: its camera is .*; scale the one or the other\.$"):
+        open_samples(options("model", tmp_path / "scene"), FEATURES, tmp_path / "pool", 0, workers=1)
 
 
 def test_images_that_hardly_overlap_make_no_pairs(model, tmp_path):

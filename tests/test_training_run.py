@@ -7,17 +7,22 @@ import signal
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from lightglue import LightGlue
-from lightglue.errors import InputError, LightGlueError, StoreError
+from lightglue.errors import InputError, LightGlueError, StoreError, WeightsError
 from lightglue.matching import checkpoint
-from lightglue.training import Judgement, read_log, train
+from lightglue.support.files import read_json, write_json
+from lightglue.training import Judgement, Trainer, checkpoints, read_log, train
 from lightglue.training.batches import read_batch
 from lightglue.training.checkpoints import Checkpoints
+from lightglue.training.distributed import joined
+from lightglue.training.initialise import initialise, network_config
+from lightglue.training.options import as_toml
 from support.child import Child
 from support.training import GeneratedSamples, batch_of, equal, tiny_options
 
@@ -154,8 +159,7 @@ def test_a_process_that_is_killed_in_earnest(undisturbed, tmp_path):
         while not Checkpoints(tmp_path / "checkpoints").steps() and process.poll() is None:
             time.sleep(0.005)
         process.kill()
-    with child(tmp_path) as process:
-        assert process.wait() == 0, process.stderr
+    train(tiny_options(), tmp_path, samples=SAMPLES, resume=True)
     assert equal(tensors_of(tmp_path), tensors_of(undisturbed))
 
 
@@ -176,6 +180,41 @@ def test_ctrl_c_saves_what_was_done(undisturbed, tmp_path):
     assert Checkpoints(tmp_path / "checkpoints").steps() == [5]
     train(tiny_options(), tmp_path, samples=SAMPLES, resume=True)
     assert equal(tensors_of(tmp_path), tensors_of(undisturbed))
+
+
+def test_a_second_ctrl_c_while_it_is_saved_waits_too(undisturbed, tmp_path, monkeypatch):
+    """Pressed twice in a row, or sent by the terminal and by a launcher."""
+    flush = checkpoints._flush
+
+    def press(path):
+        signal.raise_signal(signal.SIGINT)
+        flush(path)
+
+    monkeypatch.setattr(checkpoints, "_flush", press)
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_options(run={"checkpoint_every": 100}), tmp_path, samples=InterruptedSamples())
+    assert Checkpoints(tmp_path / "checkpoints").newest().step == 5
+
+
+@pytest.mark.parametrize(("pause", "step"), [(0.5, 1), (1.5, 0)])
+def test_only_a_later_ctrl_c_cuts_a_step_which_is_said(monkeypatch, tmp_path, pause, step):
+    now = [0.0]
+    monkeypatch.setattr("lightglue.training.signals.time", SimpleNamespace(monotonic=lambda: now[0]))
+    run_step = Trainer.run_step
+
+    def pressed(trainer, *given):
+        signal.raise_signal(signal.SIGINT)
+        now[0] += pause
+        signal.raise_signal(signal.SIGINT)
+        return run_step(trainer, *given)
+
+    monkeypatch.setattr(Trainer, "run_step", pressed)
+    said = []
+    with pytest.raises(KeyboardInterrupt):
+        train(tiny_options(), tmp_path, samples=SAMPLES, say=said.append)
+    assert sum("finishing the step" in text for text in said) == 1
+    assert said[-1].startswith("saved at step 1" if step else "the step was cut off and nothing saved; --resume goes")
+    assert Checkpoints(tmp_path / "checkpoints").steps() == ([step] if step else [])
 
 
 def test_a_checkpoint_that_was_cut_off_is_passed_over(undisturbed, tmp_path):
@@ -199,8 +238,6 @@ def test_where_all_checkpoints_are_damaged_nothing_is_begun(tmp_path):
 
 
 def test_a_full_disk_leaves_earlier_checkpoints(monkeypatch, tmp_path):
-    from lightglue.training import checkpoints
-
     def full(tensors, path):
         path.write_bytes(b"the beginning")
         raise OSError(28, "No space left on device")
@@ -216,6 +253,68 @@ def test_a_full_disk_leaves_earlier_checkpoints(monkeypatch, tmp_path):
 def test_a_run_is_not_written_over(undisturbed):
     with pytest.raises(InputError, match=r"holds a run of 12 steps; go on with resume \(--resume\)"):
         train(tiny_options(), undisturbed, samples=SAMPLES)
+
+
+@pytest.mark.parametrize("name", ["config.toml", "log.jsonl", "report.html", "best"])
+def test_files_of_others_are_not_written_over(tmp_path, name):
+    (tmp_path / name).write_text("# mine\n" + as_toml(tiny_options()))
+    with pytest.raises(InputError, match=f"holds {name}, which this run would write over.*name another folder"):
+        train(tiny_options(), tmp_path, samples=SAMPLES)
+    assert [path.read_text()[:6] for path in tmp_path.iterdir()] == ["# mine"]
+
+
+def test_a_run_that_was_killed_before_its_first_checkpoint_begins_again(undisturbed, tmp_path):
+    with pytest.raises(Killed):
+        train(tiny_options(), tmp_path, samples=KilledSamples(5))
+    train(tiny_options(), tmp_path, samples=SAMPLES)
+    assert equal(tensors_of(tmp_path), tensors_of(undisturbed))
+
+
+@pytest.mark.parametrize(
+    ("sections", "said"),
+    [
+        ({"network": {"init_from": "nowhere.safetensors"}}, "There is no weight file at 'nowhere.safetensors'"),
+        ({"run": {"device": "gpu"}}, "device is 'gpu'"),
+        ({"run": {"precision": "float16"}}, "float16, which needs a CUDA device"),
+    ],
+)
+def test_what_the_machine_lacks_is_said_before_features_are_extracted(tmp_path, monkeypatch, sections, said):
+    monkeypatch.setattr("lightglue.training.run.open_samples", None)
+    with pytest.raises((InputError, WeightsError), match=said):
+        train(tiny_options(**sections), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_options_that_changed_are_said_before_features_are_extracted(undisturbed, monkeypatch):
+    monkeypatch.setattr("lightglue.training.run.open_samples", None)
+    with pytest.raises(InputError, match=r"optimiser.lr: 0.001 before, 0.002 now"):
+        train(tiny_options(optimiser={"lr": 2e-3}), undisturbed, resume=True)
+
+
+def test_a_run_goes_on_elsewhere_without_the_weights_that_it_began_from(undisturbed, tmp_path):
+    """Its images may lie in another folder: the fingerprint of the samples says whether they are the same."""
+    start = tmp_path / "start.safetensors"
+    shutil.copy(undisturbed / "best" / "weights.safetensors", start)
+
+    def options(place):
+        return tiny_options(data={"pool": place, "sources": [{"path": place}]}, network={"init_from": str(start)})
+
+    with pytest.raises(Killed):
+        train(options("here"), tmp_path / "run", samples=KilledSamples(9))
+    start.unlink()
+    train(options("there"), tmp_path / "run", samples=SAMPLES, resume=True)
+    shutil.copy(undisturbed / "best" / "weights.safetensors", start)
+    train(options("here"), tmp_path / "whole", samples=SAMPLES)
+    assert equal(tensors_of(tmp_path / "run"), tensors_of(tmp_path / "whole"))
+
+
+def test_a_run_of_another_version_is_said_to_be_one(tmp_path):
+    train(tiny_options(run={"steps": 2}), tmp_path, samples=SAMPLES)
+    state = Checkpoints(tmp_path / "checkpoints").path(2) / "state.json"
+    said = read_json(state)
+    write_json(state, {**said, "config": said["config"].replace("weight_decay", "decay_of_weights")})
+    with pytest.raises(InputError, match=r"another version of lightglue.*'decay_of_weights' is unknown.*init_from = "):
+        train(tiny_options(run={"steps": 2}), tmp_path, samples=SAMPLES, resume=True)
 
 
 def test_what_was_changed_since_is_named(undisturbed):
@@ -320,6 +419,18 @@ def test_a_loss_that_is_not_finite_is_written_and_skipped(tmp_path):
     assert torch.equal(found.matches, batch_of(bad, (8, 9)).matches)
     weights = load_file(tmp_path / "best" / "weights.safetensors")
     assert all(tensor.isfinite().all() for tensor in weights.values())
+
+
+def test_a_scaler_for_float16_survives_a_loss_that_is_not_finite():
+    samples = GeneratedSamples(nan_at=(1,))
+    config = network_config(tiny_options().network, samples.descriptor_dim, samples.has_scale_ori)
+    network, _ = initialise(tiny_options().network, config, "sift", 0)
+    trainer = Trainer(network, tiny_options(), samples)
+    trainer.scaler = torch.amp.GradScaler("cpu", init_scale=16.0)
+    steps = [trainer.run_step([batch_of(samples, numbers)], 0.0) for numbers in ((0, 1), (2, 3))]
+    assert [step.is_good for step in steps] == [False, True]
+    assert trainer.scaler.get_scale() == 8.0
+    assert all(p.isfinite().all() for p in network.parameters())
 
 
 def test_too_many_of_them_end_the_run(tmp_path):
@@ -443,6 +554,17 @@ class Counted(GeneratedSamples):
 train(tiny_options(run={"steps": 4, "batch": 5}), Path(sys.argv[1]), samples=Counted(keypoints=16, ragged=True))
 Path(sys.argv[1], f"asked{sys.argv[2]}").write_text(" ".join(map(str, asked)))
 """
+
+
+def test_processes_wait_for_hours_while_the_first_extracts_features(monkeypatch):
+    asked = {}
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda kind, **how: asked.update(how))
+    monkeypatch.setattr("torch.distributed.destroy_process_group", lambda: None)
+    for name, value in (("WORLD_SIZE", "2"), ("RANK", "1"), ("LOCAL_RANK", "1")):
+        monkeypatch.setenv(name, value)
+    with joined("cpu") as world:
+        assert (world.rank, world.size) == (1, 2)
+    assert asked["timeout"].total_seconds() >= 86_400
 
 
 def test_two_processes_learn_what_one_does(tmp_path, free_port):

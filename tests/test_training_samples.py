@@ -223,6 +223,21 @@ class Corners:
         return {name: value for name, value in features.items() if value is not None}
 
 
+class Raising:
+    def extract(self, image, **options):
+        raise KeyError("my own fault")
+
+
+class Endless:
+    def extract(self, image, **options):
+        return {"keypoints": torch.rand(60, 2) * 100, "descriptors": torch.full((60, 4), torch.inf)}
+
+
+class Unasked:
+    def extract(self, image):
+        return {}
+
+
 def make(**options):
     return Corners(40, **options)
 
@@ -266,12 +281,38 @@ def test_of_more_keypoints_than_wanted_the_best_are_kept(folder, tmp_path, corne
         ({"keypoints": np.zeros((60, 3))}, r"keypoints of the shape \(60, 3\)"),
         ({"keypoint_scores": np.zeros(7)}, "unequal numbers"),
         ({"descriptors": np.full((60, 4), 1e6)}, "set descriptor_dtype to float32"),
+        ({"keypoints": np.full((60, 2), 0.5)}, "y from 0.5 to 0.5 in an image of 300 x 200 px; give x and y in px"),
+        ({"keypoints": np.full((60, 2), 250.0)}, "in an image of 300 x 200 px; give x and y in px"),
     ],
 )
 def test_features_that_are_none_are_said_to_be_the_extractors_fault(folder, tmp_path, corners, answer, said):
     own = replace(corners, extractor={"count": 60, **answer})
     with pytest.raises(InputError, match=f"{own.type} gave .*{said}|{said}"):
         as_features(load_extractor(own).extract(torch.rand(3, 200, 300)), own, (300, 200))
+
+
+@pytest.mark.parametrize(
+    ("what", "said"),
+    [
+        ("Endless", "gave descriptors with NaN or infinity"),
+        ("Raising", r"raised KeyError \(\w+.py, line \d+\): 'my own fault'; mend it, and the same command goes on"),
+        ("Unasked", r"raised TypeError: .*unexpected keyword argument"),
+    ],
+)
+def test_the_image_at_which_an_extractor_fails_is_named(folder, tmp_path, corners, what, said):
+    own = replace(corners, type=corners.type.replace("Corners", what))
+    with pytest.raises(InputError, match=rf"\d\.png: {own.type} {said}"):
+        open_samples(options(folder, views=2), own, tmp_path / "pool", 0, workers=1)
+
+
+def test_features_may_be_arrays_of_other_dtypes_without_scores(corners):
+    answer = {"keypoints": np.full((60, 2), 90.0), "descriptors": np.ones((1, 60, 4)), "keypoint_scores": None}
+    own = replace(corners, extractor={"count": 60, **answer})
+    found = as_features(load_extractor(own).extract(torch.rand(3, 200, 300)), own, (300, 200))
+    assert {name: value.dtype for name, value in found.items() if name != "image_size"} == {
+        "keypoints": torch.float32, "descriptors": torch.float32
+    }  # fmt: skip
+    assert found["descriptors"].shape == (60, 4)
 
 
 @pytest.mark.parametrize(
@@ -340,7 +381,9 @@ def test_a_folder_without_an_image_that_can_be_used_is_refused(tmp_path, name, c
 
 def test_images_of_nothing_are_refused_with_what_is_wrong(tmp_path):
     cv2.imwrite(str(tmp_path / "flat.png"), np.full((240, 320, 3), 90, np.uint8))
-    with pytest.raises(InputError, match="3 views have fewer than 8 keypoints"):
+    with pytest.raises(
+        InputError, match=r"\(3 views have fewer than 8 keypoints\); name other images, or set features"
+    ):
         open_samples(options(tmp_path), FEATURES, tmp_path / "pool", 0, workers=1)
 
 
@@ -351,6 +394,12 @@ def test_copies_of_one_image_cannot_be_learnt_from_and_validated_with(tmp_path):
         open_samples(options(tmp_path), FEATURES, tmp_path / "pool", 0, workers=1)
     without = open_samples(options(tmp_path, validation=0), FEATURES, tmp_path / "pool", 0, workers=1)
     assert (without.epoch, without.num_validation) == (9, 0)
+
+
+def test_one_image_cannot_be_learnt_from_and_validated_with(tmp_path):
+    picture(tmp_path / "only.png", 0)
+    with pytest.raises(InputError, match=r"there is one image that can be used\. Give more images, or set data.valid"):
+        open_samples(options(tmp_path), FEATURES, tmp_path / "pool", 0, workers=1)
 
 
 def test_copies_are_held_out_together(folder, tmp_path):

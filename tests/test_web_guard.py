@@ -13,11 +13,12 @@ import pytest
 pytest.importorskip("fastapi")
 
 from lightglue.errors import InputError
-from lightglue.web.guard import COOKIE, Guard, GuardOptions
+from lightglue.web.guard import Guard, GuardOptions, cookie_name
 from lightglue.web.options import WebOptions, is_loopback
 from support.loops import run_alone
 
 TOKEN = "correct-horse-battery"
+COOKIE = cookie_name(TOKEN)
 LOCAL = GuardOptions.of(WebOptions())
 REMOTE = GuardOptions.of(WebOptions(host="0.0.0.0", token=TOKEN))
 FORM_ = {"content_type": "multipart/form-data; boundary=x"}
@@ -198,6 +199,17 @@ def test_the_address_with_the_token_gives_a_cookie_that_no_script_and_no_other_s
     assert answer.headers["set-cookie"] == f"{COOKIE}={TOKEN}; Path=/; HttpOnly; SameSite=Strict"
     assert ask(REMOTE, query="token=wrong-horse-battery").status == 401
     assert ask(REMOTE, path="/api/v1/health", query=f"token={TOKEN}").status == 401, "not in the addresses of others"
+
+
+def test_services_at_two_ports_of_a_host_keep_their_own_cookies() -> None:
+    """Browsers send the cookies of a host to all of its ports."""
+    other = GuardOptions.of(WebOptions(host="0.0.0.0", token="another-horse-battery"))
+    jar: dict[str, str] = {}
+    for options, token in ((REMOTE, TOKEN), (other, "another-horse-battery")):
+        name, _, value = ask(options, query=f"token={token}").headers["set-cookie"].partition(";")[0].partition("=")
+        jar[name] = value
+    both = "; ".join(f"{name}={value}" for name, value in jar.items())
+    assert [ask(options, cookie=both).status for options in (REMOTE, other)] == [200, 200]
 
 
 def test_behind_a_proxy_its_name_and_prefix_count() -> None:

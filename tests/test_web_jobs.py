@@ -12,7 +12,7 @@ import pytest
 from lightglue.errors import InputError
 from lightglue.web import jobs as module
 from lightglue.web.failures import FailureError, StoppedError
-from lightglue.web.jobs import Job, Jobs
+from lightglue.web.jobs import MORE, Job, Jobs
 from lightglue.web.store import Store, new_id
 from lightglue.web.worker import Budget
 from support.loops import run_alone
@@ -55,8 +55,8 @@ def run(body: Callable[[Jobs, Tasks], Any], size: int = 8) -> Any:
     return run_alone(main())
 
 
-def submit(jobs: Jobs, given: Any, task: str = "quick", urgent: bool = False) -> Job:
-    return jobs.submit("match", task, given, BUDGET, lambda value: f"result-{value}", urgent)
+def submit(jobs: Jobs, given: Any, task: str = "quick", short: bool = False) -> Job:
+    return jobs.submit("match", task, given, BUDGET, lambda value: f"result-{value}", short)
 
 
 def test_a_job_is_done_and_names_its_result() -> None:
@@ -76,7 +76,7 @@ def test_one_at_a_time_in_order_and_short_ones_first() -> None:
         first = submit(jobs, 0, "wait")
         while not worker.done:
             await asyncio.sleep(0.005)
-        others = [submit(jobs, 1), submit(jobs, 2), submit(jobs, 3, urgent=True), submit(jobs, 4, urgent=True)]
+        others = [submit(jobs, 1), submit(jobs, 2), submit(jobs, 3, short=True), submit(jobs, 4, short=True)]
         assert (jobs.running, jobs.waiting) == (1, 4)
         worker.go.set()
         for job in [first, *others]:
@@ -84,6 +84,41 @@ def test_one_at_a_time_in_order_and_short_ones_first() -> None:
         return worker.done
 
     assert run(body) == [0, 3, 4, 1, 2]
+
+
+def test_short_ones_do_not_keep_a_long_one_waiting_for_ever() -> None:
+    async def body(jobs: Jobs, worker: Tasks) -> Any:
+        first = submit(jobs, 0, "wait")
+        while not worker.done:
+            await asyncio.sleep(0.005)
+        long = submit(jobs, -1)
+        short = [submit(jobs, at, short=True) for at in range(1, 9)]
+        worker.go.set()
+        for job in [first, long, *short]:
+            await jobs.result(job)
+        return worker.done
+
+    assert run(body, size=20) == [0, 1, 2, 3, 4, 5, -1, 6, 7, 8]
+
+
+def test_what_takes_turns_waits_behind_those_who_came_meanwhile() -> None:
+    async def body(jobs: Jobs, worker: Tasks) -> Any:
+        done: list[str] = []
+
+        def turn(job: Job) -> Any:
+            done.append("turn")
+            return MORE if done.count("turn") < 3 else "all"
+
+        def once(job: Job) -> str:
+            done.append("match")
+            return "one"
+
+        first = submit(jobs, 0, "wait")
+        waiting = [jobs.add("pairs", turn, str), jobs.add("match", once, str)]
+        worker.go.set()
+        return [await jobs.result(job) for job in [first, *waiting]], done
+
+    assert run(body) == (["result-0", "all", "one"], ["turn", "match", "turn", "turn"])
 
 
 def test_a_full_queue_says_when_to_come_again_and_loses_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sqlite3
 from collections.abc import Callable
@@ -185,3 +186,30 @@ def test_more_than_is_taken_and_nothing_to_match(shown: Shown, tmp_path: Path) -
     expect(page.locator(".many-left-out li")).to_have_count(3)
     expect(page.locator(".many-left-out li").first).to_contain_text("200.png")
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_weights_that_a_folder_wants_are_offered_there(shown: Shown, watched: Watched, folder: Path) -> None:
+    watched.allow("status of 5", REFUSED)
+    page = shown()
+    weights = [{"name": "xfeat", "bytes": 4_200_000, "licence": "Apache-2.0"}]
+    error = {
+        "code": "weights_missing",
+        "message": "POST weights/xfeat fetches them.",
+        "field": None,
+        "weights": weights,
+    }
+    page.route("**/api/v1/pairs", lambda route: route.fulfill(status=503, json={"error": error}))
+    done = {"id": "fetching", "state": "done", "progress": {}, "result": None, "error": None}
+    page.route("**/api/v1/weights/xfeat", lambda route: route.fulfill(status=202, json={**done, "state": "queued"}))
+    events = {"content_type": "text/event-stream", "body": f"id: 1\nevent: done\ndata: {json.dumps(done)}\n\n"}
+    page.route("**/api/v1/jobs/fetching/events", lambda route: route.fulfill(**events))
+    choose(page, folder)
+    expect(page.locator(".many .offer")).to_be_hidden()
+    start(page)
+    expect(page.locator(".many .offer")).to_have_text(
+        re.compile("^The weights for xfeat are not on this machine. 4.2 MB; licence: Apache-2.0")
+    )
+    page.get_by_role("button", name="Fetch 4.2 MB").click()
+    expect(page.locator(".many .offer")).to_be_hidden()
+    expect(page.locator("#announce")).to_have_text("The weights were fetched")
+    expect(page.get_by_role("button", name="Match all pairs")).to_be_enabled()

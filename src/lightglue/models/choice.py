@@ -129,10 +129,11 @@ class Models:
                 f"{found.path} was trained on {found.trained_on}, and the features are {self.features}; use it in "
                 "Python, by LightGlue.load()."
             )
-        if found.features not in (None, row.matcher):
-            others = [name for name, each in FEATURES.items() if each.matcher == found.features]
+        published = next((name for name, preset in PRESETS.items() if preset.weights == weights), None)
+        if (is_for := found.features or published) not in (None, row.matcher):
+            others = [name for name, each in FEATURES.items() if each.matcher == is_for]
             raise WeightsError(
-                f"{found.path} is for the features {' or '.join(others) or found.features}, not {self.features}; "
+                f"{found.path} is for the features {' or '.join(others) or is_for}, not {self.features}; "
                 "choose these, or other weights."
             )
         return found

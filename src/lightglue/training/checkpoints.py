@@ -58,7 +58,7 @@ class Checkpoints:
         """Of the checkpoints that are there, in order."""
         try:
             return sorted(int(path.name) for path in self.folder.iterdir() if _NAME.fullmatch(path.name))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return []
 
     def path(self, step: int) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from os.path import expanduser
 from typing import Any
 
 from lightglue.errors import InputError
@@ -42,6 +43,8 @@ class DataOptions:
         object.__setattr__(self, "sources", tuple(self.sources))
         if not all(isinstance(source, SourceOptions) for source in self.sources):
             raise InputError("sources are SourceOptions; in a configuration, [[data.sources]] tables.")
+        if self.pool is not None:
+            object.__setattr__(self, "pool", expanduser(self.pool))
         check_integers(self, views=2, posed_size=64, smallest=1, pairs_per_scene=1, max_validation=0, seed=0)
         check_int("memory", self.memory, 0, "a number of bytes from 0")
         check_real("validation", self.validation, "a share from 0 to 0.9", 0, 0.9)

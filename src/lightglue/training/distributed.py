@@ -10,12 +10,16 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 __all__ = ["World", "joined"]
+
+# The others wait while the first one extracts features or judges; of one that died torchrun ends all at once.
+PATIENCE = timedelta(days=7)
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ def joined(device: str) -> Iterator[World]:
     on_gpu = device != "cpu" and torch.cuda.is_available()
     mine = not dist.is_initialized()
     if mine:
-        dist.init_process_group("nccl" if on_gpu else "gloo")
+        dist.init_process_group("nccl" if on_gpu else "gloo", timeout=PATIENCE)
     if on_gpu:
         torch.cuda.set_device(world.local)
     try:

@@ -9,6 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from importlib import import_module
+from pathlib import Path
+from traceback import extract_tb
 from typing import Any
 
 import numpy as np
@@ -41,6 +43,7 @@ __all__ = ["ImageJob", "Made", "MadeView", "ViewWork", "load_extractor", "make_v
 REVISION = 1  # raised when the same settings give other features
 READERS = 2  # threads that decode ahead
 PIXELS_AHEAD = 50_000_000  # decoded and waiting, unless one image alone has more
+OUTSIDE = 0.1  # share of the keypoints of the user's own extractor that may lie outside of the image
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]
@@ -116,7 +119,7 @@ def _models(features: FeatureOptions) -> Models:
 
 
 def load_extractor(features: FeatureOptions) -> Any:
-    """An extractor, on its device. Raises InputError where the user's own cannot be had; what it raises itself passes.
+    """An extractor, on its device. Raises InputError where the user's own cannot be had; what making it raises passes.
 
     The user's own is `my_module:name`: an extractor, or a class or function that makes one of the options.
     """
@@ -246,21 +249,39 @@ class ViewWorker:
         if image.posed is None:
             key = (data.seed, image.source, image.name, number)
             view, H = make_view(pixels, key, data.view_size, data.homography, data.photometric)
-            return MadeView(number, self._features(view), H)
+            return MadeView(number, self._features(view, image), H)
         view = reduced(pixels, data.posed_size)
-        features = self._features(view)
+        features = self._features(view, image)
         if image.posed.depth is None:
             return MadeView(number, features)
         return MadeView(number, features, depth=depths_at(image.posed.depth, features.keypoints, features.image_size))
 
     @torch.inference_mode()
-    def _features(self, view: Pixels) -> ImageFeatures:
+    def _features(self, view: Pixels, image: SourceImage) -> ImageFeatures:
         options = self.features
         tensor = numpy_image_to_torch(view).to(self.device)
-        found = self.extractor.extract(tensor, resize=None)
         if options.is_own:
-            found = as_features(found, options, (view.shape[1], view.shape[0]))
+            found = self._own_features(tensor, image)
+        else:
+            found = self.extractor.extract(tensor, resize=None)
         return _best(ImageFeatures.from_torch(found, options.type, np.dtype(options.descriptor_dtype)), options)
+
+    def _own_features(self, tensor: torch.Tensor, image: SourceImage) -> Mapping[str, Any]:
+        """Of the user's own extractor; raises InputError, which names the image, for whatever it raises itself."""
+        options, size = self.features, (tensor.shape[2], tensor.shape[1])
+        try:
+            return as_features(self.extractor.extract(tensor, resize=None), options, size)
+        except InputError as error:
+            raise InputError(f"{image.path}: {error}") from error
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            place = extract_tb(error.__traceback__)[-1]
+            where = "" if place.filename == __file__ else f" ({Path(place.filename).name}, line {place.lineno})"
+            raise InputError(
+                f"{image.path}: {options.type} raised {type(error).__name__}{where}: {error}; mend it, and the same "
+                "command goes on."
+            ) from error
 
     def close(self) -> None:
         """See `Worker`."""
@@ -290,10 +311,23 @@ def as_features(found: Any, options: FeatureOptions, size: tuple[int, int]) -> M
     counts = {name: len(value) for name, value in features.items()}
     if len(set(counts.values())) > 1:
         raise InputError(f"{options.type} gave unequal numbers: {counts}.")
+    _check_in_px(features["keypoints"], options, size)
     largest = float(features["descriptors"].abs().max()) if features["descriptors"].numel() else 0.0
     if options.descriptor_dtype == "float16" and largest > float(np.finfo(np.float16).max):
         raise InputError(f"{options.type} gave a descriptor of {largest:.4g}; set descriptor_dtype to float32.")
     return {**features, "image_size": torch.tensor(size)}
+
+
+def _check_in_px(points: torch.Tensor, options: FeatureOptions, size: tuple[int, int]) -> None:
+    """Raises InputError for keypoints (N, 2) that cannot be x and y in px of an image of this width and height."""
+    is_outside = ((points < -1) | (points > torch.tensor(size) + 1)).any(1)
+    is_share = len(points) > 1 and bool((points.abs() <= 1).all())
+    if is_share or is_outside.sum() > OUTSIDE * len(points):
+        (left, top), (right, bottom) = points.amin(0).tolist(), points.amax(0).tolist()
+        raise InputError(
+            f"{options.type} gave keypoints with x from {left:.4g} to {right:.4g} and y from {top:.4g} to {bottom:.4g} "
+            f"in an image of {size[0]} x {size[1]} px; give x and y in px."
+        )
 
 
 def _best(features: ImageFeatures, options: FeatureOptions) -> ImageFeatures:

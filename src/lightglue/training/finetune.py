@@ -2,7 +2,7 @@
 
 RUN is the folder of a training run, with
 
-    held_out.json, images/   the pairs that both are judged by, of images that were not trained on
+    held_out.json, held_out/ the pairs that both are judged by, of images that were not trained on
     before.safetensors       the matcher that there was
     judge/before, judge/after
     weights.safetensors      the better one: the trained one, or the one that there was
@@ -23,18 +23,21 @@ from lightglue.evaluation.compare import Comparison, compare, to_json, to_text
 from lightglue.evaluation.records import Run
 from lightglue.matching import checkpoint
 from lightglue.matching.lightglue import LightGlue
+from lightglue.models.choice import Models
 from lightglue.models.registry import feature_type
 from lightglue.support.files import write_whole, writing
 from lightglue.training.estimate import check_time
 from lightglue.training.finetune_options import FinetuneOptions
-from lightglue.training.held_out import write_held_out
+from lightglue.training.folder import refuse_others
+from lightglue.training.held_out import MANIFEST, PICTURES, write_held_out
 from lightglue.training.judge_options import JudgeOptions
 from lightglue.training.judging import BenchmarkJudge, make_judge
 from lightglue.training.options import TrainingOptions, from_tables
+from lightglue.training.run import WRITTEN as OF_A_RUN
 from lightglue.training.run import train
 from lightglue.training.samples import PoolSamples, open_samples
 from lightglue.training.sources.model import model_folders
-from lightglue.training.watching import TrainingProgress
+from lightglue.training.watching import TrainingProgress, silent
 from lightglue.weights import resolve_or_own
 
 __all__ = ["FinetuneOptions", "FinetuneResult", "finetune"]
@@ -47,10 +50,7 @@ AFTERWARDS = 1.5  # times that judging the old weights took, which judging the n
 FITTING = 0.1  # share of the time that fitting may take
 FIT_PAIRS = (20, 500)  # pairs that are fitted to: at least, at most
 LEAST_MINUTES = 0.05  # of training, however little time is left
-
-
-def _silent(stage: str, done: int, total: int | None, note: str = "") -> None:
-    """No display."""
+WRITTEN = (*OF_A_RUN, MANIFEST, PICTURES, "plan.json", "weights.safetensors", "finetune.json")
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def finetune(
     folder: Path,
     options: FinetuneOptions,
     *,
-    progress: TrainingProgress = _silent,
+    progress: TrainingProgress = silent,
     say: Callable[[str], None] = lambda text: None,
 ) -> FinetuneResult:
     """Fine-tune a matcher on a folder of images, a COLMAP model or a map.
@@ -90,9 +90,11 @@ def finetune(
     began = time.monotonic()
     folder = Path(folder)
     kind = _kind_of(Path(source))
+    refuse_others(folder, WRITTEN, is_ours=(folder / "before.safetensors").is_file())
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    old = _before(folder, options)
+    is_begun = any((folder / "checkpoints").glob("[0-9]*"))
+    old = _before(folder, options, is_begun)
     training = _training_options(Path(source), kind, old, options)
     if not (folder / "plan.json").is_file():
         check_time(training, folder, old, options, JUDGED_KEYPOINTS, say)
@@ -106,14 +108,15 @@ def finetune(
             progress=lambda stage, done, total: progress(stage, done, total, ""),
         ),
     )
-    manifest = write_held_out(samples, folder, max(options.keypoints, JUDGED_KEYPOINTS), options.pairs)
+    manifest = folder / MANIFEST
+    if not (is_begun and manifest.is_file()):  # what an earlier call left may be of other images
+        manifest = write_held_out(samples, folder, max(options.keypoints, JUDGED_KEYPOINTS), options.pairs)
     judge = _judge(training, (manifest, *options.also), folder, options)
     pairs = _enough_pairs(judge, manifest)
     say("judging the weights that there are")
     start = time.monotonic()
     before = judge.runs(old, "before")
     judging = time.monotonic() - start
-    is_begun = any((folder / "checkpoints").glob("[0-9]*"))
     plan = _plan(folder, options, is_begun, time.monotonic() - began, judging, pairs)
     minutes = plan["minutes"]
     training = replace(
@@ -183,14 +186,14 @@ def _usual(matcher: str) -> str:
     return resolve_or_own(str(LightGlue.features[matcher]["weights"]))
 
 
-def _before(folder: Path, options: FinetuneOptions) -> Path:
-    """A self-describing file of the weights that there are."""
+def _before(folder: Path, options: FinetuneOptions, is_begun: bool) -> Path:
+    """A self-describing file of the weights that there are. Raises WeightsError where they are for other features."""
     path = folder / "before.safetensors"
-    if not path.is_file():
+    if not (is_begun and path.is_file()):  # what an earlier call left may be of others
         start = options.init_from
-        described = start is not None and checkpoint.read_description(Path(start)) is not None
-        if described and start is not None:
-            write_whole(path, Path(start).read_bytes())
+        given = None if start is None else Models(options.features, weights=start).own
+        if given is not None and given.is_described:
+            write_whole(path, given.path.read_bytes())
         else:
             LightGlue(cast(Any, _matcher(options)), weights=start).save(path)
     return path
@@ -208,7 +211,6 @@ def _enough_pairs(judge: BenchmarkJudge, manifest: Path) -> int:
     """How many pairs are judged by. Raises InputError where they are too few to tell any difference."""
     held_out = len(judge.benchmarks[manifest.stem].pairs)
     if held_out < LEAST_PAIRS:
-        manifest.unlink()  # so that the same folder will do, with its features
         raise InputError(
             f"{held_out} pair{'s are' if held_out != 1 else ' is'} held out, and no difference can be told by fewer "
             f"than {LEAST_PAIRS}: hold out a larger share, allow more pairs, or give more images."

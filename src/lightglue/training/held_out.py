@@ -17,23 +17,23 @@ from lightglue.training.own_tracks import camera_of
 from lightglue.training.samples import PoolSamples
 from lightglue.training.views.homography import between_views
 
-__all__ = ["write_held_out"]
+__all__ = ["MANIFEST", "PICTURES", "write_held_out"]
+
+MANIFEST, PICTURES = "held_out.json", "held_out"  # in the folder of a run
 
 THRESHOLDS = {"homography": (1.0, 3.0, 5.0), "pose": (5.0, 10.0, 20.0)}  # px, degrees: HPatches, MegaDepth-1500
 
 
 def write_held_out(samples: PoolSamples, folder: Path, keypoints: int, most: int) -> Path:
-    """Write validation pairs as pictures and a manifest, or find them there. Returns the manifest.
+    """Write validation pairs as pictures and a manifest. Returns the manifest.
 
     Each scene of it is an image (or the scene of images with poses). most: pairs, spread over all of them.
 
     Raises InputError where nothing is held out.
     """
-    manifest = folder / "held_out.json"
-    if manifest.is_file():
-        return manifest
+    manifest = folder / MANIFEST
     with writing(folder):
-        (folder / "images").mkdir(parents=True, exist_ok=True)
+        (folder / PICTURES).mkdir(parents=True, exist_ok=True)
     count = min(most, samples.num_validation)
     pairs: list[Pair] = []
     places: dict[str, Path] = {}
@@ -68,6 +68,6 @@ def _truth(views: tuple[View, View]) -> Truth:
 
 
 def _picture(samples: PoolSamples, name: str, folder: Path, number: int) -> Path:
-    path = folder / "images" / f"{number:05d}.png"
+    path = folder / PICTURES / f"{number:05d}.png"
     write_whole(path, as_png(samples.picture(name), name))
     return path

@@ -288,7 +288,7 @@ def from_tables(tables: Mapping[str, Any]) -> TrainingOptions:
             f"version is {version!r}, and this lightglue reads version {VERSION}; "
             "see the changelog for what its keys are called now."
         )
-    if preset is not None and preset not in PRESETS:
+    if preset is not None and (not isinstance(preset, str) or preset not in PRESETS):
         nearest = nearest_name(str(preset), PRESETS)
         hint = f"Did you mean {nearest!r}? " if nearest else ""
         raise InputError(f"preset is {preset!r}. {hint}Valid: {', '.join(PRESETS)}.")
@@ -296,8 +296,10 @@ def from_tables(tables: Mapping[str, Any]) -> TrainingOptions:
 
 
 def as_toml(options: TrainingOptions) -> str:
-    """All options, defaults included; `from_tables(toml.parse(...))` gives the same ones."""
-    return toml.write(options, {"version": VERSION})
+    """All options, defaults included, in one form; `from_tables(toml.parse(...))` gives the same ones."""
+    head = {"version": VERSION}
+    as_read = toml.build(TrainingOptions, toml.parse(toml.write(options, {})))  # 3.0 for a 3 in the place of a float
+    return toml.write(as_read, head)
 
 
 def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -96,7 +96,8 @@ def make_tracks(
             matches = work.guided(title, progress)
         tracks = work.tracks(matches)
         for view, numbers in zip(views, tracks.numbers, strict=True):
-            places = np.where((numbers >= 0)[:, None], tracks.places[numbers], np.nan)
+            places, is_tracked = np.full((len(numbers), 3), np.nan), numbers >= 0
+            places[is_tracked] = tracks.places[numbers[is_tracked]]
             pool.put_facts(view.name, {"tracks": numbers.astype(np.int32), "places": places})
         write_json(record, {"inputs": inputs, "tracks": len(tracks.places)})
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -31,22 +32,27 @@ from lightglue.training.checkpoints import Checkpoint, Checkpoints
 from lightglue.training.contract import Judge, Judgement, Samples
 from lightglue.training.distributed import World, joined
 from lightglue.training.fitting.finish import finish
+from lightglue.training.folder import refuse_others
 from lightglue.training.initialise import describe, initialise, matcher_name, network_config
 from lightglue.training.judging import make_judge
 from lightglue.training.options import TrainingOptions, as_toml, from_tables
 from lightglue.training.report import write_report
 from lightglue.training.samples import open_samples
 from lightglue.training.signals import Held
-from lightglue.training.trainer import Figures, Step, Trainer
-from lightglue.training.watching import Curves, Log, TrainingProgress, note_of
+from lightglue.training.trainer import Figures, Step, Trainer, check_machine
+from lightglue.training.watching import Curves, Log, TrainingProgress, note_of, share, silent
+from lightglue.weights import resolve
 from lightglue_runtime import __version__
 
 __all__ = ["TrainingResult", "train"]
 
-# Options that change nothing of what is learnt, so that a run may go on with others.
-MAY_DIFFER = ("run.log_every", "run.checkpoint_every", "run.keep", "run.validate_every", "run.validation_pairs",
-              "run.workers", "run.device", "run.tensorboard", "run.max_non_finite", "run.minutes",
-              "judge.")  # fmt: skip
+# Options that change nothing of what is learnt, so that a run may go on with others: whether a folder that was moved
+# holds the same images, the samples' fingerprint tells.
+MAY_DIFFER = re.compile(
+    r"run\.(log_every|checkpoint_every|keep|validate_every|validation_pairs|workers|device|tensorboard"
+    r"|max_non_finite|minutes)|judge\.|data\.(pool|memory|sources\.\d+\.(path|images))|features\.device"
+)
+WRITTEN = ("config.toml", "log.jsonl", "report.html", "best", "bad_batches")  # in the folder of a run
 
 
 @dataclass(frozen=True)
@@ -62,10 +68,6 @@ class TrainingResult:
     seconds: float  # of all parts of the run
 
 
-def _silent(stage: str, done: int, total: int | None, note: str = "") -> None:
-    """No display."""
-
-
 def train(
     options: TrainingOptions,
     folder: Path,
@@ -74,7 +76,7 @@ def train(
     finish: bool = False,
     samples: Samples | None = None,
     judge: Judge | None = None,
-    progress: TrainingProgress = _silent,
+    progress: TrainingProgress = silent,
     say: Callable[[str], None] = lambda text: None,
 ) -> TrainingResult:
     """Train, from the start or, with `resume`, from the newest checkpoint in `folder`.
@@ -97,11 +99,20 @@ def train(
         run = _Run(options, Path(folder), world, judge, progress, say if world.is_first else lambda text: None)
         run.open(resume, finish)
         try:
-            run.start(samples if samples is not None else run.open_samples(), resume or finish)
+            run.start(samples if samples is not None else run.open_samples())
             return run.finish() if finish else run.go()
         finally:
             if run.log.curves is not None:
                 run.log.curves.close()
+
+
+def _is_written_by_a_run(config: Path) -> bool:
+    """Whether a configuration is as runs write it, whole and without a comment: then nothing is lost with it."""
+    try:
+        text = config.read_text("utf-8")
+        return as_toml(from_tables(toml.parse(text))) == text
+    except (OSError, UnicodeError, InputError):
+        return False
 
 
 @dataclass
@@ -132,6 +143,7 @@ class _Run:
         self.options, self.folder, self.world, self.judge = options, folder, world, judge
         self.progress, self.say = progress, say
         self.checkpoints = Checkpoints(folder / "checkpoints")
+        self.found: Checkpoint | None = None  # to go on from
         self.log = Log(folder / "log.jsonl", world.is_first)
         self.window = _Window()
         self.seconds = self.cpu_seconds = 0.0  # of earlier parts of the run
@@ -153,7 +165,15 @@ class _Run:
             raise InputError(
                 f"{self.folder} holds a run of {steps[-1]:,} steps; go on with resume (--resume), or name another."
             )
-        if resume and not steps:
+        if not steps:
+            refuse_others(self.folder, WRITTEN, is_ours=_is_written_by_a_run(self.folder / "config.toml"))
+        check_machine(self.options.run, self.world)
+        self.found = self.checkpoints.newest() if resume or finish else None
+        if self.found is not None:
+            self._check_same_options(self.found)
+        elif self.options.network.init_from is not None:
+            resolve(self.options.network.init_from)
+        if resume and self.found is None:
             self.say(f"there is no checkpoint in {self.folder}; the run begins from the start")
         if self.world.is_first:
             with writing(self.folder):
@@ -178,19 +198,21 @@ class _Run:
         assert samples is not None
         return samples
 
-    def start(self, samples: Samples, resume: bool) -> None:
+    def start(self, samples: Samples) -> None:
         """The network, fresh or as it was. Raises InputError or StoreError."""
-        self.samples = samples
-        found = self.checkpoints.newest() if resume else None
-        if found is not None:
-            self._check_same(found)
+        self.samples, found, self.found = samples, self.found, None
         options = self.options.network
+        if found is not None:
+            self._check_same_samples(found)
+            options = replace(options, init_from=None)  # it may be gone, and nothing of it would stay
         config = network_config(options, samples.descriptor_dim, samples.has_scale_ori)
         network, fates = initialise(options, config, samples.feature_type, self.options.run.seed)
         self.config = config
         self.trainer = Trainer(network, self.options, samples, self.world)
         if self.log.curves is not None:
             self.log.curves.begin(0 if found is None else found.step)
+        if self.world.is_first:
+            write_whole(self.folder / "config.toml", as_toml(self.options).encode())
         if found is None:
             self.log.cut(0)
             for line in describe(fates):
@@ -198,16 +220,20 @@ class _Run:
             self.log.write("start", 0, parameters=[asdict(fate) for fate in fates], **self._machine())
         else:
             self._restore(found)
-        if self.world.is_first:
-            write_whole(self.folder / "config.toml", as_toml(self.options).encode())
 
-    def _check_same(self, found: Checkpoint) -> None:
-        """Raises InputError where the run was another."""
-        # Both as they are read: 3 and 3.0 are the same.
-        before, now = (from_tables(toml.parse(text)) for text in (str(found.state["config"]), as_toml(self.options)))
-        follows_steps = now.optimiser.schedule != "constant"
-        may_differ = MAY_DIFFER if follows_steps else (*MAY_DIFFER, "run.steps")
-        changed = [line for line in toml.differences(before, now) if not line.startswith(may_differ)]
+    def _check_same_options(self, found: Checkpoint) -> None:
+        """Raises InputError where those of the run were others."""
+        try:
+            before = from_tables(toml.parse(str(found.state["config"])))
+        except InputError as error:
+            raise InputError(
+                f"{self.folder} was trained by another version of lightglue, whose options this one does not know "
+                f"({error}); go on with that one, or start another run with network.init_from = {str(found.weights)!r}."
+            ) from error
+        now = from_tables(toml.parse(as_toml(self.options)))  # as it is read, too: 3 and 3.0 are the same
+        changed = [line for line in toml.differences(before, now) if not MAY_DIFFER.match(line)]
+        if now.optimiser.schedule == "constant":
+            changed = [line for line in changed if not line.startswith("run.steps")]
         if changed and all(line.startswith("run.steps") for line in changed):
             raise InputError(
                 f"the learning rate of {self.folder} follows the number of steps ({'; '.join(changed)}); set it back, "
@@ -219,6 +245,9 @@ class _Run:
                 f"{self.folder} was trained with other options ({'; '.join(changed)}); set them back, or start another "
                 f"run with network.init_from = {str(found.weights)!r}."
             )
+
+    def _check_same_samples(self, found: Checkpoint) -> None:
+        """Raises InputError where those of the run were others."""
         if found.state["fingerprint"] != self.samples.fingerprint:
             raise InputError(
                 f"the samples are not those that {self.folder} was trained on (fingerprint {self.samples.fingerprint}, "
@@ -256,7 +285,7 @@ class _Run:
     def go(self) -> TrainingResult:
         """Step after step until the end."""
         trainer = self.trainer
-        with Held() as held:
+        with Held(lambda: self.say("finishing the step and saving; Ctrl-C again ends at once, without")) as held:
             try:
                 batches = trainer.batches()
                 while (done := self._done()) < 1:
@@ -269,9 +298,13 @@ class _Run:
                     self._after_step(held)
             except (KeyboardInterrupt, SystemExit, LightGlueError):
                 # Between steps the state is whole; in one it cannot be interrupted.
-                if trainer.step > self.saved and not held.is_broken:
-                    self._save()
-                    self.say(f"saved at step {trainer.step:,}; --resume goes on from there, --finish ends with it")
+                if held.is_broken:
+                    newest = max(self.checkpoints.steps(), default=0)
+                    self.say(f"the step was cut off and nothing saved; --resume goes on from step {newest:,}")
+                elif trainer.step > self.saved:
+                    with held:
+                        self._save()
+                        self.say(f"saved at step {trainer.step:,}; --resume goes on from there, --finish ends with it")
                 raise
         return self.finish()
 
@@ -375,7 +408,7 @@ class _Run:
         if count:
             self.say(
                 f"step {self.trainer.step:,}, {count} validation pairs: loss {figures.loss:.3f}, "
-                f"precision {figures.precision:.3f}, recall {figures.recall:.3f}"
+                f"precision {share(figures.precision)}, recall {share(figures.recall)}"
             )
         return figures
 

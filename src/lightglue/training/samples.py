@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lightglue.drawing.facts import counted
 from lightglue.errors import InputError
 from lightglue.geometry.cameras import Camera
 from lightglue.images import read_image
@@ -76,8 +77,11 @@ def samples_of(pool: Pool, data: DataOptions, features: FeatureOptions, seed: in
     if not names:
         why = reasons(pool.left_out)
         few = sum(view.num_keypoints < features.fewest for view in pool.views.values())
-        told = f"{few:,} views have fewer than {features.fewest} keypoints; " * bool(few) + why
-        raise InputError(f"No image can be used to learn from ({told or 'there is none'}); name other images.")
+        told = [f"{few:,} views have fewer than {features.fewest} keypoints"] * bool(few) + [why] * bool(why)
+        raise InputError(
+            f"No image can be used to learn from ({'; '.join(told) or 'there is none'}); name other images"
+            + (", or set features.fewest lower." if few else ".")
+        )
     plan = _Plan(pool, data, [pool.views[name] for name in names])
     return PoolSamples(pool, data, features, seed, names, *plan.split(seed))
 
@@ -102,7 +106,7 @@ class PoolSamples:
         self._cache: BoundedCache[str, ImageFeatures] = BoundedCache(self.data.memory, lambda each: each.nbytes, keep=2)
         facts_size = self.data.memory / 8
         self._known: BoundedCache[str, Facts] = BoundedCache(
-            facts_size, lambda each: sum(a.nbytes for a in each.values())
+            facts_size, lambda each: sum(array.nbytes for array in each.values())
         )
         self._cameras: BoundedCache[str, Camera] = BoundedCache(10_000)
         self._first = self.read(self.names[0])
@@ -232,10 +236,6 @@ class PoolSamples:
         return self._known.get(view.name, lambda: self.pool.facts(view.name))
 
 
-def _bytes_of(facts: Facts) -> int:
-    return sum(array.nbytes for array in facts.values())
-
-
 class _Plan:
     """Which pairs there are, and which are held out."""
 
@@ -262,14 +262,16 @@ class _Plan:
         chosen = _spread(validation, weights, self.data.max_validation, self.data.seed)
         if not len(chosen) and self.data.validation and self.data.max_validation:
             raise InputError(
-                f"Nothing can be held out to validate with: the {self.count_images():,} images that can be used look "
-                "alike, or hardly overlap. Give more images, or set validation to 0."
+                f"Nothing can be held out to validate with: {self._alike()}. Give more images, or set data.validation "
+                "to 0."
             )
         return Mixture((seed,), streams, weights), chosen
 
-    def count_images(self) -> int:
-        """Images of all views."""
-        return len({(view.source, view.image) for view in self.views})
+    def _alike(self) -> str:
+        count = len({(view.source, view.image) for view in self.views})
+        if count == 1:
+            return "there is one image that can be used"
+        return f"the {count:,} images that can be used look alike, or hardly overlap"
 
     def _no_pairs(self, key: str, path: str) -> str:
         views = [self.views[row] for row in self.rows[key]]
@@ -277,8 +279,9 @@ class _Plan:
         left_out = tuple(each for each in self.pool.left_out if each.name.startswith(f"{key}/"))
         why = f" ({reasons(left_out)})" if left_out else ""
         return (
-            f"No pair can be made of {escaped(path)}: {len(views):,} views of {images:,} images are of use{why}, after "
-            "those that are held out to validate with. Give more images, or a smaller validation share."
+            f"No pair can be made of {escaped(path)}: of use {'is' if len(views) == 1 else 'are'} "
+            f"{counted(len(views), 'view')} of {counted(images, 'image')}{why}, and some are held out to validate "
+            "with. Give more images, or a smaller validation share."
         )
 
     def _held(self) -> set[str]:

@@ -27,7 +27,7 @@ from lightglue.training.losses import agreement, assignment_nll, confidence_loss
 from lightglue.training.optimiser import Average, factor, load_state, make_optimiser, saved_state
 from lightglue.training.options import LossOptions, RunOptions, TrainingOptions
 
-__all__ = ["Figures", "PairLosses", "Step", "Trainer", "pair_losses"]
+__all__ = ["Figures", "PairLosses", "Step", "Trainer", "check_machine", "pair_losses"]
 
 THRESHOLD = 0.1  # of the matches that precision and recall are of: the published default of the matcher
 
@@ -188,8 +188,7 @@ class Trainer:
     ) -> None:
         self.options, self.samples, self.world = options, samples, world or World()
         run = options.run
-        self.device = find_device(f"cuda:{self.world.local}" if self._spreads(run) else run.device)
-        self.products = _products(run, self.device)
+        self.device, self.products = check_machine(run, self.world)
         self.network = network.to(self.device).train()
         frozen = chosen(network, options.network.freeze, "network.freeze")
         self.optimiser = make_optimiser(network, options.optimiser, frozen)
@@ -204,9 +203,6 @@ class Trainer:
             for layer in network.transformers:
                 layer.compile()
         self.with_scale_ori = network.posenc.Wr.in_features == 4
-
-    def _spreads(self, run: RunOptions) -> bool:
-        return self.world.size > 1 and run.device in ("auto", "cuda") and torch.cuda.is_available()
 
     @property
     def best_network(self) -> LightGlueNetwork:
@@ -248,6 +244,8 @@ class Trainer:
             self.scaler.update()
         else:
             self.bad += 1
+            if self.scaler.is_enabled():
+                self.scaler.update()  # or it takes the next step for this one, whose gradients are unscaled already
             failed = [
                 batch for batch, found in zip(batches, rows, strict=True) if not bool(found[:, 0].isfinite().all())
             ]
@@ -333,8 +331,17 @@ class Trainer:
             self.scaler.load_state_dict(state["scaler"])
 
 
+def check_machine(run: RunOptions, world: World) -> tuple[torch.device, torch.dtype | None]:
+    """The device of a process, and the dtype of products there, None for float32.
+
+    Raises InputError where the machine has no such device, or the device no such products.
+    """
+    spreads = world.size > 1 and run.device in ("auto", "cuda") and torch.cuda.is_available()
+    device = find_device(f"cuda:{world.local}" if spreads else run.device)
+    return device, _products(run, device)
+
+
 def _products(run: RunOptions, device: torch.device) -> torch.dtype | None:
-    """The dtype of products; None for float32."""
     if run.precision == "float16":
         if device.type != "cuda":
             raise InputError(f"run.precision is float16, which needs a CUDA device; on {device.type} take bfloat16.")

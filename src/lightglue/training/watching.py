@@ -12,9 +12,13 @@ from typing import Any
 from lightglue.errors import InputError, StoreError
 from lightglue.support.files import writing
 
-__all__ = ["Curves", "Log", "TrainingProgress", "note_of", "read_log"]
+__all__ = ["Curves", "Log", "TrainingProgress", "note_of", "read_log", "share", "silent"]
 
 TrainingProgress = Callable[[str, int, "int | None", str], None]  # stage, done, in all, what else
+
+
+def silent(stage: str, done: int, total: int | None, note: str = "") -> None:
+    """No display."""
 
 
 class Curves:
@@ -107,9 +111,10 @@ def read_log(path: Path) -> list[dict[str, Any]]:
 
 def note_of(loss: float, precision: float, recall: float, pairs_per_second: float) -> str:
     """What the line of progress says beside how far the run is."""
-    shares = f"P {_share(precision)} R {_share(recall)}"
+    shares = f"P {share(precision, 2)} R {share(recall, 2)}"
     return f"loss {loss:.3f} {shares} {pairs_per_second:.3g} pairs/s"
 
 
-def _share(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.2f}"
+def share(value: float, digits: int = 3) -> str:
+    """A share from 0 to 1 for people; NaN, which is a share of nothing, is a dash."""
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"

@@ -87,9 +87,9 @@ async def open_pair(request: Request, name: str, i: int, j: int) -> Response:
 
     before = made.opened.get((i, j))
     if before is not None and before in service.results:
-        job = service.jobs.add("match", lambda job: before, lambda found: str(found), urgent=True)
+        job = service.jobs.add("match", lambda job: before, lambda found: str(found))
     else:
-        job = service.jobs.add("match", lambda job: work.open((i, j), job.stop), finish, urgent=True)
+        job = service.jobs.add("match", lambda job: work.open((i, j), job.stop), finish)
     return await answered(request, service, job)
 
 

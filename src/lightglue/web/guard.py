@@ -15,13 +15,14 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 from urllib.parse import parse_qs, quote, urlsplit
 
 from lightglue.web.failures import Failure, unexpected
 from lightglue.web.options import WebOptions, is_loopback
 
-__all__ = ["COOKIE", "Guard", "GuardOptions"]
+__all__ = ["Guard", "GuardOptions", "cookie_name"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -29,7 +30,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
-COOKIE = "lightglue_token"
 SAFE = ("GET", "HEAD")
 JSON_BYTES = 16_000_000  # of a request that is no upload: masks and keypoints may be in it
 POLICY = (
@@ -170,10 +170,11 @@ class Guard:
             scheme, _, given = value.decode("latin-1").partition(" ")
             if scheme.lower() == "bearer" and _equal(given.strip(), token):
                 return
+        expected = cookie_name(token)
         for line in headers.get(b"cookie", []):
             for each in line.decode("latin-1").split(";"):
                 name, _, given = each.strip().partition("=")
-                if name == COOKIE and _equal(given, token):
+                if name == expected and _equal(given, token):
                     return
         raise _RefusedError(Failure(401, "token", "This service wants a token: open the address that it printed."))
 
@@ -188,9 +189,10 @@ class Guard:
         return f"{self._options.prefix}/"
 
     def _cookie(self) -> str:
+        token = self._options.token or ""
         secure = "; Secure" if self._options.scheme == "https" else ""
         path = quote(self._options.prefix or "", safe="/") + "/"
-        return f"{COOKIE}={self._options.token}; Path={path}; HttpOnly; SameSite=Strict{secure}"
+        return f"{cookie_name(token)}={token}; Path={path}; HttpOnly; SameSite=Strict{secure}"
 
     def _limit(self, headers: dict[bytes, list[bytes]]) -> int:
         is_form = headers.get(b"content-type", [b""])[0].lower().startswith(b"multipart/form-data")
@@ -290,6 +292,11 @@ def _is_address(name: str) -> bool:
 
 def _equal(given: str, token: str) -> bool:
     return hmac.compare_digest(given.encode(), token.encode())
+
+
+def cookie_name(token: str) -> str:
+    """Of the cookie with a token: browsers send the cookies of a host to all its ports, where other services may be."""
+    return f"lightglue_{sha256(token.encode()).hexdigest()[:8]}"
 
 
 async def _redirect(send: Send, location: str, cookie: str | None = None) -> None:

@@ -24,6 +24,7 @@ MORE = object()  # what the work of a job gives that goes on when others have ha
 _KEPT = 300  # jobs that have ended
 _MOST_EVENTS = 100_000  # of a job; a set of 200 images has 19,900 pairs
 _UNWATCHED_S = 15.0  # after which nobody will come back to a job that somebody watched
+_OFTEN = 5  # times that a job is overtaken
 _ALIVE_S = 10.0  # between two signs of life on a stream of events
 
 
@@ -45,7 +46,8 @@ class Job:
     ended: float | None = None
     watchers: int = 0
     unwatched: float | None = None  # since when nobody listens any more
-    urgent: bool = False  # before those that are not
+    short: bool = False  # may overtake those that are not
+    overtaken: int = 0  # how often
 
     def move(self) -> None:
         """Wake those who wait for its next step."""
@@ -126,9 +128,12 @@ class Jobs:
         given: Mapping[str, Any],
         budget: Budget,
         finish: Callable[[Any], str | None],
-        urgent: bool = False,
+        short: bool = False,
     ) -> Job:
-        """Put a task in the queue. urgent: before those that are not. Raises FailureError (429) where it is full."""
+        """Put a task in the queue. Raises FailureError (429) where it is full.
+
+        short: a fraction of a second, and so before what takes longer, unless that was overtaken several times.
+        """
         loop = asyncio.get_running_loop()
 
         def work(job: Job) -> Any:
@@ -137,10 +142,10 @@ class Jobs:
 
             return self.worker.do(task, given, budget, hear, job.stop)
 
-        return self.add(kind, work, finish, urgent)
+        return self.add(kind, work, finish, short)
 
     def add(
-        self, kind: str, work: Callable[[Job], Any], finish: Callable[[Any], str | None], urgent: bool = False
+        self, kind: str, work: Callable[[Job], Any], finish: Callable[[Any], str | None], short: bool = False
     ) -> Job:
         """Put any work in the queue, which is done in the thread of the jobs: see `submit`."""
         if self._closing:
@@ -152,13 +157,23 @@ class Jobs:
                     429, "busy", f"{len(self._waiting)} jobs wait already; try again in {seconds} s.", None, seconds
                 )
             )
-        job = Job(kind, work, finish, urgent=urgent)
+        job = Job(kind, work, finish, short=short)
         self._known[job.id] = job
         self._forget()
-        place = sum(each.urgent for each in self._waiting) if urgent else len(self._waiting)
-        self._waiting.insert(place, job)
+        self._queue(job)
         self._wake.set()
         return job
+
+    def _queue(self, job: Job) -> None:
+        """The last place; for a short one the one behind the last that is short, too, or was overtaken enough."""
+        place = len(self._waiting)
+        while job.short and place:
+            ahead = self._waiting[place - 1]
+            if ahead.short or ahead.overtaken >= _OFTEN:
+                break
+            ahead.overtaken += 1
+            place -= 1
+        self._waiting.insert(place, job)
 
     def get(self, name: str) -> Job:
         """A job. Raises FailureError (404)."""

@@ -21,6 +21,7 @@ from lightglue_runtime.images.sizes import size_in_file
 __all__ = ["list_model", "model_folders"]
 
 _PLACES = ("", "model", "sparse/0", "sparse", "dataset/sparse/0")  # of a model under a folder
+_AWAY = "there is no image"
 _ASPECT = 0.01  # by so much the sides of an image may differ from those of its camera, which is scaled
 
 
@@ -49,9 +50,12 @@ def list_model(key: str, options: SourceOptions) -> Listed:
 def _none(root: Path, skipped: list[Skipped]) -> str:
     if not skipped:
         return f"The model in {root} has no image with a pose; make it again, or name another."
+    is_away = any(each.reason.startswith(_AWAY) for each in skipped)
     return (
-        f"None of the {len(skipped):,} images of the model in {root} can be used, such as {skipped[0].name}: "
-        f'{skipped[0].reason}. Name the folder that its image names are relative to (images = "...").'
+        f"No image of the model in {root} can be used; {len(skipped):,} cannot, such as {skipped[0].name}: "
+        f"{skipped[0].reason.rstrip('.')}."
+        + ' Name the folder that its image names are relative to (images = "...").'
+        * is_away
     )
 
 
@@ -105,7 +109,7 @@ def _scene(
     for image in read.images:
         name = f"{scene}/{image.name}" if scene else image.name
         path = folder / image.name
-        camera = _fitting(path, image.camera, is_upright)
+        camera = _fitting(path, image.camera, is_upright) if path.is_file() else f"{_AWAY} in {folder}"
         if isinstance(camera, str):
             skipped.append(Skipped(name, camera))
             continue
@@ -122,8 +126,6 @@ def _scene(
 
 def _fitting(path: Path, camera: Intrinsics, is_upright: bool) -> Intrinsics | str:
     """The camera of an image as it is shown; or why there is none."""
-    if not path.is_file():
-        return f"there is no image at {path}"
     size = size_in_file(path)
     if size is None:
         return "it cannot be read as an image"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from os.path import expanduser
 from typing import Literal, get_args
 
 from lightglue.errors import InputError
@@ -38,6 +39,9 @@ class SourceOptions:
             raise InputError("A source has no path; name a folder of images, a COLMAP model or a map.")
         if self.images is not None and not isinstance(self.images, str):
             raise InputError(f"images of a source is {self.images!r:.80}; give a folder.")
+        for name in ("path", "images"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, expanduser(getattr(self, name)))
         if not is_real(self.weight, 0) or self.weight == 0:
             raise InputError(f"weight of the source {self.path} is {self.weight!r}; give a number above 0.")
         if "#" in self.name or "/" in self.name or "\n" in self.name:

@@ -82,6 +82,8 @@ def triangulate(
     track = np.concatenate([*numbers, np.zeros(0, np.int64)]).astype(np.int64)
     xy = np.concatenate([*rays, np.zeros((0, 2))])
     count = int(track.max(initial=-1)) + 1
+    if not count:
+        return Tracks(tuple(numbers), np.zeros((0, 3)))
     track = np.where(np.isfinite(xy).all(1), track, -1)
     # Seen from the middle of the cameras, in units of their distance: geographic coordinates have millions.
     centres = -np.einsum("nji,nj->ni", poses[:, :3, :3], poses[:, :3, 3])

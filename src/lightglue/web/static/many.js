@@ -7,6 +7,7 @@ import { bind } from "./keys.js";
 import { Matrix, shown } from "./matrix.js";
 import { words } from "./many_words.js";
 import { OptionsForm } from "./options_form.js";
+import { WeightsOffer } from "./weights_offer.js";
 
 addWords(words);
 
@@ -25,7 +26,13 @@ class ManyPage {
     this.place = el("div", { class: "many" });
     add(root, this.place);
     this.options = new OptionsForm(["mask0", "mask1"], "many", ["features", "effort", "max_keypoints", "geometry"]);
-    app.options().then(({ match }) => this.options.build(match), () => {}); // the pair page says what is wrong
+    const features = () => this.options.rows.get("features")?.control.value;
+    this.offer = new WeightsOffer(app, features);
+    this.options.front.addEventListener("change", () => this.offer.show());
+    app.options().then((options) => {
+      this.options.build(options.match);
+      this.offer.learn(options);
+    }, () => {}); // the pair page says what is wrong
     this.more = el("details", { class: "more card" }, el("summary", { text: "more_options" }), this.options.element);
     translate(this.more);
     this.build();
@@ -67,7 +74,8 @@ class ManyPage {
     this.status = el("p", { class: "many-status", role: "status" });
     this.leftOut = el("div", { class: "many-left-out" });
     this.result = el("div", { class: "many-result", hidden: true });
-    add(this.place, this.drop, this.form, this.chosen, el("p", { class: "many-buttons" }, this.start, this.stop, this.bar), this.status, this.leftOut, this.result);
+    add(this.place, this.drop, this.form, this.offer.element, this.chosen, el("p", { class: "many-buttons" }, this.start, this.stop, this.bar), this.status, this.leftOut, this.result);
+    this.offer.show();
     this.accept(this.place);
     if (this.images) this.tellChosen();
     this.busy(this.isBusy);
@@ -153,6 +161,7 @@ class ManyPage {
       return this.take(set);
     } catch (error) {
       this.busy(false, "");
+      if (this.offer.refused(error)) return undefined;
       if (!this.options.has(error.field)) return app.notify(app.explain(error));
       this.more.open ||= this.more.contains(this.options.rows.get(error.field).control);
       return this.options.fault(error.field, app.explain(error));
@@ -225,7 +234,8 @@ class ManyPage {
     } catch (error) {
       await this.refresh();
       const isStopped = error.code === "cancelled" || error.status === 404; // a job that ended long ago is forgotten
-      this.finish(isStopped ? t("many_stopped", this.counts()) : app.explain(error), !isStopped);
+      const isSaid = isStopped || this.offer.refused(error);
+      this.finish(isSaid ? t("many_stopped", this.counts()) : app.explain(error), !isSaid);
     }
     return undefined;
   }

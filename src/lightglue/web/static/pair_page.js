@@ -3,11 +3,12 @@
 import { Comparison } from "./compare.js";
 import { add, clear, el } from "./dom.js";
 import { Downloads } from "./downloads.js";
-import { bytesText, hasWord, t, translate } from "./i18n.js";
+import { hasWord, t, translate } from "./i18n.js";
 import { bind } from "./keys.js";
 import { OptionsForm } from "./options_form.js";
 import { Slot } from "./slot.js";
 import { loadPicture } from "./viewer.js";
+import { WeightsOffer } from "./weights_offer.js";
 import { Workbench } from "./workbench.js";
 
 const EXAMPLE = "example";
@@ -43,7 +44,7 @@ class PairPage {
 
   #build() {
     const select = (id, word) => {
-      const control = el("select", { id, onchange: () => this.#offer() });
+      const control = el("select", { id, onchange: () => this.offer.show() });
       return [control, el("label", {}, el("span", { text: word }), control, el("span", { class: "fault", "data-fault": id }))];
     };
     const [features, featuresLabel] = select("features", "features");
@@ -57,7 +58,7 @@ class PairPage {
       el("div", { class: "row" }, this.matchButton, this.stopButton, this.compareButton));
     this.inputs = el("div", { class: "inputs" }, this.slots.map((slot) => slot.element), this.act);
     this.working = el("div", { class: "working", hidden: true });
-    this.offer = el("div", { class: "offer", hidden: true });
+    this.offer = new WeightsOffer(this.app, () => this.features.value);
     this.more = el("details", { class: "more card" }, el("summary", { text: "more_options" }), this.form.element);
     this.form.element.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.target.tagName !== "INPUT") return;
@@ -66,7 +67,7 @@ class PairPage {
     });
     this.toolRow = el("div", { class: "mode tool", hidden: true });
     const bench = el("div");
-    this.root.append(this.inputs, this.offer, this.more, this.working, bench);
+    this.root.append(this.inputs, this.offer.element, this.more, this.working, bench);
     this.bench = new Workbench(bench, {
       estimate: (model, threshold) => this.#estimate(model, threshold),
       warp: (threshold) => this.#estimate("homography", threshold, true).then((found) => found?.matrix ?? null),
@@ -94,7 +95,7 @@ class PairPage {
     document.addEventListener("languagechange", fill);
     this.form.build(options.match);
     this.comparison.setOptions(options);
-    this.#offer();
+    this.offer.learn(options);
   }
 
   /** Images that are dropped on the picture go to that side; those pasted, or dropped elsewhere, into the first free slot. */
@@ -287,7 +288,7 @@ class PairPage {
   #failed(error) {
     const text = this.app.explain(error);
     const busy = error.status === 429 ? ` ${t("try_in", { seconds: error.retryAfter ?? 5 })}` : "";
-    if (["weights", "weights_missing"].includes(error.code)) return this.#offer(error.body?.weights, text);
+    if (this.offer.refused(error)) return;
     this.#fault(error.field, text + busy);
   }
 
@@ -309,42 +310,6 @@ class PairPage {
       return this.form.fault(field, text);
     }
     if (field !== "features" && field !== "effort") this.app.notify(text);
-  }
-
-  /** Weights that are not here are offered with their size and licence; nothing is fetched before the user says so. */
-  #offer(weights = null, text = null) {
-    const row = this.known?.features.find(({ name }) => name === this.features.value);
-    const missing = weights ?? (row?.weights === "missing" ? [row] : []);
-    this.offer.hidden = !missing.length && !text;
-    if (this.offer.hidden) return;
-    const total = missing.reduce((sum, each) => sum + (each.bytes ?? 0), 0);
-    const licences = [...new Set(missing.map((each) => each.licence).filter(Boolean))].join(", ");
-    const about = el("p", {}, text ?? t("weights_missing", { features: this.features.value }), " ",
-      t("weights_about", { size: total ? bytesText(total) : t("size_unknown"), licence: licences || "?" }));
-    const fetch = el("button", { type: "button", class: "primary" }, t("weights_fetch", { size: total ? bytesText(total) : "" }));
-    fetch.onclick = () => this.#fetch(missing.map((each) => each.name), about, fetch);
-    clear(this.offer).append(about, fetch);
-  }
-
-  async #fetch(names, about, button) {
-    button.disabled = true;
-    try {
-      for (const name of names.length ? names : [this.features.value]) {
-        await this.app.api.run(`weights/${encodeURIComponent(name)}`, {}, {
-          onProgress: ({ done, total }) => {
-            if (total) button.textContent = `${Math.floor((100 * done) / total)} %`;
-          },
-        });
-      }
-      this.app.forgetOptions();
-      this.known = await this.app.options();
-      this.app.announce(t("weights_there"));
-      this.#offer();
-    } catch (error) {
-      button.disabled = false;
-      button.textContent = t("try_again");
-      about.append(el("span", { class: "fault" }, ` ${this.app.explain(error)}`));
-    }
   }
 
   // Geometry
