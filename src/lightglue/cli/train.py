@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from lightglue.cli.printing import AsJson, echo, memory_named, print_rows
 from lightglue.errors import InputError
 from lightglue.support.progress import progress_display
 from lightglue.training.options import Overrides, read_options
+from lightglue.training.watching import share
 
 __all__ = ["train"]
 
@@ -53,18 +55,25 @@ def train(
     GPUs.
     """
     with wrong_command_line():
-        own = output / "config.toml"
-        if config is None and (resume or finish) and own.is_file():
+        own, goes_on = output / "config.toml", config is None and (resume or finish)
+        if goes_on and own.is_file():
             config = own
         options = read_options(config, overrides.tables())
+        if not options.data.sources and goes_on:
+            raise InputError(
+                f"{output} holds no run to go on with; name its folder, or begin one with CONFIG or --images."
+            )
         if not options.data.sources:
             raise InputError("there is nothing to learn from; give --images DIR, or [[data.sources]] in CONFIG.")
-    with memory_named(has_tiles=False), progress_display(quiet=as_json, leave=True) as progress:
+    is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started; the others are silent
+    with memory_named(has_tiles=False), progress_display(quiet=as_json or not is_first, leave=True) as progress:
         from lightglue.training.run import train as run
 
         result = run(
             options, output, resume=resume, finish=finish, progress=progress, say=lambda text: echo(text, err=True)
         )
+    if not is_first:
+        return
     found = result.validation
     summary = {
         "weights": str(result.weights),
@@ -81,7 +90,8 @@ def train(
     rows = {"steps": f"{result.step:,}", "time": f"{result.seconds / 60:.1f} min"}
     if found and found.pairs:
         rows["validation"] = (
-            f"loss {found.loss:.3f}, precision {found.precision:.3f}, recall {found.recall:.3f} ({found.pairs} pairs)"
+            f"loss {found.loss:.3f}, precision {share(found.precision)}, recall {share(found.recall)} "
+            f"({found.pairs} pairs)"
         )
     if result.judgement:
         rows["best"] = f"step {result.best_step:,}: {result.judgement.metric} {result.judgement.value:.4g}"
