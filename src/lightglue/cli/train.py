@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,7 @@ from lightglue.cli.printing import AsJson, echo, memory_named, print_rows
 from lightglue.errors import InputError
 from lightglue.support.progress import progress_display
 from lightglue.training.options import Overrides, read_options
-from lightglue.training.watching import share
+from lightglue.training.watching import finite, share
 
 __all__ = ["train"]
 
@@ -80,12 +79,12 @@ def train(
         "steps": result.step,
         "best_step": result.best_step,
         "seconds": round(result.seconds, 1),
-        **({"metric": result.judgement.metric, "value": _finite(result.judgement.value)} if result.judgement else {}),
-        **({"validation": {"pairs": found.pairs, "loss": _finite(found.loss), "precision": _finite(found.precision),
-                           "recall": _finite(found.recall)}} if found and found.pairs else {}),
+        **({"metric": result.judgement.metric, "value": result.judgement.value} if result.judgement else {}),
+        **({"validation": {"pairs": found.pairs, "loss": found.loss, "precision": found.precision,
+                           "recall": found.recall}} if found and found.pairs else {}),
     }  # fmt: skip
     if as_json:
-        echo(json.dumps(summary))
+        echo(json.dumps(finite(summary)))
         return
     rows = {"steps": f"{result.step:,}", "time": f"{result.seconds / 60:.1f} min"}
     if found and found.pairs:
@@ -96,8 +95,3 @@ def train(
     if result.judgement:
         rows["best"] = f"step {result.best_step:,}: {result.judgement.metric} {result.judgement.value:.4g}"
     print_rows({**rows, "written": str(result.weights)})
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no NaN, as the precision is where nothing was matched."""
-    return value if math.isfinite(value) else None
