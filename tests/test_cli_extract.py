@@ -123,7 +123,9 @@ def test_an_image_without_keypoints_is_a_warning_with_the_likely_cause(tmp_path:
         cv2.imwrite(str(tmp_path / name), pixels)
     names = ("black.png", "grey.png", "tiny.png", "deep.png")
     with pytest.warns(UserWarning, match=r"deep\.png has 16 bits"):
-        result = run(*(tmp_path / name for name in names), "-o", tmp_path / "out", "--features", "sift")
+        result = run(
+            *(tmp_path / name for name in names), "-o", tmp_path / "out", "--features", "sift", "--resize", "320"
+        )
     told = plain(result.err)
     assert result.code == 0
     assert "black.png: it has no keypoints: it is black" in told

@@ -16,6 +16,7 @@ import pytest
 from lightglue.errors import WeightsError
 from lightglue.export.adaptive import Thresholds
 from lightglue.export.provenance import describe
+from lightglue.extractors.options import ViewOptions
 from lightglue.matching import checkpoint
 from lightglue.matching.config import LightGlueConfig
 from lightglue.matching.lightglue import LightGlue
@@ -179,7 +180,7 @@ def test_records_name_it_so_that_results_of_others_are_not_taken_for_its(own):
 def test_a_match_says_which_weights_it_is_of(own):
     models = Models("sift", max_keypoints=100, device="cpu")
     with pytest.warns(OwnWeightsNotice):
-        found = match_files(A, B, PairOptions(min_overlap=0.01), models=models)
+        found = match_files(A, B, PairOptions(min_overlap=0.01), models=models, views=ViewOptions(resize=320))
     assert (found.summary()["weights"], rows_of(found.summary())["weights"]) == (own.name, own.name)
 
 
@@ -191,7 +192,8 @@ def test_what_may_be_asked_of_it_is_told_without_a_network(no_answer, own):
 def test_the_command_says_it_in_a_line(own):
     with warnings.catch_warnings():
         warnings.simplefilter("default")
-        run = lightglue("match", A, B, "--features", "sift", "--max-keypoints", "50", "--device", "cpu", "--json")
+        small = ("--max-keypoints", "50", "--resize", "320", "--device", "cpu")
+        run = lightglue("match", A, B, "--features", "sift", *small, "--json")
     (line,) = [each for each in run.err.splitlines() if "warning" in each]
     assert line.startswith("warning: sift_lightglue_own is used, which comes with this package")
     assert json.loads(run.out)["weights"] == own.name

@@ -16,7 +16,7 @@ from lightglue import ALIKED, SIFT, LightGlue, NearestNeighbor, XFeat, load_imag
 from lightglue.errors import ImageError, InputError
 from lightglue.images.rotation import Rotation
 from lightglue.pairs.rotation import PROBES, Probes, angles_of, find_angle
-from support import ASSETS
+from support import ASSETS, CLOSE, FAR
 from support.matching import random_features, small_matcher
 from support.remembered import remembered
 
@@ -262,15 +262,15 @@ def test_masks_of_many_pairs(images: tuple[Tensor, Tensor], xfeat: XFeat, matche
 
 
 def test_paths_and_arrays_with_tiles(xfeat: XFeat, matcher: LightGlue, tmp_path: Path) -> None:
-    turned = np.ascontiguousarray(np.rot90(cv2.imread(str(B))))
+    turned = np.ascontiguousarray(np.rot90(cv2.imread(str(FAR))))  # of two tiles
     cv2.imwrite(str(tmp_path / "turned.png"), turned)
-    _, from_path, found = match_pair(xfeat, matcher, A, tmp_path / "turned.png", tile=800, auto_rotate=True)
+    _, from_path, found = match_pair(xfeat, matcher, CLOSE, tmp_path / "turned.png", tile=512, auto_rotate=True)
     assert found["rotation"] == 90
     array = cv2.cvtColor(turned, cv2.COLOR_BGR2RGB)
-    _, from_array, _ = match_pair(xfeat, matcher, A, array, tile=800, auto_rotate=True)
+    _, from_array, _ = match_pair(xfeat, matcher, CLOSE, array, tile=512, auto_rotate=True)
     assert torch.equal(from_array["keypoints"], from_path["keypoints"])
     with pytest.raises(ImageError, match="There is no image"):
-        match_pair(xfeat, matcher, A, tmp_path / "none.png", tile=800, auto_rotate=True)
+        match_pair(xfeat, matcher, CLOSE, tmp_path / "none.png", tile=512, auto_rotate=True)
 
 
 ROTATED = "with auto_rotate give"
