@@ -189,9 +189,9 @@ def test_what_may_be_asked_of_it_is_told_without_a_network(no_answer, own):
     assert no_answer == []
 
 
-def test_the_command_says_it_in_a_line(own):
+def test_the_command_says_it_in_a_line_though_warnings_are_errors(own):
     with warnings.catch_warnings():
-        warnings.simplefilter("default")
+        warnings.simplefilter("error")
         small = ("--max-keypoints", "50", "--resize", "320", "--device", "cpu")
         run = lightglue("match", A, B, "--features", "sift", *small, "--json")
     (line,) = [each for each in run.err.splitlines() if "warning" in each]
