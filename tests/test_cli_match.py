@@ -21,7 +21,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lightglue import ALIKED, LightGlue, XFeat, load_image, match_pair, parity
+from lightglue import ALIKED, LightGlue, XFeat, load_image, match_pair
 from lightglue.extractors import options, views
 from lightglue.geometry.errors import transfer_error
 from lightglue.matching.overlap import COEFFICIENTS
@@ -29,12 +29,10 @@ from lightglue.models.registry import FEATURES, WITH_OVERLAP, default_mp
 from lightglue.pairs import options as pair_options
 from lightglue.pairs.cameras import known_camera
 from lightglue.pairs.encoders import Shown, encode_warp
-from support import A, B
+from support import CLOSE, FAR, A, B
 from support.command import Run, lightglue, plain
 from support.users import ordinary_user
 
-# The same photographs as A and B at half the size, with which pictures are drawn in a fourth of the time.
-CLOSE, FAR = (Path(parity.__file__).parent / "photographs" / path.name for path in (A, B))
 SMALL = ("--max-keypoints", "150", "--resize", "320", "--device", "cpu")
 PICTURES = {".png": b"\x89PNG", ".jpg": b"\xff\xd8\xff", ".jpeg": b"\xff\xd8\xff", ".pdf": b"%PDF", ".svg": b"<?xml"}
 

@@ -48,7 +48,7 @@ def config(tmp_path):
     return path
 
 
-def test_training_on_photographs(config, tmp_path):
+def test_training_on_photographs(config, tmp_path, monkeypatch):
     done = lightglue("train", str(config), "-o", str(tmp_path / "run"))
     assert done.code == 0, done.err
     steps = [line for line in read_log(tmp_path / "run" / "log.jsonl") if line["kind"] == "step"]
@@ -61,12 +61,16 @@ def test_training_on_photographs(config, tmp_path):
     finished = lightglue("train", "-o", str(tmp_path / "run"), "--finish", "--json")  # with its own configuration
     assert finished.code == 0, finished.err
     assert json.loads(finished.out)["steps"] == 30
+    monkeypatch.setenv("RANK", "1")  # one that torchrun started beside the first
+    assert lightglue("train", "-o", str(tmp_path / "run"), "--finish", "--json").out == ""
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["--steps", "5"], "nothing to learn from"),
+        (["--resume"], "holds no run to go on with"),
+        (["--finish"], "holds no run to go on with"),
         (["--preset", "cqu"], "Did you mean 'cpu'"),
         (["--images", "x", "--features", "sifd"], "did you mean 'sift'"),
     ],

@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.test_docs import DOCS, ROOT, run_python
+from tests.test_docs import DOCS, ROOT, blocks, run_python
 
 from lightglue.training.data_options import DataOptions, FeatureOptions
+from lightglue.training.options import TrainingOptions, from_tables
 from lightglue.training.sources.options import SourceOptions
+from lightglue.training.toml import parse
 from lightglue.training.truth.options import TruthOptions
 from lightglue.training.views.options import HomographyOptions, PhotometricOptions
 
@@ -43,6 +45,19 @@ def test_the_options_of_training_data_are_all_there_with_their_defaults_and_what
         if not dataclasses.is_dataclass(default) and field.name != "sources":
             expected.append((field.name, literal(default), field.metadata["option"].help))
     assert rows == expected
+
+
+@pytest.mark.parametrize("name", ["training.md", "training-data.md", "training-judging.md"])
+def test_the_configurations_of_the_guides_can_be_read(name: str) -> None:
+    found = [from_tables(parse(text)) for text in blocks(DOCS / name, "toml")]
+    assert found
+    assert all(options != TrainingOptions() for options in found)
+
+
+def test_the_guides_stages_of_a_gpu_machine_are_the_published_ones() -> None:
+    *_, first, second = [from_tables(parse(text)) for text in blocks(DOCS / "training.md", "toml")]
+    assert (first.run.batch, first.features.keypoints, first.data.sources[0].kind) == (128, 512, "images")
+    assert (second.run.batch, second.features.keypoints, second.data.sources[0].kind) == (32, 2048, "depth")
 
 
 def test_the_guide_to_training_data_runs_as_written(

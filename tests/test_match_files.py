@@ -25,10 +25,10 @@ from lightglue.models.loaded import load_models
 from lightglue.pairs.files import MatchedFiles, match_files
 from lightglue.pairs.options import PairOptions
 from lightglue.timing import record
-from support import ASSETS
+from support import CLOSE as A
+from support import FAR as B
 from support.child import run_python
 
-A, B = ASSETS / "montmartre_close.jpg", ASSETS / "montmartre_far.jpg"
 MODELS = Models("xfeat", 300, device="cpu")
 VIEWS = ViewOptions(resize=320)
 
@@ -119,12 +119,12 @@ def test_an_alignment_can_be_had_as_bytes_and_is_missing_without_a_model() -> No
 
 def test_a_mask_can_be_bytes_too() -> None:
     white = np.zeros(read_image(A).shape[:2], np.uint8)
-    white[:, 300:700] = 255
+    white[:, 150:350] = 255
     buffer = io.BytesIO()
     Image.fromarray(white).save(buffer, "PNG")
     found = match_files(A, B, PairOptions(mask0=buffer.getvalue()), models=MODELS, views=VIEWS)
     x = found.pair.keypoints0[:, 0]
-    assert 299.5 <= x.min() < x.max() <= 699.5
+    assert 149.5 <= x.min() < x.max() <= 349.5
     same(found, match_files(A, B, PairOptions(mask0=white > 0), models=MODELS, views=VIEWS))
 
 

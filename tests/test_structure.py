@@ -57,10 +57,13 @@ def short(module: str) -> str:
     return module.removeprefix("lightglue.")
 
 
-def modules(source: Path = SOURCE) -> Iterator[tuple[str, ast.Module]]:
+@cache
+def modules(source: Path) -> list[tuple[str, ast.Module]]:
+    found = []
     for path in sorted(source.rglob("*.py")):
         parts = path.relative_to(source).with_suffix("").parts
-        yield ".".join(part for part in parts if part != "__init__"), ast.parse(path.read_text())
+        found.append((".".join(part for part in parts if part != "__init__"), ast.parse(path.read_text())))
+    return found
 
 
 def imported(tree: ast.Module) -> Iterator[str]:
@@ -76,7 +79,7 @@ def imported(tree: ast.Module) -> Iterator[str]:
 
 
 @cache
-def users(source: Path = SOURCE) -> dict[str, list[str]]:
+def users(source: Path) -> dict[str, list[str]]:
     """Library -> the modules of the package that import it."""
     found: dict[str, list[str]] = {}
     for module, tree in modules(source):
@@ -86,7 +89,7 @@ def users(source: Path = SOURCE) -> dict[str, list[str]]:
 
 
 def test_every_library_is_in_the_table():
-    assert set(users()) == set(USERS) | ANYWHERE
+    assert set(users(SOURCE)) == set(USERS) | ANYWHERE
 
 
 def test_the_package_without_torch_imports_neither_torch_nor_the_other_package():
@@ -152,7 +155,7 @@ def test_the_top_of_the_package_holds_at_most_20_files():
 def test_a_function_fits_a_screen():
     """Lines of code without signature and docstring."""
     long = []
-    for module, tree in [*modules(), *modules(WITHOUT_TORCH)]:
+    for module, tree in [*modules(SOURCE), *modules(WITHOUT_TORCH)]:
         for node in ast.walk(tree):
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 body = node.body[ast.get_docstring(node) is not None :]

@@ -27,7 +27,7 @@ from lightglue.matching.lightglue import LightGlue
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.training import read_log, train
 from lightglue.training.data_options import FeatureOptions
-from lightglue.training.estimate import check_time
+from lightglue.training.estimate import _judged, check_time
 from lightglue.training.finetune import FinetuneResult, finetune
 from lightglue.training.finetune_options import FinetuneOptions
 from lightglue.training.judge_options import JudgeOptions
@@ -350,6 +350,14 @@ def test_how_much_time_is_left_for_training_is_said(begun, a_second_each, photog
     with pytest.raises(KeyboardInterrupt):
         finetune(photographs, begun, FinetuneOptions(**{**TINY, "minutes": 5}, init_from=small), say=said.append)
     assert said == ["about 4.8 of 5 min are left for training: judging 6 pairs before and after 0.2 min"]
+
+
+@pytest.mark.parametrize(
+    ("images", "is_posed", "expected"),
+    [(10, True, (1, 2)), (40, True, (28, 8)), (400, True, (60, 80)), (10, False, (6, 6)), (400, False, (60, 120))],
+)
+def test_no_more_pairs_are_expected_than_what_is_held_out_has(images, is_posed, expected):
+    assert _judged(FinetuneOptions(views=3, pairs=60, held_out=0.2), images, is_posed) == expected
 
 
 def test_too_few_pairs_to_tell_a_difference_are_said_before_anything_is_trained(begun, photographs, small):

@@ -140,6 +140,13 @@ def test_several_scenes_are_held_out_whole_and_drawn_from_each(megadepth, tmp_pa
     assert not scenes & held
 
 
+def test_the_folder_of_the_scenes_may_be_named_itself(megadepth):
+    named, whole = (
+        list_scene_info("key", SourceOptions("depth", str(each))) for each in (megadepth / "scene_info", megadepth)
+    )
+    assert named.images == whole.images
+
+
 def test_sources_of_all_kinds_are_mixed(model, megadepth, tmp_path):
     write_images(tmp_path / "photos", 3)
     kinds = (("images", tmp_path / "photos", 2.0), ("model", model, 1.0), ("depth", megadepth, 1.0))

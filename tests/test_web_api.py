@@ -32,13 +32,11 @@ from lightglue.models.registry import FEATURES
 from lightglue.pairs.options import PairOptions
 from lightglue.web import create_app, models_there
 from lightglue.web.options import Limits, WebOptions
-from support import ROOT
+from support import CLOSE, FAR
 from support.command import lightglue
 from support.web import serving
 from support.web_here import API, encoded, error_of, png, send, service
 
-PHOTOGRAPHS = ROOT / "src" / "lightglue" / "parity" / "photographs"
-CLOSE, FAR = PHOTOGRAPHS / "montmartre_close.jpg", PHOTOGRAPHS / "montmartre_far.jpg"
 FEW = {"max_keypoints": 128, "resize": 256, "device": "cpu"}
 PAIR = b'{"image0": "example-0", "image1": "example-1", %s}'
 pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once")

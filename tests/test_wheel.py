@@ -18,7 +18,7 @@ from packaging.metadata import Metadata
 from readme_renderer import markdown
 
 from lightglue import __version__
-from support import ROOT, A, B
+from support import CLOSE, FAR, ROOT
 
 SOURCE = ROOT / "src"
 NOT_FOR_A_BUILD = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "dist", "out", "docs", "data")
@@ -76,7 +76,7 @@ def test_the_wheel_matches_two_photographs(installed: Path, tmp_path: Path) -> N
     where = run(installed / "python", "-c", "import lightglue; print(lightglue.__file__)", cwd=tmp_path)
     assert Path(where.strip()).is_relative_to(installed.parent)
     few = ("--max-keypoints", "300", "--resize", "480", "--device", "cpu")
-    printed = run(installed / "lightglue", "match", A, B, *few, "--output", "matches.png", "--json", cwd=tmp_path)
+    printed = run(installed / "lightglue", "match", CLOSE, FAR, *few, "--output", "matches.png", "--json", cwd=tmp_path)
     assert json.loads(printed)["num_matches"] > 50
     assert (tmp_path / "matches.png").read_bytes().startswith(b"\x89PNG")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +14,7 @@ from lightglue.cli.printing import AsJson, echo, memory_named, print_rows
 from lightglue.errors import InputError
 from lightglue.support.progress import progress_display
 from lightglue.training.options import Overrides, read_options
+from lightglue.training.watching import finite, share
 
 __all__ = ["train"]
 
@@ -53,41 +54,44 @@ def train(
     GPUs.
     """
     with wrong_command_line():
-        own = output / "config.toml"
-        if config is None and (resume or finish) and own.is_file():
+        own, goes_on = output / "config.toml", config is None and (resume or finish)
+        if goes_on and own.is_file():
             config = own
         options = read_options(config, overrides.tables())
+        if not options.data.sources and goes_on:
+            raise InputError(
+                f"{output} holds no run to go on with; name its folder, or begin one with CONFIG or --images."
+            )
         if not options.data.sources:
             raise InputError("there is nothing to learn from; give --images DIR, or [[data.sources]] in CONFIG.")
-    with memory_named(has_tiles=False), progress_display(quiet=as_json, leave=True) as progress:
+    is_first = os.environ.get("RANK", "0") == "0"  # of the processes that torchrun started; the others are silent
+    with memory_named(has_tiles=False), progress_display(quiet=as_json or not is_first, leave=True) as progress:
         from lightglue.training.run import train as run
 
         result = run(
             options, output, resume=resume, finish=finish, progress=progress, say=lambda text: echo(text, err=True)
         )
+    if not is_first:
+        return
     found = result.validation
     summary = {
         "weights": str(result.weights),
         "steps": result.step,
         "best_step": result.best_step,
         "seconds": round(result.seconds, 1),
-        **({"metric": result.judgement.metric, "value": _finite(result.judgement.value)} if result.judgement else {}),
-        **({"validation": {"pairs": found.pairs, "loss": _finite(found.loss), "precision": _finite(found.precision),
-                           "recall": _finite(found.recall)}} if found and found.pairs else {}),
+        **({"metric": result.judgement.metric, "value": result.judgement.value} if result.judgement else {}),
+        **({"validation": {"pairs": found.pairs, "loss": found.loss, "precision": found.precision,
+                           "recall": found.recall}} if found and found.pairs else {}),
     }  # fmt: skip
     if as_json:
-        echo(json.dumps(summary))
+        echo(json.dumps(finite(summary)))
         return
     rows = {"steps": f"{result.step:,}", "time": f"{result.seconds / 60:.1f} min"}
     if found and found.pairs:
         rows["validation"] = (
-            f"loss {found.loss:.3f}, precision {found.precision:.3f}, recall {found.recall:.3f} ({found.pairs} pairs)"
+            f"loss {found.loss:.3f}, precision {share(found.precision)}, recall {share(found.recall)} "
+            f"({found.pairs} pairs)"
         )
     if result.judgement:
         rows["best"] = f"step {result.best_step:,}: {result.judgement.metric} {result.judgement.value:.4g}"
     print_rows({**rows, "written": str(result.weights)})
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no NaN, as the precision is where nothing was matched."""
-    return value if math.isfinite(value) else None

@@ -391,7 +391,7 @@ class _Run:
                 progress=progress,
             )
         paths.expect_pairs(False)  # they become more
-        return match_growing(
+        result = match_growing(
             paths.features,
             paths.pairs,
             paths.matches,
@@ -401,9 +401,14 @@ class _Run:
             engine=self.engine or LocalEngine(),
             images=known.images,
             masks=masks,
+            turned=(paths.turned, replace(self.options.extract, masks=masks)),
             alike=self.alike,
             progress=progress,
         )
+        if paths.turned.exists() and paths.retrieval.exists():  # of the images as they were extracted before
+            known_index = RetrievalIndex.open(paths.retrieval)
+            build_index(self._features(), paths.retrieval, known_index.options, names=self._names(), images=self.images)
+        return result
 
     def _matches(self) -> MatchStore:
         self._need(self.paths.matches, "match")

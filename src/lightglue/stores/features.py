@@ -16,7 +16,7 @@ import json
 import os
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +94,7 @@ class ImageFeatures:
     feature_type: str  # such as "aliked"
     scales: NDArray[np.float32] | None = None  # (N,) px, of features like SIFT's
     oris: NDArray[np.float32] | None = None  # (N,) radians
+    turn: int = 0  # quarters clockwise by which the image was turned before its features were extracted
 
     def __post_init__(self) -> None:
         count = (*self.keypoints.shape, 0)[0]
@@ -127,7 +128,7 @@ class ImageFeatures:
     def digest(self) -> str:
         """16 hexadecimal digits of what a matcher sees."""
         digest = hashlib.blake2b(digest_size=8)
-        digest.update(repr((self.image_size, self.feature_type)).encode())
+        digest.update(repr((self.image_size, self.feature_type, *([self.turn] if self.turn else []))).encode())
         for name, array in self._arrays().items():
             digest.update(f"{name}{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -156,27 +157,33 @@ class ImageFeatures:
         width, height = (round(float(edge)) for edge in array("image_size"))
         keypoints = array("keypoints")
         scores = array("keypoint_scores") if "keypoint_scores" in features else np.ones(len(keypoints), np.float32)
-        return cls(
-            keypoints,
-            array("descriptors", descriptor_dtype),
-            scores,
-            (width, height),
-            feature_type,
-            **{name: array(name) for name in _OPTIONAL if name in features},
-        )
+        optional: dict[str, Any] = {name: array(name) for name in _OPTIONAL if name in features}
+        descriptors = array("descriptors", descriptor_dtype)
+        return cls(keypoints, descriptors, scores, (width, height), feature_type, **optional)
 
-    def torch(self, device: Any = "cpu") -> Features:
-        """A batch of one, as matchers take it, descriptors in float32."""
+    def torch(self, device: Any = "cpu", as_extracted: bool = False) -> Features:
+        """A batch of one, as matchers take it, descriptors in float32.
+
+        as_extracted: keypoints and size in px of the turned image, which is how the descriptors go with others.
+        """
         import torch
+
+        from lightglue.images.rotation import Rotation
+
+        keypoints: NDArray[Any] = self.keypoints
+        size = self.image_size
+        if as_extracted and self.turn:
+            rotation = Rotation(90 * self.turn, *size)
+            keypoints, size = keypoints @ rotation.matrix[:, :2].T + rotation.matrix[:, 2], rotation.size
 
         def tensor(array: NDArray[Any]) -> torch.Tensor:
             return torch.from_numpy(np.array(array, np.float32))[None].to(device)
 
         features: Features = {
-            "keypoints": tensor(self.keypoints),
+            "keypoints": tensor(keypoints),
             "descriptors": tensor(self.descriptors),
             "keypoint_scores": tensor(self.scores),
-            "image_size": torch.tensor([self.image_size], dtype=torch.float32, device=device),
+            "image_size": torch.tensor([size], dtype=torch.float32, device=device),
         }
         features.update({name: tensor(array) for name, array in self.optional.items()})  # type: ignore[typeddict-item]
         return features
@@ -255,6 +262,7 @@ class FeatureStore:
             "image_size": list(head.image_size),
             "feature_type": features.feature_type,
             "source": source.as_list(),
+            **({"turn": features.turn} if features.turn else {}),
             **({} if mask is None else {"mask": mask.as_list()}),
             **({} if note is None else {"note": note}),
         }
@@ -280,7 +288,8 @@ class FeatureStore:
             found = _read(content, name)
             if mapped and (arrays := mapped_arrays(path, content)) is not None:
                 del arrays["about"]
-                return ImageFeatures(**arrays, image_size=found.image_size, feature_type=found.feature_type)
+                mapped_ones: dict[str, Any] = arrays
+                return replace(found, **mapped_ones)
             return found
         except Exception as error:  # whatever zipfile and numpy make of a damaged file
             raise StoreError(
@@ -348,7 +357,9 @@ def _read(content: bytes, name: str) -> ImageFeatures:
     """The features in a file. Each member is checked before numpy sees it, and all of them against the digest."""
     arrays = read_arrays(content)
     head, about = _about(arrays.pop("about"))
-    features = ImageFeatures(**arrays, image_size=head.image_size, feature_type=str(about["feature_type"]))
+    whole: dict[str, Any] = arrays
+    whole |= {"feature_type": str(about["feature_type"]), "turn": int(about.get("turn", 0))}
+    features = ImageFeatures(**whole, image_size=head.image_size)
     if head.name != name:
         raise ValueError(f"it is of the image {head.name!r}")
     if features.digest != head.digest:

@@ -197,13 +197,14 @@ def _features(group: Any, datasets: set[str], feature_type: str, tally: _Tally) 
     else:
         descriptors = np.zeros((len(keypoints), 0), np.float32)
     width, height = (int(edge) for edge in np.asarray(group["image_size"]))
+    optional: dict[str, Any] = {key: _floats(group[key]) for key in ("scales", "oris") if key in datasets}
     features = ImageFeatures(
         keypoints,
         descriptors,
         np.ones(len(keypoints), np.float32) if scores is None else scores,
         (width, height),
         feature_type,
-        **{key: _floats(group[key]) for key in ("scales", "oris") if key in datasets},
+        **optional,
     )
     if group["keypoints"].dtype == np.float16:
         tally.note(

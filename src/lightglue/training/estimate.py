@@ -138,9 +138,10 @@ def _match_seconds(made: list[Made], weights: Path, device: str) -> float:
 
 def _judged(options: FinetuneOptions, images: int, is_posed: bool) -> tuple[int, int]:
     """How many pairs are judged, and how many pictures they have, at most."""
-    held_out = max(round(options.held_out * images), 1)
+    held_out = max(round(options.held_out * images), 2 if is_posed else 1)
     pictures = held_out if is_posed else held_out * options.views
-    pairs = options.pairs if is_posed else min(options.pairs, held_out * math.comb(options.views, 2))
+    every = math.comb(held_out, 2) if is_posed else held_out * math.comb(options.views, 2)
+    pairs = min(options.pairs, every)
     also = [len(load_manifest(path).pairs) for path in options.also]
     return pairs + sum(also), min(pictures, 2 * pairs) + 2 * sum(also)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from lightglue.errors import InputError
 from lightglue.options import option
-from lightglue.support.checks import check_bool, check_integers
+from lightglue.support.checks import check_bool, check_integers, is_real
 
 __all__ = ["JudgeOptions"]
 
@@ -32,5 +32,5 @@ class JudgeOptions:
         if self.keypoints is not None:
             check_integers(self, keypoints=1)
         check_bool("fit", self.fit)
-        if self.threshold is not None and not self.threshold > 0:
+        if self.threshold is not None and not (is_real(self.threshold, 0) and self.threshold > 0):
             raise InputError(f"threshold is {self.threshold!r}; give a number of degrees or px above 0.")

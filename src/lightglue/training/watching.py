@@ -12,7 +12,7 @@ from typing import Any
 from lightglue.errors import InputError, StoreError
 from lightglue.support.files import writing
 
-__all__ = ["Curves", "Log", "TrainingProgress", "note_of", "read_log", "share", "silent"]
+__all__ = ["Curves", "Log", "TrainingProgress", "finite", "note_of", "read_log", "share", "silent"]
 
 TrainingProgress = Callable[[str, int, "int | None", str], None]  # stage, done, in all, what else
 
@@ -65,7 +65,7 @@ class Log:
         """Append a line. Numbers that are not finite become null, as JSON has none. Raises StoreError."""
         if not self.is_on:
             return
-        line = json.dumps({"kind": kind, "step": step, **_finite(values)}, allow_nan=False)
+        line = json.dumps({"kind": kind, "step": step, **finite(values)}, allow_nan=False)
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
         if self.curves is not None:
@@ -83,13 +83,14 @@ class Log:
                 os.truncate(self.path, size)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """The same, to any depth, with null for NaN and infinity, which JSON has not."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}
+        return {str(k): finite(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(v) for v in value]
+        return [finite(v) for v in value]
     return value
 
 

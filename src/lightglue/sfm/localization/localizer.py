@@ -29,6 +29,7 @@ from lightglue.geometry.intrinsics import Intrinsics, from_colmap
 from lightglue.geometry.orientation import fitted
 from lightglue.images import as_tensor, load_image
 from lightglue.images.focal import StatedFocal
+from lightglue.images.rotation import Rotation
 from lightglue.matching.effort import Effort
 from lightglue.models.choice import Models
 from lightglue.pairs.hard.options import check_max_seconds
@@ -291,22 +292,23 @@ class Localizer:
         if len(ids) and not _agree(keypoints, features):
             raise StoreError(f"{name!r} has other keypoints than in the model; reconstruct the map again.")
         ids = ids if len(ids) else np.full(len(features), -1, np.int64)
-        return _MapImage(features.torch(self._device), ids)
+        return _MapImage(features.torch(self._device, as_extracted=True), ids)
 
     def _pixels_of(self, name: str) -> Tensor | None:
-        """(3, H, W), an image of the map; None where its file cannot be used."""
+        """(3, H, W), an image of the map as it was extracted; None where its file cannot be used."""
         assert self._images is not None
         try:
             pixels = load_image(self._images / name, stretch=self._store.stretch)
         except ImageError as error:
             self._faults[name] = str(error)
             return None
-        size = self._store.get(name).image_size
+        features = self._store.get(name)
+        size = features.image_size
         if (pixels.shape[-1], pixels.shape[-2]) != size:
             was = f"{size[0]} x {size[1]} px"
             self._faults[name] = f"It is {pixels.shape[-1]} x {pixels.shape[-2]} px, and was {was}."
             return None
-        return pixels
+        return Rotation(90 * features.turn, *size).apply(pixels) if features.turn else pixels
 
     def _twins(self, names: Sequence[str]) -> list[str]:
         """Images of the map that look like these and show another place."""

@@ -9,16 +9,17 @@ that are not made for that (docs/decisions/038).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
-from lightglue.stores import FeatureStore
+from lightglue.stores import FeatureStore, ImageFeatures
 from lightglue.support.progress import Progress
 
-__all__ = ["mutual_counts"]
+__all__ = ["compared", "mutual_counts", "stored", "strongest"]
 
 STRONGEST = 256  # keypoints of an image that are compared
 _LENGTH = 4096  # of a descriptor of whole numbers: every partial sum of a product is exact, as in `search`
@@ -38,23 +39,30 @@ def mutual_counts(
 
     The same on every machine. Images whose features are damaged are like no other.
     """
-    described = [_strongest(features, name) for name in names]
+    described = [stored(features, name) for name in names]
     counts = np.zeros((len(ratios), len(names), len(names)), np.int64)
     for first in range(len(names) - 1):
         progress(first, len(names))
-        for start in range(first + 1, len(names), _BLOCK):
-            others = described[start : start + _BLOCK]
-            found = _compare(described[first], others, ratios)
-            counts[:, first, start : start + len(others)] = found
+        counts[:, first, first + 1 :] = compared(described[first], described[first + 1 :], ratios)
     return counts + counts.transpose(0, 2, 1)
 
 
-def _strongest(features: FeatureStore, name: str) -> torch.Tensor:
-    """(K, D) whole numbers in single precision, K at most `STRONGEST`."""
+def compared(own: torch.Tensor, others: Sequence[torch.Tensor], ratios: tuple[float, ...]) -> Counts:
+    """(R, M): the same of one image with M others, all of them as `strongest` gives them."""
+    blocks = [_compare(own, others[start : start + _BLOCK], ratios) for start in range(0, len(others), _BLOCK)]
+    return np.concatenate([np.zeros((len(ratios), 0), np.int64), *blocks], axis=1)
+
+
+def stored(features: FeatureStore, name: str) -> torch.Tensor:
+    """The `strongest` of an image in a store; none where they are damaged."""
     try:
-        found = features.get(name)
+        return strongest(features.get(name))
     except (InputError, StoreError):
         return torch.empty(0, 0)
+
+
+def strongest(found: ImageFeatures) -> torch.Tensor:
+    """(K, D) descriptors of the best keypoints as whole numbers in single precision, K at most `STRONGEST`."""
     rows = np.arange(len(found)) if found.scores is None else np.argsort(-found.scores, kind="stable")
     descriptors = torch.from_numpy(found.descriptors[rows[:STRONGEST]].astype(np.float32))
     descriptors = descriptors[descriptors.isfinite().all(dim=1)]
@@ -62,7 +70,7 @@ def _strongest(features: FeatureStore, name: str) -> torch.Tensor:
     return (torch.nn.functional.normalize(descriptors, dim=1) * length).round()
 
 
-def _compare(own: torch.Tensor, others: list[torch.Tensor], ratios: tuple[float, ...]) -> Counts:
+def _compare(own: torch.Tensor, others: Sequence[torch.Tensor], ratios: tuple[float, ...]) -> Counts:
     """(R, M) counts of one image with others."""
     counts = np.zeros((len(ratios), len(others)), np.int64)
     there = [row for row, other in enumerate(others) if len(other) and other.shape[1] == own.shape[1]]

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lightglue.errors import ImageError, InputError, StoreError
 from lightglue.extractors.no_keypoints import likely_cause
 from lightglue.images import ImageFile, narrow_range, numpy_image_to_torch, size_of
+from lightglue.images.rotation import Rotation
 from lightglue.sfm.options import ExtractOptions, on_one_device
 from lightglue.sfm.skipped import Skipped, no_keypoints, reason_of
 from lightglue.sfm.stages.images import list_images
@@ -203,7 +204,9 @@ def check_seen(folder: str) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Decoded:
+class Decoded:
+    """An image that was read, and its mask."""
+
     pixels: NDArray[Any]  # (H, W, 3) uint8 or uint16
     source: Source
     mask: ImageMask | None = None
@@ -224,7 +227,7 @@ class ExtractWorker:
         self.ahead = Budget(PIXELS_AHEAD)
         self.extractor.try_options(work.options.extract)  # no fault of the images
 
-    def read(self, name: str) -> _Decoded | str:
+    def read(self, name: str) -> Decoded | str:
         """The pixels of an image, or a fault."""
         path = os.path.join(self.folder, name)
         try:
@@ -240,7 +243,7 @@ class ExtractWorker:
                 pixels = file.decode(max_pixels=self.options.max_pixels, stretch=self.options.stretch)
                 narrow = None if self.options.stretch else narrow_range(pixels)
                 mask = self.masks.read(name, file, size_of(pixels))
-                return _Decoded(pixels, source, mask, None if narrow is None else narrow[1])
+                return Decoded(pixels, source, mask, None if narrow is None else narrow[1])
             except BaseException:
                 self.ahead.give_back(width * height)
                 raise
@@ -251,14 +254,14 @@ class ExtractWorker:
         except (MemoryError, RuntimeError) as error:
             return _short_of_memory(error)
 
-    def compute(self, name: str, read: _Decoded | str) -> Extracted:
+    def compute(self, name: str, read: Decoded | str) -> Extracted:
         """The features of an image."""
         if isinstance(read, str):
             return Extracted(name, fault=read)
         try:
             mask = read.mask
             allowed = None if mask is None else mask.allowed
-            features = self._features(read.pixels, allowed)
+            features = self.features(read.pixels, allowed)
             return Extracted(
                 name,
                 features,
@@ -273,11 +276,22 @@ class ExtractWorker:
         except (MemoryError, RuntimeError) as error:
             return Extracted(name, fault=_short_of_memory(error))
         finally:
-            self.ahead.give_back(read.pixels.shape[0] * read.pixels.shape[1])
+            self.let_go(read)
+
+    def let_go(self, read: Decoded) -> None:
+        """An image that was read is done with."""
+        self.ahead.give_back(read.pixels.shape[0] * read.pixels.shape[1])
 
     @torch.inference_mode()
-    def _features(self, pixels: NDArray[Any], allowed: torch.Tensor | None) -> ImageFeatures:
+    def features(
+        self, pixels: NDArray[Any], allowed: torch.Tensor | None, rotation: Rotation | None = None
+    ) -> ImageFeatures:
+        """Those of an image. rotation: by which it was turned before, so that it is resized as it would have been."""
         options = self.options.extract
+        if rotation is not None:
+            usual = self.extractor.preprocess_conf
+            own = {"resize": usual["resize"]} if "resize" in usual and options.get("tile") is None else {}
+            options = rotation.extract_options({**own, **options})
         tiled = options.get("tile") is not None  # then it is converted tile by tile
         found = self.extractor.extract(pixels if tiled else numpy_image_to_torch(pixels), mask=allowed, **options)
         return ImageFeatures.from_torch(found, self.options.chosen.features, self.dtype)

@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError, StoreError
 from lightglue.geometry.estimation import estimate_fundamental
 from lightglue.geometry.options import EstimatorOptions
-from lightglue.sfm.options import MatchOptions
+from lightglue.sfm.options import ExtractOptions, MatchOptions
 from lightglue.sfm.retrieval.mutual import mutual_counts
 from lightglue.sfm.stages.match import MatchResult, match
-from lightglue.sfm.stages.pairing.growth import CONNECTED, RATIOS, Grown, next_pairs
+from lightglue.sfm.stages.pairing.growth import CONNECTED, RATIOS, Grown, apart, first_pairs, next_pairs
+from lightglue.sfm.stages.pairing.turns import some_of_each
 from lightglue.sfm.stages.pairs import read_pairs, write_pairs
+from lightglue.sfm.stages.turn import Turner
 from lightglue.stores import FeatureStore, MatchStore, PairMatches
 from lightglue.support.caches import BoundedCache
 from lightglue.support.progress import Progress
@@ -63,24 +65,36 @@ def match_growing(
     engine: Engine,
     images: Path,
     masks: str | None = None,
+    turned: tuple[Path, ExtractOptions] | None = None,
     alike: NDArray[np.int64] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> MatchResult:
     """`match` the pairs in a file, then those that come of it, until nothing does; the file has all of them then.
 
-    wanted: images that each of `names` is to be connected with. alike: of `how_alike`; None for whoever has not asked.
+    Images that nothing connects with the others are turned, where they look like others then, and all begins anew.
+
+    wanted: images that each of `names` is to be connected with. turned: the file of the images that are turned, and how
+    images are extracted; None leaves them. alike: of `how_alike`; None for whoever has not asked.
 
     Raises as `match`.
     """
     features = FeatureStore.open(store, read_only=True)
-    growing = _Growing(features, names, alike)
     results: list[MatchResult] = []
     listed = read_pairs(pairs)
     with standing(engine) as same:
+        turner = None if turned is None else Turner(Path(store), turned[0], images, turned[1], same)
+        growing = _Growing(features, names, alike, turner)
         how: dict[str, Any] = {"engine": same, "images": images, "masks": masks, "progress": progress}
+        anew = turner is not None and turner.finish()
         while True:
+            if anew:
+                growing = _Growing(features, names, None, turner)
+                listed = growing.first()
+                write_pairs(pairs, listed)
             results.append(match(store, listed, out, options, search=False, **how))
             growing.look(MatchStore.open(out, read_only=True), listed)
+            if anew := growing.turned(wanted):
+                continue
             more = growing.more(wanted)
             if not more:
                 break
@@ -100,7 +114,7 @@ def _together(results: list[MatchResult]) -> MatchResult:
     return replace(
         results[-1],
         matched=matched,
-        kept=results[-1].kept - sum(result.matched for result in results[:-1]),
+        kept=max(0, results[-1].kept - sum(result.matched for result in results[:-1])),
         without_overlap=without,
         matches=found,
         seconds=sum(result.seconds for result in results),
@@ -111,14 +125,17 @@ def _together(results: list[MatchResult]) -> MatchResult:
 class _Growing:
     """What the pairs that were matched say of the others."""
 
-    def __init__(self, features: FeatureStore, names: list[str], alike: NDArray[np.int64] | None) -> None:
-        self.features, self.names = features, names
+    def __init__(
+        self, features: FeatureStore, names: list[str], alike: NDArray[np.int64] | None, turner: Turner | None = None
+    ) -> None:
+        self.features, self.names, self.turner = features, names, turner
+        self.looked_at = np.zeros(len(names), np.bool_)  # which images may have been turned
         self.index = {name: row for row, name in enumerate(names)}
         self.grown = Grown(len(names))
         self.edges: dict[str, int] = {}  # px of the longer one of each image whose keypoints were read
         self.digests: dict[str, str] = {}  # and of its features
         self.keypoints: BoundedCache[str, NDArray[np.float64]] = BoundedCache(_KEPT, lambda points: points.nbytes)
-        self.alike = cache(lambda: (mutual_counts(features, names, RATIOS) if alike is None else alike)[1])
+        self.counts = cache(lambda: mutual_counts(features, names, RATIOS) if alike is None else alike)
         method = "poselib" if find_spec("poselib") else "opencv"
         self.estimator = EstimatorOptions(method, max_iterations=_TRIES)  # type: ignore[arg-type]
 
@@ -131,6 +148,26 @@ class _Growing:
             if not self.grown.tried[rows]:
                 pair = store.get(name0, name1)
                 self.grown.add(*rows, None if pair is None else self._inliers(pair))
+
+    def alike(self) -> NDArray[np.int64]:
+        """(N, N) of the second of `RATIOS`."""
+        return np.asarray(self.counts()[1])
+
+    def first(self) -> list[Pair]:
+        """The pairs to begin with."""
+        found = first_pairs(self.names, self.counts()[0])
+        return [(self.names[one], self.names[other]) for one, other in found.tolist()]
+
+    def turned(self, wanted: int) -> bool:
+        """Turn images that are apart from the others, when it is time; whether any was."""
+        if self.turner is None or not self.turner.can:
+            return False
+        while (found := apart(self.grown, wanted, self.alike, self.looked_at)) is not None:
+            parts, images = found
+            self.looked_at[images] = True
+            if self.turner.turn(self.names, parts, some_of_each(parts, images)):
+                return True
+        return False
 
     def more(self, wanted: int) -> list[Pair]:
         """The pairs to match next."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from lightglue.errors import ImageError, InputError, StoreError
 from lightglue.images import ImageFile, size_of
+from lightglue.images.rotation import Rotation
 from lightglue.sfm.hard import HARD, HardSearch, View, hopeful
 from lightglue.sfm.options import MatchOptions
 from lightglue.sfm.skipped import Skipped
@@ -141,7 +142,11 @@ class HardWorker:
             was = "{} x {} px".format(*features.image_size)
             raise InputError(f"{name!r} is {width} x {height} px, and was {was}; extract it again.")
         mask = self.masks.read(name, file, (width, height))
-        return View(pixels, features.torch(self.device), None if mask is None else mask.allowed)
+        allowed = None if mask is None else mask.allowed
+        if features.turn:  # as it was extracted; what is found are rows of keypoints, whatever the image's frame
+            rotation = Rotation(90 * features.turn, width, height)
+            pixels, allowed = rotation.apply(pixels), rotation.mask(allowed)
+        return View(pixels, features.torch(self.device, as_extracted=True), allowed)
 
     def compute(self, pair: Pair, read: tuple[View, View] | str) -> Searched:
         """What the search finds of keypoints that are there."""

@@ -296,7 +296,7 @@ class _Image:
 
     def torch(self) -> Features:
         """As the matcher takes them."""
-        return self.found.torch() if self.features is None else self.features
+        return self.found.torch(as_extracted=True) if self.features is None else self.features
 
 
 class MatchWorker:
@@ -330,7 +330,7 @@ class MatchWorker:
         found = self.store.get(name, mapped=on_cpu)
         if on_cpu:
             return _Image(found, None, found.digest, found.nbytes)
-        features = found.torch(self.device)
+        features = found.torch(self.device, as_extracted=True)
         size = sum(value.nbytes for value in features.values() if isinstance(value, torch.Tensor))
         return _Image(found, features, found.digest, found.nbytes + size)
 

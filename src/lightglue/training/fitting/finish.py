@@ -25,6 +25,7 @@ from lightglue.training.fitting.confidence import HeadFit, fit_heads
 from lightglue.training.fitting.overlap import OverlapFit, different, evidence_of, fit_overlap
 from lightglue.training.fitting.worst import WorstPair, draw_worst
 from lightglue.training.judge_options import JudgeOptions
+from lightglue.training.watching import finite
 
 __all__ = ["FittingReport", "finish"]
 
@@ -88,7 +89,7 @@ def finish(
         worst=draw_worst(matcher, samples, held_out, weights.with_name("worst")),
     )
     _write(weights, matcher, description)
-    write_whole(weights.with_name(REPORT), json.dumps(_finite(asdict(report)), indent=1).encode())
+    write_whole(weights.with_name(REPORT), json.dumps(finite(asdict(report)), indent=1).encode())
     return report
 
 
@@ -127,12 +128,3 @@ def _write(weights: Path, matcher: LightGlue, description: checkpoint.Descriptio
     fitted = checkpoint.Fitted(matcher.overlap, matcher.calibration)
     record = None if description is None else description.record
     checkpoint.save(weights, matcher, config, matcher.feature_type, matcher.licence, fitted=fitted, record=record)
-
-
-def _finite(value: Any) -> Any:
-    """NaN as null, which JSON has."""
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and value != value else value

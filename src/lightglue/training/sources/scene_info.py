@@ -40,6 +40,8 @@ def list_scene_info(key: str, options: SourceOptions) -> Listed:
     Raises InputError where there is no scene, or none of its images is there.
     """
     root = Path(options.path).absolute()
+    if root.name == "scene_info":  # whose paths are relative to the folder that it lies in
+        root = root.parent
     files = sorted((root / "scene_info").glob("*.npz")) or sorted(root.glob("*.npz"))
     if not files:
         raise InputError(f"There is no scene in {root} (scene_info/*.npz); name the folder that MegaDepth lies in.")

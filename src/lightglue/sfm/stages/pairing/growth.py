@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lightglue.sfm.stages.pairing.order import sequential
 
-__all__ = ["Grown", "first_pairs", "next_pairs"]
+__all__ = ["Grown", "apart", "first_pairs", "next_pairs"]
 
 Indices = NDArray[np.int64]
 Counts = NDArray[np.int64]
@@ -139,16 +139,50 @@ def next_pairs(grown: Grown, wanted: int, alike: Callable[[], Counts]) -> Indice
     wanted: images that one is to be connected with. alike: (N, N) of the second of `RATIOS`, asked for where it is
     needed.
     """
+    for found in (_seen_in_common(grown, wanted), _of_the_lonely(grown, alike)):
+        if len(found):
+            return found
+    return _across_thin_places(grown, alike)
+
+
+def apart(
+    grown: Grown, wanted: int, alike: Callable[[], Counts], looked_at: NDArray[np.bool_]
+) -> tuple[Indices, Indices] | None:
+    """The part of each image (N,), and the images (M,) outside the largest that may be turned against the others.
+
+    None as long as there are better things to do. First come those that nothing connects with the largest part, when
+    `AT_ONCE` pairs of each were in vain; where no pair is worth matching any more, those of parts that are not firmly
+    joined. looked_at: (N,) those that were asked for already.
+    """
+    if len(_seen_in_common(grown, wanted)):
+        return None
+    part = grown.parts()
+    outside = np.flatnonzero(_outside(part))
+    in_vain = (grown.tried & ~grown.connected).sum(axis=1)[outside]
+    images = outside[~looked_at[outside]]
+    if len(images) and (in_vain >= min(AT_ONCE, grown.count - 1)).all():
+        return part, images
+    if len(next_pairs(grown, wanted, alike)):
+        return None
+    part = grown.firm_parts()
+    images = np.flatnonzero(_outside(part) & ~looked_at)
+    return (part, images) if len(images) else None
+
+
+def _outside(part: Indices) -> NDArray[np.bool_]:
+    """(N,) which images are not of the largest part."""
+    return np.asarray(part != np.bincount(part).argmax())
+
+
+def _seen_in_common(grown: Grown, wanted: int) -> Indices:
+    """The pairs that see the same keypoints of third images, until each image has as many as are wanted."""
     degree = grown.connected.sum(axis=1)
     chosen = []
     for image0, image1 in _ranked(grown.in_common(), IN_COMMON, grown.tried):
         if min(degree[image0], degree[image1]) < wanted:
             chosen.append((image0, image1))
             degree[[image0, image1]] += 1
-    if chosen:
-        return _unique(np.array(chosen, np.int64))
-    lonely = _of_the_lonely(grown, alike)
-    return lonely if len(lonely) else _across_thin_places(grown, alike)
+    return _unique(np.array(chosen, np.int64))
 
 
 def _of_the_lonely(grown: Grown, alike: Callable[[], Counts]) -> Indices:
