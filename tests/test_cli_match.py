@@ -291,7 +291,7 @@ def test_masks_keep_keypoints_where_they_are_white(tmp_path: Path) -> None:
 
 def test_an_image_without_keypoints_is_a_warning_with_the_likely_cause(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "black.png"), np.zeros((240, 320), np.uint8))
-    result = run(CLOSE, tmp_path / "black.png", "--features", "sift", "--matcher", "nearest", "--json")
+    result = run(CLOSE, tmp_path / "black.png", *SMALL, "--features", "sift", "--matcher", "nearest", "--json")
     assert result.code == 0
     assert f"warning: {tmp_path / 'black.png'} has no keypoints: it is black" in plain(result.err)
     assert json.loads(result.out)["warnings"] == [f"{tmp_path / 'black.png'} has no keypoints: it is black"]

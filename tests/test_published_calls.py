@@ -127,7 +127,7 @@ def test_an_image_from_opencv(paths):
     import cv2
 
     array = cv2.imread(str(paths[0]))[:200, :300, ::-1]
-    features = DISK(max_num_keypoints=50).extract(numpy_image_to_torch(array))
+    features = DISK(max_num_keypoints=50).extract(numpy_image_to_torch(array), resize=None)
     assert features["image_size"].tolist() == [[300, 200]]
 
 

@@ -219,7 +219,7 @@ def test_a_map_with_masks_is_added_to_with_masks(images: Path, masks: Path, tmp_
     for name in ("a.png.png", "sub/b.png"):
         draw_mask(masks / name, black=40)
     folder, given = tmp_path / "map", tmp_path / "given"
-    options = ("--features", "sift", "--max-keypoints", "400", "--matcher", "nearest")
+    options = ("--features", "sift", "--resize", "none", "--max-keypoints", "400", "--matcher", "nearest")
     made = lightglue("sfm", images, "-o", folder, *options, "--masks", masks)
     assert made.code == 0, made.err
     assert "warning: sub/c.png: there is no mask for it" in made.err

@@ -16,7 +16,8 @@ from lightglue.sfm.folder import MapFolder
 from support.command import Run, lightglue
 from support.corner import photograph, take_photographs
 
-WITHOUT_WEIGHTS = ("--features", "sift", "--max-keypoints", "400", "--matcher", "nearest")
+SMALL = ("--features", "sift", "--resize", "none")  # the photographs have 320 x 240 px
+WITHOUT_WEIGHTS = (*SMALL, "--max-keypoints", "400", "--matcher", "nearest")
 pytestmark = pytest.mark.usefixtures("each_image_is_looked_at_once", "charts_undrawn")
 
 
@@ -63,14 +64,14 @@ def test_the_stages_take_the_matcher_where_they_match_and_keep_it(
     photographs: Path, tmp_path: Path, no_weights: None
 ) -> None:
     folder = tmp_path / "map"
-    succeeded(lightglue("map", "extract", photographs, "-o", folder, "--features", "sift", "--max-keypoints", "300"))
+    succeeded(lightglue("map", "extract", photographs, "-o", folder, *SMALL, "--max-keypoints", "300"))
     succeeded(lightglue("map", "pairs", folder))
     matched = succeeded(lightglue("map", "match", folder, "--matcher", "nearest", "--json"))
     assert json.loads(matched.out.splitlines()[-1])["matched"] == 10
     assert MapFolder(folder).read().models.matcher == "nearest"  # for `map add` and `localize`
     again = succeeded(lightglue("map", "match", folder, "--json"))
     assert json.loads(again.out.splitlines()[-1])["kept"] == 10
-    succeeded(lightglue("map", "extract", photographs, "-o", folder, "--features", "sift", "--max-keypoints", "300"))
+    succeeded(lightglue("map", "extract", photographs, "-o", folder, *SMALL, "--max-keypoints", "300"))
     assert MapFolder(folder).read().models.matcher == "nearest"
 
 
@@ -78,7 +79,7 @@ def test_another_matcher_than_that_of_the_matches_is_refused_and_not_remembered(
     photographs: Path, tmp_path: Path, no_weights: None
 ) -> None:
     folder = tmp_path / "map"
-    options = ("-o", folder, "--features", "sift", "--max-keypoints", "100")
+    options = ("-o", folder, *SMALL, "--max-keypoints", "100")
     for stage in (("extract", photographs, *options), ("pairs", folder), ("match", folder, "--matcher", "nearest")):
         succeeded(lightglue("map", *stage))
     for refused in (

@@ -151,8 +151,8 @@ def apart(
     """The part of each image (N,), and the images (M,) outside the largest that may be turned against the others.
 
     None as long as there are better things to do. First come those that nothing connects with the largest part, when
-    `AT_ONCE` pairs of each were in vain; where no pair is worth matching any more, those of parts that are not firmly
-    joined. looked_at: (N,) those that were asked for already.
+    `AT_ONCE` pairs of each were in vain; where no pair is worth matching any more, those of parts of `SMALLEST` or more
+    that are not firmly joined. looked_at: (N,) those that were asked for already.
     """
     if len(_seen_in_common(grown, wanted)):
         return None
@@ -165,7 +165,8 @@ def apart(
     if len(next_pairs(grown, wanted, alike)):
         return None
     part = grown.firm_parts()
-    images = np.flatnonzero(_outside(part) & ~looked_at)
+    is_strip = np.bincount(part)[part] >= SMALLEST  # smaller ones are thin places more than strips
+    images = np.flatnonzero(_outside(part) & is_strip & ~looked_at)
     return (part, images) if len(images) else None
 
 

@@ -13,7 +13,7 @@ Counts = NDArray[np.int64]
 TURNS = 4  # of 90 degrees; descriptors hold for some 45 to both sides
 EVIDENCE = 8  # keypoints that are each other's most similar: pairs without overlap have up to 7 (`growth.ALIKE`)
 CLEAR = 2.0  # how many times that of any other turn the evidence for one must be
-LOOKED_AT = 4  # images of a part that say how all of it is turned
+LOOKED_AT = 3  # images of a part that say how all of it is turned
 
 
 def some_of_each(parts: Indices, images: Indices) -> Indices:
