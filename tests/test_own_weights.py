@@ -188,9 +188,9 @@ def test_what_may_be_asked_of_it_is_told_without_a_network(no_answer, own):
     assert no_answer == []
 
 
-def test_the_command_says_it_in_a_line(own):
+def test_the_command_says_it_in_a_line_though_warnings_are_errors(own):
     with warnings.catch_warnings():
-        warnings.simplefilter("default")
+        warnings.simplefilter("error")
         run = lightglue("match", A, B, "--features", "sift", "--max-keypoints", "50", "--device", "cpu", "--json")
     (line,) = [each for each in run.err.splitlines() if "warning" in each]
     assert line.startswith("warning: sift_lightglue_own is used, which comes with this package")

@@ -29,20 +29,21 @@ def echo(text: object, err: bool = False) -> None:
 
 @contextmanager
 def notices_as_lines() -> Iterator[None]:
-    """Meanwhile, what is said of weights is a line on stderr, not a warning with a place in the source."""
-    usual = warnings.showwarning
+    """Meanwhile, what is said of weights is a line on stderr, not a warning with a place in the source, nor an error
+    where warnings are errors (`python -W error`)."""
+    kinds, usual = (LicenceNotice, OwnWeightsNotice), warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *place: Any) -> None:
-        if issubclass(category, (LicenceNotice, OwnWeightsNotice)):
+        if issubclass(category, kinds):
             echo(f"warning: {message}", err=True)
         else:
             usual(message, category, *place)
 
-    warnings.showwarning = cast(Any, show)
-    try:
+    with warnings.catch_warnings():  # which puts back what shows them, too
+        for kind in kinds:
+            warnings.simplefilter("default", kind)
+        warnings.showwarning = cast(Any, show)
         yield
-    finally:
-        warnings.showwarning = usual
 
 
 def precision_text(precision: str) -> str:
