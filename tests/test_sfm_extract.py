@@ -104,7 +104,7 @@ def test_named_images_only(photographs):
 
 
 def test_memory_that_is_short_is_a_fault_of_the_image(photographs, monkeypatch):
-    usual = ExtractWorker._features
+    usual = ExtractWorker.features
 
     def short(self: ExtractWorker, pixels: Any, mask: Any) -> Any:
         if pixels.shape[0] == 77:
@@ -112,7 +112,7 @@ def test_memory_that_is_short_is_a_fault_of_the_image(photographs, monkeypatch):
         return usual(self, pixels, mask)
 
     cv2.imwrite(str(photographs / "tall.png"), np.zeros((77, 9, 3), np.uint8))
-    monkeypatch.setattr(ExtractWorker, "_features", short)
+    monkeypatch.setattr(ExtractWorker, "features", short)
     result = run(photographs)
     assert result.extracted == 4
     assert [(fault.name, "not enough memory" in fault.reason) for fault in result.skipped] == [("tall.png", True)]

@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -309,7 +310,9 @@ def test_an_interrupted_fine_tuning_goes_on(begun, photographs, small, monkeypat
         finetune(photographs, begun, options, progress=interrupt)
     plan = json.loads((begun / "plan.json").read_text())
     (begun / "plan.json").write_text(json.dumps({**plan, "minutes": 0.0001}))  # the time is up
-    found = finetune(photographs, begun, options)
+    said: list[str] = []
+    found = finetune(photographs, begun, replace(options, minutes=7), say=said.append)
+    assert sum("was begun with 0.01 minutes and ends with them" in text for text in said) == 1
     kinds = [line["kind"] for line in read_log(begun / "log.jsonl")]
     assert (kinds[0], kinds.count("resume"), kinds[-1]) == ("start", 1, "end")
     assert found.step > 0

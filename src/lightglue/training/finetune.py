@@ -119,6 +119,11 @@ def finetune(
     judging = time.monotonic() - start
     plan = _plan(folder, options, is_begun, time.monotonic() - began, judging, pairs)
     minutes = plan["minutes"]
+    if (asked := plan.get("asked", options.minutes)) != options.minutes:
+        say(
+            f"warning: this run was begun with {asked:g} minutes and ends with them; for more, start another with "
+            f"--init-from {folder / 'weights.safetensors'}"
+        )
     training = replace(
         training,
         run=replace(training.run, minutes=minutes, steps=None),
@@ -231,7 +236,7 @@ def _plan(
     each = judging / pairs
     fit_pairs = min(max(int(FITTING * 60 * options.minutes / each), FIT_PAIRS[0]), FIT_PAIRS[1])
     left = options.minutes - (spent + AFTERWARDS * judging + fit_pairs * each) / 60
-    plan = {"minutes": max(left, LEAST_MINUTES), "fit_pairs": fit_pairs}
+    plan = {"asked": options.minutes, "minutes": max(left, LEAST_MINUTES), "fit_pairs": fit_pairs}
     write_whole(path, json.dumps(plan).encode())
     return plan
 

@@ -5,7 +5,7 @@ that nothing connects with the others are turned by quarters; where keypoints of
 its features in the store become those, with keypoints in px of the image as it is (`ImageFeatures.turn`).
 
 Features, and not only descriptors at the keypoints there were: a detector finds other places in a turned image, some
-3 px away where plain matches are within one, and half as many match (docs/decisions/038).
+3 px away where plain matches are within one, and six in ten match (docs/decisions/038).
 
 MAP/turned.json holds what was decided, by what it was decided from. It is written before any features are, so that a
 kill among these changes nothing.
