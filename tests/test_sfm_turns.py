@@ -21,6 +21,7 @@ from lightglue.sfm.stages.match import MatchOptions, MatchResult
 from lightglue.sfm.stages.pairing.growth import AT_ONCE, Grown, apart, next_pairs
 from lightglue.sfm.stages.pairing.turns import EVIDENCE, LOOKED_AT, agreed_turns, some_of_each
 from lightglue.sfm.stages.pairs import Inputs, PairOptions, read_pairs, select_pairs, write_pairs
+from lightglue.sfm.stages.refine import read_refined, refine_keypoints
 from lightglue.sfm.stages.turn import Turner, TurnWork
 from lightglue.stores import FeatureStore, ImageFeatures, MatchStore, Source
 from lightglue.workers.local import LocalEngine
@@ -250,6 +251,24 @@ def test_keypoints_of_turned_images_are_in_px_of_their_files(strips, grown):
         assert np.median(away) < 1.0
         across += 1
     assert across >= 4
+
+
+def test_keypoints_of_turned_images_are_refined_as_those_of_others(strips, grown, tmp_path):
+    features = FeatureStore.open(grown[0] / "features", read_only=True)
+    matches = MatchStore.open(grown[0] / "matches.db", read_only=True)
+    refine_keypoints(strips / "photographs", features, matches, tmp_path)
+    before, after = [], []
+    for pair in matches.read():
+        numbers, names = [int(name[:2]) for name in (pair.name0, pair.name1)], (pair.name0, pair.name1)
+        if TURNED[numbers[0]] == TURNED[numbers[1]] or len(pair.matches) < 25:
+            continue
+        plain = [features.get(name).keypoints for name in names]
+        refined = [read_refined(tmp_path, name).keypoints for name in names]
+        for keypoints, found in ((plain, before), (refined, after)):
+            points = [each[rows] for each, rows in zip(keypoints, pair.matches.T, strict=True)]
+            found.append(np.median(np.linalg.norm(np.subtract(*map(place, numbers, points)), axis=1)))
+    assert len(before) >= 4
+    assert np.mean(after) < 0.25 * np.mean(before)
 
 
 def test_what_a_turned_image_shows_is_what_its_file_turned_shows(strips, grown, tmp_path):
