@@ -136,13 +136,14 @@ class _Graph:
     low: NDArray[np.int64]  # (E,) sorted; the keypoint with the lower row, and that with the higher
     high: NDArray[np.int64]  # (E,)
     edge: NDArray[np.int64]  # (M,) of each measurement
+    scratch: Floats  # (3, 2, E): what is written to again costs a third of new arrays, whose pages are new, too
 
     @classmethod
     def of(cls, found: Measurements, count: int) -> _Graph:
         key = np.minimum(found.i, found.j) * count + np.maximum(found.i, found.j)
         edges, edge = np.unique(key, return_inverse=True)
         low, high = np.divmod(edges, max(1, count))
-        return cls(count, low, high, edge)
+        return cls(count, low, high, edge, np.empty((3, 2, len(edges))))
 
     def sum_at(self, rows: NDArray[np.int64], values: Floats) -> Floats:
         """(N,): of the values of each keypoint."""
@@ -161,11 +162,16 @@ class _Normal:
     def times(self, d: Floats) -> Floats:
         """Their left side, of displacements (2, N)."""
         graph, (xx, xy, yy), block = self.graph, self.diagonal, self.edges
-        low, high = d[:, graph.low], d[:, graph.high]
+        low, high, terms = graph.scratch
+        for k in range(2):
+            np.take(d[k], graph.low, out=low[k], mode="clip")
+            np.take(d[k], graph.high, out=high[k], mode="clip")
         product = np.stack([xx * d[0] + xy * d[1], xy * d[0] + yy * d[1]])
         for k in range(2):
-            product[k] += graph.sum_at(graph.low, block[k, 0] * high[0] + block[k, 1] * high[1])
-            product[k] += graph.sum_at(graph.high, block[0, k] * low[0] + block[1, k] * low[1])
+            np.multiply(block[k], high, out=terms)
+            product[k] += graph.sum_at(graph.low, np.add(*terms, out=terms[0]))
+            np.multiply(block[:, k], low, out=terms)
+            product[k] += graph.sum_at(graph.high, np.add(*terms, out=terms[0]))
         return product
 
 

@@ -17,6 +17,7 @@ import os
 import zipfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -368,6 +369,16 @@ def _read(content: bytes, name: str) -> ImageFeatures:
 
 
 def _head(path: Path) -> Head | None:
+    try:
+        file = path.stat()
+    except OSError:
+        return None
+    return _head_of(path, (file.st_ino, file.st_mtime_ns, file.st_size))
+
+
+@lru_cache(10_000)  # every stage, and every round of matching, asks again
+def _head_of(path: Path, version: tuple[int, ...]) -> Head | None:
+    """Of this version of a file: one that is put in its place is another."""
     try:
         with zipfile.ZipFile(path) as archive:
             return _about(array_of(archive.read("about.npy")))[0]

@@ -7,6 +7,7 @@ goes on with what stands there, and ends with the same pairs.
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import cache, partial
 from importlib.util import find_spec
@@ -27,10 +28,12 @@ from lightglue.sfm.stages.pairing.turns import some_of_each
 from lightglue.sfm.stages.pairs import read_pairs, write_pairs
 from lightglue.sfm.stages.turn import Turner
 from lightglue.stores import FeatureStore, MatchStore, PairMatches
+from lightglue.support.batches import batched
 from lightglue.support.caches import BoundedCache
 from lightglue.support.progress import Progress
 from lightglue.workers.engine import standing
 from lightglue.workers.work import Engine
+from lightglue_runtime.limits import usable_cores
 
 __all__ = ["how_alike", "match_growing"]
 
@@ -38,8 +41,10 @@ _ERROR = 4.0  # px at 1,024 px of the longer edge, within which matches agree: a
 _EDGE = 1024
 _TRIES = 200  # samples of a pair: with six in ten of 7 a hundred are right ones, in the mean six
 _KEPT = 64 << 20  # bytes of keypoints
+_TOGETHER = 256  # pairs whose matches are in memory
 
 Pair = tuple[str, str]
+Matched = tuple[NDArray[np.float64], NDArray[np.float64], float]  # (K, 2) and (K, 2) px; px
 
 
 def how_alike(
@@ -141,13 +146,19 @@ class _Growing:
 
     def look(self, store: MatchStore, pairs: list[Pair]) -> None:
         """See what came of pairs; those that could not be matched count as tried in vain."""
-        for name0, name1 in pairs:
-            if name0 not in self.index or name1 not in self.index:
-                continue
-            rows = self.index[name0], self.index[name1]
-            if not self.grown.tried[rows]:
-                pair = store.get(name0, name1)
-                self.grown.add(*rows, None if pair is None else self._inliers(pair))
+        known = (pair for pair in pairs if pair[0] in self.index and pair[1] in self.index)
+        new = (pair for pair in known if not self.grown.tried[self._rows(pair)])
+        threads = usable_cores() if self.estimator.method == "poselib" else 1  # which lets go of Python meanwhile
+        with ThreadPoolExecutor(threads) as pool:
+            for some in batched(new, _TOGETHER):
+                found = [store.get(*pair) for pair in some]
+                points = [None if pair is None else self._points(pair) for pair in found]
+                for pair, each, agree in zip(some, found, pool.map(self._agreeing, points), strict=True):
+                    shown = None if each is None or agree is None else each.matches[agree].astype(np.int64)
+                    self.grown.add(*self._rows(pair), shown)
+
+    def _rows(self, pair: Pair) -> tuple[int, int]:
+        return self.index[pair[0]], self.index[pair[1]]
 
     def alike(self) -> NDArray[np.int64]:
         """(N, N) of the second of `RATIOS`."""
@@ -174,10 +185,9 @@ class _Growing:
         found = next_pairs(self.grown, wanted, self.alike)
         return [(self.names[one], self.names[other]) for one, other in found.tolist()]
 
-    def _inliers(self, pair: PairMatches) -> NDArray[np.int64] | None:
-        """The matches that agree with one geometry, where they say that both images show the same."""
-        fewest, share = CONNECTED
-        if len(pair.matches) < fewest:
+    def _points(self, pair: PairMatches) -> Matched | None:
+        """What is matched, and the px within which it agrees; None where it is too little, or of other keypoints."""
+        if len(pair.matches) < CONNECTED[0]:
             return None
         try:
             points = [self.keypoints.get(name, partial(self._load, name)) for name in (pair.name0, pair.name1)]
@@ -187,11 +197,16 @@ class _Growing:
             return None  # of other keypoints, as the new ones could not be matched
         first, second = (each[pair.matches[:, side]] for side, each in enumerate(points))
         unit = max(1.0, *(self.edges[name] / _EDGE for name in (pair.name0, pair.name1)))
-        found = estimate_fundamental(first, second, replace(self.estimator, threshold=_ERROR * unit))
-        agree = found.inliers
-        if agree.sum() < max(fewest, share * len(agree)):
+        return first, second, _ERROR * unit
+
+    def _agreeing(self, matched: Matched | None) -> NDArray[np.bool_] | None:
+        """The matches that agree with one geometry, where they say that both images show the same."""
+        if matched is None:
             return None
-        return pair.matches[agree].astype(np.int64)
+        first, second, threshold = matched
+        agree = estimate_fundamental(first, second, replace(self.estimator, threshold=threshold)).inliers
+        fewest, share = CONNECTED
+        return agree if agree.sum() >= max(fewest, share * len(agree)) else None
 
     def _load(self, name: str) -> NDArray[np.float64]:
         features = self.features.get(name)

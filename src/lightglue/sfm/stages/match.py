@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError, StoreError
 from lightglue.matching.coarse_to_fine import CoarseToFine
 from lightglue.matching.effort import Effort
+from lightglue.models.choice import Models
 from lightglue.pairs.record import matches_of
 from lightglue.sfm.options import MatchOptions, on_one_device
 from lightglue.sfm.skipped import Skipped
@@ -35,6 +36,7 @@ __all__ = ["NO_OVERLAP", "MatchOptions", "MatchResult", "match"]
 
 NO_OVERLAP = "no overlap"  # the note of pairs below `min_overlap`
 BATCH_CPU, BATCH_GPU = 4, 64  # pairs that a worker takes at once; a core gains nothing from more
+BATCH_FAST = 1  # on a CPU at effort fast: rounds of growing pairs are small, and wait for the last
 # With bfloat16 on a CPU every number of keypoints that pruning leaves has code generated for it, which stays: with it
 # memory grew by a megabyte a pair. Up to so many keypoints matching is about as fast without: docs/scale.md.
 UNPRUNED = 2048
@@ -111,7 +113,7 @@ def match(
             options = replace(options, max_seconds=MatchOptions.max_seconds)
     if models.effort == "hard" and images is None:
         raise InputError("effort is 'hard', which looks at the images again; give their folder as `images`.")
-    todo = _Todo(features, matches, table, BATCH_CPU if models.device == "cpu" else BATCH_GPU)
+    todo = _Todo(features, matches, table, _batch(models))
     options, engine = replace(options, models=models), engine or LocalEngine()
     work = MatchWork(str(features.folder.absolute()), options)
     skipped = [Skipped(f"{name}, {name}", "an image is not matched with itself") for name in table.selfs]
@@ -133,6 +135,13 @@ def match(
     progress(len(table), len(table))
     seconds = perf_counter() - begin
     return MatchResult(len(table), matched, todo.kept, without_overlap, found, seconds, tuple(skipped))
+
+
+def _batch(models: Models) -> int:
+    """Pairs that a worker takes at once."""
+    if models.device != "cpu":
+        return BATCH_GPU
+    return BATCH_FAST if models.effort == "fast" else BATCH_CPU
 
 
 def _remove(store: str | os.PathLike[str], damaged: Sequence[str]) -> None:
@@ -270,7 +279,7 @@ class MatchWork:
     @property
     def seconds(self) -> float:
         """See `Work`."""
-        return BATCH_CPU * self.options.chosen.seconds_a_pair()
+        return _batch(self.options.chosen) * self.options.chosen.seconds_a_pair()
 
     @property
     def on_cpu(self) -> bool:
