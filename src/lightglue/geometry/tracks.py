@@ -169,9 +169,9 @@ class _Normal:
         product = np.stack([xx * d[0] + xy * d[1], xy * d[0] + yy * d[1]])
         for k in range(2):
             np.multiply(block[k], high, out=terms)
-            product[k] += graph.sum_at(graph.low, np.add(*terms, out=terms[0]))
+            product[k] += graph.sum_at(graph.low, np.add(terms[0], terms[1], out=terms[0]))
             np.multiply(block[:, k], low, out=terms)
-            product[k] += graph.sum_at(graph.high, np.add(*terms, out=terms[0]))
+            product[k] += graph.sum_at(graph.high, np.add(terms[0], terms[1], out=terms[0]))
         return product
 
 
