@@ -166,7 +166,7 @@ def test_the_tutorial_runs_as_written(folder: Path, capsys: pytest.CaptureFixtur
     parts = {part for row in rows for part in re.findall(r"`([a-z.]+)/?0?`", row)}
     written = {path.name for path in (folder / "map").iterdir()}
     assert len(parts) == 15
-    assert parts - written <= {"frames", "listed.txt", "retrieval.npz", "turned.json"}  # of videos, lists, many images
+    assert parts - written <= {"frames", "listed.txt", "retrieval.npz", "rotated.json"}  # of videos, lists, many images
     assert (folder / "map.png").stat().st_size > 10_000
     assert f"{count} images\n{count * (count - 1) // 2} pairs\n" in printed  # of hloc's files, read back
     of_both = [json.loads((folder / name / "map.json").read_text())["stages"] for name in ("map", "stages")]

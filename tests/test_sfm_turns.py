@@ -207,7 +207,7 @@ def go_on(strips: Path, out: Path, names: list[str], turned: bool = True) -> Mat
         names,
         engine=LocalEngine(),
         images=strips / "photographs",
-        turned=(out / "turned.json", EXTRACT) if turned else None,
+        rotated=(out / "rotated.json", EXTRACT) if turned else None,
     )
 
 
@@ -235,8 +235,8 @@ def test_turned_images_are_connected_with_the_others(strips, grown, tmp_path):
     assert parts_of(tmp_path / "plain") == 3  # each way up is a part of its own
     assert parts_of(grown[0]) == 1
     features = FeatureStore.open(grown[0] / "features", read_only=True)
-    back = [features.get(f"{i:02}.png").turn for i in range(len(TURNED))]
-    assert back == [-turn % 4 for turn in TURNED]
+    back = [features.get(f"{i:02}.png").rotation for i in range(len(TURNED))]
+    assert back == [-turn % 4 * 90 for turn in TURNED]
 
 
 def test_keypoints_of_turned_images_are_in_px_of_their_files(strips, grown):
@@ -274,7 +274,7 @@ def test_keypoints_of_turned_images_are_refined_as_those_of_others(strips, grown
 def test_what_a_turned_image_shows_is_what_its_file_turned_shows(strips, grown, tmp_path):
     """The same features as of an image file that somebody turned, but for their frame."""
     own = FeatureStore.open(grown[0] / "features", read_only=True).get("05.png")
-    assert own.turn == 2
+    assert own.rotation == 180
     image = cv2.imread(str(strips / "photographs" / "05.png"))
     cv2.imwrite(str(tmp_path / "05.png"), np.rot90(image, 2))
     extract(tmp_path, tmp_path / "features", EXTRACT, names=["05.png"])
@@ -335,19 +335,19 @@ def test_features_that_hold_for_every_roll_are_not_turned(strips, tmp_path):
         options = ExtractOptions(Models(name, 300, "cpu", False))
         store = tmp_path / name
         FeatureStore.open(store, options.settings())
-        assert Turner(store, tmp_path / "turned.json", strips, options, LocalEngine()).can == can
+        assert Turner(store, tmp_path / "rotated.json", strips, options, LocalEngine()).can == can
 
 
 def test_the_turn_of_an_image_is_kept_in_the_store_and_part_of_the_digest(tmp_path):
     points = np.array([[0, 0], [10, 5]], np.float32)
     plain = ImageFeatures(points, np.eye(2, dtype=np.float16), np.ones(2, np.float32), (20, 10), "aliked")
-    turned = replace(plain, turn=1)
+    turned = replace(plain, rotation=90)
     assert plain.digest != turned.digest
     store = FeatureStore.open(tmp_path, {"features": "aliked"})
     for mapped in (False, True):
         store.put("a.jpg", turned, Source(1, 1, "0"))
         found = store.get("a.jpg", mapped=mapped)
-        assert (found.turn, found.digest) == (1, turned.digest)
+        assert (found.rotation, found.digest) == (90, turned.digest)
     as_it_is, as_seen = found.torch(), found.torch(as_extracted=True)
     assert as_it_is["keypoints"][0].tolist() == points.tolist()
     assert as_it_is["image_size"].tolist() == [[20, 10]]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import time
+import zipfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -114,6 +117,25 @@ def test_a_truncated_file_is_an_error(store: FeatureStore) -> None:
     np.save(place.with_suffix(""), np.zeros(3))
     place.with_suffix(".npy").replace(place)
     assert store.head("a") is None
+
+
+def test_a_head_is_read_once_a_version_of_the_file_and_again_after_a_failure(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = store.put("a", features(seed=1), SOURCE)
+    opened, original = [], zipfile.ZipFile
+
+    def open_file(path: Path) -> zipfile.ZipFile:
+        opened.append(path)
+        if len(opened) == 1:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return original(path)
+
+    monkeypatch.setattr("lightglue.stores.features.zipfile", mock.Mock(ZipFile=open_file))
+    assert [store.head("a") for _ in range(3)] == [None, first, first]
+    assert len(opened) == 2
+    second = store.put("a", features(seed=2), SOURCE)
+    assert store.head("a") == second != first
 
 
 def test_files_that_changed_places_are_noticed(store: FeatureStore) -> None:

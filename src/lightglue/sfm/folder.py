@@ -7,7 +7,7 @@ MAP/features/       the features of each image
 MAP/retrieval.npz   a descriptor of each image
 MAP/pairs.txt       the pairs to match
 MAP/matches.db      their matches
-MAP/turned.json     which images were extracted anew, turned against the others
+MAP/rotated.json    which images were extracted again, rotated as others are
 MAP/refined/        refined keypoints, where asked for
 MAP/database.db     COLMAP's database
 MAP/models/0, 1...  all models in COLMAP's binary format, the largest first;  MAP/model: a link to models/0
@@ -89,7 +89,7 @@ class MapFolder:
     retrieval = _Part("retrieval.npz")
     pairs = _Part("pairs.txt")
     matches = _Part("matches.db")
-    turned = _Part("turned.json")
+    rotated = _Part("rotated.json")
     refined = _Part("refined")
     database = _Part("database.db")
     models = _Part("models")

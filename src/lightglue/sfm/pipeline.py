@@ -401,11 +401,11 @@ class _Run:
             engine=self.engine or LocalEngine(),
             images=known.images,
             masks=masks,
-            turned=(paths.turned, replace(self.options.extract, masks=masks)),
+            rotated=(paths.rotated, replace(self.options.extract, masks=masks)),
             alike=self.alike,
             progress=progress,
         )
-        if paths.turned.exists() and paths.retrieval.exists():  # of the images as they were extracted before
+        if paths.rotated.exists() and paths.retrieval.exists():  # of the images as they were extracted before
             known_index = RetrievalIndex.open(paths.retrieval)
             build_index(self._features(), paths.retrieval, known_index.options, names=self._names(), images=self.images)
         return result

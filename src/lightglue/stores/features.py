@@ -95,7 +95,7 @@ class ImageFeatures:
     feature_type: str  # such as "aliked"
     scales: NDArray[np.float32] | None = None  # (N,) px, of features like SIFT's
     oris: NDArray[np.float32] | None = None  # (N,) radians
-    turn: int = 0  # quarters clockwise by which the image was turned before its features were extracted
+    rotation: int = 0  # degrees clockwise by which the image was rotated before its features were extracted
 
     def __post_init__(self) -> None:
         count = (*self.keypoints.shape, 0)[0]
@@ -129,7 +129,7 @@ class ImageFeatures:
     def digest(self) -> str:
         """16 hexadecimal digits of what a matcher sees."""
         digest = hashlib.blake2b(digest_size=8)
-        digest.update(repr((self.image_size, self.feature_type, *([self.turn] if self.turn else []))).encode())
+        digest.update(repr((self.image_size, self.feature_type, *([self.rotation] if self.rotation else []))).encode())
         for name, array in self._arrays().items():
             digest.update(f"{name}{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -165,7 +165,7 @@ class ImageFeatures:
     def torch(self, device: Any = "cpu", as_extracted: bool = False) -> Features:
         """A batch of one, as matchers take it, descriptors in float32.
 
-        as_extracted: keypoints and size in px of the turned image, which is how the descriptors go with others.
+        as_extracted: keypoints and size in px of the rotated image, which is how the descriptors go with others.
         """
         import torch
 
@@ -173,8 +173,8 @@ class ImageFeatures:
 
         keypoints: NDArray[Any] = self.keypoints
         size = self.image_size
-        if as_extracted and self.turn:
-            rotation = Rotation(90 * self.turn, *size)
+        if as_extracted and self.rotation:
+            rotation = Rotation(self.rotation, *size)
             keypoints, size = keypoints @ rotation.matrix[:, :2].T + rotation.matrix[:, 2], rotation.size
 
         def tensor(array: NDArray[Any]) -> torch.Tensor:
@@ -263,7 +263,7 @@ class FeatureStore:
             "image_size": list(head.image_size),
             "feature_type": features.feature_type,
             "source": source.as_list(),
-            **({"turn": features.turn} if features.turn else {}),
+            **({"rotation": features.rotation} if features.rotation else {}),
             **({} if mask is None else {"mask": mask.as_list()}),
             **({} if note is None else {"note": note}),
         }
@@ -359,7 +359,7 @@ def _read(content: bytes, name: str) -> ImageFeatures:
     arrays = read_arrays(content)
     head, about = _about(arrays.pop("about"))
     whole: dict[str, Any] = arrays
-    whole |= {"feature_type": str(about["feature_type"]), "turn": int(about.get("turn", 0))}
+    whole |= {"feature_type": str(about["feature_type"]), "rotation": int(about.get("rotation", 0))}
     features = ImageFeatures(**whole, image_size=head.image_size)
     if head.name != name:
         raise ValueError(f"it is of the image {head.name!r}")
@@ -371,19 +371,16 @@ def _read(content: bytes, name: str) -> ImageFeatures:
 def _head(path: Path) -> Head | None:
     try:
         file = path.stat()
-    except OSError:
+        return _head_of(path, (file.st_ino, file.st_mtime_ns, file.st_size))
+    except Exception:  # no file, or whatever zipfile and numpy make of a damaged one
         return None
-    return _head_of(path, (file.st_ino, file.st_mtime_ns, file.st_size))
 
 
 @lru_cache(10_000)  # every stage, and every round of matching, asks again
-def _head_of(path: Path, version: tuple[int, ...]) -> Head | None:
-    """Of this version of a file: one that is put in its place is another."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return _about(array_of(archive.read("about.npy")))[0]
-    except Exception:  # no file, or whatever zipfile and numpy make of a damaged one
-        return None
+def _head_of(path: Path, version: tuple[int, ...]) -> Head:
+    """Of this version of a file: one that is put in its place is another. What it raises is not kept."""
+    with zipfile.ZipFile(path) as archive:
+        return _about(array_of(archive.read("about.npy")))[0]
 
 
 def _about(array: NDArray[Any]) -> tuple[Head, dict[str, Any]]:

@@ -308,7 +308,7 @@ class Localizer:
             was = f"{size[0]} x {size[1]} px"
             self._faults[name] = f"It is {pixels.shape[-1]} x {pixels.shape[-2]} px, and was {was}."
             return None
-        return Rotation(90 * features.turn, *size).apply(pixels) if features.turn else pixels
+        return Rotation(features.rotation, *size).apply(pixels) if features.rotation else pixels
 
     def _twins(self, names: Sequence[str]) -> list[str]:
         """Images of the map that look like these and show another place."""

@@ -2,7 +2,7 @@
 for very many images, and much surer.
 
 Of two images that show the same thing the same way up many keypoints are, and stand out from the second most similar;
-of two others next to none. Of images that are turned by more than some 30 degrees it says nothing, for the features
+of two others next to none. Of images that are rotated by more than some 30 degrees it says nothing, for the features
 that are not made for that (docs/decisions/038).
 """
 

@@ -286,7 +286,7 @@ class ExtractWorker:
     def features(
         self, pixels: NDArray[Any], allowed: torch.Tensor | None, rotation: Rotation | None = None
     ) -> ImageFeatures:
-        """Those of an image. rotation: by which it was turned before, so that it is resized as it would have been."""
+        """Those of an image. rotation: by which it was rotated before, so that it is resized as it would have been."""
         options = self.options.extract
         if rotation is not None:
             usual = self.extractor.preprocess_conf

@@ -70,16 +70,16 @@ def match_growing(
     engine: Engine,
     images: Path,
     masks: str | None = None,
-    turned: tuple[Path, ExtractOptions] | None = None,
+    rotated: tuple[Path, ExtractOptions] | None = None,
     alike: NDArray[np.int64] | None = None,
     progress: Progress = lambda done, total: None,
 ) -> MatchResult:
     """`match` the pairs in a file, then those that come of it, until nothing does; the file has all of them then.
 
-    Images that nothing connects with the others are turned, where they look like others then, and all begins anew.
+    Images that nothing connects with the others are rotated where that makes them similar to these; all begins again.
 
-    wanted: images that each of `names` is to be connected with. turned: the file of the images that are turned, and how
-    images are extracted; None leaves them. alike: of `how_alike`; None for whoever has not asked.
+    wanted: images that each of `names` is to be connected with. rotated: the file of the images that are rotated, and
+    how images are extracted; None leaves them. alike: of `how_alike`; None for whoever has not asked.
 
     Raises as `match`.
     """
@@ -87,18 +87,18 @@ def match_growing(
     results: list[MatchResult] = []
     listed = read_pairs(pairs)
     with standing(engine) as same:
-        turner = None if turned is None else Turner(Path(store), turned[0], images, turned[1], same)
+        turner = None if rotated is None else Turner(Path(store), rotated[0], images, rotated[1], same)
         growing = _Growing(features, names, alike, turner)
         how: dict[str, Any] = {"engine": same, "images": images, "masks": masks, "progress": progress}
-        anew = turner is not None and turner.finish()
+        again = turner is not None and turner.finish()
         while True:
-            if anew:
+            if again:
                 growing = _Growing(features, names, None, turner)
                 listed = growing.first()
                 write_pairs(pairs, listed)
             results.append(match(store, listed, out, options, search=False, **how))
             growing.look(MatchStore.open(out, read_only=True), listed)
-            if anew := growing.turned(wanted):
+            if again := growing.turned(wanted):
                 continue
             more = growing.more(wanted)
             if not more:
@@ -134,7 +134,7 @@ class _Growing:
         self, features: FeatureStore, names: list[str], alike: NDArray[np.int64] | None, turner: Turner | None = None
     ) -> None:
         self.features, self.names, self.turner = features, names, turner
-        self.looked_at = np.zeros(len(names), np.bool_)  # which images may have been turned
+        self.looked_at = np.zeros(len(names), np.bool_)  # which images may have been rotated
         self.index = {name: row for row, name in enumerate(names)}
         self.grown = Grown(len(names))
         self.edges: dict[str, int] = {}  # px of the longer one of each image whose keypoints were read

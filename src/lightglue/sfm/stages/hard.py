@@ -143,8 +143,8 @@ class HardWorker:
             raise InputError(f"{name!r} is {width} x {height} px, and was {was}; extract it again.")
         mask = self.masks.read(name, file, (width, height))
         allowed = None if mask is None else mask.allowed
-        if features.turn:  # as it was extracted; what is found are rows of keypoints, whatever the image's frame
-            rotation = Rotation(90 * features.turn, width, height)
+        if features.rotation:  # as it was extracted; what is found are rows of keypoints, whatever the image's frame
+            rotation = Rotation(features.rotation, width, height)
             pixels, allowed = rotation.apply(pixels), rotation.mask(allowed)
         return View(pixels, features.torch(self.device, as_extracted=True), allowed)
 

@@ -1,13 +1,13 @@
-"""Images that are turned against the others of a map, extracted anew the way up in which they look like others.
+"""Images that are rotated against the others of a map, extracted again the way up that makes them similar to these.
 
 Learned features hold for some 45 degrees of a camera's roll, and strips of a flight are flown to and fro. So images
-that nothing connects with the others are turned by quarters; where keypoints of the turned image are those of others,
-its features in the store become those, with keypoints in px of the image as it is (`ImageFeatures.turn`).
+that nothing connects with the others are rotated by quarters; where keypoints of the rotated image are those of others,
+its features in the store become those, with keypoints in px of the image as it is (`ImageFeatures.rotation`).
 
-Features, and not only descriptors at the keypoints there were: a detector finds other places in a turned image, some
+Features, and not only descriptors at the keypoints there were: a detector finds other places in a rotated image, some
 3 px away where plain matches are within one, and six in ten match (docs/decisions/038).
 
-MAP/turned.json holds what was decided, by what it was decided from. It is written before any features are, so that a
+MAP/rotated.json holds what was decided, by what it was decided from. It is written before any features are, so that a
 kill among these changes nothing.
 """
 
@@ -19,7 +19,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +46,7 @@ Job = tuple[str, tuple[int, ...]]  # an image, and by how many quarters it is to
 
 
 class Turner:
-    """Turns images of a map so that they look like others.
+    """Rotates images of a map so that they are similar to others.
 
     Args:
         features: the folder of the store. record: the file of what was decided. images: the folder of the images.
@@ -62,16 +61,16 @@ class Turner:
         self.can = chosen.chosen.features in _TURNABLE
 
     def finish(self) -> bool:
-        """Turn what was decided to be turned and is not, as a run was killed; whether there was any such image."""
+        """Rotate what was decided to be rotated and is not, as a run was killed; whether there was any such image."""
         last = [[], *self._decided().values()][-1]
         left = {name: turn for name, turn, digest in last if self._digest(name) == digest}
         return self._put(left, {})
 
     def turn(self, names: Sequence[str], parts: Indices, some: Indices) -> bool:
-        """Turn parts of a map that look like others so; whether any was.
+        """Rotate parts of a map that are similar to others then; whether any was.
 
         parts: (N,) of images that are the right way up against each other. some: (M,) those that say how their parts
-        are turned.
+        are rotated.
         """
         digests = [self._digest(name) for name in names]
         about = json.dumps([*zip(names, digests, strict=True), parts.tolist(), some.tolist()])
@@ -93,7 +92,7 @@ class Turner:
     def _counts(
         self, names: Sequence[str], before: list[int], found: Mapping[str, Mapping[int, Turned]]
     ) -> NDArray[np.int64]:
-        """(4, N, N), of the images that were turned: see `agreed_turns`."""
+        """(4, N, N), of the images that were rotated: see `agreed_turns`."""
         counts = np.zeros((TURNS, len(names), len(names)), np.int64)
         others = [stored(self.store, name) for name in names]
         for row, name in enumerate(names):
@@ -107,7 +106,7 @@ class Turner:
         return counts
 
     def _put(self, turns: Mapping[str, int], found: Mapping[str, Mapping[int, Turned]]) -> bool:
-        """Put the features of turned images into the store."""
+        """Put the features of rotated images into the store."""
         missing = [(name, (turn,)) for name, turn in turns.items() if turn not in found.get(name, {})]
         done = {name: found[name][turn] for name, turn in turns.items() if turn in found.get(name, {})}
         for each in self.engine.run(self.work, missing):
@@ -130,14 +129,14 @@ class Turner:
 
     def _turn_of(self, name: str) -> int:
         try:
-            return self.store.get(name).turn
+            return self.store.get(name).rotation // _DEGREES
         except (InputError, StoreError):
             return 0
 
 
 @dataclass(frozen=True, eq=False)
 class Turned:
-    """The features of a turned image, in px of the image as it is, and what they were made of."""
+    """The features of a rotated image, in px of the image as it is, and what they were made of."""
 
     features: ImageFeatures
     source: Source
@@ -146,7 +145,7 @@ class Turned:
 
 @dataclass(frozen=True, eq=False)
 class ManyTurned:
-    """An image turned in some ways; in none where it cannot be extracted any more."""
+    """An image rotated in some ways; in none where it cannot be extracted any more."""
 
     name: str
     turned: dict[int, Turned]
@@ -154,7 +153,7 @@ class ManyTurned:
 
 @dataclass(frozen=True)
 class TurnWork:
-    """Extract turned images."""
+    """Extract rotated images."""
 
     extract: ExtractWork
     together: int = 1
@@ -191,7 +190,7 @@ class TurnWorker:
         return self.extractor.read(job[0])
 
     def compute(self, job: Job, read: Decoded | str) -> ManyTurned:
-        """Its features, turned by each of these quarters."""
+        """Its features, rotated by each of these quarters."""
         if isinstance(read, str):
             return ManyTurned(job[0], {})
         try:
@@ -207,13 +206,14 @@ class TurnWorker:
 
     def _turned(self, read: Decoded, turn: int) -> Turned:
         width, height = size_of(read.pixels)
-        rotation = Rotation(turn * _DEGREES, width, height)
+        degrees = turn * _DEGREES
+        rotation = Rotation(degrees, width, height)
         mask = read.mask
         allowed = rotation.mask(None if mask is None else mask.allowed)
         found = self.extractor.features(rotation.apply(read.pixels), allowed, rotation)
-        keypoints = (found.keypoints.astype(np.float64) - rotation.matrix[:, 2]) @ rotation.matrix[:, :2]
-        own: dict[str, Any] = {"keypoints": keypoints.astype(np.float32), "image_size": (width, height), "turn": turn}
-        return Turned(replace(found, **own), read.source, None if mask is None else mask.source)
+        keypoints = ((found.keypoints - rotation.matrix[:, 2]) @ rotation.matrix[:, :2]).astype(np.float32)
+        features = replace(found, keypoints=keypoints, image_size=(width, height), rotation=degrees)
+        return Turned(features, read.source, None if mask is None else mask.source)
 
     def close(self) -> None:
         """Let go of the threads that wait to decode."""

@@ -148,7 +148,7 @@ def next_pairs(grown: Grown, wanted: int, alike: Callable[[], Counts]) -> Indice
 def apart(
     grown: Grown, wanted: int, alike: Callable[[], Counts], looked_at: NDArray[np.bool_]
 ) -> tuple[Indices, Indices] | None:
-    """The part of each image (N,), and the images (M,) outside the largest that may be turned against the others.
+    """The part of each image (N,), and the images (M,) outside the largest that may be rotated against the others.
 
     None as long as there are better things to do. First come those that nothing connects with the largest part, when
     `AT_ONCE` pairs of each were in vain; where no pair is worth matching any more, those of parts of `SMALLEST` or more

@@ -1,4 +1,4 @@
-"""By how much images that nothing connects with the others are turned against them."""
+"""By how much images that nothing connects with the others are rotated against them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Counts = NDArray[np.int64]
 TURNS = 4  # of 90 degrees; descriptors hold for some 45 to both sides
 EVIDENCE = 8  # keypoints that are each other's most similar: pairs without overlap have up to 7 (`growth.ALIKE`)
 CLEAR = 2.0  # how many times that of any other turn the evidence for one must be
-LOOKED_AT = 3  # images of a part that say how all of it is turned
+LOOKED_AT = 3  # images of a part that say how all of it is rotated
 
 
 def some_of_each(parts: Indices, images: Indices) -> Indices:
@@ -29,7 +29,7 @@ def agreed_turns(parts: Indices, counts: Counts) -> Indices:
     """(N,) quarter turns that make all parts look the same way up, as far as anything is known; the largest stays.
 
     parts: (N,) the part of each image, whose images are the right way up against each other. counts: (4, N, N), of each
-    quarter turn, how many keypoints of an image (row) turned by so many are those of another (column) as it is.
+    quarter turn, how many keypoints of an image (row) rotated by so many are those of another (column) as it is.
 
     Parts are joined by the strongest evidence first, as in a spanning tree; what contradicts what was stronger is left.
     """
