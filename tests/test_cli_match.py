@@ -131,7 +131,7 @@ def test_a_wrong_option_is_refused_without_loading_torch() -> None:
     script = (
         "import sys; from lightglue.cli import main\n"
         f"for words in {wrong!r}:\n"
-        f"    sys.argv = {['lightglue', 'match', str(CLOSE), str(FAR)]!r} + words\n"
+        f"    code, sys.argv = None, {['lightglue', 'match', str(CLOSE), str(FAR)]!r} + words\n"
         "    try: main()\n"
         "    except SystemExit as ended: code = ended.code\n"
         "    print(code, {'torch', 'numpy', 'cv2', 'matplotlib'} & set(sys.modules))"
