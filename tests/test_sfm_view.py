@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import socket
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
+from unittest import mock
 
 import cv2
 import numpy as np
@@ -43,6 +45,30 @@ def test_the_page_is_served_until_it_is_stopped_with_photographs_in_their_camera
         view.stop()
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(view.url, timeout=1)
+
+
+def test_a_view_stops_only_when_the_image_that_is_being_sent_has_been(model: Model, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "a.jpg"), np.full((480, 640, 3), 128, np.uint8))
+    begun, told = threading.Event(), list[str]()
+
+    class Camera:
+        def __setattr__(self, name: str, value: object) -> None:
+            begun.set()
+            time.sleep(0.1)
+            told.append("sent")
+
+    with mock.patch("lightglue.sfm.report.view._add_cameras", return_value=[Camera() for _ in model.images]):
+        view = open_view(model, tmp_path, port=0)
+    stop = view.server.stop
+
+    def stopped() -> None:
+        told.append("stopped")
+        stop()
+
+    with mock.patch.object(view.server, "stop", stopped):
+        assert begun.wait(10)
+        view.stop()
+    assert told == ["sent", "stopped"]
 
 
 def test_a_taken_port_is_told(model: Model) -> None:

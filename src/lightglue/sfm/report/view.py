@@ -41,10 +41,12 @@ class Viewer:
     server: Any  # viser.ViserServer
     cameras: tuple[Any, ...]  # viser's handle of each image's pyramid, in the order of the model's images
     _stopped: threading.Event
+    _showing: threading.Lock  # held while an image is sent: a server that has stopped takes none
 
     def stop(self) -> None:
         """Close the page and free the port."""
-        self._stopped.set()
+        with self._showing:
+            self._stopped.set()
         self.server.stop()
 
     def wait(self) -> None:
@@ -109,15 +111,15 @@ def open_view(model: Model, images: Path | None = None, host: str = "127.0.0.1",
     if port not in (0, bound):  # taken in between; viser then looks for another
         server.stop()
         raise InputError(_taken(host, port))
-    stopped = threading.Event()
+    stopped, showing = threading.Event(), threading.Lock()
     scene = scene_of(model)
     _set_up(server, scene)
     _add_points(server, model, scene)
     cameras = _add_cameras(server, viser, model, scene)
     if images is not None:
-        threading.Thread(target=_show_images, args=(model, images, cameras, stopped), daemon=True).start()
+        threading.Thread(target=_show_images, args=(model, images, cameras, stopped, showing), daemon=True).start()
     shown = "127.0.0.1" if host in ("", "0.0.0.0", "::") else host
-    return Viewer(f"http://{shown}:{bound}", server, tuple(cameras), stopped)
+    return Viewer(f"http://{shown}:{bound}", server, tuple(cameras), stopped, showing)
 
 
 def _viser() -> Any:
@@ -240,14 +242,17 @@ def _look_through(image: RegisteredImage, rotation: Array, position: NDArray[np.
     return clicked
 
 
-def _show_images(model: Model, images: Path, cameras: list[Any], stopped: threading.Event) -> None:
+def _show_images(
+    model: Model, images: Path, cameras: list[Any], stopped: threading.Event, showing: threading.Lock
+) -> None:
     """Put the images into their cameras, as they are read. What cannot be read stays a bare pyramid."""
     for image, camera in list(zip(model.images, cameras, strict=True))[:_THUMBNAILS]:
         if stopped.is_set():
             return
         thumbnail = _thumbnail(images / image.name)
-        if thumbnail is not None and not stopped.is_set():
-            camera.image = thumbnail
+        with showing:
+            if thumbnail is not None and not stopped.is_set():
+                camera.image = thumbnail
 
 
 def _thumbnail(path: Path) -> NDArray[np.uint8] | None:
