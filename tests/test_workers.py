@@ -31,7 +31,7 @@ from lightglue.stores import FeatureStore, MatchStore
 from lightglue.workers import count
 from lightglue.workers.count import fitting, is_short, worthwhile
 from lightglue.workers.crew import Crew
-from lightglue.workers.engine import ProcessEngine, standing
+from lightglue.workers.engine import ProcessEngine, standing, started
 from lightglue.workers.local import LocalEngine
 from lightglue.workers.parcels import Parcel, unpack
 from lightglue.workers.work import Engine
@@ -99,6 +99,53 @@ def test_more_processes_come_where_those_that_stay_are_too_few(tmp_path):
         list(engine.run(Squares(str(tmp_path)), [1, 2, 3]))
         assert processes(engine) == there
     assert not any(map(is_alive, there))
+
+
+def test_processes_that_start_before_there_is_work_are_those_that_do_it():
+    with started(ProcessEngine(2), ("csv",)) as engine:
+        ahead = set(engine.ahead.processes)
+        with standing(engine) as same:
+            assert processes(same) == ahead
+            assert {pid for pid, _ in same.run(Squares(), ["process"] * 8)} <= ahead
+            assert sorted(same.run(Squares(), [3])) == [9]
+        assert not any(map(is_alive, ahead))
+
+
+@pytest.mark.parametrize(
+    ("engine", "modules"), [(ProcessEngine(2), ()), (ProcessEngine(1), ("csv",)), (ProcessEngine(), ("csv",))]
+)
+def test_processes_start_before_there_is_work_only_where_it_is_known_how_many(engine, modules):
+    with started(engine, modules) as same:
+        assert same is engine
+
+
+def test_processes_that_start_in_vain_end():
+    with started(ProcessEngine(2), ("csv",)) as engine:
+        ahead = engine.ahead.processes
+    assert len(ahead) == 2
+    assert not any(map(is_alive, ahead))
+
+
+def test_what_processes_cannot_load_is_an_error_of_the_work():
+    with (
+        started(ProcessEngine(2), ("lightglue.no_such_module",)) as engine,
+        standing(engine) as same,
+        pytest.raises(ModuleNotFoundError, match="no_such_module"),
+    ):
+        list(same.run(Squares(), [1, 2]))
+
+
+def test_a_process_that_loads_other_work_is_given_jobs_once_it_has_loaded_the_last():
+    with Crew(Squares(), 1) as crew:
+        member = crew._members[0]
+        assert crew.hand_over(Squares())
+        member.is_ready(1)  # for the first
+        assert member.room == 0
+        member.is_ready(1)
+        assert member.room == 2
+        member.loading = 2  # as it has been all the time: its own answers follow
+        member.room = 0
+        assert sorted(crew.run([2, 3])) == [4, 9]
 
 
 def test_processes_that_do_other_work_are_replaced_like_all_others(tmp_path):

@@ -22,7 +22,7 @@ BLANK = {ending: cv2.imencode(ending, np.full((2, 3, 3), 255, np.uint8))[1].toby
 def undrawn() -> Iterator[None]:
     """The charts of reports, and a map's picture, are set up with their data but not drawn: that takes longer than to
     make a small map. Matplotlib gets the first chart of each kind, and one picture of each model, which is drawn
-    several times, in other colours and sizes. Of an evaluation's worst pairs the images are read.
+    twice, in other colours. Of an evaluation's worst pairs the images are read.
     """
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -54,7 +54,7 @@ def _picture() -> Callable[..., bytes]:
 
     seen: list[Any] = [None]
 
-    def picture(model: Any, title: str, dpi: float, dark: bool = False) -> bytes:
+    def picture(model: Any, title: str, dpi: float, dark: bool) -> bytes:
         if model is not seen[0]:
             plot_model(model, title=title, dpi=dpi, dark=dark)
             seen[0] = model

@@ -16,14 +16,15 @@ from lightglue.cli.stages import (
     Strict,
     Views,
     dataset_record,
-    engine_of,
     print_doubt,
     print_skipped,
     skipped_record,
+    starting,
 )
 from lightglue.drawing.facts import counted
 from lightglue.errors import LightGlueError
 from lightglue.runtime.backends import MANY
+from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.options import EngineOptions, SfmOptions
 from lightglue.support.progress import progress_display
 
@@ -65,12 +66,13 @@ def sfm(
     command goes on where it was stopped. Images that cannot be used are reported on stderr, and why the model may be
     wrong, where it may. The exit code is 1 where there is no model and, with --strict, where it may be wrong.
     """
-    from lightglue.sfm.pipeline import build_map
+    with starting(engine, is_new=not MapFolder(output).record.exists()) as who:
+        from lightglue.sfm.pipeline import build_map  # as the processes do it, too
 
-    say_backend(options.models, MANY)
-    options = replace(options, extract=replace(options.extract, extract=views.keywords()))
-    with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
-        result = build_map(images, output, options, root=root, engine=engine_of(engine), progress=progress)
+        say_backend(options.models, MANY)
+        options = replace(options, extract=replace(options.extract, extract=views.keywords()))
+        with memory_named(), progress_display(quiet=as_json, leave=True) as progress:
+            result = build_map(images, output, options, root=root, engine=who, progress=progress)
     print_skipped([each for each in result.skipped if each.reason != result.model.reason])  # that is the last line
     echo(_as_json(output, result) if as_json else _as_text(output, result))
     if not result.model.models:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -33,8 +34,10 @@ __all__ = [
     "print_skipped",
     "print_stage",
     "skipped_record",
+    "starting",
 ]
 
+_COMPUTING = "lightglue.sfm.stages.extract", "lightglue.sfm.stages.match"  # what processes load
 SHOWN = 20  # reasons for which inputs were left out
 LIST_HELP = "a name a line, or hloc's NAME MODEL W H PARAMS, or a COLMAP model."
 Root = Annotated[
@@ -62,6 +65,18 @@ def engine_of(options: EngineOptions) -> Engine:
     if options.engine == "local":
         return make_engine("local", workers=options.workers)
     return make_engine(options.engine, address=options.address)
+
+
+@contextmanager
+def starting(options: EngineOptions, is_new: bool) -> Iterator[Engine]:
+    """Who makes a map. Processes start before this one has loaded torch, and load it at the same time.
+
+    is_new: there is no map yet; one that is there may have nothing left to do.
+    """
+    from lightglue.workers.engine import started
+
+    with started(engine_of(options), _COMPUTING if is_new else ()) as engine:
+        yield engine
 
 
 def print_stage(stage: str, record: StageRecord, as_json: bool) -> None:

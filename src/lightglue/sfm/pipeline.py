@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +59,7 @@ OF_THE_MATCHER = (
     "weights",
 )  # of the models: what features do not depend on
 COMPUTED = STAGES[: STAGES.index("match") + 1]  # stages that an engine computes
+DRAWING = "matplotlib.figure", "matplotlib.backends.backend_agg", "matplotlib.backends.backend_svg"
 FINAL_TOLERANCE = 1e-6  # at effort "fast": cameras are then within 0.001 % of the map's extent of where they end
 # At effort "fast": a second round takes a third of the time; of nine images with a truth (south_building) both had the
 # centres within 0.064 % of the scene's extent, and turned by 0.37 and 0.35 degrees.
@@ -114,9 +118,18 @@ def build_map(
         for stage in (each for each in STAGES if each in COMPUTED):
             run.stage(stage)
     for stage in (each for each in STAGES if each not in COMPUTED):
+        if stage == "reconstruct":  # in which COLMAP has a core for itself, and lets go of Python
+            Thread(target=_load_drawing, daemon=True).start()
         run.stage(stage)
     assert run.model is not None
     return MapResult(paths.folder, run.model, told_once(run.skipped), run.seconds, run.dataset, run.why_pairs)
+
+
+def _load_drawing() -> None:
+    """Load what the report is drawn with; where it cannot be, the report says so."""
+    with suppress(ImportError):
+        for module in DRAWING:
+            import_module(module)
 
 
 def _in_order(options: SfmOptions) -> SfmOptions:

@@ -130,7 +130,7 @@ class Crew:
             member, (kind, *rest) = self._answer()
             if kind == "ready":
                 threads, told = rest
-                member.room = 2 * threads
+                member.is_ready(threads)
                 self._warn(told)
             elif kind == "begun":
                 member.begun.update(rest)
@@ -234,6 +234,7 @@ class _Member:
     parcel: Parcel
     answers: queue.SimpleQueue[Any]
     room: int = 0  # jobs that it may have in hand; 0 until it is ready
+    loading: int = 0  # kinds of work that it was given and is not ready for yet
     in_hand: dict[int, _Job] = field(default_factory=dict)
     begun: set[int] = field(default_factory=set)
 
@@ -257,14 +258,24 @@ class _Member:
             ) from error
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
-        self._send(self.parcel.message())
+        self._load()
 
     def take_up(self, parcel: Parcel) -> None:
         """Have it do other work, once it has nothing in hand."""
         self.parcel, self.room = parcel, 0
         self.begun.clear()
         self._send(None)
-        self._send(parcel.message())
+        self._load()
+
+    def _load(self) -> None:
+        self.loading += 1
+        self._send(self.parcel.message())
+
+    def is_ready(self, threads: int) -> None:
+        """It is, for what it was given first of what it is not ready for."""
+        self.loading -= 1
+        if not self.loading:
+            self.room = 2 * threads
 
     def give(self, job: _Job) -> None:
         """Have it do a job."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from importlib import import_module
 from itertools import chain, islice
 from math import ceil
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from lightglue.workers.crew import Crew
 from lightglue.workers.local import LocalEngine, StandingHere
 from lightglue.workers.work import Engine, Work
 
-__all__ = ["ProcessEngine", "standing"]
+__all__ = ["ProcessEngine", "standing", "started"]
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
@@ -32,6 +33,7 @@ class ProcessEngine:
     """
 
     workers: int | None = None
+    ahead: Crew | None = field(default=None, compare=False, repr=False)  # of `started`, for one `standing`
 
     def __post_init__(self) -> None:
         check_workers(self.workers)
@@ -75,6 +77,52 @@ class ProcessEngine:
 
 
 @contextmanager
+def started(engine: Engine, modules: tuple[str, ...]) -> Iterator[Engine]:
+    """The engine, with processes that start now, and load modules while this process does: for one `standing`.
+
+    Only where it is said how many, and there are modules; other engines are given back as they are.
+    """
+    count = engine.workers if isinstance(engine, ProcessEngine) else None
+    if not isinstance(engine, ProcessEngine) or count is None or count == 1 or not modules:
+        yield engine
+        return
+    with Crew(_Loading(modules), count, is_short) as crew:
+        yield replace(engine, ahead=crew)
+
+
+@dataclass(frozen=True)
+class _Loading:
+    """No work yet: what is needed for it is loaded."""
+
+    modules: tuple[str, ...]
+    together: int = 1
+    seconds: float = 1.0
+    on_cpu: bool = True
+
+    def worker(self) -> _Idle:
+        """One that has loaded it."""
+        for module in self.modules:
+            import_module(module)
+        return _Idle()
+
+    def failed(self, job: Any, reason: str, /) -> Any:
+        """There is no job."""
+
+
+class _Idle:
+    threads = 1
+
+    def read(self, job: Any, /) -> Any:
+        """There is no job."""
+
+    def compute(self, job: Any, read: Any, /) -> Any:
+        """There is no job."""
+
+    def close(self) -> None:
+        """Nothing waits here."""
+
+
+@contextmanager
 def standing(engine: Engine) -> Iterator[Engine]:
     """An engine that does what `engine` would, with processes and models that stay from one `run` to the next.
 
@@ -100,8 +148,8 @@ class _Standing:
 
     def __init__(self, engine: ProcessEngine) -> None:
         self._engine, self._here = engine, StandingHere(threads=1)
-        self._crew: Crew | None = None
-        self._size = 0
+        self._crew: Crew | None = engine.ahead
+        self._size = 0 if engine.ahead is None else len(engine.ahead.processes)
         self._work: Work[Any, Any] | None = None
 
     def run(self, work: Work[Job, Result], jobs: Iterable[Job]) -> Iterator[Result]:

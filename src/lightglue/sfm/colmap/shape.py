@@ -102,18 +102,17 @@ def shape_of(model: Any) -> Shape:
         T = cam_from_world(image)
         centres[image.image_id] = -T[:3, :3].T @ T[:3, 3]
     numbers = sorted(model.point3D_ids())
-    points, angles = [], []
-    for number in numbers[:: -(-len(numbers) // _SAMPLE) or 1]:
-        point = model.point3D(number)
-        seen_from = [centres[each.image_id] for each in point.track.elements if each.image_id in centres]
-        points.append(point.xyz)
-        angles.append(_widest(np.array(seen_from).reshape(-1, 3) - point.xyz))
-    return Shape(
-        tuple(int(image.num_points3D) for image in images),
-        is_of_pairs(model),
-        np.array(points, np.float64).reshape(-1, 3),
-        np.array(angles, np.float64),
-    )
+    some = [model.point3D(number) for number in numbers[:: -(-len(numbers) // _SAMPLE) or 1]]
+    points = np.array([point.xyz for point in some], np.float64).reshape(-1, 3)
+    seen_from = [
+        [centres[each.image_id] for each in point.track.elements if each.image_id in centres] for point in some
+    ]
+    counts = np.array([len(each) for each in seen_from], np.int64)
+    angles = np.zeros(len(points))
+    for count in np.unique(counts[counts > 1]).tolist():  # all that as many images see at once
+        rows = np.flatnonzero(counts == count)
+        angles[rows] = _widest(np.array([seen_from[row] for row in rows]) - points[rows, None])
+    return Shape(tuple(int(image.num_points3D) for image in images), is_of_pairs(model), points, angles)
 
 
 def is_of_pairs(model: Any) -> bool:
@@ -127,8 +126,9 @@ def has_likely_cameras(model: Any, fixed: Collection[int] = ()) -> bool:
     return not any(model.camera(number).has_bogus_params(*_FOCALS, _MAX_DISTORTION) for number in used)
 
 
-def _widest(rays: Floats) -> float:
-    """Degrees between the two of these rays (N, 3) that are farthest apart."""
-    unit = rays / np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-12)
-    cosines = unit @ unit.T
-    return float(np.degrees(np.arccos(np.clip(cosines.min(), -1, 1)))) if len(unit) > 1 else 0.0
+def _widest(rays: Floats) -> Floats:
+    """(P,) degrees between the two of the N rays of each point, (P, N, 3), that are farthest apart."""
+    unit = rays / np.maximum(np.linalg.norm(rays, axis=2, keepdims=True), 1e-12)
+    cosines = (unit @ unit.transpose(0, 2, 1)).min(axis=(1, 2))
+    widest: Floats = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
+    return widest

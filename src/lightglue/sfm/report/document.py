@@ -49,7 +49,7 @@ _MARKS = {
 }
 _NODES = 400  # of the graph of views; more images are drawn in groups
 _GROUPS = 150
-_DPI = 110
+_DPI = 120
 
 
 @dataclass(frozen=True)
@@ -74,22 +74,25 @@ def write_report(folder: str | os.PathLike[str], data: ReportData | None = None)
     """
     folder = Path(folder)
     data = report_data(folder) if data is None else data
-    html, picture = folder / "report.html", None
-    if data.model is not None and _has_content(data.model):
-        picture = folder / "report.png"
-        write_whole(picture, _png(data.model, data.title, dpi=130))
+    html, picture = folder / "report.html", folder / "report.png"
+    drawn = _drawn(data)
+    if drawn is None:
+        with writing(picture):
+            picture.unlink(missing_ok=True)  # of a model that is there no longer
     else:
-        with writing(folder / "report.png"):
-            (folder / "report.png").unlink(missing_ok=True)  # of a model that is there no longer
-    write_whole(html, report_html(data).encode("utf-8", "replace"))
-    return WrittenReport(html, picture, data.problems)
+        write_whole(picture, drawn)
+    write_whole(html, report_html(data, drawn).encode("utf-8", "replace"))
+    return WrittenReport(html, None if drawn is None else picture, data.problems)
 
 
-def report_html(data: ReportData) -> str:
-    """The page, self-contained; the same data give the same bytes with the same Matplotlib."""
+def report_html(data: ReportData, drawn: bytes | None = None) -> str:
+    """The page, self-contained; the same data give the same bytes with the same Matplotlib.
+
+    drawn: the picture of the model, where there is one already.
+    """
     sections = [
         Section("result", "Result", tuple(_result(data))),
-        Section("map", "Map", tuple(_map(data))),
+        Section("map", "Map", tuple(_map(data, drawn))),
         Section("matches", "Matches", tuple(_matches(data))),
         Section("points", "Points", tuple(_points(data))),
         Section("images", "Images", tuple(_images(data))),
@@ -166,20 +169,24 @@ def _why_none(data: ReportData) -> str:
 # --- the map ------------------------------------------------------------------------------------------------------
 
 
-def _map(data: ReportData) -> list[Block]:
-    if data.model is None or not _has_content(data.model):
+def _map(data: ReportData, drawn: bytes | None) -> list[Block]:
+    light, dark = drawn or _drawn(data), _drawn(data, dark=True)
+    if light is None:
         return []
-    light, dark = (_png(data.model, data.title, _DPI, dark) for dark in (False, True))
     caption = "Each pyramid is an image, from where it was taken to what it shows. Stray points are left out."
     picture = Picture("Cameras and points", light, caption, dark)
     return [picture, Text(f"The folder dataset: {data.dataset}.")] if data.dataset else [picture]
 
 
-def _has_content(model: Model) -> bool:
-    return bool(model.images or len(model.points))
+def _drawn(data: ReportData, dark: bool = False) -> bytes | None:
+    """The model as a PNG; None where there is nothing of it."""
+    model = data.model
+    if model is None or not (model.images or len(model.points)):
+        return None
+    return _png(model, data.title, _DPI, dark)
 
 
-def _png(model: Model, title: str, dpi: float, dark: bool = False) -> bytes:
+def _png(model: Model, title: str, dpi: float, dark: bool) -> bytes:
     buffer = io.BytesIO()
     plot_model(model, title=title, dark=dark, dpi=dpi).savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

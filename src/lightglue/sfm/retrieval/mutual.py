@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from lightglue.errors import InputError, StoreError
 from lightglue.stores import FeatureStore, ImageFeatures
 from lightglue.support.progress import Progress
+from lightglue_runtime.limits import usable_cores
 
 __all__ = ["compared", "mutual_counts", "stored", "strongest"]
 
@@ -41,9 +43,19 @@ def mutual_counts(
     """
     described = [stored(features, name) for name in names]
     counts = np.zeros((len(ratios), len(names), len(names)), np.int64)
-    for first in range(len(names) - 1):
-        progress(first, len(names))
-        counts[:, first, first + 1 :] = compared(described[first], described[first + 1 :], ratios)
+
+    def row(first: int) -> Counts:
+        return compared(described[first], described[first + 1 :], ratios)
+
+    threads = torch.get_num_threads()
+    try:
+        # What takes time lets go of Python. Each thread has torch's threads of its own, so many as were last set.
+        with ThreadPoolExecutor(usable_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for first, found in enumerate(pool.map(row, range(len(names) - 1))):
+                progress(first, len(names))
+                counts[:, first, first + 1 :] = found
+    finally:
+        torch.set_num_threads(threads)
     return counts + counts.transpose(0, 2, 1)
 
 

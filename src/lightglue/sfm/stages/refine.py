@@ -22,7 +22,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from threading import Lock
 from time import perf_counter
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -187,7 +189,7 @@ def _write(out: Path, name: str, refined: RefinedKeypoints) -> None:
 
 
 class _Grays:
-    """Gray images, reduced, and keypoints on them; what was used last stays in memory."""
+    """Gray images, reduced, and keypoints on them; what was used last stays in memory. Safe under threads."""
 
     def __init__(self, images: Path, features: FeatureStore, max_edge: int, device: str) -> None:
         self.images, self.features, self.max_edge, self.device = images, features, max_edge, device
@@ -196,6 +198,7 @@ class _Grays:
         )
         self._points: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
         self._faults: dict[str, str] = {}
+        self._locks: dict[str, Lock] = {}  # of each image: threads that ask for it at once wait for the first
 
     def faults(self) -> tuple[Skipped, ...]:
         """Images that could not be read."""
@@ -217,7 +220,8 @@ class _Grays:
 
     def gray(self, name: str) -> torch.Tensor | None:
         """(H, W) in [0, 1]; None where the image cannot be used."""
-        return self._held.get(name, lambda: self._decode(name))
+        with self._locks.setdefault(name, Lock()):
+            return self._held.get(name, lambda: self._decode(name))
 
     def _decode(self, name: str) -> torch.Tensor | None:
         if name in self._faults:
@@ -330,16 +334,29 @@ class _Aligner:
             self.pool.shutdown(cancel_futures=True)
             torch.set_num_threads(self.threads)
 
-    def measure(self, sides: Iterable[tuple[Pair, bool]]) -> list[Measured | None]:
-        """What is measured of each, in their order; None for a batch of which nothing is wanted."""
-        batches = list(_bounded(sides))
+    def measure(self, sides: Iterable[_Side], grays: _Grays) -> list[Measured | None]:
+        """What is measured of each, in their order; None of an unusable image, or where nothing of a batch is wanted.
 
-        def align(some: list[tuple[Pair, bool]]) -> Sequence[Measured | None]:
-            if not any(is_wanted for _, is_wanted in some):
+        Images are decoded by the threads, too.
+        """
+
+        def align(some: list[_Side]) -> list[Measured | None]:
+            if not any(side.is_wanted for side in some):
                 return [None] * len(some)
-            return measure_pairs([pair for pair, _ in some], self.options)
+            pairs = [_aligned(side, grays) for side in some]
+            measured = iter(measure_pairs([pair for pair in pairs if pair is not None], self.options))
+            return [None if pair is None else next(measured) for pair in pairs]
 
+        batches = list(_bounded(sides))
         return [found for some in (self.pool.map if self.pool else map)(align, batches) for found in some]
+
+
+class _Side(NamedTuple):
+    """A pair as its matches are measured, or the other way round."""
+
+    matches: PairMatches
+    is_back: bool
+    is_wanted: bool
 
 
 def _measure(
@@ -351,34 +368,39 @@ def _measure(
     """
     if not any(wanted):
         return [None] * len(pairs)
-    both = [_sides(pair, grays) for pair in pairs]
-    sides = [(side, is_wanted) for each, is_wanted in zip(both, wanted, strict=True) for side in each or ()]
-    measured = iter(aligner.measure(sides))
+    sides = (
+        _Side(pair, is_back, is_wanted)
+        for pair, is_wanted in zip(pairs, wanted, strict=True)
+        for is_back in (False, True)
+    )
+    measured = iter(aligner.measure(sides, grays))
     made: list[NDArray[np.void] | None] = []
-    for each in both:
-        ways = [] if each is None else [next(measured), next(measured)]
+    for _ in pairs:
+        ways = next(measured), next(measured)
         found = [_sure(way, back) for back, way in enumerate(ways) if way is not None]
         made.append(np.concatenate(found) if found else None)
     return made
 
 
-def _sides(pair: PairMatches, grays: _Grays) -> tuple[Pair, Pair] | None:
-    """A pair as its matches are measured, and the other way round."""
-    gray0, gray1 = grays.gray(pair.name0), grays.gray(pair.name1)
+def _aligned(side: _Side, grays: _Grays) -> Pair | None:
+    """The images and points of a pair; None where an image cannot be used."""
+    pair, order = side.matches, slice(None, None, -1 if side.is_back else 1)
+    names = (pair.name0, pair.name1)[order]
+    gray0, gray1 = (grays.gray(name) for name in names)
     if gray0 is None or gray1 is None:
         return None
     points0, points1 = (
         torch.from_numpy(grays.reduced(name)[rows]).to(gray0.device)
-        for name, rows in zip((pair.name0, pair.name1), pair.matches.T, strict=True)
+        for name, rows in zip(names, pair.matches.T[order], strict=True)
     )
-    return Pair(gray0, gray1, points0, points1), Pair(gray1, gray0, points1, points0)
+    return Pair(gray0, gray1, points0, points1)
 
 
-def _bounded(sides: Iterable[tuple[Pair, bool]]) -> Iterator[list[tuple[Pair, bool]]]:
+def _bounded(sides: Iterable[_Side]) -> Iterator[list[_Side]]:
     """In turn, as many as are measured together; the two ways of a pair may be in two."""
-    some: list[tuple[Pair, bool]] = []
+    some: list[_Side] = []
     for side in sides:
-        if some and sum(len(pair.points0) for pair, _ in some) + len(side[0].points0) > _MATCHES_AT_ONCE:
+        if some and sum(len(each.matches.matches) for each in some) + len(side.matches.matches) > _MATCHES_AT_ONCE:
             yield some
             some = []
         some.append(side)
