@@ -46,8 +46,8 @@ def write_features(file: Path, images: Path) -> None:
     torch.save(found, file)
 
 
-def matching(file: Path) -> Callable[[Case], dict[str, Any]]:
-    """A function that matches a case, with one thread."""
+def matching(file: Path, mp: bool) -> Callable[[Case], dict[str, Any]]:
+    """A function that matches a case, with one thread; with `mp` in reduced precision."""
     import torch
 
     from lightglue import LightGlue
@@ -55,7 +55,7 @@ def matching(file: Path) -> Callable[[Case], dict[str, Any]]:
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
     features = torch.load(file)
-    matchers = {name: LightGlue("aliked", pruning="tuned", **options).eval() for name, options in MODES.items()}
+    matchers = {name: LightGlue("aliked", pruning="tuned", mp=mp, **options).eval() for name, options in MODES.items()}
 
     def match(case: Case) -> dict[str, Any]:
         pair, count, mode = case
@@ -88,11 +88,11 @@ def ceiling() -> float:
     return best
 
 
-def profile(file: Path, rounds: int) -> None:
+def profile(file: Path, rounds: int, mp: bool) -> None:
     """A table for each number of keypoints and mode, of the difficult pair."""
     from torch.utils._python_dispatch import TorchDispatchMode
 
-    match = matching(file)
+    match = matching(file, mp)
     times: defaultdict[str, float] = defaultdict(float)
     counts: defaultdict[str, int] = defaultdict(int)
     work: defaultdict[str, float] = defaultdict(float)  # GFLOP
@@ -137,9 +137,9 @@ def profile(file: Path, rounds: int) -> None:
 # -- against another source --------------------------------------------------------------------------------------------
 
 
-def serve(file: Path) -> None:
+def serve(file: Path, mp: bool) -> None:
     """A case a line of stdin, an answer a line of stdout."""
-    match = matching(file)
+    match = matching(file, mp)
     for line in sys.stdin:
         pair, count, mode = json.loads(line)
         start = time.process_time()
@@ -148,12 +148,12 @@ def serve(file: Path) -> None:
         print(json.dumps([spent, found["stop"], found["matches"][0].tolist()]), flush=True)
 
 
-def against(file: Path, sources: list[Path], rounds: int, keypoints: list[int]) -> None:
+def against(file: Path, sources: list[Path], rounds: int, keypoints: list[int], mp: bool) -> None:
     """Both sources in turn; each round gives a ratio."""
     workers = []
     for source in sources:
         environment = {**os.environ, "PYTHONPATH": str(source.resolve()), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, __file__, "serve", str(file)]
+        command = [sys.executable, __file__, "serve", str(file), *["--mp"] * mp]
         workers.append(
             subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         )
@@ -195,15 +195,16 @@ def main() -> None:
     parser.add_argument("--images", type=Path, default=Path("../shared/images"))
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--keypoints", type=int, nargs="+", default=KEYPOINTS, help="of `against`: these cases only")
+    parser.add_argument("--mp", action="store_true", help="in reduced precision")
     options = parser.parse_args()
     if options.what == "features":
         write_features(options.file, options.images)
     elif options.what == "profile":
-        profile(options.file, options.rounds)
+        profile(options.file, options.rounds, options.mp)
     elif options.what == "serve":
-        serve(options.file)
+        serve(options.file, options.mp)
     elif len(options.sources) == 2:
-        against(options.file, options.sources, options.rounds, options.keypoints)
+        against(options.file, options.sources, options.rounds, options.keypoints, options.mp)
     else:
         parser.error("against needs two sources")
 

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from lightglue.models.loaded import LoadedModels
+from lightglue.support import products
 from lightglue.support.caches import BoundedCache
 from lightglue.weights import cache_folder, locate, read
 from support import ASSETS, NEEDS_BROWSER, NEEDS_GPU, NEEDS_SHARED, PAIRS, ROOT, SHARED
@@ -48,6 +49,15 @@ def _first_existing(*candidates: Path) -> Path:
 def _arrays(path: Path) -> dict[str, Any]:
     with np.load(path) as arrays:
         return dict(arrays)
+
+
+@pytest.fixture(params=[False, True], ids=["torch", "onednn"])
+def onednn(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether float32 products are oneDNN's: each way on every machine, whatever is faster there."""
+    if request.param and not products._operator_works():
+        pytest.skip("this torch has no such operator")
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: request.param)
+    return bool(request.param)
 
 
 @pytest.fixture(scope="session")

@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightglue import ALIKED, InputError, load_image, weights
-from lightglue.extractors import aliked, aliked_fast, aliked_sparse, buffers, detection
+from lightglue.extractors import aliked, aliked_fast, aliked_sparse, detection
 from lightglue.extractors.aliked_fast import encode, score_map
 from lightglue.extractors.aliked_folding import UNIT, activate, fold, is_foldable
 from lightglue.extractors.aliked_network import ARCHITECTURES, AlikedNetwork
 from lightglue.extractors.aliked_sparse import describe
-from lightglue.support import precision
+from lightglue.support import buffers, precision
 from lightglue.types import Features
 from support import ASSETS
 

@@ -4,14 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightglue.matching.folding import fold_layer
 from lightglue.matching.packing import PackedPairs, Workspace, run_layer
+from lightglue.support import products
 from support.matching import random_features, small_matcher
 
 D = 32
+
+
+@pytest.fixture(autouse=True)
+def torchs_own_products(monkeypatch):
+    """Where oneDNN's are faster, layers are computed in other steps (test_in_blocks.py)."""
+    monkeypatch.setattr(products, "onednn_is_faster", lambda: False)
 
 
 class Operations(TorchDispatchMode):

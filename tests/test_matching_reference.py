@@ -11,8 +11,11 @@ import torch
 
 from lightglue.containers import batch_to_device
 from lightglue.matching.lightglue import LightGlue
+from lightglue.support import products
 from support.devices import needs_gpu
 from support.matching import load_features
+
+pytestmark = pytest.mark.usefixtures("onednn")
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "full": {"depth_confidence": -1, "width_confidence": -1},
@@ -33,12 +36,13 @@ DEVICES = [
 @pytest.fixture(scope="module")
 def matchers():
     """One matcher a feature type and configuration, built when first asked for."""
-    built: dict[tuple[str, str], LightGlue] = {}
+    built: dict[tuple[str, str, bool], LightGlue] = {}
 
     def get(features: str, config: str) -> LightGlue:
-        if (features, config) not in built:
-            built[features, config] = LightGlue(features=features, **CONFIGS[config]).eval()
-        return built[features, config]
+        key = features, config, products.onednn_is_faster()
+        if key not in built:
+            built[key] = LightGlue(features=features, **CONFIGS[config]).eval()
+        return built[key]
 
     return get
 

@@ -20,8 +20,8 @@ from torch import Tensor
 from lightglue.extractors.aliked_folding import SCORE_COLUMNS, FoldedAliked, FoldedBlock, FoldedConv, activate
 from lightglue.extractors.aliked_network import STRIDE
 from lightglue.extractors.bilinear import Axis, axis, corners, mix_rows
-from lightglue.extractors.buffers import keep_freed_memory, large_empty
 from lightglue.extractors.request import Part
+from lightglue.support.buffers import keep_freed_memory, large_empty
 
 __all__ = ["Encoded", "add_product", "coarsest_level", "encode", "product", "score_map"]
 

@@ -21,8 +21,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lightglue.extractors.bilinear import corners, mix_rows
-from lightglue.extractors.buffers import keep_freed_memory
 from lightglue.extractors.xfeat_network import CELL, ConvLayer, XFeatNetwork, cells_at
+from lightglue.support.buffers import keep_freed_memory
 from lightglue.support.derived import is_plain
 
 __all__ = ["FoldedXFeat", "Maps", "encode", "fold", "heatmap", "is_foldable"]

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightglue.errors import InputError
+from lightglue.support.products import similarities
 from lightglue.types import Assigned
 
 __all__ = [
@@ -115,7 +116,7 @@ def blocked_matches(
     row_sum = torch.empty_like(z0)
     column_sum = torch.full_like(z1, -torch.inf)
     for rows in blocks:
-        similarity = a[rows] @ b.T
+        similarity = similarities(a[rows], b)
         row_sum[rows] = _logsumexp(similarity, 1)
         column_sum = torch.logaddexp(column_sum, _logsumexp(similarity, 0))
         if len(a) * len(b) <= KEEP_LIMIT:
@@ -125,7 +126,7 @@ def blocked_matches(
     best1, partner1 = torch.full_like(z1, -torch.inf), torch.zeros_like(z1, dtype=torch.int64)
     row_term, column_term = F.logsigmoid(z0) - row_sum, F.logsigmoid(z1) - column_sum
     for k, rows in enumerate(blocks):
-        similarity = kept[k] if kept else a[rows] @ b.T
+        similarity = kept[k] if kept else similarities(a[rows], b)
         scores = similarity.mul_(2).add_(row_term[rows, None]).add_(column_term)
         best0[rows], partner0[rows] = scores.max(1)
         best, row = scores.max(0)

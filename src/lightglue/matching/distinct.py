@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lightglue.support.products import similarities
+
 __all__ = ["Distinct", "distinct_neighbors"]
 
 Ints = NDArray[np.int64]
@@ -31,9 +33,8 @@ def distinct_neighbors(a: NDArray[np.float32], b: NDArray[np.float32], ratio: fl
     """
     if not len(a) or not len(b):
         return Distinct(np.zeros((0, 2), np.int64), np.zeros(0, np.float32), np.zeros(0, np.float32))
-    similarity = (
-        torch.from_numpy(a) @ torch.from_numpy(b).T
-    ).numpy()  # not NumPy's product, which has threads of its own
+    # Not NumPy's product, which has threads of its own.
+    similarity = similarities(torch.from_numpy(a), torch.from_numpy(b)).numpy()
     rows, columns = np.arange(len(a)), similarity.argmax(1)  # along rows: along columns it takes 20 times as long
     best = similarity[rows, columns]
     is_mutual = best == similarity.max(0)[columns]

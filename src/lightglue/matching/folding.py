@@ -32,6 +32,7 @@ from lightglue.matching.network import (
     TokenConfidence,
     TransformerLayer,
 )
+from lightglue.support import products
 
 __all__ = ["PLAIN_MODULES", "Affine", "FoldedBlock", "FoldedLayer", "fold_layer", "fold_layers"]
 
@@ -148,8 +149,12 @@ def _fold(
 
 
 def _affine(weight: Tensor, bias: Tensor) -> Affine:
-    """Joined where products take rows of any length: at full precision on a CPU. Others want them aligned."""
-    if weight.is_cpu and weight.dtype in (torch.float32, torch.float64):
+    """Joined where products take rows of any length: at full precision on a CPU. Others want them aligned.
+
+    oneDNN adds the bias to what it writes.
+    """
+    exact = (torch.float64,) if products.onednn_is_faster() else (torch.float32, torch.float64)
+    if weight.is_cpu and weight.dtype in exact:
         both = torch.cat((bias[:, None], weight), 1)
         return Affine(both[:, 1:], both[:, 0], both)
     return Affine(weight, bias, None)

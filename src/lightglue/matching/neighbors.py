@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from lightglue.matching.assignment import Assignment, row_blocks
+from lightglue.support.products import similarities
 
 __all__ = ["Neighbors", "blocked_neighbors", "dense_neighbors", "keep_matches"]
 
@@ -47,7 +48,7 @@ def blocked_neighbors(a: Tensor, b: Tensor, seconds: bool) -> tuple[Neighbors, N
     values = right.new_full((2, len(b)), -torch.inf)
     indices = torch.zeros_like(values, dtype=torch.int64)
     for rows in row_blocks(len(a), len(b), a.device):
-        closeness = left[rows] @ right.T
+        closeness = similarities(left[rows], right)
         found0.append(_two_best(closeness, 1, seconds))
         block_values, block_indices = _two_best(closeness, 0, seconds)
         # What was found before comes first, so that of equals the first position goes on winning.

@@ -23,6 +23,7 @@ from lightglue.errors import InputError
 from lightglue.matching import adaptive
 from lightglue.matching.assignment import Assignment, blocked_matches, log_assignment
 from lightglue.matching.config import LightGlueConfig
+from lightglue.support.products import linear
 
 __all__ = [
     "Attention",
@@ -222,7 +223,8 @@ class MatchAssignment(nn.Module):
     def matches(self, x0: Tensor, x1: Tensor, threshold: float) -> Assignment:
         """The matches of (M, d) and (N, d) tokens, M and N at least 1, without gradients."""
         z0, z1 = (self.matchability(x).squeeze(-1) for x in (x0, x1))
-        return blocked_matches(self.compared(x0), self.compared(x1), z0, z1, threshold)
+        a, b = (linear(x, self.final_proj.weight, self.final_proj.bias) * x.shape[-1] ** -0.25 for x in (x0, x1))
+        return blocked_matches(a, b, z0, z1, threshold)
 
 
 class TokenConfidence(nn.Module):

@@ -11,9 +11,11 @@ from torch import Tensor
 
 from lightglue.matching.assignment import Assignment, mutual_matches
 from lightglue.matching.folding import FoldedLayer
+from lightglue.matching.in_blocks import run_layer_in_blocks, suits_blocks
 from lightglue.matching.inputs import ImageKeypoints
 from lightglue.matching.network import LightGlueNetwork
 from lightglue.matching.packing import MIN_ROWS, PackedPairs, Workspace, run_layer
+from lightglue.support.buffers import keep_freed_memory
 
 __all__ = ["FoldedSteps", "ImageTokens", "ModuleSteps", "Steps"]
 
@@ -73,6 +75,11 @@ class FoldedSteps(Steps):
 
     def run(self, index: int, packed: PackedPairs) -> PackedPairs:
         """The pairs after the layer at `index`, in the memory that they were in."""
+        if suits_blocks(packed.tokens.device, self.layers[0].self_attn.last.dtype):
+            if index == 0:
+                keep_freed_memory(packed.tokens)
+            run_layer_in_blocks(self.layers[index], packed)
+            return packed
         if index == 0 or self._workspace is None:
             self._workspace = Workspace(packed, self.layers[0].self_attn.last.dtype)
         run_layer(self.layers[index], packed, self._workspace, self.attention_dtype)
