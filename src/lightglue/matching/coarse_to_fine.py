@@ -264,7 +264,7 @@ class CoarseToFine(nn.Module):
         compared = min(options.compared, len(pair.image0), len(pair.image1))
         return (
             found.model is not None
-            and len(ij) >= options.distinct_part * compared
+            and len(ij) >= max(options.fewest_inliers, options.distinct_part * compared)
             and len(ij) >= options.distinct_share * len(found.ij)
             and _spread(pair, ij) >= options.distinct_extent
         )
