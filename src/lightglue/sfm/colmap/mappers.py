@@ -15,12 +15,14 @@ from lightglue_runtime.limits import usable_cores
 __all__ = ["bundle_adjustment", "can_hold_some", "check_mapper", "num_threads", "run_mapper", "seldom_adjusted"]
 
 # Of the incremental mapper: how much a model has grown when all of it is adjusted again, when it has converged, how
-# often observations are looked for and dropped then, and the observations from which on threads share the work.
+# often observations are looked for and dropped then, which share of them must have changed for a second time, and the
+# observations from which on threads share the work.
 _SELDOM = {
     "ba_global_frames_ratio": 1.3,
     "ba_global_points_ratio": 1.3,
-    "ba_global_function_tolerance": 1e-6,
+    "ba_global_function_tolerance": 1e-4,
     "ba_global_max_refinements": 2,
+    "ba_global_max_refinement_change": 0.002,
     "ba_min_num_residuals_for_cpu_multi_threading": 10_000,
 }
 
