@@ -28,6 +28,7 @@ from lightglue.models.choice import Models
 from lightglue.models.loaded import LoadedModels, load_models
 from lightglue.pairs.files import match_files
 from lightglue.pairs.oriented import OrientedImage, pair_of
+from lightglue.sfm.stages.match import as_in_maps
 from support.command import lightglue
 
 WIDTH, HEIGHT = 640, 480
@@ -220,6 +221,20 @@ def test_where_descriptors_alone_are_not_beyond_doubt_the_matcher_is_asked() -> 
         record = CoarseToFine(matcher, CoarseToFineOptions(**options)).match([pair])[0]["effort"]
         assert matcher.worked[0] == (512, 512), options
         assert [stage.name for stage in record.stages][:2] == ["neighbors", "seeds"]
+
+
+@pytest.mark.parametrize(
+    ("right", "alone", "in_a_map"), [(90, "seeds", "guided"), (34, "seeds", "seeds"), (400, "guided", "guided")]
+)
+def test_in_maps_some_forty_keypoints_that_descriptors_alone_tell_apart_are_enough(
+    right: int, alone: str, in_a_map: str
+) -> None:
+    scene = Scene(right=right)
+    usual = CoarseToFineOptions()
+    for options, expected in ((usual, alone), (as_in_maps(usual), in_a_map)):
+        result = CoarseToFine(Known(), options).match([scene.pair])[0]
+        assert [stage.name for stage in result["effort"].stages][:2] == ["neighbors", expected]
+        assert scene.is_right(result["matches"][0]).sum() >= 0.4 * right
 
 
 def test_images_that_share_nothing_cost_a_few_layers_of_a_few_keypoints() -> None:

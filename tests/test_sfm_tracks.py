@@ -199,16 +199,26 @@ def test_keypoints_that_were_never_refined_are_an_error(tmp_path: Path) -> None:
         read_refined(tmp_path, "a.png")
 
 
-def test_the_quick_solution_is_that_of_the_normal_equations() -> None:
+@pytest.mark.parametrize("direct", [64, 5, 0])  # keypoints of a part that is solved for directly; others by steps
+@pytest.mark.parametrize("numbers", [1 << 22, 1])  # of parts that are solved for at once
+def test_the_quick_solution_is_that_of_the_normal_equations(
+    direct: int, numbers: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of parts of 12, 5, 2, 2 and 2 keypoints, in no order, and of one that nothing is measured of."""
+    monkeypatch.setattr("lightglue.geometry.tracks._DIRECT", direct)
+    monkeypatch.setattr("lightglue.geometry.tracks._NUMBERS", numbers)
     rng = np.random.default_rng(0)
     i, j = rng.integers(0, 12, (2, 60))
-    matrix = np.eye(2) + rng.normal(0, 0.1, (60, 2, 2))
-    found = Measurements(
-        i[i != j], j[i != j], rng.normal(0, 1, (60, 2))[i != j], matrix[i != j], np.full(60, 0.1)[i != j]
-    )
-    quick, plain = solve_displacements(found, 12, 2, 0.05, 2.0), solve_densely(found, 12, 2, 0.05, 2.0)
-    assert np.allclose(quick.displacements, plain.displacements, atol=1e-3)
-    assert np.allclose(quick.weights, plain.weights, atol=1e-3)
+    i, j = np.append(i, [12, 13, 14, 15, 12, 17, 19, 22, 17]), np.append(j, [13, 14, 15, 16, 16, 18, 20, 21, 18])
+    order = rng.permutation(24)
+    i, j = order[i[i != j]], order[j[i != j]]
+    matrix = np.eye(2) + rng.normal(0, 0.1, (len(i), 2, 2))
+    found = Measurements(i, j, rng.normal(0, 1, (len(i), 2)), matrix, np.full(len(i), 0.1))
+    quick, plain = solve_displacements(found, 24, 2, 0.05, 2.0), solve_densely(found, 24, 2, 0.05, 2.0)
+    atol = 1e-9 if direct == 64 else 1e-3
+    assert np.allclose(quick.displacements, plain.displacements, atol=atol)
+    assert np.allclose(quick.weights, plain.weights, atol=atol)
+    assert np.array_equal(quick.support > 0, np.isin(np.arange(24), [*i, *j]))
 
 
 def test_what_contradicts_the_others_has_no_weight() -> None:

@@ -10,16 +10,19 @@ certainty, and again and again by how well it fits (Geman and McClure's weights)
 such as a wrong match, has no say. A weak pull to where the detector put a keypoint decides what is left free: a track
 may lie anywhere as long as its observations agree.
 
-`solve_displacements` uses conjugate gradients, preconditioned by the 2 x 2 block of each keypoint;
-`solve_densely` writes the same normal equations down, for tests and for reading.
+Keypoints that no measurement connects know nothing of each other. `solve_displacements` solves for one connected part
+after the other, of which most are tracks of a few keypoints: those of equal size at once, directly. Where wrong matches
+join so many that this would take longer, it uses conjugate gradients, preconditioned by the 2 x 2 block of each
+keypoint. `solve_densely` writes the same normal equations down, for tests and for reading.
 
 M stands for the measurements, N for the keypoints.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +34,8 @@ Floats: TypeAlias = NDArray[np.float64]
 _ROUNDS = 10  # of new weights
 _STEPS = 50  # of conjugate gradients, at most, in each round
 _TOLERANCE = 1e-12  # share of the squared residual of the normal equations that may be left
+_DIRECT = 64  # keypoints of a part, up to which it is solved for directly
+_NUMBERS = 1 << 22  # of the normal equations of parts that are solved for at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +50,11 @@ class Measurements:
 
     def __len__(self) -> int:
         return len(self.i)
+
+    def rows(self, index: NDArray[np.bool_]) -> Measurements:
+        """Some of them."""
+        i, j = self.i[index], self.j[index]
+        return Measurements(i, j, self.offset[index], self.matrix[index], self.deviation[index])
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,15 +78,46 @@ def solve_displacements(found: Measurements, count: int, prior: float, floor: fl
         return _solution(found, np.zeros((count, 2)), outlier)
     measured, rows = np.unique(np.concatenate([found.i, found.j]), return_inverse=True)
     some = replace(found, i=rows[: len(found)], j=rows[len(found) :])  # of the keypoints that are measured: few of all
-    graph = _Graph.of(some, len(measured))
-    d, weights = np.zeros((len(measured), 2)), np.ones(len(found))
+    parts = _parts(some, len(measured))
+    is_small = np.bincount(parts)[parts] <= _DIRECT
+    every = np.zeros((count, 2))
+    for solve, of in ((_Directly(parts), is_small), (_conjugate_gradients, ~is_small)):
+        those = some.rows(of[some.i])
+        if len(those):
+            every[measured] += _weighted(those, len(measured), prior, floor, outlier, solve)
+    return _solution(found, every, outlier)
+
+
+def _weighted(
+    found: Measurements,
+    count: int,
+    prior: float,
+    floor: float,
+    outlier: float,
+    solve: Callable[[_Normal, Floats], Floats],
+) -> Floats:
+    """(N, 2): the displacements, weighted again and again. solve: the normal equations, from displacements on."""
+    graph = _Graph.of(found, count)
+    d, weights = np.zeros((count, 2)), np.ones(len(found))
     for k in range(_ROUNDS):
         if k:
-            weights = _weights(some, d, outlier)
-        d = _conjugate_gradients(_normal(graph, some, _certainty(some, weights, floor), prior), d)
-    every = np.zeros((count, 2))
-    every[measured] = d
-    return _solution(found, every, outlier)
+            weights = _weights(found, d, outlier)
+        d = solve(_normal(graph, found, _certainty(found, weights, floor), prior), d)
+    return d
+
+
+def _parts(found: Measurements, count: int) -> NDArray[np.int64]:
+    """(N,) of each keypoint the lowest one that measurements connect it with."""
+    part = np.arange(count)
+    while True:
+        least = np.minimum(part[found.i], part[found.j])
+        lower = part.copy()
+        np.minimum.at(lower, found.i, least)
+        np.minimum.at(lower, found.j, least)
+        lower = lower[lower]
+        if (lower == part).all():
+            return part
+        part = lower
 
 
 def solve_densely(found: Measurements, count: int, prior: float, floor: float, outlier: float) -> Solution:
@@ -191,6 +232,62 @@ def _normal(graph: _Graph, found: Measurements, certainty: Floats, prior: float)
     back = [(weighted[:, :, k] * found.offset).sum(1) for k in range(2)]
     right = np.stack([graph.sum_at(j, forces[:, k]) - graph.sum_at(i, back[k]) for k in range(2)])
     return _Normal(graph, diagonal, edges, right)
+
+
+class _Some(NamedTuple):
+    """Parts of as many keypoints, and their edges."""
+
+    rows: NDArray[np.int64]  # (P, n) of keypoints
+    edges: NDArray[np.int64]  # (E',) of the graph
+    part: NDArray[np.int64]  # (E',) of each edge, and which of its keypoints it joins
+    low: NDArray[np.int64]  # (E',)
+    high: NDArray[np.int64]  # (E',)
+
+
+class _Directly:
+    """Solves the normal equations of one graph part by part: those of parts of as many keypoints at once.
+
+    parts: (N,) of each keypoint.
+    """
+
+    def __init__(self, parts: NDArray[np.int64]) -> None:
+        self.parts = parts
+        self.some: list[_Some] | None = None
+
+    def __call__(self, normal: _Normal, start: Floats) -> Floats:
+        """(N, 2); 0 of keypoints in parts of more than `_DIRECT`."""
+        self.some = list(_of_each_size(normal.graph, self.parts)) if self.some is None else self.some
+        d = np.zeros((normal.graph.count, 2))
+        for rows, edges, part, low, high in self.some:
+            count, size = rows.shape
+            left = np.zeros((count, size, 2, size, 2))
+            own, (xx, xy, yy) = np.arange(size), normal.diagonal[:, rows]
+            left[:, own, 0, own, 0], left[:, own, 0, own, 1] = xx, xy
+            left[:, own, 1, own, 0], left[:, own, 1, own, 1] = xy, yy
+            block = normal.edges[:, :, edges].transpose(2, 0, 1)
+            left[part, low, :, high, :] = block
+            left[part, high, :, low, :] = block.transpose(0, 2, 1)
+            right = normal.right[:, rows].transpose(1, 2, 0).reshape(count, 2 * size, 1)
+            d[rows] = np.linalg.solve(left.reshape(count, 2 * size, 2 * size), right).reshape(count, size, 2)
+        return d
+
+
+def _of_each_size(graph: _Graph, parts: NDArray[np.int64]) -> Iterator[_Some]:
+    """The parts of up to `_DIRECT` keypoints, as many at once as `_NUMBERS` allows."""
+    sizes = np.bincount(parts, minlength=len(parts))[parts]
+    order = np.lexsort((parts, sizes))  # part after part, the small ones first
+    place = np.empty(len(parts), np.int64)
+    place[order] = np.arange(len(parts))
+    low, high, ordered = place[graph.low], place[graph.high], sizes[order]
+    by_place = np.argsort(low, kind="stable")
+    for size in np.unique(ordered[ordered <= _DIRECT]).tolist():
+        first, last = np.searchsorted(ordered, [size, size + 1]).tolist()
+        step = size * max(1, _NUMBERS // (2 * size) ** 2)
+        for begin in range(first, last, step):
+            end = min(last, begin + step)
+            edges = by_place[slice(*np.searchsorted(low[by_place], [begin, end]))]
+            part, one = np.divmod(low[edges] - begin, size)
+            yield _Some(order[begin:end].reshape(-1, size), edges, part, one, (high[edges] - begin) % size)
 
 
 def _conjugate_gradients(normal: _Normal, start: Floats) -> Floats:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from lightglue.errors import InputError, StoreError
-from lightglue.matching.coarse_to_fine import CoarseToFine
+from lightglue.matching.coarse_to_fine import CoarseToFine, CoarseToFineOptions
 from lightglue.matching.effort import Effort
 from lightglue.models.choice import Models
 from lightglue.pairs.record import matches_of
@@ -32,7 +32,7 @@ from lightglue.types import Features
 from lightglue.workers.local import LocalEngine
 from lightglue.workers.work import Engine
 
-__all__ = ["NO_OVERLAP", "MatchOptions", "MatchResult", "match"]
+__all__ = ["NO_OVERLAP", "MatchOptions", "MatchResult", "as_in_maps", "match"]
 
 NO_OVERLAP = "no overlap"  # the note of pairs below `min_overlap`
 BATCH_CPU, BATCH_GPU = 4, 64  # pairs that a worker takes at once; a core gains nothing from more
@@ -43,10 +43,10 @@ UNPRUNED = 2048
 # Of the matches that are to be expected, with which effort "fast" is content, as images of a map have other pairs: one
 # pair in ten of a flight over fields was matched again as a whole for the sake of more, which took half of all time.
 LEAST_YIELD = 0.5
-# Of maps, too: so many of the compared keypoints that agree without a network, but 40 at least, and the part of the
-# longer edge over which they spread. Of 63 pairs of two training scenes that say less than pairs alone are asked for
-# guidance by these found 0.9 of the matches that seeds lead to (median; 0.7 or more of 61).
-DISTINCT = {"distinct_part": 0.02, "distinct_extent": 0.05}
+# Of maps, too: the part of the compared keypoints that agree without a network, of which 40 are enough, and of the
+# longer edge over which they spread. Of 65 pairs of two training scenes that pairs alone would not be trusted with,
+# guidance by these found 0.9 of the matches that seeds lead to (median; 0.7 or more of 63).
+DISTINCT_PART, DISTINCT_EXTENT = 0.02, 0.05
 TILE = 128  # images; pairs are gone through in squares of so many by so many
 SECONDS = 1.0  # of work that are written at once, and lost by a kill
 LOOKED_UP = 1024  # pairs that are looked up in the store at once
@@ -300,6 +300,17 @@ class MatchWork:
         return Matched((), tuple(Skipped(", ".join(pair), reason) for pair in batch))
 
 
+def as_in_maps(options: CoarseToFineOptions) -> CoarseToFineOptions:
+    """Those of effort "fast" for pairs of which others see the same."""
+    return replace(
+        options,
+        least_yield=LEAST_YIELD,
+        plane_yield=LEAST_YIELD,
+        distinct_part=DISTINCT_PART,
+        distinct_extent=DISTINCT_EXTENT,
+    )
+
+
 @dataclass(frozen=True, eq=False)
 class _Image:
     found: ImageFeatures  # on a CPU mapped, so that workers share them
@@ -325,8 +336,7 @@ class MatchWorker:
         if self.device.type == "cpu" and models.mp and (models.matcher, models.backend) == ("lightglue", "torch"):
             self.matcher.pruning_keypoint_thresholds["cpu"] = UNPRUNED
         if isinstance(self.matcher, CoarseToFine):
-            least = {"least_yield": LEAST_YIELD, "plane_yield": LEAST_YIELD, **DISTINCT}
-            self.matcher.options = replace(self.matcher.options, **least)
+            self.matcher.options = as_in_maps(self.matcher.options)
         self.seen: BoundedCache[str, _Image] = BoundedCache(work.options.memory, lambda image: image.bytes, keep=0)
 
     def read(self, batch: tuple[Pair, ...]) -> dict[str, _Image | StoreError | InputError]:

@@ -49,7 +49,7 @@ from lightglue.support.sqlite import connected
 
 __all__ = ["RefinedKeypoints", "TrackOptions", "TracksResult", "read_refined", "refine_keypoints"]
 
-REVISION = 2  # raised when the same options give other keypoints
+REVISION = 3  # raised when the same options give other keypoints
 _PIXELS_HELD = 200_000_000  # of gray images that are kept decoded
 _PAIRS_AT_ONCE = 64  # measured in one transaction
 _MATCHES_AT_ONCE = 2048  # aligned together, where each pair has fewer: some 20 MB of windows
