@@ -9,8 +9,6 @@ from lightglue.matching.attention import (
     Segments,
     _attend_at_once,
     attend,
-    blocked_attention,
-    choose_attention,
     fused_rows,
 )
 from lightglue.matching.folding import fold_layer
@@ -58,24 +56,14 @@ def test_half_precision_attention_alone_is_close():
     assert not torch.equal(half, exact)
 
 
-@pytest.mark.parametrize("attention", [fused_rows, blocked_attention])
 @pytest.mark.parametrize(("m", "n"), [(1, 1), (1, 300), (300, 1), (257, 300), (512, 40)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_every_attention_equals_the_plain_one(dtype, m, n, attention):
+def test_attention_of_rows_equals_the_plain_one(dtype, m, n):
     g = torch.Generator().manual_seed(m + n)
     q, k, v = (torch.randn(size, 3, 2, 16, generator=g).to(dtype)[:, 1] for size in (m, n, n))  # views, as in a batch
     expected = plain_attention(*(t.float().transpose(0, 1) for t in (q, k, v))).transpose(0, 1)
     atol = 1e-5 if dtype == torch.float32 else 0.03
-    torch.testing.assert_close(attention(q, k, v).float(), expected, atol=atol, rtol=0)
-
-
-@pytest.mark.parametrize("amx", [True, False])
-def test_the_kernel_is_chosen_by_what_the_cpu_has(amx, monkeypatch):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
-    cpu, bfloat16 = torch.device("cpu"), torch.bfloat16
-    assert choose_attention(cpu, bfloat16) is (fused_rows if amx else blocked_attention)
-    assert choose_attention(cpu, torch.float32) is fused_rows
-    assert choose_attention(torch.device("cuda"), bfloat16) is fused_rows
+    torch.testing.assert_close(fused_rows(q, k, v).float(), expected, atol=atol, rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])

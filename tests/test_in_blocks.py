@@ -91,6 +91,14 @@ def test_layers_run_in_blocks_where_onednn_is_faster(onednn):
     assert not suits_blocks(torch.device("cuda"), torch.float32)
 
 
+@pytest.mark.parametrize("amx", [True, False])
+def test_in_bfloat16_they_do_where_there_is_no_amx(amx, monkeypatch):
+    """With AMX torch's fused attention is the faster one."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    assert suits_blocks(torch.device("cpu"), torch.bfloat16) is not amx
+    assert not suits_blocks(torch.device("cuda"), torch.bfloat16)
+
+
 def test_a_matcher_runs_them(onednn, monkeypatch):
     ran = []
     monkeypatch.setattr("lightglue.matching.steps.run_layer_in_blocks", lambda layer, packed: ran.append(layer))

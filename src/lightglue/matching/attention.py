@@ -17,12 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["RowAttention", "Segments", "attend", "blocked_attention", "choose_attention", "fused_rows"]
-
-# queries (M, h, e), keys and values (N, h, e), as views of packed rows -> (M, h, e)
-RowAttention = Callable[[Tensor, Tensor, Tensor], Tensor]
-
-BLOCK = 256  # query rows whose similarities are held at once: they should stay in the cache
+__all__ = ["Segments", "attend", "fused_rows"]
 
 
 @dataclass(frozen=True)
@@ -57,10 +52,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, segments: Segments, cross: bool, out
     if q.is_cuda and half and (kernel := _varlen_kernel()) is not None:
         _attend_at_once(kernel, q, k, v, segments, cross, out)
         return
-    attention = choose_attention(v.device, v.dtype)
     for i, own in enumerate(segments.slices):
         others = segments.slices[i ^ cross]
-        out[own].view(-1, *q.shape[1:]).copy_(attention(q[own], k[others], v[others]))
+        out[own].view(-1, *q.shape[1:]).copy_(fused_rows(q[own], k[others], v[others]))
 
 
 @functools.cache
@@ -90,25 +84,6 @@ def _attend_at_once(
 
 
 def fused_rows(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """torch's fused attention."""
+    """torch's fused attention of queries (M, h, e) to keys and values (N, h, e), views of packed rows: (M, h, e)."""
     query, key, value = (t.transpose(0, 1)[None] for t in (q, k, v))  # (1, h, rows, e)
     return F.scaled_dot_product_attention(query, key, value)[0].transpose(0, 1)
-
-
-def blocked_attention(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """Matrix products and softmax, a block of query rows at a time."""
-    query = (q * q.shape[-1] ** -0.5).transpose(0, 1).contiguous()
-    key, value = k.transpose(0, 1).contiguous().mT, v.transpose(0, 1).contiguous()
-    blocks = [torch.bmm(torch.bmm(rows, key).softmax(-1), value) for rows in query.split(BLOCK, 1)]
-    return torch.cat(blocks, 1).transpose(0, 1)
-
-
-def choose_attention(device: torch.device, dtype: torch.dtype) -> RowAttention:
-    """The kernel for rows of this dtype on this device.
-
-    On a CPU with bfloat16 dot products but no AMX, torch's fused kernel is no faster in bfloat16 than in float32;
-    plain products are (docs/performance.md).
-    """
-    if device.type == "cpu" and dtype == torch.bfloat16 and not torch.cpu._is_amx_tile_supported():
-        return blocked_attention
-    return fused_rows

@@ -32,8 +32,16 @@ FLOOR = 100.0  # weights of less than 2^-100 of the greatest count as that: deno
 
 
 def suits_blocks(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether layers whose products have this dtype are faster in blocks (docs/performance.md)."""
-    return device.type == "cpu" and dtype == torch.float32 and products.onednn_is_faster()
+    """Whether layers whose products have this dtype are faster in blocks (docs/performance.md).
+
+    They are where torch's fused attention is slow beside plain products: in float32 where MKL leaves AVX-512 unused, in
+    bfloat16 without AMX.
+    """
+    if device.type != "cpu":
+        return False
+    if dtype == torch.bfloat16:
+        return not torch.cpu._is_amx_tile_supported()
+    return dtype == torch.float32 and products.onednn_is_faster()
 
 
 def blocks(n: int, keys: int) -> tuple[int, list[slice]]:
@@ -74,20 +82,21 @@ def _project(block: FoldedBlock, x: Tensor, rotation: Tensor | None) -> Heads:
     values = linear(weight[-d:], token).add_(bias[-d:, None])
     found = linear(token, weight[:-d], bias[:-d]).view(len(token), -1, h, d // h)
     by_head = found.new_empty(found.shape[1], h, len(token), d // h)
+    scale = math.log2(math.e) * (d // h) ** -0.5
     if rotation is None:
         by_head.copy_(found.permute(1, 2, 0, 3))
-        queries, keys = by_head[0].clone(), by_head[0]
+        queries, keys = by_head[0] * scale, by_head[0]
     else:
         by_head[:, :, n:] = 0
         turned = by_head[:, :, :n].permute(2, 0, 1, 3)
-        if dtype == rotation.real.dtype:
-            rotate(found[:n], rotation, turned)
-        else:
-            turned.copy_(rotate(found[:n], rotation, None))
+        exact = rotate(found[:n], rotation, turned if dtype == rotation.real.dtype else None)
+        exact[:, 0] *= scale
+        if exact is not turned:
+            turned.copy_(exact)
         queries, keys = by_head
     bias = x.new_zeros(len(token), dtype=dtype)
     bias[n:] = -torch.inf
-    return Heads(queries.mul_(math.log2(math.e) * (d // h) ** -0.5), keys, values.view(h, d // h, -1), bias)
+    return Heads(queries, keys, values.view(h, d // h, -1), bias)
 
 
 def _update(block: FoldedBlock, x: Tensor, own: Heads, others: Heads) -> None:

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightglue.support.precision import cpu_has_fast_bfloat16
+
 __all__ = ["STEP", "linear", "onednn_is_faster", "rounded", "similarities"]
 
 STEP = 32  # numbers of rows are multiples of it, where oneDNN multiplies
@@ -46,6 +48,7 @@ def _vendor() -> str:
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("vendor_id")), "")
 
 
+@functools.cache
 def _operator_works() -> bool:
     """Whether the operator is there and multiplies as torch does."""
     x, weight, bias = (torch.linspace(-1, 1, size, device="cpu") for size in (35 * 24, 40 * 24, 40))
@@ -66,18 +69,23 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
     Where gradients are recorded, and of other dtypes, devices and layouts, it is torch's own product.
     """
-    fast = _takes(x) and _takes(weight) and x.numel() > 0 and onednn_is_faster()
+    # In bfloat16 torch takes oneDNN itself, but writes a bias first, which oneDNN then adds to.
+    fast = _takes(x) and _takes(weight) and x.numel() > 0 and not (x.dtype == torch.bfloat16 and bias is None)
     return _by_onednn(x, weight, bias) if fast else F.linear(x, weight, bias)
 
 
 def _takes(x: Tensor) -> bool:
-    plain = x.dtype == torch.float32 and x.is_cpu and x.is_contiguous()
-    return plain and not (x.requires_grad and torch.is_grad_enabled())
+    """Whether oneDNN is the better one for this factor."""
+    if not (x.is_cpu and x.is_contiguous()) or (x.requires_grad and torch.is_grad_enabled()):
+        return False
+    if x.dtype == torch.bfloat16:
+        return cpu_has_fast_bfloat16() and _operator_works()
+    return x.dtype == torch.float32 and onednn_is_faster()
 
 
 def similarities(a: Tensor, b: Tensor) -> Tensor:
     """`a @ b.T`: (M, d), (N, d) -> (M, N), which may be a view of a larger matrix."""
-    if not (_takes(a) and _takes(b) and onednn_is_faster()):
+    if not (_takes(a) and _takes(b)):
         return a @ b.T
     padded = (F.pad(x, (0, 0, 0, rounded(len(x)) - len(x))) for x in (a, b))
     return linear(*padded)[: len(a), : len(b)]
