@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from lightglue.support.loading import uncollected
 from lightglue_runtime.terminal import answering
 
 __all__ = ["main"]
@@ -22,8 +23,9 @@ def main() -> None:
 
 
 def _run() -> None:
-    from lightglue.cli.app import app
-    from lightglue.cli.printing import notices_as_lines
+    with uncollected():
+        from lightglue.cli.app import app
+        from lightglue.cli.printing import notices_as_lines
 
     try:
         with notices_as_lines():

@@ -26,6 +26,7 @@ from lightglue.errors import LightGlueError
 from lightglue.runtime.backends import MANY
 from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.options import EngineOptions, SfmOptions
+from lightglue.support.loading import uncollected
 from lightglue.support.progress import progress_display
 
 if TYPE_CHECKING:
@@ -67,7 +68,8 @@ def sfm(
     wrong, where it may. The exit code is 1 where there is no model and, with --strict, where it may be wrong.
     """
     with starting(engine, is_new=not MapFolder(output).record.exists()) as who:
-        from lightglue.sfm.pipeline import build_map  # as the processes do it, too
+        with uncollected():
+            from lightglue.sfm.pipeline import build_map  # torch and all, as the processes do
 
         say_backend(options.models, MANY)
         options = replace(options, extract=replace(options.extract, extract=views.keywords()))

@@ -19,6 +19,7 @@ from queue import SimpleQueue
 from typing import IO, Any
 
 from lightglue.errors import InputError
+from lightglue.support.loading import uncollected
 from lightglue.workers.parcels import read_message, unpack, write_message
 
 __all__ = ["main"]
@@ -67,7 +68,9 @@ def _work(jobs: IO[bytes], results: IO[bytes], told: list[tuple[Any, ...]]) -> N
     """One kind of work after another: see `Crew.hand_over`."""
     while True:
         try:
-            worker = unpack(read_message(jobs)).worker()
+            message = read_message(jobs)
+            with uncollected():
+                worker = unpack(message).worker()
         except EOFError:
             raise
         except BaseException as error:
