@@ -237,6 +237,24 @@ def test_in_maps_some_forty_keypoints_that_descriptors_alone_tell_apart_are_enou
         assert scene.is_right(result["matches"][0]).sum() >= 0.4 * right
 
 
+@pytest.mark.parametrize(("right", "last"), [(150, "guided"), (60, "geometry")])
+def test_doubtful_pairs_are_matched_with_so_many_keypoints_where_that_is_said(right: int, last: str) -> None:
+    scene = Scene(right=right)
+    usual, some = Known(), Known()
+    assert CoarseToFine(usual).match([scene.pair])[0]["effort"].escalated
+    result = CoarseToFine(some, CoarseToFineOptions(most=800)).match([scene.pair])[0]
+    assert (usual.worked[-1], some.worked[-1]) == ((1200, 1200), (800, 800))
+    names = [stage.name for stage in result["effort"].stages]
+    assert names[:5] == ["neighbors", "seeds", "geometry", "more keypoints", "geometry"]
+    assert names[-1] == last
+    assert result["effort"].escalated
+    assert scene.is_right(result["matches"][0]).sum() > 0.4 * right
+    assert int((result["prune0"] > 0).sum()) == 800
+    small = Known()
+    CoarseToFine(small, CoarseToFineOptions(most=1200)).match([scene.pair])
+    assert small.worked[-1] == (1200, 1200)
+
+
 def test_images_that_share_nothing_cost_a_few_layers_of_a_few_keypoints() -> None:
     matcher = Known()
     result = CoarseToFine(matcher).match([Scene(right=0).pair])[0]

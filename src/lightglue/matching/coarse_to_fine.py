@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from inspect import signature
 from time import perf_counter
@@ -81,6 +81,7 @@ class CoarseToFineOptions:
     # Where parts of a thing look the same, three or four dozen seeds agree with some geometry all the same.
     alike_overlap: float = 0.1
     alike_inliers: int = 40
+    most: int | None = None  # keypoints of each image that a pair is matched "as a whole" with; None: all
     guided: GuidedOptions = field(default_factory=GuidedOptions)
 
 
@@ -233,6 +234,7 @@ class CoarseToFine(nn.Module):
             self._look_closer([pair for pair in todo if pair.result is None and pair.distinct < options.some_distinct])
         left = [pair for pair in pairs if pair.result is None]
         self._match_seeds([pair for pair in left if self._is_worthwhile(pair, options.seeds)])
+        self._match_more([pair for pair in pairs if pair.result is None and self._is_too_large(pair)])
         self._finish([pair for pair in pairs if pair.result is None])
         return [cast(Matches, pair.result) for pair in pairs]
 
@@ -245,6 +247,11 @@ class CoarseToFine(nn.Module):
         """Whether so many keypoints of each image are a small part of the work."""
         counts = len(pair.image0), len(pair.image1)
         return min(counts) > 0 and max(counts) > self.options.worthwhile * seeds
+
+    def _is_too_large(self, pair: _Pair) -> bool:
+        """Whether it is not matched as a whole."""
+        most = self.options.most
+        return most is not None and max(len(pair.image0), len(pair.image1)) > most
 
     # -- the stages, in their order --------------------------------------------------------------------------------
 
@@ -284,25 +291,34 @@ class CoarseToFine(nn.Module):
 
     def _match_seeds(self, pairs: list[_Pair]) -> None:
         """Match the strongest keypoints, and guide the others where these are to be trusted."""
-        with span("seeds", pairs=len(pairs)):
-            runs = self._run(pairs, self.options.seeds, None)
+        for pair, ran, found in self._seeded(pairs, self.options.seeds, "seeds"):
+            if self._is_hopeless(found):
+                pair.result = _assemble(pair, found.ij, found.scores, ran, pair.record(rejected=found.summary()))
+            else:
+                pair.escalated = self._doubt(pair, found)
+                if pair.escalated is None:
+                    self._guide(pair, found, ran, self._expected(pair, ran, found))
+
+    def _match_more(self, pairs: list[_Pair]) -> None:
+        """Match more keypoints in the place of all, and guide the others, too, where these are to be trusted."""
+        for pair, ran, found in self._seeded(pairs, cast(int, self.options.most), "more keypoints"):
+            if self._doubt(pair, found) is None:
+                self._guide(pair, found, ran, self._expected(pair, ran, found))
+            if pair.result is None:
+                pair.result = _assemble(pair, found.ij, found.scores, ran, pair.record())
+
+    def _seeded(self, pairs: list[_Pair], count: int, stage: str) -> Iterator[tuple[_Pair, _Ran, _Found]]:
+        """Each pair, and what so many keypoints of it say."""
+        with span(stage, pairs=len(pairs)):
+            runs = self._run(pairs, count, None)
         with span("guided", pairs=len(pairs)):
             for pair, ran, seconds in runs:
                 begin = perf_counter()
                 ij, scores = _matches_of(ran)
-                found = _Found(
-                    ij, scores, *fit_model(*pair.points(ij), self.options.error * pair.unit), _overlap_of(ran.result)
-                )
-                agreeing = int(found.inliers.sum())
-                pair.stages.append(EffortStage("seeds", seconds, len(ij)))
-                pair.stages.append(EffortStage("geometry", perf_counter() - begin, agreeing))
-                if self._is_hopeless(found):
-                    pair.result = _assemble(pair, ij, scores, ran, pair.record(rejected=found.summary()))
-                elif (doubt := self._doubt(pair, found)) is not None:
-                    pair.escalated = doubt
-                else:
-                    share = min(len(pair.image0) / len(ran.seeds0.rows), len(pair.image1) / len(ran.seeds1.rows))
-                    self._guide(pair, found, ran, agreeing * share)
+                fit = fit_model(*pair.points(ij), self.options.error * pair.unit)
+                pair.stages.append(EffortStage(stage, seconds, len(ij)))
+                pair.stages.append(EffortStage("geometry", perf_counter() - begin, int(fit.inliers.sum())))
+                yield pair, ran, _Found(ij, scores, *fit, _overlap_of(ran.result))
 
     def _finish(self, pairs: list[_Pair]) -> None:
         """Match pairs as a whole, in the order that they were given in."""
@@ -375,6 +391,11 @@ class CoarseToFine(nn.Module):
             agree = residuals(model, *pair.points(ij)) <= self.options.error * pair.unit
             record = pair.record(model=model, agree=agree)
             pair.result = _assemble(pair, ij, scores, ran, record, coefficients_of(self.matcher))
+
+    def _expected(self, pair: _Pair, ran: _Ran, found: _Found) -> float:
+        """Matches that there would be, had all keypoints as many as these."""
+        share = min(len(pair.image0) / len(ran.seeds0.rows), len(pair.image1) / len(ran.seeds1.rows))
+        return int(found.inliers.sum()) * share
 
     def _least_yield(self, seeds: _Found) -> float:
         is_plane = seeds.flat >= self.options.maybe_flat

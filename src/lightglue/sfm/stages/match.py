@@ -47,6 +47,7 @@ LEAST_YIELD = 0.5
 # longer edge over which they spread. Of 65 pairs of two training scenes that pairs alone would not be trusted with,
 # guidance by these found 0.9 of the matches that seeds lead to (median; 0.7 or more of 63).
 DISTINCT_PART, DISTINCT_EXTENT = 0.02, 0.05
+MOST = 1024  # keypoints of each image that doubtful pairs are matched with
 TILE = 128  # images; pairs are gone through in squares of so many by so many
 SECONDS = 1.0  # of work that are written at once, and lost by a kill
 LOOKED_UP = 1024  # pairs that are looked up in the store at once
@@ -308,6 +309,7 @@ def as_in_maps(options: CoarseToFineOptions) -> CoarseToFineOptions:
         plane_yield=LEAST_YIELD,
         distinct_part=DISTINCT_PART,
         distinct_extent=DISTINCT_EXTENT,
+        most=MOST,
     )
 
 
