@@ -7,6 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from unittest.mock import MagicMock
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,7 +19,7 @@ from lightglue.matching.overlap import Coefficients
 from lightglue.pairs.hard import solve as solve_module
 from lightglue.pairs.hard.budget import Budget
 from lightglue.pairs.hard.kinds import OWN, Kinds
-from lightglue.pairs.hard.looks import Correspondences, Image, Kind, Looks
+from lightglue.pairs.hard.looks import Correspondences, Image, Kind, Looks, distinct_matches
 from lightglue.pairs.hard.models import errors_of, fit
 from lightglue.pairs.hard.rematch import common_frame
 from lightglue.pairs.hard.search import likely_trials, other_turns, trials, turned_trials
@@ -207,16 +208,49 @@ def test_of_images_that_look_alike_the_overlap_is_no_surer_than_that_of_plain_ma
     """A façade's windows match as well in any frame: that they were matched again is no evidence."""
     search, found = rematched(np.array([[1.1, 0.05, 4], [-0.05, 0.95, 3], [0, 0, 1.0]]))
     assert overlap_of(search, found) > 0.9
-    assert told_overlap(search, found) == 0.6
+    assert told_overlap(search, found, found) == 0.6
     search.plain_overlap = None
-    assert told_overlap(search, found) > 0.9
+    assert told_overlap(search, found, found) > 0.9
 
 
 def test_of_images_that_look_unlike_the_overlap_is_that_of_their_common_frame():
     turned = np.array([[0.0, -1, 390], [1, 0, 0], [0, 0, 1]])
     for matrix in (turned, H):
         search, found = rematched(matrix)
-        assert told_overlap(search, found) == overlap_of(search, found) > 0.9
+        assert told_overlap(search, found, found) == overlap_of(search, found) > 0.9
+
+
+def test_what_full_size_does_not_bear_out_is_not_told():
+    search, rough = rematched(H)
+    few = rough.found.only(np.arange(8))
+    full = replace(rough, found=replace(few, counts=(400, 400)), model=fit(few, "homography", 3.0, rough.frame))
+    assert told_overlap(search, rough, full) == overlap_of(search, full) < 0.5
+    assert told_overlap(search, rough, None) == 0.6  # nothing was found there: it is what plain matching says
+    search.plain_overlap = None
+    assert told_overlap(search, rough, None) == overlap_of(search, rough)
+
+
+def test_matches_that_are_not_distinct_do_not_count_at_full_size():
+    search, found = rematched(H)
+    repeated = replace(found, found=replace(found.found, distinct=np.arange(60) < 6))
+    assert told_overlap(search, repeated, found) == overlap_of(search, found) > 0.9
+    told = told_overlap(search, found, repeated)
+    assert told == overlap_of(search, repeated, distinct=True) < 0.5
+    assert repeated.found.only([0, 59]).distinct.tolist() == [True, False]
+
+
+def test_a_match_is_distinct_where_its_ends_resemble_nothing_else_of_their_images_as_much():
+    """The first point's partner is its like; those of the others resemble a place beside them at least as much."""
+    points = torch.tensor([[10.0, 10], [100, 10], [200, 10], [300, 10], [300, 20], [200, 150]])
+    like = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0.9, 0.1], [0, 0, 1], [0, 0, 1], [1, 1, 1]])
+    one = {"keypoints": points[None], "descriptors": like[None]}
+    other = {"keypoints": points[None], "descriptors": (3 * like + torch.tensor([0, 0, 0.7]))[None]}
+    rows = torch.tensor([[0, 0], [1, 1], [2, 2], [3, 3], [5, 5]])
+    found = distinct_matches((one, other), rows)
+    # Points 3 and 4 are alike and 10 px apart: that is one place.
+    assert found.tolist() == [True, False, False, True, True]
+    nothing = {"keypoints": points[None, :0], "descriptors": like[None, :0]}
+    assert distinct_matches((nothing, other), rows[:0]).tolist() == []
 
 
 def test_the_overlap_is_by_what_was_fitted_to_the_weights_of_the_matcher_itself():
@@ -343,6 +377,47 @@ def test_a_tilted_and_turned_image_is_matched_exactly(aliked, plane):
     assert "turned by" in found.effort.found_by
     assert found.effort.stages[0].name == "normal"
     assert found.geometry.statistics.num_inliers > 60
+
+
+def arcade(seed: int, own: int) -> np.ndarray:
+    """(320, 1300, 3): 13 bays of a wall with the same door and ornaments, and in each some of its `own`."""
+    rng = np.random.default_rng(seed)
+
+    def ornamented(bay: np.ndarray, count: int) -> np.ndarray:
+        for x, y, radius, *colour in rng.uniform([4, 4, 2, 0, 0, 0], [96, 316, 9, 1, 1, 1], (count, 6)):
+            cv2.circle(bay, (int(x), int(y)), int(radius), colour, -1, cv2.LINE_AA)
+        return bay
+
+    bay = ornamented(np.full((320, 100, 3), 0.6, np.float32), 30)
+    cv2.rectangle(bay, (20, 150), (80, 290), (0.1, 0.1, 0.15), -1)
+    cv2.circle(bay, (50, 150), 30, (0.1, 0.1, 0.15), -1, cv2.LINE_AA)
+    return np.hstack([ornamented(bay.copy(), own) for _ in range(13)])
+
+
+def from_the_side(wall: np.ndarray) -> np.ndarray:
+    """At a tilt of 2.5, turned a little."""
+    height, width = wall.shape[:2]
+    side = np.array([[0.4, -0.2, 70], [0.08, 1, 0], [2e-4, 0, 1]])
+    corners = moved(side, np.array([[0, 0], [width, 0], [width, height], [0, height]]))
+    side = np.array([[1, 0, -corners[:, 0].min()], [0, 1, -corners[:, 1].min()], [0, 0, 1]]) @ side
+    size = np.ceil(np.ptp(corners, axis=0)).astype(int)
+    return warp(wall, side, (int(size[0]), int(size[1])))
+
+
+def test_two_parts_of_a_row_of_arches_are_not_the_same_part(aliked):
+    """One lies on the other, in the frame of plain matches even well; another view of the same part is sure."""
+    wall = arcade(seed=3, own=12)
+    first, other, same = (np.ascontiguousarray(wall[:, left : left + 450]) for left in (0, 800, 150))
+    overlaps = []
+    for part in (other, same):
+        found = match_pair(
+            *aliked, tensor(first), tensor(from_the_side(part)), resize=None, effort="hard", max_seconds=None
+        )
+        assert found.effort.found_by == "plain matches"
+        assert found.effort.inliers.sum() >= 30
+        overlaps.append(float(found.overlap))
+    assert overlaps[0] < 0.3
+    assert overlaps[1] > 0.9
 
 
 def test_an_easy_pair_is_as_with_normal_and_the_record_says_so(aliked, plane):

@@ -16,7 +16,7 @@ from lightglue.pairs.hard.parallax import with_parallax
 from lightglue.pairs.hard.pool import pooled, without_duplicates
 from lightglue.pairs.hard.rematch import Frame
 from lightglue.pairs.hard.search import Trial
-from lightglue.pairs.hard.steps import EXACT, FEWEST, Rematched, Search, again, told_overlap
+from lightglue.pairs.hard.steps import EXACT, FEWEST, Rematched, Search, again, overlap_of, told_overlap
 from lightglue.pairs.hard.views import View
 from lightglue.pairs.hard.warping import Floats, inverse_of, linear_at
 
@@ -50,15 +50,18 @@ def polished(search: Search, kind: Kind, plain: Correspondences, model: Model) -
     better = _at_full_size(search, kind, model.matrix, plain.points0[model.inliers], "full size")
     if better is None or better.model.support < model.support:
         return None
-    return _made_exact(search, better, None)
+    return _made_exact(search, better, None, overlap_of(search, better))
 
 
 def finished(search: Search, rough: Rematched, trial: Trial | None) -> Solved:
-    """A believed model made exact at full size, with the other parts of a scene that is not plane."""
+    """A believed model made exact at full size, with the other parts of a scene that is not plane.
+
+    What full size does not bear out is not told.
+    """
     around = rough.found.points0[rough.model.inliers]
     better = _at_full_size(search, rough.kind, rough.model.matrix, around, "full size")
     first = better if better is not None and better.model.support >= rough.model.support else rough
-    return _made_exact(search, first, trial)
+    return _made_exact(search, first, trial, told_overlap(search, rough, better))
 
 
 def _at_full_size(search: Search, kind: Kind, matrix: Floats, around: Floats, name: str) -> Rematched | None:
@@ -68,7 +71,7 @@ def _at_full_size(search: Search, kind: Kind, matrix: Floats, around: Floats, na
     return cast(Rematched | None, found)
 
 
-def _made_exact(search: Search, first: Rematched, trial: Trial | None) -> Solved:
+def _made_exact(search: Search, first: Rematched, trial: Trial | None, overlap: float) -> Solved:
     parts, planes = _planes(search, first)
     plane = without_duplicates(pooled([sharpened(search.looks, part.found, part.frame) for part in parts]))
     scene = _scene_frame(search, first)
@@ -84,7 +87,7 @@ def _made_exact(search: Search, first: Rematched, trial: Trial | None) -> Solved
     else:
         final = found.only(chosen.inliers)
     chosen = replace(chosen, inliers=np.ones(len(final), np.bool_), support=support(final.scores))
-    return Solved(tuple(search.stages), final, chosen, told_overlap(search, first), first.kind, trial)
+    return Solved(tuple(search.stages), final, chosen, overlap, first.kind, trial)
 
 
 def _planes(search: Search, first: Rematched) -> tuple[list[Rematched], list[Model]]:

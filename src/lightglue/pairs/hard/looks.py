@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from lightglue.extractors.base import Extractor as OwnExtractor
 from lightglue.pairs.hard.views import View
@@ -19,7 +20,9 @@ from lightglue.pairs.rotation import best_of, limited
 from lightglue.timing import span
 from lightglue.types import Extractor, Features, Matcher
 
-__all__ = ["Correspondences", "Image", "Kind", "Looks", "Seen"]
+__all__ = ["Correspondences", "Image", "Kind", "Looks", "Seen", "distinct_matches"]
+
+ELSEWHERE = 24.0  # px of a view, from which on a keypoint shows something else
 
 PER_KEYPOINT = ("keypoints", "keypoint_scores", "descriptors", "scales", "oris")
 
@@ -92,6 +95,7 @@ class Correspondences:
     descriptors0: Tensor  # (K, D)
     descriptors1: Tensor
     counts: tuple[int, int]  # of keypoints that could have matched
+    distinct: NDArray[np.bool_] | None = None  # (K,) `distinct_matches`, where it was asked for
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -102,6 +106,8 @@ class Correspondences:
         own = torch.from_numpy(rows).to(self.descriptors0.device)
         arrays = {name: getattr(self, name)[rows] for name in ("points0", "points1", "scores")}
         names = ("keypoint_scores0", "keypoint_scores1", "descriptors0", "descriptors1")
+        if self.distinct is not None:
+            arrays["distinct"] = self.distinct[rows]
         return replace(self, **arrays, **{name: getattr(self, name)[own] for name in names})
 
 
@@ -139,8 +145,8 @@ class Looks:
         image = self.images[side]
         return warp(image.pixels, H @ inverse_of(image.from_original), size, moved(image.from_original, at))
 
-    def match(self, kind: Kind, seen0: Seen, seen1: Seen) -> Correspondences:
-        """What the matcher of `kind` finds."""
+    def match(self, kind: Kind, seen0: Seen, seen1: Seen, *, distinct: bool = False) -> Correspondences:
+        """What the matcher of `kind` finds. distinct: and which of it are `distinct_matches`."""
         with span("matching"):
             found = matches_of(kind.matcher({"image0": seen0.features, "image1": seen1.features}))
         rows = found["matches"].reshape(-1, 2)
@@ -155,6 +161,7 @@ class Looks:
             ends[0][1],
             ends[1][1],
             (len(seen0), len(seen1)),
+            distinct_matches((seen0.features, seen1.features), rows) if distinct else None,
         )
 
     def _shrunk(self, side: int, edge: int) -> tuple[Pixels, float]:
@@ -190,6 +197,27 @@ class Looks:
         )
         inside &= image.allows(points)
         return seen if inside.all() else seen.only(inside)
+
+
+def distinct_matches(both: tuple[Features, Features], rows: Tensor) -> NDArray[np.bool_]:
+    """(K,): matches (K, 2) whose ends resemble each other more than either resembles another place of its own image.
+
+    Features of two views of about the same scale, with batch dimension. Of what repeats, each part resembles the next
+    one as much as that of the other image that it was matched with (the ratio test of Lowe, "Distinctive image features
+    from scale-invariant keypoints", 2004, within one image).
+    """
+    if not len(rows):
+        return np.ones(0, np.bool_)
+    descriptors = [normalize(each["descriptors"][0].detach().cpu().float(), dim=-1) for each in both]
+    ends = [own[column] for own, column in zip(descriptors, rows.T, strict=True)]
+    likeness = (ends[0] * ends[1]).sum(dim=-1)
+    found = torch.ones(len(rows), dtype=torch.bool)
+    for features, own, end, column in zip(both, descriptors, ends, rows.T, strict=True):
+        points = features["keypoints"][0].detach().cpu().float()
+        others = end @ own.T
+        others[torch.cdist(points[column], points) < ELSEWHERE] = -torch.inf
+        found &= likeness > others.max(dim=-1).values
+    return found.numpy()
 
 
 def _of(features: Features, rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -71,4 +71,4 @@ def common_frame(H: Floats, images: tuple[Image, Image], edge: int, around: Floa
 def rematch(looks: Looks, kind: Kind, frame: Frame, count: int) -> Correspondences:
     """The matches of both images in the frame, of at most `count` keypoints each."""
     seen = [looks.warped(kind, i, frame.matrices[i], frame.size, frame.at[i], count) for i in (0, 1)]
-    return looks.match(kind, seen[0], seen[1])
+    return looks.match(kind, seen[0], seen[1], distinct=True)

@@ -14,7 +14,7 @@ from lightglue.matching.overlap import COEFFICIENTS, Coefficients, coefficients_
 from lightglue.pairs.hard.budget import Budget
 from lightglue.pairs.hard.kinds import Kinds
 from lightglue.pairs.hard.looks import Correspondences, Image, Kind, Looks
-from lightglue.pairs.hard.models import Model, fit
+from lightglue.pairs.hard.models import Model, fit, support
 from lightglue.pairs.hard.rematch import Frame, common_frame, rematch
 from lightglue.pairs.hard.search import Trial
 from lightglue.pairs.hard.warping import Floats, linear_at
@@ -90,13 +90,16 @@ def again(search: Search, kind: Kind, H: Floats, around: Floats, edge: int, coun
     return None if model is None else Rematched(found, model, frame, kind)
 
 
-def overlap_of(search: Search, found: Rematched) -> float:
+def overlap_of(search: Search, found: Rematched, *, distinct: bool = False) -> float:
     """The probability that both images show the same thing, from the matches that agree with a model.
 
-    Of many views the best one is looked at: its odds are those of one view divided by their number.
+    Of many views the best one is looked at: its odds are those of one view divided by their number. distinct: without
+    matches whose ends resemble another place of their own image as much as each other.
     """
     fitted = _coefficients(found.kind)
     good = found.model.support
+    if distinct and found.found.distinct is not None:
+        good = support(found.found.scores[found.model.inliers & found.found.distinct])
     share = (good + 0.5) / max(1, min(found.found.counts))
     odds = fitted.odds(math.log1p(good), math.log(share)) - math.log(max(1, search.tries))
     return 1 / (1 + math.exp(-odds))
@@ -113,16 +116,25 @@ def _coefficients(kind: Kind) -> Coefficients:
     return COEFFICIENTS.get(getattr(kind.matcher, "feature_type", None) or "", COEFFICIENTS["aliked"])
 
 
-def told_overlap(search: Search, found: Rematched) -> float:
-    """What is said of a model: no more than plain matching says where that has seen both images as well.
+def told_overlap(search: Search, rough: Rematched, full: Rematched | None) -> float:
+    """What is said of a model: what both looks at it bear out, the small one that it is believed for and full size.
 
-    The parts of a façade that repeat look alike in any frame: matching them again is no new evidence.
+    No more than plain matching says where that has seen both images as well, or where full size shows nothing: the
+    parts of a façade that repeat look alike in any frame, and matching them again is no new evidence. For the same
+    reason only distinct matches count at full size; in a small frame of a steep view few of the right ones are.
     """
-    own, plain = overlap_of(search, found), search.plain_overlap
+    told, is_new = [overlap_of(search, rough)], False
+    if full is not None:
+        told.append(overlap_of(search, full, distinct=True))
+        is_new = _is_unlike(search, rough) and _is_unlike(search, full)
+    if search.plain_overlap is not None and not is_new:
+        told.append(search.plain_overlap)
+    return min(told)
+
+
+def _is_unlike(search: Search, found: Rematched) -> bool:
     middle = np.median(found.found.points0[found.model.inliers], axis=0)
-    if plain is None or is_unlike(found.model.matrix, middle, search.looks.images):
-        return own
-    return min(own, plain)
+    return is_unlike(found.model.matrix, middle, search.looks.images)
 
 
 def is_unlike(H: Floats, at: Floats, images: tuple[Image, Image]) -> bool:
