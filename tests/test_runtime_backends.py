@@ -25,11 +25,12 @@ from lightglue.matching.overlap import Coefficients
 from lightglue.models.choice import Models
 from lightglue.pairs.files import match_files
 from lightglue.runtime import OnnxExtractor, OnnxMatcher, OpenVinoMatcher, files
-from lightglue.runtime.backends import MANY, TIMES, Machine, choose
+from lightglue.runtime.backends import MANY, TIMES, Machine, choose, this_machine
 from lightglue.runtime.files import digest_of, matcher_file
 from lightglue.runtime.matcher import RuntimeMatcher
 from lightglue.sfm.folder import MapRecord
 from lightglue.sfm.options import MatchOptions, on_one_device
+from lightglue.support import products
 from lightglue_runtime import runtimes
 from support import ASSETS
 from support.tiny_models import write_extractor, write_matcher
@@ -436,11 +437,13 @@ CPU = Machine("cpu", bfloat16=False, installed=("onnx", "openvino"))
 @pytest.mark.parametrize("keypoints", [1, 512, 1024, 2048, 100_000])
 @pytest.mark.parametrize("pairs", [1, 100, MANY])
 @pytest.mark.parametrize("machine", [CPU, replace(CPU, bfloat16=True), replace(CPU, installed=("onnx",))])
-def test_auto_takes_what_the_table_says_takes_least_time(machine, pairs, keypoints):
+@pytest.mark.parametrize("onednn", [False, True])
+def test_auto_takes_what_the_table_says_takes_least_time(machine, pairs, keypoints, onednn):
+    machine = replace(machine, onednn=onednn)
     chosen = choose(machine, pairs, keypoints)
     table = {
         name: times.seconds(pairs, keypoints)
-        for name, times in TIMES[machine.bfloat16].items()
+        for name, times in TIMES[machine.bfloat16, onednn].items()
         if name in ("torch", *machine.installed)
     }
     assert chosen.backend in table
@@ -463,9 +466,15 @@ def test_auto_takes_nothing_that_is_not_installed_or_was_not_measured():
 
 def test_auto_never_changes_the_precision():
     """bfloat16 is what `mp` asks for, on a CPU that has it; 8 bits are in no row."""
-    assert set(TIMES) == {True, False}
-    assert all(set(rows) <= {"torch", "onnx", "openvino"} for rows in TIMES.values())
-    assert "onnx" not in TIMES[True]  # which has no bfloat16 on CPUs
+    assert set(TIMES) == {(reduced, onednn) for reduced in (True, False) for onednn in (True, False)}
+    assert all({"torch"} < set(rows) <= {"torch", "onnx", "openvino"} for rows in TIMES.values())
+    assert not any("onnx" in TIMES[True, onednn] for onednn in (True, False))  # which has no bfloat16 on CPUs
+
+
+def test_auto_knows_what_the_products_are_here(monkeypatch):
+    for onednn in (False, True):
+        monkeypatch.setattr(products, "onednn_is_faster", lambda onednn=onednn: onednn)
+        assert this_machine("cpu", mp=False).onednn is onednn
 
 
 def test_a_map_has_what_auto_stood_for_when_it_was_made():

@@ -282,7 +282,8 @@ class Models:
         if self.matcher != "lightglue":
             return 0.02
         keypoints = min(self.max_keypoints, 512) if self.effort == "fast" else self.max_keypoints
-        times = TIMES[False].get(self.backend, TIMES[False]["torch"])
+        table = TIMES[False, False]  # the same plan on every machine
+        times = table.get(self.backend, table["torch"])
         return times.seconds(1, keypoints) - times.start
 
     def decisive(self) -> dict[str, Any]:

@@ -37,6 +37,7 @@ class Machine:
     device: str  # of torch: "cpu", "cuda", "mps"
     bfloat16: bool  # whether products are in bfloat16: option `mp`, on a CPU that has instructions for it
     installed: Collection[str]  # of "onnx" and "openvino"
+    onednn: bool = False  # whether torch's products are oneDNN's, as on AMD's CPUs with AVX-512: support/products.py
 
 
 @dataclass(frozen=True)
@@ -50,20 +51,33 @@ class Chosen:
         return f"{self.backend} ({self.why})"
 
 
-# docs/runtimes.md has the machines and the dates. True: with products in bfloat16, False: in float32.
-TIMES: Mapping[bool, Mapping[str, Times]] = MappingProxyType(
+# (bfloat16, onednn) as in `Machine`. docs/runtimes.md has the machines and the dates.
+TIMES: Mapping[tuple[bool, bool], Mapping[str, Times]] = MappingProxyType(
     {
-        False: MappingProxyType(
+        (False, False): MappingProxyType(
             {
                 "torch": Times(0.0, {512: 280, 1024: 679, 2048: 1973}),
                 "onnx": Times(1.0, {512: 289, 1024: 824, 2048: 2514}),
                 "openvino": Times(10.0, {512: 256, 1024: 704, 2048: 1854}),
             }
         ),
-        True: MappingProxyType(
+        (True, False): MappingProxyType(
             {
                 "torch": Times(0.0, {512: 157, 1024: 386, 2048: 1118}),
                 "openvino": Times(10.0, {512: 125, 1024: 292, 2048: 873}),
+            }
+        ),
+        (False, True): MappingProxyType(
+            {
+                "torch": Times(0.0, {512: 84, 1024: 221, 2048: 771}),
+                "onnx": Times(1.0, {512: 71, 1024: 204, 2048: 694}),
+                "openvino": Times(10.0, {512: 73, 1024: 191, 2048: 593}),
+            }
+        ),
+        (True, True): MappingProxyType(
+            {
+                "torch": Times(0.0, {512: 62, 1024: 158, 2048: 523}),
+                "openvino": Times(10.0, {512: 52, 1024: 136, 2048: 415}),
             }
         ),
     }
@@ -77,7 +91,7 @@ def choose(machine: Machine, pairs: int, keypoints: int) -> Chosen:
     """
     if machine.device != "cpu":
         return Chosen("torch", f"others were not measured on {machine.device}")
-    table = TIMES[machine.bfloat16]
+    table = TIMES[machine.bfloat16, machine.onednn]
     seconds = {
         name: times.seconds(pairs, keypoints)
         for name, times in table.items()
@@ -95,6 +109,8 @@ def choose(machine: Machine, pairs: int, keypoints: int) -> Chosen:
 def this_machine(device: str, mp: bool) -> Machine:
     """The one that this runs on."""
     from lightglue.support.precision import cpu_has_fast_bfloat16
+    from lightglue.support.products import onednn_is_faster
     from lightglue_runtime.runtimes import installed
 
-    return Machine(device, mp and device == "cpu" and cpu_has_fast_bfloat16(), tuple(installed()))
+    bfloat16 = mp and device == "cpu" and cpu_has_fast_bfloat16()
+    return Machine(device, bfloat16, tuple(installed()), onednn_is_faster())

@@ -34,9 +34,13 @@ def onednn_is_faster() -> bool:
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and _vendor() not in ("GenuineIntel", "")
         and torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-        and all(os.environ.get(name, "AVX512").upper().startswith(("AVX512", "AVX10", "ALL")) for name in _ISA)
+        and _onednn_may_use_avx512()
         and _operator_works()
     )
+
+
+def _onednn_may_use_avx512() -> bool:
+    return all(os.environ.get(name, "ALL").upper().startswith(("ALL", "DEFAULT", "AVX512", "AVX10")) for name in _ISA)
 
 
 def _vendor() -> str:
@@ -79,7 +83,7 @@ def _takes(x: Tensor) -> bool:
     if not (x.is_cpu and x.is_contiguous()) or (x.requires_grad and torch.is_grad_enabled()):
         return False
     if x.dtype == torch.bfloat16:
-        return cpu_has_fast_bfloat16() and _operator_works()
+        return cpu_has_fast_bfloat16() and _onednn_may_use_avx512() and _operator_works()
     return x.dtype == torch.float32 and onednn_is_faster()
 
 
