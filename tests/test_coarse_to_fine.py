@@ -20,6 +20,7 @@ from lightglue import NearestNeighbor, match_pair, match_pairs
 from lightglue.errors import InputError
 from lightglue.extractors.options import ViewOptions
 from lightglue.matching.coarse_to_fine import CoarseToFine, CoarseToFineOptions
+from lightglue.matching.distinct import distinct_neighbors
 from lightglue.matching.effort import EFFORTS
 from lightglue.matching.overlap import Coefficients
 from lightglue.matching.seed_geometry import Model, residuals
@@ -235,6 +236,24 @@ def test_in_maps_some_forty_keypoints_that_descriptors_alone_tell_apart_are_enou
         result = CoarseToFine(Known(), options).match([scene.pair])[0]
         assert [stage.name for stage in result["effort"].stages][:2] == ["neighbors", expected]
         assert scene.is_right(result["matches"][0]).sum() >= 0.4 * right
+
+
+@pytest.mark.parametrize(("right", "compared"), [(1000, [600]), (60, [600, 1200])])
+def test_half_of_the_keypoints_are_compared_where_that_will_do(
+    right: int, compared: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes, scene = [], Scene(right=right)
+
+    def counted(a: np.ndarray, b: np.ndarray, ratio: float) -> Any:
+        sizes.append(len(a))
+        return distinct_neighbors(a, b, ratio)
+
+    monkeypatch.setattr("lightglue.matching.coarse_to_fine.distinct_neighbors", counted)
+    whole, half = (
+        CoarseToFine(Known(), CoarseToFineOptions(half_will_do=half)).match([scene.pair])[0] for half in (False, True)
+    )
+    assert sizes == [600, 1200, *compared]
+    assert scene.is_right(half["matches"][0]).sum() >= 0.9 * scene.is_right(whole["matches"][0]).sum() > 0
 
 
 @pytest.mark.parametrize(("right", "last"), [(150, "guided"), (60, "geometry")])

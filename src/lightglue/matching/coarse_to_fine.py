@@ -54,6 +54,7 @@ class CoarseToFineOptions:
     # Half of them first, a quarter of the work: where fewer of these pass, there is no use in the others. In 223 pairs
     # of which 15 or more agree in the end it was 12 at least, of 70 pairs without an overlap 5 at most.
     few_distinct: int = 8
+    half_will_do: bool = False  # where the half of them is beyond doubt, as all are to be
     distinct_part: float = 0.15  # of the compared keypoints of the image with fewer, that agree
     distinct_share: float = 0.85  # of those that pass, that agree
     distinct_extent: float = 0.1  # of the longer edge of each image, over which these spread
@@ -260,11 +261,24 @@ class CoarseToFine(nn.Module):
         with span("neighbors", pairs=len(pairs)):
             for pair in pairs:
                 begin = perf_counter()
-                found = _distinct(pair, self.options)
+                found = self._distinct(pair)
                 pair.distinct = int(found.inliers.sum())
                 pair.stages.append(EffortStage("neighbors", perf_counter() - begin, pair.distinct))
                 if self._is_beyond_doubt(pair, found):
                     self._guide(pair, found, None, 0.0)
+
+    def _distinct(self, pair: _Pair) -> _Found:
+        """The matches that descriptors alone tell apart, and what they agree with."""
+        options = self.options
+        most = min(options.compared, max(len(pair.image0), len(pair.image1)))
+        ij, near = _passing(pair, most // 2, options.ratio)
+        if len(ij) < options.few_distinct:
+            return _Found(ij, np.zeros(len(ij)), None, np.zeros(len(ij), np.bool_))
+        if options.half_will_do and len(ij) >= options.fewest_inliers:
+            found = _agreeing(pair, ij, near, options)
+            if self._is_beyond_doubt(pair, found):
+                return found
+        return _agreeing(pair, *_passing(pair, most, options.ratio), options)
 
     def _is_beyond_doubt(self, pair: _Pair, found: _Found) -> bool:
         options, ij = self.options, found.ij[found.inliers]
@@ -453,13 +467,8 @@ def _ordered(given: tuple[Any, Any], image0: SeedImage, image1: SeedImage) -> _P
     return _Pair(given, image1, image0, True)
 
 
-def _distinct(pair: _Pair, options: CoarseToFineOptions) -> _Found:
+def _agreeing(pair: _Pair, ij: Ints, near: Distinct, options: CoarseToFineOptions) -> _Found:
     """The matches that descriptors alone tell apart, and what they agree with."""
-    most = min(options.compared, max(len(pair.image0), len(pair.image1)))
-    ij, near = _passing(pair, most // 2, options.ratio)
-    if len(ij) < options.few_distinct:
-        return _Found(ij, np.zeros(len(ij)), None, np.zeros(len(ij), np.bool_))
-    ij, near = _passing(pair, most, options.ratio)
     model, inliers, flat = fit_model(*pair.points(ij), options.error * pair.unit, QUICK)
     scores = np.zeros(len(ij))
     if model is not None:
