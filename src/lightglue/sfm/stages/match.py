@@ -47,7 +47,7 @@ LEAST_YIELD = 0.5
 # longer edge over which they spread. Of 65 pairs of two training scenes that pairs alone would not be trusted with,
 # guidance by these found 0.9 of the matches that seeds lead to (median; 0.7 or more of 63).
 DISTINCT_PART, DISTINCT_EXTENT = 0.02, 0.05
-# The half of them will do where it is so many: guidance finds as many by these (median of 390 pairs of five training
+# The half of them will do where it is so many: guidance finds as many by these (median of 386 pairs of five training
 # scenes; 0.8 at least), for half of the time.
 MOST = 1024  # keypoints of each image that doubtful pairs are matched with
 TILE = 128  # images; pairs are gone through in squares of so many by so many
