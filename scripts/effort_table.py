@@ -1,7 +1,7 @@
 """Speed and accuracy of effort "fast" against "normal", on sets of pairs with ground truth, as one table.
 
     python scripts/effort_table.py ../shared/data/strecha_dev.json ../shared/data/tum18.json [--features aliked]
-        [--keypoints 2048] [--threads 1] [--pairs N] [--output table.json]
+        [--keypoints 2048] [--threads 1] [--mp] [--pairs N] [--output table.json]
 
 Each manifest is gone through once: features are extracted first, untimed; then each pair is matched with both efforts,
 one right after the other, so that a busy machine slows down both. Times are CPU seconds of this process. Poses are
@@ -65,16 +65,18 @@ def main() -> None:
     parser.add_argument("--features", default="aliked")
     parser.add_argument("--keypoints", type=int, default=2048)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--mp", action="store_true", help="in reduced precision, where the CPU is fast at it")
     parser.add_argument("--pairs", type=int, default=None, help="of each set, the first N")
     parser.add_argument("--output", type=Path, default=None)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     torch.set_grad_enabled(False)
-    models = Models(options.features, options.keypoints, "cpu")
+    models = Models(options.features, options.keypoints, "cpu", mp=options.mp)
     extractor, matcher = models.load()
     matchers = {"normal": matcher, "fast": CoarseToFine(matcher)}
     features: dict[Path, Any] = {}
-    print(f"{options.features}, {options.keypoints} keypoints, {options.threads} thread(s), CPU seconds")
+    precision = "reduced precision" if options.mp else "float32"
+    print(f"{options.features}, {options.keypoints} keypoints, {precision}, {options.threads} thread(s), CPU seconds")
     print("set            pairs  normal    fast  ratio | AUC normal -> fast, change [95 % of resamples]")
     table, scenes = [], {}
     for name in options.sets:
