@@ -15,7 +15,7 @@ def test_the_stored_pair_is_what_the_command_gives_for_its_photographs() -> None
     stored = example_pair()
     images = [data for _, data in example_files(stored)]
     options = PairOptions(geometry=stored["options"]["geometry"])
-    models = Models(max_keypoints=stored["options"]["max_keypoints"], device="cpu")
+    models = Models(max_keypoints=stored["options"]["max_keypoints"], device="cpu", mp=stored["options"]["mp"])
     found = match_files(images[0], images[1], options, models=models).pair
     rows = np.reshape(stored["matches"], (-1, 2))
     shown = np.float32(stored["scores"]) > np.float32(stored["threshold"])

@@ -24,7 +24,6 @@ from lightglue.cli.stages import (
 from lightglue.drawing.facts import counted
 from lightglue.errors import LightGlueError
 from lightglue.runtime.backends import MANY
-from lightglue.sfm.folder import MapFolder
 from lightglue.sfm.options import EngineOptions, SfmOptions
 from lightglue.support.loading import uncollected
 from lightglue.support.progress import progress_display
@@ -67,6 +66,8 @@ def sfm(
     command goes on where it was stopped. Images that cannot be used are reported on stderr, and why the model may be
     wrong, where it may. The exit code is 1 where there is no model and, with --strict, where it may be wrong.
     """
+    from lightglue.sfm.folder import MapFolder
+
     with starting(engine, is_new=not MapFolder(output).record.exists()) as who:
         with uncollected():
             from lightglue.sfm.pipeline import build_map  # torch and all, as the processes do
