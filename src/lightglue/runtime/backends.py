@@ -69,15 +69,15 @@ TIMES: Mapping[tuple[bool, bool], Mapping[str, Times]] = MappingProxyType(
         ),
         (False, True): MappingProxyType(
             {
-                "torch": Times(0.0, {512: 84, 1024: 221, 2048: 771}),
-                "onnx": Times(1.0, {512: 71, 1024: 204, 2048: 694}),
-                "openvino": Times(10.0, {512: 73, 1024: 191, 2048: 593}),
+                "torch": Times(0.0, {512: 81, 1024: 196, 2048: 636}),
+                "onnx": Times(1.0, {512: 70, 1024: 196, 2048: 646}),
+                "openvino": Times(10.0, {512: 71, 1024: 182, 2048: 578}),
             }
         ),
         (True, True): MappingProxyType(
             {
-                "torch": Times(0.0, {512: 62, 1024: 158, 2048: 523}),
-                "openvino": Times(10.0, {512: 52, 1024: 136, 2048: 415}),
+                "torch": Times(0.0, {512: 59, 1024: 139, 2048: 490}),
+                "openvino": Times(10.0, {512: 49, 1024: 126, 2048: 395}),
             }
         ),
     }
