@@ -24,7 +24,7 @@ from lightglue.pairs.hard.models import errors_of, fit
 from lightglue.pairs.hard.rematch import common_frame
 from lightglue.pairs.hard.search import likely_trials, other_turns, trials, turned_trials
 from lightglue.pairs.hard.solve import is_good, solve
-from lightglue.pairs.hard.steps import Rematched, Search, overlap_of, told_overlap
+from lightglue.pairs.hard.steps import Rematched, Search, overlap_of, reported_overlap
 from lightglue.pairs.hard.views import View
 from lightglue.pairs.hard.warping import moved, scaling, warp
 
@@ -208,33 +208,33 @@ def test_of_images_that_look_alike_the_overlap_is_no_surer_than_that_of_plain_ma
     """A façade's windows match as well in any frame: that they were matched again is no evidence."""
     search, found = rematched(np.array([[1.1, 0.05, 4], [-0.05, 0.95, 3], [0, 0, 1.0]]))
     assert overlap_of(search, found) > 0.9
-    assert told_overlap(search, found, found) == 0.6
+    assert reported_overlap(search, found, found) == 0.6
     search.plain_overlap = None
-    assert told_overlap(search, found, found) > 0.9
+    assert reported_overlap(search, found, found) > 0.9
 
 
 def test_of_images_that_look_unlike_the_overlap_is_that_of_their_common_frame():
     turned = np.array([[0.0, -1, 390], [1, 0, 0], [0, 0, 1]])
     for matrix in (turned, H):
         search, found = rematched(matrix)
-        assert told_overlap(search, found, found) == overlap_of(search, found) > 0.9
+        assert reported_overlap(search, found, found) == overlap_of(search, found) > 0.9
 
 
-def test_what_full_size_does_not_bear_out_is_not_told():
+def test_what_full_size_does_not_bear_out_is_not_reported():
     search, rough = rematched(H)
     few = rough.found.only(np.arange(8))
     full = replace(rough, found=replace(few, counts=(400, 400)), model=fit(few, "homography", 3.0, rough.frame))
-    assert told_overlap(search, rough, full) == overlap_of(search, full) < 0.5
-    assert told_overlap(search, rough, None) == 0.6  # nothing was found there: it is what plain matching says
+    assert reported_overlap(search, rough, full) == overlap_of(search, full) < 0.5
+    assert reported_overlap(search, rough, None) == 0.6  # nothing was found there: it is what plain matching says
     search.plain_overlap = None
-    assert told_overlap(search, rough, None) == overlap_of(search, rough)
+    assert reported_overlap(search, rough, None) == overlap_of(search, rough)
 
 
 def test_matches_that_are_not_distinct_do_not_count_at_full_size():
     search, found = rematched(H)
     repeated = replace(found, found=replace(found.found, distinct=np.arange(60) < 6))
-    assert told_overlap(search, repeated, found) == overlap_of(search, found) > 0.9
-    told = told_overlap(search, found, repeated)
+    assert reported_overlap(search, repeated, found) == overlap_of(search, found) > 0.9
+    told = reported_overlap(search, found, repeated)
     assert told == overlap_of(search, repeated, distinct=True) < 0.5
     assert repeated.found.only([0, 59]).distinct.tolist() == [True, False]
 

@@ -232,19 +232,19 @@ def record_of(case: Case, models: Any, max_seconds: float) -> dict[str, Any]:
     limits: Any = {"max_seconds": max_seconds, "seconds": process_time() - begin, "clock": process_time}
     hard = match_hard(plain, images, (None, None), *models, {}, **limits)
     found_by = None if hard.effort is None else hard.effort.found_by
-    told = {"normal": float(plain.overlap), "hard": float(hard.overlap), "found_by": found_by}
-    return {"name": case.name, "truth": truth is not None, **told, **_before(told, log.looks), "looks": log.looks}
+    found = {"normal": float(plain.overlap), "hard": float(hard.overlap), "found_by": found_by}
+    return {"name": case.name, "truth": truth is not None, **found, **_before(found, log.looks), "looks": log.looks}
 
 
-def _before(told: dict[str, Any], looks: list[dict[str, Any]]) -> dict[str, Any]:
+def _before(found: dict[str, Any], looks: list[dict[str, Any]]) -> dict[str, Any]:
     """What the search said before full size had to bear a model out, and whether the model is right."""
     believed = [k for k, each in enumerate(looks) if not each["full"] and each["overlap"] >= solve.ACCEPTED]
-    if told["found_by"] is None or not looks:
-        return {"before": told["normal"], "right": None}
+    if found["found_by"] is None or not looks:
+        return {"before": found["normal"], "right": None}
     rough = believed[-1] if believed else 0
     full = [each for each in looks[rough:] if each["full"]][:1]
     first = max([looks[rough], *full], key=lambda each: float(each["support"]))
-    overlap = first["overlap"] if first["unlike"] else min(first["overlap"], told["normal"])
+    overlap = first["overlap"] if first["unlike"] else min(first["overlap"], found["normal"])
     return {"before": overlap, "right": first["right"]}
 
 

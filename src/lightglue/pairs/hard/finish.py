@@ -16,7 +16,7 @@ from lightglue.pairs.hard.parallax import with_parallax
 from lightglue.pairs.hard.pool import pooled, without_duplicates
 from lightglue.pairs.hard.rematch import Frame
 from lightglue.pairs.hard.search import Trial
-from lightglue.pairs.hard.steps import EXACT, FEWEST, Rematched, Search, again, overlap_of, told_overlap
+from lightglue.pairs.hard.steps import EXACT, FEWEST, Rematched, Search, again, overlap_of, reported_overlap
 from lightglue.pairs.hard.views import View
 from lightglue.pairs.hard.warping import Floats, inverse_of, linear_at
 
@@ -56,12 +56,12 @@ def polished(search: Search, kind: Kind, plain: Correspondences, model: Model) -
 def finished(search: Search, rough: Rematched, trial: Trial | None) -> Solved:
     """A believed model made exact at full size, with the other parts of a scene that is not plane.
 
-    What full size does not bear out is not told.
+    What full size does not bear out is not reported.
     """
     around = rough.found.points0[rough.model.inliers]
     better = _at_full_size(search, rough.kind, rough.model.matrix, around, "full size")
     first = better if better is not None and better.model.support >= rough.model.support else rough
-    return _made_exact(search, first, trial, told_overlap(search, rough, better))
+    return _made_exact(search, first, trial, reported_overlap(search, rough, better))
 
 
 def _at_full_size(search: Search, kind: Kind, matrix: Floats, around: Floats, name: str) -> Rematched | None:

@@ -19,7 +19,7 @@ from lightglue.pairs.hard.rematch import Frame, common_frame, rematch
 from lightglue.pairs.hard.search import Trial
 from lightglue.pairs.hard.warping import Floats, linear_at
 
-__all__ = ["EXACT", "FEWEST", "Rematched", "Search", "again", "is_unlike", "overlap_of", "told_overlap"]
+__all__ = ["EXACT", "FEWEST", "Rematched", "Search", "again", "is_unlike", "overlap_of", "reported_overlap"]
 
 # Set by hand on some 25 tilted pairs generated from training photographs: docs/decisions/035-hard.md.
 LOOKING = 0.7  # of the time, that goes to looking at views; the remainder is for what was not promising at once
@@ -116,20 +116,20 @@ def _coefficients(kind: Kind) -> Coefficients:
     return COEFFICIENTS.get(getattr(kind.matcher, "feature_type", None) or "", COEFFICIENTS["aliked"])
 
 
-def told_overlap(search: Search, rough: Rematched, full: Rematched | None) -> float:
-    """What is said of a model: what both looks at it bear out, the small one that it is believed for and full size.
+def reported_overlap(search: Search, rough: Rematched, full: Rematched | None) -> float:
+    """The overlap of a model: what both looks at it bear out, the small one that it is believed for and full size.
 
     No more than plain matching says where that has seen both images as well, or where full size shows nothing: the
     parts of a façade that repeat look alike in any frame, and matching them again is no new evidence. For the same
     reason only distinct matches count at full size; in a small frame of a steep view few of the right ones are.
     """
-    told, is_new = [overlap_of(search, rough)], False
+    overlaps, is_new = [overlap_of(search, rough)], False
     if full is not None:
-        told.append(overlap_of(search, full, distinct=True))
+        overlaps.append(overlap_of(search, full, distinct=True))
         is_new = _is_unlike(search, rough) and _is_unlike(search, full)
     if search.plain_overlap is not None and not is_new:
-        told.append(search.plain_overlap)
-    return min(told)
+        overlaps.append(search.plain_overlap)
+    return min(overlaps)
 
 
 def _is_unlike(search: Search, found: Rematched) -> bool:
